@@ -1,0 +1,44 @@
+# make demo: set-up and the flights example;  make test: set-up and the tests;  both work alone on a fresh machine.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types contracts check bench clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## Make .venv, install the pinned versions, prepare Java and Delta
+
+$(READY): setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tidemill needs Python 3.11 or newer, found $$($(PYTHON) -V 2>&1); try: make PYTHON=python3.11 …" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (the first time this takes one to three minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mlflow,demo,dev]'
+	@$(BIN)/python -m tidemill.spark_home --bring-java
+	@touch $@
+
+demo: $(READY) ## Run the flights example, from raw files to predictions
+	@$(BIN)/tidemill demo-data data
+	@$(BIN)/tidemill run conf/flight_delays/pipeline.yml
+
+test: $(READY) ## Run the whole test suite
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## Check style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(READY) ## Check types
+	@$(BIN)/mypy
+
+contracts: $(READY) ## Check which room may import which
+	@$(BIN)/lint-imports
+
+check: lint types contracts ## lint, types and contracts
+
+bench: $(READY) ## Measure the demo: wall time by step, peak memory
+	@$(BIN)/python benchmarks/demo.py
+
+clean: ## Remove .venv and what the demo wrote
+	rm -rf .venv data lake build lib/*.egg-info

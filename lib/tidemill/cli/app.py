@@ -1,0 +1,70 @@
+"""The ``tidemill`` command and what all its subcommands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from tidemill.cli import ask, make, work
+from tidemill.errors import SpecError, TidemillError
+from tidemill.version import VERSION
+from tidemill.workflow.words import in_one_sentence
+
+app = typer.Typer(
+    name="tidemill",
+    help="Production machine learning on Spark, Delta Lake and MLlib, from one declared pipeline.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for module in (work, ask, make):
+    module.add_commands(app)
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: bool = typer.Option(False, "--version", help="Print the version and end.", is_eager=True)) -> None:
+    if version:
+        sys.stdout.write(f"tidemill {VERSION}\n")
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; every fault is told in words, on standard error."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        ended = app(words, prog_name="tidemill", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        sys.stderr.write(error.format_message() + "\n")
+        return 2
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("interrupted\n")
+        return 1
+    except BrokenPipeError:
+        return 1
+    except Exception as error:
+        if "--debug" in words:
+            raise
+        _tell(error)
+        return getattr(error, "exit_code", 1)
+    return ended if isinstance(ended, int) else 0
+
+
+def _tell(error: Exception) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    if isinstance(error, SpecError):
+        count = len(error.faults)
+        console.print(Text(f"the spec has {count} fault{'s' if count > 1 else ''}:", style="bold red"))
+        for fault in error.faults:
+            console.print(Text(f"  {fault}"))
+        return
+    label = "error" if isinstance(error, TidemillError) else "unexpected error (--debug shows where)"
+    console.print(Text(f"{label}: ", style="bold red") + Text(in_one_sentence(error)))

@@ -1,0 +1,41 @@
+"""Commands that give something to begin with: demo data, the JSON Schema of the spec."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidemill.cli.options import AsJson, Debug
+from tidemill.cli.printing import print_json
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command("demo-data")(demo_data)
+    app.command()(schema)
+
+
+def demo_data(
+    folder: Annotated[Path, typer.Argument(help="Where to write.")] = Path("data"), json_: AsJson = False, debug: Debug = False
+) -> int:
+    """Write the raw files of the flights example: the departures from New York in 2013, as sources arrive in life."""
+    from tidemill.demo_data import write_demo_data
+
+    rows = write_demo_data(folder)
+    if json_:
+        print_json(rows)
+    else:
+        sys.stdout.write("".join(f"{folder / name}: {count:,} rows\n" for name, count in rows.items()))
+    return 0
+
+
+def schema(debug: Debug = False) -> int:
+    """Print the JSON Schema of the spec, for editors."""
+    from tidemill.spec.schema import json_schema
+
+    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
+    return 0

@@ -1,0 +1,115 @@
+"""Exact order statistics of a column, found by a histogram that is refined where an answer still hides.
+
+Each pass is one aggregate that brings a few thousand counts to the driver, so that the driver's memory does not grow with the data, and the
+answer is exact and the same whatever the partitioning, which ``approxQuantile`` is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+# Counts that one pass brings to the driver, at most.
+COUNTS = 4096
+
+Number = int | float
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A value of the column with the number of rows below it and equal to it."""
+
+    value: Number
+    below: int
+    equal: int
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A place between two neighbouring values; ``before`` is the number of rows in front of it."""
+
+    value: Number
+    is_behind: bool
+    before: int
+
+    def is_passed(self, column: Column) -> Column:
+        """Return true for the rows behind the cut."""
+        return column > F.lit(self.value) if self.is_behind else column >= F.lit(self.value)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A stretch of values, both ends included and both present, with the positions that lie in it."""
+
+    low: Number
+    high: Number
+    below: int
+    rows: int
+    positions: tuple[int, ...]
+
+
+def values_at(df: DataFrame, column: Column, positions: Iterable[int], *, low: Number, high: Number, rows: int) -> list[Ranked]:
+    """Return the values at ``positions`` (from 0) of the column in ascending order.
+
+    The column is a BIGINT or a finite DOUBLE without null; ``low``, ``high`` and ``rows`` are its least and greatest value and its count.
+    """
+    wanted = sorted(set(positions))
+    found: dict[int, Ranked] = {}
+    spans = [_Span(low, high, 0, rows, tuple(wanted))] if wanted else []
+    values = df.select(column.alias("value"))
+    while spans:
+        for span in spans:
+            if span.low == span.high:
+                found.update(dict.fromkeys(span.positions, Ranked(span.low, span.below, span.rows)))
+        spans = [span for span in spans if span.low != span.high]
+        if spans:
+            spans = _refined(values, spans)
+    return [found[position] for position in wanted]
+
+
+def cuts_at(df: DataFrame, column: Column, targets: Sequence[float], *, low: Number, high: Number, rows: int) -> list[Cut]:
+    """Return, for each target number of rows, the cut with the nearest number of rows in front of it.
+
+    Rows of one value stay together. A cut in front of all rows or behind them is taken only where every row has one value.
+    """
+    positions = [min(max(int(target), 0), rows - 1) for target in targets]
+    at = dict(zip(sorted(set(positions)), values_at(df, column, positions, low=low, high=high, rows=rows), strict=True))
+    return [_nearest(at[position], target, rows) for position, target in zip(positions, targets, strict=True)]
+
+
+def _nearest(ranked: Ranked, target: float, rows: int) -> Cut:
+    choices = [Cut(ranked.value, False, ranked.below), Cut(ranked.value, True, ranked.below + ranked.equal)]
+    inside = [cut for cut in choices if 0 < cut.before < rows]
+    return min(inside or choices, key=lambda cut: abs(cut.before - target))
+
+
+def _refined(values: DataFrame, spans: Sequence[_Span]) -> list[_Span]:
+    """Return the buckets of ``spans`` that hold a wanted position, each shrunk to the values present in it."""
+    buckets = max(COUNTS // len(spans), 2)
+    value = F.col("value")
+    slots = []
+    for number, span in enumerate(spans):
+        # Subtracted in the column's own type: as doubles, two neighbouring large integers would be one.
+        bucket = F.floor((value - F.lit(span.low)) / F.lit((span.high - span.low) / buckets))
+        slots.append(F.when(value.between(span.low, span.high), F.least(bucket, F.lit(buckets - 1)) + number * buckets))
+    counts = (
+        values.groupBy(F.coalesce(*slots).alias("slot"))
+        .agg(F.count("*").alias("n"), F.min("value").alias("low"), F.max("value").alias("high"))
+        .where("slot IS NOT NULL")
+        .collect()
+    )
+    refined = []
+    by_slot = sorted(counts, key=lambda row: row["slot"])
+    for number, span in enumerate(spans):
+        below = span.below
+        for row in by_slot:
+            if row["slot"] // buckets != number:
+                continue
+            inside = tuple(position for position in span.positions if below <= position < below + row["n"])
+            if inside:
+                refined.append(_Span(row["low"], row["high"], below, row["n"], inside))
+            below += row["n"]
+    return refined

@@ -1,0 +1,179 @@
+"""Gates: the conditions a candidate must meet, as a user writes them; needs no Spark.
+
+``areaUnderPR >= 0.35``, ``areaUnderPR >= champion.areaUnderPR - 0.005``, ``areaUnderPR > baseline.areaUnderPR``,
+``min(slices.carrier.areaUnderROC) >= 0.6``: one comparison (``>``, ``>=``, ``<``, ``<=``, ``==``) of two sides made of metrics, numbers,
+``+ - * /`` and brackets. A bare metric is the candidate's on the test rows.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tidemill.errors import UsageError, did_you_mean
+from tidemill.spec.models import METRICS, MINIMISED
+
+Metrics = Mapping[str, float]
+
+_COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[float, float], bool]]] = {
+    ast.Gt: (">", operator.gt),
+    ast.GtE: (">=", operator.ge),
+    ast.Lt: ("<", operator.lt),
+    ast.LtE: ("<=", operator.le),
+    ast.Eq: ("==", operator.eq),
+}
+_ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: lambda a, b: a / b if b else math.nan,
+}
+_OVER_SLICES = ("min", "max")
+_MODELS = ("champion", "baseline")
+_FORM = "write a comparison such as `areaUnderPR >= champion.areaUnderPR - 0.005`"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One number that a gate asks for: whose metric it is (``candidate``, ``champion``, ``baseline``, ``slices``) and its name."""
+
+    owner: str
+    metric: str
+    column: str | None = None
+
+    def __str__(self) -> str:
+        """Return the reference as it is written in a gate."""
+        parts = [None if self.owner == "candidate" else self.owner, self.column, self.metric]
+        return ".".join(part for part in parts if part)
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What a gate said: ``left`` and ``right`` are the two numbers compared, None where the gate did not apply."""
+
+    gate: str
+    passed: bool
+    left: float | None
+    right: float | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One parsed gate; ``references`` are the numbers it needs."""
+
+    text: str
+    tree: ast.Compare
+    references: tuple[Reference, ...]
+
+    @property
+    def needs_champion(self) -> bool:
+        """True where the gate compares with the reigning champion."""
+        return any(reference.owner == "champion" for reference in self.references)
+
+    @property
+    def needs_slices(self) -> bool:
+        """True where the gate asks for metrics of slices."""
+        return any(reference.owner == "slices" for reference in self.references)
+
+    def evaluate(self, metrics: Metrics, baseline: Metrics, champion: Metrics | None) -> GateResult:
+        """Compare the numbers; a gate that mentions the champion passes where there is none, and says so.
+
+        A side that is not a number (a metric that these rows do not define) does not pass.
+        """
+        if self.needs_champion and champion is None:
+            return GateResult(self.text, True, None, None, f"{self.text}: passed, there is no champion to compare with yet")
+        owners = {"candidate": metrics, "baseline": baseline, "champion": champion or {}}
+        left = _value(self.tree.left, owners)
+        right = _value(self.tree.comparators[0], owners)
+        sign, compare = _COMPARISONS[type(self.tree.ops[0])]
+        passed = compare(left, right)
+        found = f"{_number(left)} {sign} {_number(right)}"
+        verdict = f"passed, {found}" if passed else f"refused, {found} does not hold"
+        return GateResult(self.text, passed, left, right, f"{self.text}: {verdict}")
+
+
+def default_gate(metric: str) -> str:
+    """Return the gate of a spec that declares none: better than the constant baseline."""
+    return f"{metric} {'<' if metric in MINIMISED else '>'} baseline.{metric}"
+
+
+def parse_gate(text: str, task: str | None = None) -> Gate:
+    """Parse one gate; with ``task``, its metrics must be metrics of that task.
+
+    Raises:
+        UsageError: the text is not a gate, or names something unknown; one sentence with the nearest match.
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(f"gate {text!r} does not parse; {_FORM}") from error
+    if not isinstance(tree, ast.Compare) or len(tree.ops) != 1 or type(tree.ops[0]) not in _COMPARISONS:
+        raise UsageError(f"gate {text!r} is not one comparison with >, >=, <, <= or ==; {_FORM}")
+    references = (*_references(tree.left, text, task), *_references(tree.comparators[0], text, task))
+    if not references:
+        raise UsageError(f"gate {text!r} names no metric; {_FORM}")
+    return Gate(text.strip(), tree, references)
+
+
+def _references(node: ast.expr, text: str, task: str | None) -> tuple[Reference, ...]:
+    """Return what a side of the comparison asks for, and refuse all that is not allowed there."""
+    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+        return ()
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
+        return _references(node.operand, text, task)
+    if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        return (*_references(node.left, text, task), *_references(node.right, text, task))
+    if isinstance(node, ast.Name | ast.Attribute):
+        return (_model_metric(ast.unparse(node), text, task),)
+    if isinstance(node, ast.Call):
+        return (_slice_metric(node, text, task),)
+    raise UsageError(f"gate {text!r}: `{ast.unparse(node)}` is not allowed; expected metrics, numbers, + - * / and brackets")
+
+
+def _model_metric(name: str, text: str, task: str | None) -> Reference:
+    owner, _, metric = name.rpartition(".")
+    if owner == "slices" or owner.startswith("slices."):
+        raise UsageError(f"gate {text!r}: `{name}` is one number a slice; write min({name}) or max({name})")
+    if owner and owner not in _MODELS:
+        hint = did_you_mean(owner, (*_MODELS, "slices"))
+        raise UsageError(f"gate {text!r}: unknown `{owner}`{hint}; expected champion, baseline or slices")
+    return Reference(owner or "candidate", _known(metric, text, task))
+
+
+def _slice_metric(node: ast.Call, text: str, task: str | None) -> Reference:
+    function = ast.unparse(node.func)
+    if function not in _OVER_SLICES or len(node.args) != 1 or node.keywords:
+        hint = did_you_mean(function, _OVER_SLICES)
+        raise UsageError(f"gate {text!r}: unknown function `{function}`{hint}; expected min(slices.<column>.<metric>) or max(…)")
+    parts = ast.unparse(node.args[0]).split(".")
+    if len(parts) != 3 or parts[0] != "slices":
+        raise UsageError(f"gate {text!r}: `{ast.unparse(node)}` is not min(slices.<column>.<metric>)")
+    return Reference("slices", _known(parts[2], text, task), parts[1])
+
+
+def _known(metric: str, text: str, task: str | None) -> str:
+    known = METRICS[task] if task else tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
+    if metric not in known:
+        of = f" of a {task} task" if task else ""
+        raise UsageError(f"gate {text!r}: unknown metric {metric!r}{of}{did_you_mean(metric, known)}; known: {', '.join(known)}")
+    return metric
+
+
+def _value(node: ast.expr, owners: Mapping[str, Metrics]) -> float:
+    if isinstance(node, ast.Constant):
+        return float(str(node.value))
+    if isinstance(node, ast.UnaryOp):
+        value = _value(node.operand, owners)
+        return -value if isinstance(node.op, ast.USub) else value
+    if isinstance(node, ast.BinOp):
+        return _ARITHMETIC[type(node.op)](_value(node.left, owners), _value(node.right, owners))
+    owner, _, metric = ast.unparse(node).rpartition(".")
+    return owners.get(owner or "candidate", {}).get(metric, math.nan)
+
+
+def _number(value: float) -> str:
+    return "nothing" if math.isnan(value) else f"{value:.6g}"

@@ -1,0 +1,7 @@
+"""Features: the columns of a spec's ``features`` block as stages of MLlib, and the way back from a slot to its raw column."""
+
+from tidemill.features.estimator import FeatureEstimator, feature_pipeline
+from tidemill.features.plan import FeaturePlan, plan_features, reserved_columns
+from tidemill.features.slots import max_categories, slot_names
+
+__all__ = ["FeatureEstimator", "FeaturePlan", "feature_pipeline", "max_categories", "plan_features", "reserved_columns", "slot_names"]

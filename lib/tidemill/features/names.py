@@ -1,0 +1,67 @@
+"""The columns that feature stages make on their way, and the SQL behind the first of them.
+
+A name such as ``_f_linear_distance`` says who made it and from which column; the column's own name can be read back from it, so that a
+model loaded from anywhere can name its slots.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tidemill.lake.names import quoted
+
+PREFIX = "_f_"
+OTHER = "(other)"
+_EMPTY = "(empty)"
+
+# How long one turn of a calendar part is; a part that is not here does not come round again.
+PERIODS = {"quarter": 4, "month": 12, "week": 53, "day": 31, "weekday": 7, "yearday": 366, "hour": 24, "minute": 60}
+OF_THE_DAY = frozenset({"hour", "minute"})
+_PARTS = {
+    "year": "year({0})",
+    "quarter": "quarter({0})",
+    "month": "month({0})",
+    "week": "weekofyear({0})",
+    "day": "day({0})",
+    "weekday": "weekday({0})",
+    "yearday": "dayofyear({0})",
+    "hour": "hour({0})",
+    "minute": "minute({0})",
+}
+
+
+def internal(role: str, name: str) -> str:
+    """Return the name of the column that ``role`` (a word without ``_``) makes of ``name``; MLlib cannot take dots and backticks in it."""
+    return f"{PREFIX}{role}_{name.replace('%', '%25').replace('.', '%2E').replace('`', '%60')}"
+
+
+def original(column: str) -> str:
+    """Return the name that ``internal`` was given."""
+    name = column.removeprefix(PREFIX).partition("_")[2]
+    return name.replace("%60", "`").replace("%2E", ".").replace("%25", "%")
+
+
+def number_sql(name: str) -> str:
+    """Return SQL for the column as a DOUBLE; null for null, NaN, infinity, and text that is no number."""
+    value = f"try_cast({quoted(name)} AS DOUBLE)"
+    return f"CASE WHEN abs({value}) < double('Infinity') THEN {value} END"
+
+
+def category_sql(name: str) -> str:
+    """Return SQL for the column as a STRING; MLlib cannot name a category with an empty string."""
+    return f"CASE WHEN CAST({quoted(name)} AS STRING) = '' THEN '{_EMPTY}' ELSE CAST({quoted(name)} AS STRING) END"
+
+
+def part_sql(name: str, part: str) -> str:
+    """Return SQL for a calendar part as a DOUBLE: weekday 0 is Monday, yearday and month count from 1; null where there is no instant."""
+    return f"CAST({_PARTS[part].format(f'try_cast({quoted(name)} AS TIMESTAMP)')} AS DOUBLE)"
+
+
+def turn_sql(column: str, part: str, function: str) -> str:
+    """Return SQL for the sine or cosine (``function``) of a part on its circle; 0, the circle's centre, where it is null."""
+    return f"coalesce({function}({quoted(column)} * {number(2 * math.pi / PERIODS[part])}), 0.0D)"
+
+
+def number(value: float) -> str:
+    """Return a DOUBLE literal that is exactly ``value``."""
+    return f"({value!r}D)" if value < 0 else f"{value!r}D"

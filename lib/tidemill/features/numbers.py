@@ -1,0 +1,112 @@
+"""What is learnt about numeric columns: the value that stands in for a missing one, and the shift and scale of a column."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from tidemill.features.names import number
+from tidemill.lake.names import quoted
+
+# A quantile is at most 1/10000 of the rows away from the exact one; below 10,000 rows it is exact.
+_ACCURACY = 10_000
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """How a numeric column is imputed and scaled; the words of ``features.numeric``."""
+
+    impute: str | float
+    scale: str
+
+    @property
+    def quantiles(self) -> bool:
+        """True where the median or the quartiles are needed."""
+        return self.impute == "median" or self.scale == "robust"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The three numbers learnt from a column; ``fill`` None leaves missing values as they are."""
+
+    fill: float | None
+    shift: float = 0.0
+    scale: float = 1.0
+
+    def filled_sql(self, column: str) -> str:
+        """Return SQL for the column without missing values."""
+        return quoted(column) if self.fill is None else f"coalesce({quoted(column)}, {number(self.fill)})"
+
+    def scaled_sql(self, column: str) -> str:
+        """Return SQL for the filled column, shifted and scaled."""
+        return f"({self.filled_sql(column)} - {number(self.shift)}) / {number(self.scale)}"
+
+
+def fit_numbers(df: DataFrame, treatments: Mapping[str, Treatment]) -> dict[str, Fitted]:
+    """Learn all columns of ``treatments`` (DOUBLE, null is missing) in one aggregate over ``df``.
+
+    Mean and deviation are those of the imputed column, as if it had been imputed first, with n - 1 as MLlib has it; quartiles are those
+    of the values present. A column without any value is filled with 0.
+    """
+    if not any(treatment.scale != "none" or isinstance(treatment.impute, str) for treatment in treatments.values()):
+        return {column: Fitted(None if treatment.impute == "none" else float(treatment.impute)) for column, treatment in treatments.items()}
+    columns = list(treatments)
+    wanted = [F.struct(*_aggregates(column, treatments[column])).alias(str(place)) for place, column in enumerate(columns)]
+    row = df.agg(F.count("*").alias("rows"), *wanted).collect()[0]
+    return {column: _fitted(row[str(place)].asDict(), row["rows"], treatments[column]) for place, column in enumerate(columns)}
+
+
+def _aggregates(column: str, treatment: Treatment) -> list[Column]:
+    value = F.col(quoted(column))
+    found = [
+        F.count(value).alias("n"),
+        F.avg(value).alias("mean"),
+        F.stddev_samp(value).alias("deviation"),
+        F.min(value).alias("low"),
+        F.max(value).alias("high"),
+    ]
+    if treatment.quantiles:
+        found.append(F.percentile_approx(value, [0.25, 0.5, 0.75], _ACCURACY).alias("quartiles"))
+    if treatment.impute == "mode":
+        found.append(F.mode(value, deterministic=True).alias("mode"))
+    return found
+
+
+def _fitted(found: Mapping[str, Any], rows: int, treatment: Treatment) -> Fitted:
+    fill = _fill(found, treatment)
+    present = found["n"]
+    missing = rows - present if fill is not None else 0
+    shift, scale = 0.0, 1.0
+    if present and treatment.scale == "standard":
+        shift, scale = _moments(found, present, missing, fill or 0.0)
+    elif present and treatment.scale == "minmax":
+        seen = [found["low"], found["high"], *([fill] if missing and fill is not None else [])]
+        shift, scale = min(seen), max(seen) - min(seen)
+    elif present and treatment.scale == "robust":
+        low, shift, high = found["quartiles"]
+        scale = high - low
+    return Fitted(fill, shift, scale if scale > 0 and math.isfinite(scale) else 1.0)
+
+
+def _fill(found: Mapping[str, Any], treatment: Treatment) -> float | None:
+    if treatment.impute == "none":
+        return None
+    if not isinstance(treatment.impute, str):
+        return float(treatment.impute)
+    if not found["n"]:
+        return 0.0
+    return float(found["quartiles"][1] if treatment.impute == "median" else found[treatment.impute])
+
+
+def _moments(found: Mapping[str, Any], present: int, missing: int, fill: float) -> tuple[float, float]:
+    """Return mean and deviation of ``present`` values together with ``missing`` times ``fill``."""
+    mean, rows = found["mean"], present + missing
+    squares = found["deviation"] ** 2 * (present - 1) if present > 1 else 0.0
+    whole = (present * mean + missing * fill) / rows
+    squares += present * (mean - whole) ** 2 + missing * (fill - whole) ** 2
+    return whole, math.sqrt(squares / (rows - 1)) if rows > 1 else 0.0

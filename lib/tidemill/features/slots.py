@@ -1,0 +1,68 @@
+"""Which raw column and value stands behind each slot of a feature vector, read from the stages of a fitted model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pyspark.ml import PipelineModel
+from pyspark.ml.feature import OneHotEncoderModel, StringIndexerModel, VectorAssembler
+
+from tidemill.features.names import OTHER, original
+
+
+def slot_names(model: PipelineModel, encoding: str) -> list[str]:
+    """Return the slots of ``features_<encoding>`` in order: ``column``, ``column=value``, or ``column.part`` for parts of an instant.
+
+    The slot of null, rare and unseen values is ``column=(other)``.
+    """
+    labels, hot = _labels(model), _one_hot(model)
+    names: list[str] = []
+    for column in _assembled(model, encoding):
+        if column in hot:
+            names += [f"{original(column)}={value}" for value in (*labels[hot[column]], OTHER)]
+        else:
+            names.append(original(column))
+    return names
+
+
+def max_categories(model: PipelineModel) -> int:
+    """Return how many values the widest nominal slot of ``features_tree`` has, at least 2: what a tree's ``maxBins`` must reach."""
+    labels = _labels(model)
+    return max((len(labels[column]) + 1 for column in _assembled(model, "tree") if column in labels), default=2)
+
+
+def _stages(model: PipelineModel) -> Iterator[Any]:
+    for stage in model.stages:
+        if isinstance(stage, PipelineModel):
+            yield from _stages(stage)
+        else:
+            yield stage
+
+
+def _assembled(model: PipelineModel, encoding: str) -> list[str]:
+    output = f"features_{encoding}"
+    for stage in _stages(model):
+        if isinstance(stage, VectorAssembler) and stage.getOutputCol() == output:
+            return list(stage.getInputCols())
+    return []
+
+
+def _labels(model: PipelineModel) -> dict[str, list[str]]:
+    """Return the labels by the name of the indexed column."""
+    return {
+        column: list(labels)
+        for stage in _stages(model)
+        if isinstance(stage, StringIndexerModel)
+        for column, labels in zip(stage.getOutputCols(), stage.labelsArray, strict=True)
+    }
+
+
+def _one_hot(model: PipelineModel) -> dict[str, str]:
+    """Return the indexed column by the name of its one-hot column."""
+    return {
+        after: before
+        for stage in _stages(model)
+        if isinstance(stage, OneHotEncoderModel)
+        for before, after in zip(stage.getInputCols(), stage.getOutputCols(), strict=True)
+    }

@@ -1,0 +1,32 @@
+"""Names of tables and where they lie."""
+
+from __future__ import annotations
+
+import re
+
+from tidemill.errors import UsageError
+
+LAYERS = ("bronze", "silver", "gold", "ops")
+_PART = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")
+
+
+def split_name(table: str) -> tuple[str, str]:
+    """Return layer and name of ``layer.name``.
+
+    Raises:
+        UsageError: the name is not one of a lake's tables.
+    """
+    layer, _, name = table.partition(".")
+    if layer not in LAYERS or not _PART.match(name):
+        raise UsageError(f"{table!r} is not a table of the lake; write <layer>.<name>, the layer one of {', '.join(LAYERS)}")
+    return layer, name
+
+
+def quoted(path: str) -> str:
+    """Return ``path`` between backticks, safe to stand in SQL."""
+    return "`" + path.replace("`", "``") + "`"
+
+
+def is_local(root: str) -> bool:
+    """Return True where ``root`` is a path of this machine's file system."""
+    return "://" not in root

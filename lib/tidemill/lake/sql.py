@@ -1,0 +1,71 @@
+"""SQL that names tables as ``layer.name``: which tables it reads, and the same SQL with each at a fixed place and version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from tidemill.errors import UsageError
+from tidemill.lake.names import LAYERS
+
+
+@lru_cache(maxsize=256)
+def _parse(sql: str) -> exp.Expr:
+    try:
+        statements = [statement for statement in sqlglot.parse(sql, dialect="databricks") if statement is not None]
+    except SqlglotError as error:
+        detail = getattr(error, "errors", None) or [{}]
+        line, near = detail[0].get("line"), detail[0].get("highlight")
+        place = f" at line {line}, near {near!r}" if line else ""
+        raise UsageError(f"SQL that does not parse{place}: {detail[0].get('description') or str(error).splitlines()[0]}") from error
+    if len(statements) != 1:
+        raise UsageError(f"expected one SQL statement, found {len(statements)}")
+    return statements[0]
+
+
+def _tables(tree: exp.Expr) -> list[exp.Table]:
+    return [table for table in tree.find_all(exp.Table) if table.db.lower() in LAYERS]
+
+
+def is_query(sql: str) -> bool:
+    """Return True where ``sql`` only reads (SELECT, WITH, VALUES, set operations)."""
+    return isinstance(_parse(sql), exp.Query)
+
+
+def table_names(sql: str) -> frozenset[str]:
+    """Return the lake's tables that ``sql`` reads, as ``layer.name``.
+
+    Raises:
+        UsageError: the SQL does not parse, or is more than one statement.
+    """
+    return frozenset(f"{table.db.lower()}.{table.name}" for table in _tables(_parse(sql)))
+
+
+def with_tables(sql: str, place: Callable[[str], str]) -> str:
+    """Return ``sql`` with each ``layer.name`` replaced by ``place("layer.name")``; every other character stays.
+
+    A table without an alias gets its own name as one, so that ``flights.carrier`` still means its column.
+    """
+    tree = _parse(sql)
+    edits: list[tuple[int, int, str]] = []
+    for table in _tables(tree):
+        alias = "" if table.alias else f" AS {table.name}"
+        edits.append((_start(table.args["db"]), _end(table.this), place(f"{table.db.lower()}.{table.name}") + alias))
+    for column in tree.find_all(exp.Column):
+        if column.args.get("db") is not None and column.db.lower() in LAYERS:
+            edits.append((_start(column.args["db"]), _start(column.args["table"]), ""))
+    for start, end, text in sorted(edits, reverse=True):
+        sql = sql[:start] + text + sql[end:]
+    return sql
+
+
+def _start(identifier: exp.Identifier) -> int:
+    return int(identifier.meta["start"])
+
+
+def _end(identifier: exp.Identifier) -> int:
+    return int(identifier.meta["end"]) + 1

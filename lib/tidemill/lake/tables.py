@@ -1,0 +1,206 @@
+"""The tables of a lake: read at a version, committed once.
+
+Every commit carries a JSON object in Delta's ``userMetadata`` with a ``commit_id``: that is how a commit is found again and how
+one that Delta skipped in silence is noticed.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
+from tidemill.caching import cached
+from tidemill.errors import LakeError, TableNotFound
+from tidemill.lake.ledger import Ledger
+from tidemill.lake.lock import locked
+from tidemill.lake.names import is_local, quoted, split_name
+from tidemill.lake.sql import with_tables
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+Meta = Mapping[str, object]
+_USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+_AUTO_MERGE = "spark.databricks.delta.schema.autoMerge.enabled"
+
+
+class Lake:
+    """A Delta lake below one path; tables lie at ``<root>/<layer>/<name>``."""
+
+    def __init__(self, root: str) -> None:
+        """Open the lake at ``root``; nothing is created before the first commit."""
+        self.root = str(Path(root).resolve()) if is_local(root) else root.rstrip("/")
+        self.ledger = Ledger(self.root)
+
+    def path(self, table: str) -> str:
+        """Return where ``layer.name`` lies."""
+        layer, name = split_name(table)
+        return f"{self.root}/{layer}/{name}"
+
+    def exists(self, table: str) -> bool:
+        """Return True where the table has at least one commit."""
+        return bool(DeltaTable.is_deltatable(self.path(table)))
+
+    def version(self, table: str) -> int | None:
+        """Return the latest version of the table, None where there is none; starts no JVM."""
+        return int(DeltaTable(self.path(table)).version()) if self.exists(table) else None
+
+    def txn_version(self, table: str, app: str) -> int | None:
+        """Return the last number committed by ``append_once`` under ``app``, None where there is none; starts no JVM."""
+        if not self.exists(table):
+            return None
+        found = DeltaTable(self.path(table)).transaction_version(app)
+        return None if found is None else int(found)
+
+    def read(self, spark: SparkSession, table: str, version: int | None = None) -> DataFrame:
+        """Return the table at ``version``; None is the latest.
+
+        Raises:
+            TableNotFound: the table or the version is not there.
+        """
+        latest = self.version(table)
+        if latest is None or (version is not None and version > latest):
+            found = "it does not exist" if latest is None else f"its latest version is {latest}"
+            raise TableNotFound(f"{table} at {self.path(table)}: {found}; run the step that writes it first")
+        reader = spark.read.format("delta")
+        if version is not None:
+            reader = reader.option("versionAsOf", version)
+        return reader.load(self.path(table))
+
+    def sql(self, spark: SparkSession, text: str, inputs: Mapping[str, int]) -> DataFrame:
+        """Return what the query gives with each ``layer.name`` read at the version that ``inputs`` pins.
+
+        Raises:
+            TableNotFound: the query names a table that ``inputs`` does not pin.
+        """
+
+        def place(table: str) -> str:
+            if table not in inputs:
+                raise TableNotFound(
+                    f"{table} is read by the SQL but is no input of this step; known here: {', '.join(sorted(inputs)) or 'none'}"
+                )
+            return f"delta.{quoted(self.path(table))} VERSION AS OF {int(inputs[table])}"
+
+        return spark.sql(with_tables(text, place))
+
+    def replace(self, df: DataFrame, table: str, *, meta: Meta) -> int:
+        """Make ``df`` the whole of the table in one commit, its schema too; return the version."""
+        return self._commit(df, table, "overwrite", {"overwriteSchema": "true"}, meta)
+
+    def replace_where(self, df: DataFrame, table: str, *, where: str, meta: Meta) -> int:
+        """Replace the rows that match the SQL condition ``where`` by ``df``, in one commit; return the version."""
+        if not self.exists(table):
+            return self._commit(df, table, "append", {}, meta)
+        return self._commit(df, table, "overwrite", {"replaceWhere": where, "mergeSchema": "true"}, meta)
+
+    def append_once(self, df: DataFrame, table: str, *, app: str, n: int, meta: Meta) -> int:
+        """Append ``df`` as the ``n``-th batch of ``app``; return the version.
+
+        Raises:
+            LakeError: batch ``n`` of ``app`` is in the table already, so that Delta skipped this one.
+        """
+        return self._commit(df, table, "append", {"txnAppId": app, "txnVersion": str(n), "mergeSchema": "true"}, meta)
+
+    def merge(self, df: DataFrame, table: str, *, keys: Sequence[str], update_if_changed: Sequence[str], meta: Meta) -> int:
+        """Upsert ``df``, which is unique and not null in ``keys``; return the version.
+
+        A row whose ``update_if_changed`` columns all equal the table's is left as it is, so that a repeated merge commits nothing.
+        Only inserts are an append, which costs a fraction of a MERGE.
+        """
+        from pyspark.sql import functions as F
+
+        latest = self.version(table)
+        if latest is None:
+            return self._commit(df, table, "append", {}, meta)
+        spark = df.sparkSession
+        target = self.read(spark, table, latest)
+        known = [name for name in update_if_changed if name in target.columns]
+        added = [name for name in df.columns if name not in target.columns]
+        same = F.lit(not added)
+        for name in known:
+            same = same & F.col(f"s.{name}").eqNullSafe(F.col(f"t.{name}"))
+        joined = df.alias("s").join(target.alias("t"), on=[F.col(f"s.{key}") == F.col(f"t.{key}") for key in keys], how="left")
+        is_new: Column = F.col(f"t.{keys[0]}").isNull()
+        changed = joined.where(is_new | ~same).select("s.*", is_new.alias("_is_new"))
+        with cached(changed):
+            counts = {row["_is_new"]: row["count"] for row in changed.groupBy("_is_new").count().collect()}
+            rows = changed.drop("_is_new")
+            if not counts:
+                return latest
+            if False not in counts:
+                return self._commit(rows, table, "append", {"mergeSchema": "true"}, meta)
+            return self._merge(rows, table, keys, meta)
+
+    def read_text(self, relative: str) -> str:
+        """Return the text of a small file below the lake."""
+        if is_local(self.root):
+            return (Path(self.root) / relative).read_text(encoding="utf-8")
+        filesystem, base = _filesystem(self.root)
+        with filesystem.open_input_stream(f"{base}/{relative}") as stream:
+            return bytes(stream.read()).decode("utf-8")
+
+    def write_text(self, relative: str, text: str) -> None:
+        """Write a small file below the lake; readers see the old one or the new one, never a part."""
+        if is_local(self.root):
+            target = Path(self.root) / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+            part.write_text(text, encoding="utf-8")
+            part.replace(target)
+            return
+        filesystem, base = _filesystem(self.root)
+        with filesystem.open_output_stream(f"{base}/{relative}") as stream:
+            stream.write(text.encode("utf-8"))
+
+    def _commit(self, df: DataFrame, table: str, mode: str, options: Mapping[str, str], meta: Meta) -> int:
+        def write(user_metadata: str) -> None:
+            writer = df.write.format("delta").mode(mode).option("userMetadata", user_metadata)
+            writer.options(**options).save(self.path(table))
+
+        return self._committed(table, meta, write)
+
+    def _merge(self, rows: DataFrame, table: str, keys: Sequence[str], meta: Meta) -> int:
+        spark, view = rows.sparkSession, f"_merge_{uuid.uuid4().hex}"
+        on = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in keys)
+
+        def write(user_metadata: str) -> None:
+            rows.createOrReplaceTempView(view)
+            spark.conf.set(_USER_METADATA, user_metadata)
+            spark.conf.set(_AUTO_MERGE, "true")
+            try:
+                spark.sql(
+                    f"MERGE INTO delta.{quoted(self.path(table))} t USING {view} s ON {on} "
+                    "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
+                )
+            finally:
+                spark.conf.unset(_USER_METADATA)
+                spark.conf.unset(_AUTO_MERGE)
+                spark.catalog.dropTempView(view)
+
+        return self._committed(table, meta, write)
+
+    def _committed(self, table: str, meta: Meta, write: Callable[[str], None]) -> int:
+        """Run ``write`` with the metadata of one commit and return the version it became."""
+        commit_id = uuid.uuid4().hex
+        with locked(self.root, table):
+            write(json.dumps({**meta, "commit_id": commit_id}, default=str))
+            try:
+                history = DeltaTable(self.path(table)).history(limit=20)
+            except DeltaError as error:
+                raise LakeError(f"{table}: no commit is to be seen at {self.path(table)} after the write") from error
+        for entry in history:
+            if commit_id in str(entry.get("userMetadata", "")):
+                return int(entry["version"])
+        raise LakeError(f"{table}: Delta skipped the commit, another one with the same batch number is there; run again to go on from it")
+
+
+def _filesystem(root: str):  # type: ignore[no-untyped-def]
+    from pyarrow import fs
+
+    return fs.FileSystem.from_uri(root)

@@ -1,0 +1,102 @@
+"""The states of a pipeline's model versions, as the append-only ledger ``ops.deployments`` tells them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tidemill.errors import StepError
+
+if TYPE_CHECKING:
+    from tidemill.lake import Ledger
+
+TABLE = "ops.deployments"
+AUTOMATIC = "tidemill"  # the actor of changes that no person asked for
+
+# What may follow each state; None is a version that has no row yet.
+FOLLOWS: Mapping[str | None, frozenset[str]] = {
+    None: frozenset({"CANDIDATE"}),
+    "CANDIDATE": frozenset({"CHALLENGER", "REJECTED"}),
+    "CHALLENGER": frozenset({"CHAMPION", "REJECTED"}),
+    "REJECTED": frozenset({"CHALLENGER"}),
+    "CHAMPION": frozenset({"RETIRED"}),
+    "RETIRED": frozenset({"CHAMPION"}),
+}
+
+
+class Deployments:
+    """The model versions of one pipeline: CANDIDATE → CHALLENGER → CHAMPION → RETIRED, or REJECTED by a gate."""
+
+    def __init__(self, ledger: Ledger, pipeline: str) -> None:
+        """Remember the ledger and the pipeline; nothing is read yet."""
+        self._ledger = ledger
+        self._pipeline = pipeline
+
+    def rows(self) -> list[dict[str, object]]:
+        """Return every change of state, oldest first."""
+        return self._ledger.rows(TABLE, pipeline=self._pipeline)
+
+    def states(self) -> dict[int, str]:
+        """Return the current state of each version, in the order in which the versions last changed."""
+        states: dict[int, str] = {}
+        for row in self.rows():
+            version = int(str(row["model_version"]))
+            states.pop(version, None)
+            states[version] = str(row["to_state"])
+        return states
+
+    def next_version(self) -> int:
+        """Return the number of the next model version, from 1."""
+        return max(self.states(), default=0) + 1
+
+    def state(self, version: int) -> str | None:
+        """Return the current state of a version, None where it has none."""
+        return self.states().get(version)
+
+    def champion(self) -> int | None:
+        """Return the reigning champion: the version that became CHAMPION last and still is; None where there is none."""
+        return next((version for version, state in reversed(self.states().items()) if state == "CHAMPION"), None)
+
+    def move(
+        self, version: int, to_state: str, *, run_id: str, reason: str, evidence: Mapping[str, object] | None = None, actor: str = AUTOMATIC
+    ) -> None:
+        """Record that a version changes state; nothing is recorded where it is in that state already.
+
+        A new champion retires the old one in the same commit, so that there is never none and never two.
+
+        Raises:
+            StepError: the state does not follow from the present one.
+        """
+        states = self.states()
+        present = states.get(version)
+        if present == to_state:
+            return
+        if to_state not in FOLLOWS[present]:
+            raise StepError(
+                f"model {version} of {self._pipeline} is {present or 'unknown'} and cannot become {to_state}; "
+                f"expected one of {', '.join(sorted(FOLLOWS[present]))}"
+            )
+        common = {"pipeline": self._pipeline, "run_id": run_id, "actor": actor}
+        change = {"model_version": version, "from_state": present, "to_state": to_state, "reason": reason}
+        rows = [{**common, **change, "evidence": _json(evidence)}]
+        if to_state == "CHAMPION":
+            rows += [
+                {**common, "model_version": old, "from_state": state, "to_state": "RETIRED", "reason": f"model {version} is champion"}
+                for old, state in states.items()
+                if state == "CHAMPION"
+            ]
+        self._ledger.append(TABLE, rows)
+
+
+def _json(evidence: Mapping[str, object] | None) -> str | None:
+    """Return the evidence as JSON; NaN, which JSON lacks, as null."""
+    return None if not evidence else json.dumps(_finite(evidence), ensure_ascii=False, default=str)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and value != value else value  # noqa: PLR0124 - only NaN differs from itself

@@ -1,0 +1,73 @@
+"""What a saved model is: everything needed to score with it, and where it came from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+from tidemill.errors import StepError
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _plain(value: object) -> object:
+    """Return a value of a row as JSON can hold it; Spark casts it back to the label's type."""
+    if isinstance(value, Decimal):
+        return str(value)
+    return value.isoformat() if isinstance(value, date) else value
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One model version, as ``model.json`` beside its files says it.
+
+    ``classes`` are the label's values in the order of their indices (None for a regression) and ``positive`` is the one of index 1
+    of a binary task; ``label_type`` and the values of ``feature_columns`` are Spark's simple type strings; ``created_at`` is UTC.
+    """
+
+    pipeline: str
+    version: int
+    task: str
+    family: str
+    params: Mapping[str, object]
+    metric: str
+    cv_value: float | None
+    classes: Sequence[object] | None
+    label_type: str
+    positive: object
+    feature_columns: Mapping[str, str]
+    run_id: str
+    dataset_version: int
+    created_at: str = field(default_factory=_now)
+
+    @property
+    def n_classes(self) -> int:
+        """The number of classes; 0 for a regression."""
+        return len(self.classes or ())
+
+    def to_json(self) -> str:
+        """Return the manifest as an indented JSON object."""
+        values = {name: getattr(self, name) for name in (item.name for item in dataclasses.fields(self))}
+        values["params"], values["feature_columns"] = dict(self.params), dict(self.feature_columns)
+        values["classes"] = None if self.classes is None else [_plain(value) for value in self.classes]
+        values["positive"] = _plain(self.positive)
+        return json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read a manifest back; keys that a later release added are left out.
+
+        Raises:
+            StepError: the text is not a manifest.
+        """
+        try:
+            values = json.loads(text)
+            return cls(**{item.name: values[item.name] for item in dataclasses.fields(cls)})
+        except (ValueError, KeyError, TypeError) as error:
+            raise StepError(f"model.json is not a model's manifest ({error}); run train again to write the model anew") from error

@@ -1,0 +1,132 @@
+"""Predictions of a saved model for rows of any shape that hold its feature columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyspark.ml.functions import vector_to_array
+from pyspark.sql import functions as F
+
+from tidemill.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from pyspark.ml import PipelineModel
+    from pyspark.sql import Column, DataFrame
+
+    from tidemill.registry.manifest import Manifest
+
+_ROW, _CAST_ERROR = "_tidemill_row", "_tidemill_cast_error"
+OUTPUTS = ("prediction", "probability", "score_error")
+_WHOLE = {"tinyint", "smallint", "int", "bigint"}
+
+
+def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFrame:
+    """Add ``prediction``, ``probability`` and ``score_error`` to the rows of ``df``; every row stays, and every column.
+
+    - ``prediction`` has the label's own type (a regression on a whole-number label is rounded).
+    - ``probability`` is a DOUBLE, that of the positive class (binary), an ARRAY<DOUBLE> in the order of the classes (multiclass), or
+      a null DOUBLE (regression).
+    - ``score_error`` is null where the row was scored; else it says why not, and both others are null.
+
+    Feature columns of another type are cast to the type the model was trained on. Columns named like the three are replaced.
+
+    Raises:
+        UsageError: a feature column of the model is missing.
+    """
+    scored = _transform(model, manifest, df)
+    index, probability = F.col("prediction"), _probability(manifest)
+    bad = _is_bad(index) if manifest.task == "regression" else _is_bad(index) | probability.isNull() | F.exists(probability, _is_bad)
+    value = _value(manifest, index)
+    score_error = F.coalesce(
+        F.col(_CAST_ERROR),
+        F.when(bad, F.lit("the model gave no number for this row")),
+        F.when(value.isNull(), F.concat(F.lit("the prediction does not fit the label's type: "), index.cast("string"))),
+    )
+    shown = F.get(probability, F.lit(1)) if manifest.task == "binary" else probability
+    outputs = scored.select(_ROW, value.alias("prediction"), shown.alias("probability"), score_error.alias("score_error"))
+    return outputs.select(
+        *[F.col(_ROW).getField(name).alias(name) for name in df.columns if name not in OUTPUTS],
+        F.when(F.col("score_error").isNull(), F.col("prediction")).alias("prediction"),
+        F.when(F.col("score_error").isNull(), F.col("probability")).alias("probability"),
+        F.col("score_error"),
+    )
+
+
+def labelled_predictions(model: PipelineModel, manifest: Manifest, df: DataFrame, label: str) -> DataFrame:
+    """Return what metrics are computed from: ``label`` DOUBLE, ``prediction`` DOUBLE and, for classification, ``probability`` VECTOR."""
+    scored = _transform(model, manifest, df)
+    columns = ["prediction"] if manifest.task == "regression" else ["prediction", "probability"]
+    return scored.select(encode_label(manifest, F.col(_ROW).getField(label)).alias("label"), *columns)
+
+
+def encode_label(manifest: Manifest, label: Column) -> Column:
+    """Return the label as metrics want it: the index of its class, or its value; a class that training never saw is one beyond the last.
+
+    A null label stays null; so does NaN where the label is a number to be predicted.
+    """
+    if manifest.classes is None:
+        value = label.cast("double")
+        return F.when(~F.isnan(value), value)
+    position = F.array_position(_classes(manifest), label.cast(manifest.label_type))
+    return F.when(position > 0, position - 1).when(position == 0, manifest.n_classes).cast("double")
+
+
+def _transform(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFrame:
+    """Apply the model to the feature columns, cast where need be; the rest of a row travels in a struct.
+
+    So no column of the caller's can be mistaken for one that the stages add.
+    """
+    _require(manifest, df)
+    types = {field.name: field.dataType.simpleString() for field in df.schema.fields}
+    wrong = {name: wanted for name, wanted in manifest.feature_columns.items() if types[name] != wanted}
+    cast = {name: _named(name).try_cast(wanted) for name, wanted in wrong.items()}
+    features = [cast.get(name, _named(name)).alias(name) for name in manifest.feature_columns]
+    error = F.coalesce(*[_cast_error(name, cast[name], wanted) for name, wanted in wrong.items()], F.lit(None).cast("string"))
+    row = F.struct(*[_named(name) for name in df.columns if name not in OUTPUTS])
+    return model.transform(df.select(row.alias(_ROW), error.alias(_CAST_ERROR), *features))
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _named(name: str) -> Column:
+    return F.col(_quoted(name))
+
+
+def _is_bad(value: Column) -> Column:
+    return value.isNull() | F.isnan(value)
+
+
+def _require(manifest: Manifest, df: DataFrame) -> None:
+    missing = [name for name in manifest.feature_columns if name not in df.columns]
+    if missing:
+        hint = did_you_mean(missing[0], df.columns) if len(missing) == 1 else ""
+        raise UsageError(
+            f"model {manifest.version} of {manifest.pipeline} needs the columns {', '.join(missing)}, which the rows to score lack{hint}; "
+            f"they have {', '.join(df.columns)}"
+        )
+
+
+def _cast_error(name: str, cast: Column, wanted: str) -> Column:
+    found = F.substring(_named(name).cast("string"), 1, 50)
+    message = F.concat(F.lit(f"{name}: '"), found, F.lit(f"' is not a value of type {wanted}"))
+    return F.when(_named(name).isNotNull() & cast.isNull(), message)
+
+
+def _probability(manifest: Manifest) -> Column:
+    if manifest.task == "regression":
+        return F.lit(None).cast("double")
+    return vector_to_array(F.col("probability"))
+
+
+def _classes(manifest: Manifest) -> Column:
+    return F.array(*[F.lit(value).cast(manifest.label_type) for value in manifest.classes or ()])
+
+
+def _value(manifest: Manifest, index: Column) -> Column:
+    """Return the prediction in the label's own type, null where it does not fit."""
+    if manifest.classes is not None:
+        return F.get(_classes(manifest), F.when(~_is_bad(index), index).cast("int"))
+    exact = F.round(index) if manifest.label_type in _WHOLE else index
+    return exact.try_cast(manifest.label_type)

@@ -1,0 +1,53 @@
+"""Model files in the lake: ``<lake>/models/<pipeline>/<version>/spark`` and ``model.json``, which is written last."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyspark.ml import PipelineModel
+
+from tidemill.errors import StepError
+from tidemill.registry.manifest import Manifest
+
+if TYPE_CHECKING:
+    from tidemill.lake import Lake
+
+
+def model_folder(pipeline: str, version: int) -> str:
+    """Return where a version lies, relative to the lake."""
+    return f"models/{pipeline}/{version}"
+
+
+def save_model(lake: Lake, model: PipelineModel, manifest: Manifest) -> None:
+    """Write the model's files, then its manifest: a version without a manifest does not exist, and is written over."""
+    folder = model_folder(manifest.pipeline, manifest.version)
+    model.write().overwrite().save(f"{lake.root}/{folder}/spark")
+    lake.write_text(f"{folder}/model.json", manifest.to_json())
+
+
+def load_manifest(lake: Lake, pipeline: str, version: int) -> Manifest:
+    """Read the manifest of a version; starts no JVM.
+
+    Raises:
+        StepError: there is no such version.
+    """
+    relative = f"{model_folder(pipeline, version)}/model.json"
+    try:
+        text = lake.read_text(relative)
+    except OSError as error:
+        raise StepError(f"model {version} of {pipeline}: {lake.root}/{relative} cannot be read; run train to make a model") from error
+    return Manifest.from_json(text)
+
+
+def load_model(lake: Lake, pipeline: str, version: int) -> tuple[PipelineModel, Manifest]:
+    """Load a version from its files.
+
+    Raises:
+        StepError: there is no such version, or its files do not load.
+    """
+    manifest = load_manifest(lake, pipeline, version)
+    path = f"{lake.root}/{model_folder(pipeline, version)}/spark"
+    try:
+        return PipelineModel.load(path), manifest
+    except Exception as error:
+        raise StepError(f"model {version} of {pipeline}: its files at {path} do not load; run train again to make a new version") from error

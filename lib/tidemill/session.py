@@ -1,0 +1,82 @@
+"""The one factory of SparkSessions: on one machine, under ``spark-submit``, on Databricks."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+# What every session needs, wherever it runs.
+_EVERYWHERE = {"spark.sql.session.timeZone": "UTC"}
+_DELTA = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+# Spark's and Delta's defaults are made for clusters: 200 shuffle and 50 snapshot partitions cost more than the work they share out.
+_ONE_MACHINE = {
+    "spark.databricks.delta.snapshotPartitions": "2",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "4",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+}
+
+
+def get_spark(app_name: str = "tidemill", conf: Mapping[str, str] | None = None) -> SparkSession:
+    """Return the session of this process, starting Spark where it does not run yet.
+
+    ``conf`` wins over tidemill's settings; what ``spark-submit`` or the cluster set wins over both where it is a static setting.
+
+    Raises:
+        SetupError: there is no Java that fits, or Delta's jars cannot be fetched.
+    """
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    from pyspark.sql import SparkSession
+
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        return _configured(SparkSession.builder.getOrCreate(), {**_EVERYWHERE, **(conf or {})})
+    builder = SparkSession.builder.appName(app_name)
+    under_submit = "PYSPARK_GATEWAY_PORT" in os.environ
+    if not under_submit and "SPARK_HOME" not in os.environ:
+        from tidemill.spark_home import prepare
+
+        os.environ["JAVA_HOME"] = str(prepare().home)
+    settings = {**_EVERYWHERE, **_DELTA}
+    if not under_submit:
+        settings["spark.master"] = os.environ.get("TIDEMILL_MASTER", "local[*]")
+    if _is_local(settings.get("spark.master"), under_submit):
+        settings |= _ONE_MACHINE
+        settings["spark.sql.shuffle.partitions"] = str(max(2, os.cpu_count() or 2))
+        settings["spark.sql.warehouse.dir"] = str(Path(tempfile.gettempdir()) / f"tidemill-warehouse-{os.getuid()}")
+    settings |= conf or {}
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()
+
+
+def child_session(spark: SparkSession) -> SparkSession:
+    """Return a session of the same application with settings and temporary views of its own."""
+    child = spark.newSession()
+    return _configured(child, _EVERYWHERE | {"spark.sql.shuffle.partitions": spark.conf.get("spark.sql.shuffle.partitions") or "200"})
+
+
+def _is_local(master: str | None, under_submit: bool) -> bool:
+    """Return True where Spark runs on this machine alone; under ``spark-submit`` its own settings tell."""
+    if not under_submit:
+        return bool(master and master.startswith("local"))
+    from pyspark import SparkConf
+
+    return SparkConf().get("spark.master", "local").startswith("local")
+
+
+def _configured(spark: SparkSession, settings: Mapping[str, str]) -> SparkSession:
+    for key, value in settings.items():
+        spark.conf.set(key, value)
+    return spark

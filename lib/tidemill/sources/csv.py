@@ -1,0 +1,88 @@
+"""CSV files: each physical line is a record, good or refused; columns map by name, file by file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from tidemill.errors import SourceError
+from tidemill.sources.csv_fields import FIELDS, Layout, parsed_fields
+from tidemill.sources.csv_groups import Group, completed_options, group_lines, header_groups
+from tidemill.sources.csv_multiline import multiline_records
+from tidemill.sources.csv_rules import broken_rules
+from tidemill.sources.files import SourceFile
+from tidemill.sources.lines import LINE, legible
+from tidemill.sources.options import is_on
+from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, Records
+from tidemill.sources.schemas import checked_schema, table_names, widest
+from tidemill.spec.models import Source
+
+
+class CsvFiles:
+    r"""CSV files.
+
+    Lines end with ``\n`` or ``\r\n``; a really empty line (and a comment, where ``comment`` is set) is no record and counted nowhere.
+    Quoting is RFC 4180's unless ``escape`` says otherwise: a quote inside a quoted field is doubled. With ``header: true`` columns map
+    by name, whatever their order: one that is missing is null, one that the schema lacks goes to ``_rescued``. Without a header columns
+    map by position. With ``multiLine: true`` a quoted field may hold line ends.
+
+    A record is refused for: ``field_count``, ``unclosed_quote``, ``cast:<column>``, ``not_finite:<column>`` (NaN or infinity; set
+    ``nullValue: NaN`` where it means "unknown"), ``nul``, ``invalid_bytes``, ``repeated_header``, ``unreadable``.
+    """
+
+    def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
+        """Return the types that Spark infers from every record; where two headers disagree on a column, the wider type."""
+        options = completed_options(source)
+        groups, bad = header_groups(spark, files, options)
+        if not groups:
+            raise SourceError("; ".join(f"{path}: {reason}" for path, reason in bad.items()))
+        found: dict[str, T.DataType] = {}
+        for group in groups:
+            for name, kind in _inferred(spark, group, options, source.timezone):
+                known = found.get(name)
+                found[name] = kind if known is None else widest(known, kind)
+        return checked_schema([T.StructField(name, kind) for name, kind in found.items()])
+
+    def read(self, spark: SparkSession, source: Source, files: Sequence[SourceFile], schema: T.StructType) -> Records:
+        """Return the records of the files."""
+        options = completed_options(source)
+        records_of = multiline_records if is_on(options, "multiLine") else group_lines
+        groups, bad = header_groups(spark, files, options)
+        frames, notes = [], []
+        for group in groups:
+            layout = Layout.of(group.names or schema.names, schema)
+            if not any(layout.columns):
+                names = ", ".join(group.names[:5])
+                reason = f"its header ({names}) names none of the columns; check `sep`, and whether the file has a header"
+                bad |= {file.path: reason for file in group.files}
+                continue
+            notes += layout.notes(group.files)
+            frames.append(_records(records_of(spark, group, options), layout, options, source.timezone))
+        return Records(reduce(DataFrame.unionByName, frames) if frames else None, bad, tuple(notes))
+
+
+def _inferred(spark: SparkSession, group: Group, options: Mapping[str, str], timezone: str) -> list[tuple[str, T.DataType]]:
+    """Return names and types of the columns of a group; a column without a value is a STRING."""
+    lines = multiline_records(spark, group, options) if is_on(options, "multiLine") else group_lines(spark, group, options)
+    text = lines.where(~F.col(IS_HEADER)).select(legible(F.col(LINE)).alias("value"))
+    found = spark.read.options(**options).options(header="false", inferSchema="true", timeZone=timezone).csv(text).schema.fields
+    names = table_names(group.names) if group.names else [part.name for part in found]
+    kinds = [part.dataType for part in found] + [T.StringType()] * len(names)
+    return list(zip(names, kinds, strict=False))
+
+
+def _records(lines: DataFrame, layout: Layout, options: Mapping[str, str], timezone: str) -> DataFrame:
+    parsed = parsed_fields(lines, layout, options, timezone)
+    return parsed.select("*", broken_rules(layout, options).alias(RULES)).select(
+        *layout.selected(F.col(FIELDS)),
+        SOURCE_FILE,
+        ROW_HASH,
+        layout.rescued(F.col(FIELDS)).alias(RESCUED),
+        F.when((F.size(RULES) > 0) | F.col(IS_HEADER), legible(F.col(LINE))).alias(RAW),
+        RULES,
+        IS_HEADER,
+    )

@@ -1,0 +1,136 @@
+"""JSON files: each line holds one object, a record; or, with ``multiLine``, each file one array of objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from tidemill.errors import SourceError
+from tidemill.sources.csv_rules import is_not_finite
+from tidemill.sources.files import SourceFile
+from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, has_nul, legible, read_lines
+from tidemill.sources.options import TEXT, checked_options, is_on
+from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, Records, first_broken, no_rules, rule
+from tidemill.sources.schemas import checked_schema
+from tidemill.spec.models import Source
+
+OPTIONS = (
+    *TEXT,
+    *("primitivesAsString", "prefersDecimal", "allowComments", "allowUnquotedFieldNames", "allowSingleQuotes"),
+    *("allowNumericLeadingZeros", "allowBackslashEscapingAnyCharacter", "allowNonNumericNumbers", "allowUnquotedControlChars"),
+)
+_FIELDS, _CORRUPT, _KEYS, _TEXTS, _IS_ONE = "_fields", "_corrupt", "_keys", "_texts", "_is_one_value"
+
+
+class JsonFiles:
+    """JSON files.
+
+    A really empty line is no record; every other line is one. A record is refused for: ``not_an_object``, ``not_json`` (it does not
+    parse, or something follows the object), ``duplicate_key``, ``cast:<column>`` (the value has another type; a number in a STRING
+    column is kept as its text), ``not_finite:<column>``, ``nul``, ``invalid_bytes``, ``unreadable``. Keys that the schema lacks, or
+    that differ from a column's name in case, go to ``_rescued`` with their values.
+    """
+
+    def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
+        """Return the types that Spark infers from every record that parses."""
+        options = _completed_options(source)
+        text = _lines(spark, files, options).where(~F.col(HAS_INVALID_BYTES)).select(F.col(LINE).alias("value"))
+        reader = spark.read.options(**options).options(columnNameOfCorruptRecord=_CORRUPT, timeZone=source.timezone)
+        fields = [part for part in reader.json(text).schema.fields if part.name != _CORRUPT]
+        if not fields:
+            raise SourceError(f"no JSON object in {files[0].path}" + (f" and {len(files) - 1} more" if len(files) > 1 else ""))
+        return checked_schema(fields)
+
+    def read(self, spark: SparkSession, source: Source, files: Sequence[SourceFile], schema: T.StructType) -> Records:
+        """Return the records of the files."""
+        if not files:
+            return Records(None)
+        options = _completed_options(source)
+        parse = {**_line_options(options), "mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT, "timeZone": source.timezone}
+        line = F.col(LINE)
+        # [line, 1] has two elements where the line is one JSON value and nothing else; from_json alone stops behind the first value.
+        two = F.from_json(F.concat(F.lit("["), line, F.lit(",1]")), "array<string>", parse)
+        typed = T.StructType([*schema.fields, T.StructField(_CORRUPT, T.StringType())])
+        parsed = _lines(spark, files, options).select(
+            "*",
+            F.from_json(line, typed, parse).alias(_FIELDS),
+            F.coalesce(F.size(two) == 2, F.lit(False)).alias(_IS_ONE),
+            F.json_object_keys(line).alias(_KEYS),
+        )
+        fields = F.col(_FIELDS)
+        frame = parsed.select("*", _broken_rules(schema, parse).alias(RULES)).select(
+            *[fields.getField(part.name).alias(part.name) for part in schema.fields],
+            SOURCE_FILE,
+            ROW_HASH,
+            _rescued(schema, parse).alias(RESCUED),
+            F.when(F.size(RULES) > 0, legible(line)).alias(RAW),
+            RULES,
+            F.lit(False).alias(IS_HEADER),
+        )
+        return Records(frame)
+
+
+def _completed_options(source: Source) -> dict[str, str]:
+    """Return the options of the source; JSON is taken as the standard has it, where Spark is lenient."""
+    return {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false"} | checked_options(source, OPTIONS)
+
+
+def _line_options(options: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in options.items() if name not in ("encoding", "lineSep", "multiLine")}
+
+
+def _lines(spark: SparkSession, files: Sequence[SourceFile], options: Mapping[str, str]) -> DataFrame:
+    """Return the text of each record; the elements of a whole-document array are records, and what is no array is one record."""
+    whole = is_on(options, "multiLine")
+    lines = read_lines(spark, files, options, whole=whole)
+    if not whole:
+        return lines
+    document, parse = F.col(LINE), _line_options(options)
+    two = F.from_json(F.concat(F.lit("["), document, F.lit(",1]")), "array<string>", parse)
+    elements = F.from_json(document, "array<string>", parse)
+    is_array = F.startswith(F.ltrim(document, F.lit(" \t\r\n")), F.lit("[")) & (F.size(two) == 2)
+    records = F.when(is_array & elements.isNotNull(), elements).otherwise(F.array(F.trim(document, F.lit(" \t\r\n"))))
+    exploded = lines.select(F.explode(records).alias("_record"), HAS_INVALID_BYTES, SOURCE_FILE)
+    record = F.coalesce(F.col("_record"), F.lit("null"))
+    row_hash = F.lower(F.hex(F.xxhash64(record.cast("binary"))))
+    return exploded.select(record.alias(LINE), HAS_INVALID_BYTES, SOURCE_FILE, row_hash.alias(ROW_HASH))
+
+
+def _broken_rules(schema: T.StructType, parse: Mapping[str, str]) -> Column:
+    line, fields, keys = F.col(LINE), F.col(_FIELDS), F.col(_KEYS)
+    floating = [part.name for part in schema.fields if isinstance(part.dataType, T.FloatType | T.DoubleType)]
+    is_object = F.startswith(F.ltrim(line, F.lit(" \t")), F.lit("{"))
+    repeats_key = F.size(F.array_distinct(keys)) < F.size(keys)
+    texts = F.from_json(line, "map<string,string>", dict(parse))
+    does_not_fit = F.col(_IS_ONE) & fields.getField(_CORRUPT).isNotNull()
+    rules = first_broken(
+        [
+            rule("invalid_bytes", F.col(HAS_INVALID_BYTES)),
+            rule("nul", has_nul(line)),
+            rule("not_an_object", ~is_object),
+            rule("not_json", is_object & ~F.col(_IS_ONE)),
+            rule("duplicate_key", repeats_key),
+            *[
+                rule(f"cast:{part.name}", does_not_fit & F.element_at(texts, part.name).isNotNull() & fields.getField(part.name).isNull())
+                for part in schema.fields
+            ],
+            *[rule(f"not_finite:{name}", is_not_finite(fields.getField(name))) for name in floating],
+        ]
+    )
+    is_good = is_object & F.col(_IS_ONE) & fields.getField(_CORRUPT).isNull() & ~repeats_key & ~F.col(HAS_INVALID_BYTES) & ~has_nul(line)
+    for name in floating:
+        is_good = is_good & ~is_not_finite(fields.getField(name))
+    # A record that nothing accuses and that is not plainly good (a null on the way here) is refused all the same.
+    rules = F.when(F.size(rules) == 0, F.array(F.lit("unreadable"))).otherwise(rules)
+    return F.when(F.coalesce(is_good, F.lit(False)), no_rules()).otherwise(rules)
+
+
+def _rescued(schema: T.StructType, parse: Mapping[str, str]) -> Column:
+    """Return the fields whose names the schema lacks as a JSON object, values as they were; null where there is none."""
+    known = F.array(*[F.lit(name) for name in schema.names])
+    values = F.from_json(F.col(LINE), "map<string,variant>", dict(parse))
+    unknown = F.map_filter(values, lambda key, value: ~F.array_contains(known, key))
+    return F.when(F.size(F.array_except(F.col(_KEYS), known)) > 0, F.to_json(unknown))

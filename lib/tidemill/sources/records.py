@@ -1,0 +1,117 @@
+"""The frame of records that each kind of source gives: its columns, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+SOURCE_FILE = "_source_file"
+ROW_HASH = "_source_row_hash"
+RESCUED = "_rescued"
+RAW = "_raw"
+RULES = "_rules"
+IS_HEADER = "_is_header"
+INGESTED_AT = "_ingested_at"
+BATCH_ID = "_batch_id"
+
+PROVENANCE = (SOURCE_FILE, ROW_HASH, INGESTED_AT, BATCH_ID, RESCUED)
+"""The columns that ingest adds to a bronze table."""
+
+RESERVED = frozenset({*PROVENANCE, RAW, RULES, IS_HEADER})
+"""Names that the columns of a source cannot have."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a set of files holds.
+
+    ``frame`` has one row per physical record: the columns of the schema, ``_source_file``, ``_source_row_hash`` (hash of the raw
+    text), ``_rescued`` (JSON of the named fields that the schema lacks, else null), ``_rules`` (the rules the record breaks; empty:
+    it is good), ``_raw`` (the raw text of a record that breaks one, else null) and ``_is_header`` (true for a line that repeats its
+    file's header word for word, the header itself among them). It is None where no file could be opened.
+    ``bad_files`` maps the path of a file that cannot be read to the reason.
+    """
+
+    frame: DataFrame | None
+    bad_files: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FileCount:
+    """The physical records of one file, how many of them are refused, and how many of those repeat the header."""
+
+    records: int
+    refused: int
+    repeated_headers: int
+
+
+def survey(frame: DataFrame) -> dict[str, FileCount]:
+    """Count the records of each file in one pass; a file without a record is not in it.
+
+    Records are counted by themselves, not as the sum of good and refused ones, so that the two can be compared.
+    """
+    is_header = F.col(IS_HEADER)
+    counts = frame.groupBy(SOURCE_FILE).agg(
+        F.count(F.lit(1)).alias("lines"),
+        F.count_if(is_header).alias("headers"),
+        F.count_if(~is_header & (F.size(RULES) > 0)).alias("refused"),
+    )
+    found = {}
+    for row in counts.collect():
+        repeated = max(row["headers"] - 1, 0)
+        records = row["lines"] - row["headers"] + repeated
+        found[row[SOURCE_FILE]] = FileCount(records, row["refused"] + repeated, repeated)
+    return found
+
+
+def good_records(frame: DataFrame, schema: T.StructType) -> DataFrame:
+    """Return the records that break no rule: the schema's columns, file, hash and rescued fields."""
+    columns = [column(name) for name in schema.names]
+    return frame.where(~F.col(IS_HEADER) & (F.size(RULES) == 0)).select(*columns, SOURCE_FILE, ROW_HASH, RESCUED)
+
+
+def refused_records(frame: DataFrame, *, with_repeated_headers: bool) -> DataFrame:
+    """Return the refused records: ``raw``, ``rules``, file and hash.
+
+    ``with_repeated_headers`` says that the survey met lines that repeat their file's header: all but one of each file are refused
+    then. They are the same to the letter, so which of them is the header does not matter.
+    """
+    shape = [F.col(RAW).alias("raw"), F.col(RULES).alias("rules"), F.col(SOURCE_FILE), F.col(ROW_HASH)]
+    refused = frame.where(~F.col(IS_HEADER) & (F.size(RULES) > 0)).select(*shape)
+    if not with_repeated_headers:
+        return refused
+    place = F.row_number().over(Window.partitionBy(SOURCE_FILE).orderBy(ROW_HASH))
+    headers = frame.where(IS_HEADER).select(*shape).withColumn("_place", place).where("_place > 1")
+    return refused.unionByName(headers.withColumn("rules", F.array(F.lit("repeated_header"))).drop("_place"))
+
+
+def column(name: str) -> Column:
+    """Return the column of exactly this name, dots and all."""
+    return F.col("`" + name.replace("`", "``") + "`")
+
+
+def source_file() -> Column:
+    """Return the path of a row's file as ``list_files`` writes it: Spark's metadata URL-encodes it and puts ``file:`` before it."""
+    plain = F.regexp_replace(F.col("_metadata.file_path"), "^file:/+", "/")
+    # url_decode takes a plus for a space, which a path does not.
+    return F.when(F.contains(plain, F.lit("%")), F.url_decode(F.replace(plain, F.lit("+"), F.lit("%2B")))).otherwise(plain)
+
+
+def first_broken(rules: Sequence[Column]) -> Column:
+    """Return the array of the rules that are not null, in order."""
+    return F.array_compact(F.array(*rules)) if rules else no_rules()
+
+
+def no_rules() -> Column:
+    """Return the empty array of rules: the record is good."""
+    return F.array().cast("array<string>")
+
+
+def rule(name: str, is_broken: Column) -> Column:
+    """Return the rule's name where it is broken, else null."""
+    return F.when(is_broken, F.lit(name))

@@ -1,0 +1,52 @@
+"""The kinds of sources by name: built-in ones, entry points, and dotted Python paths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from pyspark.sql import SparkSession
+from pyspark.sql import types as T
+
+from tidemill.errors import SourceError, did_you_mean
+from tidemill.sources.files import SourceFile
+from tidemill.sources.records import Records
+from tidemill.spec.models import Source
+
+BUILT_IN = {
+    "csv": "tidemill.sources.csv.CsvFiles",
+    "json": "tidemill.sources.json.JsonFiles",
+    "parquet": "tidemill.sources.parquet.ParquetFiles",
+}
+ENTRY_POINTS = "tidemill.sources"
+
+
+class SourceKind(Protocol):
+    """A way to read files. A new kind is one class with these two methods, registered under its name; no neighbour changes."""
+
+    def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
+        """Return the columns and types that all records of the files fit."""
+        ...
+
+    def read(self, spark: SparkSession, source: Source, files: Sequence[SourceFile], schema: T.StructType) -> Records:
+        """Return a row for every physical record of the files; what Spark meets while reading is raised when the frame is used."""
+        ...
+
+
+def source_kind(name: str) -> SourceKind:
+    """Return the reader of a ``format``.
+
+    Raises:
+        SourceError: no kind has this name.
+    """
+    dotted = BUILT_IN.get(name) or next((point.value.replace(":", ".") for point in entry_points(group=ENTRY_POINTS, name=name)), name)
+    module, _, attribute = dotted.rpartition(".")
+    if not module:
+        raise SourceError(f"no kind of source is called {name!r}{did_you_mean(name, BUILT_IN)}; known: {', '.join(BUILT_IN)}")
+    try:
+        kind: SourceKind = getattr(import_module(module), attribute)()
+    except (ImportError, AttributeError) as error:
+        raise SourceError(f"format {name!r} cannot be loaded: {error}; give a built-in name or the dotted path of a class") from error
+    return kind

@@ -1,0 +1,101 @@
+"""Schemas of sources: as declared, and as names that a Delta table can have."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+from pyspark.sql import types as T
+
+from tidemill.errors import SourceError
+from tidemill.sources.records import RESERVED
+from tidemill.spark_errors import sentence
+
+_NOT_FOR_DELTA = re.compile(r"[ ,;{}()\n\t=]")
+_WIDER = {
+    T.ByteType: (T.ShortType, T.IntegerType, T.LongType, T.FloatType, T.DoubleType),
+    T.ShortType: (T.IntegerType, T.LongType, T.FloatType, T.DoubleType),
+    T.IntegerType: (T.LongType, T.DoubleType),
+    T.FloatType: (T.DoubleType,),
+    T.DateType: (T.TimestampNTZType,),
+}
+
+
+def parsed_schema(spark: SparkSession, text: str) -> T.StructType:
+    """Return the schema that ``text`` declares: DDL, or Spark's JSON of a schema; every column may be null.
+
+    Raises:
+        SourceError: the text is neither, names a column twice, or uses a name of tidemill's own.
+    """
+    try:
+        if text.lstrip().startswith("{"):
+            schema = T.StructType.fromJson(json.loads(text))
+        else:
+            schema = spark.createDataFrame([], text).schema
+    except (PySparkException, ValueError, KeyError) as error:
+        raise SourceError(f"`schema` is neither DDL (\"id INT, name STRING\") nor Spark's JSON: {sentence(error)}") from error
+    return checked_schema(schema.fields)
+
+
+def checked_schema(fields: Iterable[T.StructField]) -> T.StructType:
+    """Return the fields as a schema in which every column may be null.
+
+    Raises:
+        SourceError: a name stands twice (Delta does not tell case apart), or is one of tidemill's own.
+    """
+    schema = T.StructType([T.StructField(field.name, field.dataType, True) for field in fields])
+    if not schema.names:
+        raise SourceError("no column is declared or found; give `schema:`")
+    seen: dict[str, str] = {}
+    for name in schema.names:
+        if name.lower() in seen:
+            raise SourceError(f"columns {seen[name.lower()]!r} and {name!r} are one name to Delta; declare `schema:` without one of them")
+        seen[name.lower()] = name
+        if name.lower() in RESERVED:
+            raise SourceError(f"column {name!r} has a name that tidemill uses itself; rename it in the files or leave it out of `schema:`")
+    return schema
+
+
+def table_names(names: Sequence[str]) -> list[str]:
+    """Return names that a Delta table can have: ``_`` for characters it refuses, ``_c0`` for an empty first name."""
+    return [_NOT_FOR_DELTA.sub("_", name) or f"_c{place}" for place, name in enumerate(names)]
+
+
+def matched_names(names: Sequence[str], schema: T.StructType) -> list[str | None]:
+    """Return for each name of a file the schema's column it means, None for one that the schema lacks.
+
+    An exact name comes first, then the name that Delta would have been given, then one that differs in case alone.
+    """
+    exact, lower = set(schema.names), {name.lower(): name for name in schema.names}
+    taken: set[str] = set()
+    matched: list[str | None] = [None] * len(names)
+    for candidates in (list(names), table_names(names), [lower.get(name.lower(), "") for name in table_names(names)]):
+        for place, name in enumerate(candidates):
+            if matched[place] is None and name in exact and name not in taken:
+                matched[place] = name
+                taken.add(name)
+    return matched
+
+
+def is_wider(found: T.DataType, wanted: T.DataType) -> bool:
+    """Return True where every value of ``found`` is one of ``wanted`` too."""
+    if found == wanted:
+        return True
+    if isinstance(found, T.DecimalType) and isinstance(wanted, T.DecimalType):
+        return wanted.scale >= found.scale and wanted.precision - wanted.scale >= found.precision - found.scale
+    if isinstance(found, T.NullType):
+        return True
+    return isinstance(wanted, _WIDER.get(type(found), ()))
+
+
+def widest(one: T.DataType, other: T.DataType) -> T.DataType:
+    """Return the narrower of the two types that holds the values of both; STRING where neither does."""
+    if is_wider(one, other):
+        return other
+    if is_wider(other, one):
+        return one
+    numeric = (T.IntegerType, T.LongType, T.DoubleType, T.DecimalType)
+    return T.DoubleType() if isinstance(one, numeric) and isinstance(other, numeric) else T.StringType()

@@ -1,0 +1,221 @@
+"""Rules between the keys of a spec that no single model can see; they work on nodes, so a broken block does not hide the others."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from tidemill.errors import Fault, UsageError, did_you_mean
+from tidemill.spec.models import FAMILIES, METRICS, SOURCE_FORMATS
+from tidemill.spec.node import Key, Node, dotted
+from tidemill.spec.not_built import LATER_FAMILIES
+
+FILE_FORMATS = frozenset(SOURCE_FORMATS) - {"jdbc", "kafka"}
+
+Found = Iterator[tuple[tuple[Key, ...], str]]
+
+
+def check_faults(root: Node, folder: Path) -> list[Fault]:
+    """Return the faults of the rules between keys."""
+    rules: tuple[Callable[[Node], Found], ...] = (
+        lambda node: _sources(node, folder), _names, _expectations, _dataset, _split, _features, _training, _spaces, _gates, _drift,
+    )  # fmt: skip
+    faults = []
+    for rule in rules:
+        for path, message in rule(root):
+            faults.append(Fault(*_nearest(root, path).fault_place(), dotted(path), message))
+    return faults
+
+
+def _nearest(root: Node, path: tuple[Key, ...]) -> Node:
+    """Return the node at ``path``, or the innermost block around it."""
+    node = root
+    for key in path:
+        child = node.child(key)
+        if child is None:
+            break
+        node = child
+    return node
+
+
+def _text(root: Node, *path: Key) -> str | None:
+    node = root.at(*path)
+    return node.string if node else None
+
+
+def _entries(root: Node, *path: Key) -> dict[str, Node]:
+    node = root.at(*path)
+    return node.mapping if node else {}
+
+
+def _list(root: Node, *path: Key) -> list[str]:
+    node = root.at(*path)
+    return node.strings if node else []
+
+
+def _known(word: str, known: Sequence[str]) -> str:
+    return f"{did_you_mean(word, known)}; known: {', '.join(known)}"
+
+
+def _sources(root: Node, folder: Path) -> Found:
+    for name, source in _entries(root, "sources").items():
+        kind = _text(source, "format")
+        if kind is not None and kind not in SOURCE_FORMATS and "." not in kind:
+            yield ("sources", name, "format"), f"unknown format {kind!r}{_known(kind, SOURCE_FORMATS)}"
+        path = source.at("path")
+        if kind in FILE_FORMATS and (path is None or path.value is None):
+            yield ("sources", name, "path"), f"missing; `format: {kind}` reads files, so give `path:` (globs are fine)"
+        elif path is not None and path.string is not None and not path.string.strip():
+            yield ("sources", name, "path"), "empty; give the path of the files"
+        schema = _text(source, "schema")
+        if schema and schema.endswith((".ddl", ".json")) and not (folder / schema).is_file():
+            near = did_you_mean(schema, [file.name for file in folder.iterdir() if file.suffix in (".ddl", ".json")])
+            yield ("sources", name, "schema"), f"no file {folder / schema}{near}; schema files are looked up beside the spec"
+
+
+def _names(root: Node) -> Found:
+    for block in ("sources", "tables"):
+        declared = _entries(root, block)
+        lower: dict[str, str] = {}
+        for name in declared:
+            base = name.removesuffix("_quarantine")
+            if base != name and base in declared:
+                yield (block, name), f"this is the name of the quarantine of {base!r}; choose another"
+            if lower.setdefault(name.lower(), name) != name:
+                yield (block, name), f"differs from {lower[name.lower()]!r} only in upper and lower case, which SQL does not tell apart"
+
+
+def _expectations(root: Node) -> Found:
+    for table, block in _entries(root, "tables").items():
+        for name, rule in _entries(block, "expectations").items():
+            path: tuple[Key, ...] = ("tables", table, "expectations", name)
+            check = _text(rule, "check")
+            if check is None:
+                continue
+            if not check.strip():
+                yield (*path, "check"), "empty; write a condition that is true for good rows, such as `distance > 0`"
+            elif problem := _condition_problem(check):
+                yield (*path, "check"), problem
+            if name == "key":
+                yield path, "`key` is what the rule of the table's own key is called; choose another name"
+
+
+def _condition_problem(check: str) -> str | None:
+    from tidemill.lake.sql import is_query
+
+    try:
+        is_query(f"SELECT\n({check}\n) AS is_good")
+    except UsageError as error:
+        return str(error).replace("SQL that does not parse", "a condition that does not parse").replace("at line 2, ", "")
+    return None
+
+
+def _dataset(root: Node) -> Found:
+    label = _text(root, "dataset", "label")
+    keys, exclude = _list(root, "dataset", "key"), _list(root, "dataset", "exclude")
+    if label in keys:
+        yield ("dataset", "label"), f"{label!r} is also in `key`; a key tells rows apart and a label is what is to be predicted"
+    if label in exclude:
+        yield ("dataset", "exclude"), f"holds the label {label!r}; the label is never a feature, so leave it out here"
+    if label is not None and label == _text(root, "dataset", "event_time"):
+        yield ("dataset", "label"), f"{label!r} is also the `event_time`"
+    for path in (("dataset", "key"), ("dataset", "exclude"), ("scoring", "keep")):
+        names = _list(root, *path)
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield path, f"{name!r} is listed twice"
+
+
+def _split(root: Node) -> Found:
+    path: tuple[Key, ...] = ("dataset", "split")
+    test = root.at(*path, "test")
+    if test is not None and isinstance(test.value, int | float) and test.value in (0, 1):
+        yield (*path, "test"), f"expected a share between 0 and 1, found {test.value}; 0.2 keeps a fifth of the rows for the test"
+    if test is not None and test.string is not None and _text(root, *path, "by") == "time":
+        try:
+            datetime.fromisoformat(test.string)
+        except ValueError:
+            yield (*path, "test"), f'expected a share such as 0.2 or an instant such as "2013-11-01", found {test.string!r}'
+    folds_by = _text(root, *path, "folds_by")
+    if folds_by == "time" and root.at("dataset", "event_time") is None:
+        yield (*path, "folds_by"), "`time` needs `event_time: <column>` in the dataset"
+    if folds_by == "group" and root.at(*path, "group") is None:
+        yield (*path, "folds_by"), "`group` needs `group: <column>` in the split"
+
+
+def _features(root: Node) -> Found:
+    label, keys, exclude = _text(root, "dataset", "label"), _list(root, "dataset", "key"), _list(root, "dataset", "exclude")
+    for group in ("numeric", "categorical", "datetime", "text"):
+        path = ("features", group, "columns")
+        columns = _list(root, *path)
+        for index, column in enumerate(columns):
+            if column == label:
+                yield (*path, index), f"{column!r} is the label; a model may not see it"
+            elif column in keys:
+                yield (*path, index), f"{column!r} is part of the key, which says nothing about new rows; leave it out"
+            elif column in exclude:
+                yield (*path, index), f"{column!r} is also in `dataset.exclude`; remove it from one of the two"
+            elif column in columns[:index]:
+                yield (*path, index), f"{column!r} is listed twice"
+
+
+def _training(root: Node) -> Found:
+    task = _text(root, "training", "task")
+    if task not in METRICS:
+        return
+    metric = _text(root, "training", "metric")
+    if metric is not None and metric not in METRICS[task]:
+        yield ("training", "metric"), f"{metric!r} does not fit `task: {task}`{_known(metric, METRICS[task])}"
+    for name, family in _entries(root, "training", "models").items():
+        if name not in FAMILIES[task] and name not in LATER_FAMILIES and "python" not in family.mapping:
+            yield ("training", "models", name), f"unknown model family for `task: {task}`{_known(name, FAMILIES[task])}"
+
+
+def _spaces(root: Node) -> Found:
+    for family, block in _entries(root, "training", "models").items():
+        is_custom = "python" in block.mapping
+        space = _entries(block, "space") if is_custom else block.mapping
+        for name, values in space.items():
+            path = ("training", "models", family, *(("space",) if is_custom else ()), name)
+            for kind in ("log", "int", "float"):
+                bounds = values.at(kind)
+                if bounds is not None:
+                    yield from _range((*path, kind), kind, bounds)
+
+
+def _range(path: tuple[Key, ...], kind: str, bounds: Node) -> Found:
+    numbers = [item.value for item in bounds.items if isinstance(item.value, int | float) and not isinstance(item.value, bool)]
+    if len(numbers) != 2 or len(bounds.items) != 2:
+        return
+    low, high = numbers
+    if not (math.isfinite(low) and math.isfinite(high)):
+        yield path, "bounds must be finite numbers"
+    elif low > high:
+        yield path, f"the lower bound {low} is above the upper bound {high}; write [{high}, {low}]"
+    elif kind == "log" and low <= 0:
+        yield path, f"a logarithmic range starts above 0, found {low}; write 1.0e-5, say, or use `float:`"
+
+
+def _gates(root: Node) -> Found:
+    if importlib.util.find_spec("tidemill.evaluation.gates") is None:
+        return
+    # By name, not by an import: the spec stands below the rooms that use it.
+    parse = getattr(importlib.import_module("tidemill.evaluation.gates"), "parse_gate", None)
+    node = root.at("evaluation", "gates")
+    for index, gate in enumerate(node.items if node else []):
+        if parse is None or gate.string is None or "slices" in gate.string:
+            continue
+        try:
+            parse(gate.string)
+        except ValueError as error:
+            yield ("evaluation", "gates", index), str(error)
+
+
+def _drift(root: Node) -> Found:
+    levels = [root.at("monitoring", "drift", level) for level in ("warn", "alert")]
+    warn, alert = (node.value if node is not None else default for node, default in zip(levels, (0.1, 0.25), strict=True))
+    if isinstance(warn, int | float) and isinstance(alert, int | float) and warn > alert:
+        yield ("monitoring", "drift", "warn"), f"{warn} is above `alert` ({alert}); a warning comes first"

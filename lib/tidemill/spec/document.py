@@ -1,0 +1,135 @@
+"""YAML text → nodes that keep file and line: no tags, no duplicate keys, bounded size, depth and aliases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import yaml
+
+from tidemill.errors import Fault
+from tidemill.spec.node import Node, core_scalar
+
+MAX_BYTES = 1_000_000
+MAX_NODES = 50_000
+MAX_DEPTH = 40
+
+
+class _Unusable(Exception):
+    def __init__(self, line: int | None, message: str) -> None:
+        super().__init__(message)
+        self.line = line
+        self.message = message
+
+
+def read_document(data: bytes, file: str) -> tuple[Node | None, list[Fault]]:
+    """Return the root node and all faults; the node is None where nothing could be read.
+
+    Duplicate keys and tags are faults, yet the rest is still read, so that its faults can be reported too.
+    """
+    if len(data) > MAX_BYTES:
+        return None, [Fault(file, None, "", f"{len(data):,} bytes; a spec has at most {MAX_BYTES:,}. Put data into files of its own")]
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        return None, [Fault(file, line, "", f"not UTF-8: byte 0x{data[error.start]:02x}; save the file as UTF-8")]
+    composer = _Composer(text, file)
+    try:
+        root = composer.document()
+    except _Unusable as error:
+        return None, [*composer.faults, Fault(file, error.line, "", error.message)]
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = " ".join(part for part in (error.context, error.problem) if part)
+        written = "".join(text.splitlines()[mark.line : mark.line + 1]) if mark else ""
+        hint = "; inside { } and [ ], text that holds ${…} needs quotes" if "${" in written else ""
+        return None, [*composer.faults, Fault(file, mark.line + 1 if mark else None, "", f"not valid YAML: {problem}{hint}")]
+    except yaml.YAMLError as error:
+        return None, [*composer.faults, Fault(file, None, "", f"not valid YAML: {' '.join(str(error).split())}")]
+    return root, composer.faults
+
+
+class _Composer:
+    """Builds nodes from PyYAML's events, which still know of tags and aliases."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self.file = file
+        self.faults: list[Fault] = []
+        self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.SafeLoader)
+        self.anchors: dict[str, Node | None] = {}  # None while the node is still being read
+        self.count = 0
+
+    def document(self) -> Node | None:
+        root: Node | None = None
+        for event in self.events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                if root is not None:
+                    raise _Unusable(_line(event), "a second document; a spec is one YAML document, without `---` in it")
+                first = next(self.events)
+                root = self.node(first, (), _line(first))
+        return root
+
+    def node(self, event: yaml.Event, path: tuple[str, ...], line: int) -> Node:
+        if isinstance(event, yaml.AliasEvent):
+            return self.alias(event, line)
+        self.tally(1, line, len(path))
+        if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
+            raise _Unusable(line, "the document ends where a value was expected")
+        if event.tag is not None:
+            self.fault(_line(event), path, f"the tag {event.tag!r} is not allowed; a spec is plain YAML: remove it")
+        anchor = event.anchor
+        if anchor is not None:
+            self.anchors[anchor] = None
+        node = self.content(event, path, line)
+        if anchor is not None:
+            self.anchors[anchor] = node
+        return node
+
+    def content(self, event: yaml.Event, path: tuple[str, ...], line: int) -> Node:
+        if isinstance(event, yaml.ScalarEvent):
+            value = core_scalar(event.value) if event.style is None else event.value
+            return Node(value, self.file, line, text=event.value)
+        if isinstance(event, yaml.SequenceStartEvent):
+            items: list[Node] = []
+            while not isinstance(item := next(self.events), yaml.SequenceEndEvent):
+                items.append(self.node(item, (*path, str(len(items))), _line(item)))
+            return Node(items, self.file, line)
+        return self.mapping(path, line)
+
+    def mapping(self, path: tuple[str, ...], line: int) -> Node:
+        entries: dict[str, Node] = {}
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+            if not isinstance(event, yaml.ScalarEvent):
+                raise _Unusable(_line(event), "a key must be a plain word (a `{` in front of `$` or `%` may want quotes)")
+            key, key_line = event.value, _line(event)
+            self.tally(1, key_line, len(path))
+            node = self.node(next(self.events), (*path, key), key_line)
+            if key in entries:
+                self.fault(key_line, (*path, key), f"duplicate key; it is already on line {entries[key].line}: keep one of them")
+            else:
+                entries[key] = node
+        return Node(entries, self.file, line)
+
+    def alias(self, event: yaml.AliasEvent, line: int) -> Node:
+        name = str(event.anchor)
+        target = self.anchors.get(name)
+        if target is None:
+            state = "stands inside itself" if name in self.anchors else "has no anchor"
+            raise _Unusable(_line(event), f"the alias '*{name}' {state}")
+        self.tally(sum(1 for _ in target.walk()), line, 0)
+        return replace(target, line=line)
+
+    def tally(self, nodes: int, line: int, depth: int) -> None:
+        self.count += nodes
+        if self.count > MAX_NODES:
+            raise _Unusable(line, f"more than {MAX_NODES:,} values once aliases are written out; a spec needs far fewer")
+        if depth > MAX_DEPTH:
+            raise _Unusable(line, f"more than {MAX_DEPTH} levels deep")
+
+    def fault(self, line: int, path: tuple[str, ...], message: str) -> None:
+        self.faults.append(Fault(self.file, line, ".".join(path), message))
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1

@@ -1,0 +1,158 @@
+"""Reading a spec: file, overlays, settings, variables, models and cross-checks, with every fault reported at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tidemill.errors import Fault, SpecError
+from tidemill.spec.checks import check_faults
+from tidemill.spec.code import load_object, module_file
+from tidemill.spec.document import read_document
+from tidemill.spec.models import Pipeline, Table
+from tidemill.spec.node import Node
+from tidemill.spec.not_built import not_built_faults
+from tidemill.spec.overlay import merged, overlay_files, with_settings
+from tidemill.spec.references import Declared, reference_faults, sql_inputs, sql_text
+from tidemill.spec.validation import validate
+from tidemill.spec.variables import Unresolved, Variables, substitute
+
+FILE_NAME = "pipeline.yml"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A validated spec and where it lies; SQL, schema files and Python are looked up in ``folder``."""
+
+    pipeline: Pipeline
+    file: Path
+    folder: Path
+
+    def sql_text(self, value: str) -> str:
+        """Return the text of the SQL file ``value``, or ``value`` itself where it holds white space."""
+        return sql_text(self.folder, value)
+
+    def schema_text(self, value: str) -> str:
+        """Return the text of the schema file ``value`` (``.ddl`` or ``.json``), or ``value`` itself: it is DDL then."""
+        return (self.folder / value).read_text(encoding="utf-8") if value.endswith((".ddl", ".json")) else value
+
+    def function(self, dotted: str) -> Callable[..., Any]:
+        """Return the object ``functions.clean_flights`` of a file beside the spec, or of an installed module."""
+        return load_object(self.folder, dotted)
+
+    def source_code(self, dotted: str) -> str:
+        """Return the text of the file that defines ``dotted``."""
+        return module_file(self.folder, dotted).read_text(encoding="utf-8", errors="replace")
+
+    def sql_inputs(self, value: str) -> list[str]:
+        """Return the tables (``silver.flights``) that the SQL of ``value`` reads, sorted."""
+        return sql_inputs(self.folder, value)
+
+    def table_inputs(self, name: str) -> list[str]:
+        """Return the tables that ``silver.<name>`` reads: sorted for SQL, in the order of its parameters for Python."""
+        table: Table = self.pipeline.tables[name]
+        if table.sql is not None:
+            return self.sql_inputs(table.sql)
+        declared = Declared(self.folder, self.pipeline.pipeline, tuple(self.pipeline.sources), tuple(self.pipeline.tables))
+        return declared.python_inputs(str(table.python), table.inputs, name)
+
+    def dataset_inputs(self) -> list[str]:
+        """Return the tables that the dataset reads, sorted."""
+        dataset = self.pipeline.dataset
+        return [dataset.from_] if dataset.from_ else self.sql_inputs(str(dataset.sql))
+
+    def scoring_inputs(self) -> list[str]:
+        """Return the tables that hold the rows to score, sorted; the dataset itself where nothing else is said."""
+        scoring = self.pipeline.scoring
+        if scoring.sql is not None:
+            return self.sql_inputs(scoring.sql)
+        return [scoring.from_ or self.pipeline.dataset_table]
+
+
+def load_spec(
+    path: str | Path, *, env: str | None = None, set_values: Mapping[str, str] | None = None, environ: Mapping[str, str] = os.environ
+) -> Spec:
+    """Read and check a spec.
+
+    Args:
+        path: the file, or a folder that holds ``pipeline.yml``.
+        env: the overlay to lay on, ``env/<env>.yml`` beside the spec and in the project's ``conf/env``.
+        set_values: ``a.b`` → value, which overrides any key; ``vars.NAME`` gives a variable.
+        environ: the environment that variables are looked up in.
+
+    Raises:
+        SpecError: the spec cannot be used; it carries every fault that was found.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / FILE_NAME
+    settings = set_values or {}
+    root, faults = _tree(file, env)
+    if root is None:
+        raise SpecError(faults)
+    variables, found = _variables(root, settings, environ)
+    faults += found
+    root, found = with_settings(root, settings)
+    faults += found
+    root, found = substitute(root, variables)
+    faults += found
+    pipeline, found = validate(root)
+    faults += found
+    for later in (not_built_faults(root), check_faults(root, file.parent), reference_faults(root, file.parent)):
+        said = {fault.key for fault in faults}
+        faults += [fault for fault in later if fault.key not in said]
+    if faults or pipeline is None:
+        raise SpecError(_in_order(faults, str(file)))
+    return Spec(pipeline, file, file.parent)
+
+
+def _tree(file: Path, env: str | None) -> tuple[Node | None, list[Fault]]:
+    """Read the file and lay its overlays on."""
+    root, faults = _read(file)
+    if env is not None:
+        overlays, found = overlay_files(file.parent, env)
+        faults += found
+        for overlay in overlays:
+            top, found = _read(overlay)
+            faults += found
+            if root is not None and top is not None:
+                root = merged(root, top)
+    return root, faults
+
+
+def _read(file: Path) -> tuple[Node | None, list[Fault]]:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        near = ", ".join(sorted(str(path) for path in file.parent.glob("*.yml"))[:5]) if file.parent.is_dir() else ""
+        hint = f"; there is {near}" if near else "; give the path of a pipeline.yml"
+        return None, [Fault(str(file), None, "", f"cannot be read: {error.strerror or error}{hint}")]
+    root, faults = read_document(data, str(file))
+    if root is None and not faults:
+        faults = [Fault(str(file), None, "", "empty; a spec starts with `pipeline: <name>`")]
+    if root is not None and not isinstance(root.value, dict):
+        return None, [*faults, Fault(str(file), root.line, "", "expected keys such as `pipeline:` and `sources:`, found something else")]
+    return root, faults
+
+
+def _variables(root: Node, settings: Mapping[str, str], environ: Mapping[str, str]) -> tuple[Variables, list[Fault]]:
+    """Gather the variables; a declared one that is no plain value is left to the models to refuse."""
+    block = root.at("vars")
+    declared = {name: node.text for name, node in (block.mapping if block else {}).items() if node.text is not None}
+    given = {key.removeprefix("vars."): text for key, text in settings.items() if key.startswith("vars.")}
+    variables = Variables(given, environ, declared)
+    faults = []
+    for name, node in (block.mapping if block else {}).items():
+        try:
+            variables.get(name)
+        except Unresolved as error:
+            faults.append(Fault(*node.fault_place(), f"vars.{name}", str(error)))
+    return variables, faults
+
+
+def _in_order(faults: list[Fault], file: str) -> list[Fault]:
+    """Order faults as a reader meets them: the spec from top to bottom, then overlays, then settings."""
+    return sorted(dict.fromkeys(faults), key=lambda fault: (fault.file != file, fault.file, fault.line or 0))

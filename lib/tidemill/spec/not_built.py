@@ -1,0 +1,113 @@
+"""What the grammar accepts and this version cannot do yet: each is refused by name, with what to write instead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tidemill.errors import Fault
+from tidemill.spec.models import SOURCE_FORMATS
+from tidemill.spec.node import Key, Node, dotted
+
+BUILT_FORMATS = ("csv", "json", "parquet")
+LATER_FAMILIES = ("xgboost", "lightgbm")
+
+
+@dataclass(frozen=True)
+class Later:
+    """One thing that is not built: the keys (``*`` for any name or item), the values, and what to do instead."""
+
+    path: str
+    is_later: Callable[[Node], bool]
+    instead: str
+
+
+def _given(node: Node) -> bool:
+    """Return True for anything but null, false and empty."""
+    return bool(node.value) or (isinstance(node.value, int | float) and not isinstance(node.value, bool))
+
+
+def _is(*values: str) -> Callable[[Node], bool]:
+    return lambda node: node.value in values
+
+
+def _is_later_format(node: Node) -> bool:
+    name = node.string or ""
+    return name not in BUILT_FORMATS and (name in SOURCE_FORMATS or "." in name)
+
+
+def _is_custom(node: Node) -> bool:
+    return "python" in node.mapping
+
+
+def _uses_slices(node: Node) -> bool:
+    return bool(re.search(r"\bslices\b", node.string or ""))
+
+
+def _is_catalog(node: Node) -> bool:
+    return (node.string or "").startswith("catalog:")
+
+
+_FILES = "write the rows to csv, json or parquet files and give their `path`"
+
+LATER = (
+    Later("lake", _is_catalog, "give a path, such as ./lake"),
+    Later("sources.*.format", _is_later_format, "convert the files to csv, json or parquet"),
+    Later("sources.*.url", _given, _FILES),
+    Later("sources.*.table", _given, _FILES),
+    Later("sources.*.user", _given, _FILES),
+    Later("sources.*.password", _given, _FILES),
+    Later("sources.*.watermark", _given, "`load: incremental` takes each file once"),
+    Later("sources.*.on_new_column", _is("add", "fail"), "leave `rescue`: unknown columns are kept in `_rescued`"),
+    Later("sources.*.on_missing_column", _is("fail"), "leave `null`, and let an expectation of the table fail"),
+    Later("sources.*.on_type_change", _is("widen", "fail"), "leave `quarantine`, and widen `schema` by hand"),
+    Later("tables.*.load", _is("incremental"), "leave `full`"),
+    Later("tables.*.latest_by", _given, "keep one row a key in SQL: QUALIFY row_number() OVER (PARTITION BY key ORDER BY …) = 1"),
+    Later("dataset.lookups", _given, "join in the SQL of the dataset"),
+    Later("dataset.split.stratified", _given, "leave it out"),
+    Later("features.text", _given, "leave it out"),
+    Later("features.custom", _given, "compute the column in SQL or in a table's Python function"),
+    Later("features.checks", _given, "leave it out"),
+    Later("features.select", _given, "name the columns you want"),
+    Later("training.engine", _is("tasks"), "write `engine: spark`"),
+    Later("training.tuner.strategy", _is("tpe"), "write `strategy: random` or `grid`"),
+    Later("training.tuner.timeout", _given, "bound the search by `trials`"),
+    Later("training.tuner.early_stopping", _is("hyperband"), "bound the search by `trials`"),
+    Later("training.select", _is("one_standard_error"), "leave `best`"),
+    *(Later(f"training.models.{name}", lambda node: True, "use gradient_boosted_trees") for name in LATER_FAMILIES),
+    Later("training.models.*", _is_custom, "use a family of MLlib, such as gradient_boosted_trees"),
+    Later("training.balance", _is("weights", "undersample"), "leave `none`"),
+    Later("training.calibrate", _is("isotonic", "sigmoid"), "leave `none`"),
+    Later("training.threshold", _given, "choose a threshold on `probability` where the predictions are read"),
+    Later("evaluation.slices", _given, "leave it out"),
+    Later("evaluation.gates.*", _uses_slices, "gate the metrics of all rows"),
+    Later("evaluation.approval", _is("manual"), "leave `auto`"),
+    Later("scoring.load", _is("incremental"), "leave `full`: the predictions are merged by key"),
+    Later("scoring.shadow", _given, "leave it out"),
+    Later("monitoring.drift.method", _is("js", "ks"), "write `method: psi`"),
+    Later("monitoring.labels", _given, "leave it out"),
+    Later("monitoring.performance", _given, "leave it out"),
+    Later("monitoring.freshness", _given, "leave it out"),
+    Later("monitoring.retrain", _given, "leave it out"),
+)
+
+
+def not_built_faults(root: Node) -> list[Fault]:
+    """Return a fault for each value of the spec that this version cannot do."""
+    faults: dict[tuple[Key, ...], Fault] = {}
+    for later in LATER:
+        for path, node in _matches(root, later.path.split(".")):
+            if later.is_later(node) and path not in faults:
+                faults[path] = Fault(*node.fault_place(), dotted(path), f"not built yet; {later.instead}")
+    return list(faults.values())
+
+
+def _matches(node: Node, pattern: list[str], path: tuple[Key, ...] = ()) -> Iterator[tuple[tuple[Key, ...], Node]]:
+    if not pattern:
+        yield path, node
+        return
+    children: list[tuple[Key, Node]] = [*node.mapping.items(), *enumerate(node.items)]
+    for key, child in children:
+        if pattern[0] in ("*", key):
+            yield from _matches(child, pattern[1:], (*path, key))

@@ -1,0 +1,182 @@
+"""What the parts of a spec read: the tables named in SQL, the parameters of Python functions, and whether they exist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from tidemill.errors import Fault, UsageError, did_you_mean
+from tidemill.spec.code import parameters
+from tidemill.spec.node import Key, Node, dotted
+
+
+def sql_text(folder: Path, value: str) -> str:
+    """Return the SQL of ``value``: the text of a file beside the spec, or ``value`` itself where it holds white space.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    if any(character.isspace() for character in value.strip()):
+        return value
+    file = folder / value.strip()
+    if not file.is_file():
+        near = did_you_mean(value, [path.name for path in folder.glob("*.sql")])
+        raise UsageError(f"no file {file}{near}; SQL files are looked up beside the spec")
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{file} is not UTF-8: byte {error.start}; save it as UTF-8") from error
+
+
+def sql_inputs(folder: Path, value: str) -> list[str]:
+    """Return the tables that the SQL of ``value`` reads, sorted.
+
+    Raises:
+        UsageError: the file is missing, the SQL does not parse, or it does more than read.
+    """
+    from tidemill.lake.sql import is_query, table_names
+
+    text = sql_text(folder, value)
+    try:
+        names = sorted(table_names(text))
+        reads_only = is_query(text)
+    except UsageError as error:
+        where = "" if text is value else f"{folder / value}: "
+        raise UsageError(f"{where}{error}") from error
+    if not reads_only:
+        raise UsageError("the SQL must be one query (SELECT …); tidemill itself writes the result")
+    return names
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The names a spec declares, and the folder it lies in."""
+
+    folder: Path
+    pipeline: str
+    sources: tuple[str, ...]
+    tables: tuple[str, ...]
+
+    def python_inputs(self, function: str, inputs: Sequence[str], table: str) -> list[str]:
+        """Return the tables of a function's parameters, in their order.
+
+        Declared ``inputs`` count; else a parameter ``flights`` means silver.flights where that is another table, then bronze.flights.
+
+        Raises:
+            UsageError: the function does not exist, or a parameter names no table.
+        """
+        names = parameters(self.folder, function)
+        if inputs:
+            return list(inputs)
+        if names is None:
+            raise UsageError(f"the parameters of {function} cannot be read; name its tables: `inputs: [bronze.flights]`")
+        found = []
+        for name in names:
+            if name in self.tables and name != table:
+                found.append(f"silver.{name}")
+            elif name in self.sources:
+                found.append(f"bronze.{name}")
+            else:
+                near = did_you_mean(name, {*self.sources, *self.tables})
+                raise UsageError(f"parameter {name!r} names no source or table{near}; rename it, or give `inputs: [bronze.flights]`")
+        return found
+
+    def undeclared(self, names: Sequence[str], *, may_read_dataset: bool = False) -> Iterator[str]:
+        """Yield a message for each table that this part of the spec cannot read."""
+        tables = [*(f"bronze.{name}" for name in self.sources), *(f"silver.{name}" for name in self.tables)]
+        known = [*tables, *([f"gold.{self.pipeline}_dataset"] if may_read_dataset else [])]
+        for name in names:
+            layer, _, noun = name.partition(".")
+            if name in known or layer == "ops":
+                continue
+            if layer == "gold" and not noun.startswith(f"{self.pipeline}_"):
+                continue  # another pipeline's
+            if layer == "gold":
+                yield f"reads {name}, which this pipeline makes later; read bronze and silver tables here"
+            else:
+                yield f"reads {name}, which is not declared under `{'sources' if layer == 'bronze' else 'tables'}:`{_near(name, known)}"
+
+
+def reference_faults(root: Node, folder: Path) -> list[Fault]:
+    """Return a fault for each missing file or function, unparsable SQL, undeclared table, and each cycle among the tables."""
+    pipeline = root.at("pipeline")
+    names = Declared(folder, (pipeline and pipeline.string) or "", tuple(_child(root, "sources")), tuple(_child(root, "tables")))
+    faults: list[Fault] = []
+    graph: dict[str, list[str]] = {}
+    for name, table in _child(root, "tables").items():
+        graph[f"silver.{name}"], found = _definition(names, table, ("tables", name))
+        faults += found
+    for part, may_read_dataset in (("dataset", False), ("scoring", True)):
+        block = root.at(part)
+        if block is not None:
+            faults += _definition(names, block, (part,), may_read_dataset=may_read_dataset)[1]
+    faults += [_cycle_fault(root, cycle) for cycle in _cycles(graph)]
+    return faults
+
+
+def _definition(names: Declared, block: Node, path: tuple[Key, ...], *, may_read_dataset: bool = False) -> tuple[list[str], list[Fault]]:
+    """Return the tables a definition (``sql``, ``from`` or ``python``) reads, and its faults."""
+    reads: list[str] = []
+    faults: list[Fault] = []
+    for key in ("sql", "from", "python"):
+        node = block.at(key)
+        if node is None or node.string is None:
+            continue
+        place, where = node.fault_place(), dotted((*path, key))
+        try:
+            found = _inputs(names, block, key, node.string, str(path[-1]))
+        except UsageError as error:
+            faults.append(Fault(*place, where, str(error)))
+            continue
+        reads += found
+        faults += [Fault(*place, where, message) for message in names.undeclared(found, may_read_dataset=may_read_dataset)]
+    return reads, faults
+
+
+def _inputs(names: Declared, block: Node, key: str, value: str, table: str) -> list[str]:
+    if key == "sql":
+        return sql_inputs(names.folder, value)
+    if key == "from":
+        return [value] if "." in value else []
+    declared = block.at("inputs")
+    return names.python_inputs(value, declared.strings if declared else [], table) if "." in value else []
+
+
+def _cycles(graph: Mapping[str, Sequence[str]]) -> list[list[str]]:
+    """Return one cycle for each table that is part of one and was not yet reported."""
+    cycles: list[list[str]] = []
+    done: set[str] = set()
+
+    def visit(name: str, trail: list[str]) -> None:
+        if name in trail:
+            cycles.append([*trail[trail.index(name) :], name])
+        elif name not in done:
+            for below in graph.get(name, ()):
+                visit(below, [*trail, name])
+            done.add(name)
+
+    for name in graph:
+        visit(name, [])
+    return cycles
+
+
+def _cycle_fault(root: Node, cycle: list[str]) -> Fault:
+    path: tuple[Key, ...] = ("tables", cycle[0].partition(".")[2])
+    node = root.at(*path) or root
+    return Fault(*node.fault_place(), dotted(path), f"reads itself: {' → '.join(cycle)}; split one of these tables in two")
+
+
+def _child(root: Node, key: str) -> dict[str, Node]:
+    node = root.at(key)
+    return node.mapping if node else {}
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    """Compare the names behind the layer: all names of a layer look alike otherwise; the same layer counts first."""
+    layer, _, noun = name.partition(".")
+    ranked = sorted(known, key=lambda other: not other.startswith(f"{layer}."))
+    nouns = {other.partition(".")[2]: other for other in reversed(ranked)}
+    nearest = get_close_matches(noun, nouns, n=1)
+    return f"; did you mean {nouns[nearest[0]]!r}?" if nearest else ""

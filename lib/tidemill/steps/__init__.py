@@ -1,0 +1,24 @@
+"""The eight steps: each reads its pinned inputs, calls the pure rooms, commits, and returns what it did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+from tidemill.steps.result import StepContext, StepResult
+
+__all__ = ["STEP_FUNCTIONS", "StepContext", "StepResult"]
+
+
+def _step(name: str) -> Callable[[StepContext], StepResult]:
+    """Return the step, imported when it is first called: knowing of a step must not cost importing Spark."""
+
+    def call(context: StepContext) -> StepResult:
+        return getattr(import_module(f"tidemill.steps.{name}"), name)(context)
+
+    return call
+
+
+STEP_FUNCTIONS: dict[str, Callable[[StepContext], StepResult]] = {
+    name: _step(name) for name in ("ingest", "prepare", "dataset", "train", "evaluate", "deploy", "score", "monitor")
+}

@@ -1,0 +1,130 @@
+"""The step dataset: the examples with their label, each in train or test and in a fold."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from tidemill.caching import cached
+from tidemill.errors import ExpectationRefused, Fault, SpecError, StepError, did_you_mean
+from tidemill.lake.names import quoted
+from tidemill.spark_errors import as_step_error
+from tidemill.splits import add_split, split_faults
+from tidemill.steps.dataset_labels import check_labels
+from tidemill.steps.result import StepContext, StepResult
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from tidemill.spec.models import Dataset
+
+_SAMPLES = 5
+
+
+def dataset(context: StepContext) -> StepResult:
+    """Write ``gold.<pipeline>_dataset``: every row and column of the dataset's SQL, with ``split`` and ``fold``.
+
+    One row an example, as the key says; rows without a label stay.
+
+    Raises:
+        SpecError: a declared column is not there or has a type that does not fit.
+        ExpectationRefused: the key is null or not unique, the labels do not suit the task, or a side of the split would be empty.
+        StepError: the SQL fails.
+    """
+    pipeline = context.spec.pipeline
+    declared, task = pipeline.dataset, pipeline.training.task
+    name = declared.from_ or "dataset.sql"
+    with _in_file(str(context.spec.file)), as_step_error(name):
+        frame = _read(context)
+        _check_columns(frame, declared, task)
+        with cached(frame):
+            rows = _check_key(frame, declared.key)
+            marked = add_split(frame, declared, pipeline.training.folds)
+            notes = check_labels(marked, declared, task)
+            version = context.lake.replace(marked, pipeline.dataset_table, meta=context.meta(rows=rows))
+    return StepResult(outputs={pipeline.dataset_table: version}, rows_in=rows, rows_out=rows, notes=notes)
+
+
+def _read(context: StepContext) -> DataFrame:
+    declared = context.spec.pipeline.dataset
+    if declared.from_ is not None:
+        return context.lake.read(context.spark, declared.from_, context.inputs[declared.from_])
+    return context.lake.sql(context.spark, context.spec.sql_text(str(declared.sql)), context.inputs)
+
+
+def _check_columns(frame: DataFrame, declared: Dataset, task: str) -> None:
+    """Refuse names that are not there, that are there twice, or that tidemill adds; all at once."""
+    columns = frame.columns
+    twice = sorted({name for name in columns if [other.lower() for other in columns].count(name.lower()) > 1})
+    if twice:
+        raise StepError(f"dataset: the SQL returns more than one column named {', '.join(twice)}; give each a name of its own with AS")
+    wanted = [*(("key", name) for name in declared.key), ("label", declared.label), *(("exclude", name) for name in declared.exclude)]
+    faults = [_missing(key, name, columns) for key, name in wanted if name not in columns] + split_faults(columns, declared)
+    own = declared.split_rule().column
+    added = [name for name in columns if name.lower() in ("split", "fold") and name != own]
+    faults += [_fault("sql" if declared.sql else "from", f"has a column {name!r}, which tidemill adds itself; rename it") for name in added]
+    if declared.label in columns:
+        faults += _label_type(frame.schema[declared.label].dataType, declared.label, task)
+    if faults:
+        raise SpecError(faults)
+
+
+def _label_type(kind: T.DataType, label: str, task: str) -> list[Fault]:
+    """Return a fault where no label of the task can have this type."""
+    if task == "regression" and not isinstance(kind, T.NumericType):
+        message = f"{label} is of type {kind.simpleString()}; `task: regression` expects a number: CAST it, or choose another task"
+        return [_fault("label", message)]
+    if isinstance(kind, T.ArrayType | T.MapType | T.StructType | T.BinaryType | T.NullType):
+        return [_fault("label", f"{label} is of type {kind.simpleString()}; `task: {task}` expects a string, a number or a boolean")]
+    return []
+
+
+def _check_key(frame: DataFrame, key: Sequence[str]) -> int:
+    """Refuse null and repeated keys, with samples; return the number of rows."""
+    names = [F.col(quoted(name)) for name in key]
+    has_null = F.greatest(*[name.isNull() for name in names], F.lit(False))
+    keys = frame.groupBy(*names).agg(F.count("*").alias("_rows")).withColumn("_has_null", has_null)
+    is_repeated = (F.col("_rows") > 1) & ~F.col("_has_null")
+    counts = keys.agg(
+        F.sum("_rows").alias("rows"),
+        F.sum(F.when(F.col("_has_null"), F.col("_rows"))).alias("null"),
+        F.count_if(is_repeated).alias("repeated"),
+    ).collect()[0]
+    rows = counts["rows"] or 0
+    if not rows:
+        raise ExpectationRefused("dataset: no row came; look at the WHERE and the joins of its SQL, and at the tables it reads")
+    shown = ", ".join(key)
+    if counts["null"]:
+        raise ExpectationRefused(
+            f"dataset: the key ({shown}) is null in {counts['null']:,} of {rows:,} rows; filter them out or fill it in the SQL"
+        )
+    if counts["repeated"]:
+        found = keys.where(is_repeated).orderBy(F.desc("_rows"), *names).limit(_SAMPLES).collect()
+        samples = "; ".join(f"({', '.join(str(row[name]) for name in key)}) in {row['_rows']:,} rows" for row in found)
+        raise ExpectationRefused(
+            f"dataset: the key ({shown}) is not unique: {counts['repeated']:,} keys are in more than one row, such as {samples};"
+            " look for a join that multiplies rows, or add a column to the key"
+        )
+    return int(rows)
+
+
+def _missing(key: str, name: str, columns: Sequence[str]) -> Fault:
+    return _fault(key, f"column {name!r} is not in the dataset{did_you_mean(name, columns)}")
+
+
+def _fault(key: str, message: str) -> Fault:
+    return Fault("pipeline.yml", None, f"dataset.{key}", message)
+
+
+@contextmanager
+def _in_file(file: str) -> Iterator[None]:
+    """Put the spec's own path into the faults found inside the block."""
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError([dataclasses.replace(fault, file=file) for fault in error.faults]) from error

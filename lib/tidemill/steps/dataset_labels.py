@@ -1,0 +1,85 @@
+"""What the labels of a dataset must be for each task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from tidemill.errors import ExpectationRefused, Fault, SpecError, did_you_mean
+from tidemill.lake.names import quoted
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, Row
+
+    from tidemill.spec.models import Dataset
+
+MOST_CLASSES = 1000
+_SHOWN = 5
+
+
+def check_labels(marked: DataFrame, declared: Dataset, task: str) -> tuple[str, ...]:
+    """Refuse labels that do not suit the task; return notes. Reads ``marked`` once and collects at most two counts a class.
+
+    Raises:
+        ExpectationRefused: too few or too many classes, a side without labels, a label that is not finite.
+        SpecError: ``positive`` is none of the labels.
+    """
+    label = F.col(quoted(declared.label))
+    if task == "regression":
+        wild_rows = _not_finite(marked, declared)
+        found = marked.groupBy("split").agg(F.count("*").alias("n"), F.count(label).alias("labelled"), wild_rows.alias("wild")).collect()
+        wild = sum(row["wild"] for row in found)
+        if wild:
+            raise ExpectationRefused(f"dataset: the label {declared.label} is NaN or infinite in {wild:,} rows; make it NULL in the SQL")
+        _refuse_unlabelled(declared.label, {row["split"]: row["labelled"] for row in found})
+        return _notes(declared.label, sum(row["n"] - row["labelled"] for row in found))
+    found = marked.groupBy("split", label.alias("label")).agg(F.count("*").alias("n")).limit(2 * MOST_CLASSES + 3).collect()
+    _refuse_classes(declared, task, [row for row in found if row["label"] is not None])
+    return _notes(declared.label, sum(row["n"] for row in found if row["label"] is None))
+
+
+def _not_finite(marked: DataFrame, declared: Dataset) -> Column:
+    if not isinstance(marked.schema[declared.label].dataType, T.FractionalType):
+        return F.lit(0)
+    value = F.col(quoted(declared.label)).cast("double")
+    return F.count_if(F.isnan(value) | (F.abs(value) == float("inf")))
+
+
+def _refuse_classes(declared: Dataset, task: str, found: list[Row]) -> None:
+    totals: dict[object, int] = {}
+    for row in found:
+        totals[row["label"]] = totals.get(row["label"], 0) + row["n"]
+    classes = sorted(totals, key=lambda value: (-totals[value], str(value)))
+    fewest, most = (2, 2) if task == "binary" else (2, MOST_CLASSES)
+    if not fewest <= len(classes) <= most:
+        shown = ", ".join(f"{value!r} ({totals[value]:,} rows)" for value in classes[:_SHOWN]) + (", …" if len(classes) > _SHOWN else "")
+        expected = "exactly two different values" if task == "binary" else f"2 to {most:,} different values"
+        many = f"more than {MOST_CLASSES:,}" if len(classes) > MOST_CLASSES else str(len(classes))
+        raise ExpectationRefused(
+            f"dataset: the label {declared.label} has {many}: {shown or 'it is null in every row'};"
+            f" `task: {task}` expects {expected}: map them in the SQL, or choose another `training.task`"
+        )
+    words = [str(value) for value in classes]
+    if declared.positive is not None and declared.positive not in classes and str(declared.positive).lower() not in map(str.lower, words):
+        message = f"{declared.positive!r} is none of the labels {' and '.join(words)}{did_you_mean(str(declared.positive), words)}"
+        raise SpecError([Fault("pipeline.yml", None, "dataset.positive", message)])
+    _refuse_unlabelled(declared.label, {split: sum(row["n"] for row in found if row["split"] == split) for split in ("train", "test")})
+    trained = {row["label"] for row in found if row["split"] == "train"}
+    if len(trained) < 2:
+        raise ExpectationRefused(
+            f"dataset: every labelled train row has the label {next(iter(trained))!r}; choose a `split` that leaves two classes in train"
+        )
+
+
+def _refuse_unlabelled(label: str, labelled: dict[str, int]) -> None:
+    for split, count in labelled.items():
+        if not count:
+            raise ExpectationRefused(
+                f"dataset: no {split} row has a label ({label} is null in all of them); choose another `split` or fix the label"
+            )
+
+
+def _notes(label: str, unlabelled: int) -> tuple[str, ...]:
+    return (f"{unlabelled:,} rows have no {label}: they are scored, but take no part in training and evaluation",) if unlabelled else ()

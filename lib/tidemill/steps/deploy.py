@@ -1,0 +1,73 @@
+"""The step deploy: a challenger proves that it can be loaded and can score, then becomes champion."""
+
+from __future__ import annotations
+
+from pyspark.sql import functions as F
+
+from tidemill.errors import GateRefused, StepError, TidemillError
+from tidemill.lake import Lake
+from tidemill.registry import Deployments, load_model, project
+from tidemill.registry.predict import predict
+from tidemill.steps.result import StepContext, StepResult
+
+SAMPLE_ROWS = 100
+
+
+def deploy(context: StepContext) -> StepResult:
+    """Make the challenger champion: it is loaded back from its files and must score a sample of its own dataset first.
+
+    The old champion is RETIRED in the same commit. MLflow is brought up to the lake afterwards; where that fails the deployment
+    stands, a note says so, and the next deploy mends it. Safe to repeat.
+
+    Raises:
+        GateRefused: the version was rejected by its gates.
+        StepError: the version was not evaluated, does not load, or cannot score the sample.
+    """
+    pipeline = context.spec.pipeline
+    version = context.inputs[pipeline.model_name]
+    deployments = Deployments(context.lake.ledger, context.pipeline)
+    state = deployments.state(version)
+    notes: tuple[str, ...] = ()
+    rows = None
+    if state == "REJECTED":
+        raise GateRefused(f"model {version} of {context.pipeline} was REJECTED by its gates; train a better one, or change the gates")
+    if state == "CHALLENGER":
+        rows = _prove(context, version)
+        deployments.move(version, "CHAMPION", run_id=context.run_id, reason=f"loaded from its files, scored {rows} sample rows")
+    elif state == "RETIRED":
+        notes = (f"model {version} was RETIRED before; the champion stays {deployments.champion()}",)
+    elif state != "CHAMPION":
+        raise StepError(f"model {version} of {context.pipeline} is {state or 'unknown'}, expected CHALLENGER; run evaluate first")
+    notes += mend_mlflow(context.lake, context.pipeline)
+    return StepResult(outputs={pipeline.model_name: version}, rows_in=rows, rows_out=rows, notes=notes)
+
+
+def mend_mlflow(lake: Lake, pipeline: str) -> tuple[str, ...]:
+    """Bring MLflow up to the lake; return a note where that did not work, because the deployment stands all the same."""
+    try:
+        project(lake, pipeline)
+    except TidemillError as error:
+        return (str(error),)
+    except Exception as error:  # noqa: BLE001 - whatever MLflow raises, the lake is the truth
+        first = str(error).strip().partition("\n")[0]
+        return (f"MLflow does not show the champion yet ({type(error).__name__}: {first}); the lake does, and the next deploy mends it",)
+    return ()
+
+
+def _prove(context: StepContext, version: int) -> int:
+    """Score a sample of the dataset that the version was trained on; return how many rows."""
+    model, manifest = load_model(context.lake, context.pipeline, version)
+    sample = context.lake.read(context.spark, context.spec.pipeline.dataset_table, manifest.dataset_version).limit(SAMPLE_ROWS)
+    row = (
+        predict(model, manifest, sample)
+        .agg(F.count("*").alias("rows"), F.count("score_error").alias("failed"), F.min("score_error").alias("error"))
+        .first()
+    )
+    if row is None or row["rows"] == 0:
+        raise StepError(f"model {version} of {context.pipeline}: found no row in the dataset to try it on; run dataset again")
+    if row["failed"]:
+        raise StepError(
+            f"model {version} of {context.pipeline} did not become champion: loaded from its files it could not score {row['failed']} of "
+            f"{row['rows']} sample rows ({row['error']}); train again"
+        )
+    return int(row["rows"])

@@ -1,0 +1,142 @@
+"""The step evaluate: test metrics beside the constant baseline, and the gates' word on the candidate."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+from tidemill.errors import GateRefused, StepError, TidemillError
+from tidemill.evaluation import baseline_metrics, compute_metrics
+from tidemill.evaluation.gates import Gate, GateResult, default_gate, parse_gate
+from tidemill.registry import Deployments, Manifest, load_model
+from tidemill.registry.predict import encode_label, labelled_predictions
+from tidemill.steps.result import StepContext, StepResult
+
+if TYPE_CHECKING:
+    from pyspark.ml import PipelineModel
+    from pyspark.sql import DataFrame
+
+Metrics = dict[str, float]
+BASELINE_VERSION = 0
+
+
+@dataclass(frozen=True)
+class _Champion:
+    version: int
+    metrics: Metrics
+
+
+def evaluate(context: StepContext) -> StepResult:
+    """Measure the candidate on the labelled test rows and let the gates decide: CHALLENGER, or REJECTED.
+
+    Writes ``ops.metrics``: the candidate, the constant baseline as version 0 and, where a gate asks for it, the reigning champion on
+    the same rows. Safe to repeat.
+
+    Raises:
+        GateRefused: a gate said no; all that did are named.
+        StepError: there are no labelled test rows, or a binary label has a value that training did not know.
+    """
+    pipeline = context.spec.pipeline
+    version = context.inputs[pipeline.model_name]
+    model, manifest = load_model(context.lake, context.pipeline, version)
+    dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
+    test, train = (dataset.where(F.col("split") == split) for split in ("test", "train"))
+    rows = _count(test, pipeline.dataset.label, manifest)
+    gates = _gates(context)
+    deployments = Deployments(context.lake.ledger, context.pipeline)
+
+    metrics = _measure(model, manifest, test, pipeline.dataset.label)
+    baseline = baseline_metrics(
+        _labels(train, pipeline.dataset.label, manifest), _labels(test, pipeline.dataset.label, manifest), manifest.task, manifest.n_classes
+    )
+    champion = _reigning(context, deployments, test) if any(gate.needs_champion for gate in gates) else None
+    _record(context, {version: metrics, BASELINE_VERSION: baseline} | ({champion.version: champion.metrics} if champion else {}))
+    results = [gate.evaluate(metrics, baseline, champion.metrics if champion else None) for gate in gates]
+    notes = _decide(context, deployments, version, results, _evidence(results, metrics, baseline, champion))
+    return StepResult(outputs={pipeline.model_name: version}, rows_in=rows, rows_out=rows, notes=notes)
+
+
+def _gates(context: StepContext) -> list[Gate]:
+    training = context.spec.pipeline.training
+    declared = context.spec.pipeline.evaluation.gates
+    texts = [default_gate(training.selection_metric)] if declared is None else declared
+    gates = [parse_gate(text, training.task) for text in texts]
+    sliced = [gate.text for gate in gates if gate.needs_slices]
+    if sliced:
+        raise StepError(f"evaluation.gates: metrics of slices are not built yet, found {'; '.join(sliced)}; gate the metrics of all rows")
+    return gates
+
+
+def _labels(df: DataFrame, label: str, manifest: Manifest) -> DataFrame:
+    return df.select(encode_label(manifest, F.col(label)).alias("label")).where(F.col("label").isNotNull())
+
+
+def _count(test: DataFrame, label: str, manifest: Manifest) -> int:
+    """Return the number of labelled test rows; refuse a test set that cannot be measured."""
+    is_unknown = F.lit(manifest.classes is not None) & (F.col("label") >= manifest.n_classes)
+    row = _labels(test, label, manifest).agg(F.count("*").alias("rows"), F.count_if(is_unknown).alias("unknown")).first()
+    rows, unknown = (row["rows"], row["unknown"]) if row is not None else (0, 0)
+    if rows == 0:
+        raise StepError(f"dataset: no test row has a {label}, expected some to evaluate on; check dataset.split and the label")
+    if unknown and manifest.task == "binary":
+        known = ", ".join(map(str, manifest.classes or ()))
+        raise StepError(
+            f"dataset: {label} has a value beside {known} in {unknown} test rows, expected two classes; use `task: multiclass` or clean it"
+        )
+    return int(rows)
+
+
+def _measure(model: PipelineModel, manifest: Manifest, test: DataFrame, label: str) -> Metrics:
+    predictions = labelled_predictions(model, manifest, test, label).where(F.col("label").isNotNull())
+    return compute_metrics(predictions, manifest.task, manifest.n_classes)
+
+
+def _reigning(context: StepContext, deployments: Deployments, test: DataFrame) -> _Champion | None:
+    """Measure the reigning champion on the candidate's test rows."""
+    version = deployments.champion()
+    if version is None:
+        return None
+    try:
+        model, manifest = load_model(context.lake, context.pipeline, version)
+        return _Champion(version, _measure(model, manifest, test, context.spec.pipeline.dataset.label))
+    except TidemillError as error:
+        raise StepError(
+            f"evaluation.gates: champion {version} cannot be measured on the new test rows ({error}); leave `champion` out once"
+        ) from error
+
+
+def _record(context: StepContext, measured: Mapping[int, Metrics]) -> None:
+    common = {"pipeline": context.pipeline, "run_id": context.run_id, "split": "test"}
+    rows = [
+        {**common, "model_version": version, "metric": metric, "value": value if math.isfinite(value) else None}
+        for version, metrics in measured.items()
+        for metric, value in metrics.items()
+    ]
+    context.lake.ledger.put("ops.metrics", rows, where={"pipeline": context.pipeline, "run_id": context.run_id})
+
+
+def _evidence(results: list[GateResult], metrics: Metrics, baseline: Metrics, champion: _Champion | None) -> dict[str, object]:
+    against = dataclasses.asdict(champion) if champion else None
+    return {"gates": [dataclasses.asdict(result) for result in results], "metrics": metrics, "baseline": baseline, "champion": against}
+
+
+def _decide(
+    context: StepContext, deployments: Deployments, version: int, results: list[GateResult], evidence: dict[str, object]
+) -> tuple[str, ...]:
+    """Record what follows from the gates and return the notes; a version that a person or an earlier run deployed keeps its state."""
+    refused = [result.sentence for result in results if not result.passed]
+    state = deployments.state(version)
+    if refused:
+        reason = "; ".join(refused)
+        if state not in ("CHAMPION", "RETIRED"):
+            deployments.move(version, "REJECTED", run_id=context.run_id, reason=reason, evidence=evidence)
+        raise GateRefused(f"model {version} of {context.pipeline} was refused by {len(refused)} of {len(results)} gates: {reason}")
+    if state in ("CHAMPION", "RETIRED"):
+        return (f"model {version} is {state} already and stays so",)
+    deployments.move(version, "CHALLENGER", run_id=context.run_id, reason=f"passed {len(results)} gates", evidence=evidence)
+    return tuple(result.sentence for result in results if result.left is None)

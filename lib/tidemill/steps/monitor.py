@@ -1,0 +1,61 @@
+"""The step monitor: how far the scored rows lie from the rows that the champion was trained on."""
+
+from __future__ import annotations
+
+from pyspark.sql import functions as F
+
+from tidemill.errors import DriftRefused
+from tidemill.monitoring.drift import ColumnDrift, level, measure_drift
+from tidemill.registry import load_manifest
+from tidemill.spec.models import Drift
+from tidemill.steps.result import StepContext, StepResult
+from tidemill.steps.scoring_rows import scoring_rows
+
+
+def monitor(context: StepContext) -> StepResult:
+    """Measure the drift of the model's feature columns and write it to ``ops.drift``, one row a column; safe to repeat.
+
+    The reference is the training rows (split ``train``) of the dataset. Keys, the label, ``event_time`` and instants are not watched.
+    Where the spec has no ``monitoring.drift``, drift is recorded with the default levels and refuses nothing.
+
+    Raises:
+        DriftRefused: columns are at the alert level and the spec says ``on_alert: fail``.
+    """
+    pipeline = context.spec.pipeline
+    version = context.inputs[pipeline.model_name]
+    manifest = load_manifest(context.lake, context.pipeline, version)
+    unwatched = {*pipeline.dataset.key, pipeline.dataset.label, pipeline.dataset.event_time}
+    columns = [name for name in manifest.feature_columns if name not in unwatched]
+    dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
+    found = measure_drift(dataset.where(F.col("split") == "train"), scoring_rows(context), columns)
+    rule = pipeline.monitoring.drift or Drift()
+    _record(context, version, rule, found)
+    alerts = [drift for drift in found if level(drift.value, rule.warn, rule.alert) == "alert"]
+    if alerts and rule.on_alert == "fail":
+        raise DriftRefused(f"drift of {_named(alerts)} is not below monitoring.drift.alert ({rule.alert}); look at them, or train anew")
+    rows = found[0].rows_scored if found else None
+    notes = (f"drift at the alert level ({rule.alert}): {_named(alerts)}",) if alerts else ()
+    return StepResult(rows_in=rows, rows_out=len(found), notes=notes)
+
+
+def _record(context: StepContext, version: int, rule: Drift, found: list[ColumnDrift]) -> None:
+    rows = [
+        {
+            "pipeline": context.pipeline,
+            "run_id": context.run_id,
+            "model_version": version,
+            "column": drift.column,
+            "method": rule.method,
+            "value": drift.value,
+            "level": level(drift.value, rule.warn, rule.alert),
+            "rows_reference": drift.rows_reference,
+            "rows_scored": drift.rows_scored,
+        }
+        for drift in found
+    ]
+    context.lake.ledger.put("ops.drift", rows, where={"pipeline": context.pipeline, "run_id": context.run_id})
+
+
+def _named(drifts: list[ColumnDrift]) -> str:
+    ordered = sorted(drifts, key=lambda drift: -(drift.value or 0))
+    return ", ".join(f"{drift.column} ({drift.value:.3f})" for drift in ordered)

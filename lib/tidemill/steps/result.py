@@ -1,0 +1,59 @@
+"""What a step is given and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from tidemill.lake import Lake
+    from tidemill.spec import Spec
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Everything a step may use.
+
+    ``inputs`` maps each table the step reads (and ``models.<pipeline>`` for a model) to the version it must read;
+    ``node`` is the step's own name in the graph, such as ``ingest.flights`` or ``train``.
+    """
+
+    spark: SparkSession
+    spec: Spec
+    lake: Lake
+    inputs: Mapping[str, int]
+    run_id: str
+    node: str
+
+    @property
+    def pipeline(self) -> str:
+        """The name of the pipeline."""
+        return self.spec.pipeline.pipeline
+
+    @property
+    def item(self) -> str:
+        """The part of the node's name behind the dot: the source or the table."""
+        return self.node.partition(".")[2]
+
+    def meta(self, **extra: object) -> dict[str, object]:
+        """Return what a commit of this step writes into its ``userMetadata``."""
+        return {"pipeline": self.pipeline, "run_id": self.run_id, "node": self.node, "inputs": dict(self.inputs), **extra}
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step did.
+
+    ``outputs`` maps each table it wrote (or ``models.<pipeline>``) to the version it committed; counts are rows;
+    ``notes`` are one-line remarks for the person who watches the run.
+    """
+
+    outputs: Mapping[str, int] = field(default_factory=dict)
+    rows_in: int | None = None
+    rows_out: int | None = None
+    rows_quarantined: int = 0
+    rows_dropped: int = 0
+    notes: tuple[str, ...] = ()

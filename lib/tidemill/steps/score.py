@@ -1,0 +1,111 @@
+"""The step score: the champion's predictions, merged by key and model version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+from tidemill.errors import ExpectationRefused, StepError, did_you_mean
+from tidemill.registry import load_model
+from tidemill.registry.predict import OUTPUTS, predict
+from tidemill.steps.result import StepContext, StepResult
+from tidemill.steps.scoring_rows import scoring_name, scoring_rows
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+STAMPS = ("model_version", "run_id", "scored_at")
+
+
+def score(context: StepContext) -> StepResult:
+    """Score all rows of ``scoring`` and merge them into ``gold.<pipeline>_predictions``; a repeat changes nothing.
+
+    Grain: one row per (key, model_version). Columns: the key, ``scoring.keep``, ``prediction``, ``probability``, ``model_version`` INT,
+    ``score_error`` (null where the row was scored), ``run_id``, ``scored_at``.
+
+    Raises:
+        ExpectationRefused: the key is not unique or not null in the rows to score.
+        StepError: a column of the key or of ``keep`` is missing, or rows were lost on the way.
+    """
+    pipeline = context.spec.pipeline
+    version = context.inputs[pipeline.model_name]
+    key = list(pipeline.dataset.key)
+    keep = [name for name in pipeline.scoring.keep if name not in key]
+    rows = scoring_rows(context)
+    _require(context, rows, key, keep)
+    model, manifest = load_model(context.lake, context.pipeline, version)
+    wanted = dict.fromkeys((*key, *keep, *manifest.feature_columns))
+    count = _check_key(context, rows, key)
+    scored = predict(model, manifest, rows.select(*[name for name in wanted if name in rows.columns])).select(
+        *key,
+        *keep,
+        "prediction",
+        "probability",
+        F.lit(version).cast("int").alias("model_version"),
+        "score_error",
+        F.lit(context.run_id).alias("run_id"),
+        F.lit(datetime.now(UTC)).alias("scored_at"),
+    )
+    table = pipeline.predictions_table
+    committed = context.lake.merge(
+        scored,
+        table,
+        keys=[*key, "model_version"],
+        update_if_changed=["prediction", "probability", "score_error", *keep],
+        meta=context.meta(model_version=version),
+    )
+    predictions = context.lake.read(context.spark, table, committed).where(F.col("model_version") == version)
+    failed = _check_none_lost(context, rows, predictions, key, count)
+    notes = (f"{failed} of {count} rows could not be scored; see score_error in {table}",) if failed else ()
+    return StepResult(outputs={table: committed}, rows_in=count, rows_out=count, notes=notes)
+
+
+def _require(context: StepContext, rows: DataFrame, key: Sequence[str], keep: Sequence[str]) -> None:
+    where = scoring_name(context)
+    for setting, names in (("dataset.key", key), ("scoring.keep", keep)):
+        for name in names:
+            if name not in rows.columns:
+                found = f"{did_you_mean(name, rows.columns)}; it has {', '.join(rows.columns)}"
+                raise StepError(f"{where}: no column {name!r}, which {setting} names{found}")
+            if name in OUTPUTS or name in STAMPS:
+                raise StepError(f"{where}: {setting} names {name!r}, which is a column of the predictions' own; rename it in SQL")
+
+
+def _check_key(context: StepContext, rows: DataFrame, key: Sequence[str]) -> int:
+    """Return the number of rows; refuse a null or repeated key, which a merge could not keep apart."""
+    is_null = F.lit(False)
+    for name in key:
+        is_null = is_null | F.col(name).isNull()
+    groups = rows.groupBy(*key).count()
+    many = (F.col("count") > 1) & ~is_null
+    found = groups.agg(
+        F.coalesce(F.sum("count"), F.lit(0)).alias("rows"),
+        F.coalesce(F.sum(F.when(is_null, F.col("count"))), F.lit(0)).alias("nulls"),
+        F.count_if(many).alias("repeated"),
+        F.min(F.when(many, F.concat_ws(", ", *[F.col(name).cast("string") for name in key]))).alias("example"),
+    ).first()
+    assert found is not None  # an aggregate without groups always has one row
+    where, names = scoring_name(context), ", ".join(key)
+    if found["nulls"]:
+        raise ExpectationRefused(
+            f"{where}: the key ({names}) is null in {found['nulls']} of {found['rows']} rows to score; drop or repair them"
+        )
+    if found["repeated"]:
+        raise ExpectationRefused(
+            f"{where}: {found['repeated']} values of the key ({names}) stand in more than one row to score, such as {found['example']}; "
+            "keep one row a key"
+        )
+    return int(found["rows"])
+
+
+def _check_none_lost(context: StepContext, rows: DataFrame, predictions: DataFrame, key: Sequence[str], count: int) -> int:
+    """Return how many of the rows could not be scored; refuse when one has no prediction at all."""
+    joined = rows.select(*key).join(predictions.select(*key, "score_error"), on=list(key), how="inner")
+    kept, failed = joined.agg(F.count("*"), F.count("score_error")).first() or (0, 0)
+    if kept != count:
+        table = context.spec.pipeline.predictions_table
+        raise StepError(f"{table}: {count} rows were to be scored, {kept} have a prediction; a stage of the model drops or repeats rows")
+    return int(failed)

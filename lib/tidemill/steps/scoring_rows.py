@@ -1,0 +1,25 @@
+"""The rows that the champion scores: ``scoring.from``, ``scoring.sql``, or the dataset itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from tidemill.steps.result import StepContext
+
+
+def scoring_rows(context: StepContext) -> DataFrame:
+    """Return the rows to score at the versions that the step's inputs pin; of the dataset every row, labelled or not."""
+    pipeline = context.spec.pipeline
+    if pipeline.scoring.sql is not None:
+        return context.lake.sql(context.spark, context.spec.sql_text(pipeline.scoring.sql), context.inputs)
+    table = pipeline.scoring.from_ or pipeline.dataset_table
+    return context.lake.read(context.spark, table, context.inputs[table])
+
+
+def scoring_name(context: StepContext) -> str:
+    """Return what to call these rows in a message."""
+    pipeline = context.spec.pipeline
+    return "scoring.sql" if pipeline.scoring.sql is not None else pipeline.scoring.from_ or pipeline.dataset_table

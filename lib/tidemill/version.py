@@ -1,0 +1,3 @@
+"""The version of tidemill."""
+
+VERSION = "0.1.0"

@@ -1,0 +1,87 @@
+"""Fingerprints: what a node's result depends on, in three parts, so that a change can be named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from tidemill.sources.files import list_files
+from tidemill.spec import Spec
+from tidemill.spec.models import Block
+from tidemill.version import VERSION
+from tidemill.workflow.graph import Node
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+PARTS = {"spec": "its part of the spec changed", "code": "its SQL or Python changed", "data": "what it reads changed"}
+
+
+def fingerprint(spec: Spec, node: Node, inputs: Mapping[str, int], spark: SparkSession | None = None) -> str:
+    """Return ``spec=… code=… data=…``: hashes of the node's part of the spec, of its SQL and Python, and of what it reads.
+
+    Args:
+        spec: the loaded spec.
+        node: the node.
+        inputs: the version of each table (or model) it reads.
+        spark: only needed to list the files of a source that is not on this machine's file system.
+    """
+    data: object = dict(inputs)
+    if node.step == "ingest":
+        path = spec.pipeline.sources[node.name.partition(".")[2]].path or ""
+        data = [(file.path, file.size, str(file.modified_at)) for file in list_files(path, spark)]
+    return f"{definition(spec, node)} data={_hash(data)}"
+
+
+def definition(spec: Spec, node: Node) -> str:
+    """Return the parts that define a node, whatever it reads: ``spec=… code=…``."""
+    return f"spec={_hash(_spec_part(spec, node))} code={_hash([VERSION, *_code(spec, node)])}"
+
+
+def is_defined_alike(before: str, now: str) -> bool:
+    """Return True where two fingerprints have the same definition: two pipelines that share a table must agree on it."""
+    return before.partition(" data=")[0] == now.partition(" data=")[0]
+
+
+def changed_parts(before: str, now: str) -> list[str]:
+    """Return which parts differ between two fingerprints, as sentences for people."""
+    old, new = (dict(part.split("=", 1) for part in text.split()) for text in (before, now))
+    return [told for part, told in PARTS.items() if old.get(part) != new.get(part)]
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _dump(block: Block | str | None) -> object:
+    return block.model_dump(mode="json", by_alias=True) if isinstance(block, Block) else block
+
+
+def _spec_part(spec: Spec, node: Node) -> object:
+    pipeline, item = spec.pipeline, node.name.partition(".")[2]
+    training = pipeline.training
+    part: object = {
+        "ingest": lambda: _dump(pipeline.sources[item]),
+        "prepare": lambda: _dump(pipeline.tables[item]),
+        "dataset": lambda: [_dump(pipeline.dataset), training.folds, training.task],
+        "train": lambda: [_dump(training), _dump(pipeline.features), _dump(pipeline.dataset)],
+        "evaluate": lambda: [_dump(pipeline.evaluation), training.task, training.selection_metric],
+        "deploy": lambda: None,
+        "score": lambda: [_dump(pipeline.scoring), pipeline.dataset.key],
+        "monitor": lambda: [_dump(pipeline.monitoring), pipeline.dataset.key, _dump(pipeline.scoring)],
+    }[node.step]()
+    return part
+
+
+def _code(spec: Spec, node: Node) -> list[str]:
+    pipeline, item = spec.pipeline, node.name.partition(".")[2]
+    if node.step == "prepare":
+        table = pipeline.tables[item]
+        return [spec.sql_text(table.sql) if table.sql else spec.source_code(table.python or "")]
+    if node.step == "dataset" and pipeline.dataset.sql:
+        return [spec.sql_text(pipeline.dataset.sql)]
+    if node.step in ("score", "monitor") and pipeline.scoring.sql:
+        return [spec.sql_text(pipeline.scoring.sql)]
+    return []

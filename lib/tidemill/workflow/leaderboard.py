@@ -1,0 +1,48 @@
+"""The latest search, a row a trial: the mean of its metric over the folds."""
+
+from __future__ import annotations
+
+import json
+from statistics import fmean
+
+from tidemill.lake import Ledger
+from tidemill.spec.models import MINIMISED
+
+Row = dict[str, object]
+
+
+def leaderboard(ledger: Ledger, pipeline: str) -> list[Row]:
+    """Return the trials of the pipeline's latest search; ``value`` is null where a fold failed."""
+    rows = ledger.rows("ops.trials", pipeline=pipeline)
+    if not rows:
+        return []
+    latest = rows[-1]["run_id"]
+    trials: dict[object, list[Row]] = {}
+    for row in rows:
+        if row["run_id"] == latest:
+            trials.setdefault(row["trial"], []).append(row)
+    return [_trial(number, folds) for number, folds in sorted(trials.items(), key=lambda item: str(item[0]).zfill(9))]
+
+
+def _trial(number: object, folds: list[Row]) -> Row:
+    first = folds[0]
+    failed = next((row for row in folds if row["state"] != "SUCCEEDED"), None)
+    return {
+        "trial": number,
+        "family": first["family"],
+        "metric": first["metric"],
+        "value": None if failed else fmean(float(str(row["value"])) for row in folds),
+        "folds": len(folds),
+        "seconds": sum(float(str(row["seconds"] or 0)) for row in folds),
+        "state": "FAILED" if failed else "SUCCEEDED",
+        "params": json.loads(str(first["params"] or "{}")),
+        "error": failed["error"] if failed else None,
+    }
+
+
+def rank(trial: Row) -> tuple[bool, float]:
+    """Return what sorts trials from best to worst, those without a value last."""
+    value = trial["value"]
+    if value is None:
+        return True, 0.0
+    return False, float(str(value)) * (1 if trial["metric"] in MINIMISED else -1)

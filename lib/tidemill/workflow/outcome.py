@@ -1,0 +1,56 @@
+"""How nodes and runs ended."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+_EXIT_ORDER = (2, 1, 3, 0)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one node ended: its state, rows, seconds, and the sentence that says why where it did not succeed."""
+
+    node: str
+    state: str
+    rows_in: int | None = None
+    rows_out: int | None = None
+    rows_quarantined: int = 0
+    rows_dropped: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+    notes: tuple[str, ...] = ()
+    exit_code: int = 0
+    is_gate_refusal: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        """Return what ``run --json`` shows of a node."""
+        shown = asdict(self)
+        for name in ("notes", "exit_code", "is_gate_refusal"):
+            del shown[name]
+        return {**shown, "seconds": round(self.seconds, 3)}
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended."""
+
+    run_id: str
+    state: str
+    steps: tuple[Outcome, ...]
+    champion: int | None
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the run: the weightiest of its nodes', in the order 2, 1, 3, 0."""
+        return min((step.exit_code for step in self.steps), key=_EXIT_ORDER.index, default=0)
+
+    def to_json(self) -> dict[str, object]:
+        """Return what ``run --json`` ends with."""
+        return {
+            "run_id": self.run_id,
+            "state": self.state,
+            "steps": [step.to_json() for step in self.steps],
+            "champion": self.champion,
+            "exit_code": self.exit_code,
+        }

@@ -1,0 +1,264 @@
+"""Runs the graph: decides what is up to date, runs the rest side by side, writes every change of state."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from tidemill.errors import Fault, GateRefused, SpecError, StepError, TableNotFound, UsageError
+from tidemill.lake import Lake
+from tidemill.lake.lock import locked
+from tidemill.registry.deployments import Deployments
+from tidemill.spec import Spec
+from tidemill.steps import STEP_FUNCTIONS
+from tidemill.steps.result import StepContext, StepResult
+from tidemill.workflow.fingerprint import changed_parts, definition, fingerprint, is_defined_alike
+from tidemill.workflow.graph import Graph, Node, build_graph
+from tidemill.workflow.outcome import Outcome, RunOutcome
+from tidemill.workflow.progress import PlainProgress, Progress
+from tidemill.workflow.states import BLOCKED, DONE, FAILED, SHARED_STEPS, SKIPPED, SUCCEEDED, States
+from tidemill.workflow.words import in_one_sentence
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_SIDE_BY_SIDE = 3
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What would become of a node: its fingerprint and why it runs; ``reasons`` is empty where it is up to date."""
+
+    node: str
+    inputs: Mapping[str, int]
+    fingerprint: str
+    reasons: tuple[str, ...]
+    outputs: Mapping[str, int]
+
+
+def new_run_id() -> str:
+    """Return a run id that sorts by time: ``20130101T120000-1a2b3c``."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+class LazySpark:
+    """The SparkSession, started by the first node that needs it; a run with nothing to do starts no JVM."""
+
+    def __init__(self, start: Callable[[], SparkSession]) -> None:
+        """Remember how to start it."""
+        self._start, self._lock = start, threading.Lock()
+        self._session: SparkSession | None = None
+
+    def get(self) -> SparkSession:
+        """Return the session, starting it at the first call."""
+        with self._lock:
+            if self._session is None:
+                self._session = self._start()
+            return self._session
+
+
+class Runner:
+    """One run of a pipeline, or of a part of it."""
+
+    def __init__(self, spec: Spec, spark: LazySpark, *, run_id: str | None = None, force: bool = False, debug: bool = False) -> None:
+        """Prepare a run of ``spec``; nothing is written yet."""
+        self.spec, self.lake = spec, Lake(spec.pipeline.lake)
+        self.run_id = run_id or new_run_id()
+        self.graph: Graph = build_graph(spec)
+        self._spark, self._force, self._debug = spark, force, debug
+        self._states = States(self.lake.ledger, spec.pipeline.pipeline, self.run_id)
+        self._outputs: dict[str, Mapping[str, int]] = {}
+
+    def run(self, nodes: Sequence[Node], progress: Progress | None = None) -> RunOutcome:
+        """Run the nodes, each as soon as what it needs is there; return how all of them ended.
+
+        Raises:
+            UsageError: another run of this pipeline is going on in this lake.
+        """
+        with locked(self.lake.root, f"run.{self.spec.pipeline.pipeline}", wait=False) as alone:
+            if not alone:
+                name, root = self.spec.pipeline.pipeline, self.lake.root
+                raise UsageError(f"another run of {name} is going on in {root}; wait for it to end, or look with `tidemill status`")
+            self._refuse_shared_names(nodes)
+            self._states.begin(node.name for node in nodes)
+            try:
+                with progress or PlainProgress() as shown:
+                    outcomes = self._work_off(nodes, shown)
+            except BaseException as error:
+                self._states.end(FAILED, in_one_sentence(error))
+                raise
+            failed = [outcome for outcome in outcomes if outcome.state == FAILED]
+            state = FAILED if any(outcome.exit_code for outcome in outcomes) else SUCCEEDED
+            self._states.end(state, "; ".join(f"{outcome.node}: {outcome.error}" for outcome in failed) or None)
+        return RunOutcome(self.run_id, state, tuple(outcomes), Deployments(self.lake.ledger, self.spec.pipeline.pipeline).champion())
+
+    def decide(self, node: Node) -> Decision:
+        """Return whether the node would run now, why, and on what.
+
+        Raises:
+            StepError: something it reads was never written.
+        """
+        inputs = {table: self._version(node, table) for table in node.reads}
+        print_ = fingerprint(self.spec, node, inputs, self._spark.get() if self._lists_with_spark(node) else None)
+        before = self._states.last_good(node.name)
+        if self._force:
+            reasons: tuple[str, ...] = ("asked for with --force",)
+        elif before is None:
+            reasons = ("it has never succeeded",)
+        else:
+            reasons = tuple(changed_parts(str(before["fingerprint"]), print_))
+        outputs: Mapping[str, int] = dict(before["outputs"] or {}) if before else {}  # type: ignore[call-overload]
+        if not reasons:
+            lost = [table for table in outputs if not self._is_there(table)]
+            reasons = tuple(f"{table} is no longer in the lake" for table in lost)
+        return Decision(node.name, inputs, print_, reasons, outputs)
+
+    def _work_off(self, nodes: Sequence[Node], progress: Progress) -> list[Outcome]:
+        waiting, ended = {node.name: node for node in nodes}, dict[str, Outcome]()
+        running: dict[Future[Outcome], str] = {}
+        with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="node") as pool:
+            while waiting or running:
+                for node in list(waiting.values()):
+                    if any(name in waiting or name in running.values() for name in (*node.needs, *node.after)):
+                        continue
+                    del waiting[node.name]
+                    obstacle = self._obstacle(node, ended)
+                    if obstacle:
+                        ended[node.name] = self._blocked(node, obstacle, progress)
+                    elif len(running) < _SIDE_BY_SIDE:
+                        running[pool.submit(self._run_node, node, progress)] = node.name
+                    else:
+                        waiting[node.name] = node
+                if running:
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        ended[running.pop(future)] = future.result()
+        return [ended[node.name] for node in nodes]
+
+    def _obstacle(self, node: Node, ended: Mapping[str, Outcome]) -> str | None:
+        """Return why the node cannot run, None where it can."""
+        for name in node.needs:
+            if name in ended and ended[name].state not in DONE:
+                return f"{name} is {ended[name].state}"
+        for name in node.after:
+            if name in ended and ended[name].state not in DONE:
+                refused = any(outcome.is_gate_refusal for outcome in ended.values())
+                if not refused:
+                    return f"{name} is {ended[name].state}"
+                if self._champion() is None:
+                    return "the candidate was refused and there is no reigning champion"
+        return None
+
+    def _blocked(self, node: Node, obstacle: str, progress: Progress) -> Outcome:
+        self._states.ended(node.name, BLOCKED, result=StepResult(), inputs={}, fingerprint="", error=obstacle, started_at=None)
+        outcome = Outcome(node.name, BLOCKED, error=obstacle)
+        progress.ended(outcome)
+        return outcome
+
+    def _run_node(self, node: Node, progress: Progress) -> Outcome:
+        progress.started(node.name)
+        began, started_at = time.monotonic(), datetime.now(UTC)
+        decision, result, error = Decision(node.name, {}, "", (), {}), StepResult(), None
+        try:
+            decision = self.decide(node)
+            if decision.reasons:
+                self._states.running(node.name, started_at, decision.inputs)
+                result = STEP_FUNCTIONS[node.step](self._context(node, decision))
+                state = SUCCEEDED
+            else:
+                state, result = SKIPPED, StepResult(outputs=decision.outputs)
+            self._outputs[node.name] = result.outputs
+        except Exception as caught:  # noqa: BLE001 - whatever a step raises is that step's failure, recorded and shown
+            state, error = FAILED, caught
+            if self._debug:
+                traceback.print_exception(caught)
+        told = in_one_sentence(error) if error else None
+        self._states.ended(
+            node.name, state, result=result, inputs=decision.inputs, fingerprint=decision.fingerprint, error=told, started_at=started_at
+        )
+        outcome = Outcome(
+            node.name,
+            state,
+            rows_in=result.rows_in,
+            rows_out=result.rows_out,
+            rows_quarantined=result.rows_quarantined,
+            rows_dropped=result.rows_dropped,
+            seconds=time.monotonic() - began,
+            error=told,
+            notes=result.notes,
+            exit_code=0 if error is None else getattr(error, "exit_code", 1),
+            is_gate_refusal=isinstance(error, GateRefused),
+        )
+        progress.ended(outcome)
+        return outcome
+
+    def _context(self, node: Node, decision: Decision) -> StepContext:
+        from tidemill.session import child_session
+
+        return StepContext(child_session(self._spark.get()), self.spec, self.lake, decision.inputs, self.run_id, node.name)
+
+    def _version(self, node: Node, table: str) -> int:
+        """Return the version of ``table`` that ``node`` must read: this run's, else the latest good one."""
+        if table.startswith("models.") and node.step in ("score", "monitor"):
+            champion = self._champion()
+            if champion is None:
+                raise StepError(
+                    f"{node.name} needs a champion, and {self.spec.pipeline.pipeline} has none; run `train`, `evaluate` and `deploy` first"
+                )
+            return champion
+        writer = self.graph.writer(table)
+        if writer is None:
+            found = self.lake.version(table)
+            if found is None:
+                raise TableNotFound(f"{node.name} reads {table}, which no step of this pipeline writes and the lake does not hold")
+            return found
+        outputs = self._outputs.get(writer)
+        if outputs is None:
+            before = self._states.last_good(writer)
+            if before is None:
+                raise StepError(
+                    f"{node.name} reads {table}, which {writer} writes, but {writer} has never succeeded in {self.lake.root}; run it first"
+                )
+            outputs = dict(before["outputs"] or {})  # type: ignore[call-overload]
+        if table in outputs:
+            return int(outputs[table])
+        found = self.lake.version(table)
+        if found is None:
+            raise TableNotFound(f"{node.name} reads {table}, which {writer} has not written; its quarantine is empty")
+        return found
+
+    def _champion(self) -> int | None:
+        return Deployments(self.lake.ledger, self.spec.pipeline.pipeline).champion()
+
+    def _is_there(self, output: str) -> bool:
+        """Return True where an output still exists: a table in the lake, a model's own folder."""
+        if output.startswith("models."):
+            return Deployments(self.lake.ledger, self.spec.pipeline.pipeline).next_version() > 1
+        return self.lake.exists(output)
+
+    def _lists_with_spark(self, node: Node) -> bool:
+        return node.step == "ingest" and "://" in (self.spec.pipeline.sources[node.name.partition(".")[2]].path or "").replace(
+            "file://", ""
+        )
+
+    def _refuse_shared_names(self, nodes: Sequence[Node]) -> None:
+        """Refuse a source or table that another pipeline of this lake defines in another way."""
+        faults = []
+        for node in nodes:
+            other = self._states.last_of_others(node.name) if node.step in SHARED_STEPS and not self._force else None
+            if other is None:
+                continue
+            if not is_defined_alike(str(other["fingerprint"]), definition(self.spec, node)):
+                key = f"{'sources' if node.step == 'ingest' else 'tables'}.{node.name.partition('.')[2]}"
+                message = (
+                    f"pipeline {other['pipeline']} defines {node.writes} of this lake in another way; choose another name, or another lake"
+                )
+                faults.append(Fault(str(self.spec.file), None, key, message))
+        if faults:
+            raise SpecError(faults)

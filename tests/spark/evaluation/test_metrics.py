@@ -1,0 +1,146 @@
+"""compute_metrics against scikit-learn on the same rows, and by hand."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.ml.evaluation import BinaryClassificationEvaluator
+from pyspark.ml.functions import array_to_vector
+from pyspark.sql import functions as F
+from sklearn import metrics as sk
+
+from tidemill.errors import StepError
+from tidemill.evaluation import baseline_metrics, compute_metrics, is_better
+
+
+def _classified(spark, labels, probabilities):
+    """Predictions whose class is the most probable one, as a fitted MLlib pipeline gives them."""
+    p = np.asarray(probabilities, dtype=float)
+    frame = pd.DataFrame({"label": np.asarray(labels, dtype=float), "prediction": p.argmax(axis=1).astype(float), "p": p.tolist()})
+    return spark.createDataFrame(frame).select("label", "prediction", array_to_vector(F.col("p")).alias("probability"))
+
+
+def _binary(spark, y, p):
+    return _classified(spark, y, np.column_stack([1 - p, p]))
+
+
+def _trapezoids_under_pr(y, p):
+    """MLlib's definition, written down again: one point a distinct score, starting at recall 0 with the first precision."""
+    thresholds = np.unique(p)[::-1]
+    precision = [y[p >= t].mean() for t in thresholds]
+    recall = [y[p >= t].sum() / y.sum() for t in thresholds]
+    return np.trapezoid([precision[0], *precision], [0, *recall])
+
+
+@pytest.mark.parametrize("kind", ["informative", "rare and narrow", "coarse with ties", "certain"])
+def test_binary_agrees_with_scikit_learn(spark, kind):
+    rng = np.random.default_rng(11)
+    n = 4000
+    x = rng.normal(size=n)
+    if kind == "informative":
+        y = (x + rng.normal(size=n) > 0.8).astype(float)
+        p = 1 / (1 + np.exp(-(2 * x - 1)))
+    elif kind == "rare and narrow":
+        y = (rng.uniform(size=n) < 0.01 + 0.01 * (x > 1)).astype(float)
+        p = 1 / (1 + np.exp(-(-4 + 0.1 * x)))
+    elif kind == "coarse with ties":
+        y = (x > 0.3).astype(float)
+        p = np.round(1 / (1 + np.exp(-(x + rng.normal(size=n)))), 1)
+    else:
+        y = (x > 0).astype(float)
+        p = np.where(x > 0.5, 1.0, np.where(x < -0.5, 0.0, 0.5 + 0.3 * x))
+    found = compute_metrics(_binary(spark, y, p), "binary")
+    called = (p > 0.5).astype(float) if kind != "coarse with ties" else np.column_stack([1 - p, p]).argmax(axis=1)
+    assert found["areaUnderROC"] == pytest.approx(sk.roc_auc_score(y, p), abs=1e-4)
+    assert found["areaUnderPR"] == pytest.approx(_trapezoids_under_pr(y, p), abs=1e-4)
+    assert found["accuracy"] == pytest.approx(sk.accuracy_score(y, called), abs=1e-12)
+    assert found["f1"] == pytest.approx(sk.f1_score(y, called), abs=1e-12)
+    loss = -np.log(np.clip(np.where(y == 1, p, 1 - p), 1e-15, 1 - 1e-15)).mean()
+    assert found["logLoss"] == pytest.approx(loss, rel=1e-9)
+    if kind == "informative":
+        assert found["logLoss"] == pytest.approx(sk.log_loss(y, p), rel=1e-9)
+        assert found["areaUnderPR"] == pytest.approx(sk.average_precision_score(y, p), abs=2e-3)
+
+
+def test_binary_areas_agree_with_mllib(spark):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=800)
+    frame = _binary(spark, (x + rng.normal(size=800) > 1).astype(float), 1 / (1 + np.exp(-x)))
+    found = compute_metrics(frame, "binary")
+    for metric in ("areaUnderROC", "areaUnderPR"):
+        evaluator = BinaryClassificationEvaluator(rawPredictionCol="probability", metricName=metric, numBins=0)
+        assert found[metric] == pytest.approx(evaluator.evaluate(frame), abs=1e-4)
+
+
+def test_multiclass_agrees_with_scikit_learn_also_for_a_class_that_is_never_right(spark):
+    rng = np.random.default_rng(5)
+    y = rng.integers(0, 4, size=600)
+    p = rng.dirichlet([1, 1, 1, 1], size=600)
+    p[:, 3] = 0  # never predicted, so its F1 is 0 and its log loss the bound's
+    p[np.arange(600), np.where(y == 3, 0, y)] += 0.7
+    p /= p.sum(axis=1, keepdims=True)
+    found = compute_metrics(_classified(spark, y, p), "multiclass", 4)
+    called = p.argmax(axis=1)
+    assert found["accuracy"] == pytest.approx(sk.accuracy_score(y, called))
+    assert found["f1"] == pytest.approx(sk.f1_score(y, called, average="weighted", zero_division=0))
+    assert found["logLoss"] == pytest.approx(-np.log(np.clip(p[np.arange(600), y], 1e-15, 1 - 1e-15)).mean())
+
+
+def test_multiclass_label_that_the_model_does_not_know_counts_as_an_error(spark):
+    found = compute_metrics(_classified(spark, [0, 2], [[0.9, 0.1], [0.2, 0.8]]), "multiclass", 2)
+    assert found["accuracy"] == 0.5
+    assert found["logLoss"] == pytest.approx((-math.log(0.9) - math.log(1e-15)) / 2)
+
+
+def test_regression_agrees_with_scikit_learn(spark):
+    rng = np.random.default_rng(7)
+    y = 1e6 + rng.normal(size=500)
+    z = y + rng.normal(scale=0.5, size=500)
+    found = compute_metrics(spark.createDataFrame(pd.DataFrame({"label": y, "prediction": z})), "regression")
+    assert found["rmse"] == pytest.approx(math.sqrt(sk.mean_squared_error(y, z)))
+    assert found["mae"] == pytest.approx(sk.mean_absolute_error(y, z))
+    assert found["r2"] == pytest.approx(sk.r2_score(y, z), rel=1e-9)
+
+
+def test_constant_baseline_predicts_the_training_shares_and_mean(spark):
+    train = spark.createDataFrame([(1.0,), (0.0,), (0.0,), (0.0,)], "label double")
+    test = spark.createDataFrame([(1.0,), (0.0,)], "label double")
+    found = baseline_metrics(train, test, "binary")
+    # Every row gets p = 1/4 and class 0: half of the test rows are right, and one score cannot rank.
+    assert found == pytest.approx(
+        {"areaUnderROC": 0.5, "areaUnderPR": 0.5, "accuracy": 0.5, "f1": 0.0, "logLoss": -(math.log(0.25) + math.log(0.75)) / 2}
+    )
+    found = baseline_metrics(train, test, "regression")
+    # Constant 1/4; residuals 3/4 and -1/4; the test labels' own variance is 1/4.
+    assert found == pytest.approx({"rmse": math.sqrt((9 / 16 + 1 / 16) / 2), "mae": 0.5, "r2": 1 - (5 / 16) / (1 / 4)})
+
+
+def test_one_class_only_has_no_areas(spark):
+    p = np.array([0.2, 0.7])
+    assert math.isnan(compute_metrics(_binary(spark, [1, 1], p), "binary")["areaUnderROC"])
+    found = compute_metrics(_binary(spark, [0, 0], p), "binary")
+    assert math.isnan(found["areaUnderPR"])
+    assert found["accuracy"] == 0.5
+
+
+def _nan_where(condition):
+    nan = array_to_vector(F.array(F.lit(math.nan), F.lit(math.nan)))
+    return F.when(F.expr(condition), nan).otherwise(F.col("probability"))
+
+
+def test_nothing_and_nan_are_named(spark):
+    with pytest.raises(StepError, match="no row"):
+        compute_metrics(_binary(spark, [1.0], np.array([0.5])).where("label > 1"), "binary")
+    with pytest.raises(StepError, match="1 of 2 predictions"):
+        compute_metrics(_binary(spark, [1.0, 0.0], np.array([0.5, 0.5])).withColumn("probability", _nan_where("label = 1")), "binary")
+    with pytest.raises(StepError, match="1 of 2 predictions"):
+        compute_metrics(spark.createDataFrame([(1.0, 2.0), (1.0, math.nan)], "label double, prediction double"), "regression")
+
+
+def test_better_follows_the_direction_of_the_metric():
+    assert is_better("areaUnderPR", 0.4, 0.3)
+    assert is_better("rmse", 1.0, 2.0)
+    assert not is_better("rmse", math.nan, 2.0)
+    assert is_better("f1", 0.1, math.nan)
+    assert not is_better("r2", 0.5, 0.5)

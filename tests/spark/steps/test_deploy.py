@@ -1,0 +1,62 @@
+"""deploy: a challenger proves itself before it reigns; MLflow may fail, the deployment stands."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tidemill.errors import GateRefused, StepError
+from tidemill.steps import deploy as step
+from tidemill.steps.deploy import deploy
+
+
+@pytest.fixture
+def projected(monkeypatch):
+    """Calls of the MLflow projection, which has tests of its own."""
+    calls = []
+    monkeypatch.setattr(step, "project", lambda lake, pipeline: calls.append(pipeline))
+    return calls
+
+
+def test_the_challenger_becomes_champion_and_retires_the_old_one(trained, projected):
+    trained.train("bad", "CHALLENGER", "CHAMPION")
+    version = trained.train("good", "CHALLENGER")
+    result = deploy(trained.context("deploy", version))
+    assert (dict(result.outputs), result.rows_in, result.notes) == ({"models.late": 2}, 60, ())
+    assert trained.states() == {1: "RETIRED", 2: "CHAMPION"}
+    before = len(trained.deployments.rows())
+    deploy(trained.context("deploy", version))
+    assert len(trained.deployments.rows()) == before
+    assert projected == ["late", "late"]
+
+
+def test_a_model_that_does_not_load_or_score_does_not_become_champion(trained, projected):
+    champion = trained.train("good", "CHALLENGER", "CHAMPION")
+    torn = trained.train("good", "CHALLENGER")
+    shutil.rmtree(Path(trained.lake.root) / "models/late" / str(torn) / "spark/stages")
+    with pytest.raises(StepError, match="model 2 of late: its files at .* do not load"):
+        deploy(trained.context("deploy", torn))
+    lame = trained.train("good", "CHALLENGER")
+    manifest = Path(trained.lake.root) / "models/late" / str(lame) / "model.json"
+    manifest.write_text(manifest.read_text().replace('"carrier": "string"', '"carrier": "double"'))
+    with pytest.raises(StepError, match="could not score 60 of 60 sample rows"):
+        deploy(trained.context("deploy", lame))
+    assert trained.deployments.champion() == champion
+    assert projected == []
+
+
+def test_states_that_cannot_be_deployed_are_named(trained, projected):
+    with pytest.raises(StepError, match="is CANDIDATE, expected CHALLENGER; run evaluate first"):
+        deploy(trained.context("deploy", trained.train("good")))
+    with pytest.raises(GateRefused, match="REJECTED by its gates"):
+        deploy(trained.context("deploy", trained.train("bad", "REJECTED")))
+
+
+def test_mlflow_may_fail(trained, monkeypatch):
+    def broken(lake, pipeline):
+        raise OSError("disk full\nand more")
+
+    monkeypatch.setattr(step, "project", broken)
+    result = deploy(trained.context("deploy", trained.train("good", "CHALLENGER")))
+    assert trained.states() == {1: "CHAMPION"}
+    assert result.notes == ("MLflow does not show the champion yet (OSError: disk full); the lake does, and the next deploy mends it",)

@@ -1,0 +1,84 @@
+"""evaluate: metrics against scikit-learn, the baseline beside them, the gates' verdicts."""
+
+import json
+
+import pytest
+from sklearn import metrics as sk
+
+from tidemill.errors import GateRefused, StepError
+from tidemill.registry.predict import predict
+from tidemill.steps.evaluate import evaluate
+
+
+def _metrics(lake, version, run_id="r1"):
+    rows = lake.ledger.rows("ops.metrics", pipeline="late", run_id=run_id, model_version=version, split="test")
+    assert all(row["slice"] is None for row in rows)
+    return {row["metric"]: row["value"] for row in rows}
+
+
+def _test_rows(trained, version):
+    """Labels and probabilities of the test rows, by another way than the step's."""
+    from tidemill.registry import load_model
+
+    rows = trained.lake.read(trained.spark, "gold.late_dataset").where("split = 'test' AND is_late IS NOT NULL")
+    scored = predict(*load_model(trained.lake, "late", version), rows).collect()
+    return [row["is_late"] for row in scored], [row["probability"] for row in scored]
+
+
+def test_a_good_candidate_becomes_challenger_and_a_repeat_changes_nothing(trained):
+    version = trained.train("good")
+    result = evaluate(trained.context("evaluate", version))
+    y, p = _test_rows(trained, version)
+    assert (dict(result.outputs), result.rows_in) == ({"models.late": 1}, len(y))
+    assert len(y) == 18
+    found = _metrics(trained.lake, version)
+    assert found["areaUnderROC"] == pytest.approx(sk.roc_auc_score(y, p), abs=1e-4)
+    assert found["logLoss"] == pytest.approx(sk.log_loss(y, p))
+    train = trained.lake.read(trained.spark, "gold.late_dataset").where("split = 'train' AND is_late IS NOT NULL").toPandas()
+    constant = [train["is_late"].astype(float).mean()] * len(y)
+    baseline = _metrics(trained.lake, 0)
+    assert baseline["logLoss"] == pytest.approx(sk.log_loss(y, constant))
+    assert baseline["areaUnderROC"] == 0.5
+    assert baseline["areaUnderPR"] == pytest.approx(sum(y) / len(y))
+    assert trained.states() == {1: "CHALLENGER"}
+    evidence = json.loads(trained.deployments.rows()[-1]["evidence"])
+    assert [gate["gate"] for gate in evidence["gates"]] == ["areaUnderPR > baseline.areaUnderPR"]
+    assert evidence["metrics"]["areaUnderROC"] == found["areaUnderROC"]
+
+    evaluate(trained.context("evaluate", version))
+    assert len(trained.lake.ledger.rows("ops.metrics")) == 10
+    assert len(trained.deployments.rows()) == 2
+
+
+def test_a_bad_candidate_is_rejected_by_name_of_every_gate_beside_the_reigning_champion(trained):
+    champion = trained.train("good", "CHALLENGER", "CHAMPION")
+    candidate = trained.train("bad")
+    trained.spec["evaluation"] = {"gates": ["areaUnderROC >= 0.99", "areaUnderPR >= champion.areaUnderPR - 0.005", "logLoss < 100"]}
+    with pytest.raises(GateRefused) as caught:
+        evaluate(trained.context("evaluate", candidate))
+    assert "model 2 of late was refused by 2 of 3 gates" in str(caught.value)
+    assert "areaUnderROC >= 0.99: refused" in str(caught.value)
+    assert "champion.areaUnderPR - 0.005: refused" in str(caught.value)
+    assert trained.states() == {1: "CHAMPION", 2: "REJECTED"}
+    y, p = _test_rows(trained, champion)
+    assert _metrics(trained.lake, champion)["areaUnderROC"] == pytest.approx(sk.roc_auc_score(y, p), abs=1e-4)
+    assert _metrics(trained.lake, candidate)["areaUnderROC"] < 0.5
+
+    # Softer gates, the same candidate: it may come back.
+    trained.spec["evaluation"] = {"gates": ["logLoss < 100"]}
+    evaluate(trained.context("evaluate", candidate, run_id="r2"))
+    assert trained.states() == {1: "CHAMPION", 2: "CHALLENGER"}
+
+
+def test_a_gate_on_the_champion_says_so_where_there_is_none(trained):
+    trained.spec["evaluation"] = {"gates": ["areaUnderPR >= champion.areaUnderPR"]}
+    result = evaluate(trained.context("evaluate", trained.train("good")))
+    assert "no champion" in result.notes[0]
+
+
+def test_an_empty_test_set_is_named(trained):
+    version = trained.train("good")
+    frame = trained.lake.read(trained.spark, "gold.late_dataset").where("split = 'train' OR is_late IS NULL")
+    trained.dataset_version = trained.lake.replace(frame, "gold.late_dataset", meta={})
+    with pytest.raises(StepError, match="no test row has a is_late"):
+        evaluate(trained.context("evaluate", version))

@@ -1,0 +1,101 @@
+"""score: every row once a model version, twice the same, keys that a merge could not keep apart refused."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from tidemill.errors import ExpectationRefused, StepError, UsageError
+from tidemill.steps.score import score
+from tidemill.steps.score_rows import score_rows
+
+
+def test_every_row_is_scored_once_a_model_version(trained):
+    trained.spec["scoring"] = {"keep": ["id", "carrier"]}
+    version = trained.train("good", "CHALLENGER", "CHAMPION")
+    result = score(trained.context("score", version))
+    assert (result.rows_in, result.rows_out, result.notes) == (60, 60, ())
+    frame = trained.lake.read(trained.spark, "gold.late_predictions")
+    assert frame.columns == ["id", "carrier", "prediction", "probability", "model_version", "score_error", "run_id", "scored_at"]
+    kinds = dict(frame.dtypes)
+    assert [kinds[name] for name in ("prediction", "probability", "model_version", "score_error")] == ["boolean", "double", "int", "string"]
+    first = frame.toPandas()
+    assert sorted(first["id"]) == list(range(60))
+    assert ((first["probability"] > 0.5) == first["prediction"]).all()
+
+    again = score(trained.context("score", version, run_id="r2"))
+    assert again.outputs == result.outputs  # not even a commit
+    better = trained.train("bad", "CHALLENGER", "CHAMPION")
+    score(trained.context("score", better, run_id="r3"))
+    both = trained.lake.read(trained.spark, "gold.late_predictions").toPandas()
+    assert both.groupby("model_version").size().to_dict() == {1: 60, 2: 60}
+    kept = both[both["model_version"] == 1].sort_values("id").reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, first.sort_values("id").reset_index(drop=True))
+
+
+def test_rows_from_sql_with_values_that_do_not_fit(trained):
+    trained.spec["scoring"] = {"sql": "SELECT id, IF(id = 3, 'abc', CAST(x AS STRING)) AS x, carrier FROM gold.late_dataset WHERE id < 10"}
+    version = trained.train("good", "CHALLENGER", "CHAMPION")
+    result = score(trained.context("score", version))
+    assert result.rows_out == 10
+    assert result.notes == ("1 of 10 rows could not be scored; see score_error in gold.late_predictions",)
+    bad = trained.lake.read(trained.spark, "gold.late_predictions").where("score_error IS NOT NULL").collect()
+    assert [(row["id"], row["prediction"], row["score_error"]) for row in bad] == [(3, None, "x: 'abc' is not a value of type double")]
+
+
+@pytest.mark.parametrize(
+    ("sql", "error", "said"),
+    [
+        ("SELECT IF(id = 1, NULL, id) AS id, x, carrier FROM gold.late_dataset", ExpectationRefused, "is null in 1 of 60 rows"),
+        ("SELECT id % 59 AS id, x, carrier FROM gold.late_dataset", ExpectationRefused, "1 values of the key .* such as 0"),
+        ("SELECT id AS idd, x, carrier FROM gold.late_dataset", StepError, "no column 'id', which dataset.key names; did you mean 'idd'"),
+        ("SELECT id, carrier FROM gold.late_dataset", UsageError, "needs the columns x"),
+    ],
+)
+def test_rows_that_cannot_be_merged_or_scored_are_refused(trained, sql, error, said):
+    trained.spec["scoring"] = {"sql": sql}
+    version = trained.train("good", "CHALLENGER", "CHAMPION")
+    with pytest.raises(error, match=said):
+        score(trained.context("score", version))
+    assert not trained.lake.exists("gold.late_predictions")
+
+
+def test_rows_that_have_just_arrived(trained, tmp_path):
+    version = trained.train("good", "CHALLENGER", "CHAMPION")
+    spec = trained.context("score", version).spec
+    score(trained.context("score", version))
+    known = trained.lake.read(trained.spark, "gold.late_predictions").toPandas().set_index("id")["probability"]
+    rows = trained.lake.read(trained.spark, "gold.late_dataset").toPandas()[["id", "x", "carrier"]].head(5)
+
+    csv = tmp_path / "new.csv"
+    rows.to_csv(csv, index=False)
+    with csv.open("a") as file:
+        file.write("100,NA,AA\n101,0.5\n102,x,UA\n")
+    found = {row["id"]: row for row in score_rows(trained.spark, spec, trained.lake, str(csv)).collect()}
+    assert [found[str(i)]["probability"] for i in range(5)] == pytest.approx([known[i] for i in range(5)])
+    assert found["100"]["score_error"] is None or "no number" in found["100"]["score_error"]
+    assert found["101"]["score_error"] == "the line cannot be parsed into its fields"
+    assert found["102"]["score_error"] == "x: 'x' is not a value of type double"
+    assert found["101"]["prediction"] is None
+
+    array = tmp_path / "new.json"
+    array.write_text(json.dumps([{"carrier": "AA", "x": float(rows["x"][0]), "note": "hello"}]))
+    only = score_rows(trained.spark, spec, trained.lake, str(array))
+    assert only.columns == ["carrier", "note", "x", "prediction", "probability", "model_version", "score_error"]
+    assert only.first()["probability"] == pytest.approx(known[0])
+
+    parquet = tmp_path / "new.parquet"
+    rows.to_parquet(parquet)
+    assert score_rows(trained.spark, spec, trained.lake, str(parquet)).columns[0] == "id"
+    assert score_rows(trained.spark, spec, trained.lake, "gold.late_dataset").count() == 60
+    with pytest.raises(UsageError, match="no such file"):
+        score_rows(trained.spark, spec, trained.lake, str(tmp_path / "absent.csv"))
+    (tmp_path / "short.csv").write_text("id,xx\n1,2\n")
+    with pytest.raises(UsageError, match="needs the columns x, carrier, which the rows to score lack; they have id, xx"):
+        score_rows(trained.spark, spec, trained.lake, str(tmp_path / "short.csv"))
+
+
+def test_no_champion_is_named(trained):
+    trained.train("good")
+    with pytest.raises(StepError, match="late has no champion"):
+        score_rows(trained.spark, trained.context("score", 1).spec, trained.lake, "gold.late_dataset")

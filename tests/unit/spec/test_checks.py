@@ -1,0 +1,252 @@
+"""The rules between keys, the tables that SQL names, the user's Python, and what is not built yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tidemill.errors import UsageError
+from tidemill.spec import load_spec
+from tidemill.spec.schema import json_schema
+
+
+def test_the_good_spec_is_good(write: Callable[..., Path], changed: Callable[..., str]) -> None:
+    spec = load_spec(write(changed()), environ={})
+    assert spec.table_inputs("flights") == ["bronze.flights"]
+    assert spec.dataset_inputs() == ["silver.flights"]
+    assert spec.scoring_inputs() == ["gold.flights_dataset"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "key", "message"),
+    [
+        ("format: csv", "format: cvs", 5, "sources.flights.format",
+         "unknown format 'cvs'; did you mean 'csv'?; known: csv, json, parquet, orc, avro, xml, text, binaryFile, delta, jdbc, kafka"),
+        ("    path: ${DATA:-./data}/*.csv\n", "", 4, "sources.flights.path",
+         "missing; `format: csv` reads files, so give `path:` (globs are fine)"),
+        ("path: ${DATA:-./data}/*.csv", "path: ' '", 6, "sources.flights.path", "empty; give the path of the files"),
+        ("check: distance > 0", "check: ''", 14, "tables.flights.expectations.far.check",
+         "empty; write a condition that is true for good rows, such as `distance > 0`"),
+        ("sql: SELECT * FROM silver.flights", "from: silver.flihgts", 16, "dataset.from",
+         "reads silver.flihgts, which is not declared under `tables:`; did you mean 'silver.flights'?"),
+        ("sql: SELECT * FROM bronze.flights", "sql: SELECT * FROM bronze.planes", 11, "tables.flights.sql",
+         "reads bronze.planes, which is not declared under `sources:`"),
+        ("sql: SELECT * FROM silver.flights", "sql: SELECT * FROM bronze.flights JOIN gold.flights_dataset", 16, "dataset.sql",
+         "reads gold.flights_dataset, which this pipeline makes later; read bronze and silver tables here"),
+        ("sql: SELECT * FROM silver.flights", "sql: DELETE FROM silver.flights", 16, "dataset.sql",
+         "the SQL must be one query (SELECT …); tidemill itself writes the result"),
+        ("sql: SELECT * FROM bronze.flights", "sql: SELECT * FROM silver.flights", 10, "tables.flights",
+         "reads itself: silver.flights → silver.flights; split one of these tables in two"),
+        ("label: is_late", "label: flight_id", 18, "dataset.label",
+         "'flight_id' is also in `key`; a key tells rows apart and a label is what is to be predicted"),
+        ("exclude: [arr_time]", "exclude: [is_late]", 21, "dataset.exclude",
+         "holds the label 'is_late'; the label is never a feature, so leave it out here"),
+        ("exclude: [arr_time]", "exclude: [a, b, a]", 21, "dataset.exclude", "'a' is listed twice"),
+        ("columns: [distance]", "columns: [distance, is_late]", 23, "features.numeric.columns.1",
+         "'is_late' is the label; a model may not see it"),
+        ("columns: [distance]", "columns: [arr_time]", 23, "features.numeric.columns.0",
+         "'arr_time' is also in `dataset.exclude`; remove it from one of the two"),
+        ("test: \"2013-11-01\"", "test: november", 20, "dataset.split.test",
+         "expected a share such as 0.2 or an instant such as \"2013-11-01\", found 'november'"),
+        ("test: \"2013-11-01\"", "test: 0", 20, "dataset.split.test",
+         "expected a share between 0 and 1, found 0; 0.2 keeps a fifth of the rows for the test"),
+        ("test: \"2013-11-01\"", "test: 0.2, folds_by: group", 20, "dataset.split.folds_by",
+         "`group` needs `group: <column>` in the split"),
+        ("metric: areaUnderPR", "metric: rmse", 26, "training.metric",
+         "'rmse' does not fit `task: binary`; known: areaUnderPR, areaUnderROC, accuracy, f1, logLoss"),
+        ("random_forest: {", "linear_regression: {", 28, "training.models.linear_regression",
+         "unknown model family for `task: binary`; did you mean 'logistic_regression'?; "
+         "known: logistic_regression, random_forest, gradient_boosted_trees"),
+        ("{int: [20, 100]}", "{int: [100, 20]}", 28, "training.models.random_forest.numTrees.int",
+         "the lower bound 100 is above the upper bound 20; write [20, 100]"),
+        ("{int: [20, 100]}", "{float: [1, .inf]}", 28, "training.models.random_forest.numTrees.float", "bounds must be finite numbers"),
+        ("drift: {warn: 0.1}", "drift: {warn: 0.5}", 30, "monitoring.drift.warn", "0.5 is above `alert` (0.25); a warning comes first"),
+        ("  flights:\n    sql", "  flights_quarantine: {sql: SELECT 1 AS a}\n  flights: {sql: SELECT 2 AS a}\n  f:\n    sql", 10,
+         "tables.flights_quarantine", "this is the name of the quarantine of 'flights'; choose another"),
+    ],
+)  # fmt: skip
+def test_one_fault(faults: Callable, changed: Callable, old: str, new: str, line: int, key: str, message: str) -> None:
+    assert faults(changed(old, new)) == [(line, key, message)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "key"),
+    [
+        ("sql: SELECT * FROM silver.flights", "sql: SELECT FROM WHERE x", 16, "dataset.sql"),
+        ("sql: SELECT * FROM silver.flights", "sql: SELECT 1; SELECT 2", 16, "dataset.sql"),
+        ("check: distance > 0", "check: distance >", 14, "tables.flights.expectations.far.check"),
+    ],
+)
+def test_sql_that_does_not_parse(faults: Callable, changed: Callable, old: str, new: str, line: int, key: str) -> None:
+    [(found_line, found_key, message)] = faults(changed(old, new))
+    assert (found_line, found_key) == (line, key)
+    assert "does not parse" in message or "one SQL statement" in message
+
+
+def test_sql_files_are_looked_up_beside_the_spec(write: Callable[..., Path], faults: Callable, changed: Callable[..., str]) -> None:
+    text = changed("sql: SELECT * FROM silver.flights", "sql: dataset.sql")
+    write("SELECT *\nFROM silver.flihgts\n", "dateset.sql")
+    [(line, key, message)] = faults(text)
+    assert (line, key) == (16, "dataset.sql")
+    assert message.endswith("dataset.sql; did you mean 'dateset.sql'?; SQL files are looked up beside the spec")
+    write("SELECT *\nFROM silver.flihgts\n", "dataset.sql")
+    assert faults(text)[0][2].startswith("reads silver.flihgts")
+    write("SELECT *\nFROM silver.flights\n", "dataset.sql")
+    spec = load_spec(write(text), environ={})
+    assert spec.sql_text("dataset.sql") == "SELECT *\nFROM silver.flights\n"
+    assert spec.sql_text("SELECT 1") == "SELECT 1"
+    with pytest.raises(UsageError):
+        spec.sql_text("none.sql")
+
+
+def test_circles_among_tables_are_drawn(faults: Callable, changed: Callable[..., str]) -> None:
+    more = "  a: {sql: SELECT * FROM silver.b}\n  b: {sql: SELECT * FROM silver.c}\n  c: {sql: SELECT * FROM silver.a}\n"
+    assert faults(changed("tables:\n", "tables:\n" + more)) == [
+        (10, "tables.a", "reads itself: silver.a → silver.b → silver.c → silver.a; split one of these tables in two")
+    ]
+
+
+FUNCTIONS = """
+from __future__ import annotations
+from dataclasses import dataclass
+import rules
+
+@dataclass
+class Limits:
+    low: int = rules.LOW
+
+def clean_flights(flights, planes):
+    return Limits().low + flights + planes
+
+not_a_function = 3
+"""
+
+
+def python_table(changed: Callable[..., str], definition: str) -> str:
+    return changed("sql: SELECT * FROM bronze.flights", definition, "tables:\n", "  planes: {format: csv, path: p.csv}\ntables:\n")
+
+
+def test_python_functions_are_found_beside_the_spec(write: Callable[..., Path], changed: Callable[..., str]) -> None:
+    write(FUNCTIONS, "functions.py")
+    write("LOW = 40\n", "rules.py")
+    spec = load_spec(write(python_table(changed, "python: functions.clean_flights")), environ={})
+    assert spec.table_inputs("flights") == ["bronze.flights", "bronze.planes"]
+    assert spec.function("functions.clean_flights")(1, 1) == 42
+    assert spec.function("functions.clean_flights") is spec.function("functions.clean_flights")
+    assert spec.source_code("functions.clean_flights") == (spec.folder / "functions.py").read_text()
+    write(FUNCTIONS.replace("+ planes", "+ planes + 1"), "functions.py")
+    assert spec.function("functions.clean_flights")(1, 1) == 43, "an edited file is read again"
+    assert spec.function("textwrap.dedent")("  a") == "a"
+    assert "def dedent" in spec.source_code("textwrap.dedent")
+
+
+def test_two_pipelines_may_both_have_functions(write: Callable[..., Path], changed: Callable[..., str]) -> None:
+    text = python_table(changed, "python: functions.name")
+    specs = []
+    for name in ("one", "two"):
+        write("from rules import NAME\ndef name(flights): return NAME\n", f"{name}/functions.py")
+        write(f"NAME = {name!r}\n", f"{name}/rules.py")
+        specs.append(load_spec(write(text, f"{name}/pipeline.yml"), environ={}))
+    assert [spec.function("functions.name")(None) for spec in specs] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("definition", "message"),
+    [
+        ("python: functions.clean_flight", "defines no 'clean_flight'; did you mean 'clean_flights'?"),
+        ("python: function.clean_flights", "nothing installed has this name; did you mean 'functions'?"),
+        ("python: functions.not_a_function", "name its tables: `inputs: [bronze.flights]`"),
+        ("python: functions.other",
+         "parameter 'plains' names no source or table; did you mean 'planes'?; rename it, or give `inputs: [bronze.flights]`"),
+        ("python: broken.f", "broken.py:1: not valid Python: expected ':'"),
+        ("python: functions.clean_flights\n    inputs: [bronze.flihgts]", "not declared under `sources:`; did you mean 'bronze.flights'?"),
+    ],
+)  # fmt: skip
+def test_faults_of_python_functions(
+    write: Callable[..., Path], faults: Callable, changed: Callable[..., str], definition: str, message: str
+) -> None:
+    write(FUNCTIONS + "\ndef other(plains): pass\n", "functions.py")
+    write("def f(flights)\n", "broken.py")
+    [(line, key, found)] = faults(python_table(changed, definition))
+    assert (line, key) == (12, "tables.flights.python")
+    assert found.endswith(message)
+
+
+def test_schema_files(write: Callable[..., Path], faults: Callable, changed: Callable[..., str]) -> None:
+    text = changed("load: incremental", "schema: flights.ddl")
+    assert faults(text)[0][:2] == (8, "sources.flights.schema")
+    write("year INT\n", "flights.ddl")
+    spec = load_spec(write(text), environ={})
+    assert (spec.schema_text("flights.ddl"), spec.schema_text("a INT")) == ("year INT\n", "a INT")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("lake: ./lake", "lake: catalog:main.flights", "lake"),
+        ("format: csv", "format: orc", "sources.flights.format"),
+        ("format: csv", "format: my.Source", "sources.flights.format"),
+        ("load: incremental", "on_new_column: add", "sources.flights.on_new_column"),
+        ("load: incremental", "on_missing_column: fail", "sources.flights.on_missing_column"),
+        ("load: incremental", "on_type_change: widen", "sources.flights.on_type_change"),
+        ("load: incremental", "watermark: day", "sources.flights.watermark"),
+        ("    key: [flight_id]\n    exp", "    load: incremental\n    exp", "tables.flights.load"),
+        ("    key: [flight_id]\n    exp", "    latest_by: day\n    exp", "tables.flights.latest_by"),
+        ("exclude: [arr_time]", "lookups: {w: {table: silver.flights, by: [a], time: b}}", "dataset.lookups"),
+        ("by: time", "by: time, stratified: true", "dataset.split.stratified"),
+        ("columns: [distance]}", "columns: [distance]}\n  text: {columns: [a]}", "features.text"),
+        ("columns: [distance]}", "columns: [distance]}\n  custom: [{python: a.B}]", "features.custom"),
+        ("columns: [distance]}", "columns: [distance]}\n  checks: {leakage: warn}", "features.checks"),
+        ("columns: [distance]}", "columns: [distance]}\n  select: {top: 3}", "features.select"),
+        ("task: binary", "task: binary\n  engine: tasks", "training.engine"),
+        ("task: binary", "task: binary\n  tuner: {strategy: tpe}", "training.tuner.strategy"),
+        ("task: binary", "task: binary\n  tuner: {timeout: 30m}", "training.tuner.timeout"),
+        ("task: binary", "task: binary\n  tuner: {early_stopping: hyperband}", "training.tuner.early_stopping"),
+        ("task: binary", "task: binary\n  select: one_standard_error", "training.select"),
+        ("random_forest: {", "lightgbm: {", "training.models.lightgbm"),
+        ("random_forest: {", "mine: {python: functions.Mine}\n    random_forest: {", "training.models.mine"),
+        ("task: binary", "task: binary\n  balance: weights", "training.balance"),
+        ("task: binary", "task: binary\n  calibrate: isotonic", "training.calibrate"),
+        ("task: binary", "task: binary\n  threshold: {maximise: f1}", "training.threshold"),
+        ("monitoring:", "evaluation: {slices: [carrier]}\nmonitoring:", "evaluation.slices"),
+        ("monitoring:", "evaluation: {gates: [min(slices.carrier.areaUnderROC) >= 0.6]}\nmonitoring:", "evaluation.gates.0"),
+        ("monitoring:", "evaluation: {approval: manual}\nmonitoring:", "evaluation.approval"),
+        ("monitoring:", "scoring: {load: incremental}\nmonitoring:", "scoring.load"),
+        ("monitoring:", "scoring: {shadow: true}\nmonitoring:", "scoring.shadow"),
+        ("{warn: 0.1}", "{method: ks}", "monitoring.drift.method"),
+        ("  drift:", "  freshness: {scheduled_at: 2d}\n  drift:", "monitoring.freshness"),
+        ("  drift:", "  retrain: {breaches: 2, of: 3}\n  drift:", "monitoring.retrain"),
+        ("  drift:", "  performance: {metric: f1, drop: 0.1}\n  drift:", "monitoring.performance"),
+        ("  drift:", "  labels: {table: silver.flights, by: [a], column: b}\n  drift:", "monitoring.labels"),
+    ],
+)  # fmt: skip
+def test_what_is_not_built_yet_is_named_with_a_way_out(faults: Callable, changed: Callable, old: str, new: str, key: str) -> None:
+    text = changed(old, new)
+    [(line, found, message)] = faults(text)
+    assert found == key
+    assert message.startswith("not built yet; ")
+    name = next(part for part in reversed(key.split(".")) if not part.isdecimal())
+    assert line is not None
+    assert name in text.splitlines()[line - 1]
+
+
+def test_defaults_that_are_spelt_out_are_built(write: Callable[..., Path], changed: Callable[..., str]) -> None:
+    text = changed(
+        "load: incremental", "load: full\n    on_new_column: rescue\n    on_missing_column: 'null'\n    on_type_change: quarantine",
+        "task: binary",
+         "task: binary\n  engine: spark\n  balance: none\n  calibrate: none\n  tuner: {early_stopping: none, strategy: grid}",
+        "monitoring:", "scoring: {shadow: false, load: full}\nevaluation: {slices: [], approval: auto}\nmonitoring:\n  freshness: {}",
+    )  # fmt: skip
+    assert load_spec(write(text), environ={}).pipeline.training.engine == "spark"
+
+
+def test_the_json_schema_knows_the_keys_and_lets_variables_stand_anywhere(changed: Callable[..., str]) -> None:
+    schema = json_schema()
+    assert set(yaml.safe_load(changed())) <= set(schema["properties"])
+    assert schema["required"] == ["pipeline", "sources", "dataset", "training"]
+    assert set(schema["$defs"]["Source"]["properties"]) >= {"schema", "format", "on_bad_file"}
+    assert {"type": "integer", "minimum": 2, "maximum": 50} in schema["$defs"]["Training"]["properties"]["folds"]["anyOf"]
+    assert {"type": "string", "pattern": r"\$\{[^}]+\}"} in schema["$defs"]["Training"]["properties"]["folds"]["anyOf"]
