@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tidemill.errors import SetupError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+_LOG_LEVEL = "TIDEMILL_SPARK_LOG"
 # What every session needs, wherever it runs.
 _EVERYWHERE = {"spark.sql.session.timeZone": "UTC"}
 _DELTA = {
@@ -58,7 +62,31 @@ def get_spark(app_name: str = "tidemill", conf: Mapping[str, str] | None = None)
     settings |= conf or {}
     for key, value in settings.items():
         builder = builder.config(key, value)
-    return builder.getOrCreate()
+    if under_submit or _LOG_LEVEL in os.environ:
+        return builder.getOrCreate()
+    with _quiet_launch():
+        return builder.config("spark.log.level", "OFF").getOrCreate()
+
+
+@contextmanager
+def _quiet_launch() -> Iterator[None]:
+    """Keep what the JVM says of itself off the terminal; it is shown only where Spark does not start.
+
+    The JVM inherits this process's standard error when it is launched, so that is turned aside for that moment.
+    """
+    with tempfile.TemporaryFile() as said:
+        kept = os.dup(2)
+        sys.stderr.flush()
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        except Exception as error:
+            said.seek(0)
+            words = [line for line in said.read().decode(errors="replace").splitlines() if line.strip() and "WARN" not in line]
+            raise SetupError(f"Spark did not start: {'; '.join(words[-3:]) or error}") from error
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def child_session(spark: SparkSession) -> SparkSession:

@@ -63,13 +63,15 @@ def write_csv_rows(rows: Iterable[Row], columns: Sequence[str], out: TextIO) -> 
 def print_table(rows: Iterable[Row], columns: Sequence[str], *, title: str | None = None, most: int = 100) -> None:
     """Print at most ``most`` rows as a table for people."""
     shown = list(islice(rows, most + 1))
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    table = Table(header_style="dim" if title else "bold", box=None, pad_edge=False)
     for name in columns:
         numeric = any(isinstance(row[name], (int, float, Decimal)) and not isinstance(row[name], bool) for row in shown)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in shown[:most]:
         table.add_row(*(_cell(row[name]) for name in columns))
     console = CONSOLE if CONSOLE.is_terminal else Console(highlight=False, width=max(200, 24 * len(columns)))
+    if title:
+        console.print(Text(title, style="bold"))
     console.print(table)
     if len(shown) > most:
         sys.stderr.write(f"the first {most} rows; --limit shows more, --format csv or json all\n")

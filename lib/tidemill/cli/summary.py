@@ -95,10 +95,14 @@ def _print_predictions(spec: Spec, lake: Lake) -> None:
 def _print_commands(spec: Spec, lake: Lake, file: Path) -> None:
     lake_option = "" if Path(lake.root) == Path("lake").resolve() else f" --lake {lake.root}"
     table = spec.pipeline.predictions_table
-    ask = "avg(probability)" if spec.pipeline.training.task == "binary" else "count(*)"
+    queries = {
+        "binary": f"SELECT prediction, count(*), avg(probability) FROM {table} GROUP BY prediction",
+        "multiclass": f"SELECT prediction, count(*) FROM {table} GROUP BY prediction",
+        "regression": f"SELECT min(prediction), avg(prediction), max(prediction) FROM {table}",
+    }
     CONSOLE.print(Text("\nWorth typing next", style="bold"))
     for command in (
-        f'tidemill sql{lake_option} "SELECT prediction, count(*), {ask} FROM {table} GROUP BY prediction"',
+        f'tidemill sql{lake_option} "{queries[spec.pipeline.training.task]}"',
         f"tidemill trials {file}",
         f"tidemill run {file}     (again: everything is up to date and skipped)",
     ):

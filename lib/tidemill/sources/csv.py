@@ -13,7 +13,7 @@ from tidemill.errors import SourceError
 from tidemill.sources.csv_fields import FIELDS, Layout, parsed_fields
 from tidemill.sources.csv_groups import Group, completed_options, group_lines, header_groups
 from tidemill.sources.csv_multiline import multiline_records
-from tidemill.sources.csv_rules import broken_rules
+from tidemill.sources.csv_rules import with_rules
 from tidemill.sources.files import SourceFile
 from tidemill.sources.lines import LINE, legible
 from tidemill.sources.options import is_on
@@ -77,7 +77,7 @@ def _inferred(spark: SparkSession, group: Group, options: Mapping[str, str], tim
 
 def _records(lines: DataFrame, layout: Layout, options: Mapping[str, str], timezone: str) -> DataFrame:
     parsed = parsed_fields(lines, layout, options, timezone)
-    return parsed.select("*", broken_rules(layout, options).alias(RULES)).select(
+    return with_rules(parsed, layout, options).select(
         *layout.selected(F.col(FIELDS)),
         SOURCE_FILE,
         ROW_HASH,

@@ -13,7 +13,7 @@ from tidemill.sources.csv_groups import Group
 from tidemill.sources.headers import read_header
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, read_lines
 from tidemill.sources.options import is_on
-from tidemill.sources.records import IS_HEADER, ROW_HASH, SOURCE_FILE, source_file
+from tidemill.sources.records import IS_HEADER, ROW_HASH, SOURCE_FILE, row_hash, source_file
 
 _REPLACEMENT = "\ufffd"
 
@@ -36,7 +36,7 @@ def multiline_records(spark: SparkSession, group: Group, options: Mapping[str, s
         LINE,
         SOURCE_FILE,
         is_damaged.alias(HAS_INVALID_BYTES),
-        F.lower(F.hex(F.xxhash64(F.col(LINE).cast("binary")))).alias(ROW_HASH),
+        row_hash(F.col(LINE).cast("binary")).alias(ROW_HASH),
         F.lit(False).alias(IS_HEADER),
     )
 

@@ -7,48 +7,32 @@ from collections.abc import Mapping
 from functools import reduce
 from operator import or_
 
-from pyspark.sql import Column
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from tidemill.sources.csv_fields import CORRUPT, FIELDS, Layout, tokens
+from tidemill.sources.csv_fields import CORRUPT, FIELDS, TOKENS, Layout, tokens
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, has_nul
-from tidemill.sources.records import first_broken, no_rules, rule
+from tidemill.sources.records import RULES, broken, is_not_finite, no_rules, rule
 
-# Java reads 1.5d and 2f as numbers; nobody who writes CSV means that.
-_JAVA_SUFFIX = "[0-9.][dDfF]$"
-_ANY_JAVA_SUFFIX = "[0-9.][dDfF]"
+# Java reads 1.5d, 2f and 0x1p3 as numbers; nobody who writes CSV means that.
+_JAVA_ONLY = "[0-9.][dDfF]$|0[xX]"
+_MAYBE_JAVA_ONLY = "[0-9.][dDfF]|0[xX]"
+_IS_ODD = "_is_odd"
 
 
-def broken_rules(layout: Layout, options: Mapping[str, str]) -> Column:
-    """Return the rules that a line breaks as ``ARRAY<STRING>``, empty for a good one.
+def with_rules(parsed: DataFrame, layout: Layout, options: Mapping[str, str]) -> DataFrame:
+    """Return the parsed lines with ``_rules``: the rules that a line breaks as ``ARRAY<STRING>``, empty for a good one.
 
-    The cheap question, whether anything is odd, is asked of every line; what exactly is asked only of those that are.
+    Whether anything is odd is asked of every line; only the odd ones are parsed once more, into strings, to tell what it is. Each
+    answer is a column of its own: one long expression would hold the second parse once for each rule.
     """
-    line, fields = F.col(LINE), F.col(FIELDS)
-    not_finite = {place: is_not_finite(fields[f"c{place}"]) for place in layout.floating_places}
-    is_damaged = fields[CORRUPT].isNotNull() | F.col(HAS_INVALID_BYTES) | has_nul(line)
-    signs = [is_damaged, is_unclosed(line, options), *not_finite.values()]
-    if layout.floating_places:
-        signs.append(line.rlike(_ANY_JAVA_SUFFIX))
-    words = tokens(layout, options)
-    rules = first_broken(
-        [
-            rule("invalid_bytes", F.col(HAS_INVALID_BYTES)),
-            rule("nul", has_nul(line)),
-            rule("unclosed_quote", is_unclosed(line, options)),
-            rule("field_count", words[CORRUPT].isNotNull()),
-            *[_cast_rule(layout, place, words) for place in layout.typed_places],
-            *[rule(f"not_finite:{layout.columns[place]}", broken) for place, broken in not_finite.items()],
-        ]
-    )
+    is_corrupt = F.col(FIELDS)[CORRUPT].isNotNull()
+    odd = parsed.select("*", F.coalesce(_is_odd(layout, options), F.lit(True)).alias(_IS_ODD))
+    worded = odd.select("*", F.when(F.col(_IS_ODD), tokens(layout, options)).alias(TOKENS))
+    judged = worded.select("*", F.when(F.col(_IS_ODD), broken(_rules(layout, options))).otherwise(no_rules()).alias("_named"))
+    named = F.col("_named")
     # A line that Spark gave up on is never good, even where no rule says why.
-    rules = F.when((F.size(rules) == 0) & fields[CORRUPT].isNotNull(), F.array(F.lit("unreadable"))).otherwise(rules)
-    return F.when(F.coalesce(reduce(or_, signs), F.lit(True)), rules).otherwise(no_rules())
-
-
-def is_not_finite(number: Column) -> Column:
-    """Return true for NaN and the infinities, which no aggregate or model survives; false for null."""
-    return F.coalesce(F.isnan(number) | (F.abs(number) == float("inf")), F.lit(False))
+    return judged.select("*", F.when((F.size(named) == 0) & is_corrupt, F.array(F.lit("unreadable"))).otherwise(named).alias(RULES))
 
 
 def is_unclosed(line: Column, options: Mapping[str, str]) -> Column:
@@ -56,16 +40,37 @@ def is_unclosed(line: Column, options: Mapping[str, str]) -> Column:
     quote, escape = options["quote"], options["escape"]
     if not quote:
         return F.lit(False)
-    q, s = re.escape(quote), re.escape(options["sep"])
-    inside = f"(?:[^{q}]|{q}{q})*" if escape == quote else f"(?:[^{q}{re.escape(escape)}]|{re.escape(escape)}.)*"
+    q, s, e = re.escape(quote), re.escape(options["sep"]), re.escape(escape)
+    inside = f"(?:[^{q}]|{q}{q})*" if escape == quote else f"(?:[^{q}{e}]|{e}.)*"
     without_closed = F.regexp_replace(line, f"{q}{inside}{q}", "")
     return F.contains(line, F.lit(quote)) & without_closed.rlike(f"(^|{s}){q}")
 
 
-def _cast_rule(layout: Layout, place: int, words: Column) -> Column:
+def _is_odd(layout: Layout, options: Mapping[str, str]) -> Column:
+    line, fields = F.col(LINE), F.col(FIELDS)
+    signs = [fields[CORRUPT].isNotNull(), F.col(HAS_INVALID_BYTES), has_nul(line), is_unclosed(line, options)]
+    signs += [is_not_finite(fields[f"c{place}"]) for place in layout.floating_places]
+    if layout.floating_places:
+        signs.append(line.rlike(_MAYBE_JAVA_ONLY))
+    return reduce(or_, signs)
+
+
+def _rules(layout: Layout, options: Mapping[str, str]) -> list[Column]:
+    line, fields, words = F.col(LINE), F.col(FIELDS), F.col(TOKENS)
+    return [
+        rule("invalid_bytes", F.col(HAS_INVALID_BYTES)),
+        rule("nul", has_nul(line)),
+        rule("unclosed_quote", is_unclosed(line, options)),
+        rule("field_count", words[CORRUPT].isNotNull()),
+        *[_cast_rule(layout, place) for place in layout.typed_places],
+        *[rule(f"not_finite:{layout.columns[place]}", is_not_finite(fields[f"c{place}"])) for place in layout.floating_places],
+    ]
+
+
+def _cast_rule(layout: Layout, place: int) -> Column:
     """Return the rule that the text of a field does not fit its column's type."""
-    word, value = words[f"c{place}"], F.col(FIELDS)[f"c{place}"]
-    does_not_fit = value.isNull()
+    words = F.col(TOKENS)
+    word, does_not_fit = words[f"c{place}"], F.col(FIELDS)[f"c{place}"].isNull()
     if place in layout.floating_places:
-        does_not_fit = does_not_fit | word.rlike(_JAVA_SUFFIX)
+        does_not_fit = does_not_fit | word.rlike(_JAVA_ONLY)
     return rule(f"cast:{layout.columns[place]}", words[CORRUPT].isNull() & word.isNotNull() & does_not_fit)

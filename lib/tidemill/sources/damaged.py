@@ -28,9 +28,11 @@ def empty_files(files: Sequence[SourceFile]) -> dict[str, str]:
     return {file.path: "it is empty (0 bytes)" for file in files if file.size == 0}
 
 
-def probe(spark: SparkSession, kind: SourceKind, source: Source, files: Sequence[SourceFile], schema: T.StructType | None) -> dict[str, str]:
+def probe(
+    spark: SparkSession, kind: SourceKind, source: Source, files: Sequence[SourceFile], schema: T.StructType | None
+) -> dict[str, str]:
     """Read each file alone, to its end; return the reason for each that cannot be."""
-    bad = {}
+    bad: dict[str, str] = {}
     for file in files:
         try:
             records = kind.read(spark, source, [file], schema or kind.infer(spark, source, [file]))

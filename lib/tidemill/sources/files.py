@@ -94,8 +94,8 @@ def _file(path: Path) -> SourceFile:
 def _list_with_spark(path: str, spark: SparkSession | None) -> list[SourceFile]:
     if spark is None:
         raise SourceError(f"{path!r} is not on this machine's file system, so listing it needs a Spark session")
-    from pyspark.errors import AnalysisException  # noqa: PLC0415 - local paths must be listed without Spark
-    from pyspark.sql import functions as F  # noqa: PLC0415
+    from pyspark.errors import AnalysisException
+    from pyspark.sql import functions as F
 
     try:
         files = spark.read.format("binaryFile").option("recursiveFileLookup", "true").load(path)

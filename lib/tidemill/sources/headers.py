@@ -7,22 +7,22 @@ import csv
 import gzip
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from tidemill.errors import SourceError
+from tidemill.errors import SourceError, UsageError
 from tidemill.sources.files import SourceFile
 from tidemill.sources.lines import BOM, HAS_INVALID_BYTES, LINE, encoding_of, read_lines
 
-_OPENERS = {".gz": gzip.open, ".bz2": bz2.open}
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
 _OTHER_CODECS = (".zst", ".lz4", ".snappy", ".deflate", ".xz")
 _LONGEST = 1 << 24
-_PACKED = {b"\x1f\x8b": "gzip", b"PK": "a zip archive", b"BZ": "bzip2"}
+_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "a zip archive"}
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ def _scan(stream: IO[bytes], options: Mapping[str, str]) -> str | None:
     buffer, is_start = b"", True
     while True:
         block = stream.read(1 << 16)
-        packed = next((name for magic, name in _PACKED.items() if is_start and block.startswith(magic + b"\x03" if magic == b"PK" else magic)), None)
-        if packed and packed != "bzip2":
-            raise SourceError(f"its bytes are {packed}, which its name does not say; name it .gz, or unpack it")
+        packed = next((name for magic, name in _PACKED.items() if is_start and block.startswith(magic)), None)
+        if packed:
+            raise SourceError(f"its bytes are {packed}, which its name does not say; unpack it, or end its name in .gz where that is so")
         is_start = False
         buffer += block
         *lines, buffer = buffer.split(end) if block else [buffer, b""]
@@ -94,7 +94,7 @@ def _text(line: bytes, encoding: str) -> str:
     except UnicodeDecodeError as error:
         raise SourceError(f"its header is not valid {encoding}: {error.reason} at byte {error.start}; set `options.encoding`") from error
     except LookupError as error:
-        raise SourceError(f"options.encoding: {encoding} is not known") from error
+        raise UsageError(f"options.encoding: {encoding} is not known") from error
 
 
 def _first_line(spark: SparkSession, file: SourceFile, options: Mapping[str, str]) -> str | None:

@@ -9,11 +9,23 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import SourceError
-from tidemill.sources.csv_rules import is_not_finite
 from tidemill.sources.files import SourceFile
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, has_nul, legible, read_lines
 from tidemill.sources.options import TEXT, checked_options, is_on
-from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, Records, first_broken, no_rules, rule
+from tidemill.sources.records import (
+    IS_HEADER,
+    RAW,
+    RESCUED,
+    ROW_HASH,
+    RULES,
+    SOURCE_FILE,
+    Records,
+    broken,
+    is_not_finite,
+    no_rules,
+    row_hash,
+    rule,
+)
 from tidemill.sources.schemas import checked_schema
 from tidemill.spec.models import Source
 
@@ -95,8 +107,7 @@ def _lines(spark: SparkSession, files: Sequence[SourceFile], options: Mapping[st
     records = F.when(is_array & elements.isNotNull(), elements).otherwise(F.array(F.trim(document, F.lit(" \t\r\n"))))
     exploded = lines.select(F.explode(records).alias("_record"), HAS_INVALID_BYTES, SOURCE_FILE)
     record = F.coalesce(F.col("_record"), F.lit("null"))
-    row_hash = F.lower(F.hex(F.xxhash64(record.cast("binary"))))
-    return exploded.select(record.alias(LINE), HAS_INVALID_BYTES, SOURCE_FILE, row_hash.alias(ROW_HASH))
+    return exploded.select(record.alias(LINE), HAS_INVALID_BYTES, SOURCE_FILE, row_hash(record.cast("binary")).alias(ROW_HASH))
 
 
 def _broken_rules(schema: T.StructType, parse: Mapping[str, str]) -> Column:
@@ -106,7 +117,7 @@ def _broken_rules(schema: T.StructType, parse: Mapping[str, str]) -> Column:
     repeats_key = F.size(F.array_distinct(keys)) < F.size(keys)
     texts = F.from_json(line, "map<string,string>", dict(parse))
     does_not_fit = F.col(_IS_ONE) & fields.getField(_CORRUPT).isNotNull()
-    rules = first_broken(
+    rules = broken(
         [
             rule("invalid_bytes", F.col(HAS_INVALID_BYTES)),
             rule("nul", has_nul(line)),

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from tidemill.errors import SourceError
+from tidemill.errors import UsageError
 from tidemill.sources.files import SourceFile
-from tidemill.sources.records import ROW_HASH, SOURCE_FILE, source_file
+from tidemill.sources.records import ROW_HASH, SOURCE_FILE, row_hash, source_file
 
 LINE = "_line"
 HAS_INVALID_BYTES = "_has_invalid_bytes"
@@ -22,11 +22,11 @@ def encoding_of(options: Mapping[str, str]) -> str:
     """Return the encoding of the files, in upper case.
 
     Raises:
-        SourceError: it is UTF-16 or UTF-32 without a byte order, which lines in the middle of a file do not tell.
+        UsageError: it is UTF-16 or UTF-32 without a byte order, which lines in the middle of a file do not tell.
     """
     name = options.get("encoding", "UTF-8").upper().replace("UTF8", "UTF-8").replace("LATIN1", "ISO-8859-1")
     if name in ("UTF-16", "UTF-32"):
-        raise SourceError(f"options.encoding: {name} does not say its byte order; write {name}LE (as Windows does) or {name}BE")
+        raise UsageError(f"options.encoding: {name} does not say its byte order; write {name}LE (as Windows does) or {name}BE")
     return name
 
 
@@ -46,13 +46,12 @@ def read_lines(spark: SparkSession, files: Sequence[SourceFile], options: Mappin
     with _java_charsets(spark):
         text, is_invalid = _decoded(encoding)
         line = F.rtrim(F.ltrim(text, F.lit(BOM)), F.lit("\r"))
-        lines = raw.select(
+        return raw.select(
             line.alias(LINE),
             is_invalid.alias(HAS_INVALID_BYTES),
             source_file().alias(SOURCE_FILE),
-            F.lower(F.hex(F.xxhash64(F.col("value").cast("binary")))).alias(ROW_HASH),
+            row_hash(F.col("value").cast("binary")).alias(ROW_HASH),
         ).where(F.col(LINE) != "")
-    return lines
 
 
 def legible(text: Column) -> Column:

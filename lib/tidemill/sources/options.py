@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from tidemill.errors import SourceError, did_you_mean
+from tidemill.errors import UsageError, did_you_mean
 from tidemill.spec.models import Scalar, Source
 
-TEXT = ("encoding", "lineSep", "multiLine", "locale", "dateFormat", "timestampFormat", "timestampNTZFormat", "enableDateTimeParsingFallback")
+TEXT = (
+    *("encoding", "lineSep", "multiLine", "locale"),
+    *("dateFormat", "timestampFormat", "timestampNTZFormat", "enableDateTimeParsingFallback"),
+)
+"""Options that every kind of text file has."""
+
 _ALIASES = {"delimiter": "sep", "charset": "encoding"}
 _TIDEMILLS = {
     "inferschema": "an absent `schema` is inferred anyway",
@@ -28,7 +33,7 @@ def checked_options(source: Source, known: Collection[str]) -> dict[str, str]:
     """Return the options under Spark's own spelling of their names, booleans as ``true`` and ``false``.
 
     Raises:
-        SourceError: an option that is unknown, or whose work tidemill does itself.
+        UsageError: an option that is unknown, or whose work tidemill does itself.
     """
     spelling = {name.lower(): name for name in known}
     options = {}
@@ -37,10 +42,10 @@ def checked_options(source: Source, known: Collection[str]) -> dict[str, str]:
         if name in _TIDEMILLS:
             if name == "inferschema":
                 continue
-            raise SourceError(f"options.{given} is not for a {source.format} source to set: {_TIDEMILLS[name]}; leave it out")
+            raise UsageError(f"options.{given} is not for a {source.format} source to set: {_TIDEMILLS[name]}; leave it out")
         if name not in spelling:
             near = did_you_mean(given, known)
-            raise SourceError(f"options.{given}: unknown option of {source.format}{near}; known: {', '.join(sorted(known))}")
+            raise UsageError(f"options.{given}: unknown option of {source.format}{near}; known: {', '.join(sorted(known))}")
         options[spelling[name]] = _text(value)
     return options
 

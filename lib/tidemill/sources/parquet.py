@@ -17,7 +17,7 @@ from pyspark.sql import types as T
 from tidemill.errors import SourceError
 from tidemill.sources.files import SourceFile
 from tidemill.sources.options import checked_options
-from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, Records, column, no_rules, source_file
+from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, Records, column, no_rules, row_hash, source_file
 from tidemill.sources.schemas import checked_schema, is_wider, matched_names, table_names, widest
 from tidemill.spark_errors import sentence
 from tidemill.spec.models import Source
@@ -127,7 +127,7 @@ def _records(
     return reader.parquet(*[file.uri for file in group.files]).select(
         *[found.get(part.name, F.lit(None)).cast(part.dataType).alias(part.name) for part in schema.fields],
         source_file().alias(SOURCE_FILE),
-        F.lower(F.hex(F.xxhash64(everything))).alias(ROW_HASH),
+        row_hash(everything).alias(ROW_HASH),
         rescued.alias(RESCUED),
         F.lit(None).cast("string").alias(RAW),
         no_rules().alias(RULES),

@@ -43,9 +43,10 @@ class Records:
 
 @dataclass(frozen=True)
 class FileCount:
-    """The physical records of one file, how many of them are refused, and how many of those repeat the header."""
+    """The physical records of one file, how many are good, how many are refused, and how many of those repeat the header."""
 
     records: int
+    good: int
     refused: int
     repeated_headers: int
 
@@ -59,13 +60,14 @@ def survey(frame: DataFrame) -> dict[str, FileCount]:
     counts = frame.groupBy(SOURCE_FILE).agg(
         F.count(F.lit(1)).alias("lines"),
         F.count_if(is_header).alias("headers"),
+        F.count_if(~is_header & (F.size(RULES) == 0)).alias("good"),
         F.count_if(~is_header & (F.size(RULES) > 0)).alias("refused"),
     )
     found = {}
     for row in counts.collect():
         repeated = max(row["headers"] - 1, 0)
         records = row["lines"] - row["headers"] + repeated
-        found[row[SOURCE_FILE]] = FileCount(records, row["refused"] + repeated, repeated)
+        found[row[SOURCE_FILE]] = FileCount(records, row["good"], row["refused"] + repeated, repeated)
     return found
 
 
@@ -97,12 +99,22 @@ def column(name: str) -> Column:
 
 def source_file() -> Column:
     """Return the path of a row's file as ``list_files`` writes it: Spark's metadata URL-encodes it and puts ``file:`` before it."""
-    plain = F.regexp_replace(F.col("_metadata.file_path"), "^file:/+", "/")
+    given = F.col("_metadata.file_path")
+    plain = (
+        F.when(F.startswith(given, F.lit("file:///")), F.substring(given, 8, 1 << 20))
+        .when(F.startswith(given, F.lit("file:/")), F.substring(given, 6, 1 << 20))
+        .otherwise(given)
+    )
     # url_decode takes a plus for a space, which a path does not.
     return F.when(F.contains(plain, F.lit("%")), F.url_decode(F.replace(plain, F.lit("+"), F.lit("%2B")))).otherwise(plain)
 
 
-def first_broken(rules: Sequence[Column]) -> Column:
+def row_hash(text: Column) -> Column:
+    """Return the hash of a record's raw text: 16 hexadecimal digits."""
+    return F.lpad(F.lower(F.hex(F.xxhash64(text))), 16, "0")
+
+
+def broken(rules: Sequence[Column]) -> Column:
     """Return the array of the rules that are not null, in order."""
     return F.array_compact(F.array(*rules)) if rules else no_rules()
 
@@ -110,6 +122,11 @@ def first_broken(rules: Sequence[Column]) -> Column:
 def no_rules() -> Column:
     """Return the empty array of rules: the record is good."""
     return F.array().cast("array<string>")
+
+
+def is_not_finite(number: Column) -> Column:
+    """Return true for NaN and the infinities, which no aggregate or model survives; false for null."""
+    return F.coalesce(F.isnan(number) | (F.abs(number) == float("inf")), F.lit(False))
 
 
 def rule(name: str, is_broken: Column) -> Column:

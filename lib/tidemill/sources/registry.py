@@ -10,7 +10,7 @@ from typing import Protocol
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
-from tidemill.errors import SourceError, did_you_mean
+from tidemill.errors import UsageError, did_you_mean
 from tidemill.sources.files import SourceFile
 from tidemill.sources.records import Records
 from tidemill.spec.models import Source
@@ -39,14 +39,14 @@ def source_kind(name: str) -> SourceKind:
     """Return the reader of a ``format``.
 
     Raises:
-        SourceError: no kind has this name.
+        UsageError: no kind has this name.
     """
     dotted = BUILT_IN.get(name) or next((point.value.replace(":", ".") for point in entry_points(group=ENTRY_POINTS, name=name)), name)
     module, _, attribute = dotted.rpartition(".")
     if not module:
-        raise SourceError(f"no kind of source is called {name!r}{did_you_mean(name, BUILT_IN)}; known: {', '.join(BUILT_IN)}")
+        raise UsageError(f"no kind of source is called {name!r}{did_you_mean(name, BUILT_IN)}; known: {', '.join(BUILT_IN)}")
     try:
         kind: SourceKind = getattr(import_module(module), attribute)()
     except (ImportError, AttributeError) as error:
-        raise SourceError(f"format {name!r} cannot be loaded: {error}; give a built-in name or the dotted path of a class") from error
+        raise UsageError(f"format {name!r} cannot be loaded: {error}; give a built-in name or the dotted path of a class") from error
     return kind

@@ -10,12 +10,12 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
-from tidemill.errors import SourceError
+from tidemill.errors import SourceError, UsageError
 from tidemill.sources.records import RESERVED
 from tidemill.spark_errors import sentence
 
 _NOT_FOR_DELTA = re.compile(r"[ ,;{}()\n\t=]")
-_WIDER = {
+_WIDER: dict[type[T.DataType], tuple[type[T.DataType], ...]] = {
     T.ByteType: (T.ShortType, T.IntegerType, T.LongType, T.FloatType, T.DoubleType),
     T.ShortType: (T.IntegerType, T.LongType, T.FloatType, T.DoubleType),
     T.IntegerType: (T.LongType, T.DoubleType),
@@ -28,15 +28,14 @@ def parsed_schema(spark: SparkSession, text: str) -> T.StructType:
     """Return the schema that ``text`` declares: DDL, or Spark's JSON of a schema; every column may be null.
 
     Raises:
-        SourceError: the text is neither, names a column twice, or uses a name of tidemill's own.
+        UsageError: the text is neither.
+        SourceError: it names a column twice, or uses a name of tidemill's own.
     """
     try:
-        if text.lstrip().startswith("{"):
-            schema = T.StructType.fromJson(json.loads(text))
-        else:
-            schema = spark.createDataFrame([], text).schema
+        is_json = text.lstrip().startswith("{")
+        schema = T.StructType.fromJson(json.loads(text)) if is_json else spark.createDataFrame([], text).schema
     except (PySparkException, ValueError, KeyError) as error:
-        raise SourceError(f"`schema` is neither DDL (\"id INT, name STRING\") nor Spark's JSON: {sentence(error)}") from error
+        raise UsageError(f"`schema` is neither DDL (\"id INT, name STRING\") nor Spark's JSON: {sentence(error)}") from error
     return checked_schema(schema.fields)
 
 

@@ -27,19 +27,8 @@ def check_faults(root: Node, folder: Path) -> list[Fault]:
     faults = []
     for rule in rules:
         for path, message in rule(root):
-            faults.append(Fault(*_nearest(root, path).fault_place(), dotted(path), message))
+            faults.append(Fault(*root.nearest(dotted(path)).fault_place(), dotted(path), message))
     return faults
-
-
-def _nearest(root: Node, path: tuple[Key, ...]) -> Node:
-    """Return the node at ``path``, or the innermost block around it."""
-    node = root
-    for key in path:
-        child = node.child(key)
-        if child is None:
-            break
-        node = child
-    return node
 
 
 def _text(root: Node, *path: Key) -> str | None:
@@ -204,12 +193,12 @@ def _gates(root: Node) -> Found:
         return
     # By name, not by an import: the spec stands below the rooms that use it.
     parse = getattr(importlib.import_module("tidemill.evaluation.gates"), "parse_gate", None)
-    node = root.at("evaluation", "gates")
+    task, node = _text(root, "training", "task"), root.at("evaluation", "gates")
     for index, gate in enumerate(node.items if node else []):
         if parse is None or gate.string is None or "slices" in gate.string:
             continue
         try:
-            parse(gate.string)
+            parse(gate.string, task if task in METRICS else None)
         except ValueError as error:
             yield ("evaluation", "gates", index), str(error)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,17 @@ class Spec:
     pipeline: Pipeline
     file: Path
     folder: Path
+    tree: Node | None = field(default=None, repr=False, compare=False)
+
+    def located(self, error: SpecError) -> SpecError:
+        """Return ``error`` with file and line put to each fault that has no line: faults found later, by who reads the data."""
+        return SpecError([fault if fault.line is not None else self._located(fault) for fault in error.faults])
+
+    def _located(self, fault: Fault) -> Fault:
+        if self.tree is None:
+            return replace(fault, file=str(self.file))
+        file, line = self.tree.nearest(fault.key).fault_place()
+        return replace(fault, file=file, line=line)
 
     def sql_text(self, value: str) -> str:
         """Return the text of the SQL file ``value``, or ``value`` itself where it holds white space."""
@@ -106,7 +117,7 @@ def load_spec(
         faults += [fault for fault in later if fault.key not in said]
     if faults or pipeline is None:
         raise SpecError(_in_order(faults, str(file)))
-    return Spec(pipeline, file, file.parent)
+    return Spec(pipeline, file, file.parent, root)
 
 
 def _tree(file: Path, env: str | None) -> tuple[Node | None, list[Fault]]:

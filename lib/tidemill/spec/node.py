@@ -90,6 +90,16 @@ class Node:
         items = self.items
         return items[key] if 0 <= key < len(items) else None
 
+    def nearest(self, key: str) -> Node:
+        """Return the node of a dotted key, or the innermost block around it."""
+        node = self
+        for part in key.split(".") if key else ():
+            child = node.child(int(part) if isinstance(node.value, list) and part.isdecimal() else part)
+            if child is None:
+                break
+            node = child
+        return node
+
     def plain(self) -> object:
         """Return the value as plain Python."""
         if isinstance(self.value, dict):

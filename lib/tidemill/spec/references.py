@@ -89,7 +89,7 @@ class Declared:
         known = [*tables, *([f"gold.{self.pipeline}_dataset"] if may_read_dataset else [])]
         for name in names:
             layer, _, noun = name.partition(".")
-            if name in known or layer == "ops":
+            if name.removesuffix("_quarantine") in known or layer == "ops":
                 continue
             if layer == "gold" and not noun.startswith(f"{self.pipeline}_"):
                 continue  # another pipeline's
@@ -154,7 +154,7 @@ def _cycles(graph: Mapping[str, Sequence[str]]) -> list[list[str]]:
             cycles.append([*trail[trail.index(name) :], name])
         elif name not in done:
             for below in graph.get(name, ()):
-                visit(below, [*trail, name])
+                visit(below.removesuffix("_quarantine") if below not in graph else below, [*trail, name])
             done.add(name)
 
     for name in graph:

@@ -175,7 +175,7 @@ class Runner:
                 state, result = SKIPPED, StepResult(outputs=decision.outputs)
             self._outputs[node.name] = result.outputs
         except Exception as caught:  # noqa: BLE001 - whatever a step raises is that step's failure, recorded and shown
-            state, error = FAILED, caught
+            state, error = FAILED, self.spec.located(caught) if isinstance(caught, SpecError) else caught
             if self._debug:
                 traceback.print_exception(caught)
         told = in_one_sentence(error) if error else None

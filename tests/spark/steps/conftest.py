@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from tidemill.lake import Lake
 from tidemill.registry import Deployments, Manifest, save_model
 
 SPEC = {
@@ -54,26 +57,56 @@ def fitted(spark):
     return models
 
 
+def manifest(name: str, version: int, dataset_version: int) -> Manifest:
+    """Return the manifest of one of the two models."""
+    return Manifest(
+        pipeline="late",
+        version=version,
+        task="binary",
+        family=f"logistic_regression_{name}",
+        params={"regParam": 0.01},
+        metric="areaUnderPR",
+        cv_value=0.8,
+        classes=[False, True],
+        label_type="boolean",
+        positive=True,
+        feature_columns={"x": "double", "carrier": "string"},
+        run_id="r0",
+        dataset_version=dataset_version,
+    )
+
+
+@pytest.fixture(scope="session")
+def template(spark, fitted, tmp_path_factory) -> Lake:
+    """A lake with the dataset and both models (1 good, 2 bad), made once and copied for each test."""
+    lake = Lake(str(tmp_path_factory.mktemp("template") / "lake"))
+    rows = [
+        (int(row.id), float(row.x), row.carrier, row.is_late, row.split, None if row.fold is None else int(row.fold))
+        for row in examples().itertuples()
+    ]
+    frame = spark.createDataFrame(rows, "id bigint, x double, carrier string, is_late boolean, split string, fold int")
+    frame = frame.selectExpr("*", "timestamp '2013-01-01' + make_dt_interval(0, id) AS seen_at")
+    version = lake.replace(frame, "gold.late_dataset", meta={})
+    for number, name in enumerate(("good", "bad"), start=1):
+        save_model(lake, fitted[name], manifest(name, number, version))
+    return lake
+
+
 @dataclass
 class Trained:
     """A lake with the dataset and saved model versions, and the contexts of the steps behind training."""
 
     spark: Any
     lake: Any
-    models: Any
+    template: Any
     make_context: Any
     spec: dict = field(default_factory=lambda: dict(SPEC))
     dataset_version: int = 0
 
     def __post_init__(self) -> None:
-        """Write the dataset."""
-        rows = [
-            (int(row.id), float(row.x), row.carrier, row.is_late, row.split, None if row.fold is None else int(row.fold))
-            for row in examples().itertuples()
-        ]
-        frame = self.spark.createDataFrame(rows, "id bigint, x double, carrier string, is_late boolean, split string, fold int")
-        frame = frame.selectExpr("*", "timestamp '2013-01-01' + make_dt_interval(0, id) AS seen_at")
-        self.dataset_version = self.lake.replace(frame, "gold.late_dataset", meta={})
+        """Copy the dataset."""
+        shutil.copytree(self.template.path("gold.late_dataset"), self.lake.path("gold.late_dataset"))
+        self.dataset_version = self.lake.version("gold.late_dataset")
 
     @property
     def deployments(self) -> Deployments:
@@ -83,22 +116,9 @@ class Trained:
     def train(self, name: str = "good", *states: str) -> int:
         """Save a model as the next version and move it from CANDIDATE on through ``states``."""
         version = self.deployments.next_version()
-        manifest = Manifest(
-            pipeline="late",
-            version=version,
-            task="binary",
-            family="logistic_regression",
-            params={"regParam": 0.01},
-            metric="areaUnderPR",
-            cv_value=0.8,
-            classes=[False, True],
-            label_type="boolean",
-            positive=True,
-            feature_columns={"x": "double", "carrier": "string"},
-            run_id="r0",
-            dataset_version=self.dataset_version,
-        )
-        save_model(self.lake, self.models[name], manifest)
+        folder = Path(self.lake.root) / "models" / "late" / str(version)
+        shutil.copytree(Path(self.template.root) / "models" / "late" / ("1" if name == "good" else "2"), folder)
+        self.lake.write_text(f"models/late/{version}/model.json", manifest(name, version, self.dataset_version).to_json())
         for state in ("CANDIDATE", *states):
             self.deployments.move(version, state, run_id="r0", reason="test")
         return version
@@ -114,6 +134,6 @@ class Trained:
 
 
 @pytest.fixture
-def trained(spark, lake, fitted, make_context) -> Trained:
+def trained(spark, lake, template, make_context) -> Trained:
     """A lake that holds the dataset; models are saved by ``trained.train``."""
-    return Trained(spark, lake, fitted, make_context)
+    return Trained(spark, lake, template, make_context)

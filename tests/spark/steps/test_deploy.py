@@ -34,7 +34,7 @@ def test_a_model_that_does_not_load_or_score_does_not_become_champion(trained, p
     champion = trained.train("good", "CHALLENGER", "CHAMPION")
     torn = trained.train("good", "CHALLENGER")
     shutil.rmtree(Path(trained.lake.root) / "models/late" / str(torn) / "spark/stages")
-    with pytest.raises(StepError, match="model 2 of late: its files at .* do not load"):
+    with pytest.raises(StepError, match=r"model 2 of late: its files at .* do not load"):
         deploy(trained.context("deploy", torn))
     lame = trained.train("good", "CHALLENGER")
     manifest = Path(trained.lake.root) / "models/late" / str(lame) / "model.json"

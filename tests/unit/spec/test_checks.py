@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tidemill.errors import UsageError
+from tidemill.errors import Fault, SpecError, UsageError
 from tidemill.spec import load_spec
 from tidemill.spec.schema import json_schema
 
@@ -250,3 +250,27 @@ def test_the_json_schema_knows_the_keys_and_lets_variables_stand_anywhere(change
     assert set(schema["$defs"]["Source"]["properties"]) >= {"schema", "format", "on_bad_file"}
     assert {"type": "integer", "minimum": 2, "maximum": 50} in schema["$defs"]["Training"]["properties"]["folds"]["anyOf"]
     assert {"type": "string", "pattern": r"\$\{[^}]+\}"} in schema["$defs"]["Training"]["properties"]["folds"]["anyOf"]
+
+
+def test_a_quarantine_may_be_read_and_counts_in_circles(write: Callable[..., Path], faults: Callable, changed: Callable[..., str]) -> None:
+    text = changed("tables:\n", "tables:\n  refused: {sql: SELECT * FROM silver.flights_quarantine}\n")
+    assert load_spec(write(text), environ={}).table_inputs("refused") == ["silver.flights_quarantine"]
+    [(line, key, _)] = faults(text.replace("FROM bronze.flights\n", "FROM silver.refused\n"))
+    assert (line, key) == (10, "tables.refused")
+
+
+def test_faults_found_later_get_their_line(write: Callable[..., Path], changed: Callable[..., str]) -> None:
+    spec = load_spec(write(changed()), environ={})
+    later = [
+        Fault("pipeline.yml", None, "features.numeric.columns.0", "no such column"),
+        Fault("pipeline.yml", None, "training.models.random_forest.maxDepht", "no such parameter"),
+        Fault("pipeline.yml", None, "dataset.folds", "no such key"),
+        Fault("other.yml", 3, "x", "stays"),
+    ]
+    found = spec.located(SpecError(later)).faults
+    assert [(fault.file, fault.line) for fault in found] == [
+        (str(spec.file), 23),
+        (str(spec.file), 28),
+        (str(spec.file), 15),
+        ("other.yml", 3),
+    ]

@@ -1,0 +1,16 @@
+"""Run the step train: tuned candidates of every model family, cross-validated.
+
+    spark-submit jobs/train.py --spec conf/flight_delays/pipeline.yml
+
+It takes the options of ``tidemill run``; ``--run-id`` makes steps in separate processes one run.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+
+from tidemill.cli.jobs import main
+
+if __name__ == "__main__":
+    sys.exit(main("train"))

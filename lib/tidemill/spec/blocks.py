@@ -1,0 +1,34 @@
+"""What every block of a spec is made of: the base model, the kinds of names, and the words that are known."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+DottedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
+TableName = Annotated[str, StringConstraints(pattern=r"^(bronze|silver|gold)\.[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+Duration = Annotated[str, StringConstraints(pattern=r"^\d+\s*(s|m|h|d)$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Scalar = bool | int | float | str
+
+SOURCE_FORMATS = ("csv", "json", "parquet", "orc", "avro", "xml", "text", "binaryFile", "delta", "jdbc", "kafka")
+TASKS = ("binary", "multiclass", "regression")
+METRICS: dict[str, tuple[str, ...]] = {
+    "binary": ("areaUnderPR", "areaUnderROC", "accuracy", "f1", "logLoss"),
+    "multiclass": ("f1", "accuracy", "logLoss"),
+    "regression": ("rmse", "mae", "r2"),
+}
+MINIMISED = frozenset({"logLoss", "rmse", "mae"})
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "binary": ("logistic_regression", "random_forest", "gradient_boosted_trees"),
+    "multiclass": ("logistic_regression", "random_forest", "gradient_boosted_trees"),
+    "regression": ("linear_regression", "random_forest", "gradient_boosted_trees"),
+}
+
+
+class Block(BaseModel):
+    """Base of every block: frozen, no unknown keys, keys as they are written in YAML."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, strict=True)

@@ -1,0 +1,81 @@
+"""The block of a spec that says which columns become features, and how."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tidemill.spec.blocks import Block, DottedName, Name, Share
+
+
+class Numeric(Block):
+    """Columns used as numbers."""
+
+    columns: list[Name] = Field(min_length=1)
+    impute: Literal["median", "mean", "mode", "none"] | float = "median"
+    scale: Literal["standard", "minmax", "robust", "none"] = "standard"
+
+
+class Categorical(Block):
+    """Columns used as categories; values seen fewer than ``min_frequency`` times in training, or never, share one slot."""
+
+    columns: list[Name] = Field(min_length=1)
+    encode: Literal["auto", "onehot", "index"] = Field(default="auto", description="auto: one-hot for linear families, else index")
+    min_frequency: int = Field(default=1, ge=1)
+
+
+class Datetime(Block):
+    """Instants taken apart into calendar parts (UTC)."""
+
+    columns: list[Name] = Field(min_length=1)
+    parts: list[Literal["year", "quarter", "month", "week", "day", "weekday", "yearday", "hour", "minute"]] = Field(
+        default=["hour", "weekday", "month"]
+    )
+    cyclic: bool = True
+
+
+class Text(Block):
+    """Columns of free text."""
+
+    columns: list[Name] = Field(min_length=1)
+    stages: list[str] = Field(default=["clean", "tokens", "stopwords", "tfidf"])
+
+
+class PythonPart(Block):
+    """A class or function of the user's own, by dotted name, with its parameters."""
+
+    python: DottedName
+    params: dict[str, Any] = Field(default={})
+
+
+class Checks(Block):
+    """Sanity checks of the feature columns."""
+
+    leakage: Literal["block", "warn", "off"] = "block"
+    constant: Literal["drop", "warn", "off"] = "drop"
+    correlation: Share | None = None
+
+
+class Select(Block):
+    """Feature selection inside the fold."""
+
+    method: Literal["univariate", "variance"] = "univariate"
+    top: int = Field(gt=0)
+
+
+class Features(Block):
+    """Which columns become features and how; ``auto`` until a column group is declared."""
+
+    numeric: Numeric | None = None
+    categorical: Categorical | None = None
+    datetime: Datetime | None = None
+    text: Text | None = None
+    custom: list[PythonPart] = Field(default=[])
+    checks: Checks | None = None
+    select: Select | None = None
+
+    @property
+    def is_auto(self) -> bool:
+        """True where no column group is declared."""
+        return not (self.numeric or self.categorical or self.datetime or self.text or self.custom)

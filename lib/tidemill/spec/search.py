@@ -1,0 +1,105 @@
+"""The block of a spec that says how models are searched: families, spaces, tuner, folds."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from tidemill.spec.blocks import FAMILIES, METRICS, Block, DottedName, Duration, Name, Scalar, Share
+
+Bounds = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class LogRange(Block):
+    """Real numbers between two bounds, evenly spread over their logarithms."""
+
+    log: Bounds
+
+
+class IntRange(Block):
+    """Whole numbers between two bounds, both included."""
+
+    int: Annotated[list[int], Field(min_length=2, max_length=2)]
+
+
+class FloatRange(Block):
+    """Real numbers between two bounds."""
+
+    float: Bounds
+
+
+def _range_kind(value: object) -> str:
+    if isinstance(value, dict):
+        return next((kind for kind in ("int", "float") if kind in value), "log")
+    if isinstance(value, Block):
+        return {LogRange: "log", IntRange: "int", FloatRange: "float"}[type(value)]
+    return "choices" if isinstance(value, list) else "fixed"
+
+
+Range = Annotated[
+    Annotated[LogRange, Tag("log")]
+    | Annotated[IntRange, Tag("int")]
+    | Annotated[FloatRange, Tag("float")]
+    | Annotated[list[Scalar], Field(min_length=1), Tag("choices")]
+    | Annotated[Scalar, Tag("fixed")],
+    Discriminator(_range_kind),
+]
+Space = dict[str, Range]
+
+
+class CustomFamily(Block):
+    """A model family of the user's own."""
+
+    python: DottedName
+    space: Space = Field(default={})
+
+
+def _family_kind(value: object) -> str:
+    return "custom" if isinstance(value, CustomFamily) or (isinstance(value, dict) and "python" in value) else "space"
+
+
+Family = Annotated[Annotated[CustomFamily, Tag("custom")] | Annotated[Space, Tag("space")], Discriminator(_family_kind)]
+
+
+class Tuner(Block):
+    """How the search space is walked; ``trials`` is the number of parameter sets of the whole run, spread over the families."""
+
+    strategy: Literal["grid", "random", "tpe"] = "random"
+    trials: int | None = Field(default=None, gt=0, description="absent: 12 for random search, the whole grid for grid search")
+    timeout: Duration | None = None
+    seed: int = 7
+    early_stopping: Literal["hyperband", "none"] = "none"
+
+
+class Threshold(Block):
+    """Where a probability becomes the positive class."""
+
+    maximise: Literal["f1", "accuracy"] | None = None
+    at_precision: Share | None = None
+    at_recall: Share | None = None
+
+
+class Training(Block):
+    """The search: families, their spaces, folds and metric."""
+
+    task: Literal["binary", "multiclass", "regression"]
+    metric: str | None = Field(default=None, description="absent: areaUnderPR (binary), f1 (multiclass), rmse (regression)")
+    folds: int = Field(default=3, ge=2, le=50)
+    engine: Literal["auto", "spark", "tasks"] = "auto"
+    tuner: Tuner = Tuner()
+    select: Literal["best", "one_standard_error"] = "best"
+    models: dict[Name, Family] = Field(default={})
+    balance: Literal["none", "weights", "undersample"] = "none"
+    calibrate: Literal["none", "isotonic", "sigmoid"] = "none"
+    threshold: Threshold | None = None
+
+    @property
+    def selection_metric(self) -> str:
+        """The metric that the search optimises."""
+        return self.metric or METRICS[self.task][0]
+
+    @property
+    def families(self) -> dict[str, Family]:
+        """The declared families, or the default ones of the task."""
+        return self.models or {name: {} for name in FAMILIES[self.task]}

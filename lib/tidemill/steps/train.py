@@ -1,0 +1,122 @@
+"""The step train: search, refit of the best parameters on all training rows, and a new model version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+from tidemill.caching import cached
+from tidemill.errors import Fault, SpecError
+from tidemill.features import plan_features, reserved_columns
+from tidemill.registry import Deployments, Manifest, save_model
+from tidemill.spec.models import CustomFamily, Space
+from tidemill.steps.result import StepContext, StepResult
+from tidemill.training import Problem, SearchResult, Trial, plan_trials, refit, search, search_spaces
+from tidemill.training.labels import Labels, labelled, read_labels
+from tidemill.training.rows import check_folds, training_rows
+
+if TYPE_CHECKING:
+    from pyspark.ml import PipelineModel
+
+
+def train(context: StepContext) -> StepResult:
+    """Choose a family and its parameters by cross-validation on the training rows and register what they make of all of them.
+
+    Writes ``ops.trials`` (one row per trial and fold), the model's files, and last the version's state CANDIDATE, without which a
+    version does not exist: a killed train leaves nothing that a repeat does not write over.
+
+    Raises:
+        StepError: there are too few labelled training rows, a fold lacks a class, or no trial succeeded.
+        SpecError: a feature column, a family or a parameter is unknown.
+    """
+    pipeline = context.spec.pipeline
+    training, declared = pipeline.training, pipeline.dataset
+    trials = plan_trials(_spaces(context), training.tuner)
+    dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
+    rows = labelled(dataset.where(F.col("split") == "train"), declared, training.task)
+    labels = read_labels(rows, declared, training.task)
+    plan = plan_features(pipeline.features, rows, exclude=reserved_columns(declared))
+    problem = Problem(training.task, training.selection_metric, labels.n_classes, training.tuner.seed)
+    with cached(training_rows(rows, declared.key, labels, plan.columns)) as frame:
+        folds, notes = check_folds(frame, labels, problem.metric)
+        found = search(frame, plan, trials, list(folds), problem)
+        _record(context, found)
+        model = refit(frame, plan, found.best, problem)
+    types = {name: dataset.schema[name].dataType.simpleString() for name in plan.columns}
+    version = _register(context, model, found, labels, types)
+    total = sum(folds.values())
+    return StepResult(
+        outputs={pipeline.model_name: version},
+        rows_in=total,
+        rows_out=total,
+        notes=(*plan.notes, *notes, *_remarks(context, found, trials)),
+    )
+
+
+def _spaces(context: StepContext) -> dict[str, Space]:
+    training = context.spec.pipeline.training
+    custom = [name for name, family in training.families.items() if isinstance(family, CustomFamily)]
+    if custom:
+        message = "not built yet; use a family of MLlib, such as gradient_boosted_trees"
+        raise SpecError([Fault(str(context.spec.file), None, f"training.models.{name}", message) for name in custom])
+    declared = {name: family for name, family in training.families.items() if not isinstance(family, CustomFamily)}
+    return search_spaces(declared, training.task, str(context.spec.file))
+
+
+def _record(context: StepContext, found: SearchResult) -> None:
+    rows = [{"pipeline": context.pipeline, "run_id": context.run_id, **row.row()} for row in found.rows]
+    context.lake.ledger.put("ops.trials", rows, where={"pipeline": context.pipeline, "run_id": context.run_id})
+
+
+def _register(context: StepContext, model: PipelineModel, found: SearchResult, labels: Labels, types: Mapping[str, str]) -> int:
+    """Save the model as a new version and make it CANDIDATE; the ledger's row is what makes it exist."""
+    pipeline = context.spec.pipeline
+    deployments = Deployments(context.lake.ledger, context.pipeline)
+    version = _own_candidate(deployments, context.run_id) or deployments.next_version()
+    metric = pipeline.training.selection_metric
+    manifest = Manifest(
+        pipeline=context.pipeline,
+        version=version,
+        task=pipeline.training.task,
+        family=found.best.family,
+        params=found.best.params,
+        metric=metric,
+        cv_value=found.best_value,
+        classes=None if labels.classes is None else list(labels.classes),
+        label_type=labels.type,
+        positive=labels.positive if pipeline.training.task == "binary" else None,
+        feature_columns=types,
+        run_id=context.run_id,
+        dataset_version=context.inputs[pipeline.dataset_table],
+    )
+    save_model(context.lake, model, manifest)
+    evidence = {
+        "metric": metric,
+        "cv_value": found.best_value,
+        "family": found.best.family,
+        "params": found.best.params,
+        "trials": len({row.trial for row in found.rows}),
+    }
+    reason = f"best of {evidence['trials']} trials: {found.best.family}, {metric} {found.best_value:.4g} in cross-validation"
+    deployments.move(version, "CANDIDATE", run_id=context.run_id, reason=reason, evidence=evidence)
+    return version
+
+
+def _own_candidate(deployments: Deployments, run_id: str) -> int | None:
+    """Return the version that this run made before it was killed, where nothing has come of it yet."""
+    states = deployments.states()
+    own = [int(str(row["model_version"])) for row in deployments.rows() if row["run_id"] == run_id and row["to_state"] == "CANDIDATE"]
+    return next((version for version in reversed(own) if states[version] == "CANDIDATE"), None)
+
+
+def _remarks(context: StepContext, found: SearchResult, trials: Sequence[Trial]) -> tuple[str, ...]:
+    """Return notes on families without a trial and on trials that failed."""
+    tried = {trial.family for trial in trials}
+    untried = [name for name in context.spec.pipeline.training.families if name not in tried]
+    notes = [f"{', '.join(untried)}: not tried, training.tuner.trials is {len(trials)}"] if untried else []
+    if found.failures:
+        number, error = next(iter(sorted(found.failures.items())))
+        notes.append(f"{len(found.failures)} of {len(trials)} trials failed; trial {number}: {error}")
+    return tuple(notes)

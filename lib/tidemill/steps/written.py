@@ -1,0 +1,30 @@
+"""What a commit wrote, by the table's own account: read from Delta's log, without Spark."""
+
+from __future__ import annotations
+
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
+
+from tidemill.lake import Lake
+
+
+def rows_written(lake: Lake, table: str, version: int) -> int | None:
+    """Return the rows that the commit of this version wrote, None where its entry in the log does not say."""
+    for entry in DeltaTable(lake.path(table)).history(20):
+        if entry.get("version") == version:
+            rows = entry.get("operationMetrics", {}).get("numOutputRows")
+            return None if rows is None else int(rows)
+    return None
+
+
+def is_blank(lake: Lake, table: str) -> bool:
+    """Return True where the table exists and holds no row."""
+    return lake.exists(table) and not DeltaTable(lake.path(table)).file_uris()
+
+
+def holds_batch(lake: Lake, table: str, batch: int) -> bool:
+    """Return True where the table has rows of this ``_batch_id``."""
+    if not lake.exists(table):
+        return False
+    rows = DeltaTable(lake.path(table)).to_pyarrow_dataset()
+    return bool(rows.count_rows(filter=ds.field("_batch_id") == batch))

@@ -1,0 +1,84 @@
+"""The training rows as the search wants them, and whether their folds can be learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+from tidemill.errors import StepError
+from tidemill.lake.names import quoted
+from tidemill.training.labels import Labels
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+# What stages of a model add to the frame; a raw column of such a name would be taken for it.
+_TAKEN = ("label", "fold", "prediction", "probability", "rawPrediction", "features_linear", "features_tree")
+_NEEDS_BOTH = ("areaUnderPR", "areaUnderROC")
+
+
+def training_rows(rows: DataFrame, key: Sequence[str], labels: Labels, columns: Sequence[str]) -> DataFrame:
+    """Return the feature columns, ``label`` DOUBLE and ``fold`` INT of ``rows``, in an order that only the key decides.
+
+    Forests draw their rows by position, so the same rows in another layout would give another forest; and rows spread by their key are
+    spread evenly, while the files of a dataset may hold a block of time each.
+
+    Raises:
+        StepError: a feature column has a name that the model needs for itself.
+    """
+    taken = [name for name in columns if name in _TAKEN]
+    if taken:
+        raise StepError(f"train: feature column {taken[0]!r} has a name that the model needs for itself; rename it in the dataset's SQL")
+    keys = [F.col(quoted(name)) for name in key]
+    kept = [F.col(quoted(name)) for name in columns]
+    ordered = rows.repartition(*keys).sortWithinPartitions(*keys)
+    return ordered.select(*kept, labels.encoded(), F.col("fold").cast("int").alias("fold"))
+
+
+def check_folds(frame: DataFrame, labels: Labels, metric: str) -> tuple[dict[int, int], tuple[str, ...]]:
+    """Count the rows of each fold and refuse folds that cannot be learned from; return the counts and notes.
+
+    Raises:
+        StepError: there are no rows, fewer than two folds, or a fold lacks a class that its training or its metric needs.
+    """
+    by_class = labels.classes is not None
+    grouped = frame.groupBy("fold", *(["label"] if by_class else [])).count().collect()
+    counts: dict[int, int] = {}
+    members: dict[int, set[int]] = {}
+    for row in grouped:
+        if row["fold"] is None:
+            raise StepError(f"train: {row['count']} training rows have no fold; run dataset again")
+        counts[row["fold"]] = counts.get(row["fold"], 0) + row["count"]
+        members.setdefault(row["fold"], set()).add(int(row["label"]) if by_class else 0)
+    if len(counts) < 2:
+        total = sum(counts.values())
+        raise StepError(
+            f"train: found {total} labelled training rows in {len(counts)} fold(s), expected rows in at least 2 folds; "
+            f"add rows, label more of them, or choose another split"
+        )
+    return dict(sorted(counts.items())), _check_classes(members, labels, metric) if by_class else ()
+
+
+def _check_classes(members: dict[int, set[int]], labels: Labels, metric: str) -> tuple[str, ...]:
+    """Refuse a fold in which a model cannot be fitted or measured; return notes of classes that a fold does without."""
+    classes = labels.classes or ()
+    notes = []
+    for fold in sorted(members):
+        trained = set().union(*(found for other, found in members.items() if other != fold))
+        missing = [str(label) for index, label in enumerate(classes) if index not in trained]
+        if missing and len(trained) < 2:
+            raise StepError(
+                f"train: without fold {fold}, no training row has {labels.column} = {missing[0]}, expected both classes outside every "
+                f"fold; use fewer folds, or `folds_by: hash`"
+            )
+        if missing:
+            notes.append(f"without fold {fold}, no training row has {labels.column} = {', '.join(missing)}; its models cannot predict it")
+        if len(classes) == 2 and metric in _NEEDS_BOTH and len(members[fold]) < 2:
+            absent = next(str(label) for index, label in enumerate(classes) if index not in members[fold])
+            raise StepError(
+                f"train: fold {fold} has no row with {labels.column} = {absent}, expected both classes in every fold since {metric} needs "
+                f"them; use fewer folds, or `folds_by: hash`"
+            )
+    return tuple(notes)

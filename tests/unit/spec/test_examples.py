@@ -1,0 +1,56 @@
+"""The example pipelines: they load as they stand, and say what they promise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tidemill.spec import Spec, load_spec
+
+CONF = Path(__file__).parents[3] / "conf"
+
+
+@pytest.fixture(scope="module")
+def flights() -> Spec:
+    return load_spec(CONF / "flight_delays" / "pipeline.yml", environ={})
+
+
+def test_flight_delays_reads_its_order_from_its_sql(flights: Spec) -> None:
+    assert {name: flights.table_inputs(name) for name in flights.pipeline.tables} == {
+        "flights": ["bronze.flights"],
+        "weather": ["bronze.weather"],
+        "conditions": ["silver.weather"],
+        "planes": ["bronze.planes"],
+        "airports": ["bronze.airports"],
+    }
+    assert flights.dataset_inputs() == ["silver.airports", "silver.conditions", "silver.flights", "silver.planes"]
+    assert flights.scoring_inputs() == ["gold.flight_delays_dataset"]
+
+
+def test_flight_delays_sees_nothing_that_is_known_only_afterwards(flights: Spec) -> None:
+    dataset, features = flights.pipeline.dataset, flights.pipeline.features
+    assert {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"} == set(dataset.exclude)
+    assert features != "auto"
+    assert features.numeric is not None
+    assert features.categorical is not None
+    columns = {*features.numeric.columns, *features.categorical.columns}
+    assert not columns & {*dataset.exclude, *dataset.key, dataset.label}
+    sql = flights.sql_text("dataset.sql")
+    assert all(column in sql for column in columns)
+
+
+def test_flight_delays_reads_where_it_is_told_to() -> None:
+    spec = load_spec(CONF / "flight_delays", environ={"DATA": "/raw", "TIDEMILL_LAKE": "/lake"}, set_values={"training.tuner.trials": "3"})
+    assert spec.pipeline.sources["weather"].path == "/raw/weather.jsonl"
+    assert (spec.pipeline.lake, spec.pipeline.training.tuner.trials) == ("/lake", 3)
+
+
+def test_quickstart_is_taken_in_at_a_glance() -> None:
+    file = CONF / "quickstart" / "pipeline.yml"
+    assert len(file.read_text().splitlines()) <= 25
+    spec = load_spec(file, environ={})
+    assert spec.pipeline.features == "auto"
+    path = spec.pipeline.sources["air_times"].path
+    assert path is not None
+    assert (CONF.parent / path).is_file()

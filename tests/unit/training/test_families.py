@@ -1,0 +1,53 @@
+"""Model families: names, defaults and what a spec may set; none of this needs a JVM."""
+
+import pytest
+
+from tidemill.errors import SpecError
+from tidemill.spec import models
+from tidemill.spec.models import FloatRange, IntRange, LogRange
+from tidemill.training.families import FAMILIES, search_spaces
+
+
+@pytest.mark.parametrize("task", models.TASKS)
+def test_every_family_a_spec_may_name_exists_with_a_default_space_that_its_estimator_takes(task):
+    spaces = search_spaces({name: {} for name in models.FAMILIES[task]}, task)
+    assert list(spaces) == list(models.FAMILIES[task])
+    for name, space in spaces.items():
+        assert space
+        assert FAMILIES[name].faults(space, task) == {}
+
+
+def test_default_spaces_of_boosted_trees_have_30_to_60_rounds():
+    space = FAMILIES["gradient_boosted_trees"].space("binary")
+    assert space["maxIter"] == IntRange(int=[30, 60])
+
+
+def test_all_wrong_parameters_are_named_with_the_nearest_right_one():
+    with pytest.raises(SpecError) as caught:
+        search_spaces(
+            {
+                "logistic_regression": {"regparam": LogRange(log=[1e-5, 1.0]), "maxIter": 20},
+                "random_forest": {"numTrees": FloatRange(float=[10, 20]), "seed": 3, "labelCol": "x"},
+                "boosted": {},
+            },
+            "binary",
+            "conf/x/pipeline.yml",
+        )
+    found = {fault.key: fault.message for fault in caught.value.faults}
+    assert list(found) == [
+        "training.models.logistic_regression.regparam",
+        "training.models.random_forest.numTrees",
+        "training.models.random_forest.seed",
+        "training.models.random_forest.labelCol",
+        "training.models.boosted",
+    ]
+    assert "did you mean 'regParam'?" in found["training.models.logistic_regression.regparam"]
+    assert "is no value for numTrees" in found["training.models.random_forest.numTrees"]
+    assert "set training.tuner.seed instead" in found["training.models.random_forest.seed"]
+    assert "set by tidemill" in found["training.models.random_forest.labelCol"]
+    assert "choose from logistic_regression, random_forest, gradient_boosted_trees" in found["training.models.boosted"]
+
+
+def test_a_family_that_does_not_suit_the_task_is_refused():
+    with pytest.raises(SpecError, match=r"no model family for `task: regression`; did you mean 'linear_regression'\?"):
+        search_spaces({"logistic_regression": {}}, "regression")
