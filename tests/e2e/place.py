@@ -25,7 +25,12 @@ class Place:
 
     def environ(self) -> dict[str, str]:
         """Return the environment of a command that works here."""
-        return {**os.environ, "DATA": str(self.data), "TIDEMILL_LAKE": str(self.lake), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        return {
+            **os.environ,
+            "DATA": str(self.data),
+            "TIDEMILL_LAKE": str(self.lake),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
 
     def tidemill(self, *words: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a command in a process of its own and check its exit code."""

@@ -116,7 +116,10 @@ def test_a_second_run_has_nothing_to_do_and_a_forced_scoring_changes_nothing(who
 
 def test_sql_reads_every_table_from_a_process_of_its_own(whole_run, raw_flights):
     place, _ = whole_run
-    query = f"SELECT d.carrier, avg(p.probability) AS risk, count(*) AS n FROM {PREDICTIONS} p JOIN gold.flight_delays_dataset d USING (flight_id) GROUP BY d.carrier"
+    query = f"""
+        SELECT d.carrier, avg(p.probability) AS risk, count(*) AS n
+        FROM {PREDICTIONS} p JOIN gold.flight_delays_dataset d USING (flight_id) GROUP BY d.carrier
+    """
     rows = json.loads(place.tidemill("sql", query, "--format", "json").stdout)
     assert {row["carrier"]: row["n"] for row in rows} == raw_flights["carrier"].value_counts().to_dict()
     told = place.tidemill("sql", "SELECT node, state FROM ops.steps_now", "--format", "csv").stdout

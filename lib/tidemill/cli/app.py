@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.exceptions import TyperException
 
 from tidemill.cli import ask, make, work
 from tidemill.errors import SpecError, TidemillError
@@ -39,13 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         ended = app(words, prog_name="tidemill", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        sys.stderr.write(error.format_message() + "\n")
+    except TyperException as error:
+        message = error.format_message()
+        usage = "" if message.startswith("Usage:") else f"\ntry: tidemill {'' if 'No such command' in message else f'{words[0]} '}--help"
+        sys.stderr.write(f"{message}{usage}\n")
         return 2
-    except click.ClickException as error:
-        error.show(sys.stderr)
-        return 2
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
         return 1
     except BrokenPipeError:

@@ -91,6 +91,4 @@ def from_csv(schema: T.StructType, options: Mapping[str, str], timezone: str) ->
     """Return the struct that Spark parses from a line; a line that does not fit is in ``_corrupt``."""
     kept = {name: value for name, value in options.items() if name not in _NOT_OF_A_LINE}
     ddl = ", ".join(f"{part.name} {part.dataType.simpleString()}" for part in schema.fields)
-    return F.from_csv(
-        legible(F.col(LINE)), ddl, {**kept, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT, "timeZone": timezone}
-    )
+    return F.from_csv(legible(F.col(LINE)), ddl, {**kept, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT, "timeZone": timezone})

@@ -115,9 +115,7 @@ def _fault(group: _Group, matched: Sequence[str | None], schema: T.StructType) -
     return None
 
 
-def _records(
-    spark: SparkSession, group: _Group, matched: Sequence[str | None], schema: T.StructType, options: dict[str, str]
-) -> DataFrame:
+def _records(spark: SparkSession, group: _Group, matched: Sequence[str | None], schema: T.StructType, options: dict[str, str]) -> DataFrame:
     reader = spark.read.schema(group.schema).options(**options).options(ignoreCorruptFiles="false", ignoreMissingFiles="false")
     found = {name: group.value(part) for part, name in zip(group.schema.fields, matched, strict=True) if name is not None}
     unknown = [group.value(part).alias(part.name) for part, name in zip(group.schema.fields, matched, strict=True) if name is None]

@@ -35,7 +35,7 @@ def parsed_schema(spark: SparkSession, text: str) -> T.StructType:
         is_json = text.lstrip().startswith("{")
         schema = T.StructType.fromJson(json.loads(text)) if is_json else spark.createDataFrame([], text).schema
     except (PySparkException, ValueError, KeyError) as error:
-        raise UsageError(f"`schema` is neither DDL (\"id INT, name STRING\") nor Spark's JSON: {sentence(error)}") from error
+        raise UsageError(f'`schema` is neither DDL ("id INT, name STRING") nor Spark\'s JSON: {sentence(error)}') from error
     return checked_schema(schema.fields)
 
 

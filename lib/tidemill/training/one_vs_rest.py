@@ -40,8 +40,8 @@ class OneVsRestBoosting(GBTClassifier):
 
         def fit(index: int) -> GBTClassificationModel:
             is_class = (F.col(label) == index).cast("double").alias(label, metadata=class_metadata(2))
-            own = {self.probabilityCol: _column(index), self.predictionCol: "", self.rawPredictionCol: ""}
-            return GBTClassifier()._set(**_plain(self)).fit(dataset.select(vectors, is_class), own)
+            own = {"probabilityCol": _column(index), "predictionCol": "", "rawPredictionCol": ""}
+            return GBTClassifier()._set(**{**_plain(self), **own}).fit(dataset.select(vectors, is_class))
 
         # Wrapped one by one: each thread needs properties of its own, or their SQL executions mix.
         tasks = [inheritable_thread_target(dataset.sparkSession)(partial(fit, index)) for index in classes]

@@ -59,7 +59,9 @@ class Steps:
             return StepResult({f"models.{context.pipeline}": version}, rows_in=5, rows_out=5)
         if context.node == "deploy":
             for state in ("CHALLENGER", "CHAMPION"):
-                deployments.move(context.inputs[f"models.{context.pipeline}"], state, run_id=context.run_id, reason="", evidence={}, actor="test")
+                deployments.move(
+                    context.inputs[f"models.{context.pipeline}"], state, run_id=context.run_id, reason="", evidence={}, actor="test"
+                )
         return StepResult(_outputs(context), rows_in=5, rows_out=4, rows_quarantined=1)
 
 

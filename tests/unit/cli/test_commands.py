@@ -1,0 +1,87 @@
+"""Commands that need no Spark, and how faults are told."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tidemill.cli import main
+from tidemill.cli.jobs import main as job
+
+SPEC = """\
+pipeline: tiny
+lake: {lake}
+sources:
+  planes: {{format: csv, path: {folder}/planes.csv}}
+dataset: {{from: bronze.planes, key: [tail], label: late}}
+training: {{task: binary}}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path):
+    path = tmp_path / "pipeline.yml"
+    path.write_text(SPEC.format(lake=tmp_path / "lake", folder=tmp_path))
+    return path
+
+
+def test_check_names_the_nodes(spec, capsys):
+    assert main(["check", str(spec), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["nodes"] == ["ingest.planes", "dataset", "train", "evaluate", "deploy", "score", "monitor"]
+
+
+def test_every_fault_is_told_with_its_line_and_the_exit_code_is_2(spec, capsys):
+    spec.write_text(spec.read_text().replace("label:", "lable:").replace("task: binary", "task: binary, folds: three"))
+    assert main(["run", str(spec)]) == 2
+    told = capsys.readouterr().err
+    assert "pipeline.yml:5" in told
+    assert "did you mean 'label'" in told
+    assert "pipeline.yml:6" in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["run", "SPEC", "--only", "trian"], "did you mean 'train'"),
+        (["run", "SPEC", "--set", "folds"], "expected a.b=c"),
+        (["run", "nowhere.yml"], "nowhere.yml"),
+        (["status", "--lake", "/nowhere/lake"], "there is no lake at /nowhere/lake"),
+        (["sql", "--lake", "/nowhere/lake", "SELECT 1"], "there is no lake at /nowhere/lake"),
+        (["run"], "SPEC"),
+        (["rnu", "SPEC"], "rnu"),
+        (["run", "SPEC", "--no-such-option"], "--no-such-option"),
+        (["score", "SPEC", "--input", "x.csv", "--output", "y.txt"], ".csv, .json or .parquet"),
+    ],
+)
+def test_a_wrong_command_is_one_sentence_and_exit_code_2(spec, capsys, words, told):
+    assert main([str(spec) if word == "SPEC" else word for word in words]) == 2
+    shown = capsys.readouterr().err
+    assert told in shown
+    assert "Traceback" not in shown
+
+
+def test_explain_and_dry_run_say_what_would_run_and_write_nothing(spec, capsys, tmp_path):
+    (tmp_path / "planes.csv").write_text("tail,late\nN1,1\n")
+    for words in (["explain", str(spec), "--json"], ["run", str(spec), "--dry-run", "--json"]):
+        assert main(words) == 0
+        rows = json.loads(capsys.readouterr().out)
+        assert rows[0] == {"node": "ingest.planes", "would": "run", "why": "it has never succeeded"}
+        assert {row["would"] for row in rows} == {"run"}
+    assert not list((tmp_path / "lake").rglob("*.json"))
+
+
+def test_a_job_needs_its_spec(capsys):
+    assert job("train", ["--force"]) == 2
+    assert "--spec FILE" in capsys.readouterr().err
+
+
+def test_a_job_is_its_step_of_run(spec, capsys):
+    assert job("train", ["--spec", str(spec), "--dry-run", "--json"]) == 0
+    assert [row["node"] for row in json.loads(capsys.readouterr().out)] == ["train"]
+
+
+def test_the_schema_is_json(capsys):
+    assert main(["schema"]) == 0
+    assert "sources" in json.loads(capsys.readouterr().out)["properties"]
