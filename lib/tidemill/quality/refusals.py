@@ -10,9 +10,8 @@ from tidemill.quality.verdicts import Tally
 
 def refused_rules(rules: Sequence[Rule], counts: Tally) -> list[Rule]:
     """Return the rules that stop the table: ``fail`` when broken, and any but ``warn`` when broken by a larger share than ``at_most``."""
-    return [
-        rule for rule in rules if rule.action != "warn" and (rule.action == "fail" or rule.at_most is not None) and not _holds(rule, counts)
-    ]
+    strict = [rule for rule in rules if rule.action == "fail" or (rule.action != "warn" and rule.at_most is not None)]
+    return [rule for rule in strict if not _holds(rule, counts)]
 
 
 def refusal(table: str, rule: Rule, counts: Tally, samples: Sequence[str]) -> str:

@@ -47,7 +47,8 @@ def passes(check: str) -> Column:
     ``try_to_binary`` gives null for whatever goes wrong below it: a failed cast, a division by zero, an overflow, ``raise_error``.
     It holds only inside ``errors_count_as_violations``.
     """
-    verdict = F.when(F.expr(check), F.lit("01")).otherwise(F.lit("00"))
+    # `AND true` makes a bare NULL a boolean and still refuses a check that is a number or a text.
+    verdict = F.when(F.expr(check) & F.lit(True), F.lit("01")).otherwise(F.lit("00"))
     return F.try_to_binary(verdict, F.lit("hex")).eqNullSafe(F.unhex(F.lit("01")))
 
 

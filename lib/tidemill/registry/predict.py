@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tidemill.registry.manifest import Manifest
 
-_ROW, _CAST_ERROR = "_tidemill_row", "_tidemill_cast_error"
+_CAST_ERROR = "_tidemill_cast_error"
 OUTPUTS = ("prediction", "probability", "score_error")
 _WHOLE = {"tinyint", "smallint", "int", "bigint"}
 
@@ -33,7 +33,7 @@ def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFram
     Raises:
         UsageError: a feature column of the model is missing.
     """
-    scored = _transform(model, manifest, df)
+    scored, kept = _transform(model, manifest, df)
     index, probability = F.col("prediction"), _probability(manifest)
     bad = _is_bad(index) if manifest.task == "regression" else _is_bad(index) | probability.isNull() | F.exists(probability, _is_bad)
     value = _value(manifest, index)
@@ -43,9 +43,11 @@ def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFram
         F.when(value.isNull(), F.concat(F.lit("the prediction does not fit the label's type: "), index.cast("string"))),
     )
     shown = F.get(probability, F.lit(1)) if manifest.task == "binary" else probability
-    outputs = scored.select(_ROW, value.alias("prediction"), shown.alias("probability"), score_error.alias("score_error"))
+    outputs = scored.select(
+        *kept.values(), value.alias("prediction"), shown.alias("probability"), score_error.alias("score_error")
+    )
     return outputs.select(
-        *[F.col(_ROW).getField(name).alias(name) for name in df.columns if name not in OUTPUTS],
+        *[F.col(place).alias(name) for name, place in kept.items()],
         F.when(F.col("score_error").isNull(), F.col("prediction")).alias("prediction"),
         F.when(F.col("score_error").isNull(), F.col("probability")).alias("probability"),
         F.col("score_error"),
@@ -54,9 +56,9 @@ def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFram
 
 def labelled_predictions(model: PipelineModel, manifest: Manifest, df: DataFrame, label: str) -> DataFrame:
     """Return what metrics are computed from: ``label`` DOUBLE, ``prediction`` DOUBLE and, for classification, ``probability`` VECTOR."""
-    scored = _transform(model, manifest, df)
+    scored, kept = _transform(model, manifest, df)
     columns = ["prediction"] if manifest.task == "regression" else ["prediction", "probability"]
-    return scored.select(encode_label(manifest, F.col(_ROW).getField(label)).alias("label"), *columns)
+    return scored.select(encode_label(manifest, F.col(kept[label])).alias("label"), *columns)
 
 
 def encode_label(manifest: Manifest, label: Column) -> Column:
@@ -71,19 +73,22 @@ def encode_label(manifest: Manifest, label: Column) -> Column:
     return F.when(position > 0, position - 1).when(position == 0, manifest.n_classes).cast("double")
 
 
-def _transform(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFrame:
-    """Apply the model to the feature columns, cast where need be; the rest of a row travels in a struct.
+def _transform(model: PipelineModel, manifest: Manifest, df: DataFrame) -> tuple[DataFrame, dict[str, str]]:
+    """Apply the model to the feature columns, cast where need be; return the frame and under which names it holds the caller's columns.
 
-    So no column of the caller's can be mistaken for one that the stages add.
+    Under names of their own, so that no column of the caller's is mistaken for one that the stages add.
     """
     _require(manifest, df)
     types = {field.name: field.dataType.simpleString() for field in df.schema.fields}
     wrong = {name: wanted for name, wanted in manifest.feature_columns.items() if types[name] != wanted}
     cast = {name: _named(name).try_cast(wanted) for name, wanted in wrong.items()}
-    features = [cast.get(name, _named(name)).alias(name) for name in manifest.feature_columns]
+    kept = {name: f"_tidemill_{place}" for place, name in enumerate(name for name in df.columns if name not in OUTPUTS)}
+    features = [cast[name].alias(name) if name in cast else _named(name) for name in manifest.feature_columns]
     error = F.coalesce(*[_cast_error(name, cast[name], wanted) for name, wanted in wrong.items()], F.lit(None).cast("string"))
-    row = F.struct(*[_named(name) for name in df.columns if name not in OUTPUTS])
-    return model.transform(df.select(row.alias(_ROW), error.alias(_CAST_ERROR), *features))
+    # The error stands last and is no struct of all columns: Catalyst derives a constraint for each way to rename the columns of an
+    # expression that stands before their aliases, which are 2 to the power of their number.
+    renamed = [_named(name).alias(place) for name, place in kept.items()]
+    return model.transform(df.select(*renamed, *features, error.alias(_CAST_ERROR))), kept
 
 
 def _quoted(name: str) -> str:

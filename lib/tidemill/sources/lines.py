@@ -37,12 +37,13 @@ def read_lines(spark: SparkSession, files: Sequence[SourceFile], options: Mappin
     that was in the data is legal. ``whole`` gives one row per file instead.
     """
     encoding = encoding_of(options)
-    reader = spark.read.option("lineSep", options.get("lineSep", "\n")).option("wholetext", str(whole).lower())
+    # A line separator would win over `wholetext`.
+    reader = spark.read if whole else spark.read.option("lineSep", options.get("lineSep", "\n"))
     if encoding.startswith(("UTF-16", "UTF-32")):
         reader = reader.option("encoding", encoding)
     # A session may have been told to skip damaged files; here that would lose records.
     reader = reader.option("ignoreCorruptFiles", "false").option("ignoreMissingFiles", "false")
-    raw = reader.text([file.uri for file in files])
+    raw = reader.text([file.uri for file in files], wholetext=whole)
     with _java_charsets(spark):
         text, is_invalid = _decoded(encoding)
         line = F.rtrim(F.ltrim(text, F.lit(BOM)), F.lit("\r"))

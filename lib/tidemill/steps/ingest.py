@@ -86,7 +86,7 @@ def ingest(context: StepContext) -> StepResult:
         notes: tuple[str, ...] = ()
         number = FULL_BATCH
         if not is_full:
-            new = new_files(context, files, retry_bad=source.on_bad_file == "fail")
+            new = new_files(context, files, retry_bad=source.on_bad_file == "fail" or not context.lake.exists(table))
             files, notes = new.files, new.notes
             number = (context.lake.txn_version(table, app_id(context.item)) or FULL_BATCH) + 1
         if not files:

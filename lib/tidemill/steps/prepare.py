@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -14,7 +16,7 @@ from tidemill.errors import ExpectationRefused, StepError, TidemillError, did_yo
 from tidemill.quality.refusals import expectation_rows, refusal, refused_rules, repeated_key, warnings
 from tidemill.quality.rules import Rule, errors_count_as_violations, rules_of
 from tidemill.quality.verdicts import Tally, judged, kept_rows, quarantined_rows, repeated_keys, samples, tally
-from tidemill.spark_errors import as_step_error
+from tidemill.spark_errors import as_step_error, sentence
 from tidemill.spec.models import Table
 from tidemill.spec.table_inputs import SESSION, function_arguments
 from tidemill.steps.result import StepContext, StepResult
@@ -86,12 +88,23 @@ def _place(context: StepContext, table: Table) -> str:
 def _told(place: str) -> Iterator[None]:
     """Say where it happened for what Spark and the table's own code raise inside."""
     try:
-        with as_step_error(place):
-            yield
+        yield
+    except (PySparkException, Py4JJavaError) as error:
+        raise StepError(f"{place}: {sentence(_innermost(error))}") from error
     except StepError as error:
-        if str(error).startswith(place) or str(error).startswith("silver."):
+        if str(error).startswith("silver."):
             raise
         raise StepError(f"{place}: {error}") from (error.__cause__ or error)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Return what went wrong first: on the way up Spark wraps it into sentences such as "Task failed while writing rows"."""
+    java = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
+    if java is None:
+        return error
+    while java.getCause() is not None:
+        java = java.getCause()
+    return RuntimeError(java.getMessage() or java.toString())
 
 
 def _require_key(name: str, table: Table, rows: DataFrame) -> None:

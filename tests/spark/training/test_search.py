@@ -92,8 +92,8 @@ def test_trials_that_differ_in_rounds_alone_share_one_fit():
     def boosted(number, **params):
         return Trial(number, "gradient_boosted_trees", params)
 
-    trials = [boosted(0, maxIter=3, maxDepth=2), boosted(1, maxIter=6, maxDepth=2), boosted(2, maxIter=6, maxDepth=3), boosted(3, maxDepth=2)]
-    trials += [Trial(4, "random_forest", {"numTrees": 3}), Trial(5, "random_forest", {"numTrees": 4})]
+    trials = [boosted(0, maxIter=3, maxDepth=2), boosted(1, maxIter=6, maxDepth=2), boosted(2, maxIter=6, maxDepth=3)]
+    trials += [boosted(3, maxDepth=2), Trial(4, "random_forest", {"numTrees": 3}), Trial(5, "random_forest", {"numTrees": 4})]
     assert [[trial.number for trial in group] for group in shared_fits(trials, "regression")] == [[1, 0], [2], [3], [4], [5]]
     assert [[trial.number for trial in group] for group in shared_fits(trials, "multiclass")] == [[0], [1], [2], [3], [4], [5]]
 

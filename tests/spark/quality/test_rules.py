@@ -1,0 +1,110 @@
+"""A row passes a check only where it is true: false, null and every error break it."""
+
+import pytest
+
+from tidemill.quality.refusals import expectation_rows, refusal, refused_rules, warnings
+from tidemill.quality.rules import Rule, errors_count_as_violations, passes, rules_of
+from tidemill.quality.verdicts import FATE, Tally, judged, kept_rows, quarantined_rows, repeated_keys, samples, tally
+from tidemill.spec.models import Expectation
+
+# text, number → what each check is for it, worked out by hand under ANSI rules.
+ROWS = [("abc", 0), ("5", 1), (None, 2), ("7", 2147483647)]
+CHECKS = {
+    "x IS NOT NULL": [True, True, False, True],
+    "CAST(x AS INT) > 4": [False, True, False, True],
+    "CAST(x AS INT) IS NULL OR CAST(x AS INT) > 6": [False, False, True, True],
+    "x BETWEEN 1 AND 6": [False, True, False, False],
+    "10 / n > 1": [False, True, True, False],
+    "n + 1 > 0": [True, True, True, False],
+    "array(1, 2)[n] < 3": [True, True, False, False],
+    "raise_error('no') IS NULL": [False, False, False, False],
+    "DATE'2013-01-01' > x": [False, False, False, False],
+    "true": [True, True, True, True],
+    "n >= 0 -- a remark": [True, True, True, True],
+    "NULL": [False, False, False, False],
+}
+
+
+def test_only_true_passes(spark) -> None:
+    df = spark.createDataFrame(ROWS, "x STRING, n INT").repartition(1)
+    with errors_count_as_violations(spark):
+        found = df.select(*[passes(check).alias(f"c{place}") for place, check in enumerate(CHECKS)], "n").orderBy("n").collect()
+    by_check = {check: [row[f"c{place}"] for row in found] for place, check in enumerate(CHECKS)}
+    assert by_check == CHECKS
+
+
+def test_the_setting_is_put_back(spark) -> None:
+    name = "spark.sql.subexpressionElimination.enabled"
+    before = spark.conf.get(name)
+    with pytest.raises(ZeroDivisionError), errors_count_as_violations(spark):
+        assert spark.conf.get(name) == "false"
+        raise ZeroDivisionError
+    assert spark.conf.get(name) == before
+
+
+def test_rows_are_split_and_counted(spark) -> None:
+    rows = [(1, 5), (2, -1), (3, 200), (4, None), (None, 7), (5, 300), (5, 6), (5, 8), (6, -300)]
+    df = spark.createDataFrame(rows, "`a id` INT, v INT")
+    key = ["a id"]
+    rules = rules_of(
+        {
+            "known": Expectation(check="v IS NOT NULL", on_violation="drop"),
+            "small": Expectation(check="abs(v) < 100", on_violation="quarantine"),
+            "positive": Expectation(check="v > 0", on_violation="drop"),
+            "odd": Expectation(check="v % 2 = 1", on_violation="warn"),
+        },
+        key,
+    )
+    checked = judged(df, rules).persist()
+    counts = tally(checked, rules, key)
+    # (6, -300) breaks a rule to quarantine and one to drop: it is quarantined. (4, null) breaks `small` too, so it is.
+    assert (counts.rows, counts.kept, counts.quarantined, counts.dropped) == (9, 3, 5, 1)
+    assert counts.failed == {"key": 1, "known": 1, "small": 4, "positive": 3, "odd": 7}
+    assert (counts.repeated_keys, counts.repeating_rows) == (1, 1)
+    assert sorted(map(tuple, kept_rows(checked).collect())) == [(1, 5), (5, 6), (5, 8)]
+    quarantined = {row["raw"]: row["rules"] for row in quarantined_rows(checked).collect()}
+    assert quarantined['{"a id":4,"v":null}'] == ["known", "small", "positive", "odd"]
+    assert quarantined['{"a id":null,"v":7}'] == ["key"]
+    assert checked.where(f"{FATE} = 'dropped'").count() == 1
+    assert repeated_keys(checked, key) == ['{"a id":5}']
+    assert samples(checked, "known", key) == ['{"a id":4}']
+    assert tally(checked, rules, []).rows == 9
+    checked.unpersist()
+    empty = tally(judged(df.limit(0), rules), rules, key)
+    assert (empty.rows, empty.kept, empty.repeated_keys, empty.failed["small"]) == (0, 0, 0, 0)
+
+
+def rule(action: str, at_most: float | None = None) -> Rule:
+    return Rule("r", "x > 0", action, at_most, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("action", "at_most", "failed", "is_refused"),
+    [
+        ("fail", None, 0, False),
+        ("fail", None, 1, True),
+        ("fail", 0.02, 2, False),
+        ("fail", 0.02, 3, True),
+        ("drop", None, 100, False),
+        ("drop", 0.02, 2, False),
+        ("drop", 0.02, 3, True),
+        ("quarantine", 0.02, 3, True),
+        ("quarantine", 0.0, 1, True),
+        ("warn", 0.02, 3, False),
+        ("warn", None, 100, False),
+    ],
+)
+def test_what_stops_a_table(action: str, at_most: float | None, failed: int, is_refused: bool) -> None:
+    counts = Tally(100, 100 - failed, 0, 0, {"r": failed}, 0, 0)
+    rules = [rule(action, at_most)]
+    assert bool(refused_rules(rules, counts)) == is_refused
+    (row,) = expectation_rows(rules, counts)
+    assert (row["rows_checked"], row["rows_failed"], row["passed"]) == (100, failed, failed / 100 <= (at_most or 0))
+
+
+def test_messages() -> None:
+    counts = Tally(200, 197, 0, 0, {"r": 3}, 0, 0)
+    told = refusal("silver.x", rule("quarantine", 0.01), counts, ['{"id":1}'])
+    assert told.startswith("silver.x: expectation 'r' (x > 0) is broken by 3 of 200 rows (1.50%, at most 1.00% allowed)")
+    assert 'such as {"id":1}' in told
+    assert warnings("silver.x", [rule("warn", 0.01)], counts) == ["silver.x: 3 of 200 rows break 'r' (kept, though at most 1.00% may)"]

@@ -1,0 +1,136 @@
+"""train: what it registers, what it records, and what it refuses."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from tidemill.errors import SpecError, StepError
+from tidemill.registry import Deployments, load_model
+from tidemill.registry.predict import predict
+from tidemill.steps.train import train
+
+
+def spec(**training):
+    return {
+        "pipeline": "late",
+        "sources": {"raw": {"format": "csv", "path": "raw.csv"}},
+        "dataset": {"from": "silver.rows", "key": ["id"], "label": "outcome", "positive": "late", "exclude": ["arrived"]},
+        "features": {"numeric": {"columns": ["x"]}, "categorical": {"columns": ["carrier"]}},
+        "training": {
+            "task": "binary",
+            "metric": "areaUnderROC",
+            "folds": 2,
+            "tuner": {"strategy": "grid"},
+            "models": {"logistic_regression": {"regParam": [0.01, 10.0], "maxIter": 10}},
+            **training,
+        },
+    }
+
+
+def examples():
+    """120 rows: 80 train in two folds, one label in ten unknown; the positive class is the lesser of the two names."""
+    rng = np.random.default_rng(2)
+    n = 120
+    x = rng.normal(size=n)
+    late = np.where(x + 0.5 * rng.normal(size=n) > 0, "late", "punctual").astype(object)
+    late[np.arange(n) % 10 == 9] = None
+    train = np.arange(n) < 80
+    return pd.DataFrame(
+        {
+            "id": np.arange(n),
+            "x": x,
+            "carrier": np.where(np.arange(n) % 3 == 0, "AA", "UA"),
+            "outcome": late,
+            "arrived": x,
+            "split": np.where(train, "train", "test"),
+            "fold": pd.array(np.where(train, np.arange(n) % 2, pd.NA), dtype="Int32"),
+        }
+    )
+
+
+SCHEMA = "id INT, x DOUBLE, carrier STRING, outcome STRING, arrived DOUBLE, split STRING, fold INT"
+
+
+@pytest.fixture
+def context(spark, lake, make_context):
+    """Make the context of train over the rows given, or over the usual ones."""
+
+    def make(declared=None, rows=None, run_id="r1"):
+        frame = examples() if rows is None else rows
+        records = [tuple(None if pd.isna(value) else value for value in row) for row in frame.astype(object).to_numpy().tolist()]
+        version = lake.replace(spark.createDataFrame(records, SCHEMA), "gold.late_dataset", meta={})
+        return make_context(declared or spec(), "train", {"gold.late_dataset": version}, run_id)
+
+    return make
+
+
+def test_the_best_parameters_of_all_training_rows_become_a_candidate(spark, lake, context):
+    first = context()
+    result = train(first)
+    rows = examples()
+    labelled = rows[(rows["split"] == "train") & rows["outcome"].notna()]
+    assert (dict(result.outputs), result.rows_in, result.rows_out) == ({"models.late": 1}, len(labelled), len(labelled))
+
+    trials = lake.ledger.rows("ops.trials", pipeline="late", run_id="r1")
+    assert sorted((row["trial"], row["fold"], row["state"]) for row in trials) == [
+        (trial, fold, "SUCCEEDED") for trial in (0, 1) for fold in (0, 1)
+    ]
+    assert {row["params"] for row in trials} == {'{"maxIter": 10, "regParam": 0.01}', '{"maxIter": 10, "regParam": 10.0}'}
+
+    model, manifest = load_model(lake, "late", 1)
+    assert (manifest.classes, manifest.positive, manifest.label_type) == (["punctual", "late"], "late", "string")
+    assert manifest.feature_columns == {"x": "double", "carrier": "string"}
+    assert manifest.dataset_version == first.inputs["gold.late_dataset"]
+    means = {trial: np.mean([row["value"] for row in trials if row["trial"] == trial]) for trial in (0, 1)}
+    assert manifest.cv_value == pytest.approx(max(means.values()))
+
+    scored = predict(model, manifest, lake.read(spark, "gold.late_dataset").where("split = 'test'")).toPandas()
+    known = scored[scored["outcome"].notna()]
+    assert roc_auc_score(known["outcome"] == "late", known["probability"]) > 0.85
+    assert set(scored["prediction"]) == {"late", "punctual"}
+
+    deployments = Deployments(lake.ledger, "late")
+    assert deployments.states() == {1: "CANDIDATE"}
+    evidence = json.loads(deployments.rows()[-1]["evidence"])
+    assert evidence == {
+        "metric": "areaUnderROC", "cv_value": manifest.cv_value, "family": manifest.family, "params": manifest.params, "trials": 2,
+    }  # fmt: skip
+
+
+def test_a_killed_train_leaves_no_version_and_a_repeat_makes_one(lake, context, monkeypatch):
+    declared = spec(models={"logistic_regression": {"regParam": 0.1, "maxIter": 2}})
+    first = context(declared)
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Deployments, "move", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(first)
+    deployments = Deployments(lake.ledger, "late")
+    assert deployments.states() == {}
+    assert dict(train(first).outputs) == {"models.late": 1}
+    # Killed after its last commit, before anybody heard of it: the same run has made its version already.
+    assert dict(train(first).outputs) == {"models.late": 1}
+    assert len(deployments.rows()) == 1
+    assert len(lake.ledger.rows("ops.trials")) == 2
+
+
+def test_what_cannot_be_learned_from_is_said_in_one_sentence(context):
+    rows = examples()
+    with pytest.raises(StepError, match=r"hold 0 different values of outcome \(none\), expected exactly 2"):
+        train(context(rows=rows.assign(outcome=None)))
+    with pytest.raises(StepError, match=r"hold 1 different values of outcome \('late'\)"):
+        train(context(rows=rows.assign(outcome="late")))
+    few = rows[rows["fold"].fillna(9) == 0]
+    with pytest.raises(StepError, match=r"found 40 labelled training rows in 1 fold\(s\), expected rows in at least 2 folds"):
+        train(context(rows=few.assign(outcome=few["outcome"].fillna("late"))))
+    lopsided = rows.assign(outcome=np.where(rows["fold"].fillna(0) == 0, rows["outcome"], "late"))
+    with pytest.raises(StepError, match="without fold 0, no training row has outcome = punctual"):
+        train(context(rows=lopsided))
+    with pytest.raises(SpecError, match=r"pipeline.yml: training.models.logistic_regression.regparam: .*did you mean 'regParam'\?"):
+        train(context(spec(models={"logistic_regression": {"regparam": 0.1}})))
