@@ -16,6 +16,7 @@ from tidemill.steps.result import StepContext, StepResult
 from tidemill.training import Problem, SearchResult, Trial, plan_trials, refit, search, search_spaces
 from tidemill.training.labels import Labels, labelled, read_labels
 from tidemill.training.rows import check_folds, training_rows
+from tidemill.training.selection import NoTrialSucceeded, TrialFold
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -41,8 +42,12 @@ def train(context: StepContext) -> StepResult:
     problem = Problem(training.task, training.selection_metric, labels.n_classes, training.tuner.seed)
     with cached(training_rows(rows, declared.key, labels, plan.columns)) as frame:
         folds, notes = check_folds(frame, labels, problem.metric)
-        found = search(frame, plan, trials, list(folds), problem)
-        _record(context, found)
+        try:
+            found = search(frame, plan, trials, list(folds), problem)
+        except NoTrialSucceeded as error:
+            _record(context, error.rows)
+            raise
+        _record(context, found.rows)
         model = refit(frame, plan, found.best, problem)
     types = {name: dataset.schema[name].dataType.simpleString() for name in plan.columns}
     version = _register(context, model, found, labels, types)
@@ -65,8 +70,8 @@ def _spaces(context: StepContext) -> dict[str, Space]:
     return search_spaces(declared, training.task, str(context.spec.file))
 
 
-def _record(context: StepContext, found: SearchResult) -> None:
-    rows = [{"pipeline": context.pipeline, "run_id": context.run_id, **row.row()} for row in found.rows]
+def _record(context: StepContext, tried: Sequence[TrialFold]) -> None:
+    rows = [{"pipeline": context.pipeline, "run_id": context.run_id, **row.row()} for row in tried]
     context.lake.ledger.put("ops.trials", rows, where={"pipeline": context.pipeline, "run_id": context.run_id})
 
 

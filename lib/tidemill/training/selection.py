@@ -35,6 +35,15 @@ class TrialFold:
         return dataclasses.asdict(self)
 
 
+class NoTrialSucceeded(StepError):
+    """Every trial failed; ``rows`` say how, and are recorded all the same."""
+
+    def __init__(self, message: str, rows: Sequence[TrialFold]) -> None:
+        """Keep what was tried."""
+        self.rows = tuple(rows)
+        super().__init__(message)
+
+
 @dataclass(frozen=True)
 class SearchResult:
     """All rows of a search, the mean of each trial that succeeded in every fold, and the best of them."""
@@ -58,7 +67,7 @@ def choose(rows: Sequence[TrialFold], trials: Sequence[Trial], metric: str) -> S
     """Choose the trial with the best mean over the folds, the earlier one of equals.
 
     Raises:
-        StepError: no trial succeeded in every fold; each family's first error is named.
+        NoTrialSucceeded: no trial succeeded in every fold; each family's first error is named.
     """
     failed = first_errors(rows)
     values: dict[int, list[float]] = {}
@@ -73,7 +82,7 @@ def choose(rows: Sequence[TrialFold], trials: Sequence[Trial], metric: str) -> S
     if best is None:
         first = {trial.family: failed.get(trial.number, "not tried") for trial in reversed(trials)}
         errors = "; ".join(f"{family}: {error}" for family, error in reversed(first.items()))
-        raise StepError(f"train: none of {len(trials)} trials succeeded; {errors or 'there was nothing to try'}")
+        raise NoTrialSucceeded(f"train: none of {len(trials)} trials succeeded; {errors or 'there was nothing to try'}", rows)
     return SearchResult(tuple(rows), means, best)
 
 

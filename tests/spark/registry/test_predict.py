@@ -126,3 +126,17 @@ def test_a_saved_model_predicts_the_same_and_needs_its_manifest(spark, lake, bin
     assert predict(loaded, read, frame).collect() == predict(model, manifest, frame).collect()
     with pytest.raises(StepError, match=r"model 2 of p: .*model\.json cannot be read"):
         load_model(lake, "p", 2)
+
+
+@pytest.mark.parametrize("kind", ["double", "string"])
+def test_many_columns_joined_and_filtered_do_not_overwhelm_the_planner(spark, kind):
+    names = [f"x{i}" for i in range(24)]
+    train = spark.createDataFrame([(*[x + i for i in range(24)], 2 * x) for x in X], [*names, "label"])
+    assembler = VectorAssembler(inputCols=names, outputCol="features")
+    model = Pipeline(stages=[assembler, LinearRegression(regParam=0.1)]).fit(train)
+    manifest = _manifest("regression", feature_columns=dict.fromkeys(names, "double"))
+    rows = train.selectExpr("CAST(label AS INT) AS id", *[f"CAST({name} AS {kind}) AS {name}" for name in names])
+    scored = predict(model, manifest, rows).alias("s")
+    other = rows.select("id", "x0").alias("t")
+    joined = scored.join(other, on=[scored["x0"] == other["x0"]], how="left").where("t.id IS NULL OR NOT (s.prediction <=> 1e9)")
+    assert joined.select("s.*").count() == len(X)

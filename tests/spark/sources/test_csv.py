@@ -18,7 +18,7 @@ def values(rows: list, *names: str) -> list[tuple]:
 def test_each_malformed_line_is_refused_for_its_reason(read) -> None:
     good = [
         b'1,"a ""quoted"", name",1.5,2013-01-01',
-        b"2,5\" pipe,2,2013-01-02",
+        b'2,5" pipe,2,2013-01-02',
         b"3,,,",
         "4,caf\u00e9 \ufffd,1e3,2013-01-04".encode(),
         b"5,back\\,1,2013-01-05",

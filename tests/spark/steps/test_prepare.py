@@ -10,7 +10,7 @@ from tidemill.spec.models import Pipeline
 from tidemill.spec.table_inputs import function_arguments, parameter_tables, table_inputs
 from tidemill.steps.prepare import prepare
 
-FUNCTIONS = '''
+FUNCTIONS = """
 from pyspark.sql import functions as F
 
 def counted(spark, x):
@@ -21,7 +21,7 @@ def nothing(bronze_x):
 
 def broken(anything):
     raise KeyError("no such thing")
-'''
+"""
 
 
 def pipeline(**table: object) -> dict:
