@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
 from tests.e2e.place import Place
+
 from tidemill.demo_data import write_demo_data
 
 DAYS = ("4", "13", "22")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import nbclient
 import nbformat
 import pytest
-
 from tests.e2e.place import ROOT
 
 pytestmark = pytest.mark.e2e

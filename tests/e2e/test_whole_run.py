@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import auc, log_loss, precision_recall_curve, roc_auc_score
-
 from tests.e2e.place import SPEC, Place
 
 pytestmark = pytest.mark.e2e
