@@ -35,6 +35,7 @@ _DEFAULTS = """\
 # Written by tidemill: settings for Spark on one machine. Options of a command and SPARK_CONF_DIR win over them.
 spark.master                     local[*]
 spark.driver.memory              3g
+spark.driver.extraJavaOptions    -XX:+UseParallelGC
 spark.driver.host                127.0.0.1
 spark.driver.bindAddress         127.0.0.1
 spark.ui.enabled                 false

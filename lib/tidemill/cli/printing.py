@@ -65,7 +65,7 @@ def print_table(rows: Iterable[Row], columns: Sequence[str], *, title: str | Non
     shown = list(islice(rows, most + 1))
     table = Table(header_style="dim" if title else "bold", box=None, pad_edge=False)
     for name in columns:
-        numeric = any(isinstance(row[name], (int, float, Decimal)) and not isinstance(row[name], bool) for row in shown)
+        numeric = any(_is_number(row[name]) for row in shown)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in shown[:most]:
         table.add_row(*(_cell(row[name]) for name in columns))
@@ -75,6 +75,10 @@ def print_table(rows: Iterable[Row], columns: Sequence[str], *, title: str | Non
     console.print(table)
     if len(shown) > most:
         sys.stderr.write(f"the first {most} rows; --limit shows more, --format csv or json all\n")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
 
 
 def _cell(value: object) -> Text:

@@ -50,7 +50,7 @@ def _print_families(trials: list[Row]) -> None:
             "family": family,
             "trials": sum(row["family"] == family for row in trials),
             f"cv {metric}": row["value"],
-            "seconds": round(seconds[family], 1),
+            "seconds": f"{seconds[family]:.1f}",
             "best parameters": ", ".join(f"{key}={_short(value)}" for key, value in row["params"].items()),  # type: ignore[attr-defined]
         }
         for family, row in best.items()

@@ -43,9 +43,7 @@ def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFram
         F.when(value.isNull(), F.concat(F.lit("the prediction does not fit the label's type: "), index.cast("string"))),
     )
     shown = F.get(probability, F.lit(1)) if manifest.task == "binary" else probability
-    outputs = scored.select(
-        *kept.values(), value.alias("prediction"), shown.alias("probability"), score_error.alias("score_error")
-    )
+    outputs = scored.select(*kept.values(), value.alias("prediction"), shown.alias("probability"), score_error.alias("score_error"))
     return outputs.select(
         *[F.col(place).alias(name) for name, place in kept.items()],
         F.when(F.col("score_error").isNull(), F.col("prediction")).alias("prediction"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from tidemill.errors import Fault, UsageError, did_you_mean
 from tidemill.spec.code import parameters
 from tidemill.spec.node import Key, Node, dotted
+from tidemill.spec.table_inputs import SESSION, parameter_tables
 
 
 def sql_text(folder: Path, value: str) -> str:
@@ -62,7 +63,7 @@ class Declared:
     def python_inputs(self, function: str, inputs: Sequence[str], table: str) -> list[str]:
         """Return the tables of a function's parameters, in their order.
 
-        Declared ``inputs`` count; else a parameter ``flights`` means silver.flights where that is another table, then bronze.flights.
+        Declared ``inputs`` count; else the names of the parameters do, as ``parameter_tables`` reads them.
 
         Raises:
             UsageError: the function does not exist, or a parameter names no table.
@@ -72,16 +73,8 @@ class Declared:
             return list(inputs)
         if names is None:
             raise UsageError(f"the parameters of {function} cannot be read; name its tables: `inputs: [bronze.flights]`")
-        found = []
-        for name in names:
-            if name in self.tables and name != table:
-                found.append(f"silver.{name}")
-            elif name in self.sources:
-                found.append(f"bronze.{name}")
-            else:
-                near = did_you_mean(name, {*self.sources, *self.tables})
-                raise UsageError(f"parameter {name!r} names no source or table{near}; rename it, or give `inputs: [bronze.flights]`")
-        return found
+        arguments = parameter_tables(names, table, self.sources, self.tables)
+        return [argument for argument in arguments if argument != SESSION]
 
     def undeclared(self, names: Sequence[str], *, may_read_dataset: bool = False) -> Iterator[str]:
         """Yield a message for each table that this part of the spec cannot read."""

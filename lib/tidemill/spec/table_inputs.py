@@ -15,20 +15,6 @@ SESSION = "spark"
 """The parameter that is given the session and not a table."""
 
 
-def table_inputs(spec: Spec, name: str) -> tuple[str, ...]:
-    """Return the tables that ``silver.<name>`` reads: sorted for SQL, in the order of the parameters for Python.
-
-    Raises:
-        UsageError: the SQL does not parse, or a parameter names no table.
-    """
-    table = spec.pipeline.tables[name]
-    if table.sql is None:
-        return tuple(argument for argument in function_arguments(spec, name) if argument != SESSION)
-    from tidemill.lake.sql import table_names
-
-    return tuple(sorted(table_names(spec.sql_text(table.sql))))
-
-
 def function_arguments(spec: Spec, name: str) -> tuple[str, ...]:
     """Return what the Python function of a table is called with, in order: tables, and ``spark`` for the session."""
     table, pipeline = spec.pipeline.tables[name], spec.pipeline

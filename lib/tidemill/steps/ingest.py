@@ -35,7 +35,7 @@ from tidemill.spark_errors import as_step_error
 from tidemill.spec.models import Source
 from tidemill.steps.ingest_files import FULL_BATCH, app_id, file_rows, new_files, record_files
 from tidemill.steps.result import StepContext, StepResult
-from tidemill.steps.written import holds_batch, is_blank, rows_written
+from tidemill.steps.written import blank, holds_batch, is_blank, rows_written
 
 _BYTES_A_FILE = 64 * 2**20
 _TOLD = 5
@@ -181,6 +181,7 @@ def _commit_quarantine(context: StepContext, table: str, batch: _Batch, stamp: M
     repeats = any(count.repeated_headers for count in batch.counts.values())
     refused = refused_records(batch.frame, with_repeated_headers=repeats).withColumns({**stamp, "run_id": F.lit(context.run_id)})
     refused = _compacted(context, refused, batch.files).select("raw", "rules", SOURCE_FILE, ROW_HASH, INGESTED_AT, BATCH_ID, "run_id")
+    refused = refused if batch.refused else blank(refused)
     meta = context.meta(batch_id=batch.number, rows_quarantined=batch.refused)
     if batch.number == FULL_BATCH:
         version = lake.replace(refused, table, meta=meta)

@@ -20,7 +20,7 @@ from tidemill.spark_errors import as_step_error, sentence
 from tidemill.spec.models import Table
 from tidemill.spec.table_inputs import SESSION, function_arguments
 from tidemill.steps.result import StepContext, StepResult
-from tidemill.steps.written import is_blank, rows_written
+from tidemill.steps.written import blank, is_blank, rows_written
 
 
 def prepare(context: StepContext) -> StepResult:
@@ -154,7 +154,8 @@ def _commit_quarantine(context: StepContext, name: str, rules: Sequence[Rule], c
     if not is_asked_for or (counts.quarantined == 0 and is_blank(context.lake, quarantine)):
         return
     stamp = {"run_id": F.lit(context.run_id), "quarantined_at": F.lit(datetime.now(UTC))}
-    version = context.lake.replace(quarantined_rows(checked).withColumns(stamp), quarantine, meta=_meta(context, counts))
+    refused = quarantined_rows(checked).withColumns(stamp)
+    version = context.lake.replace(refused if counts.quarantined else blank(refused), quarantine, meta=_meta(context, counts))
     _check_written(context, quarantine, version, counts.quarantined)
 
 

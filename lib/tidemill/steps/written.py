@@ -1,9 +1,10 @@
-"""What a commit wrote, by the table's own account: read from Delta's log, without Spark."""
+"""What a commit wrote, by the table's own account in Delta's log; and what to write where there is nothing to write."""
 
 from __future__ import annotations
 
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
+from pyspark.sql import DataFrame
 
 from tidemill.lake import Lake
 
@@ -15,6 +16,11 @@ def rows_written(lake: Lake, table: str, version: int) -> int | None:
             rows = entry.get("operationMetrics", {}).get("numOutputRows")
             return None if rows is None else int(rows)
     return None
+
+
+def blank(frame: DataFrame) -> DataFrame:
+    """Return a frame of the same columns without rows, so that writing an empty table does not compute ``frame`` to find none."""
+    return frame.sparkSession.createDataFrame([], frame.schema)
 
 
 def is_blank(lake: Lake, table: str) -> bool:

@@ -7,7 +7,7 @@ import pytest
 from tidemill.errors import ExpectationRefused, StepError, UsageError
 from tidemill.spec import Spec
 from tidemill.spec.models import Pipeline
-from tidemill.spec.table_inputs import function_arguments, parameter_tables, table_inputs
+from tidemill.spec.table_inputs import function_arguments, parameter_tables
 from tidemill.steps.prepare import prepare
 
 FUNCTIONS = """
@@ -153,8 +153,8 @@ def test_inputs_of_tables(tmp_path: Path) -> None:
     def spec(**table: object) -> Spec:
         return Spec(pipeline=Pipeline.model_validate(pipeline(**table)), file=tmp_path / "pipeline.yml", folder=tmp_path)
 
-    assert table_inputs(spec(sql="SELECT * FROM bronze.x JOIN silver.other USING (id)"), "t") == ("bronze.x", "silver.other")
-    assert table_inputs(spec(python="functions.counted"), "t") == ("bronze.x",)
+    assert spec(sql="SELECT * FROM bronze.x JOIN silver.other USING (id)").table_inputs("t") == ["bronze.x", "silver.other"]
+    assert spec(python="functions.counted").table_inputs("t") == ["bronze.x"]
     assert function_arguments(spec(python="functions.counted", inputs=["bronze.t"]), "t") == ("spark", "bronze.t")
     assert function_arguments(spec(python="functions.nothing"), "t") == ("bronze.x",)
     assert function_arguments(spec(python="functions.broken"), "t") == ("bronze.t",)
