@@ -168,7 +168,7 @@ def test_two_pipelines_may_both_have_functions(write: Callable[..., Path], chang
 def test_faults_of_python_functions(
     write: Callable[..., Path], faults: Callable, changed: Callable[..., str], definition: str, message: str
 ) -> None:
-    write(FUNCTIONS + "\ndef other(plains): pass\n", "functions.py")
+    write(FUNCTIONS + "\ndef other(flights, plains): pass\n", "functions.py")
     write("def f(flights)\n", "broken.py")
     [(line, key, found)] = faults(python_table(changed, definition))
     assert (line, key) == (12, "tables.flights.python")
