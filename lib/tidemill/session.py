@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -42,6 +43,7 @@ def get_spark(app_name: str = "tidemill", conf: Mapping[str, str] | None = None)
         SetupError: there is no Java that fits, or Delta's jars cannot be fetched.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    _hush()
     from pyspark.sql import SparkSession
 
     if "DATABRICKS_RUNTIME_VERSION" in os.environ:
@@ -66,6 +68,14 @@ def get_spark(app_name: str = "tidemill", conf: Mapping[str, str] | None = None)
         return builder.getOrCreate()
     with _quiet_launch():
         return builder.config("spark.log.level", "OFF").getOrCreate()
+
+
+def _hush() -> None:
+    """Stop PySpark from logging each error with its Java stack trace, which it does beside raising it."""
+    from pyspark.logger import PySparkLogger
+
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 @contextmanager

@@ -17,10 +17,20 @@ _STATE = re.compile(r"\s*SQLSTATE: \w+;?\s*(\(?)")
 
 def sentence(error: BaseException) -> str:
     """Return what went wrong without error class, SQL state, plan and stack: Spark's own sentence where it has one, else its first line."""
-    text = str(error)
+    text = _innermost(error)
     found = _CONDITION.search(text)
     line = found.group(1) if found else next((line for line in text.splitlines() if line.strip()), type(error).__name__)
     return _STATE.sub(r" \1", line).strip().rstrip(";").rstrip()
+
+
+def _innermost(error: BaseException) -> str:
+    """Return what was said first: on the way up Spark wraps it into sentences such as "Task failed while writing rows"."""
+    java = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
+    if java is None:
+        return str(error)
+    while java.getCause() is not None:
+        java = java.getCause()
+    return str(java.getMessage() or java.toString())
 
 
 @contextmanager

@@ -56,5 +56,5 @@ class Place:
 def _ended(command: list[str], environ: dict[str, str], exit_code: int) -> subprocess.CompletedProcess[str]:
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environ, cwd=ROOT, timeout=600)
     assert ended.returncode == exit_code, f"{command} ended with {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}"
-    assert "\tat org.apache" not in ended.stderr, "a Java stack trace reached the terminal"
+    assert "at org.apache" not in ended.stderr, "a Java stack trace reached the terminal"
     return ended

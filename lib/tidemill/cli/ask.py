@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,11 +15,14 @@ from tidemill.cli.options import AsJson, Debug, Env, LakeRoot, Set, SpecPath, la
 from tidemill.cli.printing import print_json, print_table, write_csv_rows, write_json_rows
 from tidemill.cli.shell import shell
 from tidemill.cli.work import lazy_spark
-from tidemill.errors import UsageError
+from tidemill.errors import TableNotFound, UsageError
 from tidemill.lake import Lake
 from tidemill.registry.deployments import Deployments
 from tidemill.workflow.leaderboard import leaderboard, rank
 from tidemill.workflow.states import current
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 Format = Literal["table", "csv", "json", "parquet"]
 
@@ -130,7 +134,10 @@ def sql(
     debug: Debug = False,
 ) -> int:
     """Ask the lake in SQL: every table of bronze, silver, gold and ops; without a query, a shell."""
+    from pyspark.errors import PySparkException
+
     from tidemill.lake.catalog import Catalog
+    from tidemill.spark_errors import sentence
 
     if serve:
         raise UsageError("sql --serve: not built yet; each `tidemill sql` reads the lake by itself, with no server")
@@ -147,22 +154,27 @@ def sql(
     if query is None:
         return shell(Catalog(lazy_spark().get(), where), limit)
     Catalog.check(query)
-    frame = Catalog(lazy_spark().get(), where).query(query)
-    rows = (row.asDict(recursive=True) for row in frame.toLocalIterator())
-    if format_ == "parquet" and output is not None:
+    catalog = Catalog(lazy_spark().get(), where)
+    try:
+        frame = catalog.query(query)
+        _print_frame(frame, format_, output, limit)
+    except TableNotFound as error:
+        raise UsageError(str(error)) from error
+    except PySparkException as error:
+        raise UsageError(f"the query cannot be answered: {sentence(error)}") from error
+    return 0
+
+
+def _print_frame(frame: DataFrame, format_: Format, output: Path | None, limit: int) -> None:
+    """Print what a query gives, or write it to ``output``; rows come one at a time where all of them are wanted."""
+    if format_ == "parquet":
         frame.write.mode("overwrite").parquet(str(output))
-        return 0
-    with output.open("w", encoding="utf-8") if output else _standard_output() as out:
+        return
+    rows = (row.asDict(recursive=True) for row in frame.toLocalIterator())
+    with output.open("w", encoding="utf-8") if output else nullcontext(sys.stdout) as out:
         if format_ == "json":
             write_json_rows(rows, out)
         elif format_ == "csv":
             write_csv_rows(rows, frame.columns, out)
         else:
             print_table((row.asDict(recursive=True) for row in frame.limit(limit + 1).collect()), frame.columns, most=limit)
-    return 0
-
-
-def _standard_output():  # type: ignore[no-untyped-def]
-    from contextlib import nullcontext
-
-    return nullcontext(sys.stdout)

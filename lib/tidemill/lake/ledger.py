@@ -37,7 +37,7 @@ class Ledger:
             predicate = " AND ".join(f"{_column(name)} = {_literal(value)}" for name, value in where.items())
             self._write(table, rows, predicate=predicate)
 
-    def rows(self, table: str, **equals: object) -> list[dict[str, object]]:
+    def rows(self, table: str, /, **equals: object) -> list[dict[str, object]]:
         """Return the rows whose columns equal ``equals``, oldest first; an absent table has none."""
         opened = self._table(table)
         if opened is None:

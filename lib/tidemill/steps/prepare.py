@@ -90,21 +90,11 @@ def _told(place: str) -> Iterator[None]:
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
-        raise StepError(f"{place}: {sentence(_innermost(error))}") from error
+        raise StepError(f"{place}: {sentence(error)}") from error
     except StepError as error:
         if str(error).startswith("silver."):
             raise
         raise StepError(f"{place}: {error}") from (error.__cause__ or error)
-
-
-def _innermost(error: BaseException) -> BaseException:
-    """Return what went wrong first: on the way up Spark wraps it into sentences such as "Task failed while writing rows"."""
-    java = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
-    if java is None:
-        return error
-    while java.getCause() is not None:
-        java = java.getCause()
-    return RuntimeError(java.getMessage() or java.toString())
 
 
 def _require_key(name: str, table: Table, rows: DataFrame) -> None:

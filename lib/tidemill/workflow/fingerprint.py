@@ -77,6 +77,8 @@ def _spec_part(spec: Spec, node: Node) -> object:
 
 def _code(spec: Spec, node: Node) -> list[str]:
     pipeline, item = spec.pipeline, node.name.partition(".")[2]
+    if node.step == "ingest" and pipeline.sources[item].schema_:
+        return [spec.schema_text(pipeline.sources[item].schema_ or "")]
     if node.step == "prepare":
         table = pipeline.tables[item]
         return [spec.sql_text(table.sql) if table.sql else spec.source_code(table.python or "")]

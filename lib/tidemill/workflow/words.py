@@ -15,19 +15,14 @@ def in_one_sentence(error: BaseException) -> str:
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    text = _spark_message(error) or str(error) or type(error).__name__
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    kept = [line for line in lines if not line.startswith(("at ", "\tat ", "Caused by", "== SQL", "JVM stacktrace", "---"))]
-    told = " ".join(kept[:3])[:600]
+    told = _told(error)
     return _SECRET.sub(r"\1\2***", told if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {told}")
 
 
-def _spark_message(error: BaseException) -> str | None:
-    """Return the message of a Spark exception, which a Py4J error hides behind its Java stack trace."""
-    java = getattr(error, "java_exception", None)
-    if java is None:
-        return None
-    cause = java
-    while cause.getCause() is not None:
-        cause = cause.getCause()
-    return str(cause.getMessage() or cause.toString())
+def _told(error: BaseException) -> str:
+    if hasattr(error, "java_exception") or hasattr(error, "_origin"):
+        from tidemill.spark_errors import sentence  # loads Spark, which has raised this and so is there
+
+        return sentence(error)[:600]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3])[:600] or type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pyspark.errors import AnalysisException
 
 from tidemill.errors import TableNotFound, UsageError
 from tidemill.lake.catalog import Catalog
@@ -35,3 +36,9 @@ def test_writing_is_refused(catalog, query):
     with pytest.raises(UsageError, match="only reads"):
         catalog.query(query)
     assert catalog.query("SELECT count(*) FROM silver.t").collect() == [(2,)]
+
+
+def test_a_wrong_column_raises_without_logging_a_stack_trace(catalog, capfd):
+    with pytest.raises(AnalysisException):
+        catalog.query("SELECT nothing_of_the_kind FROM silver.t")
+    assert "nothing_of_the_kind" not in capfd.readouterr().err
