@@ -9,6 +9,7 @@ from rich.text import Text
 
 from tidemill.cli.printing import CONSOLE, print_table
 from tidemill.lake import Lake
+from tidemill.lake.ledger import query
 from tidemill.registry.deployments import Deployments
 from tidemill.spec import Spec
 from tidemill.workflow import RunOutcome
@@ -86,10 +87,14 @@ def _print_predictions(spec: Spec, lake: Lake) -> None:
     columns = [*spec.pipeline.dataset.key, *spec.pipeline.scoring.keep, "prediction", "probability", "model_version"]
     if spec.pipeline.training.task == "regression":
         columns.remove("probability")
-    data = DeltaTable(lake.path(table)).to_pyarrow_dataset()
-    known = list(dict.fromkeys(column for column in columns if column in data.schema.names))
+    data = DeltaTable(lake.path(table))
+    present = {field.name for field in data.schema().fields}
+    known = list(dict.fromkeys(column for column in columns if column in present))
+    listed = ", ".join(f'"{column}"' for column in known)
+    rows = query(data, f"SELECT {listed} FROM rows LIMIT 5").to_pylist()
+    [counted] = query(data, "SELECT count(*) AS n FROM rows").to_pylist()
     CONSOLE.print()
-    print_table(data.head(5, columns=known).to_pylist(), known, title=f"{table}, five of {data.count_rows():,} rows")
+    print_table(rows, known, title=f"{table}, five of {counted['n']:,} rows")
 
 
 def _print_commands(spec: Spec, lake: Lake, file: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from tidemill.lake.lock import locked
 from tidemill.lake.names import split_name
@@ -34,16 +34,14 @@ class Ledger:
         if self._table(table) is None:
             self._write(table, rows, predicate=None)
         else:
-            predicate = " AND ".join(f"{_column(name)} = {_literal(value)}" for name, value in where.items())
-            self._write(table, rows, predicate=predicate)
+            self._write(table, rows, predicate=_condition(where))
 
     def rows(self, table: str, /, **equals: object) -> list[dict[str, object]]:
         """Return the rows whose columns equal ``equals``, oldest first; an absent table has none."""
         opened = self._table(table)
         if opened is None:
             return []
-        filters = [(name, "=", value) for name, value in equals.items()]
-        found = opened.to_pyarrow_table(filters=filters or None).to_pylist(maps_as_pydicts="strict")
+        found = query(opened, f"SELECT * FROM rows{_where(equals)}").to_pylist(maps_as_pydicts="strict")
         return sorted(found, key=lambda row: row["at"])
 
     def _path(self, table: str) -> str:
@@ -74,9 +72,21 @@ def _cells(values: list[object]) -> list[object]:
     return [list(value.items()) if isinstance(value, Mapping) else value for value in values]
 
 
-def _column(name: str) -> str:
-    return f'"{name}"'
+def query(table: DeltaTable, sql: str) -> pa.Table:
+    """Return what ``sql`` gives over the table, which it calls ``rows``.
+
+    Delta-rs reads by itself here: PyArrow's datasets leave reader threads behind that now and then abort a process which ends soon.
+    """
+    return pa.table(QueryBuilder().register("rows", table).execute(sql).read_all())
 
 
-def _literal(value: str | int) -> str:
-    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
+def _where(equals: Mapping[str, object]) -> str:
+    return f" WHERE {_condition(equals)}" if equals else ""
+
+
+def _condition(equals: Mapping[str, object]) -> str:
+    return " AND ".join(f'"{name}" = {_literal(value)}' for name, value in equals.items())
+
+
+def _literal(value: object) -> str:
+    return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame
 
 from tidemill.lake import Lake
+from tidemill.lake.ledger import query
 
 
 def rows_written(lake: Lake, table: str, version: int) -> int | None:
@@ -32,5 +32,5 @@ def holds_batch(lake: Lake, table: str, batch: int) -> bool:
     """Return True where the table has rows of this ``_batch_id``."""
     if not lake.exists(table):
         return False
-    rows = DeltaTable(lake.path(table)).to_pyarrow_dataset()
-    return bool(rows.count_rows(filter=ds.field("_batch_id") == batch))
+    [found] = query(DeltaTable(lake.path(table)), f"SELECT count(*) AS n FROM rows WHERE _batch_id = {int(batch)}").to_pylist()
+    return bool(found["n"])
