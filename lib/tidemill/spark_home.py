@@ -8,18 +8,20 @@ Run as ``python -m tidemill.spark_home`` at set-up; a session does it by itself 
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from tidemill.errors import SetupError, TidemillError
-from tidemill.java import RUNTIME_PACKAGE, Java, NoJava, find_java
+from tidemill.java import PACKAGED, RUNTIME_PACKAGE, Java, NoJava, find_java
 from tidemill.lake.lock import locked
 
 _SCALA = "2.13"
@@ -118,7 +120,7 @@ def _fetch_jars(home: Path, java: Java) -> None:
         command = [
             str(home / "bin" / "spark-submit"),
             *("--master", "local[1]", "--conf", f"spark.jars.ivy={scratch}/ivy"),
-            *("--driver-java-options", f"-Duser.home={scratch}"),
+            *("--driver-java-options", " ".join([f"-Duser.home={scratch}", *_trust(java, Path(scratch))])),
             *("--packages", f"io.delta:delta-spark_{spark}_{_SCALA}:{delta},io.delta:delta-storage:{delta}"),
             *("--exclude-packages", ",".join(f"{group}:*" for group in _EXCLUDED)),
             str(nothing),
@@ -133,6 +135,25 @@ def _fetch_jars(home: Path, java: Java) -> None:
             part = home / "jars" / f"{name}.{os.getpid()}"
             shutil.copyfile(jar, part)
             part.replace(home / "jars" / name)
+
+
+def _trust(java: Java, scratch: Path) -> list[str]:
+    """Return the options by which the packaged runtime trusts what this machine trusts, such as a company's proxy.
+
+    A system's Java is set up by the system; the packaged one knows the public authorities only.
+    """
+    bundle = ssl.get_default_verify_paths().cafile
+    if java.found_in != PACKAGED or bundle is None or importlib.util.find_spec("cryptography") is None:
+        return []
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
+
+    with warnings.catch_warnings(action="ignore"):  # of old authorities' odd serial numbers, which are theirs to mend
+        trusted = x509.load_pem_x509_certificates(Path(bundle).read_bytes())
+    entries = [pkcs12.PKCS12Certificate(certificate, f"authority-{place}".encode()) for place, certificate in enumerate(trusted)]
+    store = scratch / "trusted.p12"
+    store.write_bytes(pkcs12.serialize_java_truststore(entries, BestAvailableEncryption(b"trusted")))
+    return [f"-Djavax.net.ssl.trustStore={store}", "-Djavax.net.ssl.trustStoreType=PKCS12", "-Djavax.net.ssl.trustStorePassword=trusted"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
