@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -16,7 +14,7 @@ from tidemill.errors import ExpectationRefused, StepError, TidemillError, did_yo
 from tidemill.quality.refusals import expectation_rows, refusal, refused_rules, repeated_key, warnings
 from tidemill.quality.rules import Rule, errors_count_as_violations, rules_of
 from tidemill.quality.verdicts import Tally, judged, kept_rows, quarantined_rows, repeated_keys, samples, tally
-from tidemill.spark_errors import as_step_error, sentence
+from tidemill.spark_errors import as_step_error
 from tidemill.spec.models import Table
 from tidemill.spec.table_inputs import SESSION, function_arguments
 from tidemill.steps.result import StepContext, StepResult
@@ -88,9 +86,8 @@ def _place(context: StepContext, table: Table) -> str:
 def _told(place: str) -> Iterator[None]:
     """Say where it happened for what Spark and the table's own code raise inside."""
     try:
-        yield
-    except (PySparkException, Py4JJavaError) as error:
-        raise StepError(f"{place}: {sentence(error)}") from error
+        with as_step_error(place):
+            yield
     except StepError as error:
         if str(error).startswith("silver."):
             raise
