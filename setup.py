@@ -33,6 +33,7 @@ EXTRAS = {
         "types-PyYAML",
         "nbclient",
         "ipykernel",
+        "psutil",
     ],
 }
 

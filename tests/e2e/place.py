@@ -36,9 +36,13 @@ class Place:
         """Run a command in a process of its own and check its exit code."""
         return _ended([sys.executable, "-m", "tidemill", *words], self.environ(), exit_code)
 
-    def submit(self, step: str, *words: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
-        """Run one of the jobs with spark-submit."""
-        return _ended(["spark-submit", str(ROOT / "jobs" / f"{step}.py"), *words], self.environ(), exit_code)
+    def submit(self, step: str, *words: str, exit_code: int = 0) -> dict:
+        """Run one of the jobs with spark-submit and return what ``--json`` told.
+
+        spark-submit puts a job's standard error into its standard output: the object is the last line.
+        """
+        ended = _ended(["spark-submit", str(ROOT / "jobs" / f"{step}.py"), *words, "--json"], self.environ(), exit_code)
+        return json.loads(ended.stdout.splitlines()[-1])
 
     def run(self, *words: str, exit_code: int = 0) -> dict:
         """Run the sample pipeline and return what ``--json`` told."""

@@ -31,6 +31,11 @@ def shared_fits(trials: Sequence[Trial], task: str) -> list[list[Trial]]:
     return [sorted(group, key=lambda trial: (-_count(trial, task), trial.number)) for group in groups.values()]
 
 
+def is_sequential(trial: Trial) -> bool:
+    """Return True where the fit goes round by round, each waiting for the one before."""
+    return trial.family in _ROUNDS
+
+
 def predictions_of(model: Model, trial: Trial, fitted: Trial, frame: DataFrame, task: str) -> DataFrame:
     """Return what ``trial`` predicts for ``frame``, from the model of the trial that was fitted for the group."""
     rounds = _count(trial, task)

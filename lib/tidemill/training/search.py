@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyspark import inheritable_thread_target
 from pyspark.sql import functions as F
 
-from tidemill.caching import cached
 from tidemill.errors import StepError
 from tidemill.evaluation import compute_metrics
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories
 from tidemill.spark_errors import sentence
 from tidemill.training.families import family_of
-from tidemill.training.prefixes import predictions_of, shared_fits
-from tidemill.training.selection import SearchResult, TrialFold, choose, first_errors
+from tidemill.training.prefixes import is_sequential, predictions_of, shared_fits
+from tidemill.training.selection import SearchResult, TrialFold, choose
 from tidemill.training.tuner import Trial
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class _Fold:
 def search(frame: DataFrame, plan: FeaturePlan, trials: Sequence[Trial], folds: Sequence[int], problem: Problem) -> SearchResult:
     """Cross-validate every trial and choose the best by its mean over the folds.
 
-    A trial that fails is recorded and not tried in later folds; the search goes on with the others.
+    A trial that fails is recorded and does not count in later folds; the search goes on with the others. The fits of one fold begin
+    before those of the last are all done, so that the cores are busy to the end.
 
     Args:
         frame: the training rows, cached: the raw columns of ``plan``, ``label`` DOUBLE (class index, with the number of classes in its
@@ -68,55 +70,82 @@ def search(frame: DataFrame, plan: FeaturePlan, trials: Sequence[Trial], folds: 
     Raises:
         StepError: every trial failed, or the features cannot be fitted on a fold.
     """
-    rows: list[TrialFold] = []
-    seconds: dict[int, float] = {}
-    for fold in folds:
-        failed = first_errors(rows)
-        alive = [trial for trial in trials if trial.number not in failed]
-        # The longest fits of the last fold go first: they must not be the ones that are waited for.
-        groups = sorted(shared_fits(alive, problem.task), key=lambda group: -sum(seconds.get(trial.number, 0.0) for trial in group))
-        done = _run_fold(frame, plan, groups, fold, problem) if groups else []
-        skipped = [_not_tried(trial, fold, failed[trial.number], problem) for trial in trials if trial.number in failed]
-        rows += sorted([*done, *skipped], key=lambda row: row.trial)
-        seconds = {row.trial: row.seconds for row in done}
-    return choose(rows, trials, problem.metric)
+    # Fits that go round by round come first: while they wait for their driver, the short ones of this and the next fold fill the cores.
+    groups = sorted(shared_fits(trials, problem.task), key=lambda group: not is_sequential(group[0]))
+    share = _Shared(frame, plan, groups, problem)
+    failed: set[int] = set()
 
+    def run(fold: int, group: list[Trial]) -> list[TrialFold]:
+        with share.of(fold) as vectors:
+            alive = [trial for trial in group if trial.number not in failed]
+            done = _fit_and_measure(alive, vectors, problem) if alive else []
+        failed.update(row.trial for row in done if row.state == "FAILED")
+        return done
 
-def _run_fold(frame: DataFrame, plan: FeaturePlan, groups: list[list[Trial]], number: int, problem: Problem) -> list[TrialFold]:
-    """Fit the features on the fold's training rows, then every group of trials on the cached vectors."""
-    started = time.perf_counter()
-    encodings = sorted({family_of(group[0].family, problem.task).encoding for group in groups})
-    columns = ["label", *(f"features_{encoding}" for encoding in encodings)]
-    train = frame.where(F.col("fold") != number)
-    try:
-        features = feature_pipeline(plan, encodings).fit(train)
-        vectors = features.transform(train).select(columns)
-        held_out = features.transform(frame.where(F.col("fold") == number)).select(columns)
-    except Exception as error:
-        raise StepError(f"train: the features cannot be fitted on the training rows of fold {number}: {sentence(error)}") from error
-    with cached(vectors), cached(held_out):
-        vectors.count()
-        share = (time.perf_counter() - started) / sum(map(len, groups))
-        fold = _Fold(number, vectors, held_out, max_categories(features), share)
-        tasks = [inheritable_thread_target(frame.sparkSession)(_task(group, fold, problem)) for group in groups]
-        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-            return [row for done in pool.map(lambda task: task(), tasks) for row in done]
-
-
-def _task(group: list[Trial], fold: _Fold, problem: Problem) -> Callable[[], list[TrialFold]]:
-    """Return the work of one thread: one fit, and the metric of each trial that it serves."""
-
-    def run() -> list[TrialFold]:
-        started = time.perf_counter()
+    wrapped = inheritable_thread_target(frame.sparkSession)
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        running = [pool.submit(wrapped(run), fold, group) for fold in folds for group in groups]
         try:
-            model = fit_family(group[0], fold.train, fold.max_categories, problem)
-        except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
-            spent = fold.share + (time.perf_counter() - started) / len(group)
-            return [_row(trial, fold.number, problem, seconds=spent, error=sentence(error)) for trial in group]
-        spent = fold.share + (time.perf_counter() - started) / len(group)
-        return [_measured(model, trial, group[0], fold, problem, spent) for trial in group]
+            done = [row for future in running for row in future.result()]
+        finally:
+            for future in running:
+                future.cancel()
+    return choose(_in_order(done, trials, folds, problem), trials, problem.metric)
 
-    return run
+
+class _Shared:
+    """The vectors of each fold: made by the first fit that wants them, let go of after the last."""
+
+    def __init__(self, frame: DataFrame, plan: FeaturePlan, groups: list[list[Trial]], problem: Problem) -> None:
+        self._frame, self._plan, self._task = frame, plan, problem.task
+        self._encodings = sorted({family_of(group[0].family, problem.task).encoding for group in groups})
+        self._fits, self._trials = len(groups), sum(map(len, groups))
+        self._lock = threading.Lock()
+        self._made: dict[int, _Fold] = {}
+        self._left: dict[int, int] = {}
+
+    @contextmanager
+    def of(self, number: int) -> Iterator[_Fold]:
+        """Lend the vectors of a fold to one fit."""
+        with self._lock:
+            if number not in self._made:
+                self._made[number] = self._make(number)
+            fold = self._made[number]
+        try:
+            yield fold
+        finally:
+            with self._lock:
+                self._left[number] = self._left.get(number, self._fits) - 1
+                if not self._left[number]:
+                    del self._made[number]
+                    fold.train.unpersist()
+                    fold.validation.unpersist()
+
+    def _make(self, number: int) -> _Fold:
+        """Fit the features on the fold's training rows and keep what they make of all of its rows."""
+        started = time.perf_counter()
+        columns = ["label", *(f"features_{encoding}" for encoding in self._encodings)]
+        train = self._frame.where(F.col("fold") != number)
+        try:
+            features = feature_pipeline(self._plan, self._encodings).fit(train)
+            vectors = features.transform(train).select(columns).persist()
+            held_out = features.transform(self._frame.where(F.col("fold") == number)).select(columns).persist()
+        except Exception as error:
+            raise StepError(f"train: the features cannot be fitted on the training rows of fold {number}: {sentence(error)}") from error
+        vectors.count()
+        return _Fold(number, vectors, held_out, max_categories(features), (time.perf_counter() - started) / self._trials)
+
+
+def _fit_and_measure(group: list[Trial], fold: _Fold, problem: Problem) -> list[TrialFold]:
+    """Fit once and measure each trial that the fit serves."""
+    started = time.perf_counter()
+    try:
+        model = fit_family(group[0], fold.train, fold.max_categories, problem)
+    except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
+        spent = fold.share + (time.perf_counter() - started) / len(group)
+        return [_row(trial, fold.number, problem, seconds=spent, error=sentence(error)) for trial in group]
+    spent = fold.share + (time.perf_counter() - started) / len(group)
+    return [_measured(model, trial, group[0], fold, problem, spent) for trial in group]
 
 
 def fit_family(trial: Trial, vectors: DataFrame, categories: int, problem: Problem) -> Model:
@@ -155,5 +184,19 @@ def _row(trial: Trial, fold: int, problem: Problem, *, seconds: float, value: fl
     )
 
 
-def _not_tried(trial: Trial, fold: int, reason: str, problem: Problem) -> TrialFold:
-    return _row(trial, fold, problem, seconds=0.0, error=f"not tried, since it failed in an earlier fold: {reason}")
+def _in_order(done: Sequence[TrialFold], trials: Sequence[Trial], folds: Sequence[int], problem: Problem) -> list[TrialFold]:
+    """Return a row for each fold and trial; what follows a trial's first failure does not count, whether it was still tried or not."""
+    found = {(row.fold, row.trial): row for row in done}
+    errors: dict[int, str] = {}
+    rows = []
+    for fold in folds:
+        for trial in trials:
+            row = found.get((fold, trial.number))
+            if trial.number in errors:
+                reason = f"not counted, since it failed in an earlier fold: {errors[trial.number]}"
+                row = _row(trial, fold, problem, seconds=row.seconds if row else 0.0, error=reason)
+            assert row is not None  # only a trial that failed before is left out
+            if row.state == "FAILED":
+                errors.setdefault(trial.number, row.error or "failed")
+            rows.append(row)
+    return rows
