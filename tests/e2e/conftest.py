@@ -12,7 +12,7 @@ from tests.e2e.place import SPEC, Place
 
 from tidemill.demo_data import write_demo_data
 
-DAYS = ("4", "18")
+DAYS = ("4", "13", "22")
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,7 @@ def demo_data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def sample_data(demo_data, tmp_path_factory) -> Path:
-    """Two days of each month, every line as it was; all of the other sources."""
+    """Three days of each month, every line as it was; all of the other sources."""
     folder = tmp_path_factory.mktemp("sample")
     for entry in demo_data.iterdir():
         if entry.name != "flights" and not entry.name.startswith("."):
