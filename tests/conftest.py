@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-# Tests start many Java processes and give each of them little to do: the quick compiler alone halves what they cost.
+# Tests start many Java processes and give each of them little to do, which seldom repays the slow compiler.
 os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m")
 
 

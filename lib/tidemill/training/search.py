@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyspark import inheritable_thread_target
 from pyspark.sql import functions as F
 
+from tidemill.caching import cached
 from tidemill.errors import StepError
 from tidemill.evaluation import compute_metrics
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories
@@ -51,6 +52,7 @@ class _Fold:
     validation: DataFrame
     max_categories: int
     share: float  # the seconds of preparing the vectors that each trial answers for
+    held: ExitStack  # closing it frees the vectors
 
 
 def search(frame: DataFrame, plan: FeaturePlan, trials: Sequence[Trial], folds: Sequence[int], problem: Problem) -> SearchResult:
@@ -72,18 +74,19 @@ def search(frame: DataFrame, plan: FeaturePlan, trials: Sequence[Trial], folds: 
     """
     # Fits that go round by round come first: while they wait for their driver, the short ones of this and the next fold fill the cores.
     groups = sorted(shared_fits(trials, problem.task), key=lambda group: not is_sequential(group[0]))
-    share = _Shared(frame, plan, groups, problem)
     failed: set[int] = set()
 
     def run(fold: int, group: list[Trial]) -> list[TrialFold]:
-        with share.of(fold) as vectors:
-            alive = [trial for trial in group if trial.number not in failed]
-            done = _fit_and_measure(alive, vectors, problem) if alive else []
+        alive = [trial for trial in group if trial.number not in failed]
+        try:
+            done = _fit_and_measure(alive, shared.of(fold), problem) if alive else []
+        finally:
+            shared.release(fold)
         failed.update(row.trial for row in done if row.state == "FAILED")
         return done
 
     wrapped = inheritable_thread_target(frame.sparkSession)
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+    with closing(_Shared(frame, plan, groups, problem)) as shared, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         running = [pool.submit(wrapped(run), fold, group) for fold in folds for group in groups]
         try:
             done = [row for future in running for row in future.result()]
@@ -97,29 +100,31 @@ class _Shared:
     """The vectors of each fold: made by the first fit that wants them, let go of after the last."""
 
     def __init__(self, frame: DataFrame, plan: FeaturePlan, groups: list[list[Trial]], problem: Problem) -> None:
-        self._frame, self._plan, self._task = frame, plan, problem.task
+        self._frame, self._plan = frame, plan
         self._encodings = sorted({family_of(group[0].family, problem.task).encoding for group in groups})
         self._fits, self._trials = len(groups), sum(map(len, groups))
         self._lock = threading.Lock()
         self._made: dict[int, _Fold] = {}
         self._left: dict[int, int] = {}
 
-    @contextmanager
-    def of(self, number: int) -> Iterator[_Fold]:
-        """Lend the vectors of a fold to one fit."""
+    def of(self, number: int) -> _Fold:
+        """Return the vectors of a fold."""
         with self._lock:
             if number not in self._made:
                 self._made[number] = self._make(number)
-            fold = self._made[number]
-        try:
-            yield fold
-        finally:
-            with self._lock:
-                self._left[number] = self._left.get(number, self._fits) - 1
-                if not self._left[number]:
-                    del self._made[number]
-                    fold.train.unpersist()
-                    fold.validation.unpersist()
+            return self._made[number]
+
+    def release(self, number: int) -> None:
+        """Count one of the fold's fits as done."""
+        with self._lock:
+            self._left[number] = self._left.get(number, self._fits) - 1
+            if not self._left[number] and number in self._made:
+                self._made.pop(number).held.close()
+
+    def close(self) -> None:
+        """Let go of what a search that ended early left."""
+        for fold in self._made.values():
+            fold.held.close()
 
     def _make(self, number: int) -> _Fold:
         """Fit the features on the fold's training rows and keep what they make of all of its rows."""
@@ -128,12 +133,16 @@ class _Shared:
         train = self._frame.where(F.col("fold") != number)
         try:
             features = feature_pipeline(self._plan, self._encodings).fit(train)
-            vectors = features.transform(train).select(columns).persist()
-            held_out = features.transform(self._frame.where(F.col("fold") == number)).select(columns).persist()
+            vectors = features.transform(train).select(columns)
+            held_out = features.transform(self._frame.where(F.col("fold") == number)).select(columns)
         except Exception as error:
             raise StepError(f"train: the features cannot be fitted on the training rows of fold {number}: {sentence(error)}") from error
-        vectors.count()
-        return _Fold(number, vectors, held_out, max_categories(features), (time.perf_counter() - started) / self._trials)
+        with ExitStack() as held:
+            held.enter_context(cached(vectors))
+            held.enter_context(cached(held_out))
+            vectors.count()
+            share = (time.perf_counter() - started) / self._trials
+            return _Fold(number, vectors, held_out, max_categories(features), share, held.pop_all())
 
 
 def _fit_and_measure(group: list[Trial], fold: _Fold, problem: Problem) -> list[TrialFold]:
