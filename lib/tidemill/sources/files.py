@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,21 +40,26 @@ class SourceFile:
         return ("file://" if self.is_local else "") + escaped(self.path)
 
 
-def list_files(path: str, spark: SparkSession | None = None) -> tuple[SourceFile, ...]:
-    """Return the files of a path, a glob or a folder (with all folders below it), sorted by path.
+def list_files(paths: Sequence[str], spark: SparkSession | None = None) -> tuple[SourceFile, ...]:
+    """Return the files of paths, globs and folders (with all folders below them), each file once, sorted by path.
 
     A path that exists as it is written is taken literally, whatever characters it has. Names that start with ``_`` or ``.`` are
     skipped, as Spark does, unless they are the path itself. This machine's file system is read without Spark.
 
     Raises:
-        SourceError: there is no such file, or ``path`` needs Spark and there is no session.
+        SourceError: one of them names no file, or needs Spark and there is no session.
     """
+    found = {file.path: file for path in paths for file in _listed(path, spark)}
+    return tuple(sorted(found.values(), key=lambda file: file.path))
+
+
+def _listed(path: str, spark: SparkSession | None) -> list[SourceFile]:
     local = _local_path(path)
     found = _list_with_spark(path, spark) if local is None else _list_local(local)
     if not found:
         where = "" if local is None or Path(local).is_absolute() else f" (looked up from {Path.cwd()})"
         raise SourceError(f"no file at {path!r}{where}; check the path, and that its glob matches at least one file")
-    return tuple(sorted(set(found), key=lambda file: file.path))
+    return found
 
 
 def _local_path(path: str) -> str | None:

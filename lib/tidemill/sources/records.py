@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 SOURCE_FILE = "_source_file"
+SOURCE_LINE = "_source_line"
 ROW_HASH = "_source_row_hash"
 RESCUED = "_rescued"
 RAW = "_raw"
@@ -26,6 +28,21 @@ RESERVED = frozenset({*PROVENANCE, RAW, RULES, IS_HEADER})
 
 
 @dataclass(frozen=True)
+class Difference:
+    """Where files do not have the columns of the schema.
+
+    ``kind`` is "new" (the schema lacks the column), "missing" (the files lack it) or "type"; ``found`` and ``expected`` are types as
+    SQL writes them, None where there is none or it is not known.
+    """
+
+    kind: Literal["new", "missing", "type"]
+    column: str
+    files: tuple[str, ...]
+    found: str | None = None
+    expected: str | None = None
+
+
+@dataclass(frozen=True)
 class Records:
     """What a set of files holds.
 
@@ -33,12 +50,31 @@ class Records:
     text), ``_rescued`` (JSON of the named fields that the schema lacks, else null), ``_rules`` (the rules the record breaks; empty:
     it is good), ``_raw`` (the raw text of a record that breaks one, else null) and ``_is_header`` (true for a line that repeats its
     file's header word for word, the header itself among them). It is None where no file could be opened.
-    ``bad_files`` maps the path of a file that cannot be read to the reason.
+    ``bad_files`` maps the path of a file that cannot be read to the reason. ``differences`` tell where the files' columns are not the
+    schema's. ``locate`` adds ``_source_line`` (BIGINT, from 1) to refused records; it reads the files once more, so it is called only
+    where there are some; None for formats without lines.
     """
 
     frame: DataFrame | None
     bad_files: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    locate: Callable[[DataFrame], DataFrame] | None = None
+
+
+@dataclass(frozen=True)
+class Extract:
+    """What a source without files holds behind a position.
+
+    ``records`` are as those of files; their ``_source_file`` is the place they came from, without a password in it. ``place`` is that
+    place as a whole, for the ledger. ``position`` is JSON that says where the next read begins; it is written with the commit of these
+    records. ``is_merged`` says that records may come again (late ones, changed ones), so that they are merged by the source's ``key``.
+    """
+
+    records: Records
+    place: str
+    position: str | None
+    is_merged: bool = False
 
 
 @dataclass(frozen=True)

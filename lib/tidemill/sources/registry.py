@@ -12,7 +12,7 @@ from pyspark.sql import types as T
 
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.sources.files import SourceFile
-from tidemill.sources.records import Records
+from tidemill.sources.records import Extract, Records
 from tidemill.spec.models import Source
 
 BUILT_IN = {
@@ -32,6 +32,21 @@ class SourceKind(Protocol):
 
     def read(self, spark: SparkSession, source: Source, files: Sequence[SourceFile], schema: T.StructType) -> Records:
         """Return a row for every physical record of the files; what Spark meets while reading is raised when the frame is used."""
+        ...
+
+
+class QueryKind(Protocol):
+    """A way to read what has no files: a database, a topic, a table. It is asked for what lies behind a position."""
+
+    def infer(self, spark: SparkSession, source: Source) -> T.StructType:
+        """Return the columns and types of the records."""
+        ...
+
+    def extract(self, spark: SparkSession, source: Source, schema: T.StructType, since: str | None) -> Extract:
+        """Return the records behind ``since``, the ``position`` of the extract before; None reads all of them.
+
+        The extract is fixed when this returns: rows that arrive later are not in it, however often its frame is computed.
+        """
         ...
 
 

@@ -58,7 +58,7 @@ def _sources(root: Node, folder: Path) -> Found:
         path = source.at("path")
         if kind in FILE_FORMATS and (path is None or path.value is None):
             yield ("sources", name, "path"), f"missing; `format: {kind}` reads files, so give `path:` (globs are fine)"
-        elif path is not None and path.string is not None and not path.string.strip():
+        elif path is not None and path.value is not None and not all(part.strip() for part in path.strings or [path.string or ""]):
             yield ("sources", name, "path"), "empty; give the path of the files"
         schema = _text(source, "schema")
         if schema and schema.endswith((".ddl", ".json")) and not (folder / schema).is_file():

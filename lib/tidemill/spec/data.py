@@ -13,21 +13,28 @@ class Source(Block):
     """One raw source; it becomes ``bronze.<name>``."""
 
     format: str
-    path: str | None = None
-    url: str | None = None
-    table: str | None = None
+    path: str | list[str] | None = Field(default=None, description="a file, a folder, a glob, or a list of them")
+    url: str | None = Field(default=None, description="jdbc: the database's URL; kafka: the brokers")
+    table: str | None = Field(default=None, description="jdbc: a table; kafka: a topic")
+    query: str | None = Field(default=None, description="jdbc: a SELECT instead of a table")
     user: str | None = None
     password: str | None = Field(default=None, repr=False)
     schema_: str | None = Field(default=None, alias="schema", description="DDL, or a .ddl/.json file; absent: inferred once, then pinned")
     options: dict[str, Scalar] = Field(default={})
     load: Literal["incremental", "full"] = "full"
     key: list[Name] = Field(default=[])
-    watermark: Name | None = None
+    watermark: Name | None = Field(default=None, description="`load: incremental` without files: the column that grows with each change")
+    overlap: Duration | None = Field(default=None, description="how far behind the watermark late rows are still looked for")
     timezone: str = "UTC"
     on_bad_file: Literal["quarantine", "fail"] = "quarantine"
     on_new_column: Literal["rescue", "add", "fail"] = "rescue"
     on_missing_column: Literal["null", "fail"] = "null"
     on_type_change: Literal["quarantine", "widen", "fail"] = "quarantine"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The declared paths; empty for a source without files."""
+        return () if self.path is None else (self.path,) if isinstance(self.path, str) else tuple(self.path)
 
 
 class Expectation(Block):

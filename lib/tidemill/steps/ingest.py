@@ -82,7 +82,7 @@ def ingest(context: StepContext) -> StepResult:
     table = f"bronze.{context.item}"
     is_full = source.load == "full"
     try:
-        files = list_files(source.path or "", context.spark)
+        files = list_files(source.paths, context.spark)
         notes: tuple[str, ...] = ()
         number = FULL_BATCH
         if not is_full:

@@ -243,9 +243,9 @@ class Runner:
         return self.lake.exists(output)
 
     def _lists_with_spark(self, node: Node) -> bool:
-        return node.step == "ingest" and "://" in (self.spec.pipeline.sources[node.name.partition(".")[2]].path or "").replace(
-            "file://", ""
-        )
+        if node.step != "ingest":
+            return False
+        return any("://" in path.replace("file://", "") for path in self.spec.pipeline.sources[node.name.partition(".")[2]].paths)
 
     def _refuse_shared_names(self, nodes: Sequence[Node]) -> None:
         """Refuse a source or table that another pipeline of this lake defines in another way."""

@@ -24,7 +24,7 @@ def read(spark, tmp_path: Path) -> Callable[..., Any]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
         source = Source(format=kind, path=str(folder), options=options)
-        listed = [file for file in list_files(str(folder)) if file.size]
+        listed = [file for file in list_files([str(folder)]) if file.size]
         reader = source_kind(kind)
         known = parsed_schema(spark, schema) if schema else reader.infer(spark, source, listed)
         records = reader.read(spark, source, listed, known)

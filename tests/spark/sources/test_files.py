@@ -21,7 +21,7 @@ def write(path: Path, text: str = "x\n") -> str:
 
 
 def paths(pattern: str) -> list[str]:
-    return [file.path for file in list_files(pattern)]
+    return [file.path for file in list_files([pattern])]
 
 
 def test_a_folder_is_listed_with_those_below_it_and_without_hidden_names(tmp_path: Path) -> None:
@@ -52,12 +52,12 @@ def test_globs(tmp_path: Path, pattern: str, found: list[str]) -> None:
         assert paths(f"{tmp_path}/{pattern}") == [f"{tmp_path}/{name}" for name in found]
     else:
         with pytest.raises(SourceError, match="no file at"):
-            list_files(f"{tmp_path}/{pattern}")
+            list_files([f"{tmp_path}/{pattern}"])
 
 
 def test_size_time_and_uri(tmp_path: Path) -> None:
     path = write(tmp_path / "x.csv", "héllo\n")
-    (file,) = list_files(f"file://{path}")
+    (file,) = list_files([f"file://{path}"])
     assert (file.path, file.size, file.uri) == (path, 7, f"file://{path}")
     assert file.modified_at == datetime.fromtimestamp(Path(path).stat().st_mtime, UTC)
 
@@ -67,12 +67,12 @@ def test_relative_paths_are_looked_up_from_the_working_directory(tmp_path: Path,
     monkeypatch.chdir(tmp_path)
     assert paths("in/*.csv") == [path]
     with pytest.raises(SourceError, match=str(tmp_path)):
-        list_files("out/*.csv")
+        list_files(["out/*.csv"])
 
 
 def test_another_file_system_needs_a_session() -> None:
     with pytest.raises(SourceError, match="needs a Spark session"):
-        list_files("s3a://bucket/x.csv")
+        list_files(["s3a://bucket/x.csv"])
 
 
 def test_braces_and_escapes() -> None:
@@ -84,7 +84,7 @@ def test_braces_and_escapes() -> None:
 def test_spark_finds_and_names_a_file_of_any_name(spark, tmp_path: Path) -> None:
     path = write(tmp_path / ODD_NAME)
     (tmp_path / "z.csv.gz").write_bytes(gzip.compress(b"y\n"))
-    rows = spark.read.text([file.uri for file in list_files(str(tmp_path))]).select("value", source_file().alias(SOURCE_FILE)).collect()
+    rows = spark.read.text([file.uri for file in list_files([str(tmp_path)])]).select("value", source_file().alias(SOURCE_FILE)).collect()
     assert {row[SOURCE_FILE]: row["value"] for row in rows} == {path: "x", str(tmp_path / "z.csv.gz"): "y"}
 
 
@@ -94,5 +94,5 @@ def test_spark_lists_as_python_does(spark, tmp_path: Path) -> None:
     write(tmp_path / "a.csv", "123\n")
     write(tmp_path / "below" / "b.csv")
     by_spark = {(file.path.removeprefix("file:"), file.size) for file in _list_with_spark(f"file://{tmp_path}", spark)}
-    assert by_spark == {(file.path, file.size) for file in list_files(str(tmp_path))}
+    assert by_spark == {(file.path, file.size) for file in list_files([str(tmp_path)])}
     assert _list_with_spark(f"file://{tmp_path}/none*", spark) == []
