@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
@@ -35,6 +35,7 @@ class SourceKind(Protocol):
         ...
 
 
+@runtime_checkable
 class QueryKind(Protocol):
     """A way to read what has no files: a database, a topic, a table. It is asked for what lies behind a position."""
 
@@ -50,7 +51,7 @@ class QueryKind(Protocol):
         ...
 
 
-def source_kind(name: str) -> SourceKind:
+def source_kind(name: str) -> SourceKind | QueryKind:
     """Return the reader of a ``format``.
 
     Raises:
@@ -61,7 +62,7 @@ def source_kind(name: str) -> SourceKind:
     if not module:
         raise UsageError(f"no kind of source is called {name!r}{did_you_mean(name, BUILT_IN)}; known: {', '.join(BUILT_IN)}")
     try:
-        kind: SourceKind = getattr(import_module(module), attribute)()
+        kind: SourceKind | QueryKind = getattr(import_module(module), attribute)()
     except (ImportError, AttributeError) as error:
         raise UsageError(f"format {name!r} cannot be loaded: {error}; give a built-in name or the dotted path of a class") from error
     return kind
