@@ -24,7 +24,11 @@ ENTRY_POINTS = "tidemill.sources"
 
 
 class SourceKind(Protocol):
-    """A way to read files. A new kind is one class with these two methods, registered under its name; no neighbour changes."""
+    """A way to read files. A new kind is one class with these two methods, registered under its name; no neighbour changes.
+
+    A kind whose columns show in the records alone (JSON, XML), and not in a header or footer of each file, says so with the attribute
+    ``tells_columns_by_record = True``; any other reports new and missing columns as ``Records.differences``.
+    """
 
     def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
         """Return the columns and types that all records of the files fit."""
