@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import StepError
+from tidemill.lake.names import batch_app
 from tidemill.sources.policies import Change
 from tidemill.sources.records import (
     BATCH_ID,
@@ -26,7 +27,7 @@ from tidemill.sources.records import (
     refused_records,
 )
 from tidemill.spark_errors import as_step_error
-from tidemill.steps.ingest_past import FULL_BATCH, app_id, drop_replayed, record
+from tidemill.steps.ingest_past import FULL_BATCH, drop_replayed, record
 from tidemill.steps.ingest_schema import lossy_columns, record_changes, record_schema
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.written import blank, holds, is_blank, rows_written
@@ -110,7 +111,7 @@ def _commit_table(context: StepContext, table: str, batch: Batch, stamps: Mappin
     order = [column(name) for name in batch.schema.names]
     good = good_records(batch.frame, batch.schema).withColumns(dict(stamps))
     good = _compacted(context, good.select(*order, SOURCE_FILE, ROW_HASH, INGESTED_AT, BATCH_ID, RESCUED), batch)
-    lake, meta, app = context.lake, batch.meta(context), app_id(context.item)
+    lake, meta, app = context.lake, batch.meta(context), batch_app(context.item)
     if batch.number == FULL_BATCH:
         return lake.replace(good, table, meta=meta)
     if batch.replaces is not None and lake.exists(table):

@@ -41,7 +41,7 @@ class NewFiles:
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """What reading files gave: their records, counted, and what the policies did; ``frame`` is None where there is no record."""
 
     frame: DataFrame | None
@@ -59,13 +59,16 @@ def read_files(stack: ExitStack, context: StepContext, source: Source, kind: Sou
     is_full = source.load == "full"
     chosen = NewFiles(listed)
     if not is_full and first is not None:
+        asked, first = first, before.whole_from(first)
         chosen = replayed_files(before, listed, first)
+        if first < asked:
+            chosen = replace(chosen, notes=(f"replayed from batch {first} on, which holds records of the same files as batch {asked}",))
     elif not is_full:
         chosen = new_files(before, listed, retry_bad=source.on_bad_file == "fail" or not before.exists)
     if not chosen.files:
         return Unread(chosen.notes)
     number = FULL_BATCH if is_full else before.last + 1
-    found = _read(stack, context, source, kind, chosen.files, known_schema(context, source, before))
+    found = read_records(stack, context, source, kind, chosen.files, known_schema(context, source, before))
     rows = file_rows(context, chosen.files, found.counts, found.bad, number)
     is_hopeless = found.frame is None and (is_full or not before.exists)
     if found.bad and (is_hopeless or source.on_bad_file == "fail"):
@@ -91,9 +94,9 @@ def read_files(stack: ExitStack, context: StepContext, source: Source, kind: Sou
     )
 
 
-def _read(
+def read_records(
     stack: ExitStack, context: StepContext, source: Source, kind: SourceKind, files: Sequence[SourceFile], known: T.StructType | None
-) -> _Found:
+) -> Found:
     """Read the files, all at once; only where that fails are they tried one by one."""
     bad = empty_files(files)
     for is_last in (False, True):
@@ -108,12 +111,12 @@ def _read(
             if not damaged:
                 raise SourceError(reason(error)) from error
             bad |= damaged
-    return _Found(None, known, Records(None), {}, {}, bad)
+    return Found(None, known, Records(None), {}, {}, bad)
 
 
 def _counted(
     stack: ExitStack, context: StepContext, source: Source, kind: SourceKind, files: Sequence[SourceFile], known: T.StructType | None
-) -> _Found:
+) -> Found:
     def read(schema: T.StructType) -> Records:
         return kind.read(context.spark, source, files, schema)
 
@@ -128,7 +131,7 @@ def _counted(
         evolution = evolved(source, known, read, infer, by_record=by_record)
     schema, records, changes = evolution.schema, evolution.records, evolution.changes
     if records.frame is None:
-        return _Found(None, schema, records, {}, {}, records.bad_files, changes)
+        return Found(None, schema, records, {}, {}, records.bad_files, changes)
     frame, counts, refused = _surveyed(stack, records.frame)
     wider, widened = widened_by_values(source, schema, read, refused)
     if widened:
@@ -138,7 +141,7 @@ def _counted(
         frame, counts, refused = _surveyed(stack, records.frame)
     if by_record and source.on_new_column == "rescue" and any(count.rescued for count in counts.values()):
         changes += tuple(Change(Difference("new", name, ()), "rescued", count) for name, count in rescued_fields(frame).items())
-    return _Found(frame, wider, records, counts, refused, records.bad_files, (*changes, *widened))
+    return Found(frame, wider, records, counts, refused, records.bad_files, (*changes, *widened))
 
 
 def _surveyed(stack: ExitStack, frame: DataFrame) -> tuple[DataFrame, dict[str, FileCount], dict[str, int]]:
