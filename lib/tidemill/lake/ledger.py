@@ -62,9 +62,9 @@ class Ledger:
         data = pa.table({name: pa.array(_cells(columns[name]), schema.field(name).type) for name in schema.names}, schema=schema)
         with locked(self._root, table):
             if predicate is None:
-                write_deltalake(self._path(table), data, mode="append")
+                write_deltalake(self._path(table), data, mode="append", schema_mode="merge")
             else:
-                write_deltalake(self._path(table), data, mode="overwrite", predicate=predicate)
+                write_deltalake(self._path(table), data, mode="overwrite", predicate=predicate, schema_mode="merge")
 
 
 def _cells(values: list[object]) -> list[object]:

@@ -63,7 +63,6 @@ LATER = (
     Later("sources.*.on_missing_column", _is("fail"), "leave `null`, and let an expectation of the table fail"),
     Later("sources.*.on_type_change", _is("widen", "fail"), "leave `quarantine`, and widen `schema` by hand"),
     Later("tables.*.load", _is("incremental"), "leave `full`"),
-    Later("tables.*.latest_by", _given, "keep one row a key in SQL: QUALIFY row_number() OVER (PARTITION BY key ORDER BY …) = 1"),
     Later("dataset.lookups", _given, "join in the SQL of the dataset"),
     Later("dataset.split.stratified", _given, "leave it out"),
     Later("features.text", _given, "leave it out"),

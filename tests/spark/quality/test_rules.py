@@ -67,7 +67,7 @@ def test_rows_are_split_and_counted(spark) -> None:
     assert quarantined['{"a id":null,"v":7}'] == ["key"]
     assert checked.where(f"{FATE} = 'dropped'").count() == 1
     assert repeated_keys(checked, key) == ['{"a id":5}']
-    assert samples(checked, "known", key) == ['{"a id":4}']
+    assert samples(checked, rules[1], key) == ['{"a id":4}']
     assert tally(checked, rules, []).rows == 9
     checked.unpersist()
     empty = tally(judged(df.limit(0), rules), rules, key)
