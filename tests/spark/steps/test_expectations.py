@@ -214,10 +214,16 @@ def test_the_latest_row_of_a_key_stays(run, lake, spark, data) -> None:
 
 def test_rules_that_do_not_fit_their_columns_are_one_sentence(run) -> None:
     for rule, message in (
-        ({"not_null": "tial"}, r"silver\.t: expectation 'e' \(tial IS NOT NULL\): there is no column 'tial'; did you mean 'tail'\? it has id, "),
+        (
+            {"not_null": "tial"},
+            r"silver\.t: expectation 'e' \(tial IS NOT NULL\): there is no column 'tial'; did you mean 'tail'\? it has id, ",
+        ),
         ({"in_reference": "bronze.airports.fa", "column": "dest"}, r"bronze\.airports: there is no column 'fa'; did you mean 'faa'\?"),
         ({"in_reference": "bronze.airports.faa", "column": "day"}, "day is INT and the reference STRING; cast one of them"),
-        ({"in_reference": "bronze.planes.tail", "column": "tail"}, r"bronze\.planes is no input of this step; known here: bronze\.airports"),
+        (
+            {"in_reference": "bronze.planes.tail", "column": "tail"},
+            r"bronze\.planes is no input of this step; known here: bronze\.airports",
+        ),
         ({"freshness": {"column": "day", "within": "1d"}}, "day is INT; a date or an instant was expected"),
         ({"sum": {"column": "dest", "equals": 1}}, "dest is STRING; a number was expected"),
         ({"sum": {"column": "distanc + 1", "equals": 1}}, "`distanc` cannot be resolved"),
