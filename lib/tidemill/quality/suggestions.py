@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
+from sqlglot.dialects.databricks import Databricks
+
 from tidemill.quality.profile import ColumnProfile
 
 FEW = 20
@@ -143,7 +145,9 @@ def _or_null(check: str, column: str, each: ColumnProfile) -> str:
 
 
 def _column(name: str) -> str:
-    return name if _NAME.fullmatch(name) and not name.startswith("_") else "`" + name.replace("`", "``") + "`"
+    """Return a column as SQL reads it: between backticks where its bare name may mean something else, such as ``null`` or ``on``."""
+    is_bare = _NAME.fullmatch(name) and not name.startswith("_") and name.upper() not in Databricks.Tokenizer.KEYWORDS
+    return name if is_bare else "`" + name.replace("`", "``") + "`"
 
 
 def _text(value: str) -> str:

@@ -113,7 +113,6 @@ def test_all_rules_of_a_table_are_evaluated_in_one_pass(spark) -> None:
     assert (counts.kept, counts.quarantined, counts.dropped) == (5, 28, 67)
     assert counts.measured == {"total": 0 + 1 + 2 + 3 + 4, "newest": 4}
     # The look-up broadcasts its values, and the two windows make a shuffle each, which is a job of its own.
-    print(jobs)
     assert jobs[1] - jobs[0] <= 4
 
 
