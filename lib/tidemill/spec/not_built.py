@@ -60,7 +60,6 @@ LATER = (
     Later("sources.*.password", _given, _FILES),
     Later("sources.*.watermark", _given, "`load: incremental` takes each file once"),
     Later("tables.*.load", _is("incremental"), "leave `full`"),
-    Later("tables.*.latest_by", _given, "keep one row a key in SQL: QUALIFY row_number() OVER (PARTITION BY key ORDER BY …) = 1"),
     Later("dataset.lookups", _given, "join in the SQL of the dataset"),
     Later("dataset.split.stratified", _given, "leave it out"),
     Later("features.text", _given, "leave it out"),

@@ -191,7 +191,6 @@ def test_schema_files(write: Callable[..., Path], faults: Callable, changed: Cal
         ("format: csv", "format: my.Source", "sources.flights.format"),
         ("load: incremental", "watermark: day", "sources.flights.watermark"),
         ("    key: [flight_id]\n    exp", "    load: incremental\n    exp", "tables.flights.load"),
-        ("    key: [flight_id]\n    exp", "    latest_by: day\n    exp", "tables.flights.latest_by"),
         ("exclude: [arr_time]", "lookups: {w: {table: silver.flights, by: [a], time: b}}", "dataset.lookups"),
         ("by: time", "by: time, stratified: true", "dataset.split.stratified"),
         ("columns: [distance]}", "columns: [distance]}\n  text: {columns: [a]}", "features.text"),
