@@ -48,7 +48,7 @@ def as_text(given: Column, found: T.DataType) -> Column:
 def from_text(text: Column, wanted: T.DataType, timezone: str = "UTC") -> Fitted:
     """Return what a text means as ``wanted``.
 
-    A time without a zone is one of ``timezone``. Bytes are written as ``\\x`` and hexadecimal digits, arrays and structs as JSON.
+    A time without a zone is one of ``timezone``. Bytes are written as ``BYTES`` and hexadecimal digits, arrays and structs as JSON.
     """
     if isinstance(wanted, T.ArrayType):
         return _array(text, wanted, timezone)
@@ -94,9 +94,8 @@ def _is_exact(text: Column, wanted: T.DecimalType) -> Column:
 
 def _struct(text: Column, wanted: T.StructType, timezone: str) -> Column:
     corrupt = "_does_not_fit"
-    parsed = F.from_json(
-        text, T.StructType([*wanted.fields, T.StructField(corrupt, T.StringType())]), {"columnNameOfCorruptRecord": corrupt, "timeZone": timezone}
-    )
+    checked = T.StructType([*wanted.fields, T.StructField(corrupt, T.StringType())])
+    parsed = F.from_json(text, checked, {"columnNameOfCorruptRecord": corrupt, "timeZone": timezone})
     return F.when(parsed[corrupt].isNull() & parsed.isNotNull(), parsed.dropFields(corrupt))
 
 

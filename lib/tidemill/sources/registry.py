@@ -17,6 +17,8 @@ from tidemill.spec.models import Source
 
 BUILT_IN = {
     "csv": "tidemill.sources.csv.CsvFiles",
+    "delta": "tidemill.sources.delta.DeltaRows",
+    "jdbc": "tidemill.sources.jdbc.JdbcQuery",
     "json": "tidemill.sources.json.JsonFiles",
     "parquet": "tidemill.sources.parquet.ParquetFiles",
 }
