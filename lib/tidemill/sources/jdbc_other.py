@@ -38,9 +38,9 @@ class OtherDatabase:
         if isinstance(column.type, NUMBERS):
             return value
         if isinstance(column.type, T.DateType):
-            return f"DATE {string_literal(value)}"
+            return f"{{d {string_literal(value)}}}"
         if isinstance(column.type, T.TimestampNTZType):
-            return f"TIMESTAMP {string_literal(value)}"
+            return f"{{ts {string_literal(value)}}}"
         if isinstance(column.type, T.StringType):
             return string_literal(value)
         kind = column.type.simpleString().upper()

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeGuard, cast
 
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
+from pyspark.sql.datasource import DataSource
 
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.sources.files import SourceFile
 from tidemill.sources.records import Extract, Records
+from tidemill.spec.code import load_object
 from tidemill.spec.models import Source
 
 BUILT_IN = {
@@ -52,8 +55,10 @@ class QueryKind(Protocol):
         ...
 
 
-def source_kind(name: str) -> SourceKind:
-    """Return the reader of a ``format``.
+def source_kind(name: str, folder: Path | None = None) -> SourceKind:
+    """Return the reader of a ``format``; a dotted name is looked up in ``folder``, the spec's, then among installed modules.
+
+    It is a ``QueryKind`` where it has ``extract``: ``is_query`` tells.
 
     Raises:
         UsageError: no kind has this name.
@@ -63,7 +68,18 @@ def source_kind(name: str) -> SourceKind:
     if not module:
         raise UsageError(f"no kind of source is called {name!r}{did_you_mean(name, BUILT_IN)}; known: {', '.join(BUILT_IN)}")
     try:
-        kind: SourceKind = getattr(import_module(module), attribute)()
+        is_users = dotted == name and folder is not None
+        found: Any = load_object(folder, dotted) if is_users and folder is not None else getattr(import_module(module), attribute)
+        if isinstance(found, type) and issubclass(found, DataSource):
+            from tidemill.sources.data_source import DataSourceRows
+
+            return cast(SourceKind, DataSourceRows(found))
+        kind: SourceKind = found()
     except (ImportError, AttributeError) as error:
         raise UsageError(f"format {name!r} cannot be loaded: {error}; give a built-in name or the dotted path of a class") from error
     return kind
+
+
+def is_query(kind: object) -> TypeGuard[QueryKind]:
+    """Return True for a kind that reads what has no files."""
+    return hasattr(kind, "extract")
