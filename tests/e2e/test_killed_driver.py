@@ -37,7 +37,13 @@ def test_killed_at_each_phase(spark, tmp_path: Path) -> None:
                 "pipeline": "p",
                 "lake": lake.root,
                 "sources": {
-                    "x": {"format": "csv", "path": str(raw), "schema": "id INT, name STRING", "options": {"header": True}, "load": "incremental"}
+                    "x": {
+                        "format": "csv",
+                        "path": str(raw),
+                        "schema": "id INT, name STRING",
+                        "options": {"header": True},
+                        "load": "incremental",
+                    }
                 },
                 "dataset": {"from": "bronze.x", "key": ["id"], "label": "name"},
                 "training": {"task": "binary"},

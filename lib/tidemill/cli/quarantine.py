@@ -63,7 +63,7 @@ def _reprocess(loaded: Spec, nodes: list[str], as_json: bool) -> int:
         sys.stdout.write("[]\n" if as_json else "nothing is in quarantine\n")
         return 0
     progress = PlainProgress() if as_json else progress_for(nodes, Console(stderr=True, highlight=False))
-    outcome = Reprocess(loaded, lazy_spark(), new_run_id()).run(nodes, progress)
+    outcome = Reprocess(loaded, lazy_spark(loaded), new_run_id()).run(nodes, progress)
     if as_json:
         print_json(outcome.to_json())
     return outcome.exit_code

@@ -14,6 +14,7 @@ from tidemill.spec.expectation_checks import expectation_problems
 from tidemill.spec.models import FAMILIES, METRICS, SOURCE_FORMATS
 from tidemill.spec.node import Key, Node, dotted
 from tidemill.spec.not_built import LATER_FAMILIES
+from tidemill.spec.queries import query_faults
 
 FILE_FORMATS = frozenset(SOURCE_FORMATS) - {"jdbc", "kafka"}  # a Delta table has a path too
 
@@ -61,6 +62,7 @@ def _sources(root: Node, folder: Path) -> Found:
             yield ("sources", name, "path"), f"missing; `format: {kind}` reads files, so give `path:` (globs are fine)"
         elif path is not None and path.value is not None and not all(part.strip() for part in path.strings or [path.string or ""]):
             yield ("sources", name, "path"), "empty; give the path of the files"
+        yield from query_faults(name, source, kind or "")
         schema = _text(source, "schema")
         if schema and schema.endswith((".ddl", ".json")) and not (folder / schema).is_file():
             near = did_you_mean(schema, [file.name for file in folder.iterdir() if file.suffix in (".ddl", ".json")])

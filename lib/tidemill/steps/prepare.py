@@ -36,7 +36,7 @@ def prepare(context: StepContext) -> StepResult:
     table = context.spec.pipeline.tables[context.item]
     name = f"silver.{context.item}"
     with _told(_place(context, table)):
-        rows = _rows(context, table)
+        rows = table_rows(context, table)
         rules = rules_for(context, name, table, rows)
     if rules.is_empty:
         return _without_rules(context, name, table, rows)
@@ -58,7 +58,7 @@ def prepare(context: StepContext) -> StepResult:
     return StepResult({name: version}, counts.rows, counts.kept, counts.quarantined, dropped, tuple(notes))
 
 
-def _rows(context: StepContext, table: Table) -> DataFrame:
+def table_rows(context: StepContext, table: Table) -> DataFrame:
     """Return the rows that the table's SQL or function gives."""
     spec, spark = context.spec, context.spark
     if table.sql is not None:

@@ -33,7 +33,7 @@ def reprocess_source(context: StepContext) -> StepResult:
         UsageError: the source has no files; what its quarantine holds comes again with ``--replay``.
     """
     source, table = context.spec.pipeline.sources[context.item], f"bronze.{context.item}"
-    kind = source_kind(source.format)
+    kind = source_kind(source.format, context.spec.folder)
     if isinstance(kind, QueryKind):
         raise UsageError(
             f"sources.{context.item}: {source.format} has no files to read again; use `tidemill run … --only {context.node} --replay FROM`"

@@ -18,7 +18,7 @@ from tidemill.workflow.runner import LazySpark
 from tidemill.workflow.states import FAILED, SUCCEEDED, States
 from tidemill.workflow.words import in_one_sentence
 
-_FUNCTIONS = {"ingest": "reprocess_source", "prepare": "reprocess_table"}
+_FUNCTIONS = {"ingest": ("reprocess", "reprocess_source"), "prepare": ("reprocess_table", "reprocess_table")}
 
 
 class Reprocess:
@@ -83,6 +83,7 @@ class Reprocess:
 
     @staticmethod
     def _function(node: str) -> Callable[[StepContext], StepResult]:
-        module = import_module("tidemill.steps.reprocess")  # when it is called: it loads Spark
-        function: Callable[[StepContext], StepResult] = getattr(module, _FUNCTIONS[node.partition(".")[0]])
+        module, name = _FUNCTIONS[node.partition(".")[0]]
+        # Imported when it is called: it loads Spark.
+        function: Callable[[StepContext], StepResult] = getattr(import_module(f"tidemill.steps.{module}"), name)
         return function

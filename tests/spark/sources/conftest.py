@@ -1,11 +1,12 @@
 """Reads hand-made files through a kind of source, as ingest does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.spark.sources.postgres import Postgres, binaries, server
 
 from tidemill.sources.files import list_files
 from tidemill.sources.records import good_records, refused_records, survey
@@ -42,3 +43,29 @@ def read(spark, tmp_path: Path) -> Callable[..., Any]:
         return found
 
     return _read
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL that runs for as long as the tests do."""
+    programs = binaries()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    with server(programs) as running:
+        yield running
+
+
+@pytest.fixture
+def extract(spark) -> Callable[..., Any]:
+    """Read a source without files: the extract, its good rows by their first column, its refused rows (raw → rules)."""
+
+    def _extract(since: str | None = None, folder: Path | None = None, **declared: object) -> SimpleNamespace:
+        source = Source.model_validate(declared)
+        kind: Any = source_kind(source.format, folder)
+        schema = parsed_schema(spark, source.schema_) if source.schema_ else kind.infer(spark, source)
+        found = kind.extract(spark, source, schema, since)
+        good = sorted(good_records(found.records.frame, schema).collect(), key=lambda row: row[0])
+        refused = {row["raw"]: row["rules"] for row in refused_records(found.records.frame, with_repeated_headers=False).collect()}
+        return SimpleNamespace(extract=found, schema=schema, good=good, refused=refused, ids=[row[0] for row in good])
+
+    return _extract

@@ -188,8 +188,6 @@ def test_schema_files(write: Callable[..., Path], faults: Callable, changed: Cal
     [
         ("lake: ./lake", "lake: catalog:main.flights", "lake"),
         ("format: csv", "format: orc", "sources.flights.format"),
-        ("format: csv", "format: my.Source", "sources.flights.format"),
-        ("load: incremental", "watermark: day", "sources.flights.watermark"),
         ("    key: [flight_id]\n    exp", "    load: incremental\n    exp", "tables.flights.load"),
         ("exclude: [arr_time]", "lookups: {w: {table: silver.flights, by: [a], time: b}}", "dataset.lookups"),
         ("by: time", "by: time, stratified: true", "dataset.split.stratified"),
