@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from tidemill.sources.records import (
     RESCUED,
     ROW_HASH,
     SOURCE_FILE,
+    SOURCE_LINE,
     FileCount,
     Records,
     column,
@@ -52,6 +53,7 @@ class _Batch:
     counts: Mapping[str, FileCount]
     bad: Mapping[str, str]
     notes: tuple[str, ...]
+    locate: Callable[[DataFrame], DataFrame] | None = None
 
     @property
     def records(self) -> int:
@@ -110,7 +112,7 @@ def _read(stack: ExitStack, context: StepContext, source: Source, files: tuple[S
             records = kind.read(context.spark, source, readable, schema) if schema is not None and readable else Records(None)
             frame = None if records.frame is None else stack.enter_context(cached(records.frame))
             counts = {} if frame is None else survey(frame)
-            return _Batch(number, files, frame, schema, counts, bad | dict(records.bad_files), records.notes)
+            return _Batch(number, files, frame, schema, counts, bad | dict(records.bad_files), records.notes, records.locate)
         except READ_FAILURES as error:
             found = {} if is_last else probe(context.spark, kind, source, readable, known)
             if not found:
@@ -179,8 +181,11 @@ def _commit_quarantine(context: StepContext, table: str, batch: _Batch, stamp: M
     if batch.frame is None or (batch.refused == 0 and is_settled):
         return
     repeats = any(count.repeated_headers for count in batch.counts.values())
-    refused = refused_records(batch.frame, with_repeated_headers=repeats).withColumns({**stamp, "run_id": F.lit(context.run_id)})
-    refused = _compacted(context, refused, batch.files).select("raw", "rules", SOURCE_FILE, ROW_HASH, INGESTED_AT, BATCH_ID, "run_id")
+    refused = refused_records(batch.frame, with_repeated_headers=repeats)
+    find = batch.locate if batch.refused else None
+    refused = find(refused) if find else refused.withColumn(SOURCE_LINE, F.lit(None).cast("bigint"))
+    refused = refused.withColumns({**stamp, "run_id": F.lit(context.run_id)})
+    refused = _compacted(context, refused, batch.files).select("raw", "rules", SOURCE_FILE, SOURCE_LINE, ROW_HASH, INGESTED_AT, BATCH_ID, "run_id")
     refused = refused if batch.refused else blank(refused)
     meta = context.meta(batch_id=batch.number, rows_quarantined=batch.refused)
     if batch.number == FULL_BATCH:
