@@ -187,7 +187,7 @@ def test_schema_files(write: Callable[..., Path], faults: Callable, changed: Cal
     ("old", "new", "key"),
     [
         ("lake: ./lake", "lake: catalog:main.flights", "lake"),
-        ("format: csv", "format: orc", "sources.flights.format"),
+        ("format: csv", "format: avro", "sources.flights.format"),
         ("format: csv", "format: my.Source", "sources.flights.format"),
         ("load: incremental", "on_new_column: add", "sources.flights.on_new_column"),
         ("load: incremental", "on_missing_column: fail", "sources.flights.on_missing_column"),
