@@ -23,6 +23,7 @@ BUILT_IN = {
     "delta": "tidemill.sources.delta.DeltaRows",
     "jdbc": "tidemill.sources.jdbc.JdbcQuery",
     "json": "tidemill.sources.json.JsonFiles",
+    "orc": "tidemill.sources.orc.OrcFiles",
     "parquet": "tidemill.sources.parquet.ParquetFiles",
 }
 ENTRY_POINTS = "tidemill.sources"

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.spark.sources.postgres import Postgres, binaries, server
 
+from tidemill.sources.damaged import empty_files, probe
 from tidemill.sources.files import list_files
 from tidemill.sources.records import good_records, refused_records, survey
 from tidemill.sources.registry import source_kind
@@ -35,6 +36,10 @@ def read(spark, tmp_path: Path) -> Callable[..., Any]:
             notes=records.notes,
             differences=records.differences,
         )
+        found.differing = {
+            (each.kind, each.column, tuple(Path(path).name for path in each.files), each.found, each.expected)
+            for each in records.differences
+        }
         found.good, found.refused, found.counts = [], {}, {}
         if records.frame is not None:
             frame = records.frame.persist()
@@ -74,3 +79,21 @@ def extract(spark) -> Callable[..., Any]:
         return SimpleNamespace(extract=found, schema=schema, good=good, refused=refused, ids=[row[0] for row in good])
 
     return _extract
+
+
+@pytest.fixture
+def bad_files(spark, tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Write files and try each alone, as ingest does where a read failed; return the reasons of the bad ones."""
+
+    def _bad_files(kind: str, files: dict[str, bytes], schema: str | None = None, **options: object) -> dict[str, str]:
+        for name, data in files.items():
+            (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "in" / name).write_bytes(data)
+        source = Source(format=kind, path=str(tmp_path / "in"), options=options)
+        known = parsed_schema(spark, schema) if schema else None
+        listed = list_files([str(tmp_path / "in")])
+        unreadable = empty_files(listed)
+        found = probe(spark, source_kind(kind), source, [file for file in listed if file.path not in unreadable], known)
+        return {Path(path).name: why for path, why in (unreadable | found).items()}
+
+    return _bad_files

@@ -187,7 +187,7 @@ def test_schema_files(write: Callable[..., Path], faults: Callable, changed: Cal
     ("old", "new", "key"),
     [
         ("lake: ./lake", "lake: catalog:main.flights", "lake"),
-        ("format: csv", "format: orc", "sources.flights.format"),
+        ("format: csv", "format: xml", "sources.flights.format"),
         ("    key: [flight_id]\n    exp", "    load: incremental\n    exp", "tables.flights.load"),
         ("exclude: [arr_time]", "lookups: {w: {table: silver.flights, by: [a], time: b}}", "dataset.lookups"),
         ("by: time", "by: time, stratified: true", "dataset.split.stratified"),
