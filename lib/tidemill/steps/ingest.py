@@ -185,7 +185,9 @@ def _commit_quarantine(context: StepContext, table: str, batch: _Batch, stamp: M
     find = batch.locate if batch.refused else None
     refused = find(refused) if find else refused.withColumn(SOURCE_LINE, F.lit(None).cast("bigint"))
     refused = refused.withColumns({**stamp, "run_id": F.lit(context.run_id)})
-    refused = _compacted(context, refused, batch.files).select("raw", "rules", SOURCE_FILE, SOURCE_LINE, ROW_HASH, INGESTED_AT, BATCH_ID, "run_id")
+    refused = _compacted(context, refused, batch.files).select(
+        "raw", "rules", SOURCE_FILE, SOURCE_LINE, ROW_HASH, INGESTED_AT, BATCH_ID, "run_id"
+    )
     refused = refused if batch.refused else blank(refused)
     meta = context.meta(batch_id=batch.number, rows_quarantined=batch.refused)
     if batch.number == FULL_BATCH:

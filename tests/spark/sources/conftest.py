@@ -28,7 +28,12 @@ def read(spark, tmp_path: Path) -> Callable[..., Any]:
         reader = source_kind(kind)
         known = parsed_schema(spark, schema) if schema else reader.infer(spark, source, listed)
         records = reader.read(spark, source, listed, known)
-        found = SimpleNamespace(schema=known, bad={Path(path).name: why for path, why in records.bad_files.items()}, notes=records.notes, differences=records.differences)
+        found = SimpleNamespace(
+            schema=known,
+            bad={Path(path).name: why for path, why in records.bad_files.items()},
+            notes=records.notes,
+            differences=records.differences,
+        )
         found.good, found.refused, found.counts = [], {}, {}
         if records.frame is not None:
             frame = records.frame.persist()

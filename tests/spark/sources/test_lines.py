@@ -56,16 +56,18 @@ def test_lines_are_physical_ones(spark, places) -> None:
         spark.conf.set("spark.sql.files.maxPartitionBytes", before)
     wrong, again = ("x", ("cast:id",)), ("id", ("repeated_header",))
     tens = [(name, line, *wrong) for name in ("long.csv", "long.csv.gz") for line in range(10, 401, 10)]
-    assert found == sorted([
-        ("bom.csv", 4, *wrong),
-        ("bom.csv", 5, *again),
-        ("bom.csv", 7, *again),
-        ("bom.csv", 8, *wrong),
-        *tens,
-        ("mac.csv", 4, *wrong),
-        ("utf16.csv", 3, *wrong),
-        ("utf16be.csv", 2, *wrong),
-    ])
+    assert found == sorted(
+        [
+            ("bom.csv", 4, *wrong),
+            ("bom.csv", 5, *again),
+            ("bom.csv", 7, *again),
+            ("bom.csv", 8, *wrong),
+            *tens,
+            ("mac.csv", 4, *wrong),
+            ("utf16.csv", 3, *wrong),
+            ("utf16be.csv", 2, *wrong),
+        ]
+    )
     assert [row for row in good if "long" not in row[0]] == [("bom.csv", 1), ("mac.csv", 1), ("mac.csv", 2), ("utf16.csv", 1)]
     assert list(bad) == ["unmarked.csv"]
     assert "UTF-16LE" in bad["unmarked.csv"]
@@ -82,7 +84,10 @@ def test_records_over_lines_are_those_of_pythons_reader(places) -> None:
             if rng.random() < 0.1:
                 row.append("long")
                 starts.setdefault(f"{number:02}.csv", []).append(out.getvalue().count("\n") + 1)
-            csv.writer(out, lineterminator="\n", quoting=rng.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])).writerow(row)
+            # Python's writer leaves a lone CR unquoted, which its reader then takes for the end of a record.
+            has_cr = any("\r" in field for field in row)
+            quoting = csv.QUOTE_ALL if has_cr or rng.random() < 0.5 else csv.QUOTE_MINIMAL
+            csv.writer(out, lineterminator="\n", quoting=quoting).writerow(row)
         files[f"{number:02}.csv"] = out.getvalue().encode()
         read = csv.reader(io.StringIO(out.getvalue(), newline=""))
         expected += [(f"{number:02}.csv", *row) for row in read if len(row) == 3]
@@ -95,7 +100,11 @@ def test_records_over_lines_are_those_of_pythons_reader(places) -> None:
 
 
 def test_lines_of_json(places) -> None:
-    files = {"a.json": b'{"id": 1}\n\n[2]\n{"id": 3}\n[2]\n', "mac.json": b'{"id": 4}\r{"id"\r', "cut.json.gz": gzip.compress(b"{}" * 999)[:15]}
+    files = {
+        "a.json": b'{"id": 1}\n\n[2]\n{"id": 3}\n[2]\n',
+        "mac.json": b'{"id": 4}\r{"id"\r',
+        "cut.json.gz": gzip.compress(b"{}" * 999)[:15],
+    }
     found, good, bad = places("json", files, "id INT")
     assert [row[:3] for row in found] == [("a.json", 3, "[2]"), ("a.json", 5, "[2]"), ("mac.json", 2, '{"id"')]
     assert good == [("a.json", 1), ("a.json", 3), ("mac.json", 4)]
