@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import SourceError
-from tidemill.sources.files import SourceFile
 from tidemill.sources.encodings import files_by_form
+from tidemill.sources.files import SourceFile
 from tidemill.sources.line_numbers import locate
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, has_nul, legible, read_lines
 from tidemill.sources.options import TEXT, checked_options, is_on

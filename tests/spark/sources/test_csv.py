@@ -68,7 +68,7 @@ def test_columns_map_by_name_file_by_file(read) -> None:
     }
     assert not found.refused
     assert found.bad == {}
-    assert any("colour" == each.column for each in found.differences)
+    assert any(each.column == "colour" for each in found.differences)
     assert {each.column for each in found.differences if each.kind == "missing"} == {"price", "day"}
 
 

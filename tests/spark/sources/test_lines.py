@@ -84,7 +84,10 @@ def test_records_over_lines_are_those_of_pythons_reader(places) -> None:
             if rng.random() < 0.1:
                 row.append("long")
                 starts.setdefault(f"{number:02}.csv", []).append(out.getvalue().count("\n") + 1)
-            csv.writer(out, lineterminator="\n", quoting=rng.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])).writerow(row)
+            # Python's writer leaves a lone CR unquoted, which its reader then takes for the end of a record.
+            has_cr = any("\r" in field for field in row)
+            quoting = csv.QUOTE_ALL if has_cr or rng.random() < 0.5 else csv.QUOTE_MINIMAL
+            csv.writer(out, lineterminator="\n", quoting=quoting).writerow(row)
         files[f"{number:02}.csv"] = out.getvalue().encode()
         read = csv.reader(io.StringIO(out.getvalue(), newline=""))
         expected += [(f"{number:02}.csv", *row) for row in read if len(row) == 3]
