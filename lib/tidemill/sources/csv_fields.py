@@ -51,6 +51,11 @@ class Layout:
         """The FLOAT and DOUBLE columns that the files have."""
         return [part.name for part in self.schema.fields if isinstance(part.dataType, _FLOATING) and part.name in self.columns]
 
+    @property
+    def decimals(self) -> list[str]:
+        """The DECIMAL columns that the files have."""
+        return [part.name for part in self.schema.fields if isinstance(part.dataType, T.DecimalType) and part.name in self.columns]
+
     def selected(self) -> list[Column]:
         """Return the schema's columns, in its order; one that the files lack is null."""
         found = set(self.columns)
@@ -80,23 +85,30 @@ class Layout:
 def parsed_fields(lines: DataFrame, layout: Layout, options: Mapping[str, str], timezone: str) -> DataFrame:
     """Return the lines with a column for every field, typed, and ``CORRUPT`` (null: the line fits).
 
-    Fractions come as text first, in a ``word`` beside them, because Java takes ``1.5d`` for a number and the text tells.
+    Fractions come as text first, in a ``word`` beside them, because Java takes ``1.5d`` for a number and the text tells; so do decimals,
+    because Spark would round one that has more digits than its type.
     """
-    floating = set(layout.floating)
+    floating = {*layout.floating, *layout.decimals}
     kinds = [T.StringType() if name in floating else layout.type_of(place) for place, name in enumerate(layout.fields)]
     base = (LINE, HAS_INVALID_BYTES, SOURCE_FILE, ROW_HASH, IS_HEADER)
     spread = lines.select(*base, from_csv(layout.fields, kinds, options, timezone).alias(FIELDS)).select(*base, f"`{FIELDS}`.*")
     if not floating:
         return spread
-    numbers = [
-        column(name).try_cast(layout.schema[name].dataType).alias(name) if name in floating else column(name) for name in layout.fields
-    ]
-    words = [column(name).alias(_WORD + name) for name in layout.floating]
+    numbers = [_number(name, layout.schema[name].dataType) if name in floating else column(name) for name in layout.fields]
+    words = [column(name).alias(_WORD + name) for name in (*layout.floating, *layout.decimals)]
     return spread.select(*base, *numbers, *words, CORRUPT)
 
 
+def _number(name: str, kind: T.DataType) -> Column:
+    """Return the number that the text of a column is, null where it is none of this type."""
+    number = column(name).try_cast(kind)
+    if isinstance(kind, T.DecimalType):
+        number = F.when(~column(name).rlike(rf"\.\d{{{kind.scale}}}\d*[1-9]"), number)
+    return number.alias(name)
+
+
 def word(name: str) -> Column:
-    """Return the text of a FLOAT or DOUBLE column."""
+    """Return the text of a FLOAT, DOUBLE or DECIMAL column."""
     return column(_WORD + name)
 
 

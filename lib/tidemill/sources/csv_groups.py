@@ -44,7 +44,13 @@ def completed_options(source: Source) -> dict[str, str]:
     given = checked_options(source, OPTIONS)
     quote = given.get("quote", '"')
     # Spark's default escape, a backslash, splits RFC 4180's doubled quotes in two; its limits refuse wide files and long fields.
-    defaults = {"sep": ",", "quote": quote, "escape": quote, "maxColumns": "100000", "maxCharsPerColumn": "-1"}
+    defaults = {
+        "sep": "\t" if source.format == "tsv" else ",",
+        "quote": quote,
+        "escape": quote,
+        "maxColumns": "100000",
+        "maxCharsPerColumn": "-1",
+    }
     return defaults | given
 
 

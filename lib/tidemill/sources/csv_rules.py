@@ -40,11 +40,13 @@ def with_rules(parsed: DataFrame, layout: Layout, options: Mapping[str, str]) ->
 def _is_odd(layout: Layout, options: Mapping[str, str]) -> Column:
     line = F.col(LINE)
     signs = [F.col(CORRUPT).isNotNull(), F.col(HAS_INVALID_BYTES), has_nul(line), Quoting.of(options).is_unclosed(line)]
-    floating = layout.floating
+    floating, fractions = layout.floating, [*layout.floating, *layout.decimals]
     if floating:
-        words, numbers = [word(name) for name in floating], [F.abs(column(name)).cast("double") for name in floating]
-        signs.append(F.coalesce(F.greatest(*numbers, F.lit(0.0)) >= float("inf"), F.lit(False)))
-        signs.append(F.concat_ws(" ", *words).rlike(_JAVA_ONLY))
+        sizes = [F.abs(column(name)).cast("double") for name in floating]
+        signs.append(F.coalesce(F.greatest(*sizes, F.lit(0.0)) >= float("inf"), F.lit(False)))
+        signs.append(F.concat_ws(" ", *[word(name) for name in floating]).rlike(_JAVA_ONLY))
+    if fractions:
+        words, numbers = [word(name) for name in fractions], [column(name) for name in fractions]
         # A word that is no number has left a null beside it.
         signs.append(_number_of_nulls(numbers) > _number_of_nulls(words))
     return reduce(or_, signs)

@@ -58,8 +58,8 @@ def raw_lines(
     return raw.select(*columns)
 
 
-def as_text(spark: SparkSession, raw: DataFrame, form: TextForm, *kept: str) -> DataFrame:
-    """Return the lines (or longer records) decoded, without those that are empty, and with the hash of their bytes."""
+def as_text(spark: SparkSession, raw: DataFrame, form: TextForm, *kept: str, keep_empty: bool = False) -> DataFrame:
+    """Return the lines (or longer records) decoded, without those that are empty unless these are kept, and the hash of their bytes."""
     value = F.col(VALUE)
     with _java_charsets(spark):
         text, is_invalid = _decoded(form)
@@ -71,7 +71,7 @@ def as_text(spark: SparkSession, raw: DataFrame, form: TextForm, *kept: str) -> 
             trimmed = F.ltrim(trimmed, F.lit("\n"))
             is_ragged = is_ragged | F.startswith(text, F.lit("\n")) | F.endswith(text, F.lit("\n"))
         # Only a short line can be empty but for what is trimmed.
-        lines = raw.where(F.when(F.octet_length(value) > _SHORT, F.lit(True)).otherwise(trimmed != ""))
+        lines = raw if keep_empty else raw.where(F.when(F.octet_length(value) > _SHORT, F.lit(True)).otherwise(trimmed != ""))
         return lines.select(
             F.when(is_ragged, trimmed).otherwise(text).alias(LINE),
             is_invalid.alias(HAS_INVALID_BYTES),

@@ -19,12 +19,15 @@ from tidemill.spec.code import load_object
 from tidemill.spec.models import Source
 
 BUILT_IN = {
+    "binaryFile": "tidemill.sources.binary.BinaryFiles",
     "csv": "tidemill.sources.csv.CsvFiles",
     "delta": "tidemill.sources.delta.DeltaRows",
     "jdbc": "tidemill.sources.jdbc.JdbcQuery",
     "json": "tidemill.sources.json.JsonFiles",
     "orc": "tidemill.sources.orc.OrcFiles",
     "parquet": "tidemill.sources.parquet.ParquetFiles",
+    "text": "tidemill.sources.text.TextFiles",
+    "tsv": "tidemill.sources.csv.CsvFiles",
 }
 ENTRY_POINTS = "tidemill.sources"
 

@@ -10,7 +10,7 @@ from tidemill.errors import Fault
 from tidemill.spec.models import SOURCE_FORMATS
 from tidemill.spec.node import Key, Node, dotted
 
-BUILT_FORMATS = ("csv", "json", "parquet", "orc", "jdbc", "delta")
+BUILT_FORMATS = ("csv", "tsv", "json", "parquet", "orc", "text", "binaryFile", "jdbc", "delta")
 LATER_FAMILIES = ("xgboost", "lightgbm")
 
 
@@ -51,7 +51,7 @@ def _is_catalog(node: Node) -> bool:
 
 LATER = (
     Later("lake", _is_catalog, "give a path, such as ./lake"),
-    Later("sources.*.format", _is_later_format, "convert the files to csv, json or parquet"),
+    Later("sources.*.format", _is_later_format, "convert the files to csv, json, parquet or orc"),
     Later("tables.*.load", _is("incremental"), "leave `full`"),
     Later("dataset.lookups", _given, "join in the SQL of the dataset"),
     Later("dataset.split.stratified", _given, "leave it out"),

@@ -11,7 +11,7 @@ from pyspark.sql import types as T
 
 from tidemill.caching import cached
 from tidemill.errors import SourceError
-from tidemill.sources.damaged import READ_FAILURES, empty_files, probe, reason
+from tidemill.sources.damaged import READ_FAILURES, changed_files, empty_files, packed_unreadably, probe, reason
 from tidemill.sources.files import SourceFile, list_files
 from tidemill.sources.policies import Change, Evolution, evolved, settled, widened_by_values
 from tidemill.sources.records import Difference, FileCount, Records, refused_by_rule, rescued_fields, survey
@@ -19,10 +19,11 @@ from tidemill.sources.registry import SourceKind
 from tidemill.spec.models import Source
 from tidemill.steps.ingest_batch import Batch
 from tidemill.steps.ingest_past import BAD, FULL_BATCH, LOADED, Past, stamp
-from tidemill.steps.ingest_schema import known_schema
+from tidemill.steps.ingest_schema import known_schema, record_changes
 from tidemill.steps.result import StepContext
 
 _TOLD = 5
+_TEXT = frozenset({"csv", "tsv", "json", "text", "xml"})
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def read_files(stack: ExitStack, context: StepContext, source: Source, kind: Sou
     number = FULL_BATCH if is_full else before.last + 1
     found = read_records(stack, context, source, kind, chosen.files, known_schema(context, source, before))
     rows = file_rows(context, chosen.files, found.counts, found.bad, number)
+    changes = settled(source, found.changes, found.refused, found.schema or T.StructType())
     is_hopeless = found.frame is None and (is_full or not before.exists)
     if found.bad and (is_hopeless or source.on_bad_file == "fail"):
         context.lake.ledger.append("ops.files", [row for row in rows if row["error"]])
@@ -78,6 +80,7 @@ def read_files(stack: ExitStack, context: StepContext, source: Source, kind: Sou
     notes = (*chosen.notes, *found.records.notes, *_told(found.bad))
     if found.frame is None or found.schema is None:
         context.lake.ledger.append("ops.files", rows)
+        record_changes(context, changes, number)
         return Unread(notes)
     return Batch(
         number=number,
@@ -87,7 +90,7 @@ def read_files(stack: ExitStack, context: StepContext, source: Source, kind: Sou
         counts=found.counts,
         ledger=rows,
         size=sum(file.size for file in chosen.files),
-        changes=settled(source, found.changes, found.refused, found.schema),
+        changes=changes,
         replaces=None if is_full else first,
         reason="declared" if source.schema_ else f"inferred from {len(chosen.files) - len(found.bad)} files",
         notes=notes,
@@ -98,20 +101,33 @@ def read_records(
     stack: ExitStack, context: StepContext, source: Source, kind: SourceKind, files: Sequence[SourceFile], known: T.StructType | None
 ) -> Found:
     """Read the files, all at once; only where that fails are they tried one by one."""
-    bad = empty_files(files)
-    for is_last in (False, True):
-        readable = [file for file in files if file.path not in bad]
-        if not readable:
-            break
+    bad = {} if getattr(kind, "takes_empty_files", False) else empty_files(files)
+    if source.format in _TEXT:
+        bad |= packed_unreadably(files)
+    tries = 0
+    while readable := [file for file in files if file.path not in bad]:
         try:
             found = _counted(stack, context, source, kind, readable, known)
-            return replace(found, bad=bad | dict(found.bad))
         except READ_FAILURES as error:
-            damaged = {} if is_last else probe(context.spark, kind, source, readable, known)
+            tries += 1
+            damaged = probe(context.spark, kind, source, readable, known) if tries == 1 else {}
             if not damaged:
                 raise SourceError(reason(error)) from error
             bad |= damaged
+            continue
+        changed = changed_files(readable, _listed(context, source))
+        if not changed:
+            return replace(found, bad=bad | dict(found.bad))
+        bad |= changed
     return Found(None, known, Records(None), {}, {}, bad)
+
+
+def _listed(context: StepContext, source: Source) -> tuple[SourceFile, ...]:
+    """Return the files as they are now; none at all where all of them are gone."""
+    try:
+        return list_files(source.paths, context.spark)
+    except SourceError:
+        return ()
 
 
 def _counted(

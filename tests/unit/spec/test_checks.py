@@ -24,7 +24,7 @@ def test_the_good_spec_is_good(write: Callable[..., Path], changed: Callable[...
     ("old", "new", "line", "key", "message"),
     [
         ("format: csv", "format: cvs", 5, "sources.flights.format",
-         "unknown format 'cvs'; did you mean 'csv'?; known: csv, json, parquet, orc, avro, xml, text, binaryFile, delta, jdbc, kafka"),
+         "unknown format 'cvs'; did you mean 'csv'?; known: csv, tsv, json, parquet, orc, avro, xml, text, binaryFile, delta, jdbc, kafka"),
         ("    path: ${DATA:-./data}/*.csv\n", "", 4, "sources.flights.path",
          "missing; `format: csv` reads files, so give `path:` (globs are fine)"),
         ("path: ${DATA:-./data}/*.csv", "path: ' '", 6, "sources.flights.path", "empty; give the path of the files"),
