@@ -12,6 +12,7 @@ from pyspark.sql import types as T
 from tidemill.errors import SourceError
 from tidemill.sources.encodings import files_by_form
 from tidemill.sources.files import SourceFile
+from tidemill.sources.json_nested import has_floats, has_not_finite, repeats_a_key, unknown_keys
 from tidemill.sources.line_numbers import locate
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, has_nul, legible, read_lines
 from tidemill.sources.options import TEXT, checked_options, is_on
@@ -25,7 +26,6 @@ from tidemill.sources.records import (
     SOURCE_LINE,
     Records,
     broken,
-    is_not_finite,
     no_rules,
     row_hash,
     rule,
@@ -148,9 +148,9 @@ def _elements(lines: DataFrame, options: Mapping[str, str]) -> DataFrame:
 
 def _broken_rules(schema: T.StructType, parse: Mapping[str, str]) -> Column:
     line, fields, keys = F.col(LINE), F.col(_FIELDS), F.col(_KEYS)
-    floating = [part.name for part in schema.fields if isinstance(part.dataType, T.FloatType | T.DoubleType)]
+    floating = {part.name: has_not_finite(fields.getField(part.name), part.dataType) for part in schema.fields if has_floats(part.dataType)}
     is_object = F.startswith(F.ltrim(line, F.lit(" \t")), F.lit("{"))
-    repeats_key = F.size(F.array_distinct(keys)) < F.size(keys)
+    repeats_key = (F.size(F.array_distinct(keys)) < F.size(keys)) | repeats_a_key(line, schema)
     texts = F.from_json(line, "map<string,string>", dict(parse))
     does_not_fit = F.col(_IS_ONE) & fields.getField(_CORRUPT).isNotNull()
     rules = broken(
@@ -164,20 +164,28 @@ def _broken_rules(schema: T.StructType, parse: Mapping[str, str]) -> Column:
                 rule(f"cast:{part.name}", does_not_fit & F.element_at(texts, part.name).isNotNull() & fields.getField(part.name).isNull())
                 for part in schema.fields
             ],
-            *[rule(f"not_finite:{name}", is_not_finite(fields.getField(name))) for name in floating],
+            *[rule(f"not_finite:{name}", is_none) for name, is_none in floating.items()],
         ]
     )
     is_good = is_object & F.col(_IS_ONE) & fields.getField(_CORRUPT).isNull() & ~repeats_key & ~F.col(HAS_INVALID_BYTES) & ~has_nul(line)
-    for name in floating:
-        is_good = is_good & ~is_not_finite(fields.getField(name))
+    for is_none in floating.values():
+        is_good = is_good & ~is_none
     # A record that nothing accuses and that is not plainly good (a null on the way here) is refused all the same.
     rules = F.when(F.size(rules) == 0, F.array(F.lit("unreadable"))).otherwise(rules)
     return F.when(F.coalesce(is_good, F.lit(False)), no_rules()).otherwise(rules)
 
 
 def _rescued(schema: T.StructType, parse: Mapping[str, str]) -> Column:
-    """Return the fields whose names the schema lacks as a JSON object, values as they were; null where there is none."""
+    """Return the fields that the schema lacks, nested ones by their path, as a JSON object; values as they were, null where there is none."""
     known = F.array(*[F.lit(name) for name in schema.names])
-    values = F.from_json(F.col(LINE), "map<string,variant>", dict(parse))
-    unknown = F.map_filter(values, lambda key, value: ~F.array_contains(known, key))
-    return F.when(F.size(F.array_except(F.col(_KEYS), known)) > 0, F.to_json(unknown))
+    is_odd = F.size(F.array_except(F.col(_KEYS), known)) > 0
+    nested = unknown_keys(F.when(F.size(RULES) == 0, F.col(LINE)), schema, parse)
+    if nested is None:
+        values = F.from_json(F.col(LINE), "map<string,variant>", dict(parse))
+        return F.when(is_odd, F.to_json(F.map_filter(values, lambda key, value: ~F.array_contains(known, key))))
+    values = F.from_json(F.when(is_odd & (F.size(RULES) == 0), F.col(LINE)), "map<string,variant>", dict(parse))
+    unknown = F.coalesce(
+        F.map_filter(values, lambda key, value: ~F.array_contains(known, key)), F.from_json(F.lit("{}"), "map<string,variant>")
+    )
+    every = F.map_concat(unknown, nested)
+    return F.when(F.size(every) > 0, F.to_json(every))
