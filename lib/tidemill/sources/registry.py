@@ -18,6 +18,7 @@ from tidemill.spec.models import Source
 BUILT_IN = {
     "csv": "tidemill.sources.csv.CsvFiles",
     "json": "tidemill.sources.json.JsonFiles",
+    "kafka": "tidemill.sources.kafka.KafkaTopics",
     "parquet": "tidemill.sources.parquet.ParquetFiles",
 }
 ENTRY_POINTS = "tidemill.sources"
