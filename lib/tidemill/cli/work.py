@@ -39,6 +39,15 @@ def run(
     end: Annotated[str | None, typer.Option("--to", metavar="STEP|NODE", help="End here.", show_default=False)] = None,
     only: Annotated[str | None, typer.Option("--only", metavar="STEP|NODE", help="Only this.", show_default=False)] = None,
     force: Annotated[bool, typer.Option("--force", help="Run also what is up to date.")] = False,
+    replay: Annotated[
+        str | None,
+        typer.Option(
+            "--replay",
+            metavar="FROM",
+            help="With --only ingest.SOURCE: load it anew from `all`, a batch's number, or a time on.",
+            show_default=False,
+        ),
+    ] = None,
     set_: Set = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and why; do nothing.")] = False,
     run_id: Annotated[str | None, typer.Option("--run-id", help="Lets steps in separate processes be one run.", show_default=False)] = None,
@@ -47,7 +56,9 @@ def run(
 ) -> int:
     """Run the pipeline, or a part of it: what is up to date is skipped, what failed goes on where it failed."""
     loaded = spec_of(spec, env, set_)
-    runner = Runner(loaded, lazy_spark(), run_id=run_id, force=force, debug=debug)
+    if replay is not None and not (only or "").startswith("ingest."):
+        raise UsageError("--replay loads one source anew: give --only ingest.SOURCE with it")
+    runner = Runner(loaded, lazy_spark(), run_id=run_id, force=force, replay=replay, debug=debug)
     nodes = runner.graph.select(start=start, end=end, only=only)
     if dry_run:
         return _print_decisions(runner, [node.name for node in nodes], json_)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Literal
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder, write_deltalake
@@ -61,10 +62,14 @@ class Ledger:
         columns = {name: [row.get(name, now if name == "at" else None) for row in rows] for name in schema.names}
         data = pa.table({name: pa.array(_cells(columns[name]), schema.field(name).type) for name in schema.names}, schema=schema)
         with locked(self._root, table):
+            existing = self._table(table)
+            # A lake of an earlier version may lack a column that has come since.
+            is_older = existing is not None and set(schema.names) > {part.name for part in existing.schema().fields}
+            schema_mode: Literal["merge"] | None = "merge" if is_older else None
             if predicate is None:
-                write_deltalake(self._path(table), data, mode="append")
+                write_deltalake(self._path(table), data, mode="append", schema_mode=schema_mode)
             else:
-                write_deltalake(self._path(table), data, mode="overwrite", predicate=predicate)
+                write_deltalake(self._path(table), data, mode="overwrite", predicate=predicate, schema_mode=schema_mode)
 
 
 def _cells(values: list[object]) -> list[object]:

@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import os
+import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from tidemill.lake.names import is_local
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that holds a lock: its id, machine and command, and since when (UTC)."""
+
+    pid: int
+    host: str
+    command: str
+    since: str
+
+    def __str__(self) -> str:
+        """Return how a message names it."""
+        return f"process {self.pid} on {self.host} ({self.command}), since {self.since}"
 
 
 @contextmanager
@@ -21,12 +42,44 @@ def locked(root: str, name: str, *, wait: bool = True) -> Iterator[bool]:
     if not is_local(root):
         yield True
         return
-    folder = Path(root) / ".locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / f"{name}.lock").open("w") as handle:
+    path = _path(root, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
             return
+        _sign(handle)
         yield True
+
+
+def holder(root: str, name: str) -> Holder | None:
+    """Return who holds the lock, None where nobody does or it cannot be told."""
+    path = _path(root, name)
+    if not is_local(root) or not path.exists():
+        return None
+    with path.open("r+", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            try:
+                return Holder(**json.loads(handle.read()))
+            except (ValueError, TypeError):  # it is just being signed
+                return None
+    return None
+
+
+def _path(root: str, name: str) -> Path:
+    return Path(root) / ".locks" / f"{name}.lock"
+
+
+def _sign(handle: IO[str]) -> None:
+    """Write into the lock who holds it, for those who wait."""
+    # What stands behind an equals sign may be a secret: `--set vars.PASSWORD=…`.
+    command = " ".join([Path(sys.argv[0]).name, *(word.partition("=")[0] for word in sys.argv[1:])])[:200]
+    me = Holder(os.getpid(), socket.gethostname(), command, f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
+    handle.seek(0)
+    handle.truncate()
+    handle.write(json.dumps(asdict(me)))
+    handle.flush()

@@ -24,10 +24,13 @@ from tidemill.lake.sql import with_tables
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import types as T
 
 Meta = Mapping[str, object]
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 _AUTO_MERGE = "spark.databricks.delta.schema.autoMerge.enabled"
+_TXN_APP = "spark.databricks.delta.write.txnAppId"
+_TXN_VERSION = "spark.databricks.delta.write.txnVersion"
 
 
 class Lake:
@@ -57,6 +60,18 @@ class Lake:
             return None
         found = DeltaTable(self.path(table)).transaction_version(app)
         return None if found is None else int(found)
+
+    def metadata(self, table: str, limit: int = 50) -> list[dict[str, object]]:
+        """Return the ``userMetadata`` of the last commits that carry some, each with its ``version``, the newest first; starts no JVM."""
+        found = []
+        for entry in DeltaTable(self.path(table)).history(limit) if self.exists(table) else ():
+            try:
+                meta = json.loads(str(entry.get("userMetadata", "")))
+            except ValueError:
+                continue
+            if isinstance(meta, dict):
+                found.append({**meta, "version": int(entry["version"])})
+        return found
 
     def read(self, spark: SparkSession, table: str, version: int | None = None) -> DataFrame:
         """Return the table at ``version``; None is the latest.
@@ -107,17 +122,43 @@ class Lake:
         """
         return self._commit(df, table, "append", {"txnAppId": app, "txnVersion": str(n), "mergeSchema": "true"}, meta)
 
-    def merge(self, df: DataFrame, table: str, *, keys: Sequence[str], update_if_changed: Sequence[str], meta: Meta) -> int:
-        """Upsert ``df``, which is unique and not null in ``keys``; return the version.
+    def replace_where_once(self, df: DataFrame, table: str, *, where: str, app: str, n: int, meta: Meta) -> int:
+        """Replace the rows that match ``where`` by ``df``, in one commit that is the ``n``-th batch of ``app``; return the version."""
+        options = {"replaceWhere": where, "mergeSchema": "true", "txnAppId": app, "txnVersion": str(n)}
+        return self._commit(df, table, "overwrite", options, meta)
 
-        A row whose ``update_if_changed`` columns all equal the table's is left as it is, so that a repeated merge commits nothing.
-        Only inserts are an append, which costs a fraction of a MERGE.
+    def recast(self, spark: SparkSession, table: str, kinds: Mapping[str, T.DataType], meta: Meta) -> int:
+        """Rewrite the table with wider types for some columns, in one commit; return the version.
+
+        Delta could widen the types alone, but readers other than Spark do not open a table that uses that feature.
         """
         from pyspark.sql import functions as F
 
+        rows = self.read(spark, table)
+        columns = [F.col(quoted(part.name)).cast(kinds.get(part.name, part.dataType)).alias(part.name) for part in rows.schema.fields]
+        return self.replace(rows.select(*columns), table, meta=meta)
+
+    def merge(
+        self,
+        df: DataFrame,
+        table: str,
+        *,
+        keys: Sequence[str],
+        update_if_changed: Sequence[str],
+        meta: Meta,
+        batch: tuple[str, int] | None = None,
+    ) -> int:
+        """Upsert ``df``, which is unique and not null in ``keys``; return the version.
+
+        A row whose ``update_if_changed`` columns all equal the table's is left as it is, so that a repeated merge commits nothing.
+        Only inserts are an append, which costs a fraction of a MERGE. ``batch`` is an app and its number, as for ``append_once``.
+        """
+        from pyspark.sql import functions as F
+
+        txn = {} if batch is None else {"txnAppId": batch[0], "txnVersion": str(batch[1])}
         latest = self.version(table)
         if latest is None:
-            return self._commit(df, table, "append", {}, meta)
+            return self._commit(df, table, "append", txn, meta)
         spark = df.sparkSession
         target = self.read(spark, table, latest)
         known = [name for name in update_if_changed if name in target.columns]
@@ -134,8 +175,8 @@ class Lake:
             if not counts:
                 return latest
             if False not in counts:
-                return self._commit(rows, table, "append", {"mergeSchema": "true"}, meta)
-            return self._merge(rows, table, keys, meta)
+                return self._commit(rows, table, "append", {"mergeSchema": "true", **txn}, meta)
+            return self._merge(rows, table, keys, meta, batch)
 
     def read_text(self, relative: str) -> str:
         """Return the text of a small file below the lake."""
@@ -165,22 +206,24 @@ class Lake:
 
         return self._committed(table, meta, write)
 
-    def _merge(self, rows: DataFrame, table: str, keys: Sequence[str], meta: Meta) -> int:
+    def _merge(self, rows: DataFrame, table: str, keys: Sequence[str], meta: Meta, batch: tuple[str, int] | None) -> int:
         spark, view = rows.sparkSession, f"_merge_{uuid.uuid4().hex}"
         on = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in keys)
+        # Settings of the session, which would mark the next commit in it too: they are taken away again, whatever happens.
+        settings = {_AUTO_MERGE: "true"} | ({_TXN_APP: batch[0], _TXN_VERSION: str(batch[1])} if batch else {})
 
         def write(user_metadata: str) -> None:
             rows.createOrReplaceTempView(view)
-            spark.conf.set(_USER_METADATA, user_metadata)
-            spark.conf.set(_AUTO_MERGE, "true")
+            for name, value in (settings | {_USER_METADATA: user_metadata}).items():
+                spark.conf.set(name, value)
             try:
                 spark.sql(
                     f"MERGE INTO delta.{quoted(self.path(table))} t USING {view} s ON {on} "
                     "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
                 )
             finally:
-                spark.conf.unset(_USER_METADATA)
-                spark.conf.unset(_AUTO_MERGE)
+                for name in (*settings, _USER_METADATA):
+                    spark.conf.unset(name)
                 spark.catalog.dropTempView(view)
 
         return self._committed(table, meta, write)

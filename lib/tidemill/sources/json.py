@@ -49,6 +49,8 @@ class JsonFiles:
     that differ from a column's name in case, go to ``_rescued`` with their values.
     """
 
+    tells_columns_by_record = True
+
     def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
         """Return the types that Spark infers from every record that parses."""
         options = _completed_options(source)

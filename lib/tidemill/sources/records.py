@@ -23,7 +23,9 @@ BATCH_ID = "_batch_id"
 PROVENANCE = (SOURCE_FILE, ROW_HASH, INGESTED_AT, BATCH_ID, RESCUED)
 """The columns that ingest adds to a bronze table."""
 
-RESERVED = frozenset({*PROVENANCE, RAW, RULES, IS_HEADER})
+_FIELDS = 1000
+
+RESERVED = frozenset({*PROVENANCE, RAW, RULES, IS_HEADER, SOURCE_LINE})
 """Names that the columns of a source cannot have."""
 
 
@@ -79,12 +81,13 @@ class Extract:
 
 @dataclass(frozen=True)
 class FileCount:
-    """The physical records of one file, how many are good, how many are refused, and how many of those repeat the header."""
+    """The physical records of one file: good ones, refused ones (those that repeat the header among them), ones with rescued fields."""
 
     records: int
     good: int
     refused: int
     repeated_headers: int
+    rescued: int = 0
 
 
 def survey(frame: DataFrame) -> dict[str, FileCount]:
@@ -98,13 +101,27 @@ def survey(frame: DataFrame) -> dict[str, FileCount]:
         F.count_if(is_header).alias("headers"),
         F.count_if(~is_header & (F.size(RULES) == 0)).alias("good"),
         F.count_if(~is_header & (F.size(RULES) > 0)).alias("refused"),
+        F.count_if(~is_header & (F.size(RULES) == 0) & F.col(RESCUED).isNotNull()).alias("rescued"),
     )
     found = {}
     for row in counts.collect():
         repeated = max(row["headers"] - 1, 0)
         records = row["lines"] - row["headers"] + repeated
-        found[row[SOURCE_FILE]] = FileCount(records, row["good"], row["refused"] + repeated, repeated)
+        found[row[SOURCE_FILE]] = FileCount(records, row["good"], row["refused"] + repeated, repeated, row["rescued"])
     return found
+
+
+def refused_by_rule(frame: DataFrame) -> dict[str, int]:
+    """Return how many records each rule refuses; a record may break several."""
+    rules = frame.where(~F.col(IS_HEADER)).select(F.explode(RULES).alias("rule")).groupBy("rule").count()
+    return {row["rule"]: row["count"] for row in rules.orderBy("rule").collect()}
+
+
+def rescued_fields(frame: DataFrame) -> dict[str, int]:
+    """Return in how many good records each field is rescued."""
+    good = frame.where(~F.col(IS_HEADER) & (F.size(RULES) == 0) & F.col(RESCUED).isNotNull())
+    names = good.select(F.explode(F.json_object_keys(RESCUED)).alias("name")).groupBy("name").count()
+    return {row["name"]: row["count"] for row in names.orderBy(F.desc("count"), "name").limit(_FIELDS).collect()}
 
 
 def good_records(frame: DataFrame, schema: T.StructType) -> DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
@@ -25,7 +25,11 @@ ENTRY_POINTS = "tidemill.sources"
 
 
 class SourceKind(Protocol):
-    """A way to read files. A new kind is one class with these two methods, registered under its name; no neighbour changes."""
+    """A way to read files. A new kind is one class with these two methods, registered under its name; no neighbour changes.
+
+    A kind whose columns show in the records alone (JSON, XML), and not in a header or footer of each file, says so with the attribute
+    ``tells_columns_by_record = True``; any other reports new and missing columns as ``Records.differences``.
+    """
 
     def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
         """Return the columns and types that all records of the files fit."""
@@ -36,6 +40,7 @@ class SourceKind(Protocol):
         ...
 
 
+@runtime_checkable
 class QueryKind(Protocol):
     """A way to read what has no files: a database, a topic, a table. It is asked for what lies behind a position."""
 
@@ -51,7 +56,7 @@ class QueryKind(Protocol):
         ...
 
 
-def source_kind(name: str) -> SourceKind:
+def source_kind(name: str) -> SourceKind | QueryKind:
     """Return the reader of a ``format``.
 
     Raises:
@@ -62,7 +67,7 @@ def source_kind(name: str) -> SourceKind:
     if not module:
         raise UsageError(f"no kind of source is called {name!r}{did_you_mean(name, BUILT_IN)}; known: {', '.join(BUILT_IN)}")
     try:
-        kind: SourceKind = getattr(import_module(module), attribute)()
+        kind: SourceKind | QueryKind = getattr(import_module(module), attribute)()
     except (ImportError, AttributeError) as error:
         raise UsageError(f"format {name!r} cannot be loaded: {error}; give a built-in name or the dotted path of a class") from error
     return kind

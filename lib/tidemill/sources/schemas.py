@@ -22,6 +22,7 @@ _WIDER: dict[type[T.DataType], tuple[type[T.DataType], ...]] = {
     T.FloatType: (T.DoubleType,),
     T.DateType: (T.TimestampNTZType,),
 }
+_DIGITS: dict[type[T.DataType], int] = {T.ByteType: 3, T.ShortType: 5, T.IntegerType: 10, T.LongType: 19}
 
 
 def parsed_schema(spark: SparkSession, text: str) -> T.StructType:
@@ -87,6 +88,8 @@ def is_wider(found: T.DataType, wanted: T.DataType) -> bool:
         return wanted.scale >= found.scale and wanted.precision - wanted.scale >= found.precision - found.scale
     if isinstance(found, T.NullType):
         return True
+    if isinstance(wanted, T.DecimalType) and type(found) in _DIGITS:
+        return wanted.precision - wanted.scale >= _DIGITS[type(found)]
     return isinstance(wanted, _WIDER.get(type(found), ()))
 
 
@@ -98,3 +101,15 @@ def widest(one: T.DataType, other: T.DataType) -> T.DataType:
         return one
     numeric = (T.IntegerType, T.LongType, T.DoubleType, T.DecimalType)
     return T.DoubleType() if isinstance(one, numeric) and isinstance(other, numeric) else T.StringType()
+
+
+def wider_types(kind: T.DataType) -> list[T.DataType]:
+    """Return the types that a column of this type may be widened to, the narrowest first.
+
+    DOUBLE holds a BIGINT only up to 2^53, so whoever widens to it looks at the values that are there.
+    """
+    if isinstance(kind, T.LongType):
+        return [T.DecimalType(20, 0), T.DoubleType()]
+    if isinstance(kind, T.ByteType | T.ShortType | T.IntegerType):
+        return [wider for wider in (T.IntegerType(), T.LongType(), T.DoubleType()) if wider != kind]
+    return [wider() for wider in _WIDER.get(type(kind), ())]

@@ -14,6 +14,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Scalar = bool | int | float | str
 
 SOURCE_FORMATS = ("csv", "json", "parquet", "orc", "avro", "xml", "text", "binaryFile", "delta", "jdbc", "kafka")
+WITHOUT_FILES = frozenset({"jdbc", "kafka", "delta"})
 TASKS = ("binary", "multiclass", "regression")
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("areaUnderPR", "areaUnderROC", "accuracy", "f1", "logLoss"),

@@ -14,7 +14,7 @@ from tidemill.spec.models import FAMILIES, METRICS, SOURCE_FORMATS
 from tidemill.spec.node import Key, Node, dotted
 from tidemill.spec.not_built import LATER_FAMILIES
 
-FILE_FORMATS = frozenset(SOURCE_FORMATS) - {"jdbc", "kafka"}
+FILE_FORMATS = frozenset(SOURCE_FORMATS) - {"jdbc", "kafka"}  # a Delta table has a path too
 
 Found = Iterator[tuple[tuple[Key, ...], str]]
 

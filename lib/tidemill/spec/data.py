@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tidemill.spec.blocks import Block, DottedName, Duration, Name, Scalar, Share, TableName
+from tidemill.spec.blocks import WITHOUT_FILES, Block, DottedName, Duration, Name, Scalar, Share, TableName
 
 
 class Source(Block):
@@ -35,6 +35,11 @@ class Source(Block):
     def paths(self) -> tuple[str, ...]:
         """The declared paths; empty for a source without files."""
         return () if self.path is None else (self.path,) if isinstance(self.path, str) else tuple(self.path)
+
+    @property
+    def is_asked(self) -> bool:
+        """True for a source without files, which has to be asked whether there is something new."""
+        return self.format in WITHOUT_FILES or not self.paths
 
 
 class Expectation(Block):

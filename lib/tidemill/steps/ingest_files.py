@@ -1,21 +1,35 @@
-"""Which files a source has taken already, by the ledger; and the ledger mended where a run was killed before writing it."""
+"""A batch from files: which are to be read, those among them that cannot be, and what the records are like."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
+from pyspark.sql import types as T
 
-from tidemill.sources.files import SourceFile
-from tidemill.sources.records import BATCH_ID, SOURCE_FILE, FileCount
+from tidemill.caching import cached
+from tidemill.errors import SourceError
+from tidemill.sources.damaged import READ_FAILURES, empty_files, probe, reason
+from tidemill.sources.files import SourceFile, list_files
+from tidemill.sources.policies import Change, Evolution, evolved, settled, widened_by_values
+from tidemill.sources.records import Difference, FileCount, Records, refused_by_rule, rescued_fields, survey
+from tidemill.sources.registry import SourceKind
+from tidemill.spec.models import Source
+from tidemill.steps.ingest_batch import Batch
+from tidemill.steps.ingest_past import BAD, FULL_BATCH, LOADED, Past, stamp
+from tidemill.steps.ingest_schema import known_schema
 from tidemill.steps.result import StepContext
 
-FULL_BATCH = 0
-"""The batch number of a full load; incremental batches count from 1."""
+_TOLD = 5
 
-LOADED, BAD = "loaded", "bad"
-_Row = Mapping[str, object]
+
+@dataclass(frozen=True)
+class Unread:
+    """There is nothing to load; ``notes`` say why where that is not plain."""
+
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -23,21 +37,123 @@ class NewFiles:
     """The files to read now, and remarks on those that are left."""
 
     files: tuple[SourceFile, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
-def app_id(source: str) -> str:
-    """Return the id under which Delta counts the batches of a source."""
-    return f"tidemill/ingest/{source}"
+@dataclass(frozen=True)
+class _Found:
+    """What reading files gave: their records, counted, and what the policies did; ``frame`` is None where there is no record."""
+
+    frame: DataFrame | None
+    schema: T.StructType | None
+    records: Records
+    counts: Mapping[str, FileCount]
+    refused: Mapping[str, int]
+    bad: Mapping[str, str]
+    changes: tuple[Change, ...] = ()
 
 
-def new_files(context: StepContext, files: Sequence[SourceFile], *, retry_bad: bool) -> NewFiles:
+def read_files(stack: ExitStack, context: StepContext, source: Source, kind: SourceKind, before: Past, first: int | None) -> Batch | Unread:
+    """Read the files that are new, all of them for ``load: full``, or those of batch ``first`` and the ones behind it."""
+    listed = list_files(source.paths, context.spark)
+    is_full = source.load == "full"
+    chosen = NewFiles(listed)
+    if not is_full and first is not None:
+        chosen = replayed_files(before, listed, first)
+    elif not is_full:
+        chosen = new_files(before, listed, retry_bad=source.on_bad_file == "fail" or not before.exists)
+    if not chosen.files:
+        return Unread(chosen.notes)
+    number = FULL_BATCH if is_full else before.last + 1
+    found = _read(stack, context, source, kind, chosen.files, known_schema(context, source, before))
+    rows = file_rows(context, chosen.files, found.counts, found.bad, number)
+    is_hopeless = found.frame is None and (is_full or not before.exists)
+    if found.bad and (is_hopeless or source.on_bad_file == "fail"):
+        context.lake.ledger.append("ops.files", [row for row in rows if row["error"]])
+        what = "none of the files can be read" if is_hopeless else "a file cannot be read, and `on_bad_file: fail` is set"
+        raise SourceError("; ".join((what, *_told(found.bad))))
+    notes = (*chosen.notes, *found.records.notes, *_told(found.bad))
+    if found.frame is None or found.schema is None:
+        context.lake.ledger.append("ops.files", rows)
+        return Unread(notes)
+    return Batch(
+        number=number,
+        records=found.records,
+        frame=found.frame,
+        schema=found.schema,
+        counts=found.counts,
+        ledger=rows,
+        size=sum(file.size for file in chosen.files),
+        changes=settled(source, found.changes, found.refused, found.schema),
+        replaces=None if is_full else first,
+        reason="declared" if source.schema_ else f"inferred from {len(chosen.files) - len(found.bad)} files",
+        notes=notes,
+    )
+
+
+def _read(
+    stack: ExitStack, context: StepContext, source: Source, kind: SourceKind, files: Sequence[SourceFile], known: T.StructType | None
+) -> _Found:
+    """Read the files, all at once; only where that fails are they tried one by one."""
+    bad = empty_files(files)
+    for is_last in (False, True):
+        readable = [file for file in files if file.path not in bad]
+        if not readable:
+            break
+        try:
+            found = _counted(stack, context, source, kind, readable, known)
+            return replace(found, bad=bad | dict(found.bad))
+        except READ_FAILURES as error:
+            damaged = {} if is_last else probe(context.spark, kind, source, readable, known)
+            if not damaged:
+                raise SourceError(reason(error)) from error
+            bad |= damaged
+    return _Found(None, known, Records(None), {}, {}, bad)
+
+
+def _counted(
+    stack: ExitStack, context: StepContext, source: Source, kind: SourceKind, files: Sequence[SourceFile], known: T.StructType | None
+) -> _Found:
+    def read(schema: T.StructType) -> Records:
+        return kind.read(context.spark, source, files, schema)
+
+    def infer(paths: Sequence[str] | None) -> T.StructType:
+        return kind.infer(context.spark, source, [file for file in files if paths is None or file.path in paths])
+
+    by_record = getattr(kind, "tells_columns_by_record", False)
+    if known is None:
+        schema = infer(None)
+        evolution = Evolution(schema, read(schema))
+    else:
+        evolution = evolved(source, known, read, infer, by_record=by_record)
+    schema, records, changes = evolution.schema, evolution.records, evolution.changes
+    if records.frame is None:
+        return _Found(None, schema, records, {}, {}, records.bad_files, changes)
+    frame, counts, refused = _surveyed(stack, records.frame)
+    wider, widened = widened_by_values(source, schema, read, refused)
+    if widened:
+        frame.unpersist()
+        records = read(wider)
+        assert records.frame is not None  # the same files gave one before
+        frame, counts, refused = _surveyed(stack, records.frame)
+    if by_record and source.on_new_column == "rescue" and any(count.rescued for count in counts.values()):
+        changes += tuple(Change(Difference("new", name, ()), "rescued", count) for name, count in rescued_fields(frame).items())
+    return _Found(frame, wider, records, counts, refused, records.bad_files, (*changes, *widened))
+
+
+def _surveyed(stack: ExitStack, frame: DataFrame) -> tuple[DataFrame, dict[str, FileCount], dict[str, int]]:
+    frame = stack.enter_context(cached(frame))
+    counts = survey(frame)
+    return frame, counts, refused_by_rule(frame) if any(count.refused for count in counts.values()) else {}
+
+
+def new_files(past: Past, files: Sequence[SourceFile], *, retry_bad: bool) -> NewFiles:
     """Return the files that no committed batch holds.
 
     A file that could not be read is tried again when its size or time has changed (always with ``retry_bad``); one that was loaded
     never is, but a change is remarked on.
     """
-    taken = _taken(context, files)
+    taken = past.latest
     new, changed, still_bad = [], [], []
     for file in files:
         row = taken.get(file.path)
@@ -50,10 +166,29 @@ def new_files(context: StepContext, files: Sequence[SourceFile], *, retry_bad: b
             changed.append(file.path)
     notes = []
     if changed:
-        notes.append(f"changed since loaded, not read again: {_shortened(changed)}; `load: full` would read them")
+        notes.append(f"changed since loaded, not read again: {_shortened(changed)}; `--replay` or `load: full` would read them")
     if still_bad:
         notes.append(f"could not be read before and has not changed since: {_shortened(still_bad)}")
     return NewFiles(tuple(new), tuple(notes))
+
+
+def replayed_files(past: Past, files: Sequence[SourceFile], first: int) -> NewFiles:
+    """Return the files of the batches from ``first`` on, and those that were never taken.
+
+    Raises:
+        SourceError: a file of these batches is no longer there, so that its records would be lost.
+    """
+    listed = {file.path for file in files}
+    lost = [path for path, row in past.latest.items() if row["state"] == LOADED and path not in listed and _is_behind(row, first)]
+    if lost:
+        raise SourceError(
+            f"{_shortened(lost)} of the batches to replay cannot be found; bring the files back, or replay from a later batch than "
+            f"{max(int(str(past.latest[path]['batch_id'])) for path in lost)}"
+        )
+    taken = past.latest
+    return NewFiles(
+        tuple(file for file in files if file.path not in taken or taken[file.path]["state"] == BAD or _is_behind(taken[file.path], first))
+    )
 
 
 def file_rows(
@@ -65,7 +200,7 @@ def file_rows(
         count = counts.get(file.path, FileCount(0, 0, 0, 0))
         rows.append(
             {
-                **_stamp(context, batch),
+                **stamp(context, batch),
                 "path": file.path,
                 "size": file.size,
                 "modified_at": file.modified_at,
@@ -78,63 +213,14 @@ def file_rows(
     return rows
 
 
-def record_files(context: StepContext, rows: Sequence[dict[str, object]], batch: int) -> None:
-    """Write the rows of one committed batch into ops.files; repeating it changes nothing."""
-    where: dict[str, str | int] = {"run_id": context.run_id, "source": context.item, "batch_id": batch}
-    context.lake.ledger.put("ops.files", rows, where=where)
-
-
-def _taken(context: StepContext, files: Sequence[SourceFile]) -> dict[str, _Row]:
-    """Return the latest row of each file, with the rows put back that a killed run did not write."""
-    table = f"bronze.{context.item}"
-    rows = _since_last_full_load(context.lake.ledger.rows("ops.files", source=context.item))
-    if not context.lake.exists(table):
-        rows = [row for row in rows if row["state"] == BAD]
-    else:
-        last = context.lake.txn_version(table, app_id(context.item))
-        batch = FULL_BATCH if last is None else last
-        if not any(row["state"] == LOADED and row["batch_id"] == batch for row in rows):
-            rows = rows + _rebuilt(context, files, batch)
-    return {str(row["path"]): row for row in rows}
-
-
-def _since_last_full_load(rows: Sequence[_Row]) -> list[_Row]:
-    """Leave out what came before the last full load, which replaced the table."""
-    full_runs = [row["run_id"] for row in rows if row["batch_id"] == FULL_BATCH and row["state"] == LOADED]
-    if not full_runs:
-        return list(rows)
-    start = next(place for place, row in enumerate(rows) if row["run_id"] == full_runs[-1] and row["batch_id"] == FULL_BATCH)
-    return list(rows[start:])
-
-
-def _rebuilt(context: StepContext, files: Sequence[SourceFile], batch: int) -> list[_Row]:
-    """Write the rows of a committed batch again, from the tables: its run was killed between its commit and the ledger."""
-    counts: dict[str, dict[str, int]] = {}
-    for table in (f"bronze.{context.item}", f"bronze.{context.item}_quarantine"):
-        if context.lake.exists(table):
-            found = context.lake.read(context.spark, table).where(F.col(BATCH_ID) == batch).groupBy(SOURCE_FILE).count()
-            for row in found.collect():
-                counts.setdefault(row[SOURCE_FILE], {})[table.removeprefix(f"bronze.{context.item}")] = row["count"]
-    listed = {file.path: file for file in files}
-    rows: list[dict[str, object]] = [
-        {
-            **_stamp(context, batch),
-            "path": path,
-            "size": listed[path].size if path in listed else None,
-            "modified_at": listed[path].modified_at if path in listed else None,
-            "rows": count.get("", 0),
-            "quarantined": count.get("_quarantine", 0),
-            "state": LOADED,
-        }
-        for path, count in sorted(counts.items())
-    ]
-    record_files(context, rows, batch)
-    return list(rows)
-
-
-def _stamp(context: StepContext, batch: int) -> dict[str, object]:
-    return {"pipeline": context.pipeline, "run_id": context.run_id, "source": context.item, "batch_id": batch}
+def _is_behind(row: Mapping[str, object], first: int) -> bool:
+    return int(str(row["batch_id"])) >= first
 
 
 def _shortened(paths: Sequence[str]) -> str:
     return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+
+
+def _told(bad: Mapping[str, str]) -> tuple[str, ...]:
+    told = [f"{path}: {why}" for path, why in list(bad.items())[:_TOLD]]
+    return (*told, f"and {len(bad) - _TOLD} more files") if len(bad) > _TOLD else tuple(told)

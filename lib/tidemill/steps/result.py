@@ -18,7 +18,8 @@ class StepContext:
     """Everything a step may use.
 
     ``inputs`` maps each table the step reads (and ``models.<pipeline>`` for a model) to the version it must read;
-    ``node`` is the step's own name in the graph, such as ``ingest.flights`` or ``train``.
+    ``node`` is the step's own name in the graph, such as ``ingest.flights`` or ``train``. ``replay`` is for ingest alone: from which
+    batch or time on the source is loaded anew.
     """
 
     spark: SparkSession
@@ -27,6 +28,7 @@ class StepContext:
     inputs: Mapping[str, int]
     run_id: str
     node: str
+    replay: str | None = None
 
     @property
     def pipeline(self) -> str:

@@ -28,9 +28,9 @@ def is_blank(lake: Lake, table: str) -> bool:
     return lake.exists(table) and not DeltaTable(lake.path(table)).file_uris()
 
 
-def holds_batch(lake: Lake, table: str, batch: int) -> bool:
-    """Return True where the table has rows of this ``_batch_id``."""
+def holds(lake: Lake, table: str, condition: str) -> bool:
+    """Return True where the table has rows that meet the SQL condition; starts no Spark job."""
     if not lake.exists(table):
         return False
-    [found] = query(DeltaTable(lake.path(table)), f"SELECT count(*) AS n FROM rows WHERE _batch_id = {int(batch)}").to_pylist()
+    [found] = query(DeltaTable(lake.path(table)), f"SELECT count(*) AS n FROM rows WHERE {condition}").to_pylist()
     return bool(found["n"])

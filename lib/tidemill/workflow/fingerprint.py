@@ -30,8 +30,8 @@ def fingerprint(spec: Spec, node: Node, inputs: Mapping[str, int], spark: SparkS
     """
     data: object = dict(inputs)
     if node.step == "ingest":
-        paths = spec.pipeline.sources[node.name.partition(".")[2]].paths
-        data = [(file.path, file.size, str(file.modified_at)) for file in list_files(paths, spark)]
+        source = spec.pipeline.sources[node.name.partition(".")[2]]
+        data = [] if source.is_asked else [(file.path, file.size, str(file.modified_at)) for file in list_files(source.paths, spark)]
     return f"{definition(spec, node)} data={_hash(data)}"
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from tidemill.errors import Fault, GateRefused, SpecError, StepError, TableNotFound, UsageError
 from tidemill.lake import Lake
-from tidemill.lake.lock import locked
+from tidemill.lake.lock import holder, locked
 from tidemill.registry.deployments import Deployments
 from tidemill.spec import Spec
 from tidemill.steps import STEP_FUNCTIONS
@@ -67,12 +67,21 @@ class LazySpark:
 class Runner:
     """One run of a pipeline, or of a part of it."""
 
-    def __init__(self, spec: Spec, spark: LazySpark, *, run_id: str | None = None, force: bool = False, debug: bool = False) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        spark: LazySpark,
+        *,
+        run_id: str | None = None,
+        force: bool = False,
+        replay: str | None = None,
+        debug: bool = False,
+    ) -> None:
         """Prepare a run of ``spec``; nothing is written yet."""
         self.spec, self.lake = spec, Lake(spec.pipeline.lake)
         self.run_id = run_id or new_run_id()
         self.graph: Graph = build_graph(spec)
-        self._spark, self._force, self._debug = spark, force, debug
+        self._spark, self._force, self._replay, self._debug = spark, force, replay, debug
         self._states = States(self.lake.ledger, spec.pipeline.pipeline, self.run_id)
         self._outputs: dict[str, Mapping[str, int]] = {}
 
@@ -85,7 +94,9 @@ class Runner:
         with locked(self.lake.root, f"run.{self.spec.pipeline.pipeline}", wait=False) as alone:
             if not alone:
                 name, root = self.spec.pipeline.pipeline, self.lake.root
-                raise UsageError(f"another run of {name} is going on in {root}; wait for it to end, or look with `tidemill status`")
+                by = holder(root, f"run.{name}")
+                who = f", by {by}" if by else ""
+                raise UsageError(f"another run of {name} is going on in {root}{who}; wait for it to end, or look with `tidemill status`")
             self._refuse_shared_names(nodes)
             self._states.begin(node.name for node in nodes)
             try:
@@ -110,10 +121,14 @@ class Runner:
         before = self._states.last_good(node.name)
         if self._force:
             reasons: tuple[str, ...] = ("asked for with --force",)
+        elif self._replay is not None:
+            reasons = ("asked for with --replay",)
         elif before is None:
             reasons = ("it has never succeeded",)
         else:
             reasons = tuple(changed_parts(str(before["fingerprint"]), print_))
+            if node.step == "ingest" and self.spec.pipeline.sources[node.name.partition(".")[2]].is_asked:
+                reasons = (*reasons, "its source is asked what is new")
         outputs: Mapping[str, int] = dict(before["outputs"] or {}) if before else {}  # type: ignore[call-overload]
         if not reasons:
             lost = [table for table in outputs if not self._is_there(table)]
@@ -201,7 +216,7 @@ class Runner:
     def _context(self, node: Node, decision: Decision) -> StepContext:
         from tidemill.session import child_session
 
-        return StepContext(child_session(self._spark.get()), self.spec, self.lake, decision.inputs, self.run_id, node.name)
+        return StepContext(child_session(self._spark.get()), self.spec, self.lake, decision.inputs, self.run_id, node.name, self._replay)
 
     def _version(self, node: Node, table: str) -> int:
         """Return the version of ``table`` that ``node`` must read: this run's, else the latest good one."""

@@ -1,0 +1,115 @@
+"""A batch from a source without files: what lies behind the position of the last one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import reduce
+from operator import or_
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from tidemill.caching import cached
+from tidemill.errors import SourceError
+from tidemill.sources.damaged import READ_FAILURES, reason
+from tidemill.sources.policies import evolved, settled
+from tidemill.sources.records import RAW, RULES, Extract, FileCount, Records, column, refused_by_rule, survey
+from tidemill.sources.registry import QueryKind
+from tidemill.spec.models import Source
+from tidemill.steps.ingest_batch import Batch
+from tidemill.steps.ingest_files import Unread
+from tidemill.steps.ingest_past import FULL_BATCH, LOADED, Past, stamp
+from tidemill.steps.ingest_schema import known_schema
+from tidemill.steps.result import StepContext
+
+_SAMPLES = 3
+
+
+def read_extract(
+    stack: ExitStack, context: StepContext, source: Source, kind: QueryKind, before: Past, first: int | None
+) -> Batch | Unread:
+    """Read what is new since the last batch, everything for ``load: full``, or what batch ``first`` and those behind it held."""
+    is_full = source.load == "full"
+    since = None if is_full else before.position(first)
+    try:
+        known = known_schema(context, source, before)
+        extracts: list[Extract] = []
+
+        def read(columns: T.StructType) -> Records:
+            extracts.append(kind.extract(context.spark, source, columns, since))
+            return extracts[-1].records
+
+        schema = known or kind.infer(context.spark, source)
+        found = evolved(source, schema, read, lambda paths: kind.infer(context.spark, source), by_record=False)
+        schema, extract = found.schema, extracts[-1]
+        if not is_full:
+            _require_position(context, before, extract, since, first)
+        is_merged = extract.is_merged and not is_full
+        frame = extract.records.frame
+        if frame is None:
+            return Unread(extract.records.notes)
+        frame = stack.enter_context(cached(_keyed(frame, schema, source.key) if is_merged else frame))
+        counts = survey(frame)
+        refused = refused_by_rule(frame) if any(count.refused for count in counts.values()) else {}
+    except READ_FAILURES as error:
+        raise SourceError(reason(error)) from error
+    if not counts and not is_full and before.exists:
+        return Unread(("nothing new",))
+    changes = settled(source, found.changes, refused, schema)
+    if is_merged:
+        _require_unique(frame, source.key)
+    number = FULL_BATCH if is_full else before.last + 1
+    total = [sum(part) for part in zip(*((count.good, count.refused) for count in counts.values()), strict=True)] or [0, 0]
+    row = {
+        **stamp(context, number),
+        "path": extract.place,
+        "rows": total[0],
+        "quarantined": total[1],
+        "state": LOADED,
+        "position": extract.position,
+    }
+    return Batch(
+        number=number,
+        records=extract.records,
+        frame=frame,
+        schema=schema,
+        counts=counts or {extract.place: FileCount(0, 0, 0, 0)},
+        ledger=[row],
+        changes=changes,
+        replaces=None if is_merged or is_full else first,
+        merge_by=tuple(source.key) if is_merged else (),
+        position=extract.position,
+        place=extract.place,
+        reason="declared" if source.schema_ else f"told by {extract.place}",
+        notes=extract.records.notes,
+    )
+
+
+def _require_position(context: StepContext, before: Past, extract: Extract, since: str | None, first: int | None) -> None:
+    """Refuse to append everything again where it is not known what the table holds already; a merge is safe in any case."""
+    if since is None and before.exists and before.last > 0 and first is None and not extract.is_merged:
+        raise SourceError(
+            f"how far bronze.{context.item} has read {extract.place} is neither in ops.files nor in the table's log; "
+            f"load it anew with `tidemill run … --only {context.node} --replay all`"
+        )
+
+
+def _keyed(frame: DataFrame, schema: T.StructType, key: Sequence[str]) -> DataFrame:
+    """Return the records with the rule ``null_key`` added to those that cannot be merged."""
+    is_null = reduce(or_, [column(name).isNull() for name in key])
+    is_broken = is_null & (F.size(RULES) == 0)
+    raw = F.to_json(F.struct(*[column(name) for name in schema.names]), {"ignoreNullFields": "false"})
+    rules = F.when(is_broken, F.array(F.lit("null_key"))).otherwise(F.col(RULES))
+    return frame.withColumns({RAW: F.when(is_broken, raw).otherwise(F.col(RAW)), RULES: rules})
+
+
+def _require_unique(frame: DataFrame, key: Sequence[str]) -> None:
+    groups = frame.where(F.size(RULES) == 0).groupBy(*[column(name) for name in key]).count().where("count > 1")
+    found = groups.select(F.to_json(F.struct(*[column(name) for name in key])).alias("key")).limit(_SAMPLES).collect()
+    if found:
+        such_as = ", ".join(row["key"] for row in found)
+        raise SourceError(
+            f"`key: [{', '.join(key)}]` stands in more than one record, such as {such_as}; name the columns that tell records apart"
+        )
