@@ -73,7 +73,7 @@ class KafkaTopics:
         """
         topics = topics_of(source)
         own = _own_columns(topics)
-        if topics.value_format != "json" or own == schema.fields[-len(own) :]:
+        if topics.value_format != "json" or {field.name for field in own} <= set(schema.names):
             return schema
         taken = [name for name in schema.names if name.lower().startswith(PREFIX)]
         if taken:

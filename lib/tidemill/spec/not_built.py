@@ -10,7 +10,7 @@ from tidemill.errors import Fault
 from tidemill.spec.models import SOURCE_FORMATS
 from tidemill.spec.node import Key, Node, dotted
 
-BUILT_FORMATS = ("csv", "json", "parquet")
+BUILT_FORMATS = ("csv", "json", "kafka", "parquet")
 LATER_FAMILIES = ("xgboost", "lightgbm")
 
 
@@ -54,8 +54,6 @@ _FILES = "write the rows to csv, json or parquet files and give their `path`"
 LATER = (
     Later("lake", _is_catalog, "give a path, such as ./lake"),
     Later("sources.*.format", _is_later_format, "convert the files to csv, json or parquet"),
-    Later("sources.*.url", _given, _FILES),
-    Later("sources.*.table", _given, _FILES),
     Later("sources.*.user", _given, _FILES),
     Later("sources.*.password", _given, _FILES),
     Later("sources.*.watermark", _given, "`load: incremental` takes each file once"),
