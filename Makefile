@@ -9,14 +9,14 @@ READY := .venv/.ready
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(READY) ## Make .venv, install the pinned versions, prepare Java and Delta
+setup: $(READY) ## Make .venv, install the pinned versions, prepare Java, Delta and the connectors
 
 $(READY): setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tidemill needs Python 3.11 or newer, found $$($(PYTHON) -V 2>&1); try: make PYTHON=python3.11 …" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv (the first time this takes one to three minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mlflow,demo,dev]'
-	@$(BIN)/python -m tidemill.spark_home --bring-java
+	@$(BIN)/python -m tidemill.spark_home --bring-java --with all
 	@touch $@
 
 demo: $(READY) ## Run the flights example, from raw files to predictions

@@ -34,6 +34,7 @@ EXTRAS = {
         "nbclient",
         "ipykernel",
         "psutil",
+        "psycopg[binary]",
     ],
 }
 

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,13 +34,14 @@ _ONE_MACHINE = {
 }
 
 
-def get_spark(app_name: str = "tidemill", conf: Mapping[str, str] | None = None) -> SparkSession:
+def get_spark(app_name: str = "tidemill", conf: Mapping[str, str] | None = None, connectors: Collection[str] = ()) -> SparkSession:
     """Return the session of this process, starting Spark where it does not run yet.
 
     ``conf`` wins over tidemill's settings; what ``spark-submit`` or the cluster set wins over both where it is a static setting.
+    ``connectors`` name the jars that sources need; they are brought where tidemill starts pip's Spark itself.
 
     Raises:
-        SetupError: there is no Java that fits, or Delta's jars cannot be fetched.
+        SetupError: there is no Java that fits, or a jar cannot be fetched.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     _hush()
@@ -53,7 +54,7 @@ def get_spark(app_name: str = "tidemill", conf: Mapping[str, str] | None = None)
     if not under_submit and "SPARK_HOME" not in os.environ:
         from tidemill.spark_home import prepare
 
-        os.environ["JAVA_HOME"] = str(prepare().home)
+        os.environ["JAVA_HOME"] = str(prepare(connectors=connectors).home)
     settings = {**_EVERYWHERE, **_DELTA}
     if not under_submit:
         settings["spark.master"] = os.environ.get("TIDEMILL_MASTER", "local[*]")

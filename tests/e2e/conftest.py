@@ -48,3 +48,10 @@ def whole_run(sample_data, tmp_path_factory) -> tuple[Place, dict]:
     """One run over the sample, in one process, by spark-submit, and what it told."""
     place = Place(sample_data, tmp_path_factory.mktemp("whole") / "lake")
     return place, place.submit("run", "--spec", str(SPEC), "--env", "sample")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what shares the one run over the sample in one worker, where the suite is spread over several."""
+    for item in items:
+        if "whole_run" in getattr(item, "fixturenames", ()) or "sample_data" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("whole_run"))

@@ -13,6 +13,7 @@ from tidemill.cli.options import AsJson, Debug, Env, Set, SpecPath, spec_of
 from tidemill.cli.printing import print_json, print_table, write_csv_rows, write_json_rows
 from tidemill.cli.summary import print_summary
 from tidemill.errors import TidemillError, UsageError
+from tidemill.spec import Spec
 from tidemill.workflow import LazySpark, Runner, build_graph
 from tidemill.workflow.progress import PlainProgress, progress_for
 
@@ -25,11 +26,12 @@ def add_commands(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def lazy_spark() -> LazySpark:
-    """Return the session of this command, not started yet."""
+def lazy_spark(spec: Spec | None = None) -> LazySpark:
+    """Return the session of this command, not started yet; it will have the jars that the sources of ``spec`` need."""
     from tidemill.session import get_spark
+    from tidemill.sources.connectors import needed_connectors
 
-    return LazySpark(get_spark)
+    return LazySpark(lambda: get_spark(connectors=needed_connectors(spec.pipeline.sources.values()) if spec else ()))
 
 
 def run(
@@ -58,7 +60,7 @@ def run(
     loaded = spec_of(spec, env, set_)
     if replay is not None and not (only or "").startswith("ingest."):
         raise UsageError("--replay loads one source anew: give --only ingest.SOURCE with it")
-    runner = Runner(loaded, lazy_spark(), run_id=run_id, force=force, replay=replay, debug=debug)
+    runner = Runner(loaded, lazy_spark(loaded), run_id=run_id, force=force, replay=replay, debug=debug)
     nodes = runner.graph.select(start=start, end=end, only=only)
     if dry_run:
         return _print_decisions(runner, [node.name for node in nodes], json_)
@@ -85,7 +87,8 @@ def check(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = Fal
 
 def explain(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
     """Say for each node whether it would run, and why."""
-    runner = Runner(spec_of(spec, env, set_), lazy_spark())
+    loaded = spec_of(spec, env, set_)
+    runner = Runner(loaded, lazy_spark(loaded))
     return _print_decisions(runner, [node.name for node in runner.graph.nodes], json_)
 
 

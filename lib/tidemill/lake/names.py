@@ -30,3 +30,8 @@ def quoted(path: str) -> str:
 def is_local(root: str) -> bool:
     """Return True where ``root`` is a path of this machine's file system."""
     return "://" not in root
+
+
+def batch_app(source: str) -> str:
+    """Return the id under which Delta counts the batches of a source in its bronze table."""
+    return f"tidemill/ingest/{source}"

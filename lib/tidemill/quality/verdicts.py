@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
+from tidemill.quality.repeats import Latest, repeats
 from tidemill.quality.rules import Rule, column
 
 BROKEN = "__broken_rules"
 FATE = "__fate"
-KEPT, QUARANTINED, DROPPED = "kept", "quarantined", "dropped"
+KEPT, QUARANTINED, DROPPED, SUPERSEDED = "kept", "quarantined", "dropped", "superseded"
+_FATES = (KEPT, QUARANTINED, DROPPED, SUPERSEDED)
 _SAMPLES = 3
 _KEEP_NULLS = {"ignoreNullFields": "false"}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number of the kept rows as a whole: ``values`` put together by ``combine`` (sum, max), of rows first, then of such results."""
+
+    values: Column
+    combine: Callable[[Column], Column]
 
 
 @dataclass(frozen=True)
@@ -22,6 +33,7 @@ class Tally:
     """How many rows there are, what becomes of them, and how many break each rule.
 
     ``repeated_keys`` are the values of the key that stand in more than one kept row, ``repeating_rows`` those rows beyond the first.
+    ``dropped`` rows break a rule; ``superseded`` ones have a later row of the same key. ``measured`` holds the measures by name.
     """
 
     rows: int
@@ -31,42 +43,80 @@ class Tally:
     failed: Mapping[str, int]
     repeated_keys: int
     repeating_rows: int
+    superseded: int = 0
+    measured: Mapping[str, object] = field(default_factory=dict)
 
 
-def judged(df: DataFrame, rules: Sequence[Rule]) -> DataFrame:
-    """Return the rows with ``__broken_rules`` (names, in the order of the rules) and ``__fate``.
+def judged(
+    df: DataFrame, rules: Sequence[Rule], references: Mapping[str, DataFrame] | None = None, latest: Latest | None = None
+) -> DataFrame:
+    """Return the rows with ``__broken_rules`` (their names; those of the kind ``unique`` come last) and ``__fate``.
 
-    A row that breaks a rule to quarantine and one to drop is quarantined, so that nothing is lost that was to be looked at.
+    A row that breaks a rule to quarantine and one to drop is quarantined, so that nothing is lost that was to be looked at. Of the rows
+    that are kept so far, ``latest`` leaves one a key, and only of those that are left does ``unique`` ask whether they repeat another: so
+    a good row is never refused for the sake of one that is not in the table either.
+
+    Args:
+        df: the rows.
+        rules: the rules for them.
+        references: for each rule of the kind ``in_reference``, by its name, the values it allows: one column of the rule's type.
+        latest: which of the rows with the same key stays.
     """
-    names = [F.when(rule.is_broken, F.lit(rule.name)) for rule in rules]
-    broken = F.array_compact(F.array(*names)) if names else F.array().cast("array<string>")
+    names = df.columns
+    looked_up = df
+    for rule in rules:
+        if rule.kind == "in_reference":
+            values = (references or {})[rule.name]
+            allowed = values.select(column(values.columns[0]).alias(rule.match)).where(column(rule.match).isNotNull()).distinct()
+            looked_up = looked_up.join(allowed, on=column(rule.columns[0]) == column(rule.match), how="left")
+    broken = [F.when(rule.is_broken, F.lit(rule.name)) for rule in rules if rule.is_broken is not None]
+    by_row = F.array_compact(F.array(*broken)) if broken else F.array().cast("array<string>")
     fate = F.when(_breaks(rules, "quarantine"), F.lit(QUARANTINED)).when(_breaks(rules, "drop"), F.lit(DROPPED)).otherwise(F.lit(KEPT))
-    return df.select("*", broken.alias(BROKEN)).select("*", fate.alias(FATE))
+    rows = looked_up.select(*columns_of(names), by_row.alias(BROKEN)).select("*", fate.alias(FATE))
+    is_kept = F.col(FATE) == KEPT
+    if latest is not None:
+        is_older = repeats(df.schema, latest.key, is_kept, first=latest)
+        rows = rows.select(*columns_of(names), BROKEN, F.when(is_older, F.lit(SUPERSEDED)).otherwise(F.col(FATE)).alias(FATE))
+    for rule in rules:
+        if rule.kind == "unique":
+            rows = _without_repeats(rows, df.schema, rule)
+    return rows
 
 
-def tally(rows: DataFrame, rules: Sequence[Rule], key: Sequence[str]) -> Tally:
-    """Count judged rows in one pass."""
-    counts = [F.count(F.lit(1)).alias("rows")]
-    counts += [F.count_if(F.col(FATE) == fate).alias(fate) for fate in (KEPT, QUARANTINED, DROPPED)]
-    counts += [F.count_if(F.array_contains(BROKEN, rule.name)).alias(f"rule_{place}") for place, rule in enumerate(rules)]
-    names = ["rows", KEPT, QUARANTINED, DROPPED, *(f"rule_{place}" for place in range(len(rules)))]
+def columns_of(names: Sequence[str]) -> list[Column]:
+    """Return the columns of exactly these names."""
+    return [column(name) for name in names]
+
+
+def tally(rows: DataFrame, rules: Sequence[Rule], key: Sequence[str], measures: Mapping[str, Measure] | None = None) -> Tally:
+    """Count judged rows, and take the measures of the kept ones, in one pass."""
+    measures = measures or {}
+    counts = {"rows": F.count(F.lit(1)), **{fate: F.count_if(F.col(FATE) == fate) for fate in _FATES}}
+    counts |= {f"rule_{place}": F.count_if(F.array_contains(BROKEN, rule.name)) for place, rule in enumerate(rules)}
+    taken = {
+        f"measure_{place}": measure.combine(F.when(F.col(FATE) == KEPT, measure.values)) for place, measure in enumerate(measures.values())
+    }
+    found = [value.alias(name) for name, value in {**counts, **taken}.items()]
     if key:
         # A count of each key first: the same pass then tells the keys that repeat.
-        repeats = F.when(F.col(KEPT) > 1, F.col(KEPT))
-        groups = rows.groupBy(*[column(name) for name in key]).agg(*counts)
-        totals = [F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in names]
-        found = groups.agg(*totals, F.count(repeats).alias("repeated"), F.coalesce(F.sum(repeats), F.lit(0)).alias("repeating")).first()
+        twice = F.when(F.col(KEPT) > 1, F.col(KEPT))
+        totals = [F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in counts]
+        combined = [measure.combine(F.col(name)).alias(name) for name, measure in zip(taken, measures.values(), strict=True)]
+        repeated = [F.count(twice).alias("repeated"), F.coalesce(F.sum(twice), F.lit(0)).alias("repeating")]
+        row = rows.groupBy(*columns_of(key)).agg(*found).agg(*totals, *combined, *repeated).first()
     else:
-        found = rows.agg(*counts, F.lit(0).alias("repeated"), F.lit(0).alias("repeating")).first()
-    assert found is not None  # an aggregate without groups always has one row
+        row = rows.agg(*found, F.lit(0).alias("repeated"), F.lit(0).alias("repeating")).first()
+    assert row is not None  # an aggregate without groups always has one row
     return Tally(
-        rows=found["rows"],
-        kept=found[KEPT],
-        quarantined=found[QUARANTINED],
-        dropped=found[DROPPED],
-        failed={rule.name: found[f"rule_{place}"] for place, rule in enumerate(rules)},
-        repeated_keys=found["repeated"],
-        repeating_rows=found["repeating"] - found["repeated"],
+        rows=row["rows"],
+        kept=row[KEPT],
+        quarantined=row[QUARANTINED],
+        dropped=row[DROPPED],
+        failed={rule.name: row[f"rule_{place}"] for place, rule in enumerate(rules)},
+        repeated_keys=row["repeated"],
+        repeating_rows=row["repeating"] - row["repeated"],
+        superseded=row[SUPERSEDED],
+        measured={name: row[f"measure_{place}"] for place, name in enumerate(measures)},
     )
 
 
@@ -82,22 +132,34 @@ def quarantined_rows(rows: DataFrame) -> DataFrame:
     return rows.where(F.col(FATE) == QUARANTINED).select(raw.alias("raw"), F.col(BROKEN).alias("rules"))
 
 
-def samples(rows: DataFrame, rule: str, key: Sequence[str]) -> list[str]:
-    """Return up to three rows that break the rule: their keys as JSON, or the whole row where the table has no key."""
-    names = list(key) or [name for name in rows.columns if name not in (BROKEN, FATE)]
-    found = rows.where(F.array_contains(BROKEN, rule)).select(_as_json(names).alias("sample")).limit(_SAMPLES)
+def samples(rows: DataFrame, rule: Rule, key: Sequence[str]) -> list[str]:
+    """Return up to three rows that break the rule, as JSON: their keys and what the rule is about, else the whole row."""
+    names = list(dict.fromkeys((*key, *rule.columns))) or [name for name in rows.columns if name not in (BROKEN, FATE)]
+    found = rows.where(F.array_contains(BROKEN, rule.name)).select(_as_json(names).alias("sample")).limit(_SAMPLES)
     return [row["sample"][:200] for row in found.collect()]
 
 
 def repeated_keys(rows: DataFrame, key: Sequence[str]) -> list[str]:
     """Return up to three values of the key that stand in more than one kept row, as JSON."""
-    groups = rows.where(F.col(FATE) == KEPT).groupBy(*[column(name) for name in key]).count().where("count > 1")
-    ordered = groups.orderBy(*[column(name) for name in key]).select(_as_json(key).alias("sample")).limit(_SAMPLES)
+    groups = rows.where(F.col(FATE) == KEPT).groupBy(*columns_of(key)).count().where("count > 1")
+    ordered = groups.orderBy(*columns_of(key)).select(_as_json(key).alias("sample")).limit(_SAMPLES)
     return [row["sample"] for row in ordered.collect()]
 
 
+def _without_repeats(rows: DataFrame, schema: T.StructType, rule: Rule) -> DataFrame:
+    """Return judged rows with the verdict of a rule of the kind ``unique``."""
+    is_repeat = "__is_repeat"
+    marked = rows.select("*", repeats(schema, rule.columns, F.col(FATE) == KEPT).alias(is_repeat))
+    fate = {"quarantine": QUARANTINED, "drop": DROPPED}.get(rule.action, KEPT)
+    return marked.select(
+        *columns_of(schema.names),
+        F.when(F.col(is_repeat), F.array_append(F.col(BROKEN), F.lit(rule.name))).otherwise(F.col(BROKEN)).alias(BROKEN),
+        F.when(F.col(is_repeat), F.lit(fate)).otherwise(F.col(FATE)).alias(FATE),
+    )
+
+
 def _as_json(names: Sequence[str]) -> Column:
-    return F.to_json(F.struct(*[column(name) for name in names]), _KEEP_NULLS)
+    return F.to_json(F.struct(*columns_of(names)), _KEEP_NULLS)
 
 
 def _breaks(rules: Sequence[Rule], action: str) -> Column:

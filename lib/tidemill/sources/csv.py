@@ -10,14 +10,13 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import SourceError
-from tidemill.sources.csv_fields import FIELDS, Layout, parsed_fields
-from tidemill.sources.csv_groups import Group, completed_options, group_lines, header_groups
-from tidemill.sources.csv_multiline import multiline_records
+from tidemill.sources.csv_fields import Layout, parsed_fields
+from tidemill.sources.csv_groups import Group, completed_options, group_records, header_groups
 from tidemill.sources.csv_rules import with_rules
 from tidemill.sources.files import SourceFile
+from tidemill.sources.line_numbers import locate
 from tidemill.sources.lines import LINE, legible
-from tidemill.sources.options import is_on
-from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, Records
+from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, SOURCE_LINE, Difference, Records
 from tidemill.sources.schemas import checked_schema, table_names, widest
 from tidemill.spec.models import Source
 
@@ -50,9 +49,9 @@ class CsvFiles:
     def read(self, spark: SparkSession, source: Source, files: Sequence[SourceFile], schema: T.StructType) -> Records:
         """Return the records of the files."""
         options = completed_options(source)
-        records_of = multiline_records if is_on(options, "multiLine") else group_lines
         groups, bad = header_groups(spark, files, options)
-        frames, notes = [], []
+        frames: list[DataFrame] = []
+        differences: list[Difference] = []
         for group in groups:
             layout = Layout.of(group.names or schema.names, schema)
             if not any(layout.columns):
@@ -60,15 +59,30 @@ class CsvFiles:
                 reason = f"its header ({names}) names none of the columns; check `sep`, and whether the file has a header"
                 bad |= {file.path: reason for file in group.files}
                 continue
-            notes += layout.notes(group.files)
-            frames.append(_records(records_of(spark, group, options), layout, options, source.timezone))
-        return Records(reduce(DataFrame.unionByName, frames) if frames else None, bad, tuple(notes))
+            differences += layout.differences(group.files)
+            frames.append(_records(group_records(spark, group, options), layout, options, source.timezone))
+
+        def with_lines(refused: DataFrame) -> DataFrame:
+            return locate(refused, lambda paths: _numbered(spark, groups, options, paths))
+
+        frame = reduce(DataFrame.unionByName, frames) if frames else None
+        return Records(frame, bad, differences=tuple(differences), locate=with_lines if frames else None)
+
+
+def _numbered(spark: SparkSession, groups: Sequence[Group], options: Mapping[str, str], paths: Sequence[str]) -> DataFrame:
+    """Return file, hash, line and whether it is a header, of every record in the named files."""
+    wanted, found = set(paths), []
+    for group in groups:
+        files = [file for file in group.files if file.path in wanted]
+        if files:
+            records = group_records(spark, group, options, files=files, with_numbers=True)
+            found.append(records.select(SOURCE_FILE, ROW_HASH, IS_HEADER, SOURCE_LINE))
+    return reduce(DataFrame.unionByName, found)
 
 
 def _inferred(spark: SparkSession, group: Group, options: Mapping[str, str], timezone: str) -> list[tuple[str, T.DataType]]:
     """Return names and types of the columns of a group; a column without a value is a STRING."""
-    lines = multiline_records(spark, group, options) if is_on(options, "multiLine") else group_lines(spark, group, options)
-    text = lines.where(~F.col(IS_HEADER)).select(legible(F.col(LINE)).alias("value"))
+    text = group_records(spark, group, options).where(~F.col(IS_HEADER)).select(legible(F.col(LINE)).alias("value"))
     found = spark.read.options(**options).options(header="false", inferSchema="true", timeZone=timezone).csv(text).schema.fields
     names = table_names(group.names) if group.names else [part.name for part in found]
     kinds = [part.dataType for part in found] + [T.StringType()] * len(names)
@@ -76,12 +90,12 @@ def _inferred(spark: SparkSession, group: Group, options: Mapping[str, str], tim
 
 
 def _records(lines: DataFrame, layout: Layout, options: Mapping[str, str], timezone: str) -> DataFrame:
-    parsed = parsed_fields(lines, layout, options, timezone)
-    return with_rules(parsed, layout, options).select(
-        *layout.selected(F.col(FIELDS)),
+    judged = with_rules(parsed_fields(lines, layout, options, timezone), layout, options)
+    return judged.select(
+        *layout.selected(),
         SOURCE_FILE,
         ROW_HASH,
-        layout.rescued(F.col(FIELDS)).alias(RESCUED),
+        layout.rescued().alias(RESCUED),
         F.when((F.size(RULES) > 0) | F.col(IS_HEADER), legible(F.col(LINE))).alias(RAW),
         RULES,
         IS_HEADER,

@@ -10,12 +10,14 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.sources.files import SourceFile
-from tidemill.sources.lines import LINE, legible
+from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, legible
+from tidemill.sources.records import IS_HEADER, ROW_HASH, SOURCE_FILE, Difference, column
 from tidemill.sources.schemas import matched_names
 
-FIELDS = "_fields"
-TOKENS = "_tokens"
-CORRUPT = "_corrupt"
+FIELDS = " fields"
+CORRUPT = " corrupt"
+_WORD = " word of "
+_UNKNOWN = " unknown "
 _FLOATING = (T.FloatType, T.DoubleType)
 # Options of the file, which mean nothing to a single line.
 _NOT_OF_A_LINE = ("header", "encoding", "lineSep", "multiLine", "comment")
@@ -39,56 +41,85 @@ class Layout:
         name = self.columns[place]
         return T.StringType() if name is None else self.schema[name].dataType
 
-    def places(self, *kinds: type[T.DataType]) -> list[int]:
-        """Return the places of the schema's columns of these types."""
-        return [place for place, name in enumerate(self.columns) if name is not None and isinstance(self.type_of(place), kinds)]
+    @property
+    def fields(self) -> list[str]:
+        """The name of each field on the way: its column's, or one that no column can have."""
+        return [f"{_UNKNOWN}{place}" if name is None else name for place, name in enumerate(self.columns)]
 
     @property
-    def typed_places(self) -> list[int]:
-        """The places of the schema's columns whose text may not fit their type."""
-        return [place for place, name in enumerate(self.columns) if name is not None and not isinstance(self.type_of(place), T.StringType)]
+    def floating(self) -> list[str]:
+        """The FLOAT and DOUBLE columns that the files have."""
+        return [part.name for part in self.schema.fields if isinstance(part.dataType, _FLOATING) and part.name in self.columns]
 
     @property
-    def floating_places(self) -> list[int]:
-        """The places of FLOAT and DOUBLE columns."""
-        return self.places(*_FLOATING)
+    def decimals(self) -> list[str]:
+        """The DECIMAL columns that the files have."""
+        return [part.name for part in self.schema.fields if isinstance(part.dataType, T.DecimalType) and part.name in self.columns]
 
-    def selected(self, fields: Column) -> list[Column]:
-        """Return the schema's columns, in its order, from a struct of fields; one that the files lack is null."""
-        found = {name: fields[f"c{place}"] for place, name in enumerate(self.columns) if name is not None}
-        return [found.get(part.name, F.lit(None)).cast(part.dataType).alias(part.name) for part in self.schema.fields]
+    def selected(self) -> list[Column]:
+        """Return the schema's columns, in its order; one that the files lack is null."""
+        found = set(self.columns)
+        return [
+            column(part.name) if part.name in found else F.lit(None).cast(part.dataType).alias(part.name) for part in self.schema.fields
+        ]
 
-    def rescued(self, fields: Column) -> Column:
+    def rescued(self) -> Column:
         """Return the fields that the schema lacks as a JSON object, null where there is none."""
-        unknown = [fields[f"c{place}"].alias(self.names[place]) for place, name in enumerate(self.columns) if name is None]
+        unknown = [column(f"{_UNKNOWN}{place}").alias(self.names[place]) for place, name in enumerate(self.columns) if name is None]
         if not unknown:
             return F.lit(None).cast("string")
         return F.to_json(F.struct(*unknown), {"ignoreNullFields": "false"})
 
-    def notes(self, files: Sequence[SourceFile]) -> list[str]:
-        """Return remarks on columns that the files lack or have beyond the schema."""
-        where = files[0].path + (f" and {len(files) - 1} more" if len(files) > 1 else "")
-        missing = [name for name in self.schema.names if name not in self.columns]
-        unknown = [self.names[place] for place, name in enumerate(self.columns) if name is None]
-        notes = [f"{where}: no column {', '.join(missing)}; null there"] if missing else []
-        return notes + ([f"{where}: unknown column {', '.join(unknown)}; kept in _rescued"] if unknown else [])
+    def differences(self, files: Sequence[SourceFile]) -> list[Difference]:
+        """Return the columns that the files lack, and those they have beyond the schema."""
+        paths, found = tuple(file.path for file in files), set(self.columns)
+        missing = [
+            Difference("missing", part.name, paths, expected=part.dataType.simpleString())
+            for part in self.schema.fields
+            if part.name not in found
+        ]
+        new = [Difference("new", self.names[place], paths) for place, name in enumerate(self.columns) if name is None]
+        return missing + new
 
 
 def parsed_fields(lines: DataFrame, layout: Layout, options: Mapping[str, str], timezone: str) -> DataFrame:
-    """Return the lines with ``_fields``, the line parsed into typed columns ``c0``, ``c1`` … and ``_corrupt`` (null: it fits)."""
-    typed = [T.StructField(f"c{place}", layout.type_of(place)) for place in range(len(layout.names))]
-    parse = from_csv(T.StructType([*typed, T.StructField(CORRUPT, T.StringType())]), options, timezone)
-    return lines.withColumn(FIELDS, parse)
+    """Return the lines with a column for every field, typed, and ``CORRUPT`` (null: the line fits).
+
+    Fractions come as text first, in a ``word`` beside them, because Java takes ``1.5d`` for a number and the text tells; so do decimals,
+    because Spark would round one that has more digits than its type.
+    """
+    floating = {*layout.floating, *layout.decimals}
+    kinds = [T.StringType() if name in floating else layout.type_of(place) for place, name in enumerate(layout.fields)]
+    base = (LINE, HAS_INVALID_BYTES, SOURCE_FILE, ROW_HASH, IS_HEADER)
+    spread = lines.select(*base, from_csv(layout.fields, kinds, options, timezone).alias(FIELDS)).select(*base, f"`{FIELDS}`.*")
+    if not floating:
+        return spread
+    numbers = [_number(name, layout.schema[name].dataType) if name in floating else column(name) for name in layout.fields]
+    words = [column(name).alias(_WORD + name) for name in (*layout.floating, *layout.decimals)]
+    return spread.select(*base, *numbers, *words, CORRUPT)
+
+
+def _number(name: str, kind: T.DataType) -> Column:
+    """Return the number that the text of a column is, null where it is none of this type."""
+    number = column(name).try_cast(kind)
+    if isinstance(kind, T.DecimalType):
+        number = F.when(~column(name).rlike(rf"\.\d{{{kind.scale}}}\d*[1-9]"), number)
+    return number.alias(name)
+
+
+def word(name: str) -> Column:
+    """Return the text of a FLOAT, DOUBLE or DECIMAL column."""
+    return column(_WORD + name)
 
 
 def tokens(layout: Layout, options: Mapping[str, str]) -> Column:
     """Return the line parsed into strings: what stands in a field, whatever its type."""
-    plain = [T.StructField(f"c{place}", T.StringType()) for place in range(len(layout.names))]
-    return from_csv(T.StructType([*plain, T.StructField(CORRUPT, T.StringType())]), options, "UTC")
+    return from_csv(layout.fields, [T.StringType()] * len(layout.names), options, "UTC")
 
 
-def from_csv(schema: T.StructType, options: Mapping[str, str], timezone: str) -> Column:
-    """Return the struct that Spark parses from a line; a line that does not fit is in ``_corrupt``."""
+def from_csv(names: Sequence[str], kinds: Sequence[T.DataType], options: Mapping[str, str], timezone: str) -> Column:
+    """Return the struct that Spark parses from a line; a line that does not fit is in ``CORRUPT``."""
     kept = {name: value for name, value in options.items() if name not in _NOT_OF_A_LINE}
-    ddl = ", ".join(f"{part.name} {part.dataType.simpleString()}" for part in schema.fields)
+    fields = [f"`{name.replace('`', '``')}` {kind.simpleString()}" for name, kind in zip(names, kinds, strict=True)]
+    ddl = ", ".join([*fields, f"`{CORRUPT}` STRING"])
     return F.from_csv(legible(F.col(LINE)), ddl, {**kept, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT, "timeZone": timezone})

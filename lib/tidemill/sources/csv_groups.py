@@ -1,4 +1,4 @@
-"""CSV files grouped by header: each group is read as one."""
+"""CSV files grouped by header and by how their bytes are text: each group is read as one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.errors import SourceError
+from tidemill.sources.csv_records import multiline_records
+from tidemill.sources.encodings import TextForm, files_by_form
 from tidemill.sources.files import SourceFile
 from tidemill.sources.headers import read_header
 from tidemill.sources.lines import LINE, read_lines
@@ -26,9 +28,13 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Group:
-    """Files whose headers have the same names; none at all where they have no header. ``lines`` are the headers to the letter."""
+    """Files of one form whose headers have the same names; none at all where they have no header.
+
+    ``lines`` are the headers to the letter.
+    """
 
     names: tuple[str, ...]
+    form: TextForm
     files: list[SourceFile] = field(default_factory=list)
     lines: set[str] = field(default_factory=set)
 
@@ -38,15 +44,22 @@ def completed_options(source: Source) -> dict[str, str]:
     given = checked_options(source, OPTIONS)
     quote = given.get("quote", '"')
     # Spark's default escape, a backslash, splits RFC 4180's doubled quotes in two; its limits refuse wide files and long fields.
-    defaults = {"sep": ",", "quote": quote, "escape": quote, "maxColumns": "100000", "maxCharsPerColumn": "-1"}
+    defaults = {
+        "sep": "\t" if source.format == "tsv" else ",",
+        "quote": quote,
+        "escape": quote,
+        "maxColumns": "100000",
+        "maxCharsPerColumn": "-1",
+    }
     return defaults | given
 
 
 def header_groups(spark: SparkSession, files: Sequence[SourceFile], options: Mapping[str, str]) -> tuple[list[Group], dict[str, str]]:
-    """Return the files grouped by the names in their headers, and the reason for each file that cannot be."""
+    """Return the files grouped by form and names in their headers, and the reason for each file that cannot be."""
     if not is_on(options, "header"):
-        return ([Group((), list(files))] if files else []), {}
-    groups: dict[tuple[str, ...], Group] = {}
+        forms, bad = files_by_form(spark, files, options)
+        return [Group((), form, found) for form, found in forms.items()], bad
+    groups: dict[tuple[TextForm, tuple[str, ...]], Group] = {}
     bad = {}
     for file in files:
         try:
@@ -54,15 +67,22 @@ def header_groups(spark: SparkSession, files: Sequence[SourceFile], options: Map
         except SourceError as error:
             bad[file.path] = str(error)
             continue
-        group = groups.setdefault(header.names, Group(header.names))
+        group = groups.setdefault((header.form, header.names), Group(header.names, header.form))
         group.files.append(file)
         group.lines.add(header.line)
     return list(groups.values()), bad
 
 
-def group_lines(spark: SparkSession, group: Group, options: Mapping[str, str]) -> DataFrame:
-    """Return the lines of a group, comments left out, those marked that are a header."""
-    lines = read_lines(spark, group.files, options)
+def group_records(
+    spark: SparkSession, group: Group, options: Mapping[str, str], *, files: list[SourceFile] | None = None, with_numbers: bool = False
+) -> DataFrame:
+    """Return the records of a group (or of these files in it) as text, comments left out, those marked that are a header."""
+    files = group.files if files is None else files
+    if is_on(options, "multiLine"):
+        records = multiline_records(spark, files, group.form, options)
+    else:
+        records = read_lines(spark, files, group.form, with_numbers=with_numbers)
     if options.get("comment"):
-        lines = lines.where(~F.startswith(F.col(LINE), F.lit(options["comment"])))
-    return lines.withColumn(IS_HEADER, F.col(LINE).isin(sorted(group.lines)) if group.lines else F.lit(False))
+        records = records.where(~F.startswith(F.col(LINE), F.lit(options["comment"])))
+    is_header = F.col(LINE).isin(sorted(group.lines)) if group.lines else F.lit(False)
+    return records.select("*", is_header.alias(IS_HEADER))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import reduce
 from operator import or_
@@ -10,67 +9,79 @@ from operator import or_
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from tidemill.sources.csv_fields import CORRUPT, FIELDS, TOKENS, Layout, tokens
+from tidemill.sources.csv_fields import CORRUPT, Layout, tokens, word
+from tidemill.sources.csv_quotes import Quoting
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, has_nul
-from tidemill.sources.records import RULES, broken, is_not_finite, no_rules, rule
+from tidemill.sources.records import RULES, column, no_rules
 
 # Java reads 1.5d, 2f and 0x1p3 as numbers; nobody who writes CSV means that.
-_JAVA_ONLY = "[0-9.][dDfF]$|0[xX]"
-_MAYBE_JAVA_ONLY = "[0-9.][dDfF]|0[xX]"
-_IS_ODD = "_is_odd"
+_JAVA_ONLY = "[dDfFxX]"
+_IS_ODD, _TOKENS, _NAMED = " is_odd", " tokens", " named"
+_NAME = r'"((?:[^"\\]|\\.)*)":'
+_NOT_FINITE = _NAME + '"(?:NaN|-?Infinity)"'
+_NUMBER_OF_JAVA = _NAME + r'"[^"]*(?:[0-9.][dDfF]|0[xX][^"]*) *"'
 
 
 def with_rules(parsed: DataFrame, layout: Layout, options: Mapping[str, str]) -> DataFrame:
     """Return the parsed lines with ``_rules``: the rules that a line breaks as ``ARRAY<STRING>``, empty for a good one.
 
-    Whether anything is odd is asked of every line; only the odd ones are parsed once more, into strings, to tell what it is. Each
-    answer is a column of its own: one long expression would hold the second parse once for each rule.
+    Whether anything is odd is asked of every line; only the odd ones are parsed once more, into strings, to tell what it is. The
+    rules of columns are told by the names in a JSON of the fields, so that thirty thousand columns need no more expressions than
+    three; and no expression here keeps Spark from compiling the whole path of a good line into one loop.
     """
-    is_corrupt = F.col(FIELDS)[CORRUPT].isNotNull()
     odd = parsed.select("*", F.coalesce(_is_odd(layout, options), F.lit(True)).alias(_IS_ODD))
-    worded = odd.select("*", F.when(F.col(_IS_ODD), tokens(layout, options)).alias(TOKENS))
-    judged = worded.select("*", F.when(F.col(_IS_ODD), broken(_rules(layout, options))).otherwise(no_rules()).alias("_named"))
-    named = F.col("_named")
+    worded = odd.select("*", F.when(F.col(_IS_ODD), tokens(layout, options)).alias(_TOKENS))
+    judged = worded.select("*", F.when(F.col(_IS_ODD), _rules(layout, options)).otherwise(no_rules()).alias(_NAMED))
+    named, is_corrupt = F.col(_NAMED), F.col(CORRUPT).isNotNull()
     # A line that Spark gave up on is never good, even where no rule says why.
-    return judged.select("*", F.when((F.size(named) == 0) & is_corrupt, F.array(F.lit("unreadable"))).otherwise(named).alias(RULES))
-
-
-def is_unclosed(line: Column, options: Mapping[str, str]) -> Column:
-    """Return true where a field opens a quote that the line does not close: half of a record that goes on in the next line."""
-    quote, escape = options["quote"], options["escape"]
-    if not quote:
-        return F.lit(False)
-    q, s, e = re.escape(quote), re.escape(options["sep"]), re.escape(escape)
-    inside = f"(?:[^{q}]|{q}{q})*" if escape == quote else f"(?:[^{q}{e}]|{e}.)*"
-    without_closed = F.regexp_replace(line, f"{q}{inside}{q}", "")
-    return F.contains(line, F.lit(quote)) & without_closed.rlike(f"(^|{s}){q}")
+    return judged.select("*", F.when(is_corrupt & (F.size(named) == 0), F.array(F.lit("unreadable"))).otherwise(named).alias(RULES))
 
 
 def _is_odd(layout: Layout, options: Mapping[str, str]) -> Column:
-    line, fields = F.col(LINE), F.col(FIELDS)
-    signs = [fields[CORRUPT].isNotNull(), F.col(HAS_INVALID_BYTES), has_nul(line), is_unclosed(line, options)]
-    signs += [is_not_finite(fields[f"c{place}"]) for place in layout.floating_places]
-    if layout.floating_places:
-        signs.append(line.rlike(_MAYBE_JAVA_ONLY))
+    line = F.col(LINE)
+    signs = [F.col(CORRUPT).isNotNull(), F.col(HAS_INVALID_BYTES), has_nul(line), Quoting.of(options).is_unclosed(line)]
+    floating, fractions = layout.floating, [*layout.floating, *layout.decimals]
+    if floating:
+        sizes = [F.abs(column(name)).cast("double") for name in floating]
+        signs.append(F.coalesce(F.greatest(*sizes, F.lit(0.0)) >= float("inf"), F.lit(False)))
+        signs.append(F.concat_ws(" ", *[word(name) for name in floating]).rlike(_JAVA_ONLY))
+    if fractions:
+        words, numbers = [word(name) for name in fractions], [column(name) for name in fractions]
+        # A word that is no number has left a null beside it.
+        signs.append(_number_of_nulls(numbers) > _number_of_nulls(words))
     return reduce(or_, signs)
 
 
-def _rules(layout: Layout, options: Mapping[str, str]) -> list[Column]:
-    line, fields, words = F.col(LINE), F.col(FIELDS), F.col(TOKENS)
-    return [
-        rule("invalid_bytes", F.col(HAS_INVALID_BYTES)),
-        rule("nul", has_nul(line)),
-        rule("unclosed_quote", is_unclosed(line, options)),
-        rule("field_count", words[CORRUPT].isNotNull()),
-        *[_cast_rule(layout, place) for place in layout.typed_places],
-        *[rule(f"not_finite:{layout.columns[place]}", is_not_finite(fields[f"c{place}"])) for place in layout.floating_places],
+def _number_of_nulls(columns: list[Column]) -> Column:
+    return F.size(F.array_remove(F.array(*[each.isNull() for each in columns]), False))
+
+
+def _rules(layout: Layout, options: Mapping[str, str]) -> Column:
+    """Return the names of the rules that an odd line breaks."""
+    line, words = F.col(LINE), F.col(_TOKENS)
+    has_its_fields = words[CORRUPT].isNull()
+    none = no_rules()
+    fields = F.to_json(F.struct(*[column(name) for name in layout.fields]))
+    unfit = F.array_except(F.json_object_keys(F.to_json(words)), F.json_object_keys(fields))
+    parts = [
+        F.when(F.col(HAS_INVALID_BYTES), F.array(F.lit("invalid_bytes"))).otherwise(none),
+        F.when(has_nul(line), F.array(F.lit("nul"))).otherwise(none),
+        F.when(Quoting.of(options).is_unclosed(line), F.array(F.lit("unclosed_quote"))).otherwise(none),
+        F.when(~has_its_fields, F.array(F.lit("field_count"))).otherwise(none),
     ]
+    casts, infinite = unfit, none
+    if layout.floating:
+        texts = F.to_json(F.struct(*[word(name).alias(name) for name in layout.floating]))
+        casts = F.array_distinct(F.concat(unfit, F.regexp_extract_all(texts, F.lit(_NUMBER_OF_JAVA), F.lit(1))))
+        numbers = F.to_json(F.struct(*[column(name) for name in layout.floating]))
+        infinite = F.regexp_extract_all(numbers, F.lit(_NOT_FINITE), F.lit(1))
+    parts.append(F.when(has_its_fields, _prefixed("cast:", casts)).otherwise(none))
+    parts.append(_prefixed("not_finite:", infinite))
+    return F.concat(*parts)
 
 
-def _cast_rule(layout: Layout, place: int) -> Column:
-    """Return the rule that the text of a field does not fit its column's type."""
-    words = F.col(TOKENS)
-    word, does_not_fit = words[f"c{place}"], F.col(FIELDS)[f"c{place}"].isNull()
-    if place in layout.floating_places:
-        does_not_fit = does_not_fit | word.rlike(_JAVA_ONLY)
-    return rule(f"cast:{layout.columns[place]}", words[CORRUPT].isNull() & word.isNotNull() & does_not_fit)
+def _prefixed(prefix: str, names: Column) -> Column:
+    """Return the names with the prefix before each."""
+    gap = "\x1f"
+    joined = F.concat(F.lit(prefix), F.array_join(names, gap + prefix))
+    return F.when(F.size(names) > 0, F.split(joined, gap)).otherwise(no_rules())

@@ -80,20 +80,31 @@ def _list_local(path: str) -> list[SourceFile]:
 
 def _files_below(path: Path) -> list[SourceFile]:
     if path.is_file():
-        return [_file(path)]
-    found = []
-    for folder, folders, names in os.walk(path, followlinks=True):
-        folders[:] = [name for name in folders if not _is_hidden(name)]
+        return [file for file in [_file(path)] if file is not None]
+    found: list[SourceFile | None] = []
+    seen = set()
+    for folder, folders, names in os.walk(path, followlinks=True, onerror=_raise):
+        seen.add(Path(folder).resolve())
+        # A link that leads back up would be followed for ever.
+        folders[:] = [name for name in folders if not _is_hidden(name) and (Path(folder) / name).resolve() not in seen]
         found += [_file(Path(folder) / name) for name in names if not _is_hidden(name)]
-    return found
+    return [file for file in found if file is not None]
+
+
+def _raise(error: OSError) -> None:
+    raise SourceError(f"{error.filename} cannot be listed: {error.strerror}; its files would be missed")
 
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(("_", "."))
 
 
-def _file(path: Path) -> SourceFile:
-    status = path.stat()
+def _file(path: Path) -> SourceFile | None:
+    """Return the file, None where it is gone by now."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
     return SourceFile(str(path.absolute()), status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
 

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import bz2
 import csv
-import gzip
-import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from tidemill.errors import SourceError, UsageError
+from tidemill.errors import SourceError
+from tidemill.sources.csv_quotes import Quoting
+from tidemill.sources.encodings import TextForm, can_open, first_bytes, opened, physical_lines, text_form
 from tidemill.sources.files import SourceFile
-from tidemill.sources.lines import BOM, HAS_INVALID_BYTES, LINE, encoding_of, read_lines
-
-_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
-_OTHER_CODECS = (".zst", ".lz4", ".snappy", ".deflate", ".xz")
-_LONGEST = 1 << 24
-_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "a zip archive"}
+from tidemill.sources.lines import BOM, HAS_INVALID_BYTES, LINE, read_lines
+from tidemill.sources.options import is_on
 
 
 @dataclass(frozen=True)
 class Header:
-    """The first line of a file, to the letter, and the names in it."""
+    """The first record of a file, to the letter, the names in it, and how the file's bytes are text."""
 
     line: str
     names: tuple[str, ...]
+    form: TextForm
 
 
 def read_header(spark: SparkSession, file: SourceFile, options: Mapping[str, str]) -> Header:
@@ -39,17 +34,17 @@ def read_header(spark: SparkSession, file: SourceFile, options: Mapping[str, str
     Raises:
         SourceError: there is none, it cannot be read, or it names a column twice.
     """
-    if file.is_local and not file.path.endswith(_OTHER_CODECS):
-        line = _local_first_line(file, options)
-    else:
-        line = _first_line(spark, file, options)
+    with opened(spark, file) as stream:
+        line, form = _scan(stream, options)
+    if line is None and not can_open(file):
+        line = _first_line(spark, file, form, options)
     if line is None:
         raise SourceError("it holds no header line, though `header: true` says that each file starts with one")
     names = _split(line, options)
     twice = [name for name, count in Counter(name.lower() for name in names if name).items() if count > 1]
     if twice:
         raise SourceError(f"its header names {', '.join(repr(name) for name in twice)} more than once (case is not told apart)")
-    return Header(line, tuple(names))
+    return Header(line, tuple(names), form)
 
 
 def is_record(line: str, options: Mapping[str, str]) -> bool:
@@ -58,54 +53,35 @@ def is_record(line: str, options: Mapping[str, str]) -> bool:
     return line != "" and not (comment and line.startswith(comment))
 
 
-def _local_first_line(file: SourceFile, options: Mapping[str, str]) -> str | None:
-    try:
-        with _OPENERS.get(Path(file.path).suffix, open)(file.path, "rb") as stream:
-            return _scan(stream, options)
-    except (OSError, EOFError, zlib.error) as error:
-        raise SourceError(f"it cannot be read: {error}") from error
+def _scan(stream: IO[bytes], options: Mapping[str, str]) -> tuple[str | None, TextForm]:
+    """Return the first record, None where there is none, and the file's form."""
+    start = first_bytes(stream)
+    form = text_form(start, options)
+    quoting = Quoting.of(options) if is_on(options, "multiLine") else None
+    pending = ""
+    for line in physical_lines(stream, start, form):
+        text = pending + line
+        if not pending and not is_record(_trimmed(text), options):
+            continue
+        if quoting is None or not quoting.is_open(_trimmed(text)):
+            return _trimmed(text), form
+        pending = text + form.line_end
+    return _trimmed(pending) or None, form
 
 
-def _scan(stream: IO[bytes], options: Mapping[str, str]) -> str | None:
-    encoding = encoding_of(options)
-    end = options.get("lineSep", "\n").encode(encoding)
-    buffer, is_start = b"", True
-    while True:
-        block = stream.read(1 << 16)
-        packed = next((name for magic, name in _PACKED.items() if is_start and block.startswith(magic)), None)
-        if packed:
-            raise SourceError(f"its bytes are {packed}, which its name does not say; unpack it, or end its name in .gz where that is so")
-        is_start = False
-        buffer += block
-        *lines, buffer = buffer.split(end) if block else [buffer, b""]
-        for line in lines:
-            text = _text(line, encoding)
-            if is_record(text, options):
-                return text
-        if not block:
-            return None
-        if len(buffer) > _LONGEST:
-            raise SourceError(f"its first line has no end within {_LONGEST} bytes; is it text?")
+def _trimmed(line: str) -> str:
+    return line.lstrip(BOM).rstrip("\r\n")
 
 
-def _text(line: bytes, encoding: str) -> str:
-    try:
-        return line.decode(encoding).lstrip(BOM).rstrip("\r")
-    except UnicodeDecodeError as error:
-        raise SourceError(f"its header is not valid {encoding}: {error.reason} at byte {error.start}; set `options.encoding`") from error
-    except LookupError as error:
-        raise UsageError(f"options.encoding: {encoding} is not known") from error
-
-
-def _first_line(spark: SparkSession, file: SourceFile, options: Mapping[str, str]) -> str | None:
-    lines = read_lines(spark, [file], options)
+def _first_line(spark: SparkSession, file: SourceFile, form: TextForm, options: Mapping[str, str]) -> str | None:
+    lines = read_lines(spark, [file], form)
     if options.get("comment"):
         lines = lines.where(~F.startswith(F.col(LINE), F.lit(options["comment"])))
     row = lines.select(LINE, HAS_INVALID_BYTES).head()
     if row is None:
         return None
     if row[HAS_INVALID_BYTES]:
-        raise SourceError(f"its header is not valid {encoding_of(options)}; set `options.encoding`")
+        raise SourceError(f"its header is not valid {form.encoding}; set `options.encoding`")
     return str(row[LINE])
 
 

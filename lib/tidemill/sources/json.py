@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import SourceError
+from tidemill.sources.encodings import files_by_form
 from tidemill.sources.files import SourceFile
+from tidemill.sources.line_numbers import locate
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, has_nul, legible, read_lines
 from tidemill.sources.options import TEXT, checked_options, is_on
 from tidemill.sources.records import (
@@ -19,6 +22,7 @@ from tidemill.sources.records import (
     ROW_HASH,
     RULES,
     SOURCE_FILE,
+    SOURCE_LINE,
     Records,
     broken,
     is_not_finite,
@@ -54,7 +58,16 @@ class JsonFiles:
     def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
         """Return the types that Spark infers from every record that parses."""
         options = _completed_options(source)
+<<<<<<< HEAD
         fields = inferred_fields(spark, _lines(spark, files, options), options, source.timezone)
+=======
+        lines, bad = _lines(spark, files, options)
+        if lines is None:
+            raise SourceError("; ".join(f"{path}: {reason}" for path, reason in bad.items()))
+        text = lines.where(~F.col(HAS_INVALID_BYTES)).select(F.col(LINE).alias("value"))
+        reader = spark.read.options(**options).options(columnNameOfCorruptRecord=_CORRUPT, timeZone=source.timezone)
+        fields = [part for part in reader.json(text).schema.fields if part.name != _CORRUPT]
+>>>>>>> main
         if not fields:
             raise SourceError(f"no JSON object in {files[0].path}" + (f" and {len(files) - 1} more" if len(files) > 1 else ""))
         return checked_schema(fields)
@@ -64,6 +77,7 @@ class JsonFiles:
         if not files:
             return Records(None)
         options = _completed_options(source)
+<<<<<<< HEAD
         return Records(records_of_lines(_lines(spark, files, options), schema, _line_options(options), source.timezone))
 
 
@@ -100,6 +114,45 @@ def records_of_lines(
         RULES,
         F.lit(False).alias(IS_HEADER),
     )
+=======
+        parse = {**_line_options(options), "mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT, "timeZone": source.timezone}
+        line = F.col(LINE)
+        # [line, 1] has two elements where the line is one JSON value and nothing else; from_json alone stops behind the first value.
+        two = F.from_json(F.concat(F.lit("["), line, F.lit(",1]")), "array<string>", parse)
+        typed = T.StructType([*schema.fields, T.StructField(_CORRUPT, T.StringType())])
+        lines, bad = _lines(spark, files, options)
+        if lines is None:
+            return Records(None, bad)
+        parsed = lines.select(
+            "*",
+            F.from_json(line, typed, parse).alias(_FIELDS),
+            F.coalesce(F.size(two) == 2, F.lit(False)).alias(_IS_ONE),
+            F.json_object_keys(line).alias(_KEYS),
+        )
+        fields = F.col(_FIELDS)
+        frame = parsed.select("*", _broken_rules(schema, parse).alias(RULES)).select(
+            *[fields.getField(part.name).alias(part.name) for part in schema.fields],
+            SOURCE_FILE,
+            ROW_HASH,
+            _rescued(schema, parse).alias(RESCUED),
+            F.when(F.size(RULES) > 0, legible(line)).alias(RAW),
+            RULES,
+            F.lit(False).alias(IS_HEADER),
+        )
+        if is_on(options, "multiLine"):
+            return Records(frame, bad)
+
+        def with_lines(refused: DataFrame) -> DataFrame:
+            def numbered(paths: Sequence[str]) -> DataFrame:
+                wanted = set(paths)
+                found, _ = _lines(spark, [file for file in files if file.path in wanted], options, with_numbers=True)
+                assert found is not None
+                return found.select(SOURCE_FILE, ROW_HASH, F.lit(False).alias(IS_HEADER), SOURCE_LINE)
+
+            return locate(refused, numbered)
+
+        return Records(frame, bad, locate=with_lines)
+>>>>>>> main
 
 
 def _completed_options(source: Source) -> dict[str, str]:
@@ -111,12 +164,24 @@ def _line_options(options: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in options.items() if name not in ("encoding", "lineSep", "multiLine")}
 
 
-def _lines(spark: SparkSession, files: Sequence[SourceFile], options: Mapping[str, str]) -> DataFrame:
-    """Return the text of each record; the elements of a whole-document array are records, and what is no array is one record."""
+def _lines(
+    spark: SparkSession, files: Sequence[SourceFile], options: Mapping[str, str], *, with_numbers: bool = False
+) -> tuple[DataFrame | None, dict[str, str]]:
+    """Return the text of each record (None where no file can be read), and the reason for each file that cannot be.
+
+    The elements of a whole-document array are records, and what is no array is one record.
+    """
     whole = is_on(options, "multiLine")
-    lines = read_lines(spark, files, options, whole=whole)
-    if not whole:
-        return lines
+    forms, bad = files_by_form(spark, files, options)
+    if not forms:
+        return None, bad
+    parts = [read_lines(spark, found, form, whole=whole, with_numbers=with_numbers and not whole) for form, found in forms.items()]
+    lines = reduce(DataFrame.unionByName, parts)
+    return (_elements(lines, options) if whole else lines), bad
+
+
+def _elements(lines: DataFrame, options: Mapping[str, str]) -> DataFrame:
+    """Return the records in whole documents."""
     document, parse = F.col(LINE), _line_options(options)
     two = F.from_json(F.concat(F.lit("["), document, F.lit(",1]")), "array<string>", parse)
     elements = F.from_json(document, "array<string>", parse)

@@ -2,57 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from tidemill.errors import UsageError
+from tidemill.sources.encodings import TextForm
 from tidemill.sources.files import SourceFile
-from tidemill.sources.records import ROW_HASH, SOURCE_FILE, row_hash, source_file
+from tidemill.sources.line_numbers import BLOCK, PLACE, numbered
+from tidemill.sources.records import ROW_HASH, SOURCE_FILE, SOURCE_LINE, row_hash, source_file
 
-LINE = "_line"
-HAS_INVALID_BYTES = "_has_invalid_bytes"
+# A space keeps the names of what is only on the way apart from any column that a Delta table can have.
+LINE = " line"
+VALUE = " value"
+HAS_INVALID_BYTES = " has_invalid_bytes"
 BOM = "\ufeff"
+_SHORT = 8
 _CHARSET_CONFS = ("spark.sql.legacy.javaCharsets", "spark.sql.legacy.codingErrorAction")
 
 
-def encoding_of(options: Mapping[str, str]) -> str:
-    """Return the encoding of the files, in upper case.
-
-    Raises:
-        UsageError: it is UTF-16 or UTF-32 without a byte order, which lines in the middle of a file do not tell.
-    """
-    name = options.get("encoding", "UTF-8").upper().replace("UTF8", "UTF-8").replace("LATIN1", "ISO-8859-1")
-    if name in ("UTF-16", "UTF-32"):
-        raise UsageError(f"options.encoding: {name} does not say its byte order; write {name}LE (as Windows does) or {name}BE")
-    return name
-
-
-def read_lines(spark: SparkSession, files: Sequence[SourceFile], options: Mapping[str, str], *, whole: bool = False) -> DataFrame:
-    r"""Return a row for every line that is not empty: ``_line``, ``_has_invalid_bytes``, ``_source_file``, ``_source_row_hash``.
+def read_lines(
+    spark: SparkSession, files: Sequence[SourceFile], form: TextForm, *, whole: bool = False, with_numbers: bool = False
+) -> DataFrame:
+    r"""Return a row for every line that is not empty: ``LINE``, ``HAS_INVALID_BYTES``, ``_source_file``, ``_source_row_hash``.
 
     ``\r`` at the end and a byte order mark at the start do not belong to the line. Invalid bytes are judged on the bytes: a U+FFFD
-    that was in the data is legal. ``whole`` gives one row per file instead.
+    that was in the data is legal. ``whole`` gives one row per file instead. ``with_numbers`` adds ``_source_line``, at the price of
+    a second look at the files.
     """
-    encoding = encoding_of(options)
+    raw = raw_lines(spark, files, form, whole=whole, with_places=with_numbers)
+    if with_numbers:
+        return as_text(spark, numbered(raw), form, SOURCE_LINE)
+    return as_text(spark, raw, form)
+
+
+def raw_lines(
+    spark: SparkSession, files: Sequence[SourceFile], form: TextForm, *, whole: bool = False, with_places: bool = False
+) -> DataFrame:
+    """Return a row for every line: its bytes in ``VALUE`` (it may not be valid), ``_source_file``, and where asked its place.
+
+    In UTF-16 a character that ends in the first byte of a line end and one that starts with its second look like a line end; such a
+    line is cut, and its parts are refused for invalid bytes or their number of fields.
+    """
     # A line separator would win over `wholetext`.
-    reader = spark.read if whole else spark.read.option("lineSep", options.get("lineSep", "\n"))
-    if encoding.startswith(("UTF-16", "UTF-32")):
-        reader = reader.option("encoding", encoding)
+    reader = spark.read if whole else spark.read.option("lineSep", form.line_end)
+    if form.is_wide:
+        reader = reader.option("encoding", form.encoding)
     # A session may have been told to skip damaged files; here that would lose records.
     reader = reader.option("ignoreCorruptFiles", "false").option("ignoreMissingFiles", "false")
     raw = reader.text([file.uri for file in files], wholetext=whole)
+    columns = [F.col("value").alias(VALUE), source_file([file.path for file in files]).alias(SOURCE_FILE)]
+    if with_places:
+        columns += [F.col("_metadata.file_block_start").alias(BLOCK), F.monotonically_increasing_id().alias(PLACE)]
+    return raw.select(*columns)
+
+
+def as_text(spark: SparkSession, raw: DataFrame, form: TextForm, *kept: str, keep_empty: bool = False) -> DataFrame:
+    """Return the lines (or longer records) decoded, without those that are empty unless these are kept, and the hash of their bytes."""
+    value = F.col(VALUE)
     with _java_charsets(spark):
-        text, is_invalid = _decoded(encoding)
-        line = F.rtrim(F.ltrim(text, F.lit(BOM)), F.lit("\r"))
-        return raw.select(
-            line.alias(LINE),
+        text, is_invalid = _decoded(form)
+        ends = "\r" if form.line_end == "\n" else "\r\n"
+        trimmed = F.rtrim(F.ltrim(text, F.lit(BOM)), F.lit(ends))
+        is_ragged = F.endswith(text, F.lit("\r")) | F.startswith(text, F.lit(BOM))
+        if form.line_end != "\n":
+            # Where lines end with CR, one that ends with CR LF leaves its LF to the next line.
+            trimmed = F.ltrim(trimmed, F.lit("\n"))
+            is_ragged = is_ragged | F.startswith(text, F.lit("\n")) | F.endswith(text, F.lit("\n"))
+        # Only a short line can be empty but for what is trimmed.
+        lines = raw if keep_empty else raw.where(F.when(F.octet_length(value) > _SHORT, F.lit(True)).otherwise(trimmed != ""))
+        return lines.select(
+            F.when(is_ragged, trimmed).otherwise(text).alias(LINE),
             is_invalid.alias(HAS_INVALID_BYTES),
-            source_file().alias(SOURCE_FILE),
-            row_hash(F.col("value").cast("binary")).alias(ROW_HASH),
-        ).where(F.col(LINE) != "")
+            SOURCE_FILE,
+            row_hash(value.cast("binary")).alias(ROW_HASH),
+            *kept,
+        )
+
+
+def line_text(spark: SparkSession, form: TextForm) -> Column:
+    """Return the text of ``VALUE``, for looking at it only: what is invalid in it is U+FFFD."""
+    with _java_charsets(spark):
+        return F.make_valid_utf8(_decoded(form)[0])
 
 
 def legible(text: Column) -> Column:
@@ -65,13 +97,13 @@ def has_nul(text: Column) -> Column:
     return F.contains(text, F.lit("\0"))
 
 
-def _decoded(encoding: str) -> tuple[Column, Column]:
-    """Return the text of ``value`` and whether its bytes are not valid in the encoding."""
-    value = F.col("value")
-    if encoding == "UTF-8":
+def _decoded(form: TextForm) -> tuple[Column, Column]:
+    """Return the text of ``VALUE`` and whether its bytes are not valid in the encoding."""
+    value = F.col(VALUE)
+    if form.encoding == "UTF-8":
         return value, ~F.is_valid_utf8(value)
-    text = F.decode(value.cast("binary"), encoding)
-    return text, F.encode(text, encoding) != value.cast("binary")
+    text = F.decode(value.cast("binary"), form.encoding)
+    return text, F.encode(text, form.encoding) != value.cast("binary")
 
 
 @contextmanager

@@ -79,7 +79,7 @@ def evolved(source: Source, schema: T.StructType, read: Read, infer: Infer, *, b
         SourceError: a policy is ``fail`` and there is such a column.
     """
     records = read(schema)
-    found = list(records.differences)
+    found = _merged(records.differences)
     if by_record and (source.on_new_column != "rescue" or source.on_missing_column == "fail"):
         found += _by_record(schema, infer(None))
     changes: list[Change] = []
@@ -161,6 +161,17 @@ class SchemaRefused(SourceError):
         """Keep what was found, for the ledger."""
         super().__init__(message)
         self.changes = tuple(changes)
+
+
+def _merged(differences: Sequence[Difference]) -> list[Difference]:
+    """Return the differences with those that differ in their files alone made one."""
+    files: dict[tuple[str, str, str | None, str | None], list[str]] = {}
+    kinds: dict[tuple[str, str, str | None, str | None], Difference] = {}
+    for each in differences:
+        what = (each.kind, each.column, each.found, each.expected)
+        kinds.setdefault(what, each)
+        files.setdefault(what, []).extend(path for path in each.files if path not in files.get(what, []))
+    return [replace(each, files=tuple(files[what])) for what, each in kinds.items()]
 
 
 def _by_record(schema: T.StructType, inferred: T.StructType) -> list[Difference]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -27,6 +28,10 @@ _FIELDS = 1000
 
 RESERVED = frozenset({*PROVENANCE, RAW, RULES, IS_HEADER, SOURCE_LINE})
 """Names that the columns of a source cannot have."""
+
+REPEATED_HEADER = "repeated_header"
+_HASH_DIGITS = 16
+_NEVER_ENCODED = re.compile(r"[A-Za-z0-9_/.=+-]*")
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ def refused_records(frame: DataFrame, *, with_repeated_headers: bool) -> DataFra
         return refused
     place = F.row_number().over(Window.partitionBy(SOURCE_FILE).orderBy(ROW_HASH))
     headers = frame.where(IS_HEADER).select(*shape).withColumn("_place", place).where("_place > 1")
-    return refused.unionByName(headers.withColumn("rules", F.array(F.lit("repeated_header"))).drop("_place"))
+    return refused.unionByName(headers.withColumn("rules", F.array(F.lit(REPEATED_HEADER))).drop("_place"))
 
 
 def column(name: str) -> Column:
@@ -150,9 +155,14 @@ def column(name: str) -> Column:
     return F.col("`" + name.replace("`", "``") + "`")
 
 
-def source_file() -> Column:
-    """Return the path of a row's file as ``list_files`` writes it: Spark's metadata URL-encodes it and puts ``file:`` before it."""
+def source_file(paths: Sequence[str] = ()) -> Column:
+    """Return the path of a row's file as ``list_files`` writes it: Spark's metadata URL-encodes it and puts ``file:`` before it.
+
+    ``paths`` are those of all files that are read, where they are known: local ones without odd characters need no decoding.
+    """
     given = F.col("_metadata.file_path")
+    if paths and all(path.startswith("/") and _NEVER_ENCODED.fullmatch(path) for path in paths):
+        return F.when(F.startswith(given, F.lit("file:///")), F.substring(given, 8, 1 << 20)).otherwise(F.ltrim(given, F.lit("file:")))
     plain = (
         F.when(F.startswith(given, F.lit("file:///")), F.substring(given, 8, 1 << 20))
         .when(F.startswith(given, F.lit("file:/")), F.substring(given, 6, 1 << 20))
@@ -164,7 +174,11 @@ def source_file() -> Column:
 
 def row_hash(text: Column) -> Column:
     """Return the hash of a record's raw text: 16 hexadecimal digits."""
-    return F.lpad(F.lower(F.hex(F.xxhash64(text))), 16, "0")
+    number = F.xxhash64(text)
+    digits = F.lower(F.hex(number))
+    # Only one number in sixteen has fewer digits, and padding costs more than asking.
+    is_short = (number >= 0) & (number < 16 ** (_HASH_DIGITS - 1))
+    return F.when(is_short, F.lpad(digits, _HASH_DIGITS, "0")).otherwise(digits)
 
 
 def broken(rules: Sequence[Column]) -> Column:

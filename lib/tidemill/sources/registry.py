@@ -5,21 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
+from pyspark.sql.datasource import DataSource
 
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.sources.files import SourceFile
 from tidemill.sources.records import Extract, Records
+from tidemill.spec.code import load_object
 from tidemill.spec.models import Source
 
 BUILT_IN = {
+    "binaryFile": "tidemill.sources.binary.BinaryFiles",
     "csv": "tidemill.sources.csv.CsvFiles",
+    "delta": "tidemill.sources.delta.DeltaRows",
+    "jdbc": "tidemill.sources.jdbc.JdbcQuery",
     "json": "tidemill.sources.json.JsonFiles",
+<<<<<<< HEAD
     "kafka": "tidemill.sources.kafka.KafkaTopics",
+=======
+    "orc": "tidemill.sources.orc.OrcFiles",
+>>>>>>> main
     "parquet": "tidemill.sources.parquet.ParquetFiles",
+    "text": "tidemill.sources.text.TextFiles",
+    "tsv": "tidemill.sources.csv.CsvFiles",
 }
 ENTRY_POINTS = "tidemill.sources"
 
@@ -60,8 +72,8 @@ class QueryKind(Protocol):
         ...
 
 
-def source_kind(name: str) -> SourceKind | QueryKind:
-    """Return the reader of a ``format``.
+def source_kind(name: str, folder: Path | None = None) -> SourceKind | QueryKind:
+    """Return the reader of a ``format``; a dotted name is looked up in ``folder``, the spec's, then among installed modules.
 
     Raises:
         UsageError: no kind has this name.
@@ -71,7 +83,13 @@ def source_kind(name: str) -> SourceKind | QueryKind:
     if not module:
         raise UsageError(f"no kind of source is called {name!r}{did_you_mean(name, BUILT_IN)}; known: {', '.join(BUILT_IN)}")
     try:
-        kind: SourceKind | QueryKind = getattr(import_module(module), attribute)()
+        is_users = dotted == name and folder is not None
+        found: Any = load_object(folder, dotted) if is_users and folder is not None else getattr(import_module(module), attribute)
+        if isinstance(found, type) and issubclass(found, DataSource):
+            from tidemill.sources.data_source import DataSourceRows
+
+            return DataSourceRows(found)
+        kind: SourceKind | QueryKind = found()
     except (ImportError, AttributeError) as error:
         raise UsageError(f"format {name!r} cannot be loaded: {error}; give a built-in name or the dotted path of a class") from error
     return kind

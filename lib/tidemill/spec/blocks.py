@@ -13,7 +13,7 @@ Duration = Annotated[str, StringConstraints(pattern=r"^\d+\s*(s|m|h|d)$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Scalar = bool | int | float | str
 
-SOURCE_FORMATS = ("csv", "json", "parquet", "orc", "avro", "xml", "text", "binaryFile", "delta", "jdbc", "kafka")
+SOURCE_FORMATS = ("csv", "tsv", "json", "parquet", "orc", "avro", "xml", "text", "binaryFile", "delta", "jdbc", "kafka")
 WITHOUT_FILES = frozenset({"jdbc", "kafka", "delta"})
 TASKS = ("binary", "multiclass", "regression")
 METRICS: dict[str, tuple[str, ...]] = {

@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from tidemill.errors import Fault, UsageError, did_you_mean
+from tidemill.errors import Fault, did_you_mean
+from tidemill.spec.expectation_checks import expectation_problems
 from tidemill.spec.models import FAMILIES, METRICS, SOURCE_FORMATS
 from tidemill.spec.node import Key, Node, dotted
 from tidemill.spec.not_built import LATER_FAMILIES
+from tidemill.spec.queries import query_faults
 
 FILE_FORMATS = frozenset(SOURCE_FORMATS) - {"jdbc", "kafka"}  # a Delta table has a path too
 
@@ -22,7 +24,7 @@ Found = Iterator[tuple[tuple[Key, ...], str]]
 def check_faults(root: Node, folder: Path) -> list[Fault]:
     """Return the faults of the rules between keys."""
     rules: tuple[Callable[[Node], Found], ...] = (
-        lambda node: _sources(node, folder), _names, _expectations, _dataset, _split, _features, _training, _spaces, _gates, _drift,
+        lambda node: _sources(node, folder), _names, expectation_problems, _dataset, _split, _features, _training, _spaces, _gates, _drift,
     )  # fmt: skip
     faults = []
     for rule in rules:
@@ -60,8 +62,12 @@ def _sources(root: Node, folder: Path) -> Found:
             yield ("sources", name, "path"), f"missing; `format: {kind}` reads files, so give `path:` (globs are fine)"
         elif path is not None and path.value is not None and not all(part.strip() for part in path.strings or [path.string or ""]):
             yield ("sources", name, "path"), "empty; give the path of the files"
+<<<<<<< HEAD
         if kind == "kafka":
             yield from _topics(("sources", name), source)
+=======
+        yield from query_faults(name, source, kind or "")
+>>>>>>> main
         schema = _text(source, "schema")
         if schema and schema.endswith((".ddl", ".json")) and not (folder / schema).is_file():
             near = did_you_mean(schema, [file.name for file in folder.iterdir() if file.suffix in (".ddl", ".json")])
@@ -95,31 +101,6 @@ def _names(root: Node) -> Found:
                 yield (block, name), f"this is the name of the quarantine of {base!r}; choose another"
             if lower.setdefault(name.lower(), name) != name:
                 yield (block, name), f"differs from {lower[name.lower()]!r} only in upper and lower case, which SQL does not tell apart"
-
-
-def _expectations(root: Node) -> Found:
-    for table, block in _entries(root, "tables").items():
-        for name, rule in _entries(block, "expectations").items():
-            path: tuple[Key, ...] = ("tables", table, "expectations", name)
-            check = _text(rule, "check")
-            if check is None:
-                continue
-            if not check.strip():
-                yield (*path, "check"), "empty; write a condition that is true for good rows, such as `distance > 0`"
-            elif problem := _condition_problem(check):
-                yield (*path, "check"), problem
-            if name == "key":
-                yield path, "`key` is what the rule of the table's own key is called; choose another name"
-
-
-def _condition_problem(check: str) -> str | None:
-    from tidemill.lake.sql import is_query
-
-    try:
-        is_query(f"SELECT\n({check}\n) AS is_good")
-    except UsageError as error:
-        return str(error).replace("SQL that does not parse", "a condition that does not parse").replace("at line 2, ", "")
-    return None
 
 
 def _dataset(root: Node) -> Found:

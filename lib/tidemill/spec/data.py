@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tidemill.spec.blocks import WITHOUT_FILES, Block, DottedName, Duration, Name, Scalar, Share, TableName
+from tidemill.spec.expectations import Expectation
 
 
 class Source(Block):
@@ -42,14 +43,6 @@ class Source(Block):
         return self.format in WITHOUT_FILES or not self.paths
 
 
-class Expectation(Block):
-    """A rule for the rows of a table: a row passes when ``check`` is true (not false, not null, no error)."""
-
-    check: str
-    on_violation: Literal["warn", "drop", "quarantine", "fail"] = "warn"
-    at_most: Share | None = Field(default=None, description="share of rows that may break the rule before the step fails")
-
-
 class Table(Block):
     """One cleaned or integrated table; it becomes ``silver.<name>``."""
 
@@ -58,7 +51,7 @@ class Table(Block):
     inputs: list[TableName] = Field(default=[], description="for `python`: the tables of its parameters; absent: read from their names")
     key: list[Name] = Field(default=[])
     load: Literal["full", "incremental"] = "full"
-    latest_by: Name | None = None
+    latest_by: Name | None = Field(default=None, description="of rows with the same key, the one with the greatest value here stays")
     expectations: dict[Name, Expectation] = Field(default={})
 
     @model_validator(mode="after")
@@ -66,6 +59,11 @@ class Table(Block):
         if (self.sql is None) == (self.python is None):
             raise ValueError("needs exactly one of `sql` and `python`")
         return self
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The tables that the expectations look into."""
+        return tuple(dict.fromkeys(rule.reads[0] for rule in self.expectations.values() if rule.reads))
 
 
 class Lookup(Block):

@@ -63,12 +63,12 @@ class Spec:
         return sql_inputs(self.folder, value)
 
     def table_inputs(self, name: str) -> list[str]:
-        """Return the tables that ``silver.<name>`` reads: sorted for SQL, in the order of its parameters for Python."""
+        """Return the tables that ``silver.<name>`` reads: sorted for SQL, in the order of its parameters for Python; then its rules'."""
         table: Table = self.pipeline.tables[name]
         if table.sql is not None:
-            return self.sql_inputs(table.sql)
+            return list(dict.fromkeys((*self.sql_inputs(table.sql), *table.reads)))
         declared = Declared(self.folder, self.pipeline.pipeline, tuple(self.pipeline.sources), tuple(self.pipeline.tables))
-        return declared.python_inputs(str(table.python), table.inputs, name)
+        return list(dict.fromkeys((*declared.python_inputs(str(table.python), table.inputs, name), *table.reads)))
 
     def dataset_inputs(self) -> list[str]:
         """Return the tables that the dataset reads, sorted."""

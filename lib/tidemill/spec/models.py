@@ -20,7 +20,8 @@ from tidemill.spec.blocks import (
     Share,
     TableName,
 )
-from tidemill.spec.data import Dataset, Expectation, Lookup, Source, Split, Table
+from tidemill.spec.data import Dataset, Lookup, Source, Split, Table
+from tidemill.spec.expectations import Distribution, Expectation, Freshness, Reference, RowCount, Sum
 from tidemill.spec.feature_groups import Categorical, Checks, Datetime, Features, Numeric, PythonPart, Select, Text
 from tidemill.spec.search import CustomFamily, Family, FloatRange, IntRange, LogRange, Range, Space, Threshold, Training, Tuner
 
@@ -36,6 +37,7 @@ __all__ = [
     "CustomFamily",
     "Dataset",
     "Datetime",
+    "Distribution",
     "DottedName",
     "Drift",
     "Duration",
@@ -44,6 +46,7 @@ __all__ = [
     "Family",
     "Features",
     "FloatRange",
+    "Freshness",
     "IntRange",
     "Labels",
     "LogRange",
@@ -55,7 +58,9 @@ __all__ = [
     "Pipeline",
     "PythonPart",
     "Range",
+    "Reference",
     "Retrain",
+    "RowCount",
     "Scalar",
     "Scoring",
     "Select",
@@ -63,6 +68,7 @@ __all__ = [
     "Source",
     "Space",
     "Split",
+    "Sum",
     "Table",
     "TableName",
     "Text",

@@ -10,7 +10,11 @@ from tidemill.errors import Fault
 from tidemill.spec.models import SOURCE_FORMATS
 from tidemill.spec.node import Key, Node, dotted
 
+<<<<<<< HEAD
 BUILT_FORMATS = ("csv", "json", "kafka", "parquet")
+=======
+BUILT_FORMATS = ("csv", "tsv", "json", "parquet", "orc", "text", "binaryFile", "jdbc", "delta")
+>>>>>>> main
 LATER_FAMILIES = ("xgboost", "lightgbm")
 
 
@@ -34,7 +38,7 @@ def _is(*values: str) -> Callable[[Node], bool]:
 
 def _is_later_format(node: Node) -> bool:
     name = node.string or ""
-    return name not in BUILT_FORMATS and (name in SOURCE_FORMATS or "." in name)
+    return name not in BUILT_FORMATS and name in SOURCE_FORMATS
 
 
 def _is_custom(node: Node) -> bool:
@@ -49,16 +53,17 @@ def _is_catalog(node: Node) -> bool:
     return (node.string or "").startswith("catalog:")
 
 
-_FILES = "write the rows to csv, json or parquet files and give their `path`"
-
 LATER = (
     Later("lake", _is_catalog, "give a path, such as ./lake"),
+<<<<<<< HEAD
     Later("sources.*.format", _is_later_format, "convert the files to csv, json or parquet"),
     Later("sources.*.user", _given, _FILES),
     Later("sources.*.password", _given, _FILES),
     Later("sources.*.watermark", _given, "`load: incremental` takes each file once"),
+=======
+    Later("sources.*.format", _is_later_format, "convert the files to csv, json, parquet or orc"),
+>>>>>>> main
     Later("tables.*.load", _is("incremental"), "leave `full`"),
-    Later("tables.*.latest_by", _given, "keep one row a key in SQL: QUALIFY row_number() OVER (PARTITION BY key ORDER BY …) = 1"),
     Later("dataset.lookups", _given, "join in the SQL of the dataset"),
     Later("dataset.split.stratified", _given, "leave it out"),
     Later("features.text", _given, "leave it out"),

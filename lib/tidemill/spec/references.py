@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from tidemill.errors import Fault, UsageError, did_you_mean
 from tidemill.spec.code import parameters
+from tidemill.spec.expectations import REFERENCE, split_reference
 from tidemill.spec.node import Key, Node, dotted
 from tidemill.spec.table_inputs import SESSION, parameter_tables
 
@@ -99,8 +101,10 @@ def reference_faults(root: Node, folder: Path) -> list[Fault]:
     faults: list[Fault] = []
     graph: dict[str, list[str]] = {}
     for name, table in _child(root, "tables").items():
-        graph[f"silver.{name}"], found = _definition(names, table, ("tables", name))
-        faults += found
+        reads, found = _definition(names, table, ("tables", name))
+        looked_into, more = _expectations(names, table, name)
+        graph[f"silver.{name}"] = [*reads, *looked_into]
+        faults += [*found, *more]
     for part, may_read_dataset in (("dataset", False), ("scoring", True)):
         block = root.at(part)
         if block is not None:
@@ -125,6 +129,25 @@ def _definition(names: Declared, block: Node, path: tuple[Key, ...], *, may_read
             continue
         reads += found
         faults += [Fault(*place, where, message) for message in names.undeclared(found, may_read_dataset=may_read_dataset)]
+    return reads, faults
+
+
+def _expectations(names: Declared, table: Node, name: str) -> tuple[list[str], list[Fault]]:
+    """Return the tables that the expectations of a table look into, and a fault for each that they cannot."""
+    reads: list[str] = []
+    faults: list[Fault] = []
+    for rule, block in _child(table, "expectations").items():
+        for key in (("in_reference",), ("sum", "equals")):
+            node = block.at(*key)
+            if node is None or node.string is None or not re.match(REFERENCE, node.string):
+                continue
+            place, where = node.fault_place(), dotted(("tables", name, "expectations", rule, *key))
+            other, _ = split_reference(node.string)
+            if other == f"silver.{name}":
+                faults.append(Fault(*place, where, f"{other} is the table that is being judged; name another one"))
+                continue
+            reads.append(other)
+            faults += [Fault(*place, where, message) for message in names.undeclared([other])]
     return reads, faults
 
 

@@ -43,6 +43,7 @@ _PATTERNS = {
     "DottedName": "a dotted Python name such as functions.clean",
     "TableName": "a table of the lake such as silver.flights",
     "Duration": "a duration such as 30m, 2h or 1d",
+    "Reference": "a column of a table such as silver.airports.faa",
 }
 
 
@@ -93,8 +94,8 @@ def _faults(root: Node, errors: Iterable[Error]) -> list[Fault]:
 
 
 def _is_other_choice(path: Path, node: Node, grouped: Mapping[Path, list[Error]]) -> bool:
-    """Return True where a block was written and only its plain alternative (``auto``) complains: its keys have faults of their own."""
-    is_plain = all(error["type"] == "literal_error" for error in grouped[path])
+    """Return True where a block was written and its plain alternative (``auto``, a number) complains: its keys have their own faults."""
+    is_plain = all(error["type"] in ("literal_error", "int_type") for error in grouped[path])
     return is_plain and bool(node.mapping) and any(other[: len(path)] == path for other in grouped if other != path)
 
 

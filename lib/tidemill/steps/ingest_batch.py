@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import StepError
+from tidemill.lake.names import batch_app
 from tidemill.sources.policies import Change
 from tidemill.sources.records import (
     BATCH_ID,
@@ -26,7 +27,7 @@ from tidemill.sources.records import (
     refused_records,
 )
 from tidemill.spark_errors import as_step_error
-from tidemill.steps.ingest_past import FULL_BATCH, app_id, drop_replayed, record
+from tidemill.steps.ingest_past import FULL_BATCH, drop_replayed, record
 from tidemill.steps.ingest_schema import lossy_columns, record_changes, record_schema
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.written import blank, holds, is_blank, rows_written
@@ -110,7 +111,7 @@ def _commit_table(context: StepContext, table: str, batch: Batch, stamps: Mappin
     order = [column(name) for name in batch.schema.names]
     good = good_records(batch.frame, batch.schema).withColumns(dict(stamps))
     good = _compacted(context, good.select(*order, SOURCE_FILE, ROW_HASH, INGESTED_AT, BATCH_ID, RESCUED), batch)
-    lake, meta, app = context.lake, batch.meta(context), app_id(context.item)
+    lake, meta, app = context.lake, batch.meta(context), batch_app(context.item)
     if batch.number == FULL_BATCH:
         return lake.replace(good, table, meta=meta)
     if batch.replaces is not None and lake.exists(table):
@@ -155,19 +156,22 @@ def _commit_quarantine(context: StepContext, table: str, batch: Batch, stamps: M
         refused = refused.withColumn(SOURCE_LINE, F.lit(None).cast("bigint"))
     refused = _compacted(context, refused.withColumns({**stamps, "run_id": F.lit(context.run_id)}), batch)
     refused = refused.select("raw", "rules", SOURCE_FILE, SOURCE_LINE, ROW_HASH, INGESTED_AT, BATCH_ID, "run_id")
-    expected: int | None = batch.refused
+    expected = batch.refused
     if batch.merge_by and lake.exists(table):
         # Records behind the watermark come again with each batch: those in quarantine already stay there once.
         known = lake.read(context.spark, table).where(f"NOT {mine}").select(SOURCE_FILE, ROW_HASH).distinct()
-        refused, expected = refused.join(known, [SOURCE_FILE, ROW_HASH], "left_anti").select(*refused.columns), None
-    refused = refused if batch.refused else blank(refused)
+        refused = refused.join(known, [SOURCE_FILE, ROW_HASH], "left_anti").select(*refused.columns)
+        expected = refused.count() if batch.refused else 0
+        if expected == 0 and is_settled:
+            return
+    refused = refused if expected else blank(refused)
     meta = context.meta(batch_id=batch.number, rows_quarantined=batch.refused)
     if batch.number == FULL_BATCH:
         version = lake.replace(refused, table, meta=meta)
     else:
         version = lake.replace_where(refused, table, where=mine, meta=meta)
     written = rows_written(lake, table, version)
-    if expected is not None and written not in (None, expected):
+    if written not in (None, expected):
         raise StepError(f"{table}: {expected} records were refused, {written} written; run again")
 
 

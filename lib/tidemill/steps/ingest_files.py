@@ -11,7 +11,7 @@ from pyspark.sql import types as T
 
 from tidemill.caching import cached
 from tidemill.errors import SourceError
-from tidemill.sources.damaged import READ_FAILURES, empty_files, probe, reason
+from tidemill.sources.damaged import READ_FAILURES, changed_files, empty_files, packed_unreadably, probe, reason
 from tidemill.sources.files import SourceFile, list_files
 from tidemill.sources.policies import Change, Evolution, evolved, settled, widened_by_values
 from tidemill.sources.records import Difference, FileCount, Records, refused_by_rule, rescued_fields, survey
@@ -19,10 +19,11 @@ from tidemill.sources.registry import SourceKind
 from tidemill.spec.models import Source
 from tidemill.steps.ingest_batch import Batch
 from tidemill.steps.ingest_past import BAD, FULL_BATCH, LOADED, Past, stamp
-from tidemill.steps.ingest_schema import known_schema
+from tidemill.steps.ingest_schema import known_schema, record_changes
 from tidemill.steps.result import StepContext
 
 _TOLD = 5
+_TEXT = frozenset({"csv", "tsv", "json", "text", "xml"})
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class NewFiles:
 
 
 @dataclass(frozen=True)
-class _Found:
+class Found:
     """What reading files gave: their records, counted, and what the policies did; ``frame`` is None where there is no record."""
 
     frame: DataFrame | None
@@ -59,14 +60,18 @@ def read_files(stack: ExitStack, context: StepContext, source: Source, kind: Sou
     is_full = source.load == "full"
     chosen = NewFiles(listed)
     if not is_full and first is not None:
+        asked, first = first, before.whole_from(first)
         chosen = replayed_files(before, listed, first)
+        if first < asked:
+            chosen = replace(chosen, notes=(f"replayed from batch {first} on, which holds records of the same files as batch {asked}",))
     elif not is_full:
         chosen = new_files(before, listed, retry_bad=source.on_bad_file == "fail" or not before.exists)
     if not chosen.files:
         return Unread(chosen.notes)
     number = FULL_BATCH if is_full else before.last + 1
-    found = _read(stack, context, source, kind, chosen.files, known_schema(context, source, before))
+    found = read_records(stack, context, source, kind, chosen.files, known_schema(context, source, before))
     rows = file_rows(context, chosen.files, found.counts, found.bad, number)
+    changes = settled(source, found.changes, found.refused, found.schema or T.StructType())
     is_hopeless = found.frame is None and (is_full or not before.exists)
     if found.bad and (is_hopeless or source.on_bad_file == "fail"):
         context.lake.ledger.append("ops.files", [row for row in rows if row["error"]])
@@ -75,6 +80,7 @@ def read_files(stack: ExitStack, context: StepContext, source: Source, kind: Sou
     notes = (*chosen.notes, *found.records.notes, *_told(found.bad))
     if found.frame is None or found.schema is None:
         context.lake.ledger.append("ops.files", rows)
+        record_changes(context, changes, number)
         return Unread(notes)
     return Batch(
         number=number,
@@ -84,36 +90,49 @@ def read_files(stack: ExitStack, context: StepContext, source: Source, kind: Sou
         counts=found.counts,
         ledger=rows,
         size=sum(file.size for file in chosen.files),
-        changes=settled(source, found.changes, found.refused, found.schema),
+        changes=changes,
         replaces=None if is_full else first,
         reason="declared" if source.schema_ else f"inferred from {len(chosen.files) - len(found.bad)} files",
         notes=notes,
     )
 
 
-def _read(
+def read_records(
     stack: ExitStack, context: StepContext, source: Source, kind: SourceKind, files: Sequence[SourceFile], known: T.StructType | None
-) -> _Found:
+) -> Found:
     """Read the files, all at once; only where that fails are they tried one by one."""
-    bad = empty_files(files)
-    for is_last in (False, True):
-        readable = [file for file in files if file.path not in bad]
-        if not readable:
-            break
+    bad = {} if getattr(kind, "takes_empty_files", False) else empty_files(files)
+    if source.format in _TEXT:
+        bad |= packed_unreadably(files)
+    tries = 0
+    while readable := [file for file in files if file.path not in bad]:
         try:
             found = _counted(stack, context, source, kind, readable, known)
-            return replace(found, bad=bad | dict(found.bad))
         except READ_FAILURES as error:
-            damaged = {} if is_last else probe(context.spark, kind, source, readable, known)
+            tries += 1
+            damaged = probe(context.spark, kind, source, readable, known) if tries == 1 else {}
             if not damaged:
                 raise SourceError(reason(error)) from error
             bad |= damaged
-    return _Found(None, known, Records(None), {}, {}, bad)
+            continue
+        changed = changed_files(readable, _listed(context, source))
+        if not changed:
+            return replace(found, bad=bad | dict(found.bad))
+        bad |= changed
+    return Found(None, known, Records(None), {}, {}, bad)
+
+
+def _listed(context: StepContext, source: Source) -> tuple[SourceFile, ...]:
+    """Return the files as they are now; none at all where all of them are gone."""
+    try:
+        return list_files(source.paths, context.spark)
+    except SourceError:
+        return ()
 
 
 def _counted(
     stack: ExitStack, context: StepContext, source: Source, kind: SourceKind, files: Sequence[SourceFile], known: T.StructType | None
-) -> _Found:
+) -> Found:
     def read(schema: T.StructType) -> Records:
         return kind.read(context.spark, source, files, schema)
 
@@ -128,7 +147,7 @@ def _counted(
         evolution = evolved(source, known, read, infer, by_record=by_record)
     schema, records, changes = evolution.schema, evolution.records, evolution.changes
     if records.frame is None:
-        return _Found(None, schema, records, {}, {}, records.bad_files, changes)
+        return Found(None, schema, records, {}, {}, records.bad_files, changes)
     frame, counts, refused = _surveyed(stack, records.frame)
     wider, widened = widened_by_values(source, schema, read, refused)
     if widened:
@@ -138,7 +157,7 @@ def _counted(
         frame, counts, refused = _surveyed(stack, records.frame)
     if by_record and source.on_new_column == "rescue" and any(count.rescued for count in counts.values()):
         changes += tuple(Change(Difference("new", name, ()), "rescued", count) for name, count in rescued_fields(frame).items())
-    return _Found(frame, wider, records, counts, refused, records.bad_files, (*changes, *widened))
+    return Found(frame, wider, records, counts, refused, records.bad_files, (*changes, *widened))
 
 
 def _surveyed(stack: ExitStack, frame: DataFrame) -> tuple[DataFrame, dict[str, FileCount], dict[str, int]]:

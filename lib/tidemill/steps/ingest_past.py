@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import UsageError
+from tidemill.lake.names import batch_app
 from tidemill.sources.records import BATCH_ID, PROVENANCE, SOURCE_FILE
 from tidemill.steps.result import StepContext
 from tidemill.steps.written import blank, holds
@@ -18,12 +19,10 @@ FULL_BATCH = 0
 """The batch number of a full load; incremental batches count from 1."""
 
 LOADED, BAD = "loaded", "bad"
+REPROCESSED = "reprocessed"
+"""The state of a file that was loaded before, and of which records in quarantine were taken through again."""
+
 Row = Mapping[str, object]
-
-
-def app_id(source: str) -> str:
-    """Return the id under which Delta counts the batches of a source."""
-    return f"tidemill/ingest/{source}"
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,20 @@ class Past:
 
     @property
     def latest(self) -> dict[str, Row]:
-        """The latest row of each file."""
-        return {str(row["path"]): row for row in self.rows}
+        """The latest row of each file, of those that tell of all its records."""
+        return {str(row["path"]): row for row in self.rows if row["state"] != REPROCESSED}
+
+    def whole_from(self, first: int) -> int:
+        """Return the batch, ``first`` or an earlier one, from which on no file has records before it."""
+        batches: dict[str, list[int]] = {}
+        for row in self.rows:
+            if row["state"] != BAD:
+                batches.setdefault(str(row["path"]), []).append(_number(row))
+        while True:
+            lower = min((min(held) for held in batches.values() if max(held) >= first), default=first)
+            if lower >= first:
+                return first
+            first = lower
 
     def position(self, before: int | None = None) -> str | None:
         """Return the position behind the last batch, or behind the last one before batch ``before``; None where there is none."""
@@ -89,8 +100,8 @@ def past(context: StepContext) -> Past:
     if not lake.exists(table):
         return Past(FULL_BATCH, tuple(row for row in rows if row["state"] == BAD), None)
     schema = T.StructType([part for part in lake.read(context.spark, table).schema.fields if part.name not in PROVENANCE])
-    last = lake.txn_version(table, app_id(context.item)) or FULL_BATCH
-    ahead = [row for row in rows if _number(row) > last and row["state"] == LOADED]
+    last = lake.txn_version(table, batch_app(context.item)) or FULL_BATCH
+    ahead = [row for row in rows if _number(row) > last and row["state"] != BAD]
     notes = []
     if ahead:
         notes.append(f"ops.files tells of batch {_number(ahead[-1])}, but {table} ends with batch {last}: its files are read again")
@@ -106,7 +117,7 @@ def _untold(context: StepContext, rows: Sequence[Row], commits: Sequence[Row], l
     told = {(row["run_id"], row["batch_id"]) for row in rows if row["state"] == LOADED}
     if commits and commits[0]["batch_id"] == FULL_BATCH and (commits[0]["run_id"], FULL_BATCH) not in told:
         return _rebuilt(context, FULL_BATCH, FULL_BATCH, commits)
-    known = [_number(row) for row in rows if row["state"] == LOADED]
+    known = [_number(row) for row in rows if row["state"] != BAD]
     first = max(known) + 1 if known else FULL_BATCH
     return _rebuilt(context, first, last, commits) if first <= last or not known else []
 

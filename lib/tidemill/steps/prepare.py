@@ -10,14 +10,16 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.caching import cached
-from tidemill.errors import ExpectationRefused, StepError, TidemillError, did_you_mean
-from tidemill.quality.refusals import expectation_rows, refusal, refused_rules, repeated_key, warnings
-from tidemill.quality.rules import Rule, errors_count_as_violations, rules_of
-from tidemill.quality.verdicts import Tally, judged, kept_rows, quarantined_rows, repeated_keys, samples, tally
+from tidemill.errors import ExpectationRefused, StepError, TidemillError
+from tidemill.quality.refusals import expectation_rows, refusal, refused_rules, repeated_key, table_refusal, warnings
+from tidemill.quality.rules import errors_count_as_violations
+from tidemill.quality.table_rules import TableVerdict
+from tidemill.quality.verdicts import Tally, kept_rows, quarantined_rows, repeated_keys, samples, tally
 from tidemill.spark_errors import as_step_error
 from tidemill.spec.models import Table
 from tidemill.spec.table_inputs import SESSION, function_arguments
 from tidemill.steps.result import StepContext, StepResult
+from tidemill.steps.table_expectations import TableRules, rules_for, verdicts_of
 from tidemill.steps.written import blank, is_blank, rows_written
 
 
@@ -34,26 +36,29 @@ def prepare(context: StepContext) -> StepResult:
     table = context.spec.pipeline.tables[context.item]
     name = f"silver.{context.item}"
     with _told(_place(context, table)):
-        rows = _rows(context, table)
-    _require_key(name, table, rows)
-    rules = _rules(name, table, rows)
-    if not rules:
+        rows = table_rows(context, table)
+        rules = rules_for(context, name, table, rows)
+    if rules.is_empty:
         return _without_rules(context, name, table, rows)
     catching = errors_count_as_violations(context.spark) if table.expectations else nullcontext()
-    with _told(_place(context, table)), catching, cached(judged(rows, rules)) as checked:
-        counts = tally(checked, rules, table.key)
-        _record(context, name, rules, counts)
-        _refuse(name, table, rules, counts, checked)
-        _commit_quarantine(context, name, rules, counts, checked)
+    with _told(_place(context, table)), catching, cached(rules.judged(rows)) as checked:
+        counts = tally(checked, rules.rows, table.key, rules.measures)
+        verdicts = verdicts_of(context, rules, counts, checked)
+        _record(context, rules, counts, verdicts)
+        _refuse(context, rules, counts, verdicts, checked)
+        _commit_quarantine(context, rules, counts, checked)
         version = context.lake.replace(kept_rows(checked), name, meta=_meta(context, counts))
     _check_written(context, name, version, counts.kept)
-    if counts.rows != counts.kept + counts.quarantined + counts.dropped:
-        raise StepError(f"{name}: {counts.rows} rows in, {counts.kept} + {counts.quarantined} + {counts.dropped} out; report this")
-    notes = tuple(warnings(name, rules, counts))
-    return StepResult({name: version}, counts.rows, counts.kept, counts.quarantined, counts.dropped, notes)
+    dropped = counts.dropped + counts.superseded
+    if counts.rows != counts.kept + counts.quarantined + dropped:
+        raise StepError(f"{name}: {counts.rows} rows in, {counts.kept} + {counts.quarantined} + {dropped} out; report this")
+    notes = warnings(name, rules.rows, counts, verdicts)
+    if counts.superseded:
+        notes.append(f"{name}: {counts.superseded} rows are dropped: a row of the same key has a later {table.latest_by}, or the same")
+    return StepResult({name: version}, counts.rows, counts.kept, counts.quarantined, dropped, tuple(notes))
 
 
-def _rows(context: StepContext, table: Table) -> DataFrame:
+def table_rows(context: StepContext, table: Table) -> DataFrame:
     """Return the rows that the table's SQL or function gives."""
     spec, spark = context.spec, context.spark
     if table.sql is not None:
@@ -94,22 +99,6 @@ def _told(place: str) -> Iterator[None]:
         raise StepError(f"{place}: {error}") from (error.__cause__ or error)
 
 
-def _require_key(name: str, table: Table, rows: DataFrame) -> None:
-    for column in table.key:
-        if column not in rows.columns:
-            near = did_you_mean(column, rows.columns)
-            raise StepError(f"{name}: no column {column!r}, which `key` names{near}; it has {', '.join(rows.columns)}")
-
-
-def _rules(name: str, table: Table, rows: DataFrame) -> list[Rule]:
-    """Return the table's rules, each tried on the columns, so that a wrong one is named."""
-    rules = rules_of(table.expectations, table.key)
-    for rule in rules:
-        with as_step_error(f"{name}: expectation {rule.name!r} ({rule.told})"):
-            rows.select(rule.is_broken)
-    return rules
-
-
 def _without_rules(context: StepContext, name: str, table: Table, rows: DataFrame) -> StepResult:
     """Commit rows that nothing is asked of: one write, whose own count is the number of rows."""
     with _told(_place(context, table)):
@@ -120,24 +109,28 @@ def _without_rules(context: StepContext, name: str, table: Table, rows: DataFram
     return StepResult({name: version}, rows_in=written, rows_out=written)
 
 
-def _record(context: StepContext, name: str, rules: Sequence[Rule], counts: Tally) -> None:
-    stamp = {"pipeline": context.pipeline, "run_id": context.run_id, "table": name}
-    rows = [{**stamp, **row} for row in expectation_rows(rules, counts)]
-    context.lake.ledger.put("ops.expectations", rows, where={"run_id": context.run_id, "table": name})
+def _record(context: StepContext, rules: TableRules, counts: Tally, verdicts: Sequence[TableVerdict]) -> None:
+    stamp = {"pipeline": context.pipeline, "run_id": context.run_id, "table": rules.name}
+    rows = [{**stamp, **row} for row in expectation_rows(rules.rows, counts, verdicts)]
+    context.lake.ledger.put("ops.expectations", rows, where={"run_id": context.run_id, "table": rules.name})
 
 
-def _refuse(name: str, table: Table, rules: Sequence[Rule], counts: Tally, checked: DataFrame) -> None:
-    reasons = [refusal(name, rule, counts, samples(checked, rule.name, table.key)) for rule in refused_rules(rules, counts)]
+def _refuse(context: StepContext, rules: TableRules, counts: Tally, verdicts: Sequence[TableVerdict], checked: DataFrame) -> None:
+    name, version = rules.name, context.lake.version(rules.name)
+    stays = f"{name} is not written; " if version is None else f"{name} stays at version {version}; "
+    refused = refused_rules(rules.rows, counts)
+    reasons = [refusal(name, rule, counts, samples(checked, rule, rules.key), stays) for rule in refused]
+    reasons += [table_refusal(name, verdict, stays) for verdict in verdicts if verdict.action == "fail" and not verdict.passed]
     if counts.repeated_keys:
-        reasons.append(repeated_key(name, table.key, counts, repeated_keys(checked, table.key)))
+        reasons.append(repeated_key(name, rules.key, counts, repeated_keys(checked, rules.key), stays))
     if reasons:
         raise ExpectationRefused("\n".join(reasons))
 
 
-def _commit_quarantine(context: StepContext, name: str, rules: Sequence[Rule], counts: Tally, checked: DataFrame) -> None:
+def _commit_quarantine(context: StepContext, rules: TableRules, counts: Tally, checked: DataFrame) -> None:
     """Replace the quarantine of the table; a table without a rule that quarantines has none."""
-    quarantine = f"{name}_quarantine"
-    is_asked_for = any(rule.action == "quarantine" for rule in rules)
+    quarantine = f"{rules.name}_quarantine"
+    is_asked_for = any(rule.action == "quarantine" for rule in rules.rows)
     if not is_asked_for or (counts.quarantined == 0 and is_blank(context.lake, quarantine)):
         return
     stamp = {"run_id": F.lit(context.run_id), "quarantined_at": F.lit(datetime.now(UTC))}
@@ -153,4 +146,6 @@ def _check_written(context: StepContext, table: str, version: int, expected: int
 
 
 def _meta(context: StepContext, counts: Tally) -> dict[str, object]:
-    return context.meta(rows_in=counts.rows, rows_out=counts.kept, rows_quarantined=counts.quarantined, rows_dropped=counts.dropped)
+    return context.meta(
+        rows_in=counts.rows, rows_out=counts.kept, rows_quarantined=counts.quarantined, rows_dropped=counts.dropped + counts.superseded
+    )

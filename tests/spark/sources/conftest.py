@@ -1,12 +1,14 @@
 """Reads hand-made files through a kind of source, as ingest does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.spark.sources.postgres import Postgres, binaries, server
 
+from tidemill.sources.damaged import empty_files, probe
 from tidemill.sources.files import list_files
 from tidemill.sources.records import good_records, refused_records, survey
 from tidemill.sources.registry import source_kind
@@ -28,7 +30,16 @@ def read(spark, tmp_path: Path) -> Callable[..., Any]:
         reader = source_kind(kind)
         known = parsed_schema(spark, schema) if schema else reader.infer(spark, source, listed)
         records = reader.read(spark, source, listed, known)
-        found = SimpleNamespace(schema=known, bad={Path(path).name: why for path, why in records.bad_files.items()}, notes=records.notes)
+        found = SimpleNamespace(
+            schema=known,
+            bad={Path(path).name: why for path, why in records.bad_files.items()},
+            notes=records.notes,
+            differences=records.differences,
+        )
+        found.differing = {
+            (each.kind, each.column, tuple(Path(path).name for path in each.files), each.found, each.expected)
+            for each in records.differences
+        }
         found.good, found.refused, found.counts = [], {}, {}
         if records.frame is not None:
             frame = records.frame.persist()
@@ -42,3 +53,47 @@ def read(spark, tmp_path: Path) -> Callable[..., Any]:
         return found
 
     return _read
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL that runs for as long as the tests do."""
+    programs = binaries()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    with server(programs) as running:
+        yield running
+
+
+@pytest.fixture
+def extract(spark) -> Callable[..., Any]:
+    """Read a source without files: the extract, its good rows by their first column, its refused rows (raw → rules)."""
+
+    def _extract(since: str | None = None, folder: Path | None = None, **declared: object) -> SimpleNamespace:
+        source = Source.model_validate(declared)
+        kind: Any = source_kind(source.format, folder)
+        schema = parsed_schema(spark, source.schema_) if source.schema_ else kind.infer(spark, source)
+        found = kind.extract(spark, source, schema, since)
+        good = sorted(good_records(found.records.frame, schema).collect(), key=lambda row: row[0])
+        refused = {row["raw"]: row["rules"] for row in refused_records(found.records.frame, with_repeated_headers=False).collect()}
+        return SimpleNamespace(extract=found, schema=schema, good=good, refused=refused, ids=[row[0] for row in good])
+
+    return _extract
+
+
+@pytest.fixture
+def bad_files(spark, tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Write files and try each alone, as ingest does where a read failed; return the reasons of the bad ones."""
+
+    def _bad_files(kind: str, files: dict[str, bytes], schema: str | None = None, **options: object) -> dict[str, str]:
+        for name, data in files.items():
+            (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "in" / name).write_bytes(data)
+        source = Source(format=kind, path=str(tmp_path / "in"), options=options)
+        known = parsed_schema(spark, schema) if schema else None
+        listed = list_files([str(tmp_path / "in")])
+        unreadable = empty_files(listed)
+        found = probe(spark, source_kind(kind), source, [file for file in listed if file.path not in unreadable], known)
+        return {Path(path).name: why for path, why in (unreadable | found).items()}
+
+    return _bad_files

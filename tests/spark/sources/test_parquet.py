@@ -43,3 +43,29 @@ def test_what_pandas_writes(read, tmp_path) -> None:
     assert (rows[1]["at"], rows[1]["x"]) == (frame["at"][0].to_pydatetime(), 1.5)
     assert (rows[2]["at"], rows[2]["x"], rows[2]["utc"]) == (None, None, None)
     assert len({row["_source_row_hash"] for row in found.good}) == 2
+
+
+def test_new_fields_inside_structs_are_rescued_and_missing_ones_null(read) -> None:
+    files = {
+        "a.parquet": parquet(id=pa.array([1, 2]), part=pa.array([{"x": 1, "new": {"y": 2.5}}, None])),
+        "b.parquet": parquet(id=pa.array([3]), part=pa.array([{"z": "only"}])),
+    }
+    found = read("parquet", files, "id BIGINT, part STRUCT<x: BIGINT, z: STRING>")
+    assert {row["id"]: (row["part"] and tuple(row["part"]), row["_rescued"]) for row in found.good} == {
+        1: ((1, None), '{"part":{"new":{"y":2.5}}}'),
+        2: (None, None),
+        3: ((None, "only"), None),
+    }
+    assert ("new", "part.new", ("a.parquet",), "STRUCT<y: DOUBLE>", None) in found.differing
+
+
+def test_a_flipped_bit_in_a_page_with_a_checksum_makes_the_file_bad(bad_files) -> None:
+    stream = io.BytesIO()
+    table = pa.table({"id": pa.array(range(5000))})
+    pq.write_table(table, stream, compression="none", use_dictionary=False, write_page_checksum=True)
+    data = stream.getvalue()
+    place = len(data) // 3
+    flipped = data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :]
+    bad = bad_files("parquet", {"good.parquet": data, "flipped.parquet": flipped, "empty.parquet": b""})
+    assert set(bad) == {"flipped.parquet", "empty.parquet"}
+    assert "CRC" in bad["flipped.parquet"]

@@ -193,3 +193,37 @@ def test_faults_of_the_spec_and_of_the_files_are_told_apart(load, raw, lake, tmp
     (raw / "b.csv").write_text("id,name\n2,b\n")
     with pytest.raises((StepError, LakeError), match=r"bronze\.x"):
         load("r2", schema="id ARRAY<INT>, name STRING", format="json", options={})
+
+
+def test_files_that_change_or_vanish_while_they_are_read(load, rows, raw, lake, monkeypatch) -> None:
+    from tidemill.steps import ingest_files
+
+    for name in ("stays", "grows", "goes"):
+        (raw / f"{name}.csv").write_text("id,name\n1,a\n")
+    survey = ingest_files.survey
+
+    def meanwhile(frame):
+        counts = survey(frame)
+        with (raw / "grows.csv").open("a") as file:
+            file.write("2,b\n")
+        (raw / "goes.csv").unlink(missing_ok=True)
+        return counts
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingest_files, "survey", meanwhile)
+        result = load()
+    assert (result.rows_in, rows()) == (1, [(1, 1)])
+    errors = {Path(row["path"]).name: row["error"] for row in lake.ledger.rows("ops.files", state="bad")}
+    assert "changed while it was read" in errors["grows.csv"]
+    assert "vanished while it was read" in errors["goes.csv"]
+    again = load("r2")
+    assert again.rows_in == len((raw / "grows.csv").read_text().splitlines()) - 1
+    assert files(lake)["grows.csv"][0] == "loaded"
+
+
+def test_compression_that_loses_rows_in_silence_is_refused(load, rows, raw, lake) -> None:
+    (raw / "a.csv").write_text("id,name\n1,a\n")
+    (raw / "b.csv.lz4").write_bytes(b"\x04\x22\x4d\x18 whatever")
+    (raw / "c.csv.bz2").write_text("id,name\n2,a\n")
+    assert load().rows_in == 1
+    assert {name for name, row in files(lake).items() if row[0] == "bad"} == {"b.csv.lz4", "c.csv.bz2"}

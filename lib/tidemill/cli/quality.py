@@ -1,0 +1,136 @@
+"""Commands that look at the data of one table: profile, suggest."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from tidemill.cli.options import AsJson, Debug, LakeRoot, lake_of
+from tidemill.cli.printing import print_json, print_table
+from tidemill.cli.work import lazy_spark
+from tidemill.errors import UsageError, did_you_mean
+from tidemill.lake import Lake
+from tidemill.lake.names import LAYERS, is_local, split_name
+
+TableArgument = Annotated[str, typer.Argument(metavar="TABLE", help="A table of the lake, such as silver.flights.", show_default=False)]
+Version = Annotated[int | None, typer.Option("--version", min=0, help="This version; by default the latest.", show_default=False)]
+_JSON = ("quantiles", "top_values", "histogram")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(profile)
+    app.command()(suggest)
+
+
+def profile(
+    table: TableArgument,
+    version: Version = None,
+    columns: Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Only these columns.", show_default=False)] = None,
+    lake: LakeRoot = None,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Show what a table holds, column by column, and keep it in ops.profiles: counts, extremes, quantiles, frequent values, histograms."""
+    from tidemill.steps.profile_table import profile_table
+
+    where = _lake_with(table, version, lake)
+    names = [name.strip() for name in columns.split(",") if name.strip()] if columns is not None else []
+    if columns is not None and not names:
+        raise UsageError("--columns names no column; expected such as --columns carrier,dest")
+    made = profile_table(lazy_spark().get(), where, table, version, list(dict.fromkeys(names)))
+    rows = made.to_rows()
+    if json_:
+        print_json([{**row, **{name: json.loads(str(row[name])) if row[name] else None for name in _JSON}} for row in rows])
+        return 0
+    title = f"{table} at version {made.version}: {made.rows:,} rows, {len(rows)} columns"
+    shown = ["column", "type", "nulls", "distinct", "min", "median", "max", "mean", "stddev", "also", "most frequent"]
+    print_table([_shown(row) for row in rows], shown, title=title, most=len(rows))
+    is_exact = all(each.is_exact for each in made.columns)
+    how = "counted one by one" if is_exact else "estimated (~): distinct within 2 %, frequent values by a sketch"
+    sys.stderr.write(
+        f"distinct and frequent values are {how}; the median and other quantiles are approximate (within 1/10,000 of the rank).\n"
+        f"All of it, with quantiles and histograms: SELECT * FROM ops.profiles WHERE profile_id = '{made.profile_id}'\n"
+    )
+    return 0
+
+
+def suggest(table: TableArgument, version: Version = None, lake: LakeRoot = None, debug: Debug = False) -> int:
+    """Propose a key and expectations from what a table holds: YAML to paste under `tables.<name>:` of a spec."""
+    from tidemill.steps.profile_table import profile_table
+    from tidemill.steps.suggestions import suggestions_for
+
+    where = _lake_with(table, version, lake)
+    spark = lazy_spark().get()
+    sys.stdout.write(suggestions_for(spark, where, profile_table(spark, where, table, version)))
+    return 0
+
+
+def _lake_with(table: str, version: int | None, root: str | None) -> Lake:
+    """Return the lake, once it is sure that the table and its version are in it; starts no JVM.
+
+    Raises:
+        UsageError: they are not.
+    """
+    lake = lake_of(root)
+    split_name(table)
+    latest = lake.version(table)
+    if latest is None:
+        known = _tables(lake)
+        raise UsageError(f"{table} is not in {lake.root}{did_you_mean(table, known) or ';'} it holds {', '.join(known) or 'no table yet'}")
+    if version is not None and version > latest:
+        raise UsageError(f"{table} has no version {version}; its latest is {latest}")
+    return lake
+
+
+def _tables(lake: Lake) -> list[str]:
+    """Return the names of the tables of a lake that lies on this machine."""
+    from pathlib import Path
+
+    if not is_local(lake.root):
+        return []
+    found = [(layer, entry.name) for layer in LAYERS for entry in Path(lake.root).glob(f"{layer}/*") if (entry / "_delta_log").is_dir()]
+    return sorted(f"{layer}.{name}" for layer, name in found)
+
+
+def _shown(row: Mapping[str, object]) -> dict[str, object]:
+    """Return a row for people: what does not fit the type is left empty, frequent values stand in one cell."""
+    quantiles = json.loads(str(row["quantiles"] or "{}"))
+    top = json.loads(str(row["top_values"] or "[]"))
+    about = "" if row["is_distinct_exact"] in (True, None) else "~"
+    lengths = "" if row["min_length"] is None else f"{_word(row)} {row['min_length']}–{row['max_length']}"
+    counts = [f"{row[name]:,} {told}" for name, told in _COUNTS if row[name]]
+    nulls, rows = row["nulls"], row["rows"]
+    assert isinstance(nulls, int)
+    assert isinstance(rows, int)
+    return {
+        "column": row["column"],
+        "type": row["type"],
+        "nulls": f"{nulls:,} ({nulls / rows:.1%})" if nulls else "0",
+        "distinct": "" if row["distinct"] is None else f"{about}{row['distinct']:,}",
+        "min": _cut(row["min"]),
+        "median": _cut(quantiles.get("0.5")),
+        "max": _cut(row["max"]),
+        "mean": _cut(row["mean"]),
+        "stddev": _cut(row["stddev"]),
+        "also": ", ".join([*([lengths] if lengths else []), *counts]),
+        "most frequent": ", ".join(f"{_cut(each['value'])} ({about}{each['rows']:,})" for each in top[:3]),
+    }
+
+
+_COUNTS = (("zeros", "zeros"), ("negatives", "negative"), ("not_finite", "not finite"), ("empty", "empty"))
+
+
+def _word(row: Mapping[str, object]) -> str:
+    return {"string": "length", "binary": "bytes"}.get(str(row["type"]), "size")
+
+
+def _cut(value: object) -> str:
+    if value is None:
+        return ""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 24 else f"{text[:23]}…"

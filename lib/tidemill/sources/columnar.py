@@ -1,0 +1,114 @@
+"""Files that bring their own types (Parquet, ORC, Avro): grouped by schema, columns by name, a file that does not fit is bad."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from tidemill.errors import SourceError
+from tidemill.sources.files import SourceFile
+from tidemill.sources.fitting import Mismatch, fitted, left_over_fields, merged, mismatches, storable
+from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, Difference, Records, no_rules, row_hash
+from tidemill.sources.schemas import checked_schema, matched_names
+
+RECORD = "_record"
+_KEEP_NULLS = {"ignoreNullFields": "false"}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Files with the same schema; ``raw`` are the types as Spark reads them, ``types`` what they mean."""
+
+    raw: T.StructType
+    types: T.StructType
+    files: list[SourceFile] = field(default_factory=list)
+
+
+def inferred(shapes: Iterable[Shape], bad: Mapping[str, str]) -> T.StructType:
+    """Return the columns of all shapes; where two disagree on one, the wider type.
+
+    Raises:
+        SourceError: there is no shape.
+    """
+    types: list[T.DataType] = [shape.types for shape in shapes]
+    if not types:
+        raise SourceError("; ".join(f"{path}: {reason}" for path, reason in bad.items()))
+    found = storable(reduce(merged, types))
+    assert isinstance(found, T.StructType)
+    return checked_schema(found.fields)
+
+
+def matched_records(
+    shapes: Iterable[Shape], bad: Mapping[str, str], schema: T.StructType, frame_of: Callable[[Shape], DataFrame]
+) -> Records:
+    """Return the records of the shapes that fit the schema; the files of the others are bad.
+
+    ``frame_of`` gives a frame of ``_record`` (a struct of the shape's types) and ``_source_file``.
+    """
+    bad = dict(bad)
+    found: dict[Mismatch, list[str]] = {}
+    frames, notes = [], []
+    for shape in shapes:
+        paths = [file.path for file in shape.files]
+        differing = list(mismatches(shape.types, schema))
+        wrong = [mismatch for mismatch in differing if mismatch.kind == "type"]
+        for mismatch in wrong or differing:
+            found.setdefault(mismatch, []).extend(paths)
+        fault = _fault(shape.types, schema, wrong)
+        if fault:
+            bad |= dict.fromkeys(paths, fault)
+            continue
+        missing = [mismatch.column for mismatch in differing if mismatch.kind == "missing"]
+        if missing:
+            notes.append(f"{paths[0]}: no column {', '.join(missing)}; null there")
+        frames.append(_records(frame_of(shape), shape.types, schema))
+    differences = tuple(Difference(each.kind, each.column, tuple(paths), each.found, each.expected) for each, paths in found.items())
+    return Records(reduce(DataFrame.unionByName, frames) if frames else None, bad, tuple(notes), differences)
+
+
+def _fault(types: T.StructType, schema: T.StructType, wrong: Sequence[Mismatch]) -> str | None:
+    """Return why the files do not fit the schema, None where they do."""
+    if not any(matched_names(types.names, schema)):
+        return f"none of its columns ({', '.join(types.names[:5])}) is one of the source's ({', '.join(schema.names[:5])})"
+    if wrong:
+        return f"column {wrong[0].column!r} is {wrong[0].found}, expected {wrong[0].expected}; correct the file or `schema:`"
+    return None
+
+
+def _records(frame: DataFrame, types: T.StructType, schema: T.StructType) -> DataFrame:
+    record = F.col(RECORD)
+    names = {name: part for name, part in zip(matched_names(types.names, schema), types.fields, strict=True) if name}
+    values = [
+        fitted(record.getField(names[part.name].name), names[part.name].dataType, part.dataType)
+        if part.name in names
+        else F.lit(None).cast(part.dataType)
+        for part in schema.fields
+    ]
+    return frame.select(
+        *[value.alias(part.name) for value, part in zip(values, schema.fields, strict=True)],
+        SOURCE_FILE,
+        row_hash(F.to_json(record, _KEEP_NULLS)).alias(ROW_HASH),
+        _rescued(record, types, schema).alias(RESCUED),
+        F.lit(None).cast("string").alias(RAW),
+        no_rules().alias(RULES),
+        F.lit(False).alias(IS_HEADER),
+    )
+
+
+def _rescued(record: Column, types: T.StructType, schema: T.StructType) -> Column:
+    """Return the fields that the schema lacks as JSON, null where there is none.
+
+    A column that is new as a whole is there in every row; one that is new inside a struct only where that struct is not null.
+    """
+    fields = left_over_fields(record, types, schema)
+    if not fields:
+        return F.lit(None).cast("string")
+    rescued = F.to_json(F.struct(*fields), _KEEP_NULLS)
+    if None in matched_names(types.names, schema):
+        return rescued
+    return F.when(reduce(lambda one, other: one | other, [part.isNotNull() for part in fields]), rescued)

@@ -1,0 +1,87 @@
+"""Sources that users write as a ``pyspark.sql.datasource.DataSource``."""
+
+from __future__ import annotations
+
+from functools import reduce
+from hashlib import sha256
+from operator import or_
+from typing import Any
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+from pyspark.sql.datasource import DataSource
+
+from tidemill.sources.records import Extract, column
+from tidemill.sources.rows import given_columns, known_column, row_records
+from tidemill.sources.schemas import checked_schema, table_names
+from tidemill.sources.watermarks import Position, overlap_of
+from tidemill.spec.models import Source
+
+_TIMES = (T.DateType, T.TimestampType, T.TimestampNTZType)
+
+
+class DataSourceRows:
+    """A Python DataSource.
+
+    ``load: full`` reads it whole. ``load: incremental`` keeps the rows whose watermark is not above the greatest one, which is looked
+    up first, and not below the greatest one before less the overlap, and those without a watermark; they are merged by the key.
+    """
+
+    def __init__(self, kind: type[DataSource]) -> None:
+        """Take the user's class."""
+        self._kind = kind
+        self._name = f"tidemill_{kind.__name__}_{sha256(f'{kind.__module__}.{kind.__qualname__}'.encode()).hexdigest()[:8]}".lower()
+
+    def infer(self, spark: SparkSession, source: Source) -> T.StructType:
+        """Return the columns that the DataSource declares."""
+        fields = self._frame(spark, source).schema.fields
+        names = table_names([part.name for part in fields])
+        return checked_schema([T.StructField(name, part.dataType) for name, part in zip(names, fields, strict=True)])
+
+    def extract(self, spark: SparkSession, source: Source, schema: T.StructType, since: str | None) -> Extract:
+        """Return the rows, those behind ``since`` where they have a watermark."""
+        frame, place, position = self._frame(spark, source), source.format, None
+        is_merged = source.load == "incremental" and source.watermark is not None
+        if is_merged:
+            frame, position = _behind(frame, source, since)
+        records = row_records(frame, given_columns(frame), schema, source, place, keys=source.key if is_merged else ())
+        return Extract(records, place, position, is_merged)
+
+    def _frame(self, spark: SparkSession, source: Source) -> DataFrame:
+        # Under a name of its own: one that is taken already, such as "csv", must not be shadowed.
+        name = self._name
+        named: Any = type(self._kind.__name__, (self._kind,), {"name": classmethod(lambda _: name)})
+        spark.dataSource.register(named)
+        options = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in source.options.items()}
+        options.pop("overlap", None)
+        if source.paths:
+            options["path"] = source.paths[0]
+        return spark.read.format(name).options(**options).load()
+
+
+def _behind(frame: DataFrame, source: Source, since: str | None) -> tuple[DataFrame, str | None]:
+    name = known_column(str(source.watermark), frame.columns, "watermark", source.format)
+    kind = frame.schema[name].dataType
+    number = source.options.get("overlap")
+    overlap = overlap_of(source.overlap, None if number is None else str(number), kind, name)
+    before, mark = Position.behind(since, name, kind), column(name)
+    row = frame.agg(F.max(mark).cast("string")).head()
+    values = [value for value in (row[0] if row else None, before.value if before else None) if value is not None]
+    if not values:
+        return frame.where(mark.isNull()), None
+
+    def literal(value: str) -> Column:
+        return F.lit(value).cast(kind)
+
+    greatest = frame.sparkSession.range(1).select(F.array_max(F.array(*[literal(value) for value in values])).cast("string")).head()
+    value = str(greatest[0]) if greatest else values[0]
+    conditions = [mark <= literal(value)]
+    if before is not None:
+        least = literal(before.value)
+        if overlap.amount:
+            seconds = F.make_interval(secs=F.lit(overlap.amount))
+            least = least.cast("timestamp") - seconds if isinstance(kind, _TIMES) else least - F.lit(overlap.amount)
+        conditions.append(mark >= least)
+    kept = conditions[0] if len(conditions) == 1 else conditions[0] & conditions[1]
+    return frame.where(reduce(or_, [mark.isNull(), kept])), Position(name, kind.simpleString(), value).to_json()

@@ -1,0 +1,171 @@
+"""How the bytes of a text file are text: its encoding and its line ends, as its own first bytes tell."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from tidemill.errors import SourceError, UsageError
+from tidemill.sources.files import SourceFile
+
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
+_OTHER_CODECS = (".zst", ".lz4", ".snappy", ".deflate", ".xz")
+_BLOCK, _LONGEST = 1 << 16, 1 << 24
+_FIRST_LINES = 64
+_PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "a zip archive"}
+# UTF-32's mark begins with UTF-16's, so it comes first.
+_MARKS = {b"\xff\xfe\0\0": "UTF-32LE", b"\0\0\xfe\xff": "UTF-32BE", b"\xff\xfe": "UTF-16LE", b"\xfe\xff": "UTF-16BE"}
+_WITHOUT_ORDER = ("UTF-16", "UTF-32")
+
+
+@dataclass(frozen=True)
+class TextForm:
+    r"""The encoding of a file (upper case) and what ends its lines: ``\n`` (a ``\r`` before it does not count), ``\r``, or ``lineSep``."""
+
+    encoding: str = "UTF-8"
+    line_end: str = "\n"
+
+    @property
+    def is_wide(self) -> bool:
+        """True where a character takes two bytes or more, the line end too."""
+        return self.encoding.startswith(_WITHOUT_ORDER)
+
+
+def text_form(start: bytes, options: Mapping[str, str]) -> TextForm:
+    """Return the form of a file that starts with these bytes.
+
+    A byte order mark of UTF-16 or UTF-32 wins over any encoding of Unicode that is declared. Line ends that are ``CR`` alone are
+    found where there is no other in the first bytes.
+
+    Raises:
+        SourceError: the byte order is not told, or the bytes are UTF-16 and nothing says so.
+    """
+    declared = encoding_of(options)
+    marked = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+    encoding = marked if marked and declared.startswith("UTF") else declared
+    if encoding in _WITHOUT_ORDER:
+        raise SourceError(
+            f"it has no byte order mark and `encoding: {encoding}` does not say the order; "
+            f"set `options.encoding` to {encoding}LE (as Windows writes) or {encoding}BE"
+        )
+    unmarked = _unmarked_utf_16(start) if encoding == "UTF-8" else None
+    if unmarked:
+        raise SourceError(f"every other byte is NUL, as in {unmarked} without a byte order mark; set `options.encoding: {unmarked}`")
+    given = options.get("lineSep")
+    if given:
+        return TextForm(encoding, given)
+    text = start.decode(encoding, errors="replace") if encoding.startswith(_WITHOUT_ORDER) else start.decode("latin-1")
+    return TextForm(encoding, "\r" if "\r" in text and "\n" not in text else "\n")
+
+
+def encoding_of(options: Mapping[str, str]) -> str:
+    """Return the declared encoding in upper case; UTF-8 where none is."""
+    return options.get("encoding", "UTF-8").upper().replace("UTF8", "UTF-8").replace("LATIN1", "ISO-8859-1")
+
+
+def files_by_form(
+    spark: SparkSession, files: Sequence[SourceFile], options: Mapping[str, str]
+) -> tuple[dict[TextForm, list[SourceFile]], dict[str, str]]:
+    """Return the files grouped by their form, and the reason for each file that cannot be read.
+
+    Files on another file system are taken as declared: looking at each would cost a Spark job.
+    """
+    groups: dict[TextForm, list[SourceFile]] = {}
+    bad = {}
+    for file in files:
+        try:
+            with opened(spark, file) if file.is_local else io.BytesIO() as stream:
+                form = text_form(first_bytes(stream), options)
+        except SourceError as error:
+            bad[file.path] = str(error)
+            continue
+        groups.setdefault(form, []).append(file)
+    return groups, bad
+
+
+@contextmanager
+def opened(spark: SparkSession, file: SourceFile) -> Iterator[IO[bytes]]:
+    """Open a file for its first lines, unpacked; of one that Python cannot open, Spark fetches them.
+
+    Raises:
+        SourceError: it cannot be read, here or in the block.
+    """
+    try:
+        if can_open(file):
+            with _OPENERS.get(Path(file.path).suffix, open)(file.path, "rb") as stream:
+                yield stream
+        else:
+            rows = spark.read.option("lineSep", "\n").text(file.uri).select(F.col("value").cast("binary")).head(_FIRST_LINES)
+            yield io.BytesIO(b"".join(bytes(row[0]) + b"\n" for row in rows))
+    except (OSError, EOFError, zlib.error) as error:
+        raise SourceError(f"it cannot be read: {error}") from error
+
+
+def can_open(file: SourceFile) -> bool:
+    """Return True for a file that Python can open and unpack itself."""
+    return file.is_local and not file.path.endswith(_OTHER_CODECS)
+
+
+def first_bytes(stream: IO[bytes]) -> bytes:
+    """Return the bytes of the file's start: enough to hold a line feed, unless the first line is very long.
+
+    Raises:
+        SourceError: they are those of a packed file.
+    """
+    start = stream.read(_BLOCK)
+    packed = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
+    if packed:
+        raise SourceError(f"its bytes are {packed}, which its name does not say; unpack it, or end its name in .gz where that is so")
+    blocks = [start]
+    while b"\n" not in blocks[-1] and blocks[-1] and sum(map(len, blocks)) < _LONGEST:
+        blocks.append(stream.read(_BLOCK))
+    return b"".join(blocks)
+
+
+def physical_lines(stream: IO[bytes], start: bytes, form: TextForm) -> Iterator[str]:
+    """Return the decoded lines of a file of which ``start`` has been read already, each with its ``CR`` but not its line end.
+
+    Raises:
+        SourceError: a line is not valid in the encoding, or has no end.
+        UsageError: Python does not know the encoding.
+    """
+    try:
+        end = form.line_end.encode(form.encoding)
+    except LookupError as error:
+        raise UsageError(f"options.encoding: {form.encoding} is not known") from error
+    buffer, block = b"", start
+    while block:
+        *lines, buffer = (buffer + block).split(end)
+        for line in lines:
+            yield _decoded(line, form.encoding)
+        if len(buffer) > _LONGEST:
+            raise SourceError(f"its first line has no end within {_LONGEST} bytes; is it text?")
+        block = stream.read(_BLOCK)
+    if buffer:
+        yield _decoded(buffer, form.encoding)
+
+
+def _decoded(line: bytes, encoding: str) -> str:
+    try:
+        return line.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise SourceError(f"its header is not valid {encoding}: {error.reason} at byte {error.start}; set `options.encoding`") from error
+
+
+def _unmarked_utf_16(start: bytes) -> str | None:
+    """Return the encoding that zero bytes at every other place speak for; scattered ones are damage of single lines."""
+    sample = start[: 1 << 12]
+    high, low = sample[0::2].count(0), sample[1::2].count(0)
+    if max(high, low) * 8 < len(sample) or min(high, low) * 8 > max(high, low):
+        return None
+    return "UTF-16LE" if low > high else "UTF-16BE"

@@ -1,0 +1,66 @@
+"""ORC files: columns map by name; a file whose types do not fit is bad as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+from py4j.protocol import Py4JJavaError
+from pyarrow import orc
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from tidemill.sources.columnar import RECORD, Shape, inferred, matched_records
+from tidemill.sources.files import SourceFile
+from tidemill.sources.options import checked_options
+from tidemill.sources.records import SOURCE_FILE, Records, column, source_file
+from tidemill.spark_errors import sentence
+from tidemill.spec.models import Source
+
+_READING = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
+
+
+class OrcFiles:
+    """ORC files: every row is a record, and good; damage shows in the file as a whole.
+
+    Spark reads a ``timestamp`` without a zone as local time of the Java process; instants (``timestamp with local time zone``) are
+    what they are. ORC has no checksums: most flipped bits inside a stripe give another value and no error, whatever the compression.
+    """
+
+    def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
+        """Return the columns of all files; where two disagree on one, the wider type."""
+        return inferred(*_shapes(spark, files))
+
+    def read(self, spark: SparkSession, source: Source, files: Sequence[SourceFile], schema: T.StructType) -> Records:
+        """Return the records of the files."""
+        checked_options(source, ())
+        shapes, bad = _shapes(spark, files)
+
+        def frame_of(shape: Shape) -> DataFrame:
+            reader = spark.read.schema(shape.raw).options(**_READING)
+            record = F.struct(*[column(name) for name in shape.raw.names])
+            return reader.orc([file.uri for file in shape.files]).select(record.alias(RECORD), source_file().alias(SOURCE_FILE))
+
+        return matched_records(shapes, bad, schema, frame_of)
+
+
+def _shapes(spark: SparkSession, files: Sequence[SourceFile]) -> tuple[list[Shape], dict[str, str]]:
+    """Return the files grouped by schema, and the reason for each whose footer cannot be read."""
+    shapes: dict[str, Shape] = {}
+    bad = {}
+    for file in files:
+        try:
+            # Spark names the types in the metadata of the columns, so that belongs to the key.
+            key = orc.ORCFile(file.path).schema.to_string(show_field_metadata=True) if file.is_local else None
+            if key is None or key not in shapes:
+                types = spark.read.orc(file.uri).schema
+                key = key or types.json()
+                shapes.setdefault(key, Shape(types, types))
+            shapes[key].files.append(file)
+        except (OSError, pa.ArrowException) as error:
+            bad[file.path] = f"it is not a readable ORC file: {str(error).splitlines()[0]}"
+        except (PySparkException, Py4JJavaError) as error:
+            bad[file.path] = f"it is not a readable ORC file: {sentence(error)}"
+    return list(shapes.values()), bad

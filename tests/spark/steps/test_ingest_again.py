@@ -1,0 +1,223 @@
+"""Nothing twice and nothing lost: sources without files, replays, ledgers and logs that were lost, two processes at once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tests.spark.steps import fake_sources
+
+from tidemill.errors import SourceError, UsageError
+from tidemill.lake import Lake, Ledger
+from tidemill.lake.lock import holder, locked
+from tidemill.steps.ingest import ingest
+
+
+class KilledError(Exception):
+    """Stands for a process that dies here."""
+
+
+@pytest.fixture
+def load(make_context, tmp_path: Path):
+    """Ingest the folder ``raw``, or another source, as ``x`` in a run of its own."""
+    (tmp_path / "raw").mkdir()
+
+    def _load(run_id: str, replay: str | None = None, **source: object):
+        from dataclasses import replace
+
+        files = {"format": "csv", "path": str(tmp_path / "raw"), "schema": "id INT, name STRING", "options": {"header": True}}
+        declared = {"load": "incremental"} | (files if "format" not in source else {})
+        spec = {
+            "pipeline": "p",
+            "sources": {"x": declared | source},
+            "dataset": {"from": "bronze.x", "key": ["id"], "label": "name"},
+            "training": {"task": "binary"},
+        }
+        return ingest(replace(make_context(spec, "ingest.x", run_id=run_id), replay=replay))
+
+    return _load
+
+
+@pytest.fixture
+def rows(spark, lake):
+    def _rows(*names: str, table: str = "bronze.x") -> list[tuple]:
+        return sorted(tuple(row[name] for name in names) for row in lake.read(spark, table).collect())
+
+    return _rows
+
+
+def killed(monkeypatch: pytest.MonkeyPatch, owner: type, name: str):
+    patch = monkeypatch.context()
+
+    def die(*args: object, **kwargs: object) -> None:
+        raise KilledError
+
+    with_patch = patch.__enter__()
+    with_patch.setattr(owner, name, die)
+    return patch
+
+
+def test_a_log_is_read_from_its_position(load, rows, lake, tmp_path, monkeypatch) -> None:
+    log = tmp_path / "log.json"
+    source = {"format": f"{fake_sources.__name__}.Log", "url": str(log)}
+    log.write_text(json.dumps([[1, "a", 1], [2, "bad", 2]]))
+    first = load("r1", **source)
+    assert (first.rows_in, first.rows_out, first.rows_quarantined) == (2, 1, 1)
+    assert load("r2", **source).rows_in == 0
+
+    log.write_text(json.dumps([[1, "a", 1], [2, "bad", 2], [1, "a", 1]]))
+    patch = killed(monkeypatch, Ledger, "put")
+    with pytest.raises(KilledError):
+        load("r3", **source)
+    patch.__exit__(None, None, None)
+    # The commit is there, the ledger is not: the position comes out of the commit.
+    assert load("r4", **source).rows_in == 0
+    assert rows("id", "_batch_id") == [(1, 1), (1, 2)]
+    found = lake.ledger.rows("ops.files", source="x")
+    assert [(row["run_id"], row["batch_id"], row["rows"], row["quarantined"], json.loads(row["position"])["n"]) for row in found] == [
+        ("r1", 1, 1, 1, 2),
+        ("r3", 2, 1, 0, 3),
+    ]
+
+    # Killed before the commit: the quarantine of the attempt is replaced by the repeat.
+    log.write_text(json.dumps([[1, "a", 1], [2, "bad", 2], [1, "a", 1], [3, "bad", 3]]))
+    patch = killed(monkeypatch, Lake, "append_once")
+    with pytest.raises(KilledError):
+        load("r5", **source)
+    patch.__exit__(None, None, None)
+    assert load("r6", **source).rows_quarantined == 1
+    assert rows("_batch_id", table="bronze.x_quarantine") == [(1,), (3,)]
+
+    # From batch 2 on anew: from the position of batch 1.
+    assert load("r7", replay="2", **source).rows_in == 2
+    assert rows("id", "_batch_id") == [(1, 1), (1, 4)]
+    assert rows("_batch_id", table="bronze.x_quarantine") == [(1,), (4,)]
+
+    # Neither ledger nor commits tell the position: refused, as everything would come twice.
+    shutil.rmtree(lake.path("ops.files"))
+    monkeypatch.setattr(Lake, "metadata", lambda *args, **kwargs: [])
+    with pytest.raises(SourceError, match="--replay all"):
+        load("r8", **source)
+    assert load("r9", replay="all", **source).rows_in == 4
+    assert rows("id", "_batch_id") == [(1, 5), (1, 5)]
+
+
+def test_a_table_is_merged_by_key_with_late_rows(load, rows, lake, tmp_path, monkeypatch) -> None:
+    table = tmp_path / "table.json"
+    source = {"format": f"{fake_sources.__name__}.Table", "url": str(table), "key": ["id"]}
+    table.write_text(json.dumps([[1, "a", 5], [2, "b", 9], [3, "bad", 9], [None, "n", 9]]))
+    first = load("r1", **source)
+    assert (first.rows_out, first.rows_quarantined) == (2, 2)
+    # 4 is late: its time lies before the greatest that was seen, and inside the overlap.
+    table.write_text(json.dumps([[1, "a", 5], [2, "changed", 10], [3, "bad", 9], [None, "n", 9], [4, "late", 8]]))
+    second = load("r2", **source)
+    assert (second.rows_in, second.rows_out, second.rows_quarantined) == (4, 2, 2)
+    assert rows("id", "name", "_batch_id") == [(1, "a", 1), (2, "changed", 2), (4, "late", 2)]
+    assert rows("rules", "_batch_id", table="bronze.x_quarantine") == [(["bad"], 1), (["null_key"], 1)]
+
+    version = lake.version("bronze.x")
+    patch = killed(monkeypatch, Ledger, "put")
+    table.write_text(json.dumps([[2, "again", 11]]))
+    with pytest.raises(KilledError):
+        load("r3", **source)
+    patch.__exit__(None, None, None)
+    assert lake.version("bronze.x") == version + 1
+    load("r4", **source)
+    assert lake.version("bronze.x") == version + 1, "merging the same rows again commits nothing"
+    assert rows("id", "name") == [(1, "a"), (2, "again"), (4, "late")]
+    table.write_text(json.dumps([[2, "again", 11], [2, "twice", 11]]))
+    with pytest.raises(SourceError, match=r'stands in more than one record, such as \{"id":2\}'):
+        load("r5", **source)
+
+
+def test_a_lost_ledger_is_made_again_from_the_table(load, rows, lake, tmp_path) -> None:
+    raw = tmp_path / "raw"
+    for number in (1, 2, 3):
+        (raw / f"{number}.csv").write_text(f"id,name\n{number},a\nx,b\n")
+        load(f"r{number}")
+    shutil.rmtree(lake.path("ops.files"))
+    (raw / "4.csv").write_text("id,name\n4,a\n")
+    assert load("r4").rows_in == 1
+    assert rows("id", "_batch_id") == [(1, 1), (2, 2), (3, 3), (4, 4)]
+    found = lake.ledger.rows("ops.files", source="x")
+    assert [(Path(row["path"]).name, row["run_id"], row["rows"], row["quarantined"]) for row in found] == [
+        ("1.csv", "r1", 1, 1),
+        ("2.csv", "r2", 1, 1),
+        ("3.csv", "r3", 1, 1),
+        ("4.csv", "r4", 1, 0),
+    ]
+
+
+def test_a_lost_commit_is_loaded_again(load, rows, lake, tmp_path) -> None:
+    raw = tmp_path / "raw"
+    for number in (1, 2):
+        (raw / f"{number}.csv").write_text(f"id,name\n{number},a\n")
+        load(f"r{number}")
+    # Delta takes a cut log for an older version of the table, without an error.
+    log = sorted((Path(lake.path("bronze.x")) / "_delta_log").glob("*.json"))[-1]
+    log.unlink()
+    (log.parent / f".{log.name}.crc").unlink(missing_ok=True)
+    (log.parent / f"{log.stem}.crc").unlink(missing_ok=True)
+    result = load("r3")
+    assert rows("id") == [(1,), (2,)]
+    assert any("ends with batch 1" in note for note in result.notes)
+    assert load("r4").rows_in == 0
+
+
+def test_replay_reads_files_anew(load, rows, lake, tmp_path, monkeypatch) -> None:
+    raw = tmp_path / "raw"
+    for number in (1, 2, 3):
+        (raw / f"{number}.csv").write_text(f"id,name\n{number},NA\nx,b\n")
+        load(f"r{number}")
+    options = {"format": "csv", "path": str(raw), "schema": "id STRING, name STRING", "options": {"header": True, "nullValue": "NA"}}
+    options["schema"] = "id INT, name STRING"
+    for wrong, said in (
+        ("9", "the last one is 3"),
+        ("yesterday", "a batch's number, or a time"),
+        ("2100-01-01", "nothing was loaded since"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            load("r4", replay=wrong, **options)
+    (raw / "2.csv").rename(tmp_path / "2.csv")
+    with pytest.raises(SourceError, match=r"2\.csv of the batches to replay cannot be found"):
+        load("r4", replay="2", **options)
+    (tmp_path / "2.csv").rename(raw / "2.csv")
+
+    # Killed before quarantine is tidied up: the next run does it.
+    patch = killed(monkeypatch, Lake, "replace_where")
+    with pytest.raises(KilledError):
+        load("r4", replay="2", **options)
+    patch.__exit__(None, None, None)
+    result = load("r5", replay="2", **options)
+    assert (result.rows_in, result.rows_out) == (4, 2)
+    assert rows("id", "name", "_batch_id") == [(1, "NA", 1), (2, None, 4), (3, None, 4)]
+    assert rows("_batch_id", table="bronze.x_quarantine") == [(1,), (4,), (4,)]
+    assert load("r6").rows_in == 0
+    (raw / "4.csv").write_text("id,name\n4,a\n")
+    load("r7", replay="all", **options)
+    assert rows("id", "name", "_batch_id") == [(1, None, 5), (2, None, 5), (3, None, 5), (4, "a", 5)]
+    assert rows("_batch_id", table="bronze.x_quarantine") == [(5,), (5,), (5,)]
+
+
+def test_who_comes_second_waits_and_says_for_whom(load, rows, lake, tmp_path) -> None:
+    (tmp_path / "raw" / "1.csv").write_text("id,name\n1,a\n")
+    results = {}
+
+    def second() -> None:
+        results["second"] = load("r2")
+
+    with locked(lake.root, "ingest.bronze.x"):
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        time.sleep(1)
+        assert not lake.exists("bronze.x")
+        by = holder(lake.root, "ingest.bronze.x")
+    waiting.join(60)
+    assert rows("id") == [(1,)]
+    assert by is not None
+    assert f"waited for process {by.pid}" in results["second"].notes[0]
+    assert holder(lake.root, "ingest.bronze.x") is None
