@@ -38,6 +38,9 @@ OPTIONS = (
     *("primitivesAsString", "prefersDecimal", "allowComments", "allowUnquotedFieldNames", "allowSingleQuotes"),
     *("allowNumericLeadingZeros", "allowBackslashEscapingAnyCharacter", "allowNonNumericNumbers", "allowUnquotedControlChars"),
 )
+STRICT = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
+"""JSON as the standard has it, where Spark is lenient."""
+
 _FIELDS, _CORRUPT, _KEYS, _TEXTS, _IS_ONE = "_fields", "_corrupt", "_keys", "_texts", "_is_one_value"
 
 
@@ -55,12 +58,16 @@ class JsonFiles:
     def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
         """Return the types that Spark infers from every record that parses."""
         options = _completed_options(source)
+<<<<<<< HEAD
+        fields = inferred_fields(spark, _lines(spark, files, options), options, source.timezone)
+=======
         lines, bad = _lines(spark, files, options)
         if lines is None:
             raise SourceError("; ".join(f"{path}: {reason}" for path, reason in bad.items()))
         text = lines.where(~F.col(HAS_INVALID_BYTES)).select(F.col(LINE).alias("value"))
         reader = spark.read.options(**options).options(columnNameOfCorruptRecord=_CORRUPT, timeZone=source.timezone)
         fields = [part for part in reader.json(text).schema.fields if part.name != _CORRUPT]
+>>>>>>> main
         if not fields:
             raise SourceError(f"no JSON object in {files[0].path}" + (f" and {len(files) - 1} more" if len(files) > 1 else ""))
         return checked_schema(fields)
@@ -70,6 +77,44 @@ class JsonFiles:
         if not files:
             return Records(None)
         options = _completed_options(source)
+<<<<<<< HEAD
+        return Records(records_of_lines(_lines(spark, files, options), schema, _line_options(options), source.timezone))
+
+
+def inferred_fields(spark: SparkSession, lines: DataFrame, options: Mapping[str, str], timezone: str) -> list[T.StructField]:
+    """Return the columns that Spark finds in the lines (as of ``read_lines``) that parse; empty where no line holds an object."""
+    text = lines.where(~F.col(HAS_INVALID_BYTES)).select(F.col(LINE).alias("value"))
+    reader = spark.read.options(**options).options(columnNameOfCorruptRecord=_CORRUPT, timeZone=timezone)
+    return [part for part in reader.json(text).schema.fields if part.name != _CORRUPT]
+
+
+def records_of_lines(
+    lines: DataFrame, schema: T.StructType, options: Mapping[str, str], timezone: str, keep: Sequence[str] = ()
+) -> DataFrame:
+    """Return the records of lines (as of ``read_lines``), with the columns ``keep`` of the lines beside them."""
+    parse = {**options, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT, "timeZone": timezone}
+    line = F.col(LINE)
+    # [line, 1] has two elements where the line is one JSON value and nothing else; from_json alone stops behind the first value.
+    two = F.from_json(F.concat(F.lit("["), line, F.lit(",1]")), "array<string>", parse)
+    typed = T.StructType([*schema.fields, T.StructField(_CORRUPT, T.StringType())])
+    parsed = lines.select(
+        "*",
+        F.from_json(line, typed, parse).alias(_FIELDS),
+        F.coalesce(F.size(two) == 2, F.lit(False)).alias(_IS_ONE),
+        F.json_object_keys(line).alias(_KEYS),
+    )
+    fields = F.col(_FIELDS)
+    return parsed.select("*", _broken_rules(schema, parse).alias(RULES)).select(
+        *[fields.getField(part.name).alias(part.name) for part in schema.fields],
+        *keep,
+        SOURCE_FILE,
+        ROW_HASH,
+        _rescued(schema, parse).alias(RESCUED),
+        F.when(F.size(RULES) > 0, legible(line)).alias(RAW),
+        RULES,
+        F.lit(False).alias(IS_HEADER),
+    )
+=======
         parse = {**_line_options(options), "mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT, "timeZone": source.timezone}
         line = F.col(LINE)
         # [line, 1] has two elements where the line is one JSON value and nothing else; from_json alone stops behind the first value.
@@ -107,11 +152,12 @@ class JsonFiles:
             return locate(refused, numbered)
 
         return Records(frame, bad, locate=with_lines)
+>>>>>>> main
 
 
 def _completed_options(source: Source) -> dict[str, str]:
-    """Return the options of the source; JSON is taken as the standard has it, where Spark is lenient."""
-    return {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false"} | checked_options(source, OPTIONS)
+    """Return the options of the source."""
+    return STRICT | checked_options(source, OPTIONS)
 
 
 def _line_options(options: Mapping[str, str]) -> dict[str, str]:

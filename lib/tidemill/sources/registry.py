@@ -24,7 +24,11 @@ BUILT_IN = {
     "delta": "tidemill.sources.delta.DeltaRows",
     "jdbc": "tidemill.sources.jdbc.JdbcQuery",
     "json": "tidemill.sources.json.JsonFiles",
+<<<<<<< HEAD
+    "kafka": "tidemill.sources.kafka.KafkaTopics",
+=======
     "orc": "tidemill.sources.orc.OrcFiles",
+>>>>>>> main
     "parquet": "tidemill.sources.parquet.ParquetFiles",
     "text": "tidemill.sources.text.TextFiles",
     "tsv": "tidemill.sources.csv.CsvFiles",
@@ -50,7 +54,11 @@ class SourceKind(Protocol):
 
 @runtime_checkable
 class QueryKind(Protocol):
-    """A way to read what has no files: a database, a topic, a table. It is asked for what lies behind a position."""
+    """A way to read what has no files: a database, a topic, a table. It is asked for what lies behind a position.
+
+    A kind that tells more of each record than a declared schema says has a method ``completed(source, schema)``, which returns the
+    schema with its own columns added.
+    """
 
     def infer(self, spark: SparkSession, source: Source) -> T.StructType:
         """Return the columns and types of the records."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import reduce
 from operator import or_
@@ -41,7 +41,7 @@ def read_extract(
             extracts.append(kind.extract(context.spark, source, columns, since))
             return extracts[-1].records
 
-        schema = known or kind.infer(context.spark, source)
+        schema = kind.infer(context.spark, source) if known is None else _completed(kind, source, known)
         found = evolved(source, schema, read, lambda paths: kind.infer(context.spark, source), by_record=False)
         schema, extract = found.schema, extracts[-1]
         if not is_full:
@@ -55,8 +55,8 @@ def read_extract(
         refused = refused_by_rule(frame) if any(count.refused for count in counts.values()) else {}
     except READ_FAILURES as error:
         raise SourceError(reason(error)) from error
-    if not counts and not is_full and before.exists:
-        return Unread(("nothing new",))
+    if not counts and not is_full and before.exists and extract.position in (since, None):
+        return Unread(("nothing new", *extract.records.notes))
     changes = settled(source, found.changes, refused, schema)
     if is_merged:
         _require_unique(frame, source.key)
@@ -85,6 +85,11 @@ def read_extract(
         reason="declared" if source.schema_ else f"told by {extract.place}",
         notes=extract.records.notes,
     )
+
+
+def _completed(kind: QueryKind, source: Source, schema: T.StructType) -> T.StructType:
+    completed: Callable[[Source, T.StructType], T.StructType] | None = getattr(kind, "completed", None)
+    return schema if completed is None else completed(source, schema)
 
 
 def _require_position(context: StepContext, before: Past, extract: Extract, since: str | None, first: int | None) -> None:
