@@ -10,7 +10,8 @@ from tests.spark.sources.postgres import PASSWORD, USER
 
 from tidemill.errors import SetupError, SourceError, UsageError
 
-TYPES = """create table types (id int primary key, n numeric, money numeric(10,2), tz timestamptz, ts timestamp, d date, t time, j json, jb jsonb,
+TYPES = """create table types (id int primary key, n numeric, money numeric(10,2), tz timestamptz,
+ ts timestamp, d date, t time, j json, jb jsonb,
  u uuid, b bytea, yes boolean, m mood, ai int[], at text[], an numeric[], r real, f double precision, big bigint, c char(3))"""
 ROW = """insert into types values (1, 1.5, 2.50, '2026-01-02 03:04:05.123456+05:30', '2026-03-08 02:30:00.5', '2026-01-02', '13:45:00.25',
  '{"a": 1}', '{"a":1}', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '\\xdeadbeef', true, 'ok', '{1,null,3}', '{a,"b,c",null}', '{1.50,2}', 1.1,

@@ -188,11 +188,9 @@ def test_schema_files(write: Callable[..., Path], faults: Callable, changed: Cal
     [
         ("lake: ./lake", "lake: catalog:main.flights", "lake"),
         ("format: csv", "format: orc", "sources.flights.format"),
-        ("format: csv", "format: my.Source", "sources.flights.format"),
         ("load: incremental", "on_new_column: add", "sources.flights.on_new_column"),
         ("load: incremental", "on_missing_column: fail", "sources.flights.on_missing_column"),
         ("load: incremental", "on_type_change: widen", "sources.flights.on_type_change"),
-        ("load: incremental", "watermark: day", "sources.flights.watermark"),
         ("    key: [flight_id]\n    exp", "    load: incremental\n    exp", "tables.flights.load"),
         ("    key: [flight_id]\n    exp", "    latest_by: day\n    exp", "tables.flights.latest_by"),
         ("exclude: [arr_time]", "lookups: {w: {table: silver.flights, by: [a], time: b}}", "dataset.lookups"),
