@@ -81,7 +81,7 @@ def _scalar(text: Column, wanted: T.DataType, timezone: str) -> Column:
     if isinstance(wanted, T.StructType):
         return _struct(text, wanted, timezone)
     if isinstance(wanted, T.MapType):
-        return F.from_json(text, wanted, {"timeZone": timezone})
+        return F.from_json(text, wanted.simpleString(), {"timeZone": timezone})
     return F.try_parse_json(text) if isinstance(wanted, T.VariantType) else text.try_cast(wanted)
 
 

@@ -56,7 +56,8 @@ class JdbcQuery:
         columns = database.columns(schema)
         place = database.place.text
         is_merged = source.load == "incremental" and source.watermark is not None
-        where, position, notes = "", None, ()
+        where, position = "", None
+        notes: tuple[str, ...] = ()
         if is_merged:
             where, position, notes = database.behind(columns, since)
         frame = database.rows(columns, where)
@@ -112,7 +113,7 @@ class _Database:
         if value is None:
             return always, None, notes
         position = Position(column.name, column.type.simpleString(), value)
-        least = before and f"{name} >= {self.dialect.before(self.dialect.literal(before.value, column), overlap, column)}"
+        least = None if before is None else f"{name} >= {self.dialect.before(self.dialect.literal(before.value, column), overlap, column)}"
         return f"{always} OR ({all_of([order.comparable, self.dialect.up_to(value, column), least])})", position.to_json(), notes
 
     def rows(self, columns: Sequence[DbColumn], where: str) -> DataFrame:
