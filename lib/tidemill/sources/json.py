@@ -58,16 +58,10 @@ class JsonFiles:
     def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
         """Return the types that Spark infers from every record that parses."""
         options = _completed_options(source)
-<<<<<<< HEAD
-        fields = inferred_fields(spark, _lines(spark, files, options), options, source.timezone)
-=======
         lines, bad = _lines(spark, files, options)
         if lines is None:
             raise SourceError("; ".join(f"{path}: {reason}" for path, reason in bad.items()))
-        text = lines.where(~F.col(HAS_INVALID_BYTES)).select(F.col(LINE).alias("value"))
-        reader = spark.read.options(**options).options(columnNameOfCorruptRecord=_CORRUPT, timeZone=source.timezone)
-        fields = [part for part in reader.json(text).schema.fields if part.name != _CORRUPT]
->>>>>>> main
+        fields = inferred_fields(spark, lines, options, source.timezone)
         if not fields:
             raise SourceError(f"no JSON object in {files[0].path}" + (f" and {len(files) - 1} more" if len(files) > 1 else ""))
         return checked_schema(fields)
@@ -77,8 +71,23 @@ class JsonFiles:
         if not files:
             return Records(None)
         options = _completed_options(source)
-<<<<<<< HEAD
-        return Records(records_of_lines(_lines(spark, files, options), schema, _line_options(options), source.timezone))
+        lines, bad = _lines(spark, files, options)
+        if lines is None:
+            return Records(None, bad)
+        frame = records_of_lines(lines, schema, _line_options(options), source.timezone)
+        if is_on(options, "multiLine"):
+            return Records(frame, bad)
+
+        def with_lines(refused: DataFrame) -> DataFrame:
+            def numbered(paths: Sequence[str]) -> DataFrame:
+                wanted = set(paths)
+                found, _ = _lines(spark, [file for file in files if file.path in wanted], options, with_numbers=True)
+                assert found is not None
+                return found.select(SOURCE_FILE, ROW_HASH, F.lit(False).alias(IS_HEADER), SOURCE_LINE)
+
+            return locate(refused, numbered)
+
+        return Records(frame, bad, locate=with_lines)
 
 
 def inferred_fields(spark: SparkSession, lines: DataFrame, options: Mapping[str, str], timezone: str) -> list[T.StructField]:
@@ -114,45 +123,6 @@ def records_of_lines(
         RULES,
         F.lit(False).alias(IS_HEADER),
     )
-=======
-        parse = {**_line_options(options), "mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT, "timeZone": source.timezone}
-        line = F.col(LINE)
-        # [line, 1] has two elements where the line is one JSON value and nothing else; from_json alone stops behind the first value.
-        two = F.from_json(F.concat(F.lit("["), line, F.lit(",1]")), "array<string>", parse)
-        typed = T.StructType([*schema.fields, T.StructField(_CORRUPT, T.StringType())])
-        lines, bad = _lines(spark, files, options)
-        if lines is None:
-            return Records(None, bad)
-        parsed = lines.select(
-            "*",
-            F.from_json(line, typed, parse).alias(_FIELDS),
-            F.coalesce(F.size(two) == 2, F.lit(False)).alias(_IS_ONE),
-            F.json_object_keys(line).alias(_KEYS),
-        )
-        fields = F.col(_FIELDS)
-        frame = parsed.select("*", _broken_rules(schema, parse).alias(RULES)).select(
-            *[fields.getField(part.name).alias(part.name) for part in schema.fields],
-            SOURCE_FILE,
-            ROW_HASH,
-            _rescued(schema, parse).alias(RESCUED),
-            F.when(F.size(RULES) > 0, legible(line)).alias(RAW),
-            RULES,
-            F.lit(False).alias(IS_HEADER),
-        )
-        if is_on(options, "multiLine"):
-            return Records(frame, bad)
-
-        def with_lines(refused: DataFrame) -> DataFrame:
-            def numbered(paths: Sequence[str]) -> DataFrame:
-                wanted = set(paths)
-                found, _ = _lines(spark, [file for file in files if file.path in wanted], options, with_numbers=True)
-                assert found is not None
-                return found.select(SOURCE_FILE, ROW_HASH, F.lit(False).alias(IS_HEADER), SOURCE_LINE)
-
-            return locate(refused, numbered)
-
-        return Records(frame, bad, locate=with_lines)
->>>>>>> main
 
 
 def _completed_options(source: Source) -> dict[str, str]:

@@ -24,11 +24,8 @@ BUILT_IN = {
     "delta": "tidemill.sources.delta.DeltaRows",
     "jdbc": "tidemill.sources.jdbc.JdbcQuery",
     "json": "tidemill.sources.json.JsonFiles",
-<<<<<<< HEAD
     "kafka": "tidemill.sources.kafka.KafkaTopics",
-=======
     "orc": "tidemill.sources.orc.OrcFiles",
->>>>>>> main
     "parquet": "tidemill.sources.parquet.ParquetFiles",
     "text": "tidemill.sources.text.TextFiles",
     "tsv": "tidemill.sources.csv.CsvFiles",

@@ -62,12 +62,9 @@ def _sources(root: Node, folder: Path) -> Found:
             yield ("sources", name, "path"), f"missing; `format: {kind}` reads files, so give `path:` (globs are fine)"
         elif path is not None and path.value is not None and not all(part.strip() for part in path.strings or [path.string or ""]):
             yield ("sources", name, "path"), "empty; give the path of the files"
-<<<<<<< HEAD
+        yield from query_faults(name, source, kind or "")
         if kind == "kafka":
             yield from _topics(("sources", name), source)
-=======
-        yield from query_faults(name, source, kind or "")
->>>>>>> main
         schema = _text(source, "schema")
         if schema and schema.endswith((".ddl", ".json")) and not (folder / schema).is_file():
             near = did_you_mean(schema, [file.name for file in folder.iterdir() if file.suffix in (".ddl", ".json")])

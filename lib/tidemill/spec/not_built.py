@@ -10,11 +10,7 @@ from tidemill.errors import Fault
 from tidemill.spec.models import SOURCE_FORMATS
 from tidemill.spec.node import Key, Node, dotted
 
-<<<<<<< HEAD
-BUILT_FORMATS = ("csv", "json", "kafka", "parquet")
-=======
-BUILT_FORMATS = ("csv", "tsv", "json", "parquet", "orc", "text", "binaryFile", "jdbc", "delta")
->>>>>>> main
+BUILT_FORMATS = ("csv", "tsv", "json", "parquet", "orc", "text", "binaryFile", "jdbc", "kafka", "delta")
 LATER_FAMILIES = ("xgboost", "lightgbm")
 
 
@@ -55,14 +51,7 @@ def _is_catalog(node: Node) -> bool:
 
 LATER = (
     Later("lake", _is_catalog, "give a path, such as ./lake"),
-<<<<<<< HEAD
-    Later("sources.*.format", _is_later_format, "convert the files to csv, json or parquet"),
-    Later("sources.*.user", _given, _FILES),
-    Later("sources.*.password", _given, _FILES),
-    Later("sources.*.watermark", _given, "`load: incremental` takes each file once"),
-=======
     Later("sources.*.format", _is_later_format, "convert the files to csv, json, parquet or orc"),
->>>>>>> main
     Later("tables.*.load", _is("incremental"), "leave `full`"),
     Later("dataset.lookups", _given, "join in the SQL of the dataset"),
     Later("dataset.split.stratified", _given, "leave it out"),
