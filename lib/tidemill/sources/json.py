@@ -192,7 +192,7 @@ def _broken_rules(schema: T.StructType, parse: Mapping[str, str]) -> Column:
 
 
 def _rescued(schema: T.StructType, parse: Mapping[str, str]) -> Column:
-    """Return the fields that the schema lacks, nested ones by their path, as a JSON object; values as they were, null where there is none."""
+    """Return the fields that the schema lacks, nested ones by their path, as a JSON object with their values; null where there is none."""
     known = F.array(*[F.lit(name) for name in schema.names])
     is_odd = F.size(F.array_except(F.col(_KEYS), known)) > 0
     nested = unknown_keys(F.when(F.size(RULES) == 0, F.col(LINE)), schema, parse)

@@ -74,7 +74,9 @@ def extract(spark) -> Callable[..., Any]:
         kind: Any = source_kind(source.format, folder)
         schema = parsed_schema(spark, source.schema_) if source.schema_ else kind.infer(spark, source)
         found = kind.extract(spark, source, schema, since)
-        good = sorted(good_records(found.records.frame, schema).collect(), key=lambda row: row[0])
+        good = sorted(
+            good_records(found.records.frame, schema).collect(), key=lambda row: (row[0] is not None, row[0] if row[0] is not None else 0)
+        )
         refused = {row["raw"]: row["rules"] for row in refused_records(found.records.frame, with_repeated_headers=False).collect()}
         return SimpleNamespace(extract=found, schema=schema, good=good, refused=refused, ids=[row[0] for row in good])
 

@@ -10,6 +10,8 @@ from tests.spark.sources.postgres import PASSWORD, USER
 
 from tidemill.errors import SetupError, SourceError, UsageError
 
+pytestmark = pytest.mark.xdist_group("postgres")
+
 TYPES = """create table types (id int primary key, n numeric, money numeric(10,2), tz timestamptz, ts timestamp, d date, t time, j json,
     jb jsonb,
  u uuid, b bytea, yes boolean, m mood, ai int[], at text[], an numeric[], r real, f double precision, big bigint, c char(3))"""

@@ -15,6 +15,8 @@ from tidemill.errors import SourceError, UsageError
 from tidemill.lake import Ledger
 from tidemill.steps.ingest import ingest
 
+pytestmark = pytest.mark.xdist_group("kafka")
+
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory) -> Iterator[Broker]:
