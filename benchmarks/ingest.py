@@ -1,0 +1,159 @@
+"""Measures ingestion with full accounting against plain ways that check nothing, on flights repeated ten times.
+
+    python benchmarks/ingest.py [--times 10] [--rounds 3] [--formats csv,json,parquet]
+
+For each format, in turn, so that a slow spell of the machine hits all of them:
+  plain       spark.read.schema(…) … .write.format("delta"): nothing counted, nothing checked
+  tidemill    the step ingest: every record good or refused, counted by file, with provenance
+  expected    the step prepare behind it: ten expectations and a key, over the same rows
+  polars      polars and delta-rs, without Spark (where polars is installed)
+Prints wall seconds (medians) and ratios to plain, and writes them with the machine's description to benchmarks/results/ingest.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import platform
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from tidemill.demo_data import write_demo_data
+from tidemill.lake import Lake
+from tidemill.session import child_session, get_spark
+from tidemill.spec import Spec
+from tidemill.spec.models import Pipeline
+from tidemill.steps.ingest import ingest
+from tidemill.steps.prepare import prepare
+from tidemill.steps.result import StepContext
+
+SCHEMA = (
+    "year INT, month INT, day INT, dep_time INT, sched_dep_time INT, dep_delay INT, arr_time INT, sched_arr_time INT, arr_delay INT, "
+    "carrier STRING, flight INT, tailnum STRING, origin STRING, dest STRING, air_time INT, distance INT, hour INT, minute INT, "
+    "time_hour STRING"
+)
+RULES = {
+    "year": "year = 2013",
+    "month": "month BETWEEN 1 AND 12",
+    "day": "day BETWEEN 1 AND 31",
+    "origin": "origin IN ('EWR', 'JFK', 'LGA')",
+    "carrier": "carrier IS NOT NULL AND length(carrier) = 2",
+    "dest": "dest IS NOT NULL",
+    "distance": "distance > 0",
+    "hour": "hour BETWEEN 0 AND 23",
+    "air_time": "air_time IS NULL OR air_time BETWEEN 10 AND 1200",
+    "clock": "sched_dep_time % 100 < 60",
+}
+CSV = {"header": True, "nullValue": "NA"}
+
+
+def lay_out(folder: Path, times: int) -> None:
+    """Write the flights, a file a month and repetition, as CSV, JSON lines and Parquet."""
+    write_demo_data(folder / "demo")
+    for name in ("csv", "json", "parquet"):
+        (folder / name).mkdir()
+    for month in sorted((folder / "demo" / "flights").glob("*.csv.gz")):
+        stem = month.name.split(".")[0]
+        text = gzip.decompress(month.read_bytes())
+        (folder / "csv" / f"{stem}-0.csv").write_bytes(text)
+        rows = pd.read_csv(month)
+        whole = [name for name in rows.columns if pd.api.types.is_float_dtype(rows[name])]
+        rows = rows.astype(dict.fromkeys(whole, "Int64"))
+        rows.to_json(folder / "json" / f"{stem}-0.json", orient="records", lines=True)
+        numbers = [name for name in rows.columns if pd.api.types.is_integer_dtype(rows[name])]
+        rows.astype(dict.fromkeys(numbers, "Int32")).to_parquet(folder / "parquet" / f"{stem}-0.parquet", index=False)
+        for name in ("csv", "json", "parquet"):
+            for copy in range(1, times):
+                shutil.copy(folder / name / f"{stem}-0.{name}", folder / name / f"{stem}-{copy}.{name}")
+
+
+def contestants(spark, folder: Path, kind: str) -> dict[str, Callable[[Path], None]]:  # type: ignore[no-untyped-def]
+    """Return the ways to load the files of a kind, each into a lake of its own."""
+    path = str(folder / kind)
+
+    def plain(lake: Path) -> None:
+        reader = spark.read.schema(SCHEMA)
+        rows = {"csv": lambda: reader.options(**CSV).csv(path), "json": lambda: reader.json(path), "parquet": lambda: reader.parquet(path)}
+        rows[kind]().write.format("delta").save(str(lake / "plain"))
+
+    def context(lake: Path, node: str, inputs: dict[str, int]) -> StepContext:
+        options = CSV if kind == "csv" else {}
+        expectations = {name: {"check": check, "on_violation": "quarantine"} for name, check in RULES.items()}
+        pipeline = {
+            "pipeline": "bench",
+            "lake": str(lake),
+            "sources": {"flights": {"format": kind, "path": path, "schema": SCHEMA, "options": options, "load": "incremental"}},
+            "tables": {"flights": {"sql": "SELECT * FROM bronze.flights", "expectations": expectations}},
+            "dataset": {"from": "silver.flights", "key": ["flight"], "label": "arr_delay"},
+            "training": {"task": "regression"},
+        }
+        spec = Spec(Pipeline.model_validate(pipeline), folder / "pipeline.yml", folder)
+        return StepContext(child_session(spark), spec, Lake(str(lake)), inputs, "bench", node)
+
+    def tidemill(lake: Path) -> None:
+        ingest(context(lake, "ingest.flights", {}))
+
+    def expected(lake: Path) -> None:
+        prepare(context(lake, "prepare.flights", {"bronze.flights": 0}))
+
+    ways: dict[str, Callable[[Path], None]] = {"plain": plain, "tidemill": tidemill, "expected": expected}
+    try:
+        import polars
+    except ImportError:
+        return ways
+
+    def with_polars(lake: Path) -> None:
+        if kind == "csv":
+            frame = polars.concat([polars.read_csv(file, null_values="NA") for file in sorted((folder / kind).iterdir())])
+        elif kind == "json":
+            frame = polars.concat([polars.read_ndjson(file) for file in sorted((folder / kind).iterdir())], how="vertical_relaxed")
+        else:
+            frame = polars.concat([polars.read_parquet(file) for file in sorted((folder / kind).iterdir())])
+        frame.write_delta(str(lake / "polars"))
+
+    return {**ways, "polars": with_polars}
+
+
+def main() -> None:
+    """Measure, print, and keep the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=10, help="how often the 336,776 flights are repeated")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--formats", default="csv,json,parquet")
+    given = parser.parse_args()
+    spark = get_spark("bench")
+    results: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        lay_out(folder, given.times)
+        for kind in given.formats.split(","):
+            seconds: dict[str, list[float]] = {}
+            for turn in range(given.rounds + 1):  # the first one warms up
+                lake = folder / f"lake-{kind}-{turn}"
+                for name, load in contestants(spark, folder, kind).items():
+                    began = time.monotonic()
+                    load(lake)
+                    if turn:
+                        seconds.setdefault(name, []).append(time.monotonic() - began)
+                shutil.rmtree(lake)
+            medians = {name: statistics.median(found) for name, found in seconds.items()}
+            results[kind] = medians
+            told = "  ".join(f"{name} {value:.1f} s ({value / medians['plain']:.2f}×)" for name, value in medians.items())
+            both = medians["tidemill"] + medians["expected"]
+            print(f"{kind:<8} {told}  tidemill with expectations {both / medians['plain']:.2f}×", flush=True)
+    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), "spark": spark.version}
+    target = Path(__file__).parent / "results" / "ingest.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps({"rows": 336_776 * given.times, "rounds": given.rounds, "machine": machine, "seconds": results}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
