@@ -151,8 +151,11 @@ def _column(name: str) -> str:
 
 
 def _text(value: str) -> str:
-    """Return a text as SQL reads it: quotes and backslashes escaped, characters that cannot be seen by their number."""
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    """Return a text as SQL reads it: quotes and backslashes escaped, characters that cannot be seen by their number.
+
+    So is the dollar of ``${``: Spark puts variables of its own in there, inside of texts too.
+    """
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\u0024{")
     return "'" + _HIDDEN.sub(lambda found: f"\\u{ord(found.group()):04x}", escaped) + "'"
 
 
