@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.datasource import DataSource
 
+from tidemill.errors import UsageError
 from tidemill.sources.records import Extract, column
 from tidemill.sources.rows import given_columns, known_column, row_records
 from tidemill.sources.schemas import checked_schema, table_names
@@ -41,6 +42,8 @@ class DataSourceRows:
 
     def extract(self, spark: SparkSession, source: Source, schema: T.StructType, since: str | None) -> Extract:
         """Return the rows, those behind ``since`` where they have a watermark."""
+        if source.load == "incremental" and not (source.watermark and source.key):
+            raise UsageError(f"`load: incremental` of {source.format} needs `watermark:` and `key:`, or write `load: full`")
         frame, place, position = self._frame(spark, source), source.format, None
         is_merged = source.load == "incremental" and source.watermark is not None
         if is_merged:

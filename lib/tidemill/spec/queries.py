@@ -35,7 +35,8 @@ def query_faults(name: str, source: Node, kind: str) -> Found:
     for key in _DATABASE_KEYS if kind in SOURCE_FORMATS and kind not in ("jdbc", "kafka") else ():
         if _given(source, key):
             yield ("sources", name, key), f"means nothing to `format: {kind}`, which reads `path:`; leave it out"
-    if is_watched and _text(source, "load") == "incremental":
+    # A class of one's own may have positions of another kind; it says itself what it lacks.
+    if kind == "jdbc" and _text(source, "load") == "incremental":
         yield from _incremental(name, source)
 
 

@@ -73,6 +73,7 @@ def extract(spark) -> Callable[..., Any]:
         source = Source.model_validate(declared)
         kind: Any = source_kind(source.format, folder)
         schema = parsed_schema(spark, source.schema_) if source.schema_ else kind.infer(spark, source)
+        schema = kind.completed(source, schema) if hasattr(kind, "completed") else schema
         found = kind.extract(spark, source, schema, since)
         good = sorted(
             good_records(found.records.frame, schema).collect(), key=lambda row: (row[0] is not None, row[0] if row[0] is not None else 0)
