@@ -10,7 +10,7 @@ from tidemill.errors import Fault
 from tidemill.spec.models import SOURCE_FORMATS
 from tidemill.spec.node import Key, Node, dotted
 
-BUILT_FORMATS = ("csv", "json", "parquet", "orc", "jdbc", "delta")
+BUILT_FORMATS = ("csv", "json", "parquet", "orc", "avro", "jdbc", "delta")
 LATER_FAMILIES = ("xgboost", "lightgbm")
 
 
