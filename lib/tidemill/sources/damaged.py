@@ -48,6 +48,5 @@ def reason(error: BaseException) -> str:
     """Return why a file could not be read: the innermost cause, which says more than Spark's own sentence about it."""
     if isinstance(error, SourceError):
         return str(error)
-    # A Python DataSource says it in the sentence of its own exception; its cause is the worker's stack.
-    causes = [] if "thrown from the Python worker" in str(error) else _CAUSE.findall(str(error))
+    causes = _CAUSE.findall(str(error))
     return f"it cannot be read: {causes[-1][1].strip()}" if causes else f"it cannot be read: {sentence(error)}"
