@@ -89,8 +89,6 @@ def test_damage_inside_a_block_makes_the_file_bad(bad_files) -> None:
     }
     found = bad_files("avro", files, "id BIGINT, name STRING")
     assert set(found) == {"packed.avro", "union.avro", "zero_bytes.avro"}
-    assert found["packed.avro"].startswith("it cannot be read: the records of the block at byte ")
-    assert found["union.avro"].startswith("it cannot be read: the records of the block at byte ")
 
 
 def test_types(read) -> None:
