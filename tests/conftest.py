@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,10 @@ from tidemill.steps.result import StepContext
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+
+# PySpark takes a process whose main module has no file, such as a worker of the suite, for its own doctests, and ends it.
+if getattr(sys.modules["__main__"], "__file__", None) is None:
+    sys.modules["__main__"].__file__ = __file__
 
 # Tests start many Java processes and give each of them little to do, which seldom repays the slow compiler.
 os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m")

@@ -21,6 +21,8 @@ READ_FAILURES = (PySparkException, Py4JJavaError, SourceError)
 """What reading a damaged file raises."""
 
 _LOSSY = frozenset({".lz4", ".snappy", ".xz"})
+# What tidemill's own readers raise inside Spark's Python workers: the last line of a stack trace.
+_RAISED = re.compile(r"^tidemill\.[\w.]+: (?:\[[A-Z_]+\] )?([^\n]+)$", re.MULTILINE)
 _CAUSE = re.compile(r"^Caused by: ([\w.$]+): ([^\n]+)$", re.MULTILINE)
 
 
@@ -83,5 +85,8 @@ def reason(error: BaseException) -> str:
     """Return why a file could not be read: the innermost cause, which says more than Spark's own sentence about it."""
     if isinstance(error, SourceError):
         return str(error)
+    raised = _RAISED.search(str(error))
+    if raised:
+        return f"it cannot be read: {raised.group(1).strip()}"
     causes = _CAUSE.findall(str(error))
     return f"it cannot be read: {causes[-1][1].strip()}" if causes else f"it cannot be read: {sentence(error)}"

@@ -19,6 +19,7 @@ from tidemill.spec.code import load_object
 from tidemill.spec.models import Source
 
 BUILT_IN = {
+    "avro": "tidemill.sources.avro.AvroFiles",
     "binaryFile": "tidemill.sources.binary.BinaryFiles",
     "csv": "tidemill.sources.csv.CsvFiles",
     "delta": "tidemill.sources.delta.DeltaRows",

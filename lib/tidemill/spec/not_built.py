@@ -10,7 +10,7 @@ from tidemill.errors import Fault
 from tidemill.spec.models import SOURCE_FORMATS
 from tidemill.spec.node import Key, Node, dotted
 
-BUILT_FORMATS = ("csv", "tsv", "json", "parquet", "orc", "text", "binaryFile", "jdbc", "kafka", "delta")
+BUILT_FORMATS = ("csv", "tsv", "json", "parquet", "orc", "avro", "text", "binaryFile", "jdbc", "kafka", "delta")
 LATER_FAMILIES = ("xgboost", "lightgbm")
 
 
