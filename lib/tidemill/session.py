@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 _LOG_LEVEL = "TIDEMILL_SPARK_LOG"
 # What every session needs, wherever it runs.
-_EVERYWHERE = {"spark.sql.session.timeZone": "UTC"}
+_EVERYWHERE = {
+    "spark.sql.session.timeZone": "UTC",
+    # Java never compiles a method of more than 8,000 bytes; Spark generates larger ones, and they are slower than no generated code.
+    "spark.sql.codegen.hugeMethodLimit": "8000",
+}
 _DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",

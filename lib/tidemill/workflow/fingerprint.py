@@ -77,8 +77,10 @@ def _spec_part(spec: Spec, node: Node) -> object:
 
 def _code(spec: Spec, node: Node) -> list[str]:
     pipeline, item = spec.pipeline, node.name.partition(".")[2]
-    if node.step == "ingest" and pipeline.sources[item].schema_:
-        return [spec.schema_text(pipeline.sources[item].schema_ or "")]
+    if node.step == "ingest":
+        source = pipeline.sources[item]
+        own = [spec.source_code(source.format)] if "." in source.format else []
+        return own + ([spec.schema_text(source.schema_)] if source.schema_ else [])
     if node.step == "prepare":
         table = pipeline.tables[item]
         return [spec.sql_text(table.sql) if table.sql else spec.source_code(table.python or "")]

@@ -89,6 +89,8 @@ def test_damage_inside_a_block_makes_the_file_bad(bad_files) -> None:
     }
     found = bad_files("avro", files, "id BIGINT, name STRING")
     assert set(found) == {"packed.avro", "union.avro", "zero_bytes.avro"}
+    for name in ("packed.avro", "union.avro"):
+        assert found[name].startswith("it cannot be read: the records of the block at byte "), found[name]
 
 
 def test_types(read) -> None:
