@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,8 @@ def broker(tmp_path_factory) -> Iterator[Broker]:
     try:
         running = Broker(tmp_path_factory.mktemp("kafka"))
     except NoBrokerError as error:
+        if os.environ.get("CI"):
+            raise
         pytest.skip(str(error))
     yield running
     running.stop()
@@ -109,3 +112,21 @@ def test_a_topic_becomes_a_table_exactly_once(make_context, broker, client, lake
     assert (refused["_source_file"], refused["_source_line"], json.loads(refused["raw"])["value"]) == ("kafka://orders/1", 1, "junk")
     assert load("r5", replay="all").rows_in == 4
     assert sorted(row["id"] for row in lake.read(spark, "bronze.x").collect()) == [1, 2, 3]
+
+
+def test_a_topic_made_anew_is_another_and_what_was_aborted_never_was(extract, broker, client) -> None:
+    client.create("anew")
+    client.send("anew", (0, None, "old"))
+    declared = {"format": "kafka", "url": broker.url, "table": "anew", "load": "incremental"}
+    first = extract(**declared)
+    client.delete("anew")
+    client.create("anew")
+    client.transact("anew", (0, None, "aborted"), commit=False)
+    client.transact("anew", (0, None, "kept"), commit=True)
+    # Its offsets go further than those of the old one, so that they alone would not tell.
+    with pytest.raises(SourceError, match="deleted and made anew"):
+        extract(since=first.extract.position, **declared)
+    allowed = extract(since=first.extract.position, **declared, options={"failOnDataLoss": False})
+    assert [(row["offset"], row["value"]) for row in allowed.good] == [(2, "kept")]
+    assert "deleted and made anew" in allowed.extract.records.notes[0]
+    assert extract(since=allowed.extract.position, **declared).good == []
