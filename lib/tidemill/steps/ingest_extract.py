@@ -58,6 +58,8 @@ def read_extract(
     if not counts and not is_full and before.exists and extract.position in (since, None):
         return Unread(("nothing new", *extract.records.notes))
     changes = settled(source, found.changes, refused, schema)
+    if first is not None and not is_merged and not is_full:
+        _require_all(before, extract, first, sum(count.records for count in counts.values()))
     if is_merged:
         _require_unique(frame, source.key)
     number = FULL_BATCH if is_full else before.last + 1
@@ -98,6 +100,15 @@ def _require_position(context: StepContext, before: Past, extract: Extract, sinc
         raise SourceError(
             f"how far bronze.{context.item} has read {extract.place} is neither in ops.files nor in the table's log; "
             f"load it anew with `tidemill run … --only {context.node} --replay all`"
+        )
+
+
+def _require_all(before: Past, extract: Extract, first: int, found: int) -> None:
+    """Refuse a replay that finds fewer records than it would replace: the table is their only archive by now."""
+    held = sum(int(str(row[name] or 0)) for row in before.rows if int(str(row["batch_id"])) >= first for name in ("rows", "quarantined"))
+    if found < held:
+        raise SourceError(
+            f"{extract.place} holds {found} of the {held} records that a replay from batch {first} on would replace; replay from a later batch"
         )
 
 
