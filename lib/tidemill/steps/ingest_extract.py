@@ -15,7 +15,7 @@ from tidemill.caching import cached
 from tidemill.errors import SourceError
 from tidemill.sources.damaged import READ_FAILURES, reason
 from tidemill.sources.policies import evolved, settled
-from tidemill.sources.records import RAW, RULES, Extract, FileCount, Records, column, refused_by_rule, survey
+from tidemill.sources.records import BATCH_ID, RAW, RULES, Extract, FileCount, Records, column, refused_by_rule, survey
 from tidemill.sources.registry import QueryKind
 from tidemill.spec.models import Source
 from tidemill.steps.ingest_batch import Batch
@@ -59,7 +59,7 @@ def read_extract(
         return Unread(("nothing new", *extract.records.notes))
     changes = settled(source, found.changes, refused, schema)
     if first is not None and not is_merged and not is_full:
-        _require_all(before, extract, first, sum(count.records for count in counts.values()))
+        _require_all(context, extract, first, sum(count.records for count in counts.values()))
     if is_merged:
         _require_unique(frame, source.key)
     number = FULL_BATCH if is_full else before.last + 1
@@ -103,9 +103,10 @@ def _require_position(context: StepContext, before: Past, extract: Extract, sinc
         )
 
 
-def _require_all(before: Past, extract: Extract, first: int, found: int) -> None:
+def _require_all(context: StepContext, extract: Extract, first: int, found: int) -> None:
     """Refuse a replay that finds fewer records than it would replace: the table is their only archive by now."""
-    held = sum(int(str(row[name] or 0)) for row in before.rows if int(str(row["batch_id"])) >= first for name in ("rows", "quarantined"))
+    tables = [name for name in (f"bronze.{context.item}", f"bronze.{context.item}_quarantine") if context.lake.exists(name)]
+    held = sum(context.lake.read(context.spark, name).where(f"{BATCH_ID} >= {first}").count() for name in tables)
     if found < held:
         raise SourceError(
             f"{extract.place} holds {found} of the {held} records that a replay from batch {first} on would replace; replay from a later batch"
