@@ -109,7 +109,8 @@ def _require_all(context: StepContext, extract: Extract, first: int, found: int)
     held = sum(context.lake.read(context.spark, name).where(f"{BATCH_ID} >= {first}").count() for name in tables)
     if found < held:
         raise SourceError(
-            f"{extract.place} holds {found} of the {held} records that a replay from batch {first} on would replace; replay from a later batch"
+            f"{extract.place} holds {found} of the {held} records that a replay from batch {first} on would replace; "
+            "replay from a later batch"
         )
 
 
