@@ -38,10 +38,10 @@ def before(owner: type, name: str, table: str) -> None:
 
 def when_files_appear(folder: Path) -> None:
     """Die as soon as a data file is being written that was not there at the start."""
-    known = set(folder.glob("*.parquet"))
+    known = set(folder.rglob("*.parquet"))
 
     def watch() -> None:
-        while not set(folder.glob("*.parquet")) - known:
+        while not set(folder.rglob("*.parquet")) - known:
             time.sleep(0.001)
         die()
 

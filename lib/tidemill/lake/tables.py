@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +23,27 @@ from tidemill.lake.ledger import Ledger
 from tidemill.lake.lock import locked
 from tidemill.lake.names import is_local, quoted, split_name
 from tidemill.lake.sql import with_tables
+from tidemill.lake.staging import Part, Stage, staged
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql import types as T
 
 Meta = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Rows that can be read again and again: ``frame``, and the stage that holds them, None where they are persisted instead."""
+
+    frame: DataFrame
+    stage: Stage | None
+
+    def part(self, fate: str) -> Part | None:
+        """Return the rows with this fate, to be taken into the table."""
+        return None if self.stage is None else Part(self.stage, fate)
+
+
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 _AUTO_MERGE = "spark.databricks.delta.schema.autoMerge.enabled"
 _TXN_APP = "spark.databricks.delta.write.txnAppId"
@@ -104,9 +121,25 @@ class Lake:
 
         return spark.sql(with_tables(text, place))
 
-    def replace(self, df: DataFrame, table: str, *, meta: Meta) -> int:
-        """Make ``df`` the whole of the table in one commit, its schema too; return the version."""
-        return self._commit(df, table, "overwrite", {"overwriteSchema": "true"}, meta)
+    @contextmanager
+    def staged(self, rows: DataFrame, table: str, by: str) -> Iterator[Staged]:
+        """Keep rows for the length of the block that are to be looked at and then, those of one fate (the column ``by``), to be written.
+
+        On a local lake they are written once, below the table, whose commit then takes their files in; elsewhere they are persisted.
+        """
+        if is_local(self.root):
+            with staged(self.path(table), rows, by) as stage:
+                yield Staged(stage.rows(rows.sparkSession), stage)
+        else:
+            with cached(rows) as frame:
+                yield Staged(frame, None)
+
+    def replace(self, df: DataFrame, table: str, *, meta: Meta, part: Part | None = None) -> int:
+        """Make ``df`` the whole of the table in one commit, its schema too; return the version.
+
+        ``part`` are the same rows in a stage, with their columns or more.
+        """
+        return self._commit(df, table, "overwrite", {"overwriteSchema": "true"}, meta, part)
 
     def replace_where(self, df: DataFrame, table: str, *, where: str, meta: Meta) -> int:
         """Replace the rows that match the SQL condition ``where`` by ``df``, in one commit; return the version."""
@@ -114,13 +147,13 @@ class Lake:
             return self._commit(df, table, "append", {}, meta)
         return self._commit(df, table, "overwrite", {"replaceWhere": where, "mergeSchema": "true"}, meta)
 
-    def append_once(self, df: DataFrame, table: str, *, app: str, n: int, meta: Meta) -> int:
-        """Append ``df`` as the ``n``-th batch of ``app``; return the version.
+    def append_once(self, df: DataFrame, table: str, *, app: str, n: int, meta: Meta, part: Part | None = None) -> int:
+        """Append ``df`` as the ``n``-th batch of ``app``; return the version. ``part`` is as for ``replace``.
 
         Raises:
             LakeError: batch ``n`` of ``app`` is in the table already, so that Delta skipped this one.
         """
-        return self._commit(df, table, "append", {"txnAppId": app, "txnVersion": str(n), "mergeSchema": "true"}, meta)
+        return self._commit(df, table, "append", {"txnAppId": app, "txnVersion": str(n), "mergeSchema": "true"}, meta, part)
 
     def replace_where_once(self, df: DataFrame, table: str, *, where: str, app: str, n: int, meta: Meta) -> int:
         """Replace the rows that match ``where`` by ``df``, in one commit that is the ``n``-th batch of ``app``; return the version."""
@@ -199,8 +232,12 @@ class Lake:
         with filesystem.open_output_stream(f"{base}/{relative}") as stream:
             stream.write(text.encode("utf-8"))
 
-    def _commit(self, df: DataFrame, table: str, mode: str, options: Mapping[str, str], meta: Meta) -> int:
+    def _commit(self, df: DataFrame, table: str, mode: str, options: Mapping[str, str], meta: Meta, part: Part | None = None) -> int:
+        txn = (options["txnAppId"], int(options["txnVersion"])) if "txnAppId" in options else None
+
         def write(user_metadata: str) -> None:
+            if part is not None and part.is_taken_in(df.schema, replace=mode == "overwrite", meta=user_metadata, txn=txn):
+                return
             writer = df.write.format("delta").mode(mode).option("userMetadata", user_metadata)
             writer.options(**options).save(self.path(table))
 

@@ -9,7 +9,6 @@ from typing import Literal
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 SOURCE_FILE = "_source_file"
 SOURCE_LINE = "_source_line"
@@ -18,6 +17,7 @@ RESCUED = "_rescued"
 RAW = "_raw"
 RULES = "_rules"
 IS_HEADER = "_is_header"
+FATE = "_fate"
 INGESTED_AT = "_ingested_at"
 BATCH_ID = "_batch_id"
 
@@ -26,7 +26,10 @@ PROVENANCE = (SOURCE_FILE, ROW_HASH, INGESTED_AT, BATCH_ID, RESCUED)
 
 _FIELDS = 1000
 
-RESERVED = frozenset({*PROVENANCE, RAW, RULES, IS_HEADER, SOURCE_LINE})
+GOOD, REFUSED, HEADER = "good", "refused", "header"
+"""The fates of a record."""
+
+RESERVED = frozenset({*PROVENANCE, RAW, RULES, IS_HEADER, FATE, SOURCE_LINE})
 """Names that the columns of a source cannot have."""
 
 REPEATED_HEADER = "repeated_header"
@@ -95,18 +98,25 @@ class FileCount:
     rescued: int = 0
 
 
-def survey(frame: DataFrame) -> dict[str, FileCount]:
-    """Count the records of each file in one pass; a file without a record is not in it.
+def judged_records(frame: DataFrame, *kept: str) -> DataFrame:
+    """Return the records with ``_fate``: good, refused, or header (a line that repeats its file's header); the other marks are gone.
 
-    Records are counted by themselves, not as the sum of good and refused ones, so that the two can be compared.
+    ``_rules`` is null for a good one. ``kept`` are the columns beside, the schema's and those that ingest adds.
     """
-    is_header = F.col(IS_HEADER)
+    is_good = F.size(RULES) == 0
+    fate = F.when(F.col(IS_HEADER), F.lit(HEADER)).when(is_good, F.lit(GOOD)).otherwise(F.lit(REFUSED))
+    return frame.select(*[column(name) for name in kept], RAW, F.when(~is_good, F.col(RULES)).alias(RULES), fate.alias(FATE))
+
+
+def survey(frame: DataFrame) -> dict[str, FileCount]:
+    """Count the judged records of each file in one pass; a file without a record is not in it."""
+    fate = F.col(FATE)
     counts = frame.groupBy(SOURCE_FILE).agg(
         F.count(F.lit(1)).alias("lines"),
-        F.count_if(is_header).alias("headers"),
-        F.count_if(~is_header & (F.size(RULES) == 0)).alias("good"),
-        F.count_if(~is_header & (F.size(RULES) > 0)).alias("refused"),
-        F.count_if(~is_header & (F.size(RULES) == 0) & F.col(RESCUED).isNotNull()).alias("rescued"),
+        F.count_if(fate == HEADER).alias("headers"),
+        F.count_if(fate == GOOD).alias("good"),
+        F.count_if(fate == REFUSED).alias("refused"),
+        F.count_if((fate == GOOD) & F.col(RESCUED).isNotNull()).alias("rescued"),
     )
     found = {}
     for row in counts.collect():
@@ -118,21 +128,15 @@ def survey(frame: DataFrame) -> dict[str, FileCount]:
 
 def refused_by_rule(frame: DataFrame) -> dict[str, int]:
     """Return how many records each rule refuses; a record may break several."""
-    rules = frame.where(~F.col(IS_HEADER)).select(F.explode(RULES).alias("rule")).groupBy("rule").count()
+    rules = frame.where(F.col(FATE) == REFUSED).select(F.explode(RULES).alias("rule")).groupBy("rule").count()
     return {row["rule"]: row["count"] for row in rules.orderBy("rule").collect()}
 
 
 def rescued_fields(frame: DataFrame) -> dict[str, int]:
     """Return in how many good records each field is rescued."""
-    good = frame.where(~F.col(IS_HEADER) & (F.size(RULES) == 0) & F.col(RESCUED).isNotNull())
+    good = frame.where((F.col(FATE) == GOOD) & F.col(RESCUED).isNotNull())
     names = good.select(F.explode(F.json_object_keys(RESCUED)).alias("name")).groupBy("name").count()
     return {row["name"]: row["count"] for row in names.orderBy(F.desc("count"), "name").limit(_FIELDS).collect()}
-
-
-def good_records(frame: DataFrame, schema: T.StructType) -> DataFrame:
-    """Return the records that break no rule: the schema's columns, file, hash and rescued fields."""
-    columns = [column(name) for name in schema.names]
-    return frame.where(~F.col(IS_HEADER) & (F.size(RULES) == 0)).select(*columns, SOURCE_FILE, ROW_HASH, RESCUED)
 
 
 def refused_records(frame: DataFrame, *, with_repeated_headers: bool) -> DataFrame:
@@ -142,11 +146,11 @@ def refused_records(frame: DataFrame, *, with_repeated_headers: bool) -> DataFra
     then. They are the same to the letter, so which of them is the header does not matter.
     """
     shape = [F.col(RAW).alias("raw"), F.col(RULES).alias("rules"), F.col(SOURCE_FILE), F.col(ROW_HASH)]
-    refused = frame.where(~F.col(IS_HEADER) & (F.size(RULES) > 0)).select(*shape)
+    refused = frame.where(F.col(FATE) == REFUSED).select(*shape)
     if not with_repeated_headers:
         return refused
     place = F.row_number().over(Window.partitionBy(SOURCE_FILE).orderBy(ROW_HASH))
-    headers = frame.where(IS_HEADER).select(*shape).withColumn("_place", place).where("_place > 1")
+    headers = frame.where(F.col(FATE) == HEADER).select(*shape).withColumn("_place", place).where("_place > 1")
     return refused.unionByName(headers.withColumn("rules", F.array(F.lit(REPEATED_HEADER))).drop("_place"))
 
 

@@ -6,24 +6,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import StepError
 from tidemill.lake.names import batch_app
+from tidemill.lake.tables import Staged
 from tidemill.sources.policies import Change
 from tidemill.sources.records import (
     BATCH_ID,
+    FATE,
+    GOOD,
     INGESTED_AT,
-    RESCUED,
+    PROVENANCE,
     ROW_HASH,
     SOURCE_FILE,
     SOURCE_LINE,
     FileCount,
     Records,
     column,
-    good_records,
+    judged_records,
     refused_records,
 )
 from tidemill.spark_errors import as_step_error
@@ -39,14 +42,14 @@ _BYTES_A_FILE = 64 * 2**20
 class Batch:
     """Records that were read, counted, and are to be committed.
 
-    ``ledger`` are the rows of ops.files that will tell of them. ``replaces`` is the first batch that this one replaces (a replay),
-    ``merge_by`` the key by which the records are merged (empty: they are appended), ``position`` and ``place`` belong to a source
-    without files.
+    ``kept`` are judged records (as of ``judged_records``), ``ledger`` the rows of ops.files that will tell of them. ``replaces`` is the
+    first batch that this one replaces (a replay), ``merge_by`` the key by which the records are merged (empty: they are appended),
+    ``position`` and ``place`` belong to a source without files.
     """
 
     number: int
     records: Records
-    frame: DataFrame
+    kept: Staged
     schema: T.StructType
     counts: Mapping[str, FileCount]
     ledger: Sequence[Mapping[str, object]]
@@ -90,11 +93,10 @@ def commit(context: StepContext, batch: Batch) -> StepResult:
     table = f"bronze.{context.item}"
     if batch.rows != batch.good + batch.refused:
         raise StepError(f"{table}: {batch.rows} records were read, but {batch.good} are good and {batch.refused} refused; report this")
-    stamps = {INGESTED_AT: F.lit(datetime.now(UTC)), BATCH_ID: F.lit(batch.number).cast("bigint")}
     with as_step_error(table):
-        _commit_quarantine(context, f"{table}_quarantine", batch, stamps)
+        _commit_quarantine(context, f"{table}_quarantine", batch)
         _widen(context, table, batch)
-        version = _commit_table(context, table, batch, stamps)
+        version = _commit_table(context, table, batch)
     written = None if batch.merge_by else rows_written(context.lake, table, version)
     if written not in (None, batch.good):
         raise StepError(f"{table}: version {version} holds {written} rows of this batch instead of {batch.good}; restore it and run again")
@@ -107,19 +109,17 @@ def commit(context: StepContext, batch: Batch) -> StepResult:
     return StepResult({table: version}, batch.rows, batch.good, batch.refused, notes=notes)
 
 
-def _commit_table(context: StepContext, table: str, batch: Batch, stamps: Mapping[str, Column]) -> int:
-    order = [column(name) for name in batch.schema.names]
-    good = good_records(batch.frame, batch.schema).withColumns(dict(stamps))
-    good = _compacted(context, good.select(*order, SOURCE_FILE, ROW_HASH, INGESTED_AT, BATCH_ID, RESCUED), batch)
-    lake, meta, app = context.lake, batch.meta(context), batch_app(context.item)
+def _commit_table(context: StepContext, table: str, batch: Batch) -> int:
+    good = batch.kept.frame.where(F.col(FATE) == GOOD).select(*[column(name) for name in (*batch.schema.names, *PROVENANCE)])
+    lake, meta, app, part = context.lake, batch.meta(context), batch_app(context.item), batch.kept.part(GOOD)
     if batch.number == FULL_BATCH:
-        return lake.replace(good, table, meta=meta)
+        return lake.replace(good, table, meta=meta, part=part)
     if batch.replaces is not None and lake.exists(table):
         return lake.replace_where_once(good, table, where=f"{BATCH_ID} >= {batch.replaces}", app=app, n=batch.number, meta=meta)
     if batch.merge_by:
         changing = [name for name in batch.schema.names if name not in batch.merge_by]
         return lake.merge(good, table, keys=batch.merge_by, update_if_changed=changing, meta=meta, batch=(app, batch.number))
-    return lake.append_once(good, table, app=app, n=batch.number, meta=meta)
+    return lake.append_once(good, table, app=app, n=batch.number, meta=meta, part=part)
 
 
 def _widen(context: StepContext, table: str, batch: Batch) -> None:
@@ -142,19 +142,20 @@ def _widen(context: StepContext, table: str, batch: Batch) -> None:
     context.lake.recast(context.spark, table, wider, context.meta(widened=sorted(wider)))
 
 
-def _commit_quarantine(context: StepContext, table: str, batch: Batch, stamps: Mapping[str, Column]) -> None:
+def _commit_quarantine(context: StepContext, table: str, batch: Batch) -> None:
     """Write the refused records, in place of what a killed attempt at this batch may have left."""
     lake, mine = context.lake, f"{BATCH_ID} = {batch.number}"
     is_settled = is_blank(lake, table) if batch.number == FULL_BATCH else lake.exists(table) and not holds(lake, table, mine)
     if batch.refused == 0 and is_settled:
         return
     repeats = any(count.repeated_headers for count in batch.counts.values())
-    refused = refused_records(batch.frame, with_repeated_headers=repeats)
+    refused = refused_records(batch.kept.frame, with_repeated_headers=repeats)
     if batch.refused and batch.records.locate is not None:
         refused = batch.records.locate(refused)
     if SOURCE_LINE not in refused.columns:
         refused = refused.withColumn(SOURCE_LINE, F.lit(None).cast("bigint"))
-    refused = _compacted(context, refused.withColumns({**stamps, "run_id": F.lit(context.run_id)}), batch)
+    stamps = {INGESTED_AT: F.lit(datetime.now(UTC)), BATCH_ID: F.lit(batch.number).cast("bigint"), "run_id": F.lit(context.run_id)}
+    refused = refused.withColumns(stamps).coalesce(_most_partitions(context, batch.size))
     refused = refused.select("raw", "rules", SOURCE_FILE, SOURCE_LINE, ROW_HASH, INGESTED_AT, BATCH_ID, "run_id")
     expected = batch.refused
     if batch.merge_by and lake.exists(table):
@@ -175,7 +176,16 @@ def _commit_quarantine(context: StepContext, table: str, batch: Batch, stamps: M
         raise StepError(f"{table}: {expected} records were refused, {written} written; run again")
 
 
-def _compacted(context: StepContext, rows: DataFrame, batch: Batch) -> DataFrame:
-    """Return the rows in no more partitions than they are worth: each becomes a file of the table."""
+def stamped(context: StepContext, records: DataFrame, schema: T.StructType, number: int, size: int) -> DataFrame:
+    """Return the records judged, with the batch's number and time, in no more partitions than they are worth: each becomes a file.
+
+    ``size`` are the bytes that they were read from.
+    """
+    stamps = {INGESTED_AT: F.lit(datetime.now(UTC)), BATCH_ID: F.lit(number).cast("bigint")}
+    judged = judged_records(records.withColumns(stamps), *schema.names, *PROVENANCE)
+    return judged.coalesce(_most_partitions(context, size))
+
+
+def _most_partitions(context: StepContext, size: int) -> int:
     cores = int(context.spark.conf.get("spark.sql.shuffle.partitions") or 1)
-    return rows.coalesce(max(cores, batch.size // _BYTES_A_FILE))
+    return max(cores, size // _BYTES_A_FILE)

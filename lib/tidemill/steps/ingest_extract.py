@@ -11,14 +11,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.caching import cached
 from tidemill.errors import SourceError
 from tidemill.sources.damaged import READ_FAILURES, reason
 from tidemill.sources.policies import evolved, settled
-from tidemill.sources.records import BATCH_ID, RAW, RULES, Extract, FileCount, Records, column, refused_by_rule, survey
+from tidemill.sources.records import BATCH_ID, FATE, GOOD, RAW, RULES, Extract, FileCount, Records, column, refused_by_rule, survey
 from tidemill.sources.registry import QueryKind
 from tidemill.spec.models import Source
-from tidemill.steps.ingest_batch import Batch
+from tidemill.steps.ingest_batch import Batch, stamped
 from tidemill.steps.ingest_files import Unread
 from tidemill.steps.ingest_past import FULL_BATCH, LOADED, Past, stamp
 from tidemill.steps.ingest_schema import known_schema
@@ -50,7 +49,10 @@ def read_extract(
         frame = extract.records.frame
         if frame is None:
             return Unread(extract.records.notes)
-        frame = stack.enter_context(cached(_keyed(frame, schema, source.key) if is_merged else frame))
+        number = FULL_BATCH if is_full else before.last + 1
+        rows = stamped(context, _keyed(frame, schema, source.key) if is_merged else frame, schema, number, 0)
+        kept = stack.enter_context(context.lake.staged(rows, f"bronze.{context.item}", FATE))
+        frame = kept.frame
         counts = survey(frame)
         refused = refused_by_rule(frame) if any(count.refused for count in counts.values()) else {}
     except READ_FAILURES as error:
@@ -62,7 +64,6 @@ def read_extract(
         _require_all(context, extract, first, sum(count.records for count in counts.values()))
     if is_merged:
         _require_unique(frame, source.key)
-    number = FULL_BATCH if is_full else before.last + 1
     total = [sum(part) for part in zip(*((count.good, count.refused) for count in counts.values()), strict=True)] or [0, 0]
     row = {
         **stamp(context, number),
@@ -75,7 +76,7 @@ def read_extract(
     return Batch(
         number=number,
         records=extract.records,
-        frame=frame,
+        kept=kept,
         schema=schema,
         counts=counts or {extract.place: FileCount(0, 0, 0, 0)},
         ledger=[row],
@@ -124,7 +125,7 @@ def _keyed(frame: DataFrame, schema: T.StructType, key: Sequence[str]) -> DataFr
 
 
 def _require_unique(frame: DataFrame, key: Sequence[str]) -> None:
-    groups = frame.where(F.size(RULES) == 0).groupBy(*[column(name) for name in key]).count().where("count > 1")
+    groups = frame.where(F.col(FATE) == GOOD).groupBy(*[column(name) for name in key]).count().where("count > 1")
     found = groups.select(F.to_json(F.struct(*[column(name) for name in key])).alias("key")).limit(_SAMPLES).collect()
     if found:
         such_as = ", ".join(row["key"] for row in found)

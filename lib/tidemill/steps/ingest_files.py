@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
-from tidemill.caching import cached
 from tidemill.errors import SourceError
+from tidemill.lake.tables import Staged
 from tidemill.sources.damaged import READ_FAILURES, changed_files, empty_files, packed_unreadably, probe, reason
 from tidemill.sources.files import SourceFile, list_files
 from tidemill.sources.policies import Change, Evolution, evolved, settled, widened_by_values
-from tidemill.sources.records import Difference, FileCount, Records, refused_by_rule, rescued_fields, survey
+from tidemill.sources.records import FATE, Difference, FileCount, Records, refused_by_rule, rescued_fields, survey
 from tidemill.sources.registry import SourceKind
 from tidemill.spec.models import Source
-from tidemill.steps.ingest_batch import Batch
+from tidemill.steps.ingest_batch import Batch, stamped
 from tidemill.steps.ingest_past import BAD, FULL_BATCH, LOADED, Past, stamp
 from tidemill.steps.ingest_schema import known_schema, record_changes
 from tidemill.steps.result import StepContext
@@ -43,9 +43,9 @@ class NewFiles:
 
 @dataclass(frozen=True)
 class Found:
-    """What reading files gave: their records, counted, and what the policies did; ``frame`` is None where there is no record."""
+    """What reading files gave: their records, judged and counted, and what the policies did; ``kept`` is None where there is none."""
 
-    frame: DataFrame | None
+    kept: Staged | None
     schema: T.StructType | None
     records: Records
     counts: Mapping[str, FileCount]
@@ -69,23 +69,23 @@ def read_files(stack: ExitStack, context: StepContext, source: Source, kind: Sou
     if not chosen.files:
         return Unread(chosen.notes)
     number = FULL_BATCH if is_full else before.last + 1
-    found = read_records(stack, context, source, kind, chosen.files, known_schema(context, source, before))
+    found = read_records(stack, context, source, kind, chosen.files, known_schema(context, source, before), number)
     rows = file_rows(context, chosen.files, found.counts, found.bad, number)
     changes = settled(source, found.changes, found.refused, found.schema or T.StructType())
-    is_hopeless = found.frame is None and (is_full or not before.exists)
+    is_hopeless = found.kept is None and (is_full or not before.exists)
     if found.bad and (is_hopeless or source.on_bad_file == "fail"):
         context.lake.ledger.append("ops.files", [row for row in rows if row["error"]])
         what = "none of the files can be read" if is_hopeless else "a file cannot be read, and `on_bad_file: fail` is set"
         raise SourceError("; ".join((what, *_told(found.bad))))
     notes = (*chosen.notes, *found.records.notes, *_told(found.bad))
-    if found.frame is None or found.schema is None:
+    if found.kept is None or found.schema is None:
         context.lake.ledger.append("ops.files", rows)
         record_changes(context, changes, number)
         return Unread(notes)
     return Batch(
         number=number,
         records=found.records,
-        frame=found.frame,
+        kept=found.kept,
         schema=found.schema,
         counts=found.counts,
         ledger=rows,
@@ -98,16 +98,22 @@ def read_files(stack: ExitStack, context: StepContext, source: Source, kind: Sou
 
 
 def read_records(
-    stack: ExitStack, context: StepContext, source: Source, kind: SourceKind, files: Sequence[SourceFile], known: T.StructType | None
+    stack: ExitStack,
+    context: StepContext,
+    source: Source,
+    kind: SourceKind,
+    files: Sequence[SourceFile],
+    known: T.StructType | None,
+    number: int,
 ) -> Found:
-    """Read the files, all at once; only where that fails are they tried one by one."""
+    """Read the files for batch ``number``, all at once; only where that fails are they tried one by one."""
     bad = {} if getattr(kind, "takes_empty_files", False) else empty_files(files)
     if source.format in _TEXT:
         bad |= packed_unreadably(files)
     tries = 0
     while readable := [file for file in files if file.path not in bad]:
         try:
-            found = _counted(stack, context, source, kind, readable, known)
+            found = _counted(stack, context, source, kind, readable, known, number)
         except READ_FAILURES as error:
             tries += 1
             damaged = probe(context.spark, kind, source, readable, known) if tries == 1 else {}
@@ -131,7 +137,13 @@ def _listed(context: StepContext, source: Source) -> tuple[SourceFile, ...]:
 
 
 def _counted(
-    stack: ExitStack, context: StepContext, source: Source, kind: SourceKind, files: Sequence[SourceFile], known: T.StructType | None
+    stack: ExitStack,
+    context: StepContext,
+    source: Source,
+    kind: SourceKind,
+    files: Sequence[SourceFile],
+    known: T.StructType | None,
+    number: int,
 ) -> Found:
     def read(schema: T.StructType) -> Records:
         return kind.read(context.spark, source, files, schema)
@@ -148,22 +160,23 @@ def _counted(
     schema, records, changes = evolution.schema, evolution.records, evolution.changes
     if records.frame is None:
         return Found(None, schema, records, {}, {}, records.bad_files, changes)
-    frame, counts, refused = _surveyed(stack, records.frame)
+    size = sum(file.size for file in files)
+
+    def surveyed(frame: DataFrame, columns: T.StructType) -> tuple[Staged, dict[str, FileCount], dict[str, int]]:
+        rows = stamped(context, frame, columns, number, size)
+        kept = stack.enter_context(context.lake.staged(rows, f"bronze.{context.item}", FATE))
+        counts = survey(kept.frame)
+        return kept, counts, refused_by_rule(kept.frame) if any(count.refused for count in counts.values()) else {}
+
+    kept, counts, refused = surveyed(records.frame, schema)
     wider, widened = widened_by_values(source, schema, read, refused)
     if widened:
-        frame.unpersist()
         records = read(wider)
         assert records.frame is not None  # the same files gave one before
-        frame, counts, refused = _surveyed(stack, records.frame)
+        kept, counts, refused = surveyed(records.frame, wider)
     if by_record and source.on_new_column == "rescue" and any(count.rescued for count in counts.values()):
-        changes += tuple(Change(Difference("new", name, ()), "rescued", count) for name, count in rescued_fields(frame).items())
-    return Found(frame, wider, records, counts, refused, records.bad_files, (*changes, *widened))
-
-
-def _surveyed(stack: ExitStack, frame: DataFrame) -> tuple[DataFrame, dict[str, FileCount], dict[str, int]]:
-    frame = stack.enter_context(cached(frame))
-    counts = survey(frame)
-    return frame, counts, refused_by_rule(frame) if any(count.refused for count in counts.values()) else {}
+        changes += tuple(Change(Difference("new", name, ()), "rescued", count) for name, count in rescued_fields(kept.frame).items())
+    return Found(kept, wider, records, counts, refused, records.bad_files, (*changes, *widened))
 
 
 def new_files(past: Past, files: Sequence[SourceFile], *, retry_bad: bool) -> NewFiles:

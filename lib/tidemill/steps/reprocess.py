@@ -11,8 +11,9 @@ from pyspark.sql import functions as F
 from tidemill.caching import cached
 from tidemill.errors import UsageError
 from tidemill.lake.lock import locked
+from tidemill.lake.tables import Staged
 from tidemill.sources.files import list_files
-from tidemill.sources.records import BATCH_ID, IS_HEADER, ROW_HASH, RULES, SOURCE_FILE, refused_by_rule, survey
+from tidemill.sources.records import BATCH_ID, FATE, GOOD, ROW_HASH, SOURCE_FILE, refused_by_rule, survey
 from tidemill.sources.registry import QueryKind, source_kind
 from tidemill.steps.ingest_batch import Batch, commit
 from tidemill.steps.ingest_files import file_rows, read_records
@@ -45,16 +46,20 @@ def reprocess_source(context: StepContext) -> StepResult:
         files = [file for file in list_files(source.paths, context.spark) if file.path in named]
         gone = sorted(named - {file.path for file in files})
         notes = (f"{len(gone)} files are gone, such as {gone[0]}: their records stay in quarantine",) if gone else ()
-        found = read_records(stack, context, source, kind, files, known_schema(context, source, before))
-        if found.frame is None or found.schema is None:
+        number = before.last + 1
+        found = read_records(stack, context, source, kind, files, known_schema(context, source, before), number)
+        if found.kept is None or found.schema is None:
             return _nothing(context, table, notes)
-        again = stack.enter_context(cached(found.frame.join(wanted, _PLACE, "left_semi").select(*found.frame.columns)))
+        columns = found.kept.frame.columns
+        again = stack.enter_context(cached(found.kept.frame.join(wanted, _PLACE, "left_semi").select(*columns)))
         # A run that was killed behind its commit has added some of them already.
         added = context.lake.read(context.spark, table).select(*_PLACE).join(wanted, _PLACE, "left_semi").distinct()
-        good = again.where(~F.col(IS_HEADER) & (F.size(RULES) == 0)).join(added, _PLACE, "left_anti").select(*found.frame.columns)
-        counts, number = survey(good), before.last + 1
+        good = again.where(F.col(FATE) == GOOD).join(added, _PLACE, "left_anti").select(*columns)
+        counts = survey(good)
         rows = [{**row, "state": REPROCESSED} for row in file_rows(context, files, counts, found.bad, number) if row["path"] in counts]
-        batch = Batch(number, found.records, good, found.schema, counts, rows, changes=found.changes, reason="reprocessed", notes=notes)
+        batch = Batch(
+            number, found.records, Staged(good, None), found.schema, counts, rows, changes=found.changes, reason="reprocessed", notes=notes
+        )
         still = sum(count.refused for count in survey(again).values())
         notes = (*notes, *(f"still refused: {count} records, {rule}" for rule, count in refused_by_rule(again).items()))
         result = commit(context, batch) if batch.good else _nothing(context, table, notes)

@@ -10,10 +10,20 @@ from tests.spark.sources.postgres import Postgres, binaries, server
 
 from tidemill.sources.damaged import empty_files, probe
 from tidemill.sources.files import list_files
-from tidemill.sources.records import good_records, refused_records, survey
+from tidemill.sources.records import FATE, GOOD, RESCUED, ROW_HASH, SOURCE_FILE, Records, judged_records, refused_records, survey
 from tidemill.sources.registry import source_kind
 from tidemill.sources.schemas import parsed_schema
 from tidemill.spec.models import Source
+
+
+def judged(records: Records, schema) -> Any:
+    """Return the records as ingest keeps them, but for the batch's stamps."""
+    return judged_records(records.frame, *schema.names, SOURCE_FILE, ROW_HASH, RESCUED)
+
+
+def good_rows(frame) -> list:
+    """Return the good ones of judged records: the schema's columns, file, hash and rescued fields."""
+    return frame.where(frame[FATE] == GOOD).drop("_raw", "_rules", FATE).collect()
 
 
 @pytest.fixture
@@ -42,10 +52,10 @@ def read(spark, tmp_path: Path) -> Callable[..., Any]:
         }
         found.good, found.refused, found.counts = [], {}, {}
         if records.frame is not None:
-            frame = records.frame.persist()
+            frame = judged(records, known).persist()
             counts = survey(frame)
             found.counts = {Path(path).name: (count.records, count.good, count.refused) for path, count in counts.items()}
-            found.good = good_records(frame, known).collect()
+            found.good = good_rows(frame)
             repeats = any(count.repeated_headers for count in counts.values())
             found.rows = refused_records(frame, with_repeated_headers=repeats).collect()
             found.refused = {row["raw"]: row["rules"] for row in found.rows}
@@ -75,10 +85,9 @@ def extract(spark) -> Callable[..., Any]:
         schema = parsed_schema(spark, source.schema_) if source.schema_ else kind.infer(spark, source)
         schema = kind.completed(source, schema) if hasattr(kind, "completed") else schema
         found = kind.extract(spark, source, schema, since)
-        good = sorted(
-            good_records(found.records.frame, schema).collect(), key=lambda row: (row[0] is not None, row[0] if row[0] is not None else 0)
-        )
-        refused = {row["raw"]: row["rules"] for row in refused_records(found.records.frame, with_repeated_headers=False).collect()}
+        frame = judged(found.records, schema)
+        good = sorted(good_rows(frame), key=lambda row: (row[0] is not None, row[0] if row[0] is not None else 0))
+        refused = {row["raw"]: row["rules"] for row in refused_records(frame, with_repeated_headers=False).collect()}
         return SimpleNamespace(extract=found, schema=schema, good=good, refused=refused, ids=[row[0] for row in good])
 
     return _extract

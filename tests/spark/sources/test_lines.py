@@ -7,9 +7,10 @@ import random
 from pathlib import Path
 
 import pytest
+from tests.spark.sources.conftest import good_rows, judged
 
 from tidemill.sources.files import list_files
-from tidemill.sources.records import good_records, refused_records, survey
+from tidemill.sources.records import refused_records, survey
 from tidemill.sources.registry import source_kind
 from tidemill.sources.schemas import parsed_schema
 from tidemill.spec.models import Source
@@ -26,12 +27,13 @@ def places(spark, tmp_path: Path):
             (folder / name).write_bytes(data)
         source, known = Source(format=kind, path=str(folder), options=options), parsed_schema(spark, schema)
         records = source_kind(kind).read(spark, source, list_files([str(folder)]), known)
-        counts = survey(records.frame)
+        frame = judged(records, known)
+        counts = survey(frame)
         repeats = any(count.repeated_headers for count in counts.values())
-        refused = records.locate(refused_records(records.frame, with_repeated_headers=repeats)).collect()
+        refused = records.locate(refused_records(frame, with_repeated_headers=repeats)).collect()
         assert len(refused) == sum(count.refused for count in counts.values())
         found = sorted((Path(row["_source_file"]).name, row["_source_line"], row["raw"], tuple(row["rules"])) for row in refused)
-        good = sorted((Path(row["_source_file"]).name, *row[: len(known)]) for row in good_records(records.frame, known).collect())
+        good = sorted((Path(row["_source_file"]).name, *row[: len(known)]) for row in good_rows(frame))
         return found, good, {Path(path).name: why for path, why in records.bad_files.items()}
 
     return _places
