@@ -65,14 +65,14 @@ def _rule(name: str, expectation: Expectation) -> Rule:
     return Rule(name, f"unique: {', '.join(columns)}", action, at_most, None, kind, columns)
 
 
-def passes(check: str) -> Column:
-    """Return true where the SQL condition is true; false where it is false, null, or raises.
+def passes(*checks: str) -> Column:
+    """Return true where the SQL conditions are all true; false where one is false, null, or raises.
 
     ``try_to_binary`` gives null for whatever goes wrong below it: a failed cast, a division by zero, an overflow, ``raise_error``.
     It holds only inside ``errors_count_as_violations``.
     """
     # `AND true` makes a bare NULL a boolean and still refuses a check that is a number or a text.
-    verdict = F.when(F.expr(check) & F.lit(True), F.lit("01")).otherwise(F.lit("00"))
+    verdict = F.when(reduce(and_, [F.expr(check) for check in checks], F.lit(True)), F.lit("01")).otherwise(F.lit("00"))
     return F.try_to_binary(verdict, F.lit("hex")).eqNullSafe(F.unhex(F.lit("01")))
 
 

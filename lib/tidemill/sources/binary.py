@@ -40,7 +40,7 @@ class BinaryFiles:
             source_file([file.path for file in files]).alias(SOURCE_FILE),
             row_hash(F.col("content")).alias(ROW_HASH),
             F.lit(None).cast("string").alias(RESCUED),
-            F.lit(None).cast("string").alias(RAW),
+            F.to_json(F.struct(*[name for name in SCHEMA if name != "content"])).alias(RAW),
             no_rules().alias(RULES),
             F.lit(False).alias(IS_HEADER),
         )

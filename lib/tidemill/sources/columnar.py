@@ -94,7 +94,7 @@ def _records(frame: DataFrame, types: T.StructType, schema: T.StructType) -> Dat
         SOURCE_FILE,
         row_hash(F.to_json(record, _KEEP_NULLS)).alias(ROW_HASH),
         _rescued(record, types, schema).alias(RESCUED),
-        F.lit(None).cast("string").alias(RAW),
+        F.to_json(record, _KEEP_NULLS).alias(RAW),
         no_rules().alias(RULES),
         F.lit(False).alias(IS_HEADER),
     )

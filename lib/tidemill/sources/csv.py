@@ -96,7 +96,7 @@ def _records(lines: DataFrame, layout: Layout, options: Mapping[str, str], timez
         SOURCE_FILE,
         ROW_HASH,
         layout.rescued().alias(RESCUED),
-        F.when((F.size(RULES) > 0) | F.col(IS_HEADER), legible(F.col(LINE))).alias(RAW),
+        legible(F.col(LINE)).alias(RAW),
         RULES,
         IS_HEADER,
     )

@@ -41,7 +41,7 @@ OPTIONS = (
 STRICT = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
 """JSON as the standard has it, where Spark is lenient."""
 
-_FIELDS, _CORRUPT, _KEYS, _TEXTS, _IS_ONE = "_fields", "_corrupt", "_keys", "_texts", "_is_one_value"
+_FIELDS, _CORRUPT, _KEYS, _IS_ONE, _IS_EXPECTED = "_fields", "_corrupt", "_keys", "_is_one_value", "_is_expected"
 
 
 class JsonFiles:
@@ -103,26 +103,39 @@ def records_of_lines(
     """Return the records of lines (as of ``read_lines``), with the columns ``keep`` of the lines beside them."""
     parse = {**options, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT, "timeZone": timezone}
     line = F.col(LINE)
-    # [line, 1] has two elements where the line is one JSON value and nothing else; from_json alone stops behind the first value.
-    two = F.from_json(F.concat(F.lit("["), line, F.lit(",1]")), "array<string>", parse)
     typed = T.StructType([*schema.fields, T.StructField(_CORRUPT, T.StringType())])
     parsed = lines.select(
         "*",
         F.from_json(line, typed, parse).alias(_FIELDS),
-        F.coalesce(F.size(two) == 2, F.lit(False)).alias(_IS_ONE),
+        _is_one_value(line).alias(_IS_ONE),
         F.json_object_keys(line).alias(_KEYS),
     )
     fields = F.col(_FIELDS)
-    return parsed.select("*", _broken_rules(schema, parse).alias(RULES)).select(
+    expected = F.col(_KEYS) == F.array(*[F.lit(name) for name in schema.names])
+    known = parsed.select("*", F.coalesce(expected, F.lit(False)).alias(_IS_EXPECTED))
+    return known.select("*", _broken_rules(schema, parse).alias(RULES)).select(
         *[fields.getField(part.name).alias(part.name) for part in schema.fields],
         *keep,
         SOURCE_FILE,
         ROW_HASH,
         _rescued(schema, parse).alias(RESCUED),
-        F.when(F.size(RULES) > 0, legible(line)).alias(RAW),
+        legible(line).alias(RAW),
         RULES,
         F.lit(False).alias(IS_HEADER),
     )
+
+
+def _is_one_value(text: Column) -> Column:
+    """Return true where the text is one JSON value and nothing else; from_json alone stops behind the first value.
+
+    ``[text,1]`` has two elements then. A text that closes that bracket itself (``{},1]``) has as many whatever stands behind it.
+    """
+
+    def elements(behind: str) -> Column:
+        return F.json_array_length(F.concat(F.lit("["), text, F.lit(behind)))
+
+    is_closed = F.contains(text, F.lit("]")) & (elements(",1,1]") != 3)
+    return F.coalesce((elements(",1]") == 2) & ~is_closed, F.lit(False))
 
 
 def _completed_options(source: Source) -> dict[str, str]:
@@ -153,9 +166,8 @@ def _lines(
 def _elements(lines: DataFrame, options: Mapping[str, str]) -> DataFrame:
     """Return the records in whole documents."""
     document, parse = F.col(LINE), _line_options(options)
-    two = F.from_json(F.concat(F.lit("["), document, F.lit(",1]")), "array<string>", parse)
     elements = F.from_json(document, "array<string>", parse)
-    is_array = F.startswith(F.ltrim(document, F.lit(" \t\r\n")), F.lit("[")) & (F.size(two) == 2)
+    is_array = F.startswith(F.ltrim(document, F.lit(" \t\r\n")), F.lit("[")) & _is_one_value(document)
     records = F.when(is_array & elements.isNotNull(), elements).otherwise(F.array(F.trim(document, F.lit(" \t\r\n"))))
     exploded = lines.select(F.explode(records).alias("_record"), HAS_INVALID_BYTES, SOURCE_FILE)
     record = F.coalesce(F.col("_record"), F.lit("null"))
@@ -166,7 +178,9 @@ def _broken_rules(schema: T.StructType, parse: Mapping[str, str]) -> Column:
     line, fields, keys = F.col(LINE), F.col(_FIELDS), F.col(_KEYS)
     floating = {part.name: has_not_finite(fields.getField(part.name), part.dataType) for part in schema.fields if has_floats(part.dataType)}
     is_object = F.startswith(F.ltrim(line, F.lit(" \t")), F.lit("{"))
-    repeats_key = (F.size(F.array_distinct(keys)) < F.size(keys)) | repeats_a_key(line, schema)
+    # Records that have just the schema's keys, in its order, are the usual case.
+    repeats_key = F.when(F.col(_IS_EXPECTED), F.lit(False)).otherwise(F.size(F.array_distinct(keys)) < F.size(keys))
+    repeats_key = repeats_key | repeats_a_key(line, schema)
     texts = F.from_json(line, "map<string,string>", dict(parse))
     does_not_fit = F.col(_IS_ONE) & fields.getField(_CORRUPT).isNotNull()
     rules = broken(
@@ -194,7 +208,7 @@ def _broken_rules(schema: T.StructType, parse: Mapping[str, str]) -> Column:
 def _rescued(schema: T.StructType, parse: Mapping[str, str]) -> Column:
     """Return the fields that the schema lacks, nested ones by their path, as a JSON object with their values; null where there is none."""
     known = F.array(*[F.lit(name) for name in schema.names])
-    is_odd = F.size(F.array_except(F.col(_KEYS), known)) > 0
+    is_odd = F.when(F.col(_IS_EXPECTED), F.lit(False)).otherwise(F.size(F.array_except(F.col(_KEYS), known)) > 0)
     nested = unknown_keys(F.when(F.size(RULES) == 0, F.col(LINE)), schema, parse)
     if nested is None:
         values = F.from_json(F.col(LINE), "map<string,variant>", dict(parse))

@@ -163,7 +163,7 @@ def _judged(records: DataFrame, topics: Topics, columns: Sequence[str]) -> DataF
     formats = {PREFIX + _KEY: topics.key_format, PREFIX + _VALUE: topics.value_format}
     shown = [F.col(f"`{name}`").cast("string").alias(name) if formats.get(name) == "text" else F.col(f"`{name}`") for name in columns]
     return records.select(
-        *shown, SOURCE_FILE, ROW_HASH, RESCUED, F.when(F.size(RULES) > 0, _whole()).alias(RAW), RULES, IS_HEADER
+        *shown, SOURCE_FILE, ROW_HASH, RESCUED, _whole().alias(RAW), RULES, IS_HEADER
     )  # fmt: skip
 
 

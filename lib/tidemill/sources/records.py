@@ -18,6 +18,7 @@ RAW = "_raw"
 RULES = "_rules"
 IS_HEADER = "_is_header"
 FATE = "_fate"
+NOTED = "_noted"
 INGESTED_AT = "_ingested_at"
 BATCH_ID = "_batch_id"
 
@@ -29,7 +30,7 @@ _FIELDS = 1000
 GOOD, REFUSED, HEADER = "good", "refused", "header"
 """The fates of a record."""
 
-RESERVED = frozenset({*PROVENANCE, RAW, RULES, IS_HEADER, FATE, SOURCE_LINE})
+RESERVED = frozenset({*PROVENANCE, RAW, RULES, NOTED, IS_HEADER, FATE, SOURCE_LINE})
 """Names that the columns of a source cannot have."""
 
 REPEATED_HEADER = "repeated_header"
@@ -58,7 +59,7 @@ class Records:
 
     ``frame`` has one row per physical record: the columns of the schema, ``_source_file``, ``_source_row_hash`` (hash of the raw
     text), ``_rescued`` (JSON of the named fields that the schema lacks, else null), ``_rules`` (the rules the record breaks; empty:
-    it is good), ``_raw`` (the raw text of a record that breaks one, else null) and ``_is_header`` (true for a line that repeats its
+    it is good), ``_raw`` (its raw text, or what stands for it as text) and ``_is_header`` (true for a line that repeats its
     file's header word for word, the header itself among them). It is None where no file could be opened.
     ``bad_files`` maps the path of a file that cannot be read to the reason. ``differences`` tell where the files' columns are not the
     schema's. ``locate`` adds ``_source_line`` (BIGINT, from 1) to refused records; it reads the files once more, so it is called only
@@ -101,11 +102,13 @@ class FileCount:
 def judged_records(frame: DataFrame, *kept: str) -> DataFrame:
     """Return the records with ``_fate``: good, refused, or header (a line that repeats its file's header); the other marks are gone.
 
-    ``_rules`` is null for a good one. ``kept`` are the columns beside, the schema's and those that ingest adds.
+    ``_rules`` and ``_raw`` are null for a good one. ``kept`` are the columns beside, the schema's and those that ingest adds.
     """
     is_good = F.size(RULES) == 0
     fate = F.when(F.col(IS_HEADER), F.lit(HEADER)).when(is_good, F.lit(GOOD)).otherwise(F.lit(REFUSED))
-    return frame.select(*[column(name) for name in kept], RAW, F.when(~is_good, F.col(RULES)).alias(RULES), fate.alias(FATE))
+    is_told = ~is_good | F.col(IS_HEADER)
+    told = [F.when(is_told, F.col(RAW)).alias(RAW), F.when(~is_good, F.col(RULES)).alias(RULES)]
+    return frame.select(*[column(name) for name in kept], *told, fate.alias(FATE))
 
 
 def survey(frame: DataFrame) -> dict[str, FileCount]:

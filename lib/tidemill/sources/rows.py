@@ -91,7 +91,7 @@ def row_records(
             row_hash(F.col(_JSON).cast("binary")).alias(ROW_HASH),
             RESCUED,
             RULES,
-            F.when(F.size(RULES) > 0, F.col(_JSON)).alias(RAW),
+            F.col(_JSON).alias(RAW),
             F.lit(False).alias(IS_HEADER),
         ),
         differences=_differences(given, matched, schema, source, place),

@@ -75,5 +75,5 @@ def _records(lines: DataFrame, name: str) -> DataFrame:
         F.lit(None).cast("string").alias(RESCUED),
         rules.alias(RULES),
         F.lit(False).alias(IS_HEADER),
-        F.when(F.size(rules) > 0, legible(line)).alias(RAW),
+        legible(line).alias(RAW),
     )

@@ -31,6 +31,9 @@ class Source(Block):
     on_new_column: Literal["rescue", "add", "fail"] = "rescue"
     on_missing_column: Literal["null", "fail"] = "null"
     on_type_change: Literal["quarantine", "widen", "fail"] = "quarantine"
+    expectations: dict[Name, Expectation] = Field(
+        default={}, description="rules for each record (`check`, `not_null`), judged as it is read; the others judge tables"
+    )
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from tidemill.errors import UsageError
-from tidemill.spec.expectations import ROW_KINDS, TABLE_KINDS
+from tidemill.spec.expectations import KINDS, RECORD_KINDS, RECORD_RULES, ROW_KINDS, TABLE_KINDS
 from tidemill.spec.node import Key, Node
 
 Path = tuple[Key, ...]
@@ -15,6 +15,14 @@ Found = Iterator[tuple[Path, str]]
 
 def expectation_problems(root: Node) -> Found:
     """Yield path and message of each fault."""
+    sources = root.at("sources")
+    for source, block in (sources.mapping if sources else {}).items():
+        rules = block.at("expectations")
+        for name, rule in (rules.mapping if rules else {}).items():
+            path: Path = ("sources", source, "expectations", name)
+            yield from _of_a_source(path, name, rule)
+            yield from _condition(path, rule)
+            yield from _columns(path, rule)
     tables = root.at("tables")
     for table, block in (tables.mapping if tables else {}).items():
         latest = block.at("latest_by")
@@ -22,7 +30,7 @@ def expectation_problems(root: Node) -> Found:
             yield ("tables", table, "latest_by"), "says which of the rows with the same key stays, and there is no `key:`; give one"
         rules = block.at("expectations")
         for name, rule in (rules.mapping if rules else {}).items():
-            path: Path = ("tables", table, "expectations", name)
+            path = ("tables", table, "expectations", name)
             if name == "key":
                 yield path, "`key` is what the rule of the table's own key is called; choose another name"
             yield from _condition(path, rule)
@@ -42,6 +50,18 @@ def condition_problem(text: str) -> str | None:
     except UsageError as error:
         return str(error).replace("SQL that does not parse", "a condition that does not parse").replace("at line 2, ", "")
     return None
+
+
+def _of_a_source(path: Path, name: str, rule: Node) -> Found:
+    """A source's records are judged one by one as they are read, and none of them is ever dropped."""
+    if name in RECORD_RULES:
+        yield path, f"{name!r} is what records are refused for that cannot be read; choose another name"
+    kind = next((kind for kind in KINDS if kind not in RECORD_KINDS and rule.at(kind) is not None), None)
+    if kind is not None:
+        yield (*path, kind), f"`{kind}` needs more than the record itself; write it in `tables.<name>.expectations`, where rows are judged"
+    action = rule.at("on_violation")
+    if action is not None and action.value == "drop":
+        yield (*path, "on_violation"), "a source drops no record, as it could not be told from a lost one; write quarantine, warn or fail"
 
 
 def _condition(path: Path, rule: Node) -> Found:

@@ -12,6 +12,14 @@ from tidemill.spec.blocks import Block, Duration
 ROW_KINDS = ("check", "not_null", "in_reference", "unique")
 TABLE_KINDS = ("row_count", "freshness", "sum", "distribution")
 KINDS = (*ROW_KINDS, *TABLE_KINDS)
+RECORD_KINDS = ("check", "not_null")
+"""What can be told of one record of a source."""
+
+RECORD_RULES = frozenset(
+    {"duplicate_key", "field_count", "invalid_bytes", "key", "not_an_object", "not_json", "not_xml", "nul", "null_key", "repeated_header",
+     "unclosed_quote", "unreadable"}
+)  # fmt: skip
+"""The rules that every reader has of itself, besides those with a colon in their names, such as ``cast:<column>``."""
 
 REFERENCE = r"^(bronze|silver|gold)\.[A-Za-z_][A-Za-z0-9_]{0,127}\..+$"
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -26,16 +25,14 @@ from tidemill.sources.records import (
     FileCount,
     Records,
     column,
-    judged_records,
     refused_records,
 )
 from tidemill.spark_errors import as_step_error
 from tidemill.steps.ingest_past import FULL_BATCH, drop_replayed, record
 from tidemill.steps.ingest_schema import lossy_columns, record_changes, record_schema
 from tidemill.steps.result import StepContext, StepResult
+from tidemill.steps.source_rules import hold_to_expectations, most_partitions
 from tidemill.steps.written import blank, holds, is_blank, rows_written
-
-_BYTES_A_FILE = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -88,11 +85,13 @@ def commit(context: StepContext, batch: Batch) -> StepResult:
     """Commit a batch; the table's own commit is the one point at which it counts.
 
     Raises:
+        ExpectationRefused: one of the source's expectations fails the batch; nothing is committed.
         StepError: records were lost on the way, or a commit holds another number of rows than it should.
     """
     table = f"bronze.{context.item}"
     if batch.rows != batch.good + batch.refused:
         raise StepError(f"{table}: {batch.rows} records were read, but {batch.good} are good and {batch.refused} refused; report this")
+    told = hold_to_expectations(context, batch.kept, batch.schema)
     with as_step_error(table):
         _commit_quarantine(context, f"{table}_quarantine", batch)
         _widen(context, table, batch)
@@ -105,7 +104,7 @@ def commit(context: StepContext, batch: Batch) -> StepResult:
     record_schema(context, batch.schema, batch.reason, batch.number)
     if batch.replaces is not None:
         drop_replayed(context, batch.replaces, batch.number)
-    notes = (*batch.notes, *(str(change) for change in batch.changes))
+    notes = (*batch.notes, *told, *(str(change) for change in batch.changes))
     return StepResult({table: version}, batch.rows, batch.good, batch.refused, notes=notes)
 
 
@@ -155,7 +154,7 @@ def _commit_quarantine(context: StepContext, table: str, batch: Batch) -> None:
     if SOURCE_LINE not in refused.columns:
         refused = refused.withColumn(SOURCE_LINE, F.lit(None).cast("bigint"))
     stamps = {INGESTED_AT: F.lit(datetime.now(UTC)), BATCH_ID: F.lit(batch.number).cast("bigint"), "run_id": F.lit(context.run_id)}
-    refused = refused.withColumns(stamps).coalesce(_most_partitions(context, batch.size))
+    refused = refused.withColumns(stamps).coalesce(most_partitions(context, batch.size))
     refused = refused.select("raw", "rules", SOURCE_FILE, SOURCE_LINE, ROW_HASH, INGESTED_AT, BATCH_ID, "run_id")
     expected = batch.refused
     if batch.merge_by and lake.exists(table):
@@ -174,18 +173,3 @@ def _commit_quarantine(context: StepContext, table: str, batch: Batch) -> None:
     written = rows_written(lake, table, version)
     if written not in (None, expected):
         raise StepError(f"{table}: {expected} records were refused, {written} written; run again")
-
-
-def stamped(context: StepContext, records: DataFrame, schema: T.StructType, number: int, size: int) -> DataFrame:
-    """Return the records judged, with the batch's number and time, in no more partitions than they are worth: each becomes a file.
-
-    ``size`` are the bytes that they were read from.
-    """
-    stamps = {INGESTED_AT: F.lit(datetime.now(UTC)), BATCH_ID: F.lit(number).cast("bigint")}
-    judged = judged_records(records.withColumns(stamps), *schema.names, *PROVENANCE)
-    return judged.coalesce(_most_partitions(context, size))
-
-
-def _most_partitions(context: StepContext, size: int) -> int:
-    cores = int(context.spark.conf.get("spark.sql.shuffle.partitions") or 1)
-    return max(cores, size // _BYTES_A_FILE)

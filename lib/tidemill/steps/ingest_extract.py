@@ -17,11 +17,12 @@ from tidemill.sources.policies import evolved, settled
 from tidemill.sources.records import BATCH_ID, FATE, GOOD, RAW, RULES, Extract, FileCount, Records, column, refused_by_rule, survey
 from tidemill.sources.registry import QueryKind
 from tidemill.spec.models import Source
-from tidemill.steps.ingest_batch import Batch, stamped
+from tidemill.steps.ingest_batch import Batch
 from tidemill.steps.ingest_files import Unread
 from tidemill.steps.ingest_past import FULL_BATCH, LOADED, Past, stamp
 from tidemill.steps.ingest_schema import known_schema
 from tidemill.steps.result import StepContext
+from tidemill.steps.source_rules import staged_records
 
 _SAMPLES = 3
 
@@ -50,8 +51,7 @@ def read_extract(
         if frame is None:
             return Unread(extract.records.notes)
         number = FULL_BATCH if is_full else before.last + 1
-        rows = stamped(context, _keyed(frame, schema, source.key) if is_merged else frame, schema, number, 0)
-        kept = stack.enter_context(context.lake.staged(rows, f"bronze.{context.item}", FATE))
+        kept = staged_records(stack, context, source, _keyed(frame, schema, source.key) if is_merged else frame, schema, number)
         frame = kept.frame
         counts = survey(frame)
         refused = refused_by_rule(frame) if any(count.refused for count in counts.values()) else {}

@@ -14,13 +14,14 @@ from tidemill.lake.tables import Staged
 from tidemill.sources.damaged import READ_FAILURES, changed_files, empty_files, packed_unreadably, probe, reason
 from tidemill.sources.files import SourceFile, list_files
 from tidemill.sources.policies import Change, Evolution, evolved, settled, widened_by_values
-from tidemill.sources.records import FATE, Difference, FileCount, Records, refused_by_rule, rescued_fields, survey
+from tidemill.sources.records import Difference, FileCount, Records, refused_by_rule, rescued_fields, survey
 from tidemill.sources.registry import SourceKind
 from tidemill.spec.models import Source
-from tidemill.steps.ingest_batch import Batch, stamped
+from tidemill.steps.ingest_batch import Batch
 from tidemill.steps.ingest_past import BAD, FULL_BATCH, LOADED, Past, stamp
 from tidemill.steps.ingest_schema import known_schema, record_changes
 from tidemill.steps.result import StepContext
+from tidemill.steps.source_rules import staged_records
 
 _TOLD = 5
 _TEXT = frozenset({"csv", "tsv", "json", "text", "xml"})
@@ -163,8 +164,7 @@ def _counted(
     size = sum(file.size for file in files)
 
     def surveyed(frame: DataFrame, columns: T.StructType) -> tuple[Staged, dict[str, FileCount], dict[str, int]]:
-        rows = stamped(context, frame, columns, number, size)
-        kept = stack.enter_context(context.lake.staged(rows, f"bronze.{context.item}", FATE))
+        kept = staged_records(stack, context, source, frame, columns, number, size)
         counts = survey(kept.frame)
         return kept, counts, refused_by_rule(kept.frame) if any(count.refused for count in counts.values()) else {}
 

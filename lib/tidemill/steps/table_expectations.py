@@ -54,12 +54,7 @@ def rules_for(context: StepContext, name: str, table: Table, rows: DataFrame) ->
     for key, names in (("key", table.key), ("latest_by", [table.latest_by] if table.latest_by else [])):
         _require(f"{name}: `{key}`", names, rows)
     rules = rules_of(table.expectations, table.key)
-    for rule in rules:
-        place = f"{name}: expectation {rule.name!r} ({rule.told})"
-        _require(place, rule.columns, rows)
-        if rule.kind == "check" and rule.is_broken is not None:
-            with as_step_error(place):
-                rows.select(rule.is_broken)
+    require_rules(name, rules, rows)
     whole = table_rules(table.expectations)
     references = {}
     for rule in rules:
@@ -75,6 +70,20 @@ def rules_for(context: StepContext, name: str, table: Table, rows: DataFrame) ->
         measures=_measures(name, whole, rows),
         sums={rule: _sum_elsewhere(context, name, rule, whole[rule].sum) for rule in whole if _is_elsewhere(whole[rule].sum)},
     )
+
+
+def require_rules(name: str, rules: Sequence[Rule], rows: DataFrame) -> None:
+    """Try rules for rows on the columns that they judge.
+
+    Raises:
+        StepError: as for ``rules_for``.
+    """
+    for rule in rules:
+        place = f"{name}: expectation {rule.name!r} ({rule.told})"
+        _require(place, rule.columns, rows)
+        if rule.kind == "check" and rule.is_broken is not None:
+            with as_step_error(place):
+                rows.select(rule.is_broken)
 
 
 def verdicts_of(context: StepContext, rules: TableRules, counts: Tally, checked: DataFrame) -> list[TableVerdict]:

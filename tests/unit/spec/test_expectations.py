@@ -53,6 +53,27 @@ def test_one_fault(faults: Callable, changed: Callable, rule: str, key: str, mes
     assert faults(text) == [(15, f"tables.flights.expectations.far{key}", message)]
 
 
+@pytest.mark.parametrize(
+    ("name", "rule", "key", "message"),
+    [
+        ("far", "unique: [a]", ".unique",
+         "`unique` needs more than the record itself; write it in `tables.<name>.expectations`, where rows are judged"),
+        ("far", "row_count: 4", ".row_count",
+         "`row_count` needs more than the record itself; write it in `tables.<name>.expectations`, where rows are judged"),
+        ("far", "check: a > 0, on_violation: drop", ".on_violation",
+         "a source drops no record, as it could not be told from a lost one; write quarantine, warn or fail"),
+        ("nul", "check: a > 0", "", "'nul' is what records are refused for that cannot be read; choose another name"),
+        ("far", "check: a >", ".check", None),
+        ("far", "not_null: [a, a]", ".not_null", "'a' is listed twice"),
+    ],
+)  # fmt: skip
+def test_a_source_judges_single_records(faults: Callable, changed: Callable, name: str, rule: str, key: str, message: str | None) -> None:
+    text = changed("    load: incremental\ntables", "    load: incremental\n    expectations: {" + name + ": {" + rule + "}}\ntables")
+    [(_, place, told)] = faults(text)
+    assert place == f"sources.flights.expectations.{name}{key}"
+    assert told == message if message else "does not parse" in told
+
+
 def test_latest_by_needs_a_key(faults: Callable, changed: Callable) -> None:
     message = "says which of the rows with the same key stays, and there is no `key:`; give one"
     assert faults(changed("    key: [flight_id]\n    exp", "    latest_by: day\n    exp")) == [(12, "tables.flights.latest_by", message)]
