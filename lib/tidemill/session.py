@@ -22,6 +22,8 @@ _EVERYWHERE = {
     "spark.sql.session.timeZone": "UTC",
     # Java never compiles a method of more than 8,000 bytes; Spark generates larger ones, and they are slower than no generated code.
     "spark.sql.codegen.hugeMethodLimit": "8000",
+    # Spark's own default is a type that Parquet has given up: twelve bytes, without statistics, and slow to write.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
 }
 _DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",

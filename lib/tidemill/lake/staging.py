@@ -13,7 +13,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from tidemill.errors import LakeError
 from tidemill.lake.names import is_local
+from tidemill.lake.plain import is_plain, is_plain_table, nullable
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -31,11 +32,28 @@ PART = "tidemill-part"
 """The column of a stage that says what is to become of a row. Its folders must not begin with ``_``: VACUUM passes those over."""
 
 _PREFIX, _MARK = "stage-", "_unfinished"
-# A column with rows of its own in the log, a table with rules about its files or its readers: Spark writes those itself.
-_HARMLESS = {"delta.checkpointInterval", "delta.logRetentionDuration", "delta.deletedFileRetentionDuration"}
-_FEATURES = {"timestampNtz"}
-_PLAIN = {"boolean", "byte", "short", "integer", "long", "float", "double", "string", "binary", "date", "timestamp", "timestamp_ntz"}
 _CONCURRENT = "spark.sql.maxConcurrentOutputFileWriters"
+_DICTIONARY = "parquet.enable.dictionary#"
+_MOST_STATISTICS = 32
+"""So many columns have statistics in a Delta table, the first ones."""
+
+
+@dataclass(frozen=True)
+class Additions:
+    """Columns that are added to rows on their way, in which nothing is looked for: statistics of each value would cost more than they save.
+
+    ``constant`` are the columns with one integer in all rows, whose statistics are known without looking; ``varied`` those whose values
+    hardly repeat, so that a dictionary of them would be as long as they are; ``others`` the rest.
+    """
+
+    constant: Mapping[str, int] = field(default_factory=dict)
+    varied: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.constant, *self.varied, *self.others)
 
 
 @dataclass(frozen=True)
@@ -45,6 +63,7 @@ class Stage:
     home: str
     folder: str
     by: str
+    additions: Additions
 
     @property
     def path(self) -> str:
@@ -64,11 +83,19 @@ class Stage:
                 partition_values={},
                 modification_time=int(action["modificationTime"]),
                 data_change=True,
-                stats=str(action["stats"]),
+                stats=self._statistics(str(action["stats"])),
             )
             for action in _adds(self.path)
             if action["partitionValues"][PART] == part
         ]
+
+    def _statistics(self, written: str) -> str:
+        """Return a file's statistics, those of the constant columns among them."""
+        found = json.loads(written)
+        for name, value in self.additions.constant.items():
+            for kind, known in (("minValues", value), ("maxValues", value), ("nullCount", 0)):
+                found.setdefault(kind, {})[name] = known
+        return json.dumps(found)
 
 
 @dataclass(frozen=True)
@@ -88,8 +115,8 @@ class Part:
         Raises:
             LakeError: this number of the app, or a later one, is in the table already.
         """
-        home, kinds = self.stage.home, _nullable(json.loads(schema.json()))
-        if not all(_is_plain(field["type"]) for field in kinds["fields"]):
+        home, kinds = self.stage.home, nullable(json.loads(schema.json()))
+        if not all(is_plain(field["type"]) for field in kinds["fields"]):
             return False
         files = self.stage.files(self.name)
         commit = CommitProperties(
@@ -101,7 +128,7 @@ class Part:
             create_table_with_add_actions(home, columns, files, mode="error", commit_properties=commit)
             return True
         table = DeltaTable(home)
-        if not _is_plain_table(table) or not (replace or _nullable(json.loads(table.schema().to_json())) == kinds):
+        if not is_plain_table(table) or not (replace or nullable(json.loads(table.schema().to_json())) == kinds):
             return False
         if txn and (table.transaction_version(txn[0]) or -1) >= txn[1]:
             raise LakeError(f"{home}: batch {txn[1]} of {txn[0]} is in the table already; run again to go on from it")
@@ -110,10 +137,11 @@ class Part:
 
 
 @contextmanager
-def staged(home: str, rows: DataFrame, by: str) -> Iterator[Stage]:
+def staged(home: str, rows: DataFrame, by: str, additions: Additions) -> Iterator[Stage]:
     """Write the rows below the table at ``home``, parted by the STRING column ``by``, for the length of the block.
 
-    Behind the block what was not taken into the table is gone; what dead processes left there goes first.
+    ``additions`` are their last columns. Behind the block what was not taken into the table is gone; what dead processes left there goes
+    first.
 
     Raises:
         LakeError: fewer rows were written than read.
@@ -122,13 +150,15 @@ def staged(home: str, rows: DataFrame, by: str) -> Iterator[Stage]:
     from pyspark.sql import functions as F
 
     sweep(home)
-    stage = Stage(home, f"{_PREFIX}{uuid.uuid4().hex[:12]}", by)
+    stage = Stage(home, f"{_PREFIX}{uuid.uuid4().hex[:12]}", by, additions)
+    columns = [part.dataType for part in rows.schema.fields if part.name not in (*additions.names, by)]
+    judged = min(_MOST_STATISTICS, sum(_leaves(kind) for kind in columns))
     with _marked(stage):
         try:
             observed = Observation()
             parted = rows.observe(observed, F.count(F.lit(1)).alias("rows")).withColumnRenamed(by, PART)
-            with _unsorted(rows.sparkSession):
-                parted.write.format("delta").partitionBy(PART).save(stage.path)
+            with _written_plainly(rows.sparkSession, additions.varied):
+                parted.write.format("delta").option("delta.dataSkippingNumIndexedCols", judged).partitionBy(PART).save(stage.path)
             written = sum(json.loads(action["stats"])["numRecords"] for action in _adds(stage.path))
             if written != observed.get["rows"]:
                 raise LakeError(f"{home}: {observed.get['rows']} rows were read, but {written} written; run again")
@@ -145,7 +175,7 @@ def sweep(home: str) -> None:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            _tidy(Stage(home, mark.parent.name, PART))
+            _tidy(Stage(home, mark.parent.name, PART, Additions()))
 
 
 def _metrics(files: Sequence[AddAction]) -> dict[str, str]:
@@ -187,39 +217,20 @@ def _tidy(stage: Stage) -> None:
 
 
 @contextmanager
-def _unsorted(spark: SparkSession) -> Iterator[None]:
-    """Let a task keep a file of each part open, where Spark would sort the rows by it first."""
+def _written_plainly(spark: SparkSession, varied: Sequence[str]) -> Iterator[None]:
+    """Let a task keep a file of each part open, where Spark would sort the rows by it first; make no dictionary of varied values."""
     before = spark.conf.get(_CONCURRENT)
     spark.conf.set(_CONCURRENT, "8")
+    for name in varied:
+        spark.conf.set(_DICTIONARY + name, "false")
     try:
         yield
     finally:
         spark.conf.set(_CONCURRENT, str(before))
+        for name in varied:
+            spark.conf.unset(_DICTIONARY + name)
 
 
-def _is_plain(kind: str | Mapping[str, Any]) -> bool:
-    """Return True for a type that any writer of the table's protocol knows."""
-    if isinstance(kind, str):
-        return kind in _PLAIN or kind.startswith("decimal(")
-    if kind["type"] == "struct":
-        return all(_is_plain(field["type"]) for field in kind["fields"])
-    inner = [kind["elementType"]] if kind["type"] == "array" else [kind["keyType"], kind["valueType"]]
-    return all(_is_plain(each) for each in inner)
-
-
-def _is_plain_table(table: DeltaTable) -> bool:
-    protocol, metadata = table.protocol(), table.metadata()
-    features = {*(protocol.reader_features or ()), *(protocol.writer_features or ())}
-    is_old = protocol.min_reader_version == 1 and protocol.min_writer_version <= 2
-    is_known = is_old or (features <= _FEATURES)
-    return is_known and not metadata.partition_columns and set(metadata.configuration) <= _HARMLESS
-
-
-def _nullable(kind: Any) -> Any:
-    """Return a type, as JSON, in which everything may be null and nothing is remarked, as Spark writes the schema of a table."""
-    if isinstance(kind, list):
-        return [_nullable(each) for each in kind]
-    if not isinstance(kind, dict):
-        return kind
-    free = {"nullable": True, "containsNull": True, "valueContainsNull": True, "metadata": {}}
-    return {name: free.get(name, _nullable(value)) for name, value in kind.items()}
+def _leaves(kind: T.DataType) -> int:
+    """Return how many columns of numbers and texts a column is, as Delta counts them."""
+    return sum(_leaves(part.dataType) for part in kind.fields) if hasattr(kind, "fields") else 1

@@ -22,8 +22,9 @@ from tidemill.errors import LakeError, TableNotFound
 from tidemill.lake.ledger import Ledger
 from tidemill.lake.lock import locked
 from tidemill.lake.names import is_local, quoted, split_name
+from tidemill.lake.plain import let_hold
 from tidemill.lake.sql import with_tables
-from tidemill.lake.staging import Part, Stage, staged
+from tidemill.lake.staging import Additions, Part, Stage, staged
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -44,6 +45,7 @@ class Staged:
         return None if self.stage is None else Part(self.stage, fate)
 
 
+_NOTHING_ADDED = Additions()
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 _AUTO_MERGE = "spark.databricks.delta.schema.autoMerge.enabled"
 _TXN_APP = "spark.databricks.delta.write.txnAppId"
@@ -122,13 +124,14 @@ class Lake:
         return spark.sql(with_tables(text, place))
 
     @contextmanager
-    def staged(self, rows: DataFrame, table: str, by: str) -> Iterator[Staged]:
+    def staged(self, rows: DataFrame, table: str, by: str, additions: Additions = _NOTHING_ADDED) -> Iterator[Staged]:
         """Keep rows for the length of the block that are to be looked at and then, those of one fate (the column ``by``), to be written.
 
+        ``additions`` are their last columns, those that were not asked for but are added on the way.
         On a local lake they are written once, below the table, whose commit then takes their files in; elsewhere they are persisted.
         """
         if is_local(self.root):
-            with staged(self.path(table), rows, by) as stage:
+            with staged(self.path(table), rows, by, additions) as stage:
                 yield Staged(stage.rows(rows.sparkSession), stage)
         else:
             with cached(rows) as frame:
@@ -236,6 +239,7 @@ class Lake:
         txn = (options["txnAppId"], int(options["txnVersion"])) if "txnAppId" in options else None
 
         def write(user_metadata: str) -> None:
+            let_hold(self.path(table), df.schema)
             if part is not None and part.is_taken_in(df.schema, replace=mode == "overwrite", meta=user_metadata, txn=txn):
                 return
             writer = df.write.format("delta").mode(mode).option("userMetadata", user_metadata)

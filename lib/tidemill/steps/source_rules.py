@@ -10,11 +10,12 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import ExpectationRefused
+from tidemill.lake.staging import Additions
 from tidemill.lake.tables import Staged
 from tidemill.quality.records import held, tally_records
 from tidemill.quality.refusals import expectation_rows, refusal, refused_rules, warnings
 from tidemill.quality.rules import Rule, column, errors_count_as_violations, rules_of
-from tidemill.sources.records import BATCH_ID, FATE, GOOD, INGESTED_AT, IS_HEADER, NOTED, PROVENANCE, RULES, judged_records
+from tidemill.sources.records import BATCH_ID, FATE, GOOD, INGESTED_AT, IS_HEADER, NOTED, PROVENANCE, ROW_HASH, RULES, judged_records
 from tidemill.spec.models import Source
 from tidemill.steps.result import StepContext
 from tidemill.steps.table_expectations import require_rules
@@ -40,7 +41,9 @@ def staged_records(
         kept.append(NOTED)
     stamps = {INGESTED_AT: F.lit(datetime.now(UTC)), BATCH_ID: F.lit(number).cast("bigint")}
     judged = judged_records(records.withColumns(stamps), *kept).coalesce(most_partitions(context, size))
-    return stack.enter_context(context.lake.staged(judged, f"bronze.{context.item}", FATE))
+    others = tuple(name for name in judged.columns if name not in (*schema.names, BATCH_ID, ROW_HASH, FATE))
+    additions = Additions(constant={BATCH_ID: number}, varied=(ROW_HASH,), others=others)
+    return stack.enter_context(context.lake.staged(judged, f"bronze.{context.item}", FATE, additions))
 
 
 def hold_to_expectations(context: StepContext, kept: Staged, schema: T.StructType) -> tuple[str, ...]:

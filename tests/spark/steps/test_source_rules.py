@@ -60,7 +60,8 @@ def test_records_are_kept_or_quarantined_by_each_rule(step, lake, spark, tmp_pat
     result = ingest(step("r1", rules))
     assert (result.rows_in, result.rows_out, result.rows_quarantined) == (6, 2, 4)
     assert ids(spark, lake) == [1, 5]
-    # The second divides by zero, the fourth has nothing to compare: neither passes, and all that is broken is told. The last was never judged.
+    # The second divides by zero and the fourth has nothing to compare: neither passes, and all that is broken is told.
+    # The last was never judged.
     assert refused(spark, lake) == {
         "2,0,0": ["positive", "evenly"],
         "3,-5,1": ["positive"],
