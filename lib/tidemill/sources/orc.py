@@ -12,10 +12,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.columns import column
 from tidemill.sources.columnar import RECORD, Shape, inferred, matched_records
 from tidemill.sources.files import SourceFile
 from tidemill.sources.options import checked_options
-from tidemill.sources.records import SOURCE_FILE, Records, column, source_file
+from tidemill.sources.records import SOURCE_FILE, Records, source_file
 from tidemill.spark_errors import sentence
 from tidemill.spec.models import Source
 

@@ -11,6 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.columns import column
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.sources.fitted import fitted
 from tidemill.sources.records import (
@@ -23,7 +24,6 @@ from tidemill.sources.records import (
     Difference,
     Records,
     broken,
-    column,
     is_not_finite,
     row_hash,
     rule,

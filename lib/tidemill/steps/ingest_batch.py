@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.columns import column
 from tidemill.errors import StepError
 from tidemill.lake.names import batch_app
 from tidemill.lake.tables import Staged
@@ -25,7 +26,6 @@ from tidemill.sources.records import (
     SOURCE_LINE,
     FileCount,
     Records,
-    column,
     judged_records,
     refused_records,
 )

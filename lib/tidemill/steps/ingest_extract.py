@@ -11,10 +11,11 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.columns import column
 from tidemill.errors import SourceError
 from tidemill.sources.damaged import READ_FAILURES, reason
 from tidemill.sources.policies import evolved, settled
-from tidemill.sources.records import BATCH_ID, FATE, GOOD, RAW, RULES, Extract, FileCount, Records, column, refused_by_rule, survey
+from tidemill.sources.records import BATCH_ID, FATE, GOOD, RAW, RULES, Extract, FileCount, Records, refused_by_rule, survey
 from tidemill.sources.registry import QueryKind
 from tidemill.spec.models import Source
 from tidemill.steps.ingest_batch import Batch, stamped

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
+from tidemill.columns import column
 from tidemill.quality.pasteable import as_yaml
-from tidemill.quality.rules import column
 from tidemill.quality.suggestions import key_candidates, suggestions
 from tidemill.sources.records import PROVENANCE
 from tidemill.steps.profile_table import TableProfile
