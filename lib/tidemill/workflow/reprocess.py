@@ -12,9 +12,9 @@ from tidemill.lake import Lake
 from tidemill.lake.lock import holder, locked
 from tidemill.spec import Spec
 from tidemill.steps.result import StepContext, StepResult
+from tidemill.workflow.lazy_spark import LazySpark
 from tidemill.workflow.outcome import Outcome, RunOutcome
 from tidemill.workflow.progress import Progress
-from tidemill.workflow.runner import LazySpark
 from tidemill.workflow.states import FAILED, SUCCEEDED, States
 from tidemill.workflow.words import in_one_sentence
 
