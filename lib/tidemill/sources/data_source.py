@@ -49,7 +49,7 @@ class DataSourceRows:
         is_merged = source.load == "incremental" and source.watermark is not None
         if is_merged:
             frame, position = _behind(frame, source, since)
-        records = row_records(frame, given_columns(frame), schema, source, place, keys=source.key if is_merged else ())
+        records = row_records(frame, given_columns(frame), schema, source, place)
         return Extract(records, place, position, is_merged)
 
     def _frame(self, spark: SparkSession, source: Source) -> DataFrame:

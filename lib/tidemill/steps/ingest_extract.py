@@ -7,15 +7,16 @@ from contextlib import ExitStack
 from functools import reduce
 from operator import or_
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.columns import column
-from tidemill.errors import SourceError
+from tidemill.errors import SourceError, UsageError, did_you_mean
+from tidemill.quality.rules import KEY_RULE
 from tidemill.sources.damaged import READ_FAILURES, reason
 from tidemill.sources.policies import evolved, settled
-from tidemill.sources.records import BATCH_ID, FATE, GOOD, RAW, RULES, Extract, FileCount, Records, refused_by_rule, survey
+from tidemill.sources.records import BATCH_ID, FATE, GOOD, RAW, RESCUED, RULES, Extract, FileCount, Records, refused_by_rule, survey
 from tidemill.sources.registry import QueryKind
 from tidemill.spec.models import Source
 from tidemill.steps.ingest_batch import Batch, stamped
@@ -51,7 +52,9 @@ def read_extract(
         if frame is None:
             return Unread(extract.records.notes)
         number = FULL_BATCH if is_full else before.last + 1
-        rows = stamped(context, _keyed(frame, schema, source.key) if is_merged else frame, schema, number, 0)
+        if is_merged:
+            frame = _keyed(frame, schema, source.key, extract.place)
+        rows = stamped(context, frame, schema, number, 0)
         kept = stack.enter_context(context.lake.staged(rows, f"bronze.{context.item}", FATE))
         frame = kept.frame
         counts = survey(frame)
@@ -116,13 +119,23 @@ def _require_all(context: StepContext, extract: Extract, first: int, found: int)
         )
 
 
-def _keyed(frame: DataFrame, schema: T.StructType, key: Sequence[str]) -> DataFrame:
-    """Return the records with the rule ``null_key`` added to those that cannot be merged."""
+def _keyed(frame: DataFrame, schema: T.StructType, key: Sequence[str], place: str) -> DataFrame:
+    """Return the records with the rule ``key`` added to those that cannot be merged, as a null in the key is not the same as another.
+
+    A record that breaks no other rule has no raw text yet: it is the record as a JSON object, with what was rescued of it.
+    """
+    for name in key:
+        if name not in schema.names:
+            raise UsageError(f"key: {place} has no column {name!r}{did_you_mean(name, schema.names)}; rows are merged by it")
     is_null = reduce(or_, [column(name).isNull() for name in key])
-    is_broken = is_null & (F.size(RULES) == 0)
-    raw = F.to_json(F.struct(*[column(name) for name in schema.names]), {"ignoreNullFields": "false"})
-    rules = F.when(is_broken, F.array(F.lit("null_key"))).otherwise(F.col(RULES))
-    return frame.withColumns({RAW: F.when(is_broken, raw).otherwise(F.col(RAW)), RULES: rules})
+    known = [column(name) for name in schema.names]
+    whole = F.when(F.col(RESCUED).isNull(), _json(known)).otherwise(_json([*known, F.col(RESCUED)]))
+    rules = F.when(is_null, F.array_append(F.col(RULES), F.lit(KEY_RULE))).otherwise(F.col(RULES))
+    return frame.withColumns({RAW: F.when(is_null & F.col(RAW).isNull(), whole).otherwise(F.col(RAW)), RULES: rules})
+
+
+def _json(columns: Sequence[Column]) -> Column:
+    return F.to_json(F.struct(*columns), {"ignoreNullFields": "false"})
 
 
 def _require_unique(frame: DataFrame, key: Sequence[str]) -> None:
