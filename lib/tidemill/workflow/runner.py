@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tidemill.errors import GateRefused, SpecError, StepError, TableNotFound, UsageError
+from tidemill.errors import SpecError, StepError, TableNotFound, UsageError
 from tidemill.lake import Lake
 from tidemill.lake.lock import holder, locked
 from tidemill.registry.deployments import Deployments
@@ -183,19 +183,7 @@ class Runner:
         self._states.ended(
             node.name, state, result=result, inputs=decision.inputs, fingerprint=decision.fingerprint, error=told, started_at=started_at
         )
-        outcome = Outcome(
-            node.name,
-            state,
-            rows_in=result.rows_in,
-            rows_out=result.rows_out,
-            rows_quarantined=result.rows_quarantined,
-            rows_dropped=result.rows_dropped,
-            seconds=time.monotonic() - began,
-            error=told,
-            notes=result.notes,
-            exit_code=0 if error is None else getattr(error, "exit_code", 1),
-            is_gate_refusal=isinstance(error, GateRefused),
-        )
+        outcome = Outcome.of(node.name, state, result, time.monotonic() - began, error, told)
         progress.ended(outcome)
         return outcome
 
