@@ -20,6 +20,9 @@ _LOG_LEVEL = "TIDEMILL_SPARK_LOG"
 # What every session needs, wherever it runs.
 _EVERYWHERE = {
     "spark.sql.session.timeZone": "UTC",
+    # A spec has variables of its own. Spark would put its settings and the environment in for `${…}` once more, inside of texts too,
+    # and nothing at all for what it does not know.
+    "spark.sql.variable.substitute": "false",
     # Java never compiles a method of more than 8,000 bytes; Spark generates larger ones, and they are slower than no generated code.
     "spark.sql.codegen.hugeMethodLimit": "8000",
     # Spark's own default is a type that Parquet has given up: twelve bytes, without statistics, and slow to write.

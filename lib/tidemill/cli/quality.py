@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tidemill.cli.options import AsJson, Debug, LakeRoot, lake_of
+from tidemill.cli.options import AsJson, Debug, Env, LakeRoot, Set, lake_of, spec_of
 from tidemill.cli.printing import print_json, print_table
 from tidemill.cli.work import lazy_spark
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.lake import Lake
-from tidemill.lake.names import LAYERS, is_local, split_name
+from tidemill.lake.catalog import tables_of
+from tidemill.lake.names import LAYERS, split_name
 
 TableArgument = Annotated[str, typer.Argument(metavar="TABLE", help="A table of the lake, such as silver.flights.", show_default=False)]
 Version = Annotated[int | None, typer.Option("--version", min=0, help="This version; by default the latest.", show_default=False)]
@@ -59,14 +61,28 @@ def profile(
     return 0
 
 
-def suggest(table: TableArgument, version: Version = None, lake: LakeRoot = None, debug: Debug = False) -> int:
+def suggest(
+    table: TableArgument,
+    version: Version = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option("--spec", help="Refer to this pipeline's tables; by default, as the lake's ledger knows them.", show_default=False),
+    ] = None,
+    lake: LakeRoot = None,
+    env: Env = None,
+    set_: Set = None,
+    debug: Debug = False,
+) -> int:
     """Propose a key and expectations from what a table holds: YAML to paste under `tables.<name>:` of a spec."""
+    from tidemill.steps.lineage import declared_lineage
     from tidemill.steps.profile_table import profile_table
     from tidemill.steps.suggestions import suggestions_for
 
-    where = _lake_with(table, version, lake)
+    loaded = spec_of(spec, env, set_) if spec else None
+    where = _lake_with(table, version, lake or (loaded.pipeline.lake if loaded else None))
     spark = lazy_spark().get()
-    sys.stdout.write(suggestions_for(spark, where, profile_table(spark, where, table, version)))
+    made = profile_table(spark, where, table, version)
+    sys.stdout.write(suggestions_for(spark, where, made, declared_lineage(loaded) if loaded else None))
     return 0
 
 
@@ -80,21 +96,11 @@ def _lake_with(table: str, version: int | None, root: str | None) -> Lake:
     split_name(table)
     latest = lake.version(table)
     if latest is None:
-        known = _tables(lake)
+        known = sorted(f"{layer}.{name}" for layer in LAYERS for name in tables_of(lake, layer))
         raise UsageError(f"{table} is not in {lake.root}{did_you_mean(table, known) or ';'} it holds {', '.join(known) or 'no table yet'}")
     if version is not None and version > latest:
         raise UsageError(f"{table} has no version {version}; its latest is {latest}")
     return lake
-
-
-def _tables(lake: Lake) -> list[str]:
-    """Return the names of the tables of a lake that lies on this machine."""
-    from pathlib import Path
-
-    if not is_local(lake.root):
-        return []
-    found = [(layer, entry.name) for layer in LAYERS for entry in Path(lake.root).glob(f"{layer}/*") if (entry / "_delta_log").is_dir()]
-    return sorted(f"{layer}.{name}" for layer, name in found)
 
 
 def _shown(row: Mapping[str, object]) -> dict[str, object]:

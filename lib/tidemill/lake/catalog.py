@@ -43,7 +43,7 @@ class Catalog:
 
     def tables(self) -> list[str]:
         """Return the names of all tables and views of the lake."""
-        found = [f"{layer}.{name}" for layer in LAYERS for name in self._names(layer)]
+        found = [f"{layer}.{name}" for layer in LAYERS for name in tables_of(self._lake, layer)]
         return sorted([*found, *(view for view, (base, _) in _VIEWS.items() if base in found)])
 
     def query(self, query: str) -> DataFrame:
@@ -76,12 +76,14 @@ class Catalog:
             )
         self._registered.add(table)
 
-    def _names(self, layer: str) -> list[str]:
-        if is_local(self._lake.root):
-            folder = Path(self._lake.root) / layer
-            return sorted(entry.name for entry in folder.iterdir() if DeltaTable.is_deltatable(str(entry))) if folder.is_dir() else []
-        from pyarrow import fs
 
-        filesystem, base = fs.FileSystem.from_uri(self._lake.root)
-        entries = filesystem.get_file_info(fs.FileSelector(f"{base}/{layer}", allow_not_found=True))
-        return sorted(entry.base_name for entry in entries if entry.type == fs.FileType.Directory)
+def tables_of(lake: Lake, layer: str) -> list[str]:
+    """Return the names of the tables of a layer, sorted; starts no JVM."""
+    if is_local(lake.root):
+        folder = Path(lake.root) / layer
+        return sorted(entry.name for entry in folder.iterdir() if DeltaTable.is_deltatable(str(entry))) if folder.is_dir() else []
+    from pyarrow import fs
+
+    filesystem, base = fs.FileSystem.from_uri(lake.root)
+    entries = filesystem.get_file_info(fs.FileSelector(f"{base}/{layer}", allow_not_found=True))
+    return sorted(entry.base_name for entry in entries if entry.type == fs.FileType.Directory)

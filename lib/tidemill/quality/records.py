@@ -9,6 +9,7 @@ from operator import and_
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from tidemill.columns import column
 from tidemill.quality.rules import Rule, all_known, passes
 from tidemill.quality.verdicts import Tally
 
@@ -28,7 +29,7 @@ def held(df: DataFrame, rules: Sequence[Rule], is_whole: Column, refused_for: st
     strict = F.array(*[F.lit(rule.name) for rule in rules if rule.action == "quarantine"]).cast("array<string>")
     is_refused = F.coalesce(F.arrays_overlap(F.col(_BROKEN), strict), F.lit(False))
     return told.select(
-        *[F.col(f"`{name.replace('`', '``')}`") for name in others],
+        *[column(name) for name in others],
         F.when(is_refused, F.col(_BROKEN)).otherwise(F.col(refused_for)).alias(refused_for),
         F.when(~is_refused, F.col(_BROKEN)).alias(noted),
     )

@@ -9,7 +9,8 @@ from pyspark.sql import Column, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.quality.rules import all_known, column
+from tidemill.columns import column
+from tidemill.quality.rules import all_known
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from operator import and_, or_
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
+from tidemill.columns import column
 from tidemill.spec.expectations import ROW_KINDS, as_columns
 from tidemill.spec.models import Expectation
 
@@ -88,11 +89,6 @@ def errors_count_as_violations(spark: SparkSession) -> Iterator[None]:
         yield
     finally:
         spark.conf.set(_ELIMINATION, str(before))
-
-
-def column(name: str) -> Column:
-    """Return the column of exactly this name, dots and all."""
-    return F.col("`" + name.replace("`", "``") + "`")
 
 
 def all_known(names: Sequence[str]) -> Column:

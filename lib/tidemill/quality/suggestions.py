@@ -12,6 +12,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from sqlglot.dialects.databricks import Databricks
 
 from tidemill.quality.profile import ColumnProfile
+from tidemill.quality.references import Match
 
 FEW = 20
 """Up to so many different texts are listed."""
@@ -19,7 +20,6 @@ FEW = 20
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _WHOLE = ("tinyint", "smallint", "int", "bigint")
 _DOUBLES = ("float", "double")
-_KEYS = (*_WHOLE, "string", "date", "timestamp", "timestamp_ntz")
 _LONGEST_TEXT = 100
 _SLACK = Decimal("0.1")
 _DIGITS = 38  # of Spark's decimals
@@ -37,22 +37,8 @@ class Suggestion:
     seen: str
 
 
-def key_candidates(columns: Sequence[ColumnProfile]) -> list[str]:
-    """Return the columns that may tell rows apart, those that sound like it first: no null, and no value twice.
-
-    Where distinct values are estimated, they are those that come near it; only counting tells.
-    """
-    found = []
-    for each in columns:
-        if each.type not in _KEYS or each.nulls or not each.rows or each.distinct is None or not _NAME.fullmatch(each.column):
-            continue
-        if each.distinct == each.rows if each.is_exact else each.distinct >= 0.9 * each.rows:
-            found.append(each.column)
-    return sorted(found, key=lambda name: (not re.search(r"(?i)(^|_)(id|key|uuid|code)$", name), found.index(name)))
-
-
 def suggestions(
-    columns: Sequence[ColumnProfile], unique: Sequence[str], now: datetime, references: Mapping[str, str] | None = None
+    columns: Sequence[ColumnProfile], unique: Sequence[str], now: datetime, references: Mapping[str, Match] | None = None
 ) -> list[Suggestion]:
     """Return the expectations of a table beyond its key, which is the first of ``unique``.
 
@@ -60,7 +46,7 @@ def suggestions(
         columns: the profile.
         unique: the columns that hold no value twice.
         now: what freshness is measured against.
-        references: columns all of whose values stand in a key of another table, as ``silver.airports.faa``.
+        references: the keys of other tables that hold the values of a column, by that column.
     """
     if not columns or not columns[0].rows:
         return []
@@ -73,13 +59,39 @@ def suggestions(
     found += [Suggestion(f"{name}_once", {"unique": [name]}, f"{rows:,} different values in {rows:,} rows") for name in others]
     for each in columns:
         if each.column in (references or {}):
-            reference = (references or {})[each.column]
-            rule = {"in_reference": reference, "column": each.column}
-            found.append(Suggestion(f"{each.column}_known", rule, f"all {each.distinct:,} values are in {reference}"))
+            found.append(_known((references or {})[each.column]))
         elif each.column not in unique:
             found += [*_range(each), *_values(each)]
         found += _freshness(each, now)
     return found
+
+
+def told_match(match: Match) -> str:
+    """Return in words how far a reference holds the values of a column."""
+    name = match.pair.reference.name
+    if not match.missing_values:
+        return f"all {match.values:,} values are in {name}"
+    share = Decimal(repr(match.share * 100))
+    such_as = ", ".join(_told(value) for value in match.missing)
+    return (
+        f"{match.missing_values:,} of {match.values:,} values, in {match.missing_rows:,} rows ({_up(share, 2)} %), "
+        f"are not in {name}: {such_as}{', …' if match.missing_values > len(match.missing) else ''}"
+    )
+
+
+def _known(match: Match) -> Suggestion:
+    """Return the rule that a reference holds the values; where it lacks some, for as large a share of all rows as lack theirs now."""
+    name = match.pair.column.column
+    rule: dict[str, object] = {"in_reference": match.pair.reference.name, "column": name}
+    if match.missing_rows:
+        rule["at_most"] = float(_up(Decimal(match.missing_rows) / Decimal(match.pair.column.rows), 2))
+    return Suggestion(f"{name}_known", rule, told_match(match))
+
+
+def _up(value: Decimal, digits: int) -> Decimal:
+    """Return a positive number rounded up to so many digits that count."""
+    step = Decimal(10) ** (value.adjusted() - digits + 1)
+    return _rounded(value, step, ROUND_CEILING).normalize()
 
 
 def _range(each: ColumnProfile) -> Iterator[Suggestion]:
@@ -151,11 +163,8 @@ def _column(name: str) -> str:
 
 
 def _text(value: str) -> str:
-    """Return a text as SQL reads it: quotes and backslashes escaped, characters that cannot be seen by their number.
-
-    So is the dollar of ``${``: Spark puts variables of its own in there, inside of texts too.
-    """
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\u0024{")
+    """Return a text as SQL reads it: quotes and backslashes escaped, characters that cannot be seen by their number."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return "'" + _HIDDEN.sub(lambda found: f"\\u{ord(found.group()):04x}", escaped) + "'"
 
 

@@ -12,7 +12,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.quality.rules import column
+from tidemill.columns import column
 from tidemill.quality.verdicts import Measure, Tally
 from tidemill.spec.expectations import TABLE_KINDS
 from tidemill.spec.models import Distribution, Expectation, Freshness, RowCount, Sum

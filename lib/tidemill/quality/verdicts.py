@@ -9,8 +9,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.columns import column
 from tidemill.quality.repeats import Latest, repeats
-from tidemill.quality.rules import Rule, column
+from tidemill.quality.rules import Rule
 
 BROKEN = "__broken_rules"
 FATE = "__fate"

@@ -8,8 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from tidemill.errors import StepError
+
+if TYPE_CHECKING:
+    from tidemill.lake import Lake
 
 
 def _now() -> str:
@@ -71,3 +75,22 @@ class Manifest:
             return cls(**{item.name: values[item.name] for item in dataclasses.fields(cls)})
         except (ValueError, KeyError, TypeError) as error:
             raise StepError(f"model.json is not a model's manifest ({error}); run train again to write the model anew") from error
+
+
+def model_folder(pipeline: str, version: int) -> str:
+    """Return where a version lies, relative to the lake."""
+    return f"models/{pipeline}/{version}"
+
+
+def manifest_file(pipeline: str, version: int) -> str:
+    """Return where the manifest of a version lies, relative to the lake."""
+    return f"{model_folder(pipeline, version)}/model.json"
+
+
+def is_saved(lake: Lake, pipeline: str, version: int) -> bool:
+    """Return True where the version has a manifest, and so all of its files; starts no JVM."""
+    try:
+        lake.read_text(manifest_file(pipeline, version))
+    except OSError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Model files in the lake: ``<lake>/models/<pipeline>/<version>/spark`` and ``model.json``, which is written last."""
+"""Model files in the lake: ``<lake>/models/<pipeline>/<version>/spark`` and the manifest, which is written last."""
 
 from __future__ import annotations
 
@@ -7,22 +7,17 @@ from typing import TYPE_CHECKING
 from pyspark.ml import PipelineModel
 
 from tidemill.errors import StepError
-from tidemill.registry.manifest import Manifest
+from tidemill.registry.manifest import Manifest, manifest_file, model_folder
 
 if TYPE_CHECKING:
     from tidemill.lake import Lake
-
-
-def model_folder(pipeline: str, version: int) -> str:
-    """Return where a version lies, relative to the lake."""
-    return f"models/{pipeline}/{version}"
 
 
 def save_model(lake: Lake, model: PipelineModel, manifest: Manifest) -> None:
     """Write the model's files, then its manifest: a version without a manifest does not exist, and is written over."""
     folder = model_folder(manifest.pipeline, manifest.version)
     model.write().overwrite().save(f"{lake.root}/{folder}/spark")
-    lake.write_text(f"{folder}/model.json", manifest.to_json())
+    lake.write_text(manifest_file(manifest.pipeline, manifest.version), manifest.to_json())
 
 
 def load_manifest(lake: Lake, pipeline: str, version: int) -> Manifest:
@@ -31,7 +26,7 @@ def load_manifest(lake: Lake, pipeline: str, version: int) -> Manifest:
     Raises:
         StepError: there is no such version.
     """
-    relative = f"{model_folder(pipeline, version)}/model.json"
+    relative = manifest_file(pipeline, version)
     try:
         text = lake.read_text(relative)
     except OSError as error:

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
+import pyarrow as pa
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -15,6 +18,7 @@ from tidemill.sources.files import SourceFile
 from tidemill.sources.fitting import Mismatch, fitted, left_over_fields, merged, mismatches, storable
 from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, Difference, Records, no_rules, row_hash
 from tidemill.sources.schemas import checked_schema, matched_names
+from tidemill.spark_errors import sentence
 
 RECORD = "_record"
 _KEEP_NULLS = {"ignoreNullFields": "false"}
@@ -27,6 +31,29 @@ class Shape:
     raw: T.StructType
     types: T.StructType
     files: list[SourceFile] = field(default_factory=list)
+
+
+def grouped(
+    files: Iterable[SourceFile], kind: str, look: Callable[[SourceFile], tuple[str, Callable[[], Shape]]]
+) -> tuple[list[Shape], dict[str, str]]:
+    """Return the files grouped by schema, and the reason for each whose schema cannot be read.
+
+    ``look`` returns what tells the schema of a file apart from others, and what makes the shape of one that is new: Spark is asked for
+    one file of each.
+    """
+    shapes: dict[str, Shape] = {}
+    bad = {}
+    for file in files:
+        try:
+            key, shape = look(file)
+            if key not in shapes:
+                shapes[key] = shape()
+            shapes[key].files.append(file)
+        except (OSError, pa.ArrowException) as error:
+            bad[file.path] = f"it is not a readable {kind} file: {str(error).splitlines()[0]}"
+        except (PySparkException, Py4JJavaError) as error:
+            bad[file.path] = f"it is not a readable {kind} file: {sentence(error)}"
+    return list(shapes.values()), bad
 
 
 def inferred(shapes: Iterable[Shape], bad: Mapping[str, str]) -> T.StructType:

@@ -12,8 +12,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.datasource import DataSource
 
+from tidemill.columns import column
 from tidemill.errors import UsageError
-from tidemill.sources.records import Extract, column
+from tidemill.sources.records import Extract
 from tidemill.sources.rows import given_columns, known_column, row_records
 from tidemill.sources.schemas import checked_schema, table_names
 from tidemill.sources.watermarks import Position, overlap_of
@@ -48,7 +49,7 @@ class DataSourceRows:
         is_merged = source.load == "incremental" and source.watermark is not None
         if is_merged:
             frame, position = _behind(frame, source, since)
-        records = row_records(frame, given_columns(frame), schema, source, place, keys=source.key if is_merged else ())
+        records = row_records(frame, given_columns(frame), schema, source, place)
         return Extract(records, place, position, is_merged)
 
     def _frame(self, spark: SparkSession, source: Source) -> DataFrame:

@@ -62,7 +62,7 @@ class JdbcQuery:
             where, position, notes = database.behind(columns, since)
         frame = database.rows(columns, where)
         given = [Given(column.name, F.col(f"c{i}"), column.arrives, column.type) for i, column in enumerate(columns)]
-        records = row_records(frame, given, schema, source, place, keys=source.key if is_merged else ())
+        records = row_records(frame, given, schema, source, place)
         return Extract(replace(records, notes=notes), place, position, is_merged)
 
 

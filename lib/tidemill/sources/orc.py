@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import pyarrow as pa
-from py4j.protocol import Py4JJavaError
 from pyarrow import orc
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.sources.columnar import RECORD, Shape, inferred, matched_records
+from tidemill.columns import column
+from tidemill.sources.columnar import RECORD, Shape, grouped, inferred, matched_records
 from tidemill.sources.files import SourceFile
 from tidemill.sources.options import checked_options
-from tidemill.sources.records import SOURCE_FILE, Records, column, source_file
-from tidemill.spark_errors import sentence
+from tidemill.sources.records import SOURCE_FILE, Records, source_file
 from tidemill.spec.models import Source
 
 _READING = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
@@ -47,20 +44,16 @@ class OrcFiles:
 
 
 def _shapes(spark: SparkSession, files: Sequence[SourceFile]) -> tuple[list[Shape], dict[str, str]]:
-    """Return the files grouped by schema, and the reason for each whose footer cannot be read."""
-    shapes: dict[str, Shape] = {}
-    bad = {}
-    for file in files:
-        try:
-            # Spark names the types in the metadata of the columns, so that belongs to the key.
-            key = orc.ORCFile(file.path).schema.to_string(show_field_metadata=True) if file.is_local else None
-            if key is None or key not in shapes:
-                types = spark.read.orc(file.uri).schema
-                key = key or types.json()
-                shapes.setdefault(key, Shape(types, types))
-            shapes[key].files.append(file)
-        except (OSError, pa.ArrowException) as error:
-            bad[file.path] = f"it is not a readable ORC file: {str(error).splitlines()[0]}"
-        except (PySparkException, Py4JJavaError) as error:
-            bad[file.path] = f"it is not a readable ORC file: {sentence(error)}"
-    return list(shapes.values()), bad
+    def look(file: SourceFile) -> tuple[str, Callable[[], Shape]]:
+        if file.is_local:
+            # Spark names the types in the metadata of the columns, so that belongs to what tells schemas apart.
+            written = orc.ORCFile(file.path).schema.to_string(show_field_metadata=True)
+            return written, lambda: _shape(spark.read.orc(file.uri).schema)
+        types = spark.read.orc(file.uri).schema
+        return types.json(), lambda: _shape(types)
+
+    return grouped(files, "ORC", look)
+
+
+def _shape(types: T.StructType) -> Shape:
+    return Shape(types, types)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.sources.columnar import RECORD, Shape, inferred, matched_records
+from tidemill.columns import column
+from tidemill.sources.columnar import RECORD, Shape, grouped, inferred, matched_records
 from tidemill.sources.files import SourceFile
 from tidemill.sources.fitting import type_text
 from tidemill.sources.options import checked_options
-from tidemill.sources.records import SOURCE_FILE, Records, column, source_file
-from tidemill.spark_errors import sentence
+from tidemill.sources.records import SOURCE_FILE, Records, source_file
 from tidemill.spec.models import Source
 
 OPTIONS = ("datetimeRebaseMode", "int96RebaseMode")
@@ -55,23 +53,23 @@ class ParquetFiles:
 
 
 def _shapes(spark: SparkSession, files: Sequence[SourceFile]) -> tuple[list[Shape], dict[str, str]]:
-    """Return the files grouped by schema, and the reason for each whose footer cannot be read."""
     spark.conf.set(_NANOS_AS_LONG, "true")  # without it Spark refuses the files that pandas writes
-    shapes: dict[str, Shape] = {}
-    bad = {}
-    for file in files:
-        try:
-            footer = pq.read_schema(file.path) if file.is_local else None
-            key = str(footer.remove_metadata()) if footer is not None else spark.read.parquet(file.uri).schema.json()
-            if key not in shapes:
-                raw = spark.read.parquet(file.uri).schema
-                shapes[key] = Shape(raw, raw if footer is None else _meant_fields(raw, footer))
-            shapes[key].files.append(file)
-        except (OSError, pa.ArrowException) as error:
-            bad[file.path] = f"it is not a readable Parquet file: {str(error).splitlines()[0]}"
-        except (PySparkException, Py4JJavaError) as error:
-            bad[file.path] = f"it is not a readable Parquet file: {sentence(error)}"
-    return list(shapes.values()), bad
+
+    def look(file: SourceFile) -> tuple[str, Callable[[], Shape]]:
+        def raw() -> T.StructType:
+            return spark.read.parquet(file.uri).schema
+
+        if file.is_local:
+            footer = pq.read_schema(file.path)
+            return str(footer.remove_metadata()), lambda: _shape(raw(), footer)
+        types = raw()
+        return types.json(), lambda: Shape(types, types)
+
+    return grouped(files, "Parquet", look)
+
+
+def _shape(raw: T.StructType, footer: pa.Schema) -> Shape:
+    return Shape(raw, _meant_fields(raw, footer))
 
 
 def _meant_fields(raw: T.StructType, written: pa.Schema | pa.StructType) -> T.StructType:

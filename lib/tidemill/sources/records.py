@@ -10,6 +10,8 @@ from typing import Literal
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from tidemill.columns import column as column  # noqa: PLC0414 - the CSV rooms take it from here
+
 SOURCE_FILE = "_source_file"
 SOURCE_LINE = "_source_line"
 ROW_HASH = "_source_row_hash"
@@ -155,11 +157,6 @@ def refused_records(frame: DataFrame, *, with_repeated_headers: bool) -> DataFra
     place = F.row_number().over(Window.partitionBy(SOURCE_FILE).orderBy(ROW_HASH))
     headers = frame.where(F.col(FATE) == HEADER).select(*shape).withColumn("_place", place).where("_place > 1")
     return refused.unionByName(headers.withColumn("rules", F.array(F.lit(REPEATED_HEADER))).drop("_place"))
-
-
-def column(name: str) -> Column:
-    """Return the column of exactly this name, dots and all."""
-    return F.col("`" + name.replace("`", "``") + "`")
 
 
 def source_file(paths: Sequence[str] = ()) -> Column:

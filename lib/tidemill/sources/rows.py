@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import or_
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.columns import column
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.sources.fitted import fitted
 from tidemill.sources.records import (
@@ -23,7 +22,6 @@ from tidemill.sources.records import (
     Difference,
     Records,
     broken,
-    column,
     is_not_finite,
     row_hash,
     rule,
@@ -31,7 +29,6 @@ from tidemill.sources.records import (
 from tidemill.sources.schemas import is_wider, matched_names
 from tidemill.spec.models import Source
 
-KEY_RULE = "key"
 _KEEP_NULLS = {"ignoreNullFields": "false"}
 _JSON = "_json"
 
@@ -51,13 +48,11 @@ def given_columns(frame: DataFrame) -> list[Given]:
     return [Given(part.name, column(part.name), part.dataType, part.dataType) for part in frame.schema.fields]
 
 
-def row_records(
-    frame: DataFrame, given: Sequence[Given], schema: T.StructType, source: Source, place: str, *, keys: Sequence[str] = ()
-) -> Records:
-    """Return the records of the rows; ``keys`` are the columns that they are to be merged by.
+def row_records(frame: DataFrame, given: Sequence[Given], schema: T.StructType, source: Source, place: str) -> Records:
+    """Return the records of the rows.
 
-    A row is refused for ``cast:<column>`` (a value that does not fit the schema's type), ``not_finite:<column>``, and ``key`` (a null
-    in the key). Its raw text is the row as a JSON object. Columns that the schema lacks go to ``_rescued``.
+    A row is refused for ``cast:<column>`` (a value that does not fit the schema's type) and ``not_finite:<column>``. Its raw text is the
+    row as a JSON object. Columns that the schema lacks go to ``_rescued``.
     """
     matched = matched_names([part.name for part in given], schema)
     by_name = {name: part for part, name in zip(given, matched, strict=True) if name is not None}
@@ -65,16 +60,10 @@ def row_records(
     unknown = [part.value.alias(part.name) for part, name in zip(given, matched, strict=True) if name is None]
     values = {name: fitted(part.value, part.found, schema[name].dataType, source.timezone) for name, part in by_name.items()}
     floating = [name for name in by_name if isinstance(schema[name].dataType, T.FloatType | T.DoubleType)]
-    _check_keys(keys, schema, place)
-
-    def is_null(name: str) -> Column:
-        return values[name].value.isNull() if name in values else F.lit(True)
-
     rules = broken(
         [
             *[rule(f"cast:{name}", values[name].is_misfit) for name in schema.names if name in values],
             *[rule(f"not_finite:{name}", is_not_finite(values[name].value)) for name in floating],
-            *([rule(KEY_RULE, reduce(or_, [is_null(name) for name in keys]))] if keys else []),
         ]
     )
     absent = F.lit(None)
@@ -108,12 +97,6 @@ def known_column(name: str, names: Sequence[str], what: str, place: str) -> str:
     if found is None:
         raise UsageError(f"{what}: {place} has no column {name!r}{did_you_mean(name, names)}; it has {', '.join(names[:20])}")
     return found
-
-
-def _check_keys(keys: Sequence[str], schema: T.StructType, place: str) -> None:
-    for name in keys:
-        if name not in schema.names:
-            raise UsageError(f"key: {place} has no column {name!r}{did_you_mean(name, schema.names)}; rows are merged by it")
 
 
 def _differences(

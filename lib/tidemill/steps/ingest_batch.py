@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.columns import column
 from tidemill.errors import StepError
 from tidemill.lake.names import batch_app
 from tidemill.lake.tables import Staged
@@ -24,7 +25,6 @@ from tidemill.sources.records import (
     SOURCE_LINE,
     FileCount,
     Records,
-    column,
     refused_records,
 )
 from tidemill.spark_errors import as_step_error

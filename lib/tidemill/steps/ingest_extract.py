@@ -11,10 +11,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.errors import SourceError
+from tidemill.columns import column
+from tidemill.errors import SourceError, UsageError, did_you_mean
+from tidemill.quality.rules import KEY_RULE
 from tidemill.sources.damaged import READ_FAILURES, reason
 from tidemill.sources.policies import evolved, settled
-from tidemill.sources.records import BATCH_ID, FATE, GOOD, RAW, RULES, Extract, FileCount, Records, column, refused_by_rule, survey
+from tidemill.sources.records import BATCH_ID, FATE, GOOD, RULES, Extract, FileCount, Records, refused_by_rule, survey
 from tidemill.sources.registry import QueryKind
 from tidemill.spec.models import Source
 from tidemill.steps.ingest_batch import Batch
@@ -51,7 +53,9 @@ def read_extract(
         if frame is None:
             return Unread(extract.records.notes)
         number = FULL_BATCH if is_full else before.last + 1
-        kept = staged_records(stack, context, source, _keyed(frame, schema, source.key) if is_merged else frame, schema, number)
+        if is_merged:
+            frame = _keyed(frame, schema, source.key, extract.place)
+        kept = staged_records(stack, context, source, frame, schema, number)
         frame = kept.frame
         counts = survey(frame)
         refused = refused_by_rule(frame) if any(count.refused for count in counts.values()) else {}
@@ -115,13 +119,13 @@ def _require_all(context: StepContext, extract: Extract, first: int, found: int)
         )
 
 
-def _keyed(frame: DataFrame, schema: T.StructType, key: Sequence[str]) -> DataFrame:
-    """Return the records with the rule ``null_key`` added to those that cannot be merged."""
+def _keyed(frame: DataFrame, schema: T.StructType, key: Sequence[str], place: str) -> DataFrame:
+    """Return the records with the rule ``key`` added to those that cannot be merged, as a null in the key is not the same as another."""
+    for name in key:
+        if name not in schema.names:
+            raise UsageError(f"key: {place} has no column {name!r}{did_you_mean(name, schema.names)}; rows are merged by it")
     is_null = reduce(or_, [column(name).isNull() for name in key])
-    is_broken = is_null & (F.size(RULES) == 0)
-    raw = F.to_json(F.struct(*[column(name) for name in schema.names]), {"ignoreNullFields": "false"})
-    rules = F.when(is_broken, F.array(F.lit("null_key"))).otherwise(F.col(RULES))
-    return frame.withColumns({RAW: F.when(is_broken, raw).otherwise(F.col(RAW)), RULES: rules})
+    return frame.withColumn(RULES, F.when(is_null, F.array_append(F.col(RULES), F.lit(KEY_RULE))).otherwise(F.col(RULES)))
 
 
 def _require_unique(frame: DataFrame, key: Sequence[str]) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.columns import column
 from tidemill.sources.policies import Change, sql_name
-from tidemill.sources.records import column
 from tidemill.sources.schemas import checked_schema, is_wider, parsed_schema
 from tidemill.spec.models import Source
 from tidemill.steps.ingest_past import Past, stamp

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from tidemill.columns import column
 from tidemill.errors import TableNotFound, UsageError, did_you_mean
 from tidemill.quality.profile import EXACT_CELLS, ColumnProfile, profile
-from tidemill.quality.rules import column
 from tidemill.spark_errors import as_step_error
 
 if TYPE_CHECKING:

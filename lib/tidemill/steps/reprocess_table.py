@@ -11,9 +11,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.caching import cached
+from tidemill.columns import column
 from tidemill.errors import ExpectationRefused, UsageError
 from tidemill.quality.refusals import refusal, repeated_key
-from tidemill.quality.rules import column, errors_count_as_violations
+from tidemill.quality.rules import errors_count_as_violations
 from tidemill.quality.verdicts import kept_rows, quarantined_rows, repeated_keys, samples, tally
 from tidemill.spark_errors import as_step_error
 from tidemill.steps.prepare import table_rows

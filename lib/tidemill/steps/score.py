@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
+from tidemill.caching import cached
 from tidemill.errors import ExpectationRefused, StepError, did_you_mean
 from tidemill.registry import load_model
 from tidemill.registry.predict import OUTPUTS, predict
@@ -22,6 +23,8 @@ STAMPS = ("model_version", "run_id", "scored_at")
 
 def score(context: StepContext) -> StepResult:
     """Score all rows of ``scoring`` and merge them into ``gold.<pipeline>_predictions``; a repeat changes nothing.
+
+    The rows are read once, but for their number: the key is checked, the merge made and its outcome counted on what the model gave.
 
     Grain: one row per (key, model_version). Columns: the key, ``scoring.keep``, ``prediction``, ``probability``, ``model_version`` INT,
     ``score_error`` (null where the row was scored), ``run_id``, ``scored_at``.
@@ -38,8 +41,8 @@ def score(context: StepContext) -> StepResult:
     _require(context, rows, key, keep)
     model, manifest = load_model(context.lake, context.pipeline, version)
     wanted = dict.fromkeys((*key, *keep, *manifest.feature_columns))
-    count = _check_key(context, rows, key)
-    scored = predict(model, manifest, rows.select(*[name for name in wanted if name in rows.columns])).select(
+    count = rows.count()
+    given = predict(model, manifest, rows.select(*[name for name in wanted if name in rows.columns])).select(
         *key,
         *keep,
         "prediction",
@@ -50,15 +53,17 @@ def score(context: StepContext) -> StepResult:
         F.lit(datetime.now(UTC)).alias("scored_at"),
     )
     table = pipeline.predictions_table
-    committed = context.lake.merge(
-        scored,
-        table,
-        keys=[*key, "model_version"],
-        update_if_changed=["prediction", "probability", "score_error", *keep],
-        meta=context.meta(model_version=version),
-    )
-    predictions = context.lake.read(context.spark, table, committed).where(F.col("model_version") == version)
-    failed = _check_none_lost(context, rows, predictions, key, count)
+    with cached(given) as scored:
+        _check_rows(context, scored, key, count)
+        committed = context.lake.merge(
+            scored,
+            table,
+            keys=[*key, "model_version"],
+            update_if_changed=["prediction", "probability", "score_error", *keep],
+            meta=context.meta(model_version=version),
+        )
+        predictions = context.lake.read(context.spark, table, committed).where(F.col("model_version") == version)
+        failed = _check_none_lost(context, scored, predictions, key, count)
     notes = (f"{failed} of {count} rows could not be scored; see score_error in {table}",) if failed else ()
     return StepResult(outputs={table: committed}, rows_in=count, rows_out=count, notes=notes)
 
@@ -74,12 +79,15 @@ def _require(context: StepContext, rows: DataFrame, key: Sequence[str], keep: Se
                 raise StepError(f"{where}: {setting} names {name!r}, which is a column of the predictions' own; rename it in SQL")
 
 
-def _check_key(context: StepContext, rows: DataFrame, key: Sequence[str]) -> int:
-    """Return the number of rows; refuse a null or repeated key, which a merge could not keep apart."""
+def _check_rows(context: StepContext, scored: DataFrame, key: Sequence[str], count: int) -> None:
+    """Refuse a null or repeated key, which a merge could not keep apart, and a model that does not give ``count`` rows back.
+
+    A stage cannot change the key. So where each of its values stands in one row, and their number is right, none is lost or doubled.
+    """
     is_null = F.lit(False)
     for name in key:
         is_null = is_null | F.col(name).isNull()
-    groups = rows.groupBy(*key).count()
+    groups = scored.groupBy(*key).count()
     many = (F.col("count") > 1) & ~is_null
     found = groups.agg(
         F.coalesce(F.sum("count"), F.lit(0)).alias("rows"),
@@ -89,6 +97,8 @@ def _check_key(context: StepContext, rows: DataFrame, key: Sequence[str]) -> int
     ).first()
     assert found is not None  # an aggregate without groups always has one row
     where, names = scoring_name(context), ", ".join(key)
+    if found["rows"] != count:
+        raise StepError(f"{where}: {count} rows were to be scored, the model gave {found['rows']}; a stage of it drops or repeats rows")
     if found["nulls"]:
         raise ExpectationRefused(
             f"{where}: the key ({names}) is null in {found['nulls']} of {found['rows']} rows to score; drop or repair them"
@@ -98,14 +108,13 @@ def _check_key(context: StepContext, rows: DataFrame, key: Sequence[str]) -> int
             f"{where}: {found['repeated']} values of the key ({names}) stand in more than one row to score, such as {found['example']}; "
             "keep one row a key"
         )
-    return int(found["rows"])
 
 
-def _check_none_lost(context: StepContext, rows: DataFrame, predictions: DataFrame, key: Sequence[str], count: int) -> int:
+def _check_none_lost(context: StepContext, scored: DataFrame, predictions: DataFrame, key: Sequence[str], count: int) -> int:
     """Return how many of the rows could not be scored; refuse when one has no prediction at all."""
-    joined = rows.select(*key).join(predictions.select(*key, "score_error"), on=list(key), how="inner")
+    joined = scored.select(*key).join(predictions.select(*key, "score_error"), on=list(key), how="inner")
     kept, failed = joined.agg(F.count("*"), F.count("score_error")).first() or (0, 0)
     if kept != count:
         table = context.spec.pipeline.predictions_table
-        raise StepError(f"{table}: {count} rows were to be scored, {kept} have a prediction; a stage of the model drops or repeats rows")
+        raise StepError(f"{table}: {count} rows were to be scored, {kept} have a prediction after the merge; report this")
     return int(failed)

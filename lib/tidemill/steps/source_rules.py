@@ -9,12 +9,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.columns import column
 from tidemill.errors import ExpectationRefused
 from tidemill.lake.staging import Additions
 from tidemill.lake.tables import Staged
 from tidemill.quality.records import held, tally_records
 from tidemill.quality.refusals import expectation_rows, refusal, refused_rules, warnings
-from tidemill.quality.rules import Rule, column, errors_count_as_violations, rules_of
+from tidemill.quality.rules import Rule, errors_count_as_violations, rules_of
 from tidemill.sources.records import BATCH_ID, FATE, GOOD, INGESTED_AT, IS_HEADER, NOTED, PROVENANCE, ROW_HASH, RULES, judged_records
 from tidemill.spec.models import Source
 from tidemill.steps.result import StepContext

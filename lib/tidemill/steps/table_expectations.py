@@ -10,10 +10,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.columns import column
 from tidemill.errors import StepError, did_you_mean
 from tidemill.monitoring.drift import drift_columns, measure_drift
 from tidemill.quality.repeats import Latest
-from tidemill.quality.rules import Rule, column, rules_of
+from tidemill.quality.rules import Rule, rules_of
 from tidemill.quality.table_rules import Known, Number, TableVerdict, newest, sum_of, table_rules, table_verdicts
 from tidemill.quality.verdicts import Measure, Tally, judged, kept_rows
 from tidemill.spark_errors import as_step_error

@@ -30,7 +30,7 @@ def fingerprint(spec: Spec, node: Node, inputs: Mapping[str, int], spark: SparkS
     """
     data: object = dict(inputs)
     if node.step == "ingest":
-        source = spec.pipeline.sources[node.name.partition(".")[2]]
+        source = spec.pipeline.sources[node.item]
         data = [] if source.is_asked else [(file.path, file.size, str(file.modified_at)) for file in list_files(source.paths, spark)]
     return f"{definition(spec, node)} data={_hash(data)}"
 
@@ -60,7 +60,7 @@ def _dump(block: Block | str | None) -> object:
 
 
 def _spec_part(spec: Spec, node: Node) -> object:
-    pipeline, item = spec.pipeline, node.name.partition(".")[2]
+    pipeline, item = spec.pipeline, node.item
     training = pipeline.training
     part: object = {
         "ingest": lambda: _dump(pipeline.sources[item]),
@@ -76,7 +76,7 @@ def _spec_part(spec: Spec, node: Node) -> object:
 
 
 def _code(spec: Spec, node: Node) -> list[str]:
-    pipeline, item = spec.pipeline, node.name.partition(".")[2]
+    pipeline, item = spec.pipeline, node.item
     if node.step == "ingest":
         source = pipeline.sources[item]
         own = [spec.source_code(source.format)] if "." in source.format else []

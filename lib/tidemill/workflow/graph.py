@@ -31,6 +31,11 @@ class Node:
         """The step's name: the part before the dot."""
         return self.name.partition(".")[0]
 
+    @property
+    def item(self) -> str:
+        """The source or table that the node is about: the part behind the dot, empty where there is none."""
+        return self.name.partition(".")[2]
+
 
 @dataclass(frozen=True)
 class Graph:

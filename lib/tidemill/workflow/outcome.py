@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from tidemill.errors import GateRefused
+from tidemill.steps.result import StepResult
+
 _EXIT_ORDER = (2, 1, 3, 0)
 
 
@@ -22,6 +25,23 @@ class Outcome:
     notes: tuple[str, ...] = ()
     exit_code: int = 0
     is_gate_refusal: bool = False
+
+    @classmethod
+    def of(cls, node: str, state: str, result: StepResult, seconds: float, error: Exception | None, told: str | None) -> Outcome:
+        """Return how a node ended that was tried: with this result, or with an error, told in one sentence."""
+        return cls(
+            node,
+            state,
+            rows_in=result.rows_in,
+            rows_out=result.rows_out,
+            rows_quarantined=result.rows_quarantined,
+            rows_dropped=result.rows_dropped,
+            seconds=seconds,
+            error=told,
+            notes=result.notes,
+            exit_code=0 if error is None else getattr(error, "exit_code", 1),
+            is_gate_refusal=isinstance(error, GateRefused),
+        )
 
     def to_json(self) -> dict[str, object]:
         """Return what ``run --json`` shows of a node."""

@@ -12,9 +12,9 @@ from tidemill.lake import Lake
 from tidemill.lake.lock import holder, locked
 from tidemill.spec import Spec
 from tidemill.steps.result import StepContext, StepResult
+from tidemill.workflow.lazy_spark import LazySpark
 from tidemill.workflow.outcome import Outcome, RunOutcome
 from tidemill.workflow.progress import Progress
-from tidemill.workflow.runner import LazySpark
 from tidemill.workflow.states import FAILED, SUCCEEDED, States
 from tidemill.workflow.words import in_one_sentence
 
@@ -67,17 +67,7 @@ class Reprocess:
         told = in_one_sentence(error) if error else None
         fingerprint = str(last.get("fingerprint") or "")
         self._states.ended(node, state, result=result, inputs=inputs, fingerprint=fingerprint, error=told, started_at=started_at)
-        outcome = Outcome(
-            node,
-            state,
-            rows_in=result.rows_in,
-            rows_out=result.rows_out,
-            rows_quarantined=result.rows_quarantined,
-            seconds=time.monotonic() - began,
-            error=told,
-            notes=result.notes,
-            exit_code=error.exit_code if error else 0,
-        )
+        outcome = Outcome.of(node, state, result, time.monotonic() - began, error, told)
         progress.ended(outcome)
         return outcome
 

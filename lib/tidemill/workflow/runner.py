@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from tidemill.errors import Fault, GateRefused, SpecError, StepError, TableNotFound, UsageError
+from tidemill.errors import SpecError, StepError, TableNotFound, UsageError
 from tidemill.lake import Lake
 from tidemill.lake.lock import holder, locked
 from tidemill.registry.deployments import Deployments
 from tidemill.spec import Spec
 from tidemill.steps import STEP_FUNCTIONS
 from tidemill.steps.result import StepContext, StepResult
-from tidemill.workflow.fingerprint import changed_parts, definition, fingerprint, is_defined_alike
+from tidemill.workflow.fingerprint import changed_parts, fingerprint
 from tidemill.workflow.graph import Graph, Node, build_graph
+from tidemill.workflow.lazy_spark import LazySpark
 from tidemill.workflow.outcome import Outcome, RunOutcome
+from tidemill.workflow.outputs import lost_outputs
 from tidemill.workflow.progress import PlainProgress, Progress
-from tidemill.workflow.states import BLOCKED, DONE, FAILED, SHARED_STEPS, SKIPPED, SUCCEEDED, States
+from tidemill.workflow.shared_names import refuse_shared_names
+from tidemill.workflow.states import BLOCKED, DONE, FAILED, SKIPPED, SUCCEEDED, States
 from tidemill.workflow.words import in_one_sentence
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    pass
 
 _SIDE_BY_SIDE = 3
 
@@ -46,22 +48,6 @@ class Decision:
 def new_run_id() -> str:
     """Return a run id that sorts by time: ``20130101T120000-1a2b3c``."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-
-
-class LazySpark:
-    """The SparkSession, started by the first node that needs it; a run with nothing to do starts no JVM."""
-
-    def __init__(self, start: Callable[[], SparkSession]) -> None:
-        """Remember how to start it."""
-        self._start, self._lock = start, threading.Lock()
-        self._session: SparkSession | None = None
-
-    def get(self) -> SparkSession:
-        """Return the session, starting it at the first call."""
-        with self._lock:
-            if self._session is None:
-                self._session = self._start()
-            return self._session
 
 
 class Runner:
@@ -97,7 +83,8 @@ class Runner:
                 by = holder(root, f"run.{name}")
                 who = f", by {by}" if by else ""
                 raise UsageError(f"another run of {name} is going on in {root}{who}; wait for it to end, or look with `tidemill status`")
-            self._refuse_shared_names(nodes)
+            if not self._force:
+                refuse_shared_names(self.spec, nodes, self._states)
             self._states.begin(node.name for node in nodes)
             try:
                 with progress or PlainProgress() as shown:
@@ -127,12 +114,11 @@ class Runner:
             reasons = ("it has never succeeded",)
         else:
             reasons = tuple(changed_parts(str(before["fingerprint"]), print_))
-            if node.step == "ingest" and self.spec.pipeline.sources[node.name.partition(".")[2]].is_asked:
+            if node.step == "ingest" and self.spec.pipeline.sources[node.item].is_asked:
                 reasons = (*reasons, "its source is asked what is new")
         outputs: Mapping[str, int] = dict(before["outputs"] or {}) if before else {}  # type: ignore[call-overload]
         if not reasons:
-            lost = [table for table in outputs if not self._is_there(table)]
-            reasons = tuple(f"{table} is no longer in the lake" for table in lost)
+            reasons = tuple(f"{output} is no longer in the lake" for output in lost_outputs(self.lake, outputs))
         return Decision(node.name, inputs, print_, reasons, outputs)
 
     def _work_off(self, nodes: Sequence[Node], progress: Progress) -> list[Outcome]:
@@ -197,19 +183,7 @@ class Runner:
         self._states.ended(
             node.name, state, result=result, inputs=decision.inputs, fingerprint=decision.fingerprint, error=told, started_at=started_at
         )
-        outcome = Outcome(
-            node.name,
-            state,
-            rows_in=result.rows_in,
-            rows_out=result.rows_out,
-            rows_quarantined=result.rows_quarantined,
-            rows_dropped=result.rows_dropped,
-            seconds=time.monotonic() - began,
-            error=told,
-            notes=result.notes,
-            exit_code=0 if error is None else getattr(error, "exit_code", 1),
-            is_gate_refusal=isinstance(error, GateRefused),
-        )
+        outcome = Outcome.of(node.name, state, result, time.monotonic() - began, error, told)
         progress.ended(outcome)
         return outcome
 
@@ -251,29 +225,7 @@ class Runner:
     def _champion(self) -> int | None:
         return Deployments(self.lake.ledger, self.spec.pipeline.pipeline).champion()
 
-    def _is_there(self, output: str) -> bool:
-        """Return True where an output still exists: a table in the lake, a model's own folder."""
-        if output.startswith("models."):
-            return Deployments(self.lake.ledger, self.spec.pipeline.pipeline).next_version() > 1
-        return self.lake.exists(output)
-
     def _lists_with_spark(self, node: Node) -> bool:
         if node.step != "ingest":
             return False
-        return any("://" in path.replace("file://", "") for path in self.spec.pipeline.sources[node.name.partition(".")[2]].paths)
-
-    def _refuse_shared_names(self, nodes: Sequence[Node]) -> None:
-        """Refuse a source or table that another pipeline of this lake defines in another way."""
-        faults = []
-        for node in nodes:
-            other = self._states.last_of_others(node.name) if node.step in SHARED_STEPS and not self._force else None
-            if other is None:
-                continue
-            if not is_defined_alike(str(other["fingerprint"]), definition(self.spec, node)):
-                key = f"{'sources' if node.step == 'ingest' else 'tables'}.{node.name.partition('.')[2]}"
-                message = (
-                    f"pipeline {other['pipeline']} defines {node.writes} of this lake in another way; choose another name, or another lake"
-                )
-                faults.append(Fault(str(self.spec.file), None, key, message))
-        if faults:
-            raise SpecError(faults)
+        return any("://" in path.replace("file://", "") for path in self.spec.pipeline.sources[node.item].paths)

@@ -1,9 +1,12 @@
-"""A small trained pipeline: 60 examples, a model that ranks them well and one that ranks them the wrong way round."""
+"""What tests of steps begin with: a source to ingest; a small trained pipeline with a model that ranks well and one that ranks wrongly."""
 
 from __future__ import annotations
 
+import json
 import shutil
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ import pytest
 
 from tidemill.lake import Lake
 from tidemill.registry import Deployments, Manifest, save_model
+from tidemill.steps.ingest import ingest
+from tidemill.steps.result import StepContext, StepResult
 
 SPEC = {
     "pipeline": "late",
@@ -137,3 +142,61 @@ class Trained:
 def trained(spark, lake, template, make_context) -> Trained:
     """A lake that holds the dataset; models are saved by ``trained.train``."""
     return Trained(spark, lake, template, make_context)
+
+
+class KilledError(Exception):
+    """Stands for a process that dies here."""
+
+
+@pytest.fixture
+def killed(monkeypatch) -> Callable[[type, str], AbstractContextManager[None]]:
+    """The process dies inside the block, where it calls the method of this name."""
+
+    @contextmanager
+    def _killed(owner: type, name: str) -> Iterator[None]:
+        def die(*args: object, **kwargs: object) -> None:
+            raise KilledError
+
+        with monkeypatch.context() as patch, pytest.raises(KilledError):
+            patch.setattr(owner, name, die)
+            yield
+
+    return _killed
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """The folder of the source's files."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def declared(raw: Path) -> dict[str, object]:
+    """The source ``x`` where a test says nothing else; a file of tests may have its own."""
+    return {"format": "csv", "path": str(raw), "schema": "id INT, name STRING", "options": {"header": True}, "load": "incremental"}
+
+
+@pytest.fixture
+def ingest_context(make_context, declared, lake, tmp_path: Path) -> Callable[..., StepContext]:
+    """Make the context of ``ingest.x`` in a run of its own, and write its spec to ``pipeline.yml``; a source with a URL has no files."""
+
+    def _ingest_context(run_id: str = "r1", replay: str | None = None, **source: object) -> StepContext:
+        spec = {
+            "pipeline": "p",
+            "lake": lake.root,
+            "sources": {"x": ({"load": declared["load"]} if "url" in source else declared) | source},
+            "dataset": {"from": "bronze.x", "key": ["id"], "label": "label"},
+            "training": {"task": "binary"},
+        }
+        (tmp_path / "pipeline.yml").write_text(json.dumps(spec))
+        return replace(make_context(spec, "ingest.x", run_id=run_id), replay=replay)
+
+    return _ingest_context
+
+
+@pytest.fixture
+def load(ingest_context) -> Callable[..., StepResult]:
+    """Ingest the source ``x`` in a run of its own."""
+    return lambda *args, **source: ingest(ingest_context(*args, **source))

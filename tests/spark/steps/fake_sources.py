@@ -16,7 +16,7 @@ SCHEMA = T.StructType().add("id", T.IntegerType()).add("name", T.StringType()).a
 
 
 class Log:
-    """Appended rows; the position is how many there were. A row whose ``name`` is "bad" is refused."""
+    """Appended rows; the position is how many there were. A row named "bad" is refused, one named "more" has a field beside the schema."""
 
     is_merged = False
 
@@ -35,7 +35,7 @@ class Log:
             *schema.names,
             F.lit("fake://rows").alias(SOURCE_FILE),
             row_hash(F.to_json(F.struct(*SCHEMA.names))).alias(ROW_HASH),
-            F.lit(None).cast("string").alias(RESCUED),
+            F.when(F.col("name") == "more", '{"field":1}').alias(RESCUED),
             F.when(bad, F.to_json(F.struct(*SCHEMA.names))).alias(RAW),
             F.when(bad, F.array(F.lit("bad"))).otherwise(no_rules()).alias(RULES),
             F.lit(False).alias(IS_HEADER),

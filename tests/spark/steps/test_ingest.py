@@ -8,35 +8,6 @@ import pytest
 
 from tidemill.errors import LakeError, SourceError, StepError, UsageError
 from tidemill.lake import Lake, Ledger
-from tidemill.steps.ingest import ingest
-
-
-class KilledError(Exception):
-    """Stands for a process that dies here."""
-
-
-@pytest.fixture
-def raw(tmp_path: Path) -> Path:
-    folder = tmp_path / "raw"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def load(make_context, lake, raw: Path):
-    """Ingest the folder as source ``x`` in a run of its own."""
-
-    def _load(run_id: str = "r1", **source: object):
-        declared = {"format": "csv", "path": str(raw), "schema": "id INT, name STRING", "options": {"header": True}, "load": "incremental"}
-        spec = {
-            "pipeline": "p",
-            "sources": {"x": declared | source},
-            "dataset": {"from": "bronze.x", "key": ["id"], "label": "name"},
-            "training": {"task": "binary"},
-        }
-        return ingest(make_context(spec, "ingest.x", run_id=run_id))
-
-    return _load
 
 
 @pytest.fixture
@@ -83,12 +54,10 @@ def test_incremental_takes_each_file_once(load, rows, raw, lake, spark) -> None:
     assert set(files(lake, run_id="r3")) == {"c.csv"}
 
 
-def test_killed_between_quarantine_and_table(load, rows, raw, lake, monkeypatch) -> None:
+def test_killed_between_quarantine_and_table(load, rows, raw, lake, killed) -> None:
     (raw / "a.csv").write_text("id,name\n1,a\nx,b\n")
-    with monkeypatch.context() as patch:
-        patch.setattr(Lake, "append_once", lambda *args, **kwargs: (_ for _ in ()).throw(KilledError))
-        with pytest.raises(KilledError):
-            load()
+    with killed(Lake, "append_once"):
+        load()
     assert rows("bronze.x_quarantine") == [("x,b", 1)]
     (raw / "b.csv").write_text("id,name\n2,a\ny,b\n")
     result = load("r2")
@@ -98,22 +67,18 @@ def test_killed_between_quarantine_and_table(load, rows, raw, lake, monkeypatch)
 
     # The rest of a killed batch goes away too when the repeat refuses nothing.
     (raw / "c.csv").write_text("id,name\nz,b\n3,c\n")
-    with monkeypatch.context() as patch:
-        patch.setattr(Lake, "append_once", lambda *args, **kwargs: (_ for _ in ()).throw(KilledError))
-        with pytest.raises(KilledError):
-            load("r3")
+    with killed(Lake, "append_once"):
+        load("r3")
     (raw / "c.csv").write_text("id,name\n3,c\n")
     assert load("r4").rows_quarantined == 0
     assert rows("bronze.x_quarantine") == [("x,b", 1), ("y,b", 1)]
 
 
-def test_killed_between_table_and_ledger(load, rows, raw, lake, monkeypatch) -> None:
+def test_killed_between_table_and_ledger(load, rows, raw, lake, killed) -> None:
     (raw / "a.csv").write_text("id,name\n1,a\nx,b\n")
     (raw / "all_bad.csv").write_text("id,name\ny,b\n")
-    with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "put", lambda *args, **kwargs: (_ for _ in ()).throw(KilledError))
-        with pytest.raises(KilledError):
-            load()
+    with killed(Ledger, "put"):
+        load()
     assert files(lake) == {}
     (raw / "b.csv").write_text("id,name\n2,a\n")
     result = load("r2")

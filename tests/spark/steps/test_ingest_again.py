@@ -14,32 +14,6 @@ from tests.spark.steps import fake_sources
 from tidemill.errors import SourceError, UsageError
 from tidemill.lake import Lake, Ledger
 from tidemill.lake.lock import holder, locked
-from tidemill.steps.ingest import ingest
-
-
-class KilledError(Exception):
-    """Stands for a process that dies here."""
-
-
-@pytest.fixture
-def load(make_context, tmp_path: Path):
-    """Ingest the folder ``raw``, or another source, as ``x`` in a run of its own."""
-    (tmp_path / "raw").mkdir()
-
-    def _load(run_id: str, replay: str | None = None, **source: object):
-        from dataclasses import replace
-
-        files = {"format": "csv", "path": str(tmp_path / "raw"), "schema": "id INT, name STRING", "options": {"header": True}}
-        declared = {"load": "incremental"} | (files if "format" not in source else {})
-        spec = {
-            "pipeline": "p",
-            "sources": {"x": declared | source},
-            "dataset": {"from": "bronze.x", "key": ["id"], "label": "name"},
-            "training": {"task": "binary"},
-        }
-        return ingest(replace(make_context(spec, "ingest.x", run_id=run_id), replay=replay))
-
-    return _load
 
 
 @pytest.fixture
@@ -50,18 +24,7 @@ def rows(spark, lake):
     return _rows
 
 
-def killed(monkeypatch: pytest.MonkeyPatch, owner: type, name: str):
-    patch = monkeypatch.context()
-
-    def die(*args: object, **kwargs: object) -> None:
-        raise KilledError
-
-    with_patch = patch.__enter__()
-    with_patch.setattr(owner, name, die)
-    return patch
-
-
-def test_a_log_is_read_from_its_position(load, rows, lake, tmp_path, monkeypatch) -> None:
+def test_a_log_is_read_from_its_position(load, rows, lake, tmp_path, monkeypatch, killed) -> None:
     log = tmp_path / "log.json"
     source = {"format": f"{fake_sources.__name__}.Log", "url": str(log)}
     log.write_text(json.dumps([[1, "a", 1], [2, "bad", 2]]))
@@ -70,10 +33,8 @@ def test_a_log_is_read_from_its_position(load, rows, lake, tmp_path, monkeypatch
     assert load("r2", **source).rows_in == 0
 
     log.write_text(json.dumps([[1, "a", 1], [2, "bad", 2], [1, "a", 1]]))
-    patch = killed(monkeypatch, Ledger, "put")
-    with pytest.raises(KilledError):
+    with killed(Ledger, "put"):
         load("r3", **source)
-    patch.__exit__(None, None, None)
     # The commit is there, the ledger is not: the position comes out of the commit.
     assert load("r4", **source).rows_in == 0
     assert rows("id", "_batch_id") == [(1, 1), (1, 2)]
@@ -85,10 +46,8 @@ def test_a_log_is_read_from_its_position(load, rows, lake, tmp_path, monkeypatch
 
     # Killed before the commit: the quarantine of the attempt is replaced by the repeat.
     log.write_text(json.dumps([[1, "a", 1], [2, "bad", 2], [1, "a", 1], [3, "bad", 3]]))
-    patch = killed(monkeypatch, Lake, "append_once")
-    with pytest.raises(KilledError):
+    with killed(Lake, "append_once"):
         load("r5", **source)
-    patch.__exit__(None, None, None)
     assert load("r6", **source).rows_quarantined == 1
     assert rows("_batch_id", table="bronze.x_quarantine") == [(1,), (3,)]
 
@@ -106,25 +65,27 @@ def test_a_log_is_read_from_its_position(load, rows, lake, tmp_path, monkeypatch
     assert rows("id", "_batch_id") == [(1, 5), (1, 5)]
 
 
-def test_a_table_is_merged_by_key_with_late_rows(load, rows, lake, tmp_path, monkeypatch) -> None:
+def test_a_table_is_merged_by_key_with_late_rows(load, rows, lake, tmp_path, killed) -> None:
     table = tmp_path / "table.json"
     source = {"format": f"{fake_sources.__name__}.Table", "url": str(table), "key": ["id"]}
-    table.write_text(json.dumps([[1, "a", 5], [2, "b", 9], [3, "bad", 9], [None, "n", 9]]))
+    table.write_text(json.dumps([[1, "a", 5], [2, "b", 9], [3, "bad", 9], [None, "more", 9]]))
     first = load("r1", **source)
     assert (first.rows_out, first.rows_quarantined) == (2, 2)
     # 4 is late: its time lies before the greatest that was seen, and inside the overlap.
-    table.write_text(json.dumps([[1, "a", 5], [2, "changed", 10], [3, "bad", 9], [None, "n", 9], [4, "late", 8]]))
+    table.write_text(json.dumps([[1, "a", 5], [2, "changed", 10], [3, "bad", 9], [None, "more", 9], [4, "late", 8]]))
     second = load("r2", **source)
     assert (second.rows_in, second.rows_out, second.rows_quarantined) == (4, 2, 2)
     assert rows("id", "name", "_batch_id") == [(1, "a", 1), (2, "changed", 2), (4, "late", 2)]
-    assert rows("rules", "_batch_id", table="bronze.x_quarantine") == [(["bad"], 1), (["null_key"], 1)]
+    assert rows("rules", "_batch_id", table="bronze.x_quarantine") == [(["bad"], 1), (["key"], 1)]
+    refused = {json.loads(raw)["name"]: json.loads(raw) for (raw,) in rows("raw", table="bronze.x_quarantine")}
+    assert refused["more"] == {"id": None, "name": "more", "at": 9, "_rescued": '{"field":1}'}
+    with pytest.raises(UsageError, match=r"sources\.x: key: fake://rows has no column 'idd'; did you mean 'id'"):
+        load("r2", **source | {"key": ["idd"]})
 
     version = lake.version("bronze.x")
-    patch = killed(monkeypatch, Ledger, "put")
     table.write_text(json.dumps([[2, "again", 11]]))
-    with pytest.raises(KilledError):
+    with killed(Ledger, "put"):
         load("r3", **source)
-    patch.__exit__(None, None, None)
     assert lake.version("bronze.x") == version + 1
     load("r4", **source)
     assert lake.version("bronze.x") == version + 1, "merging the same rows again commits nothing"
@@ -134,8 +95,7 @@ def test_a_table_is_merged_by_key_with_late_rows(load, rows, lake, tmp_path, mon
         load("r5", **source)
 
 
-def test_a_lost_ledger_is_made_again_from_the_table(load, rows, lake, tmp_path) -> None:
-    raw = tmp_path / "raw"
+def test_a_lost_ledger_is_made_again_from_the_table(load, rows, raw, lake) -> None:
     for number in (1, 2, 3):
         (raw / f"{number}.csv").write_text(f"id,name\n{number},a\nx,b\n")
         load(f"r{number}")
@@ -152,8 +112,7 @@ def test_a_lost_ledger_is_made_again_from_the_table(load, rows, lake, tmp_path) 
     ]
 
 
-def test_a_lost_commit_is_loaded_again(load, rows, lake, tmp_path) -> None:
-    raw = tmp_path / "raw"
+def test_a_lost_commit_is_loaded_again(load, rows, raw, lake) -> None:
     for number in (1, 2):
         (raw / f"{number}.csv").write_text(f"id,name\n{number},a\n")
         load(f"r{number}")
@@ -168,8 +127,7 @@ def test_a_lost_commit_is_loaded_again(load, rows, lake, tmp_path) -> None:
     assert load("r4").rows_in == 0
 
 
-def test_replay_reads_files_anew(load, rows, lake, tmp_path, monkeypatch) -> None:
-    raw = tmp_path / "raw"
+def test_replay_reads_files_anew(load, rows, raw, lake, tmp_path, killed) -> None:
     for number in (1, 2, 3):
         (raw / f"{number}.csv").write_text(f"id,name\n{number},NA\nx,b\n")
         load(f"r{number}")
@@ -188,10 +146,8 @@ def test_replay_reads_files_anew(load, rows, lake, tmp_path, monkeypatch) -> Non
     (tmp_path / "2.csv").rename(raw / "2.csv")
 
     # Killed before quarantine is tidied up: the next run does it.
-    patch = killed(monkeypatch, Lake, "replace_where")
-    with pytest.raises(KilledError):
+    with killed(Lake, "replace_where"):
         load("r4", replay="2", **options)
-    patch.__exit__(None, None, None)
     result = load("r5", replay="2", **options)
     assert (result.rows_in, result.rows_out) == (4, 2)
     assert rows("id", "name", "_batch_id") == [(1, "NA", 1), (2, None, 4), (3, None, 4)]
@@ -203,8 +159,8 @@ def test_replay_reads_files_anew(load, rows, lake, tmp_path, monkeypatch) -> Non
     assert rows("_batch_id", table="bronze.x_quarantine") == [(5,), (5,), (5,)]
 
 
-def test_who_comes_second_waits_and_says_for_whom(load, rows, lake, tmp_path) -> None:
-    (tmp_path / "raw" / "1.csv").write_text("id,name\n1,a\n")
+def test_who_comes_second_waits_and_says_for_whom(load, rows, raw, lake) -> None:
+    (raw / "1.csv").write_text("id,name\n1,a\n")
     results = {}
 
     def second() -> None:

@@ -1,37 +1,17 @@
 """What becomes of columns that the schema lacks, of those that files lack, and of values that do not fit, policy by policy."""
 
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from tidemill.errors import SourceError
-from tidemill.steps.ingest import ingest
 
 
 @pytest.fixture
-def raw(tmp_path: Path) -> Path:
-    folder = tmp_path / "raw"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def load(make_context, raw: Path):
-    """Ingest the folder as source ``x`` in a run of its own."""
-
-    def _load(run_id: str, **source: object):
-        declared = {"format": "csv", "path": str(raw), "options": {"header": True}, "load": "incremental"}
-        spec = {
-            "pipeline": "p",
-            "sources": {"x": declared | source},
-            "dataset": {"from": "bronze.x", "key": ["id"], "label": "name"},
-            "training": {"task": "binary"},
-        }
-        return ingest(make_context(spec, "ingest.x", run_id=run_id))
-
-    return _load
+def declared(declared) -> dict[str, object]:
+    """Files whose schema is inferred where the test does not give one."""
+    return {name: value for name, value in declared.items() if name != "schema"}
 
 
 def bronze(spark, lake, *names: str) -> list[tuple]:
@@ -86,16 +66,16 @@ def test_csv_columns_come_and_go(load, raw, lake, spark) -> None:
 
 def test_csv_values_outgrow_their_type(load, raw, lake, spark) -> None:
     (raw / "1.csv").write_text("id,name,n\n1,a,1\n")
-    declared = {"schema": "id INT, name STRING, n INT"}
-    load("r1", **declared)
+    typed = {"schema": "id INT, name STRING, n INT"}
+    load("r1", **typed)
     (raw / "2.csv").write_text("id,name,n\n2,b,3000000000\n3,c,oops\n4,d,4\n5,e,\n")
     with pytest.raises(SourceError, match=r"column n holds values that are not INT.*on_type_change: fail"):
-        load("r2", on_type_change="fail", **declared)
+        load("r2", on_type_change="fail", **typed)
     assert bronze(spark, lake, "id") == [(1,)]
     assert lake.read(spark, "bronze.x_quarantine").count() == 0
 
     # Narrowest first: BIGINT takes all but the junk, so DOUBLE is not asked for.
-    result = load("r3", on_type_change="widen", **declared)
+    result = load("r3", on_type_change="widen", **typed)
     assert (result.rows_in, result.rows_out, result.rows_quarantined) == (4, 3, 1)
     assert types(spark, lake) == {"id": "int", "name": "string", "n": "bigint"}
     assert bronze(spark, lake, "id", "n") == [(1, 1), (2, 3000000000), (4, 4), (5, None)]
@@ -105,10 +85,10 @@ def test_csv_values_outgrow_their_type(load, raw, lake, spark) -> None:
     assert len(pd.DataFrame(lake.read(spark, "bronze.x").collect())) == 4
 
     (raw / "3.csv").write_text("id,name,n\n6,f,4000000000\n7,g,1.5\n")
-    assert load("r4", on_type_change="quarantine", **declared).rows_quarantined == 1
+    assert load("r4", on_type_change="quarantine", **typed).rows_quarantined == 1
     assert changes(lake, "r4") == [("n", "type", "quarantined", 1)]
     (raw / "4.csv").write_text("id,name,n\n8,h,2.5\n")
-    load("r5", on_type_change="widen", **declared)
+    load("r5", on_type_change="widen", **typed)
     assert types(spark, lake)["n"] == "double"
     assert bronze(spark, lake, "id", "n")[-2:] == [(6, 4e9), (8, 2.5)]
 

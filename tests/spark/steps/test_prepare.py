@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.errors import ExpectationRefused, StepError, UsageError
-from tidemill.spec import Spec
+from tidemill.errors import ExpectationRefused, SpecError, StepError, UsageError
+from tidemill.spec import Spec, load_spec
 from tidemill.spec.models import Pipeline
 from tidemill.spec.table_inputs import function_arguments, parameter_tables
 from tidemill.steps.prepare import prepare
@@ -158,3 +158,33 @@ def test_inputs_of_tables(tmp_path: Path) -> None:
     assert function_arguments(spec(python="functions.counted", inputs=["bronze.t"]), "t") == ("spark", "bronze.t")
     assert function_arguments(spec(python="functions.nothing"), "t") == ("bronze.x",)
     assert function_arguments(spec(python="functions.broken"), "t") == ("bronze.t",)
+
+
+DOLLARS = """\
+pipeline: p
+vars: {WORD: b}
+sources:
+  x: {format: csv, path: x.csv}
+tables:
+  t:
+    sql: "SELECT v, '$${HOME}' AS home FROM bronze.x"
+    expectations:
+      words: {check: "v IN ('$${HOME}', '$${env:HOME}', '${WORD}')", on_violation: drop}
+      total: {sum: {column: "length('$${spark.master}')", equals: 45}, on_violation: fail}
+dataset: {from: silver.t, key: [v], label: home}
+training: {task: binary}
+"""
+
+
+def test_a_dollar_sign_in_a_text_is_a_dollar_sign(spark, lake, make_context, tmp_path) -> None:
+    texts = ["${HOME}", "${env:HOME}", "${WORD}", "", "b"]
+    version = lake.replace(spark.createDataFrame([(text,) for text in texts], "v STRING"), "bronze.x", meta={})
+    file = tmp_path / "pipeline.yml"
+    file.write_text(DOLLARS)
+    prepare(make_context(load_spec(file, environ={}), "prepare.t", {"bronze.x": version}))
+    # The spec's own variable is put in, what it escapes stands as it is. Three rows of 15 characters each: 45.
+    found = lake.read(spark, "silver.t").collect()
+    assert sorted(map(tuple, found)) == [("${HOME}", "${HOME}"), ("${env:HOME}", "${HOME}"), ("b", "${HOME}")]
+    file.write_text(DOLLARS.replace("$${env:HOME}", "${env:HOME}"))
+    with pytest.raises(SpecError, match=r"words\.check: '\$\{env:HOME\}' is no variable"):
+        load_spec(file, environ={})

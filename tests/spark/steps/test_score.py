@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from tidemill.errors import ExpectationRefused, StepError, UsageError
+from tidemill.steps import score as step
 from tidemill.steps.score import score
 from tidemill.steps.score_rows import score_rows
 
@@ -58,6 +59,23 @@ def test_rows_that_cannot_be_merged_or_scored_are_refused(trained, sql, error, s
     with pytest.raises(error, match=said):
         score(trained.context("score", version))
     assert not trained.lake.exists("gold.late_predictions")
+
+
+def test_a_model_that_loses_a_row_is_refused(trained, monkeypatch):
+    version = trained.train("good", "CHALLENGER", "CHAMPION")
+    whole = step.predict
+    monkeypatch.setattr(step, "predict", lambda model, manifest, rows: whole(model, manifest, rows).where("id < 59"))
+    with pytest.raises(StepError, match="60 rows were to be scored, the model gave 59; a stage of it drops or repeats rows"):
+        score(trained.context("score", version))
+    assert not trained.lake.exists("gold.late_predictions")
+    # One row lost and another doubled: the number is right, the keys are not.
+    monkeypatch.setattr(
+        step,
+        "predict",
+        lambda model, manifest, rows: whole(model, manifest, rows.withColumn("id", rows["id"] - (rows["id"] == 59).cast("int"))),
+    )
+    with pytest.raises(ExpectationRefused, match=r"1 values of the key .* such as 58"):
+        score(trained.context("score", version))
 
 
 def test_rows_that_have_just_arrived(trained, tmp_path):

@@ -80,7 +80,7 @@ def steps(monkeypatch):
         "_context",
         lambda self, node, decision: StepContext(None, self.spec, self.lake, decision.inputs, self.run_id, node.name),  # type: ignore[arg-type]
     )
-    monkeypatch.setattr(Runner, "_is_there", lambda self, output: True)
+    monkeypatch.setattr(runner_module, "lost_outputs", lambda lake, outputs: [])
     return fake
 
 
