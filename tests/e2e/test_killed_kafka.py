@@ -24,14 +24,14 @@ PHASES = ("between two tables", "after the commit, before the ledger")
 
 def test_killed_around_the_commit(spark, broker, client, tmp_path: Path) -> None:
     lake, spec_file = Lake(str(tmp_path / "lake")), tmp_path / "pipeline.yml"
-    source = {"format": "kafka", "url": broker.url, "table": "killed", "load": "incremental", "schema": "id INT"}
+    source = {"format": "kafka", "url": broker.url, "table": "killed", "load": "incremental", "schema": "id INT, late INT"}
     spec_file.write_text(
         json.dumps(
             {
                 "pipeline": "p",
                 "lake": lake.root,
                 "sources": {"x": source},
-                "dataset": {"from": "bronze.x", "key": ["id"], "label": "id"},
+                "dataset": {"from": "bronze.x", "key": ["id"], "label": "late"},
                 "training": {"task": "binary"},
             }
         )

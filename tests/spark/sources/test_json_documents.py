@@ -7,13 +7,13 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from tests.spark.sources.conftest import good_rows, judged
 
 from tidemill.sources.files import list_files
 from tidemill.sources.records import refused_records, survey
 from tidemill.sources.registry import source_kind
 from tidemill.sources.schemas import parsed_schema
 from tidemill.spec.models import Source
-from tests.spark.sources.conftest import good_rows, judged
 
 SCHEMA = "id INT, name STRING"
 
