@@ -60,20 +60,21 @@ def document_records(documents: DataFrame, options: Mapping[str, str], parse: Ma
 def _parted(document: Column, size: Column, token: str, *, is_one: bool) -> Column:
     @F.udf(returnType=_PARTS, useArrow=False)
     def parts(text: str, count: int | None) -> _Parts:
-        elements = [] if count is None else list(array_elements(text, token))
-        if count is not None and len(elements) == count:
+        elements = None if count is None else array_elements(text, token)
+        if elements is not None and len(elements) == count:
             return elements
-        return list(objects(text, is_one=is_one or count is not None))
+        return list(objects(text, is_one=is_one))
 
     return parts(document, size)
 
 
-def array_elements(document: str, token: str) -> Iterator[tuple[str, int]]:
-    """Yield text and line of each element of the array that a document is.
+def array_elements(document: str, token: str) -> _Parts | None:
+    """Return text and line of each element of the array that a document is; None where something follows the array.
 
     ``token`` matches what may hold brackets and commas (texts, comments), and brackets and commas themselves.
     """
     depth, start, end, place = 0, 0, None, _Place(document)
+    found: _Parts = []
     for match in re.finditer(token, document, re.DOTALL):
         mark = match[0]
         if mark in _OPENING:
@@ -89,8 +90,11 @@ def array_elements(document: str, token: str) -> Iterator[tuple[str, int]]:
             start, end = (match.end(), end) if is_blank else (start, end or match.start())
             continue
         if not is_blank:
-            yield place.trimmed(start, end or match.start())
+            found.append(place.trimmed(start, end or match.start()))
         start, end = match.end(), None
+        if depth == 0:
+            break
+    return None if document[start:].strip(_BLANK) else found
 
 
 def objects(document: str, *, is_one: bool = False) -> Iterator[tuple[str, int]]:
