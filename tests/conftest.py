@@ -16,6 +16,7 @@ from tidemill.steps.result import StepContext
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+    from tests.spark.sources.kafka_broker import Broker, Client
 
 
 # PySpark takes a process whose main module has no file, such as a worker of the suite, for its own doctests, and ends it.
@@ -43,6 +44,31 @@ def spark() -> Iterator[SparkSession]:
     )
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A Kafka broker that runs for as long as the tests do; those that use it are in the group ``kafka``."""
+    from tests.spark.sources.kafka_broker import Broker, NoBrokerError
+
+    try:
+        running = Broker(tmp_path_factory.mktemp("kafka"))
+    except NoBrokerError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def client(spark: SparkSession, broker: Broker) -> Iterator[Client]:
+    """What makes topics and messages at the broker."""
+    from tests.spark.sources.kafka_broker import Client
+
+    made = Client(spark, broker.url)
+    yield made
+    made.close()
 
 
 @pytest.fixture

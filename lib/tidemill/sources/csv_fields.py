@@ -33,8 +33,9 @@ class Layout:
 
     @classmethod
     def of(cls, names: Sequence[str], schema: T.StructType) -> Layout:
-        """Return the layout of files with these names in their header."""
-        return cls(schema, tuple(names), tuple(matched_names(names, schema)))
+        """Return the layout of files with these names in their header; one that is empty is told by its place, as ``infer`` does."""
+        named = [name or f"_c{place}" for place, name in enumerate(names)]
+        return cls(schema, tuple(named), tuple(matched_names(named, schema)))
 
     def type_of(self, place: int) -> T.DataType:
         """Return the type of the field at ``place``; unknown fields are strings."""

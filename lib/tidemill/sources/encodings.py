@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ _FIRST_LINES = 64
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "a zip archive"}
 # UTF-32's mark begins with UTF-16's, so it comes first.
 _MARKS = {b"\xff\xfe\0\0": "UTF-32LE", b"\0\0\xfe\xff": "UTF-32BE", b"\xff\xfe": "UTF-16LE", b"\xfe\xff": "UTF-16BE"}
+_UNICODE = re.compile(r"UTF[-_]?(8|16|32)[-_]?(LE|BE)?")
 _WITHOUT_ORDER = ("UTF-16", "UTF-32")
 
 
@@ -69,8 +72,18 @@ def text_form(start: bytes, options: Mapping[str, str]) -> TextForm:
 
 
 def encoding_of(options: Mapping[str, str]) -> str:
-    """Return the declared encoding in upper case; UTF-8 where none is."""
-    return options.get("encoding", "UTF-8").upper().replace("UTF8", "UTF-8").replace("LATIN1", "ISO-8859-1")
+    """Return the declared encoding in upper case, as Java spells it; UTF-8 where none is.
+
+    Raises:
+        UsageError: it is not known.
+    """
+    name = options.get("encoding", "UTF-8").upper().replace("LATIN1", "ISO-8859-1")
+    try:
+        codecs.lookup(name)
+    except LookupError as error:
+        raise UsageError(f"options.encoding: {name} is not known; write one such as UTF-8, UTF-16LE, ISO-8859-1, windows-1252") from error
+    unicode = _UNICODE.fullmatch(name)
+    return f"UTF-{unicode.group(1)}{unicode.group(2) or ''}" if unicode else name
 
 
 def files_by_form(
@@ -137,12 +150,8 @@ def physical_lines(stream: IO[bytes], start: bytes, form: TextForm) -> Iterator[
 
     Raises:
         SourceError: a line is not valid in the encoding, or has no end.
-        UsageError: Python does not know the encoding.
     """
-    try:
-        end = form.line_end.encode(form.encoding)
-    except LookupError as error:
-        raise UsageError(f"options.encoding: {form.encoding} is not known") from error
+    end = form.line_end.encode(form.encoding)
     buffer, block = b"", start
     while block:
         *lines, buffer = (buffer + block).split(end)
@@ -166,6 +175,6 @@ def _unmarked_utf_16(start: bytes) -> str | None:
     """Return the encoding that zero bytes at every other place speak for; scattered ones are damage of single lines."""
     sample = start[: 1 << 12]
     high, low = sample[0::2].count(0), sample[1::2].count(0)
-    if max(high, low) * 8 < len(sample) or min(high, low) * 8 > max(high, low):
+    if not sample or max(high, low) * 8 < len(sample) or min(high, low) * 8 > max(high, low):
         return None
     return "UTF-16LE" if low > high else "UTF-16BE"

@@ -1,4 +1,4 @@
-"""JSON files: each line holds one object, a record; or, with ``multiLine``, each file one array of objects."""
+"""JSON files: each line holds one object, a record; or, with ``multiLine``, each file one array of objects, or objects in a row."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pyspark.sql import types as T
 from tidemill.errors import SourceError
 from tidemill.sources.encodings import files_by_form
 from tidemill.sources.files import SourceFile
+from tidemill.sources.json_documents import document_records
 from tidemill.sources.json_nested import has_floats, has_not_finite, repeats_a_key, unknown_keys
 from tidemill.sources.line_numbers import locate
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, has_nul, legible, read_lines
@@ -27,7 +28,6 @@ from tidemill.sources.records import (
     Records,
     broken,
     no_rules,
-    row_hash,
     rule,
 )
 from tidemill.sources.schemas import checked_schema
@@ -51,6 +51,9 @@ class JsonFiles:
     parse, or something follows the object), ``duplicate_key``, ``cast:<column>`` (the value has another type; a number in a STRING
     column is kept as its text), ``not_finite:<column>``, ``nul``, ``invalid_bytes``, ``unreadable``. Keys that the schema lacks, or
     that differ from a column's name in case, go to ``_rescued`` with their values.
+
+    With ``multiLine: true`` a file is a whole document: the elements of an array are a record each, and so are objects one after
+    another, where each begins on a line of its own. A document that is neither is one record, and refused.
     """
 
     tells_columns_by_record = True
@@ -75,8 +78,6 @@ class JsonFiles:
         if lines is None:
             return Records(None, bad)
         frame = records_of_lines(lines, schema, _line_options(options), source.timezone)
-        if is_on(options, "multiLine"):
-            return Records(frame, bad)
 
         def with_lines(refused: DataFrame) -> DataFrame:
             def numbered(paths: Sequence[str]) -> DataFrame:
@@ -150,28 +151,14 @@ def _line_options(options: Mapping[str, str]) -> dict[str, str]:
 def _lines(
     spark: SparkSession, files: Sequence[SourceFile], options: Mapping[str, str], *, with_numbers: bool = False
 ) -> tuple[DataFrame | None, dict[str, str]]:
-    """Return the text of each record (None where no file can be read), and the reason for each file that cannot be.
-
-    The elements of a whole-document array are records, and what is no array is one record.
-    """
+    """Return the text of each record (None where no file can be read), and the reason for each file that cannot be."""
     whole = is_on(options, "multiLine")
     forms, bad = files_by_form(spark, files, options)
     if not forms:
         return None, bad
     parts = [read_lines(spark, found, form, whole=whole, with_numbers=with_numbers and not whole) for form, found in forms.items()]
     lines = reduce(DataFrame.unionByName, parts)
-    return (_elements(lines, options) if whole else lines), bad
-
-
-def _elements(lines: DataFrame, options: Mapping[str, str]) -> DataFrame:
-    """Return the records in whole documents."""
-    document, parse = F.col(LINE), _line_options(options)
-    elements = F.from_json(document, "array<string>", parse)
-    is_array = F.startswith(F.ltrim(document, F.lit(" \t\r\n")), F.lit("[")) & _is_one_value(document)
-    records = F.when(is_array & elements.isNotNull(), elements).otherwise(F.array(F.trim(document, F.lit(" \t\r\n"))))
-    exploded = lines.select(F.explode(records).alias("_record"), HAS_INVALID_BYTES, SOURCE_FILE)
-    record = F.coalesce(F.col("_record"), F.lit("null"))
-    return exploded.select(record.alias(LINE), HAS_INVALID_BYTES, SOURCE_FILE, row_hash(record.cast("binary")).alias(ROW_HASH))
+    return (document_records(lines, options, _line_options(options)) if whole else lines), bad
 
 
 def _broken_rules(schema: T.StructType, parse: Mapping[str, str]) -> Column:

@@ -13,7 +13,7 @@ from tidemill.errors import SourceError
 from tidemill.sources.json import inferred_fields, records_of_lines
 from tidemill.sources.kafka_admin import topics_at_brokers
 from tidemill.sources.kafka_offsets import Ranges, position_from, ranges
-from tidemill.sources.kafka_options import CLIENT, Topics, topics_of
+from tidemill.sources.kafka_options import Topics, topics_of
 from tidemill.sources.lines import BOM, HAS_INVALID_BYTES, LINE, has_nul
 from tidemill.sources.records import (
     IS_HEADER,
@@ -30,6 +30,7 @@ from tidemill.sources.records import (
 )
 from tidemill.sources.schemas import checked_schema
 from tidemill.spec.models import Source
+from tidemill.spec.topics import CLIENT
 
 PREFIX = "_kafka_"
 """What the names of a message's own columns begin with where its value is JSON."""

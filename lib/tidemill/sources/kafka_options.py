@@ -8,33 +8,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tidemill.errors import UsageError
-from tidemill.sources.json import OPTIONS as JSON
 from tidemill.sources.json import STRICT
-from tidemill.sources.options import TEXT, checked_options
+from tidemill.sources.options import checked_options
 from tidemill.spec.models import Source
-
-CLIENT = "kafka."
-BROKERS = "kafka.bootstrap.servers"
-NAMES, PATTERN, ASSIGNED = "subscribe", "subscribePattern", "assign"
-LIMIT = "maxOffsetsPerTrigger"
-
-_READER = (
-    *("minPartitions", "maxRecordsPerPartition", "groupIdPrefix", "kafkaConsumer.pollTimeoutMs"),
-    *("fetchOffset.numRetries", "fetchOffset.retryIntervalMs"),
+from tidemill.spec.topics import (
+    ASSIGNED,
+    ASSIGNED_EXAMPLE,
+    BROKERS,
+    CHOICES,
+    CLIENT,
+    JSON_OPTIONS,
+    LIMIT,
+    NAMES,
+    NOT_HERE,
+    OWN_OPTIONS,
+    PATTERN,
+    READER_OPTIONS,
+    STARTING,
+    STARTING_EXAMPLE,
 )
-_OWN = (NAMES, PATTERN, ASSIGNED, LIMIT, "startingOffsets", "failOnDataLoss", "keyFormat", "valueFormat")
-_JSON = tuple(name for name in JSON if name not in (*TEXT[:4], "multiLine"))
-_NOT_HERE = {
-    "endingoffsets": "a run reads what is there when it starts",
-    "endingtimestamp": "a run reads what is there when it starts",
-    "endingoffsetsbytimestamp": "a run reads what is there when it starts",
-    "includeheaders": "headers are always read",
-    "kafka.auto.offset.reset": "`startingOffsets` says where the first run begins",
-    "kafka.enable.auto.commit": "offsets are kept with the table",
-    "kafka.key.deserializer": "`keyFormat` is text or binary",
-    "kafka.value.deserializer": "`valueFormat` is json, text or binary",
-    "kafka.interceptor.classes": "Spark does not take it",
-}
+
 _SECRET = re.compile(r"password|secret|jaas|token|credential|private|\.key$|keystore\.key|certificate", re.IGNORECASE)
 _QUOTED = re.compile(r"""["']([^"']{3,})["']""")
 
@@ -92,33 +85,33 @@ def topics_of(source: Source) -> Topics:
     if limit is not None and (not limit.isdigit() or int(limit) < 1 or source.load == "full"):
         raise UsageError(f"options.{LIMIT} is a number from 1 and for `load: incremental`, found {limit!r} and `load: {source.load}`")
     default = "text" if source.schema_ is None else "json"
-    value_format = _choice(given, "valueFormat", ("json", "text", "binary"), default)
+    value_format = _choice(given, "valueFormat", default)
     if source.schema_ is not None and value_format != "json":
         raise UsageError(f"`schema` is for JSON values; leave it out, or options.valueFormat: {value_format}")
     # An aborted record never was one; Kafka's own default would read it.
-    isolation = _choice(given, f"{CLIENT}isolation.level", ("read_committed", "read_uncommitted"), "read_committed")
+    isolation = _choice(given, f"{CLIENT}isolation.level", "read_committed")
     return Topics(
         brokers=brokers.removeprefix("kafka://"),
         names=tuple(dict.fromkeys(names)),
         pattern=what if way == PATTERN else None,
         assigned=_assigned(what) if way == ASSIGNED else {},
-        starting=_starting(given.pop("startingOffsets", "earliest")),
+        starting=_starting(given.pop(STARTING, "earliest")),
         limit=None if limit is None else int(limit),
-        may_lose=_choice(given, "failOnDataLoss", ("true", "false"), "true") == "false",
-        key_format=_choice(given, "keyFormat", ("text", "binary"), "text"),
+        may_lose=_choice(given, "failOnDataLoss", "true") == "false",
+        key_format=_choice(given, "keyFormat", "text"),
         value_format=value_format,
         client={"isolation.level": isolation} | {name.removeprefix(CLIENT): given[name] for name in given if name.startswith(CLIENT)},
-        reader={name: given[name] for name in given if name in _READER},
-        json=STRICT | {name: given[name] for name in given if name in _JSON},
+        reader={name: given[name] for name in given if name in READER_OPTIONS},
+        json=STRICT | {name: given[name] for name in given if name in JSON_OPTIONS},
     )
 
 
 def _options(source: Source) -> dict[str, str]:
     for name in source.options:
-        if name.lower() in _NOT_HERE:
-            raise UsageError(f"options.{name} is not for a kafka source to set: {_NOT_HERE[name.lower()]}; leave it out")
+        if name.lower() in NOT_HERE:
+            raise UsageError(f"options.{name} is not for a kafka source to set: {NOT_HERE[name.lower()]}; leave it out")
     clients = [name for name in source.options if name.lower().startswith(CLIENT)]
-    given = checked_options(source, (*_READER, *_OWN, *_JSON, *clients))
+    given = checked_options(source, (*READER_OPTIONS, *OWN_OPTIONS, *JSON_OPTIONS, *clients))
     return {name.lower() if name in clients else name: value for name, value in given.items()}
 
 
@@ -131,9 +124,9 @@ def _one(ways: Mapping[str, str | None], what: str) -> tuple[str, str]:
     return given[0]
 
 
-def _choice(given: dict[str, str], name: str, known: tuple[str, ...], default: str) -> str:
+def _choice(given: dict[str, str], name: str, default: str) -> str:
     """Return the value of an option with few values, and take it out of those given."""
-    value = given.pop(name, default).lower()
+    value, known = given.pop(name, default).lower(), CHOICES[name]
     if value not in known:
         raise UsageError(f"options.{name}: expected one of {', '.join(known)}, found {value!r}")
     return value
@@ -145,12 +138,11 @@ def _starting(text: str) -> str | dict[str, dict[int, int]]:
     try:
         return {topic: {int(number): int(offset) for number, offset in offsets.items()} for topic, offsets in json.loads(text).items()}
     except (ValueError, AttributeError, TypeError) as error:
-        example = '{"topic": {"0": 23, "1": -2}}'
-        raise UsageError(f"options.startingOffsets: expected earliest, latest or JSON such as {example}, found {text!r}") from error
+        raise UsageError(f"options.{STARTING}: expected earliest, latest or JSON such as {STARTING_EXAMPLE}, found {text!r}") from error
 
 
 def _assigned(text: str) -> dict[str, tuple[int, ...]]:
     try:
         return {topic: tuple(int(number) for number in numbers) for topic, numbers in json.loads(text).items()}
     except (ValueError, AttributeError, TypeError) as error:
-        raise UsageError(f'options.{ASSIGNED}: expected JSON such as {{"topic": [0, 1]}}, found {text!r}') from error
+        raise UsageError(f"options.{ASSIGNED}: expected JSON such as {ASSIGNED_EXAMPLE}, found {text!r}") from error

@@ -15,6 +15,7 @@ from tidemill.spec.models import FAMILIES, METRICS, SOURCE_FORMATS
 from tidemill.spec.node import Key, Node, dotted
 from tidemill.spec.not_built import LATER_FAMILIES
 from tidemill.spec.queries import query_faults
+from tidemill.spec.topics import topic_faults
 
 FILE_FORMATS = frozenset(SOURCE_FORMATS) - {"jdbc", "kafka"}  # a Delta table has a path too
 
@@ -64,28 +65,11 @@ def _sources(root: Node, folder: Path) -> Found:
             yield ("sources", name, "path"), "empty; give the path of the files"
         yield from query_faults(name, source, kind or "")
         if kind == "kafka":
-            yield from _topics(("sources", name), source)
+            yield from topic_faults(name, source)
         schema = _text(source, "schema")
         if schema and schema.endswith((".ddl", ".json")) and not (folder / schema).is_file():
             near = did_you_mean(schema, [file.name for file in folder.iterdir() if file.suffix in (".ddl", ".json")])
             yield ("sources", name, "schema"), f"no file {folder / schema}{near}; schema files are looked up beside the spec"
-
-
-def _topics(path: tuple[Key, ...], source: Node) -> Found:
-    """Yield what a kafka source lacks, and what would do nothing there."""
-    options = _entries(source, "options")
-    if source.at("url") is None and "kafka.bootstrap.servers" not in options:
-        yield (*path, "url"), 'missing; give the brokers, such as "host:9092,other:9092"'
-    if source.at("table") is None and not {"subscribe", "subscribePattern", "assign"} & set(options):
-        yield (*path, "table"), "missing; give the topic, or one of options.subscribe, subscribePattern and assign"
-    for key in ("path", "query", "user", "password", "watermark", "overlap"):
-        if source.at(key) is not None and source.mapping[key].value is not None:
-            way = "; give `kafka.sasl.*` in `options`" if key in ("user", "password") else "; leave it out"
-            yield (*path, key), f"means nothing for `format: kafka`{way}"
-    for key, only in (("on_new_column", ("rescue",)), ("on_missing_column", ("null",)), ("on_type_change", ("quarantine", "fail"))):
-        value = _text(source, key)
-        if value is not None and value not in only:
-            yield (*path, key), f"{value!r} is not built for `format: kafka`; leave {only[0]!r}"
 
 
 def _names(root: Node) -> Found:

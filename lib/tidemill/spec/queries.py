@@ -24,6 +24,7 @@ def query_faults(name: str, source: Node, kind: str) -> Found:
     """Yield the faults of a source of ``format: <kind>`` as far as it concerns what has no files."""
     if kind == "jdbc":
         yield from _jdbc(name, source)
+        yield from _jdbc_options(name, source)
     if kind in _OPTIONS:
         yield from _options(name, source, kind)
     if kind == "delta":
@@ -52,6 +53,28 @@ def _jdbc(name: str, source: Node) -> Found:
         yield ("sources", name, both[0] if both else "table"), f"expected one of `table:` and `query:`, {found}"
     if _given(source, "path"):
         yield ("sources", name, "path"), "means nothing to `format: jdbc`, which reads `table:` or `query:`; leave it out"
+
+
+def _jdbc_options(name: str, source: Node) -> Found:
+    """Yield the keys and options that would do nothing, as what they belong to is missing."""
+    options = source.at("options")
+    given = {option.lower(): (option, node) for option, node in (options.mapping if options else {}).items()}
+    overlaps: list[tuple[Key, ...]] = [("sources", name, "overlap")] if _given(source, "overlap") else []
+    if overlaps and "overlap" in given:
+        yield ("sources", name, "options", given["overlap"][0]), "`overlap:` says it already; leave one of them out"
+    overlaps += [("sources", name, "options", given["overlap"][0])] if "overlap" in given else []
+    # Where `load: incremental` lacks its watermark, that is said once.
+    if overlaps and not _given(source, "watermark") and _text(source, "load") != "incremental":
+        yield overlaps[0], "says how far behind the watermark late rows are looked for; give `watermark: <column>`, or leave it out"
+    for option in ("numPartitions", "lowerBound", "upperBound"):
+        if option.lower() in given and "partitioncolumn" not in given:
+            yield (
+                ("sources", name, "options", given[option.lower()][0]),
+                "needs `partitionColumn: <column>`, by which the rows are shared out",
+            )
+    count = given.get("numpartitions")
+    if count is not None and not count[1].is_open and not (str(count[1].value).isdigit() and int(str(count[1].value)) >= 1):
+        yield ("sources", name, "options", count[0]), f"expected a whole number from 1, found {count[1].value!r}"
 
 
 def _incremental(name: str, source: Node) -> Found:

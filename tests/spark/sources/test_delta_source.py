@@ -7,6 +7,12 @@ import pytest
 from tidemill.errors import SourceError, UsageError
 
 
+def history_time(spark, path: str, version: int) -> str:
+    """Return when a version was committed, as Delta's history tells it, to the millisecond."""
+    history = spark.sql(f"DESCRIBE HISTORY delta.`{path}`").where(f"version = {version}")
+    return history.selectExpr("date_format(timestamp, 'yyyy-MM-dd HH:mm:ss.SSS')").first()[0]
+
+
 def test_a_version_or_the_changes_behind_one(spark, tmp_path, extract) -> None:
     path = str(tmp_path / "other")
     spark.range(3).coalesce(1).write.format("delta").save(path)
@@ -22,6 +28,12 @@ def test_a_version_or_the_changes_behind_one(spark, tmp_path, extract) -> None:
     assert extract(second.extract.position, **changes).good == []
     assert extract(**whole).ids == [0, 2]
     assert extract(**whole, options={"versionAsOf": 0}).ids == [0, 1, 2]
+    before, after = (history_time(spark, path, version) for version in (1, 2))
+    assert extract(**whole, options={"timestampAsOf": before}).ids == [0, 1, 2]
+    assert extract(**whole, options={"timestampAsOf": after}).ids == [0, 2]
+    for wrong in ("2001-01-01", "2999-01-01", "yesterday"):
+        with pytest.raises(SourceError, match=f"{path}: .*; give the folder of a Delta table, and a version that it still has"):
+            extract(**whole, options={"timestampAsOf": wrong})
     with pytest.raises(SourceError, match="version 77"):
         extract(**whole, options={"versionAsOf": 77})
     with pytest.raises(UsageError, match="another table"):

@@ -4,39 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.spark.sources.kafka_broker import Broker, Client, NoBrokerError
 
 from tidemill.errors import SourceError, UsageError
 from tidemill.lake import Ledger
 from tidemill.steps.ingest import ingest
 
 pytestmark = pytest.mark.xdist_group("kafka")
-
-
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory) -> Iterator[Broker]:
-    """A broker that runs for these tests."""
-    try:
-        running = Broker(tmp_path_factory.mktemp("kafka"))
-    except NoBrokerError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-    yield running
-    running.stop()
-
-
-@pytest.fixture(scope="module")
-def client(spark, broker) -> Iterator[Client]:
-    made = Client(spark, broker.url)
-    yield made
-    made.close()
 
 
 def test_messages_are_read_once_and_a_read_is_fixed(extract, broker, client) -> None:
