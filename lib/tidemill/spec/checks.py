@@ -65,6 +65,8 @@ def _sources(root: Node, folder: Path) -> Found:
         yield from query_faults(name, source, kind or "")
         if kind == "kafka":
             yield from _topics(("sources", name), source)
+        if kind == "xml":
+            yield from _row_tag(("sources", name), source)
         schema = _text(source, "schema")
         if schema and schema.endswith((".ddl", ".json")) and not (folder / schema).is_file():
             near = did_you_mean(schema, [file.name for file in folder.iterdir() if file.suffix in (".ddl", ".json")])
@@ -86,6 +88,18 @@ def _topics(path: tuple[Key, ...], source: Node) -> Found:
         value = _text(source, key)
         if value is not None and value not in only:
             yield (*path, key), f"{value!r} is not built for `format: kafka`; leave {only[0]!r}"
+
+
+def _row_tag(path: tuple[Key, ...], source: Node) -> Found:
+    """Yield what an xml source lacks: the option that says which elements are records."""
+    options = _entries(source, "options")
+    given = next((name for name in options if name.lower() == "rowtag"), None)
+    if given is None:
+        near = next((name for name in options if did_you_mean(name, ["rowTag"])), None)
+        meant = f" (did you mean it by {near!r}?)" if near else ""
+        yield (*path, "options", "rowTag"), f"missing{meant}; name the element that is a record, such as `rowTag: book`"
+    elif not options[given].is_open and not (options[given].string or "").strip("<> "):
+        yield (*path, "options", given), "expected the name of the element that is a record, such as `book`"
 
 
 def _names(root: Node) -> Found:
