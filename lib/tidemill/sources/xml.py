@@ -27,7 +27,7 @@ from tidemill.sources.records import (
     row_hash,
     rule,
 )
-from tidemill.sources.schemas import checked_schema
+from tidemill.sources.schemas import NothingToInfer, checked_schema
 from tidemill.sources.xml_batches import (
     BROKEN,
     BYTES,
@@ -56,7 +56,8 @@ class XmlFiles:
     An element's attributes are columns ``_name`` (``attributePrefix``), its children columns of their names, as they are written,
     prefixes included (``ignoreNamespace`` drops these); a child that repeats is an ARRAY, one with attributes or children a STRUCT (or
     a MAP), its text ``_VALUE`` (``valueTag``). An empty element is an empty STRING, null in any other type; a missing one is null.
-    What the schema lacks, or writes in another case, goes to ``_rescued``.
+    What the schema lacks, or writes in another case, goes to ``_rescued``. Features leave columns that begin with ``_`` out unless they
+    are named, so an attribute that is to be one is renamed in SQL, or by another prefix.
 
     A record is refused for: ``not_xml`` (it is not well-formed, or is cut off), ``cast:<column>``, ``not_finite:<column>``,
     ``repeated:<column>`` (several values where the schema has one), ``nul``, ``invalid_bytes``, ``too_deep``. A file is bad that declares
@@ -78,7 +79,9 @@ class XmlFiles:
         rows = worked(spark, near, form, seen_work, SEEN_SCHEMA).collect()
         if not rows:
             more = f" and {len(near) - 1} more" if len(near) > 1 else ""
-            raise SourceError(f"no well-formed <{form.row_tag}> in {near[0].path}{more}; `options.{ROW_TAG}` names the element of a record")
+            raise NothingToInfer(
+                f"no well-formed <{form.row_tag}> in {near[0].path}{more}; `options.{ROW_TAG}` names the element of a record"
+            )
         seen = _merged(Seen.from_json(row[SEEN]) for row in rows)
         fields = fields_of(seen, form.names.value_tag)
         _check_reserved(fields, form.names)

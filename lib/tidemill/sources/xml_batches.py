@@ -80,8 +80,7 @@ def _records(form: XmlForm, schema: T.StructType, batches: Iterator[pa.RecordBat
         for path, encoding, cut in _cuts(form, batches):
             findings = Findings()
             record = _parsed(parser, cut, findings)
-            values = None if record is None else fit(record, findings)
-            fields = None if values is None else dict(zip(schema.names, values, strict=True))
+            fields = None if record is None else fit(record, findings)
             rules = list(dict.fromkeys(findings.rules))
             yield fields, path, *_text_and_bytes(cut.text, encoding), rules, findings.rescued
 

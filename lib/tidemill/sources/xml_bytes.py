@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import io
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -38,13 +39,9 @@ def file_blocks(path: str) -> Iterator[bytes]:
     Raises:
         SourceError: they cannot be unpacked to their end.
     """
-    suffix = Path(path).suffix
     try:
-        if suffix == ".zst":
-            yield from _unpacked_zst(path)
-            return
         with Path(path).open("rb") as stream:
-            yield from unpacked(iter(lambda: stream.read(BLOCK), b""), suffix)
+            yield from unpacked(iter(lambda: stream.read(BLOCK), b""), Path(path).suffix)
     except OSError as error:
         raise SourceError(str(error)) from error
 
@@ -55,6 +52,9 @@ def unpacked(blocks: Iterable[bytes], suffix: str) -> Iterator[bytes]:
     Raises:
         SourceError: they are damaged, or end before a member does.
     """
+    if suffix == ".zst":
+        yield from _unpacked_zst(blocks)
+        return
     new = _UNPACKERS.get(suffix)
     if new is None:
         yield from blocks
@@ -145,12 +145,34 @@ def _without_mark(blocks: Iterable[bytes]) -> Iterator[bytes]:
         is_first = is_first and not block
 
 
-def _unpacked_zst(path: str) -> Iterator[bytes]:
+def _unpacked_zst(blocks: Iterable[bytes]) -> Iterator[bytes]:
     import pyarrow as pa
 
     try:
-        with pa.OSFile(path, "rb") as stream, pa.CompressedInputStream(stream, "zstd") as found:
+        with pa.CompressedInputStream(pa.PythonFile(_Blocks(blocks), mode="r"), "zstd") as found:
             while block := found.read(BLOCK):
                 yield block
     except OSError as error:
         raise SourceError(f"its packed data (.zst) is damaged or cut off: {error}") from error
+
+
+class _Blocks(io.RawIOBase):
+    """Blocks as a file that can be read."""
+
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        """Begin at the first."""
+        self._blocks, self._block = iter(blocks), memoryview(b"")
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Return some bytes, none at the end."""
+        while not self._block:
+            block = next(self._blocks, None)
+            if block is None:
+                return b""
+            self._block = memoryview(block)
+        taken, self._block = self._block[:size], self._block[size:]
+        return bytes(taken)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pyspark.sql import types as T
@@ -25,7 +25,8 @@ class Findings:
         return json.dumps(self.unknown, ensure_ascii=False) if self.unknown else None
 
 
-Fit = Callable[[Value, str, Findings], object]
+Fit = Callable[[list[Value], Findings], object]
+"""What makes the values of one name a value of its type."""
 
 
 def shape(kind: T.DataType) -> T.DataType:
@@ -39,102 +40,110 @@ def shape(kind: T.DataType) -> T.DataType:
     return T.StringType()
 
 
-def record_fit(schema: T.StructType, value_tag: str) -> Callable[[Nested, Findings], Sequence[object]]:
-    """Return what makes a record the values of the schema's columns, in their order.
+def record_fit(schema: T.StructType, value_tag: str) -> Callable[[Nested, Findings], dict[str, object]]:
+    """Return what makes a record the values of the schema's columns.
 
     Raises:
         SourceError: the schema has a type that no XML can have.
     """
-    parts = {part.name: _values_fit(part.dataType, part.name, value_tag) for part in schema.fields}
-
-    def fit(record: Nested, findings: Findings) -> Sequence[object]:
-        for name in record.keys() - parts.keys():
-            findings.unknown[name] = _plain(record[name])
-        return [take(record[name], name, findings) if name in record else None for name, take in parts.items()]
-
-    return fit
+    return _Shaping(value_tag).fields(schema, "", None)
 
 
 def _plain(values: list[Value]) -> object:
     return plain(values[0]) if len(values) == 1 else [plain(each) for each in values]
 
 
-def _values_fit(kind: T.DataType, column: str, value_tag: str) -> Callable[[list[Value], str, Findings], object]:
-    """Return what makes the values of one name a value of the type: all of them for an array, the only one for any other."""
-    if isinstance(kind, T.ArrayType):
+@dataclass(frozen=True)
+class _Shaping:
+    """Makes a function for each type of a schema; ``column`` is the column it lies in, ``path`` its place there."""
+
+    value_tag: str
+
+    def fields(self, kind: T.StructType, before: str, column: str | None) -> Callable[[Nested, Findings], dict[str, object]]:
+        parts = [(part.name, self.of(part.dataType, before + part.name, column or part.name)) for part in kind.fields]
+        known = set(kind.names)
+
+        def fit(record: Nested, findings: Findings) -> dict[str, object]:
+            found = {name: take(record[name], findings) if name in record else None for name, take in parts}
+            if not record.keys() <= known:
+                for name in record.keys() - known:
+                    findings.unknown[before + name] = _plain(record[name])
+            return found
+
+        return fit
+
+    def of(self, kind: T.DataType, path: str, column: str) -> Fit:
+        """Return what takes all values for an array, and the only one for any other type."""
+        if isinstance(kind, T.ArrayType):
+            return self._array(kind, path, column)
+        single = self._single(kind, path, column)
+
+        def fit(values: list[Value], findings: Findings) -> object:
+            if len(values) > 1:
+                findings.rules.append(f"repeated:{path}")
+                return None
+            return None if values[0] is None else single(values[0], findings)
+
+        return fit
+
+    def _array(self, kind: T.ArrayType, path: str, column: str) -> Fit:
         if isinstance(kind.elementType, T.ArrayType):
             raise SourceError(f"column {column}: XML has no arrays of arrays; declare ARRAY<STRUCT<…>>, as the elements lie in each other")
-        element = _fit(kind.elementType, column, value_tag)
+        element = self._single(kind.elementType, path, column)
 
-        def fit_each(values: list[Value], path: str, findings: Findings) -> object:
+        def fit(values: list[Value], findings: Findings) -> object:
             inner = Findings(findings.rules)
-            found = [None if value is None else element(value, path, inner) for value in values]
+            found = [None if value is None else element(value, inner) for value in values]
             if inner.unknown:
                 # Nothing else would tell which of the elements had what.
                 findings.unknown[path] = [plain(value) for value in values]
             return found
 
-        return fit_each
-    single = _fit(kind, column, value_tag)
+        return fit
 
-    def fit_only(values: list[Value], path: str, findings: Findings) -> object:
-        if len(values) > 1:
-            findings.rules.append(f"repeated:{path}")
-            return None
-        return None if values[0] is None else single(values[0], path, findings)
+    def _single(self, kind: T.DataType, path: str, column: str) -> Callable[[Value, Findings], object]:
+        if isinstance(kind, T.StructType):
+            fields = self.fields(kind, path + ".", column)
+            return lambda value, findings: fields(nested, findings) if (nested := self._nested(value)) else None
+        if isinstance(kind, T.MapType):
+            return self._map(kind, path, column)
+        return self._leaf(isinstance(kind, T.StringType), path, column)
 
-    return fit_only
+    def _map(self, kind: T.MapType, path: str, column: str) -> Callable[[Value, Findings], object]:
+        if not isinstance(kind.keyType, T.StringType):
+            raise SourceError(f"column {column}: the keys of a MAP are names of elements; declare MAP<STRING, …>")
+        take = self.of(kind.valueType, path + ".value", column)
 
+        def fit(value: Value, findings: Findings) -> object:
+            inner, nested = Findings(findings.rules), self._nested(value)
+            found = [(name, take(values, inner)) for name, values in nested.items()]
+            if inner.unknown:
+                findings.unknown[path] = plain(value)
+            return found or None
 
-def _fit(kind: T.DataType, column: str, value_tag: str) -> Fit:
-    if isinstance(kind, T.StructType):
-        return _struct_fit(kind, column, value_tag)
-    if isinstance(kind, T.MapType):
-        return _map_fit(kind, column, value_tag)
-    is_text = isinstance(kind, T.StringType)
+        return fit
 
-    def fit(value: Value, path: str, findings: Findings) -> object:
-        if not isinstance(value, Nested):
-            return value if value or is_text else None
-        if value.has_children:
-            if not is_text:
-                findings.rules.append(f"cast:{column}")
-            return json.dumps(plain(value), ensure_ascii=False) if is_text else None
-        for name in value.keys() - {value_tag}:
-            findings.unknown[f"{path}.{name}"] = _plain(value[name])
-        return value[value_tag][0] if value_tag in value else "" if is_text else None
+    def _leaf(self, is_text: bool, path: str, column: str) -> Callable[[Value, Findings], object]:
+        value_tag = self.value_tag
 
-    return fit
+        def fit(value: Value, findings: Findings) -> object:
+            if not isinstance(value, Nested):
+                return value if value or is_text else None
+            if value.has_children:
+                if not is_text:
+                    findings.rules.append(f"cast:{column}")
+                return json.dumps(plain(value), ensure_ascii=False) if is_text else None
+            for name in value.keys() - {value_tag}:
+                findings.unknown[f"{path}.{name}"] = _plain(value[name])
+            return value[value_tag][0] if value_tag in value else "" if is_text else None
 
+        return fit
 
-def _struct_fit(kind: T.StructType, column: str, value_tag: str) -> Fit:
-    parts = {part.name: _values_fit(part.dataType, column, value_tag) for part in kind.fields}
-
-    def fit(value: Value, path: str, findings: Findings) -> object:
-        value = value if isinstance(value, Nested) else _only_text(value, value_tag)
-        if not value:
-            return None
-        for name in value.keys() - parts.keys():
-            findings.unknown[f"{path}.{name}"] = _plain(value[name])
-        return {name: take(value[name], f"{path}.{name}", findings) if name in value else None for name, take in parts.items()}
-
-    return fit
-
-
-def _map_fit(kind: T.MapType, column: str, value_tag: str) -> Fit:
-    if not isinstance(kind.keyType, T.StringType):
-        raise SourceError(f"column {column}: the keys of a MAP are names of elements; declare MAP<STRING, …>")
-    take = _values_fit(kind.valueType, column, value_tag)
-
-    def fit(value: Value, path: str, findings: Findings) -> object:
-        value = value if isinstance(value, Nested) else _only_text(value, value_tag)
-        return [(name, take(values, f"{path}.{name}", findings)) for name, values in value.items()] if value else None
-
-    return fit
-
-
-def _only_text(value: str | None, value_tag: str) -> Nested:
-    found = Nested()
-    if value:
-        found[value_tag] = [value]
-    return found
+    def _nested(self, value: Value) -> Nested:
+        """Return an element with text alone as one of which the text is a part."""
+        if isinstance(value, Nested):
+            return value
+        found = Nested()
+        if value:
+            found[self.value_tag] = [value]
+        return found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
+from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 DEEPEST = 200
@@ -15,12 +16,7 @@ _NIL = ":nil"
 class Nested(dict[str, list["Value"]]):
     """An element with attributes or children: each name with its values, in order; ``has_children`` beside attributes and text."""
 
-    __slots__ = ("has_children",)
-
-    def __init__(self) -> None:
-        """Make one without anything in it."""
-        super().__init__()
-        self.has_children = False
+    has_children = False
 
 
 Value: TypeAlias = str | Nested | None
@@ -54,10 +50,6 @@ class RecordParser:
         """Keep how things are to be called."""
         self._names = names
         self._interned: dict[str, str] = {}
-        self._open: list[Nested] = []
-        self._nil: list[Nested] = []
-        self._pieces: list[str] = []
-        self._found: Value = None
 
     def parse(self, text: bytes) -> Nested:
         """Return the record in UTF-8 text.
@@ -66,16 +58,15 @@ class RecordParser:
             expat.ExpatError: it is not well-formed.
             TooDeep: it is more than ``DEEPEST`` elements deep.
         """
-        self._open.clear()
-        self._nil.clear()
-        self._pieces.clear()
+        # A parser of ElementTree's own would refuse prefixes that were declared further up, outside of the record.
+        builder = TreeBuilder()
         parser = expat.ParserCreate("UTF-8", intern=self._interned)
         parser.buffer_text = True
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._pieces.append
+        parser.StartElementHandler = builder.start
+        parser.EndElementHandler = builder.end
+        parser.CharacterDataHandler = builder.data
         parser.Parse(text, True)
-        found = self._found
+        found = self._value(builder.close(), 1)
         if isinstance(found, Nested):
             return found
         record = Nested()
@@ -83,64 +74,51 @@ class RecordParser:
             record[self._names.value_tag] = [found]
         return record
 
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
-        if len(self._open) >= DEEPEST:
+    def _value(self, element: Element, depth: int) -> Value:
+        if depth > DEEPEST:
             raise TooDeep
-        if self._pieces and self._open:
-            self._add_text(self._open[-1])
+        attributes = element.items()
         found = Nested()
-        self._open.append(found)
-        if attributes:
-            self._add_attributes(found, attributes)
+        is_nil = bool(attributes) and self._add_attributes(found, attributes)
+        if not len(element):
+            if not found:
+                return None if is_nil else self._text(element.text)
+            self._add_piece(found, element.text)
+            return found
+        self._add_piece(found, element.text)
+        found.has_children = True
+        for child in element:
+            name = child.tag.rpartition(":")[2] if self._names.drops_prefixes else child.tag
+            value = self._value(child, depth + 1) if len(child) or child.items() else self._text(child.text)
+            if name in found:
+                found[name].append(value)
+            else:
+                found[name] = [value]
+            if child.tail:
+                self._add_piece(found, child.tail)
+        return found
 
-    def _end(self, name: str) -> None:
-        found: Value = self._open.pop()
-        assert isinstance(found, Nested)
-        if found:
-            self._add_text(found)
-        elif self._nil and self._nil[-1] is found:
-            found = None
-            self._pieces.clear()
-        else:
-            text = "".join(self._pieces)
-            self._pieces.clear()
-            text = text if self._names.keeps_spaces else text.strip(_SPACE)
-            found = None if text == self._names.null_value else text
-        if not self._open:
-            self._found = found
-            return
-        if self._names.drops_prefixes:
-            name = name.rpartition(":")[2]
-        parent = self._open[-1]
-        parent.has_children = True
-        if name in parent:
-            parent[name].append(found)
-        else:
-            parent[name] = [found]
-
-    def _add_attributes(self, found: Nested, attributes: Mapping[str, str]) -> None:
-        names = self._names
-        for key, text in attributes.items():
+    def _add_attributes(self, found: Nested, attributes: Iterable[tuple[str, str]]) -> bool:
+        """Add the attributes; return True where one says that the element is null."""
+        names, is_nil = self._names, False
+        for key, text in attributes:
             if key == "xmlns" or key.startswith("xmlns:"):
                 continue
             if key.endswith(_NIL):
-                if text.strip(_SPACE) in ("true", "1"):
-                    self._nil.append(found)
-                continue
-            if names.drops_attributes:
-                continue
-            name = names.attribute_prefix + (key.rpartition(":")[2] if names.drops_prefixes else key)
-            value = text if names.keeps_spaces else text.strip(_SPACE)
-            found.setdefault(name, []).append(None if value == names.null_value else value)
+                is_nil = text.strip(_SPACE) in ("true", "1")
+            elif not names.drops_attributes:
+                name = names.attribute_prefix + (key.rpartition(":")[2] if names.drops_prefixes else key)
+                found.setdefault(name, []).append(self._text(text))
+        return is_nil
 
-    def _add_text(self, found: Nested) -> None:
-        """Add the text since the last tag, unless it is white space between elements."""
-        text = "".join(self._pieces)
-        self._pieces.clear()
-        stripped = text.strip(_SPACE)
-        if stripped:
-            value = text if self._names.keeps_spaces else stripped
-            found.setdefault(self._names.value_tag, []).append(None if value == self._names.null_value else value)
+    def _add_piece(self, found: Nested, text: str | None) -> None:
+        """Add a text beside attributes or children, unless it is white space between elements."""
+        if text and text.strip(_SPACE):
+            found.setdefault(self._names.value_tag, []).append(self._text(text))
+
+    def _text(self, text: str | None) -> str | None:
+        value = (text if self._names.keeps_spaces else text.strip(_SPACE)) if text else ""
+        return None if value == self._names.null_value else value
 
 
 def plain(value: Value) -> object:

@@ -147,7 +147,9 @@ def test_files_without_records() -> None:
 def test_entities_are_refused_where_they_are_declared(subset: str) -> None:
     with pytest.raises(SourceError, match="declares entities"):
         cuts(f"<!DOCTYPE rows [{subset}]><rows><row>&a;</row></rows>", block=3)
-    harmless = "<!DOCTYPE rows [<!-- <!ENTITY a 'b'> --><!ATTLIST row a CDATA '<!ENTITY'>]><rows><row><!-- <!ENTITY a 'b'> -->1</row></rows>"
+    harmless = (
+        "<!DOCTYPE rows [<!-- <!ENTITY a 'b'> --><!ATTLIST row a CDATA '<!ENTITY'>]><rows><row><!-- <!ENTITY a 'b'> -->1</row></rows>"
+    )
     assert len(cuts(harmless)) == 1
 
 
