@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from tidemill.errors import SourceError
+from tidemill.sources.xml_marks import ATTRIBUTES, BROKEN_TAG, COMMENT, DOCTYPE, ENTITY, SPANS, TAG, tags
 
 LONGEST = 1 << 28
 _LONGEST_ENVELOPE = 1 << 24
@@ -14,19 +15,6 @@ _LONGEST_TAG, _LONGEST_INNER_TAG = 1 << 24, 1 << 16
 _HEAD = 1 << 16
 _LONGEST_PREFIX = 256
 _LOOKS_BACK = 16
-_NAME = rb"""[^\s<>/="'!?]++"""
-_ATTRIBUTES = rb"""(?:\s+[^\s<>/="']++\s*=\s*(?:"[^"]*"|'[^']*'))*+\s*"""
-_COMMENT = rb"<!--.*?-->"
-_DOCTYPE = re.compile(
-    rb"""<!DOCTYPE(?:[^\[<>"']|"[^"]*"|'[^']*')*+"""
-    rb"""(?:\[(?P<inner>(?:[^\]<]|<!--.*?-->|<\?.*?\?>|<!(?!--)(?:[^"'>]|"[^"]*"|'[^']*')*+>)*+)\]\s*)?>""",
-    re.DOTALL,
-)
-_TAG = re.compile(rb"</?" + _NAME + _ATTRIBUTES + rb"/?>")
-_BROKEN_TAG = re.compile(rb"<[^<>]*+>?")
-_ENTITY = re.compile(rb"<!ENTITY\s")
-_ANY_TAG = re.compile(rb"<(" + _NAME + rb")")
-_SPANS = {b"<!--": b"-->", b"<![CDATA[": b"]]>", b"<?": b"?>"}
 
 
 class Cut(NamedTuple):
@@ -51,11 +39,12 @@ class RecordScanner:
         self.row_tag = row_tag
         row = (rb"(?:[^\s<>/:]+:)?" if with_any_prefix else b"") + re.escape(row_tag.encode())
         self._mark = re.compile(rb"<(?:!(?:--|\[CDATA\[|DOCTYPE)|\?|(/?)" + row + rb"(?=[\s/>]))")
-        self._start = re.compile(rb"<" + row + _ATTRIBUTES + rb"(/?)>")
+        self._start = re.compile(rb"<" + row + ATTRIBUTES + rb"(/?)>")
         self._longest_mark = len(row) + _LONGEST_PREFIX
         self._buffer = bytearray()
         self._at = 0  # what lies before is scanned
         self._kept = 0  # where the open record begins, or what lies behind the last one
+        self._span_end = 0
         self._depth = 0
         self._is_final = False
         self._is_flat = False
@@ -101,7 +90,8 @@ class RecordScanner:
         if len(self._buffer) - self._kept > LONGEST:
             raise SourceError(f"what begins at line {line} has no end within {LONGEST >> 20} MB; check `options.rowTag`")
         del self._buffer[: self._kept]
-        self._at, self._counted, self._kept = self._at - self._kept, self._counted - self._kept, 0
+        self._at, self._counted, self._span_end = (place - self._kept for place in (self._at, self._counted, self._span_end))
+        self._kept = 0
         wanted = 2 * len(self._buffer) + 1
         while len(self._buffer) < wanted and not self._is_final:
             block = next(rest, None)
@@ -119,7 +109,7 @@ class RecordScanner:
                 self._depth = 0
                 yield self._taken(len(self._buffer), is_broken=True)
                 return
-            self._is_flat, self._depth, self._at = True, 0, self._kept
+            self._is_flat, self._depth, self._at, self._span_end = True, 0, self._kept, 0
 
     def _next(self) -> tuple[Cut, ...] | None:
         """Move on behind the next tag or span and return the records that end there; None where the buffer does not hold it."""
@@ -136,11 +126,11 @@ class RecordScanner:
             self._at = around
             return ()
         opening = mark.group()
-        if opening in _SPANS:
-            end = buffer.find(_SPANS[opening], mark.end())
+        if opening in SPANS:
+            end = buffer.find(SPANS[opening], mark.end())
             if end < 0:
                 return self._without_end()
-            self._at = end + len(_SPANS[opening])
+            self._at = self._span_end = end + len(SPANS[opening])
             return ()
         if mark.group(1) is not None:
             return self._end_tag(at) if mark.group(1) else self._start_tag(at)
@@ -154,12 +144,12 @@ class RecordScanner:
 
         XML allows no ``<`` there, so this is asked only of what looks like a mark; the tag before it tells.
         """
-        before = at
+        before, first = at, max(self._kept, self._span_end)
         for _ in range(_LOOKS_BACK):
-            before = self._buffer.rfind(b"<", self._kept, before)
+            before = self._buffer.rfind(b"<", first, before)
             if before < 0:
                 break
-            tag = _TAG.match(self._buffer, before)
+            tag = TAG.match(self._buffer, before)
             if tag:
                 return max(tag.end(), at)
             if not self._is_final and len(self._buffer) - at < _LONGEST_INNER_TAG:
@@ -171,7 +161,7 @@ class RecordScanner:
         if tag is None:
             if not self._is_final and len(self._buffer) - at < _LONGEST_TAG:
                 return None
-            tag = _BROKEN_TAG.match(self._buffer, at)
+            tag = BROKEN_TAG.match(self._buffer, at)
             assert tag is not None
         is_whole = tag.group().endswith(b"/>")
         before: tuple[Cut, ...] = ()
@@ -189,7 +179,7 @@ class RecordScanner:
         return before
 
     def _end_tag(self, at: int) -> tuple[Cut, ...] | None:
-        tag = _BROKEN_TAG.match(self._buffer, at)
+        tag = BROKEN_TAG.match(self._buffer, at)
         assert tag is not None
         if tag.end() == len(self._buffer) and not self._is_final:
             return None
@@ -230,20 +220,20 @@ class RecordScanner:
         return self._without_end()
 
     def _doctype(self, at: int) -> tuple[Cut, ...] | None:
-        found = _DOCTYPE.match(self._buffer, at)
+        found = DOCTYPE.match(self._buffer, at)
         if found is None:
             return self._without_end()
-        if _ENTITY.search(re.sub(_COMMENT, b"", found.group("inner") or b"", flags=re.DOTALL)):
+        if ENTITY.search(re.sub(COMMENT, b"", found.group("inner") or b"", flags=re.DOTALL)):
             raise SourceError("it declares entities (<!ENTITY …>), which are not expanded; write their text in their place")
-        self._at = found.end()
+        self._at = self._span_end = found.end()
         return ()
 
     def _may_resync(self) -> bool:
         """Return True where the open record surely lacks its end tag: the file is whole, and records hold none of their kind."""
-        root = next(iter(_tags(self._head)), b"")
+        root = next(iter(tags(self._head)), b"")
         if self._is_flat or self._nesting or not self._flat or self._mark.match(b"<" + root + b">"):
             return False
-        return re.search(rb"</" + re.escape(root) + rb"\s*>\s*(?:" + _COMMENT + rb"\s*)*\Z", self._buffer, re.DOTALL) is not None
+        return re.search(rb"</" + re.escape(root) + rb"\s*>\s*(?:" + COMMENT + rb"\s*)*\Z", self._buffer, re.DOTALL) is not None
 
     def _line_at(self, place: int) -> int:
         """Return the line of a place that is not before the one asked last."""
@@ -252,16 +242,10 @@ class RecordScanner:
         return self._line
 
     def _refuse_without_records(self) -> None:
-        names = _tags(self._head)
+        names = tags(self._head)
         if not names:
             raise SourceError("it holds no element")
         inner = list(dict.fromkeys(name for name in names if name != names[0]))
         if inner:
             told = ", ".join(f"<{name.decode('utf-8', 'replace')}>" for name in inner[:5])
             raise SourceError(f"it has no <{self.row_tag}>, but {told}; `options.rowTag` names the element that is a record")
-
-
-def _tags(head: bytes) -> list[bytes]:
-    """Return the names of the start tags, in order."""
-    plain = re.sub(_COMMENT + rb"|<!\[CDATA\[.*?\]\]>|<\?.*?\?>", b"", head, flags=re.DOTALL)
-    return [found.group(1) for found in _ANY_TAG.finditer(_DOCTYPE.sub(b"", plain))]

@@ -75,8 +75,12 @@ BROKEN = {
         ],
     ),
     "an end tag is missing where records hold records": (
-        "<rows><row><row/></row>\n<row>2<row>3</row><row>4</row></rows>",
-        [("<row><row/></row>", 1, False), ("<row>2<row>3</row><row>4</row></rows>", 2, True)],
+        "<rows><row/><row><row/></row>\n<row>2<row>3</row><row>4</row></rows>",
+        [("<row/>", 1, False), ("<row><row/></row>", 1, False), ("<row>2<row>3</row><row>4</row></rows>", 2, True)],
+    ),
+    "an end tag is missing where no record before tells whether records hold records": (
+        "<rows>\n<row>1<row>2</row><row>3</row></rows>",
+        [("<row>1<row>2</row><row>3</row></rows>", 2, True)],
     ),
     "the file is cut off, so the end tag may have been further on": (
         "<rows><row>1</row>\n<row>2<row>3</row>",
@@ -97,6 +101,10 @@ BROKEN = {
         "<rows><row><a t='<row>' u=\"</row>\"/></row><row b='</row>'>2</row></rows>",
         [("<row><a t='<row>' u=\"</row>\"/></row>", 1, False), ("<row b='</row>'>2</row>", 1, False)],
     ),
+    "a tag in quotes": (
+        "<rows><row><a t='<row>'/></row>\n<row><a t='x' u = \"x></row>\">3</a></row></rows>",
+        [("<row><a t='<row>'/></row>", 1, False), ("<row><a t='x' u = \"x></row>\">3</a></row>", 2, False)],
+    ),
     "a comment is not closed": (
         "<rows><row>1</row>\n<!-- <row>2</row>\n</rows>",
         [("<row>1</row>", 1, False), ("<!-- <row>2</row>\n</rows>", 2, True)],
@@ -104,6 +112,10 @@ BROKEN = {
     "CDATA is not closed": (
         "<rows><row>1</row>\n<row><![CDATA[2</row><row>3</row></rows>",
         [("<row>1</row>", 1, False), ("<row><![CDATA[2</row><row>3</row></rows>", 2, True)],
+    ),
+    "quotes in a comment and behind it": (
+        "<rows><!-- <a t='--><row/><b u='/>'/><row>2</row></rows>",
+        [("<row/>", 1, False), ("<row>2</row>", 1, False)],
     ),
     "signs that are no tags": (
         "<rows><row>1 < 2 && <</row><row><!DOCTYPE x></row>< </rows>",
