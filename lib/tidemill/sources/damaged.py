@@ -14,6 +14,7 @@ from pyspark.sql import types as T
 from tidemill.errors import SourceError
 from tidemill.sources.files import SourceFile
 from tidemill.sources.registry import SourceKind
+from tidemill.sources.schemas import NothingToInfer
 from tidemill.spark_errors import sentence
 from tidemill.spec.models import Source
 
@@ -76,6 +77,8 @@ def probe(
             if records.frame is not None:
                 # Counting would read no column, and so pass over a damaged page.
                 records.frame.write.format("noop").mode("overwrite").save()
+        except NothingToInfer:
+            continue  # it was read to its end
         except READ_FAILURES as error:
             bad[file.path] = reason(error)
     return bad

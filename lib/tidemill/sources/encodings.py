@@ -26,7 +26,7 @@ _BLOCK, _LONGEST = 1 << 16, 1 << 24
 _FIRST_LINES = 64
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "a zip archive"}
 # UTF-32's mark begins with UTF-16's, so it comes first.
-_MARKS = {b"\xff\xfe\0\0": "UTF-32LE", b"\0\0\xfe\xff": "UTF-32BE", b"\xff\xfe": "UTF-16LE", b"\xfe\xff": "UTF-16BE"}
+MARKS = {b"\xff\xfe\0\0": "UTF-32LE", b"\0\0\xfe\xff": "UTF-32BE", b"\xff\xfe": "UTF-16LE", b"\xfe\xff": "UTF-16BE"}
 _UNICODE = re.compile(r"UTF[-_]?(8|16|32)[-_]?(LE|BE)?")
 _WITHOUT_ORDER = ("UTF-16", "UTF-32")
 
@@ -54,7 +54,7 @@ def text_form(start: bytes, options: Mapping[str, str]) -> TextForm:
         SourceError: the byte order is not told, or the bytes are UTF-16 and nothing says so.
     """
     declared = encoding_of(options)
-    marked = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+    marked = next((name for mark, name in MARKS.items() if start.startswith(mark)), None)
     encoding = marked if marked and declared.startswith("UTF") else declared
     if encoding in _WITHOUT_ORDER:
         raise SourceError(
@@ -136,13 +136,22 @@ def first_bytes(stream: IO[bytes]) -> bytes:
         SourceError: they are those of a packed file.
     """
     start = stream.read(_BLOCK)
-    packed = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
-    if packed:
-        raise SourceError(f"its bytes are {packed}, which its name does not say; unpack it, or end its name in .gz where that is so")
+    refuse_packed(start)
     blocks = [start]
     while b"\n" not in blocks[-1] and blocks[-1] and sum(map(len, blocks)) < _LONGEST:
         blocks.append(stream.read(_BLOCK))
     return b"".join(blocks)
+
+
+def refuse_packed(start: bytes) -> None:
+    """Take the first bytes of a file that should be text.
+
+    Raises:
+        SourceError: they are those of a packed file.
+    """
+    packed = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
+    if packed:
+        raise SourceError(f"its bytes are {packed}, which its name does not say; unpack it, or end its name in .gz where that is so")
 
 
 def physical_lines(stream: IO[bytes], start: bytes, form: TextForm) -> Iterator[str]:

@@ -30,7 +30,7 @@ from tidemill.sources.records import (
     no_rules,
     rule,
 )
-from tidemill.sources.schemas import checked_schema
+from tidemill.sources.schemas import NothingToInfer, checked_schema
 from tidemill.spec.models import Source
 
 OPTIONS = (
@@ -66,7 +66,7 @@ class JsonFiles:
             raise SourceError("; ".join(f"{path}: {reason}" for path, reason in bad.items()))
         fields = inferred_fields(spark, lines, options, source.timezone)
         if not fields:
-            raise SourceError(f"no JSON object in {files[0].path}" + (f" and {len(files) - 1} more" if len(files) > 1 else ""))
+            raise NothingToInfer(f"no JSON object in {files[0].path}" + (f" and {len(files) - 1} more" if len(files) > 1 else ""))
         return checked_schema(fields)
 
     def read(self, spark: SparkSession, source: Source, files: Sequence[SourceFile], schema: T.StructType) -> Records:

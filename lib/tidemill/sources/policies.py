@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pyspark.sql import types as T
 
 from tidemill.errors import SourceError
-from tidemill.sources.records import Difference, Records, refused_by_rule
+from tidemill.sources.records import Difference, Records, judged_records, refused_by_rule
 from tidemill.sources.schemas import checked_schema, is_wider, matched_names, wider_types, widest
 from tidemill.spec.models import Source
 
@@ -124,7 +124,7 @@ def widened_by_values(
         if not tried:
             break
         frame = read(T.StructType([T.StructField(part.name, tried.get(part.name, part.dataType)) for part in schema.fields])).frame
-        counts = {} if frame is None else refused_by_rule(frame)
+        counts = {} if frame is None else refused_by_rule(judged_records(frame))
         for name, kind in tried.items():
             if counts.get(CAST + name, 0) < left[name]:
                 best[name], left[name] = kind, counts.get(CAST + name, 0)

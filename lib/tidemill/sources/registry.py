@@ -30,6 +30,7 @@ BUILT_IN = {
     "parquet": "tidemill.sources.parquet.ParquetFiles",
     "text": "tidemill.sources.text.TextFiles",
     "tsv": "tidemill.sources.csv.CsvFiles",
+    "xml": "tidemill.sources.xml.XmlFiles",
 }
 ENTRY_POINTS = "tidemill.sources"
 

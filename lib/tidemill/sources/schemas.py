@@ -25,6 +25,10 @@ _WIDER: dict[type[T.DataType], tuple[type[T.DataType], ...]] = {
 _DIGITS: dict[type[T.DataType], int] = {T.ByteType: 3, T.ShortType: 5, T.IntegerType: 10, T.LongType: 19}
 
 
+class NothingToInfer(SourceError):
+    """The files can be read, but no record in them tells of a column."""
+
+
 def parsed_schema(spark: SparkSession, text: str) -> T.StructType:
     """Return the schema that ``text`` declares: DDL, or Spark's JSON of a schema; every column may be null.
 

@@ -66,10 +66,24 @@ def _sources(root: Node, folder: Path) -> Found:
         yield from query_faults(name, source, kind or "")
         if kind == "kafka":
             yield from topic_faults(name, source)
+        if kind == "xml":
+            yield from _row_tag(("sources", name), source)
         schema = _text(source, "schema")
         if schema and schema.endswith((".ddl", ".json")) and not (folder / schema).is_file():
             near = did_you_mean(schema, [file.name for file in folder.iterdir() if file.suffix in (".ddl", ".json")])
             yield ("sources", name, "schema"), f"no file {folder / schema}{near}; schema files are looked up beside the spec"
+
+
+def _row_tag(path: tuple[Key, ...], source: Node) -> Found:
+    """Yield what an xml source lacks: the option that says which elements are records."""
+    options = _entries(source, "options")
+    given = next((name for name in options if name.lower() == "rowtag"), None)
+    if given is None:
+        near = next((name for name in options if did_you_mean(name, ["rowTag"])), None)
+        meant = f" (did you mean it by {near!r}?)" if near else ""
+        yield (*path, "options", "rowTag"), f"missing{meant}; name the element that is a record, such as `rowTag: book`"
+    elif not options[given].is_open and not (options[given].string or "").strip("<> "):
+        yield (*path, "options", given), "expected the name of the element that is a record, such as `book`"
 
 
 def _names(root: Node) -> Found:

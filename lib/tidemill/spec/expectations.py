@@ -16,7 +16,7 @@ RECORD_KINDS = ("check", "not_null")
 """What can be told of one record of a source."""
 
 RECORD_RULES = frozenset(
-    {"duplicate_key", "field_count", "invalid_bytes", "key", "not_an_object", "not_json", "not_xml", "nul", "null_key", "repeated_header",
+    {"duplicate_key", "field_count", "invalid_bytes", "key", "not_an_object", "not_json", "not_xml", "nul", "repeated_header",
      "unclosed_quote", "unreadable"}
 )  # fmt: skip
 """The rules that every reader has of itself, besides those with a colon in their names, such as ``cast:<column>``."""

@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tidemill.errors import Fault
-from tidemill.spec.models import SOURCE_FORMATS
 from tidemill.spec.node import Key, Node, dotted
 
-BUILT_FORMATS = ("csv", "tsv", "json", "parquet", "orc", "avro", "text", "binaryFile", "jdbc", "kafka", "delta")
 LATER_FAMILIES = ("xgboost", "lightgbm")
 
 
@@ -32,11 +30,6 @@ def _is(*values: str) -> Callable[[Node], bool]:
     return lambda node: node.value in values
 
 
-def _is_later_format(node: Node) -> bool:
-    name = node.string or ""
-    return name not in BUILT_FORMATS and name in SOURCE_FORMATS
-
-
 def _is_custom(node: Node) -> bool:
     return "python" in node.mapping
 
@@ -51,7 +44,6 @@ def _is_catalog(node: Node) -> bool:
 
 LATER = (
     Later("lake", _is_catalog, "give a path, such as ./lake"),
-    Later("sources.*.format", _is_later_format, "convert the files to csv, json, parquet or orc"),
     Later("tables.*.load", _is("incremental"), "leave `full`"),
     Later("dataset.lookups", _given, "join in the SQL of the dataset"),
     Later("dataset.split.stratified", _given, "leave it out"),
