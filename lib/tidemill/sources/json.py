@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
+from operator import and_
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -41,7 +42,9 @@ OPTIONS = (
 STRICT = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
 """JSON as the standard has it, where Spark is lenient."""
 
-_FIELDS, _CORRUPT, _KEYS, _IS_ONE, _IS_EXPECTED = "_fields", "_corrupt", "_keys", "_is_one_value", "_is_expected"
+_FIELDS, _CORRUPT, _KEYS, _IS_ONE, _IS_PLAIN = "_fields", "_corrupt", "_keys", "_is_one_value", "_is_plain"
+_MOST_PLAIN = 200
+"""With more columns than this, asking each whether its key is there costs more than reading the keys."""
 
 
 class JsonFiles:
@@ -105,15 +108,15 @@ def records_of_lines(
     parse = {**options, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT, "timeZone": timezone}
     line = F.col(LINE)
     typed = T.StructType([*schema.fields, T.StructField(_CORRUPT, T.StringType())])
-    parsed = lines.select(
-        "*",
-        F.from_json(line, typed, parse).alias(_FIELDS),
-        _is_one_value(line).alias(_IS_ONE),
-        F.json_object_keys(line).alias(_KEYS),
-    )
+    parsed = lines.select("*", F.from_json(line, typed, parse).alias(_FIELDS))
     fields = F.col(_FIELDS)
-    expected = F.col(_KEYS) == F.array(*[F.lit(name) for name in schema.names])
-    known = parsed.select("*", F.coalesce(expected, F.lit(False)).alias(_IS_EXPECTED))
+    plain = parsed.select("*", _is_plain(schema).alias(_IS_PLAIN))
+    is_plain = F.col(_IS_PLAIN)
+    known = plain.select(
+        "*",
+        F.when(is_plain, F.lit(True)).otherwise(_is_one_value(line)).alias(_IS_ONE),
+        F.when(~is_plain, F.json_object_keys(line)).alias(_KEYS),
+    )
     return known.select("*", _broken_rules(schema, parse).alias(RULES)).select(
         *[fields.getField(part.name).alias(part.name) for part in schema.fields],
         *keep,
@@ -124,6 +127,30 @@ def records_of_lines(
         RULES,
         F.lit(False).alias(IS_HEADER),
     )
+
+
+def _is_plain(schema: T.StructType) -> Column:
+    """Return true for a record that is, without a closer look, one object with just the keys of the schema, each once: the usual case.
+
+    Nothing is nested and nothing follows, as the first brace that closes is the last character. Without a backslash a text can hold no
+    quote, so every key ends in `":`, of which there are as many as columns; and each column has its key: its value, or a null that is
+    written. A record that only looks otherwise (such a sign inside a text, a space before a colon) is looked at more closely.
+    """
+    line, fields = F.col(LINE), F.col(_FIELDS)
+    if len(schema.fields) > _MOST_PLAIN:
+        return F.lit(False)
+    size = F.octet_length(line)
+    signs = [
+        F.startswith(line, F.lit("{")),
+        F.octet_length(F.substring_index(line, "}", 1)) == size - 1,
+        ~F.contains(line, F.lit("\\")),
+        size - F.octet_length(F.replace(line, F.lit('":'), F.lit(""))) == 2 * len(schema.fields),
+        fields.getField(_CORRUPT).isNull(),
+    ]
+    for part in schema.fields:
+        nulls = [F.contains(line, F.lit(f'"{part.name}":{gap}null')) for gap in ("", " ")]
+        signs.append(fields.getField(part.name).isNotNull() | nulls[0] | nulls[1])
+    return F.coalesce(reduce(and_, signs), F.lit(False))
 
 
 def _is_one_value(text: Column) -> Column:
@@ -165,8 +192,7 @@ def _broken_rules(schema: T.StructType, parse: Mapping[str, str]) -> Column:
     line, fields, keys = F.col(LINE), F.col(_FIELDS), F.col(_KEYS)
     floating = {part.name: has_not_finite(fields.getField(part.name), part.dataType) for part in schema.fields if has_floats(part.dataType)}
     is_object = F.startswith(F.ltrim(line, F.lit(" \t")), F.lit("{"))
-    # Records that have just the schema's keys, in its order, are the usual case.
-    repeats_key = F.when(F.col(_IS_EXPECTED), F.lit(False)).otherwise(F.size(F.array_distinct(keys)) < F.size(keys))
+    repeats_key = F.when(F.col(_IS_PLAIN), F.lit(False)).otherwise(F.size(F.array_distinct(keys)) < F.size(keys))
     repeats_key = repeats_key | repeats_a_key(line, schema)
     texts = F.from_json(line, "map<string,string>", dict(parse))
     does_not_fit = F.col(_IS_ONE) & fields.getField(_CORRUPT).isNotNull()
@@ -195,7 +221,7 @@ def _broken_rules(schema: T.StructType, parse: Mapping[str, str]) -> Column:
 def _rescued(schema: T.StructType, parse: Mapping[str, str]) -> Column:
     """Return the fields that the schema lacks, nested ones by their path, as a JSON object with their values; null where there is none."""
     known = F.array(*[F.lit(name) for name in schema.names])
-    is_odd = F.when(F.col(_IS_EXPECTED), F.lit(False)).otherwise(F.size(F.array_except(F.col(_KEYS), known)) > 0)
+    is_odd = F.when(F.col(_IS_PLAIN), F.lit(False)).otherwise(F.size(F.array_except(F.col(_KEYS), known)) > 0)
     nested = unknown_keys(F.when(F.size(RULES) == 0, F.col(LINE)), schema, parse)
     if nested is None:
         values = F.from_json(F.col(LINE), "map<string,variant>", dict(parse))
