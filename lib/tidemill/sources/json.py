@@ -213,8 +213,10 @@ def _broken_rules(schema: T.StructType, parse: Mapping[str, str]) -> Column:
     is_good = is_object & F.col(_IS_ONE) & fields.getField(_CORRUPT).isNull() & ~repeats_key & ~F.col(HAS_INVALID_BYTES) & ~has_nul(line)
     for is_none in floating.values():
         is_good = is_good & ~is_none
-    # A record that nothing accuses and that is not plainly good (a null on the way here) is refused all the same.
-    rules = F.when(F.size(rules) == 0, F.array(F.lit("unreadable"))).otherwise(rules)
+    # A record that nothing accuses and that is not plainly good is refused all the same: what Spark's strict parser refuses and the count
+    # of values, which takes single quotes for quotes, does not; or a null on the way here.
+    unnamed = F.when(fields.getField(_CORRUPT).isNotNull(), F.lit("not_json")).otherwise(F.lit("unreadable"))
+    rules = F.when(F.size(rules) == 0, F.array(unnamed)).otherwise(rules)
     return F.when(F.coalesce(is_good, F.lit(False)), no_rules()).otherwise(rules)
 
 

@@ -12,7 +12,7 @@ from pyspark.sql import types as T
 from tidemill.columns import column
 from tidemill.errors import StepError
 from tidemill.lake.names import batch_app
-from tidemill.lake.tables import Staged
+from tidemill.lake.staging import Staged
 from tidemill.sources.policies import Change
 from tidemill.sources.records import (
     BATCH_ID,

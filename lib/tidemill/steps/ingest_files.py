@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
 from tidemill.errors import SourceError
-from tidemill.lake.tables import Staged
+from tidemill.lake.staging import Staged
 from tidemill.sources.damaged import READ_FAILURES, changed_files, empty_files, packed_unreadably, probe, reason
 from tidemill.sources.files import SourceFile, list_files
 from tidemill.sources.policies import Change, Evolution, evolved, settled, widened_by_values

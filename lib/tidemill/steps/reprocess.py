@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from tidemill.caching import cached
 from tidemill.errors import UsageError
 from tidemill.lake.lock import locked
-from tidemill.lake.tables import Staged
+from tidemill.lake.staging import Staged
 from tidemill.sources.files import list_files
 from tidemill.sources.records import BATCH_ID, FATE, GOOD, ROW_HASH, SOURCE_FILE, refused_by_rule, survey
 from tidemill.sources.registry import QueryKind, source_kind

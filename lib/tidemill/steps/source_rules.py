@@ -11,8 +11,7 @@ from pyspark.sql import types as T
 
 from tidemill.columns import column
 from tidemill.errors import ExpectationRefused
-from tidemill.lake.staging import Additions
-from tidemill.lake.tables import Staged
+from tidemill.lake.staging import Additions, Staged
 from tidemill.quality.records import held, tally_records
 from tidemill.quality.refusals import expectation_rows, refusal, refused_rules, warnings
 from tidemill.quality.rules import Rule, errors_count_as_violations, rules_of
