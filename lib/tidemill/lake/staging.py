@@ -1,28 +1,31 @@
 """Rows written once, looked at, and then taken into a table without being written again: stage, decide, commit.
 
-A stage is a Delta table in a folder of its own below the table that it is for, partitioned by what is to become of the rows. Taking a part
-of it in is one commit of delta-rs that names its files, with the statistics that Spark wrote: no row moves. Until that commit, and for
-ever where it never comes, no reader of the table sees them.
+A stage is a folder of Parquet files below the table that it is for, parted by what is to become of the rows. Taking a part of it in is one
+commit of delta-rs that names its files, with the statistics of their footers: no row moves. Until that commit, and for ever where it
+never comes, no reader of the table sees them.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from tidemill.errors import LakeError
 from tidemill.lake.names import is_local
 from tidemill.lake.plain import is_plain, is_plain_table, nullable
+from tidemill.lake.statistics import file_statistics
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -31,39 +34,25 @@ if TYPE_CHECKING:
 PART = "tidemill-part"
 """The column of a stage that says what is to become of a row. Its folders must not begin with ``_``: VACUUM passes those over."""
 
+_SPECIAL = re.compile(r"[\\*?\[\]{}]")
+"""What Hadoop takes for a pattern in a path."""
+
 _PREFIX, _MARK = "stage-", "_unfinished"
 _CONCURRENT = "spark.sql.maxConcurrentOutputFileWriters"
-_DICTIONARY = "parquet.enable.dictionary#"
-_MOST_STATISTICS = 32
-"""So many columns have statistics in a Delta table, the first ones."""
-
-
-@dataclass(frozen=True)
-class Additions:
-    """Columns that are added to rows on their way, in which nothing is looked for: statistics of each value would cost more than they save.
-
-    ``constant`` are the columns with one integer in all rows, whose statistics are known without looking; ``varied`` those whose values
-    hardly repeat, so that a dictionary of them would be as long as they are; ``others`` the rest.
-    """
-
-    constant: Mapping[str, int] = field(default_factory=dict)
-    varied: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All of them."""
-        return (*self.constant, *self.varied, *self.others)
+_UNMARKED = {"mapreduce.fileoutputcommitter.marksuccessfuljobs": "false"}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Rows that lie in files below ``home``, the folder of the table that they are for, in its sub-folder ``folder``."""
+    """Rows that lie in files below ``home``, the folder of the table that they are for, in its sub-folder ``folder``.
+
+    ``schema`` are their columns, among them ``PART``, which stands for ``by``.
+    """
 
     home: str
     folder: str
     by: str
-    additions: Additions
+    schema: T.StructType
 
     @property
     def path(self) -> str:
@@ -72,30 +61,29 @@ class Stage:
 
     def rows(self, spark: SparkSession) -> DataFrame:
         """Return all rows, with the column ``by`` that they were parted by."""
-        return spark.read.format("delta").load(self.path).withColumnRenamed(PART, self.by)
+        files = [_SPECIAL.sub(r"\\\g<0>", str(path)) for path in self.files()]
+        if not files:
+            return spark.createDataFrame([], self.schema).withColumnRenamed(PART, self.by)
+        reader = spark.read.schema(self.schema).option("basePath", _SPECIAL.sub(r"\\\g<0>", self.path))
+        return reader.parquet(*files).withColumnRenamed(PART, self.by)
 
-    def files(self, part: str) -> list[AddAction]:
-        """Return the files of one part, as a commit to the table that they are for names them."""
+    def files(self, part: str = "*") -> list[Path]:
+        """Return the files, those of one part or all."""
+        return sorted(Path(self.path).glob(f"{PART}={part}/*.parquet"))
+
+    def additions(self, part: str, columns: Sequence[str]) -> list[AddAction]:
+        """Return the files of one part, as a commit to the table that they are for names them; ``columns`` are those that it shows."""
         return [
             AddAction(
-                path=f"{self.folder}/{action['path']}",
-                size=int(action["size"]),
+                path=str(path.relative_to(self.home)),
+                size=path.stat().st_size,
                 partition_values={},
-                modification_time=int(action["modificationTime"]),
+                modification_time=path.stat().st_mtime_ns // 1_000_000,
                 data_change=True,
-                stats=self._statistics(str(action["stats"])),
+                stats=json.dumps(file_statistics(str(path), columns)),
             )
-            for action in _adds(self.path)
-            if action["partitionValues"][PART] == part
+            for path in self.files(part)
         ]
-
-    def _statistics(self, written: str) -> str:
-        """Return a file's statistics, those of the constant columns among them."""
-        found = json.loads(written)
-        for name, value in self.additions.constant.items():
-            for kind, known in (("minValues", value), ("maxValues", value), ("nullCount", 0)):
-                found.setdefault(kind, {})[name] = known
-        return json.dumps(found)
 
 
 @dataclass(frozen=True)
@@ -118,7 +106,7 @@ class Part:
         home, kinds = self.stage.home, nullable(json.loads(schema.json()))
         if not all(is_plain(field["type"]) for field in kinds["fields"]):
             return False
-        files = self.stage.files(self.name)
+        files = self.stage.additions(self.name, schema.names)
         commit = CommitProperties(
             custom_metadata={"userMetadata": meta, "operationMetrics": _metrics(files)},
             app_transactions=[Transaction(*txn)] if txn else None,
@@ -149,11 +137,11 @@ class Staged:
 
 
 @contextmanager
-def staged(home: str, rows: DataFrame, by: str, additions: Additions) -> Iterator[Stage]:
+def staged(home: str, rows: DataFrame, by: str, varied: Sequence[str] = ()) -> Iterator[Stage]:
     """Write the rows below the table at ``home``, parted by the STRING column ``by``, for the length of the block.
 
-    ``additions`` are their last columns. Behind the block what was not taken into the table is gone; what dead processes left there goes
-    first.
+    ``varied`` are columns whose values hardly repeat, so that a dictionary of them would be as long as they are. Behind the block what was
+    not taken into the table is gone; what dead processes left there goes first.
 
     Raises:
         LakeError: fewer rows were written than read.
@@ -162,21 +150,20 @@ def staged(home: str, rows: DataFrame, by: str, additions: Additions) -> Iterato
     from pyspark.sql import functions as F
 
     sweep(home)
-    stage = Stage(home, f"{_PREFIX}{uuid.uuid4().hex[:12]}", by, additions)
-    columns = [part.dataType for part in rows.schema.fields if part.name not in (*additions.names, by)]
-    judged = min(_MOST_STATISTICS, sum(_leaves(kind) for kind in columns))
-    with _marked(stage):
+    observed = Observation()
+    parted = rows.observe(observed, F.count(F.lit(1)).alias("rows")).withColumnRenamed(by, PART)
+    stage = Stage(home, f"{_PREFIX}{uuid.uuid4().hex[:12]}", by, parted.schema)
+    plain = {f"parquet.enable.dictionary#{name}": "false" for name in varied}
+    with _marked(stage.path):
         try:
-            observed = Observation()
-            parted = rows.observe(observed, F.count(F.lit(1)).alias("rows")).withColumnRenamed(by, PART)
-            with _written_plainly(rows.sparkSession, additions.varied):
-                parted.write.format("delta").option("delta.dataSkippingNumIndexedCols", judged).partitionBy(PART).save(stage.path)
-            written = sum(json.loads(action["stats"])["numRecords"] for action in _adds(stage.path))
+            with _unsorted(rows.sparkSession):
+                parted.write.options(**plain, **_UNMARKED).mode("append").partitionBy(PART).parquet(stage.path)
+            written = sum(pq.read_metadata(path).num_rows for path in stage.files())
             if written != observed.get["rows"]:
                 raise LakeError(f"{home}: {observed.get['rows']} rows were read, but {written} written; run again")
             yield stage
         finally:
-            _tidy(stage)
+            _tidy(home, stage.folder)
 
 
 def sweep(home: str) -> None:
@@ -187,7 +174,7 @@ def sweep(home: str) -> None:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            _tidy(Stage(home, mark.parent.name, PART, Additions()))
+            _tidy(home, mark.parent.name)
 
 
 def _metrics(files: Sequence[AddAction]) -> dict[str, str]:
@@ -195,54 +182,38 @@ def _metrics(files: Sequence[AddAction]) -> dict[str, str]:
     return {"numFiles": str(len(files)), "numOutputRows": str(rows), "numOutputBytes": str(sum(file.size for file in files))}
 
 
-def _adds(path: str) -> list[dict[str, Any]]:
-    """Return the files that the first commit of a table added, as its log tells."""
-    log = Path(path) / "_delta_log" / f"{0:020}.json"
-    return [entry["add"] for line in log.read_text(encoding="utf-8").splitlines() if "add" in (entry := json.loads(line))]
-
-
 @contextmanager
-def _marked(stage: Stage) -> Iterator[None]:
+def _marked(path: str) -> Iterator[None]:
     """Hold a mark in the stage's folder, so that nobody takes it for one that a dead process left."""
-    mark = Path(stage.path) / _MARK
+    mark = Path(path) / _MARK
     mark.parent.mkdir(parents=True, exist_ok=True)
     with mark.open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
-def _tidy(stage: Stage) -> None:
-    """Remove the stage, but for the files that the table holds."""
-    held = set()
-    if DeltaTable.is_deltatable(stage.home):
-        inside = f"/{stage.folder}/"
-        held = {path.rpartition("/")[0].rpartition("/")[2] for path in DeltaTable(stage.home).file_uris() if inside in path}
-    for entry in Path(stage.path).iterdir() if held else ():
+def _tidy(home: str, folder: str) -> None:
+    """Remove a stage, but for the files that the table at ``home`` holds."""
+    held, stage = set(), Path(home) / folder
+    if DeltaTable.is_deltatable(home):
+        held = {path.rpartition("/")[0].rpartition("/")[2] for path in DeltaTable(home).file_uris() if f"/{folder}/" in path}
+    for entry in stage.iterdir() if held else ():
         if entry.is_dir() and entry.name not in held:
             shutil.rmtree(entry)
     if held:
-        (Path(stage.path) / _MARK).unlink()
+        (stage / _MARK).unlink()
     else:
-        shutil.rmtree(stage.path, ignore_errors=True)
+        shutil.rmtree(stage, ignore_errors=True)
         with suppress(OSError):  # the table's own folder goes too where it holds nothing else
-            Path(stage.home).rmdir()
+            Path(home).rmdir()
 
 
 @contextmanager
-def _written_plainly(spark: SparkSession, varied: Sequence[str]) -> Iterator[None]:
-    """Let a task keep a file of each part open, where Spark would sort the rows by it first; make no dictionary of varied values."""
+def _unsorted(spark: SparkSession) -> Iterator[None]:
+    """Let a task keep a file of each part open, where Spark would sort the rows by it first."""
     before = spark.conf.get(_CONCURRENT)
     spark.conf.set(_CONCURRENT, "8")
-    for name in varied:
-        spark.conf.set(_DICTIONARY + name, "false")
     try:
         yield
     finally:
         spark.conf.set(_CONCURRENT, str(before))
-        for name in varied:
-            spark.conf.unset(_DICTIONARY + name)
-
-
-def _leaves(kind: T.DataType) -> int:
-    """Return how many columns of numbers and texts a column is, as Delta counts them."""
-    return sum(_leaves(part.dataType) for part in kind.fields) if hasattr(kind, "fields") else 1

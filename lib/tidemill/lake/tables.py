@@ -23,7 +23,7 @@ from tidemill.lake.lock import locked
 from tidemill.lake.names import is_local, quoted, split_name
 from tidemill.lake.plain import let_hold
 from tidemill.lake.sql import with_tables
-from tidemill.lake.staging import Additions, Part, Staged, staged
+from tidemill.lake.staging import Part, Staged, staged
 from tidemill.lake.texts import read_text, write_text
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 Meta = Mapping[str, object]
 
-_NOTHING_ADDED = Additions()
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 _AUTO_MERGE = "spark.databricks.delta.schema.autoMerge.enabled"
 _TXN_APP = "spark.databricks.delta.write.txnAppId"
@@ -111,14 +110,14 @@ class Lake:
         return spark.sql(with_tables(text, place))
 
     @contextmanager
-    def staged(self, rows: DataFrame, table: str, by: str, additions: Additions = _NOTHING_ADDED) -> Iterator[Staged]:
+    def staged(self, rows: DataFrame, table: str, by: str, varied: Sequence[str] = ()) -> Iterator[Staged]:
         """Keep rows for the length of the block that are to be looked at and then, those of one fate (the column ``by``), to be written.
 
-        ``additions`` are their last columns, those that were not asked for but are added on the way.
+        ``varied`` are columns whose values hardly repeat.
         On a local lake they are written once, below the table, whose commit then takes their files in; elsewhere they are persisted.
         """
         if is_local(self.root):
-            with staged(self.path(table), rows, by, additions) as stage:
+            with staged(self.path(table), rows, by, varied) as stage:
                 yield Staged(stage.rows(rows.sparkSession), stage)
         else:
             with cached(rows) as frame:

@@ -11,7 +11,7 @@ from pyspark.sql import types as T
 
 from tidemill.columns import column
 from tidemill.errors import ExpectationRefused
-from tidemill.lake.staging import Additions, Staged
+from tidemill.lake.staging import Staged
 from tidemill.quality.records import held, tally_records
 from tidemill.quality.refusals import expectation_rows, refusal, refused_rules, warnings
 from tidemill.quality.rules import Rule, errors_count_as_violations, rules_of
@@ -41,9 +41,7 @@ def staged_records(
         kept.append(NOTED)
     stamps = {INGESTED_AT: F.lit(datetime.now(UTC)), BATCH_ID: F.lit(number).cast("bigint")}
     judged = judged_records(records.withColumns(stamps), *kept).coalesce(most_partitions(context, size))
-    others = tuple(name for name in judged.columns if name not in (*schema.names, BATCH_ID, ROW_HASH, FATE))
-    additions = Additions(constant={BATCH_ID: number}, varied=(ROW_HASH,), others=others)
-    return stack.enter_context(context.lake.staged(judged, f"bronze.{context.item}", FATE, additions))
+    return stack.enter_context(context.lake.staged(judged, f"bronze.{context.item}", FATE, varied=[ROW_HASH]))
 
 
 def hold_to_expectations(context: StepContext, kept: Staged, schema: T.StructType) -> tuple[str, ...]:
