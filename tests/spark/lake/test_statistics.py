@@ -28,7 +28,8 @@ def test_they_are_those_that_delta_computes(spark, tmp_path) -> None:
 
 def test_no_bound_is_told_that_could_mislead(spark, tmp_path) -> None:
     sql = """
-        SELECT IF(id = 1, double('NaN'), id) AS odd, IF(id = 1, double('Infinity'), id) AS endless, repeat('x', 100) AS long, id % 2 = 0 AS yes,
+        SELECT IF(id = 1, double('NaN'), id) AS odd, IF(id = 1, double('Infinity'), id) AS endless,
+               repeat('x', 100) AS long, id % 2 = 0 AS yes,
                TIMESTAMP'1969-12-31 23:59:59.999001' AS at, array(id) AS many, named_struct('a', id) AS nested FROM range(3)"""
     spark.sql(sql).coalesce(1).write.parquet(str(tmp_path / "t"))
     [path] = (tmp_path / "t").glob("*.parquet")
