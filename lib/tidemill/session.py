@@ -28,6 +28,8 @@ _EVERYWHERE = {
     # Spark's own default is a type that Parquet has given up: twelve bytes, without statistics, and slow to write.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
 }
+# PySpark would tell Java the line of each call, by three calls more; a static setting, for sessions that start here.
+_UNTRACED = {"spark.python.sql.dataFrameDebugging.enabled": "false"}
 _DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -64,7 +66,7 @@ def get_spark(app_name: str = "tidemill", conf: Mapping[str, str] | None = None,
         from tidemill.spark_home import prepare
 
         os.environ["JAVA_HOME"] = str(prepare(connectors=connectors).home)
-    settings = {**_EVERYWHERE, **_DELTA}
+    settings = {**_EVERYWHERE, **_UNTRACED, **_DELTA}
     if not under_submit:
         settings["spark.master"] = os.environ.get("TIDEMILL_MASTER", "local[*]")
     if _is_local(settings.get("spark.master"), under_submit):

@@ -13,11 +13,13 @@ from tidemill.errors import SourceError
 from tidemill.sources.csv_fields import Layout, parsed_fields
 from tidemill.sources.csv_groups import Group, completed_options, group_records, header_groups
 from tidemill.sources.csv_rules import with_rules
+from tidemill.sources.csv_wide import wide_records
 from tidemill.sources.files import SourceFile
 from tidemill.sources.line_numbers import locate
 from tidemill.sources.lines import LINE, legible
 from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, SOURCE_LINE, Difference, Records
 from tidemill.sources.schemas import checked_schema, table_names, widest
+from tidemill.sources.wide import is_wide
 from tidemill.spec.models import Source
 
 
@@ -90,6 +92,8 @@ def _inferred(spark: SparkSession, group: Group, options: Mapping[str, str], tim
 
 
 def _records(lines: DataFrame, layout: Layout, options: Mapping[str, str], timezone: str) -> DataFrame:
+    if is_wide(layout.names) or is_wide(layout.schema):
+        return wide_records(lines, layout, options, timezone)
     judged = with_rules(parsed_fields(lines, layout, options, timezone), layout, options)
     return judged.select(
         *layout.selected(),

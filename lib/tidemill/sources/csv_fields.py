@@ -42,10 +42,14 @@ class Layout:
         name = self.columns[place]
         return T.StringType() if name is None else self.schema[name].dataType
 
+    def fields_at(self, place: int) -> str:
+        """Return the name of a field on the way, see ``fields``."""
+        return self.columns[place] or f"{_UNKNOWN}{place}"
+
     @property
     def fields(self) -> list[str]:
         """The name of each field on the way: its column's, or one that no column can have."""
-        return [f"{_UNKNOWN}{place}" if name is None else name for place, name in enumerate(self.columns)]
+        return [self.fields_at(place) for place in range(len(self.columns))]
 
     @property
     def floating(self) -> list[str]:
@@ -118,9 +122,12 @@ def tokens(layout: Layout, options: Mapping[str, str]) -> Column:
     return from_csv(layout.fields, [T.StringType()] * len(layout.names), options, "UTC")
 
 
-def from_csv(names: Sequence[str], kinds: Sequence[T.DataType], options: Mapping[str, str], timezone: str) -> Column:
-    """Return the struct that Spark parses from a line; a line that does not fit is in ``CORRUPT``."""
+def from_csv(
+    names: Sequence[str], kinds: Sequence[T.DataType], options: Mapping[str, str], timezone: str, text: Column | None = None
+) -> Column:
+    """Return the struct that Spark parses from a line, or from ``text``; one that does not fit is in ``CORRUPT``."""
     kept = {name: value for name, value in options.items() if name not in _NOT_OF_A_LINE}
     fields = [f"`{name.replace('`', '``')}` {kind.simpleString()}" for name, kind in zip(names, kinds, strict=True)]
     ddl = ", ".join([*fields, f"`{CORRUPT}` STRING"])
-    return F.from_csv(legible(F.col(LINE)), ddl, {**kept, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT, "timeZone": timezone})
+    parse = {**kept, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT, "timeZone": timezone}
+    return F.from_csv(legible(F.col(LINE)) if text is None else text, ddl, parse)

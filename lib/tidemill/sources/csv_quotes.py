@@ -17,19 +17,21 @@ class Quoting:
     """Regular expressions over a line, in the dialect that Python and Java share.
 
     Every repetition is possessive, so that long fields and wide lines take linear time and no stack. As in Spark's parser a quote opens
-    a field only at its start, and what follows a closing quote up to the separator is text.
+    a field only at its start, and what follows a closing quote up to the separator is text. ``field`` captures a field as it is written
+    in a line that has a separator added to its end.
     """
 
     quote: str
     opens: str
     stays_open: str
+    field: str
 
     @classmethod
     def of(cls, options: Mapping[str, str]) -> Quoting:
         """Return the quoting that the options describe."""
         quote, escape, separator = options["quote"], options["escape"], options["sep"]
         if not quote:
-            return cls("", "", "")
+            return cls("", "", "", "")
         q, e, s = re.escape(quote), re.escape(escape), re.escape(separator)
         rest = f"[^{s}]*+" if len(separator) == 1 else rf"(?:(?!{s})[\s\S])*+"
         if escape == quote:
@@ -39,7 +41,9 @@ class Quoting:
         blank = r"[ \t]*+" if options.get("ignoreLeadingWhiteSpace") == "true" else ""
         fields = f"(?:(?:{blank}{q}{inside}{q}{rest}|(?!{blank}{q}){rest}){s})*+"
         last = f"{blank}{q}{inside}{_END}"
-        return cls(quote, f"^{fields}{last}", f"^{inside}(?:{_END}|{q}{rest}{s}{fields}{last})")
+        unclosed = rf"{blank}{q}[\s\S]*(?={s}{_END})"
+        field = f"({blank}{q}{inside}{q}{rest}|(?!{blank}{q}){rest}|{unclosed}){s}"
+        return cls(quote, f"^{fields}{last}", f"^{inside}(?:{_END}|{q}{rest}{s}{fields}{last})", field)
 
     def is_open(self, line: str) -> bool:
         """Return True where the line ends inside a quoted field."""

@@ -15,11 +15,12 @@ from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, has_nul
 from tidemill.sources.records import RULES, column, no_rules
 
 # Java reads 1.5d, 2f and 0x1p3 as numbers; nobody who writes CSV means that.
-_JAVA_ONLY = "[dDfFxX]"
+JAVA_ONLY = "[dDfFxX]"
 _IS_ODD, _TOKENS, _NAMED = " is_odd", " tokens", " named"
-_NAME = r'"((?:[^"\\]|\\.)*)":'
-_NOT_FINITE = _NAME + '"(?:NaN|-?Infinity)"'
-_NUMBER_OF_JAVA = _NAME + r'"[^"]*(?:[0-9.][dDfF]|0[xX][^"]*) *"'
+# A name in a JSON object. Possessive, and only behind what comes before one: megabytes of text take linear time and no stack.
+NAME = r'(?<=[{,])"([^"\\]*+(?:\\.[^"\\]*+)*+)":'
+NOT_FINITE = NAME + '"(?:NaN|-?Infinity)"'
+NUMBER_OF_JAVA = NAME + r'"[^"]*(?:[0-9.][dDfF]|0[xX][^"]*) *"'
 
 
 def with_rules(parsed: DataFrame, layout: Layout, options: Mapping[str, str]) -> DataFrame:
@@ -44,7 +45,7 @@ def _is_odd(layout: Layout, options: Mapping[str, str]) -> Column:
     if floating:
         sizes = [F.abs(column(name)).cast("double") for name in floating]
         signs.append(F.coalesce(F.greatest(*sizes, F.lit(0.0)) >= float("inf"), F.lit(False)))
-        signs.append(F.concat_ws(" ", *[word(name) for name in floating]).rlike(_JAVA_ONLY))
+        signs.append(F.concat_ws(" ", *[word(name) for name in floating]).rlike(JAVA_ONLY))
     if fractions:
         words, numbers = [word(name) for name in fractions], [column(name) for name in fractions]
         # A word that is no number has left a null beside it.
@@ -72,15 +73,15 @@ def _rules(layout: Layout, options: Mapping[str, str]) -> Column:
     casts, infinite = unfit, none
     if layout.floating:
         texts = F.to_json(F.struct(*[word(name).alias(name) for name in layout.floating]))
-        casts = F.array_distinct(F.concat(unfit, F.regexp_extract_all(texts, F.lit(_NUMBER_OF_JAVA), F.lit(1))))
+        casts = F.array_distinct(F.concat(unfit, F.regexp_extract_all(texts, F.lit(NUMBER_OF_JAVA), F.lit(1))))
         numbers = F.to_json(F.struct(*[column(name) for name in layout.floating]))
-        infinite = F.regexp_extract_all(numbers, F.lit(_NOT_FINITE), F.lit(1))
-    parts.append(F.when(has_its_fields, _prefixed("cast:", casts)).otherwise(none))
-    parts.append(_prefixed("not_finite:", infinite))
+        infinite = F.regexp_extract_all(numbers, F.lit(NOT_FINITE), F.lit(1))
+    parts.append(F.when(has_its_fields, prefixed("cast:", casts)).otherwise(none))
+    parts.append(prefixed("not_finite:", infinite))
     return F.concat(*parts)
 
 
-def _prefixed(prefix: str, names: Column) -> Column:
+def prefixed(prefix: str, names: Column) -> Column:
     """Return the names with the prefix before each."""
     gap = "\x1f"
     joined = F.concat(F.lit(prefix), F.array_join(names, gap + prefix))

@@ -11,6 +11,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from tidemill.columns import column as column  # noqa: PLC0414 - the CSV rooms take it from here
+from tidemill.sources.wide import all_but, apart, is_wide
 
 SOURCE_FILE = "_source_file"
 SOURCE_LINE = "_source_line"
@@ -110,7 +111,16 @@ def judged_records(frame: DataFrame, *kept: str) -> DataFrame:
     fate = F.when(F.col(IS_HEADER), F.lit(HEADER)).when(is_good, F.lit(GOOD)).otherwise(F.lit(REFUSED))
     is_told = ~is_good | F.col(IS_HEADER)
     told = [F.when(is_told, F.col(RAW)).alias(RAW), F.when(~is_good, F.col(RULES)).alias(RULES)]
-    return frame.select(*[column(name) for name in kept], *told, fate.alias(FATE))
+    return apart(apart(frame, kept).select(*_chosen(frame, kept), *told, fate.alias(FATE)), kept)
+
+
+def _chosen(frame: DataFrame, kept: Sequence[str]) -> list[Column]:
+    """Return the columns of these names; very many in one, where they are the frame's but for tidemill's own."""
+    given = [name for name in frame.columns if name not in RESERVED] if is_wide(kept) else []
+    if not given or given != [name for name in kept if name not in RESERVED]:
+        return [column(name) for name in kept]
+    own = [name for name in frame.columns if name in RESERVED]
+    return [all_but(own), *[column(name) for name in kept if name in RESERVED]]
 
 
 def survey(frame: DataFrame) -> dict[str, FileCount]:

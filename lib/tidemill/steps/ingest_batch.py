@@ -19,14 +19,17 @@ from tidemill.sources.records import (
     FATE,
     GOOD,
     INGESTED_AT,
-    PROVENANCE,
+    NOTED,
+    RAW,
     ROW_HASH,
+    RULES,
     SOURCE_FILE,
     SOURCE_LINE,
     FileCount,
     Records,
     refused_records,
 )
+from tidemill.sources.wide import apart
 from tidemill.spark_errors import as_step_error
 from tidemill.steps.ingest_past import FULL_BATCH, drop_replayed, record
 from tidemill.steps.ingest_schema import lossy_columns, record_changes, record_schema
@@ -109,7 +112,8 @@ def commit(context: StepContext, batch: Batch) -> StepResult:
 
 
 def _commit_table(context: StepContext, table: str, batch: Batch) -> int:
-    good = batch.kept.frame.where(F.col(FATE) == GOOD).select(*[column(name) for name in (*batch.schema.names, *PROVENANCE)])
+    # The stage has these columns, in the order of the table, and the marks behind them.
+    good = apart(batch.kept.frame.where(F.col(FATE) == GOOD), batch.schema).drop(NOTED, RAW, RULES, FATE)
     lake, meta, app, part = context.lake, batch.meta(context), batch_app(context.item), batch.kept.part(GOOD)
     if batch.number == FULL_BATCH:
         return lake.replace(good, table, meta=meta, part=part)

@@ -16,6 +16,7 @@ from tidemill.sources.files import SourceFile, list_files
 from tidemill.sources.policies import Change, Evolution, evolved, settled, widened_by_values
 from tidemill.sources.records import Difference, FileCount, Records, refused_by_rule, rescued_fields, survey
 from tidemill.sources.registry import SourceKind
+from tidemill.sources.wide import spared
 from tidemill.spec.models import Source
 from tidemill.steps.ingest_batch import Batch
 from tidemill.steps.ingest_past import BAD, FULL_BATCH, LOADED, Past, stamp
@@ -153,11 +154,8 @@ def _counted(
         return kind.infer(context.spark, source, [file for file in files if paths is None or file.path in paths])
 
     by_record = getattr(kind, "tells_columns_by_record", False)
-    if known is None:
-        schema = infer(None)
-        evolution = Evolution(schema, read(schema))
-    else:
-        evolution = evolved(source, known, read, infer, by_record=by_record)
+    spared(context.spark, schema := infer(None) if known is None else known)
+    evolution = Evolution(schema, read(schema)) if known is None else evolved(source, known, read, infer, by_record=by_record)
     schema, records, changes = evolution.schema, evolution.records, evolution.changes
     if records.frame is None:
         return Found(None, schema, records, {}, {}, records.bad_files, changes)

@@ -60,3 +60,16 @@ def test_schema_is_inferred(read) -> None:
     found = read("json", {"a.json": b'{"b": 1, "a": "x"}\n', "b.json": b'{"b": 1.5, "c": true}\nnot json\n'})
     assert found.schema.simpleString() == "struct<a:string,b:double,c:boolean>"
     assert found.refused == {"not json": ["not_an_object"]}
+
+
+def test_many_keys(read) -> None:
+    number = 500
+    schema = ", ".join(f"c{place} INT" for place in range(number))
+    good = [{f"c{place}": row + place for place in range(number)} for row in range(2)]
+    odd = {f"c{place}": "x" if place in (3, number - 1) else place for place in range(number)}
+    lines = [*map(json.dumps, good), json.dumps(odd), json.dumps({**good[0], "more": 1}), json.dumps(good[1])[:-1]]
+    found = read("json", {"a.json": "\n".join(lines).encode()}, schema)
+    assert found.refused == {lines[2]: ["cast:c3", f"cast:c{number - 1}"], lines[4]: ["not_json"]}
+    expected = sorted([*(list(row.values()) for row in good), list(good[0].values())])
+    assert sorted(list(row)[:number] for row in found.good) == expected
+    assert [row["_rescued"] for row in found.good if row["_rescued"]] == ['{"more":1}']

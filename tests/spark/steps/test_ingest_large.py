@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 
 from tidemill.steps.ingest import ingest
 
@@ -27,16 +28,16 @@ def digest(text: str) -> tuple[int, str]:
 def load(make_context, tmp_path: Path):
     """Write a file, ingest it as source ``x``, and return the result."""
 
-    def _load(kind: str, text: str, **source: object):
+    def _load(kind: str, text: str, run_id: str = "r1", **source: object):
         (tmp_path / "raw").mkdir(exist_ok=True)
-        (tmp_path / "raw" / "a.txt").write_bytes(text.encode())
+        (tmp_path / "raw" / f"{run_id}.txt").write_bytes(text.encode())
         spec = {
             "pipeline": "p",
             "sources": {"x": {"format": kind, "path": str(tmp_path / "raw"), "load": "incremental", **source}},
             "dataset": {"from": "bronze.x", "key": ["id"], "label": "v"},
             "training": {"task": "binary"},
         }
-        result = ingest(make_context(spec, "ingest.x"))
+        result = ingest(make_context(spec, "ingest.x", run_id=run_id))
         return result.rows_in, result.rows_out, result.rows_quarantined
 
     return _load
@@ -56,12 +57,12 @@ def refused(spark, lake):
 def test_three_megabytes_in_a_field_of_csv(load, refused, lake, spark) -> None:
     plain, quoted = long_text("p", "plain text; "), long_text("q")
     written = '"' + quoted.replace('"', '""') + '"'
-    wrong = [f"x,{plain}", f"x,{written}", f"3,{plain},more", f'4,"{plain}']
-    lines = ["id,v", f"1,{plain}", *wrong, f"2,{written}"]
-    assert load("csv", "\r\n".join(lines), schema="id INT, v STRING", options={"header": True}) == (6, 2, 4)
+    wrong = [f"x,{plain},1", f"x,{written},1", f"3,{plain},1,more", f'4,1,"{plain}', f"5,,{written}"]
+    lines = ["id,v,n", f"1,{plain},1", *wrong, f"2,{written},"]
+    assert load("csv", "\r\n".join(lines), schema="id INT, v STRING, n DOUBLE", options={"header": True}) == (7, 2, 5)
     rows = {row["id"]: digest(row["v"]) for row in lake.read(spark, "bronze.x").collect()}
     assert rows == {1: digest(plain), 2: digest(quoted)}
-    rules = [["cast:id"], ["cast:id"], ["field_count"], ["unclosed_quote"]]
+    rules = [["cast:id"], ["cast:id"], ["field_count"], ["unclosed_quote", "cast:n"], ["cast:n"]]
     assert refused() == [(place, names, *digest(raw)) for place, (names, raw) in enumerate(zip(rules, wrong, strict=True), start=3)]
 
 
@@ -82,3 +83,24 @@ def test_three_megabytes_in_a_line_of_text(load, refused, lake, spark) -> None:
     assert load("text", f"{good}\n{wrong}\nshort\n") == (3, 2, 1)
     assert sorted(digest(row["value"]) for row in lake.read(spark, "bronze.x").collect()) == sorted([digest(good), digest("short")])
     assert refused() == [(2, ["nul"], *digest(wrong))]
+
+
+def test_thousands_of_columns_become_a_table(load, refused, lake) -> None:
+    # Ten times as many take ten times as long: see ``test_csv_wide`` for what is read of them.
+    number = 3000
+    header = ",".join(f"c{place}" for place in range(number))
+    rows = {row: [row * 10 + place % 7 for place in range(number)] for row in range(1, 5)}
+    lines = {row: ",".join(map(str, values)) for row, values in rows.items()}
+    short, long = lines[1].rpartition(",")[0], lines[1] + ",1"
+    assert load("csv", "\n".join([header, lines[1], short, lines[2], long]), options={"header": True}) == (4, 2, 2)
+    found = [(3, ["field_count"], *digest(short)), (5, ["field_count"], *digest(long))]
+    assert refused() == found
+    # With the columns that are known by now, in another order and one of them missing.
+    mixed = [f"{header.rpartition(',')[0]}\n{lines[3].rpartition(',')[0]}", f"{lines[4].rpartition(',')[0]},7"]
+    assert load("csv", "\n".join(mixed), "r2", options={"header": True}) == (2, 1, 1)
+    assert refused() == sorted([*found, (3, ["field_count"], *digest(mixed[1]))])
+    table = DeltaTable(lake.path("bronze.x")).to_pyarrow_table().to_pylist()
+    values = sorted([row[f"c{place}"] for place in range(number)] for row in table if row["_batch_id"] == 1)
+    assert values == [rows[1], rows[2]]
+    [last] = [row for row in table if row["_batch_id"] == 2]
+    assert [last[f"c{place}"] for place in range(number)] == [*rows[3][:-1], None]
