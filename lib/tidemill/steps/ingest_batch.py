@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.columns import column
 from tidemill.errors import StepError
 from tidemill.lake.names import batch_app
 from tidemill.lake.staging import Staged
