@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import and_
@@ -109,7 +111,6 @@ def records_of_lines(
     line = F.col(LINE)
     typed = T.StructType([*schema.fields, T.StructField(_CORRUPT, T.StringType())])
     parsed = lines.select("*", F.from_json(line, typed, parse).alias(_FIELDS))
-    fields = F.col(_FIELDS)
     plain = parsed.select("*", _is_plain(schema).alias(_IS_PLAIN))
     is_plain = F.col(_IS_PLAIN)
     known = plain.select(
@@ -118,7 +119,7 @@ def records_of_lines(
         F.when(~is_plain, F.json_object_keys(line)).alias(_KEYS),
     )
     return known.select("*", _broken_rules(schema, parse).alias(RULES)).select(
-        *[fields.getField(part.name).alias(part.name) for part in schema.fields],
+        *[_value(part).alias(part.name) for part in schema.fields],
         *keep,
         SOURCE_FILE,
         ROW_HASH,
@@ -127,6 +128,18 @@ def records_of_lines(
         RULES,
         F.lit(False).alias(IS_HEADER),
     )
+
+
+def _value(part: T.StructField) -> Column:
+    """Return the value of a column; a fraction in a STRING column as it is written, where Spark gives what a DOUBLE makes of it."""
+    value = F.col(_FIELDS).getField(part.name)
+    if not isinstance(part.dataType, T.StringType):
+        return value
+    written = F.regexp_extract(
+        F.col(LINE), rf"[{{,]\s*{re.escape(json.dumps(part.name, ensure_ascii=False))}\s*:\s*(-?[0-9][0-9.eE+-]*)", 1
+    )
+    is_rounded = F.contains(value, F.lit(".")) & (written.try_cast("double").cast("string") == value)
+    return F.when(is_rounded, written).otherwise(value)
 
 
 def _is_plain(schema: T.StructType) -> Column:

@@ -17,7 +17,7 @@ RECORD_KINDS = ("check", "not_null")
 
 RECORD_RULES = frozenset(
     {"duplicate_key", "field_count", "invalid_bytes", "key", "not_an_object", "not_json", "not_xml", "nul", "repeated_header",
-     "unclosed_quote", "unreadable"}
+     "too_deep", "unclosed_quote", "unreadable"}
 )  # fmt: skip
 """The rules that every reader has of itself, besides those with a colon in their names, such as ``cast:<column>``."""
 

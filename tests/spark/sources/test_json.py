@@ -44,6 +44,17 @@ def test_each_malformed_line_is_refused_for_its_reason(read) -> None:
     assert json.loads(rows[3]["_rescued"]) == {"Name": "A", "extra": {"b": [1, None]}, "no": None}
 
 
+def test_a_fraction_in_a_text_column_stays_as_it_is_written(read) -> None:
+    texts = ["12345678901234567890.123456789", "1.10000000000000000001", "-1.50", "1e3", "0.1E-7", "7", "12345678901234567890123"]
+    lines = [f'{{"id": {place}, "name": {text}}}' for place, text in enumerate(texts)]
+    # These are texts already.
+    lines += ['{"id": 8, "name": "v1.2.3"}', '{"id": 9, "name": "1.50"}']
+    found = read("json", {"a.jsonl": "\n".join(lines).encode()}, "id INT, name STRING")
+    rows = {row["id"]: row["name"] for row in found.good}
+    assert [rows[place] for place in range(7)] == texts
+    assert (rows[8], rows[9]) == ("v1.2.3", "1.50")
+
+
 def test_whole_documents(read) -> None:
     files = {
         "array.json": b'[\n {"id": 1, "name": "a"},\n {"id": "x"}, 7\n]\n',
