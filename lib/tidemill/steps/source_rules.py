@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -15,7 +16,20 @@ from tidemill.lake.staging import Staged
 from tidemill.quality.records import held, tally_records
 from tidemill.quality.refusals import expectation_rows, refusal, refused_rules, warnings
 from tidemill.quality.rules import Rule, errors_count_as_violations, rules_of
-from tidemill.sources.records import BATCH_ID, FATE, GOOD, INGESTED_AT, IS_HEADER, NOTED, PROVENANCE, ROW_HASH, RULES, judged_records
+from tidemill.sources.records import (
+    BATCH_ID,
+    FATE,
+    GOOD,
+    INGESTED_AT,
+    IS_HEADER,
+    NOTED,
+    PROVENANCE,
+    RAW,
+    RESCUED,
+    ROW_HASH,
+    RULES,
+    judged_records,
+)
 from tidemill.spec.models import Source
 from tidemill.steps.result import StepContext
 from tidemill.steps.table_expectations import require_rules
@@ -32,6 +46,8 @@ def staged_records(
     Those that the reader finds whole are held to the source's expectations in the same pass. They come in no more partitions than they
     are worth, as each becomes a file; ``size`` are the bytes that they were read from.
     """
+    if "." in source.format:
+        records = _with_raw(records, schema)
     kept = [*schema.names, *PROVENANCE]
     rules = source_rules(source)
     if rules:
@@ -77,9 +93,20 @@ def most_partitions(context: StepContext, size: int) -> int:
     return max(cores, size // _BYTES_A_FILE)
 
 
+def _with_raw(records: DataFrame, schema: T.StructType) -> DataFrame:
+    """Return the records of a class of one's own with the raw text that it leaves out: a JSON object, with what was rescued."""
+    known = [column(name) for name in schema.names]
+    whole = F.when(F.col(RESCUED).isNull(), _json(known)).otherwise(_json([*known, F.col(RESCUED)]))
+    return records.withColumn(RAW, F.coalesce(F.col(RAW), whole))
+
+
+def _json(columns: Sequence[Column]) -> Column:
+    return F.to_json(F.struct(*columns), {"ignoreNullFields": "false"})
+
+
 def _samples(frame: DataFrame, rule: Rule, schema: T.StructType) -> list[str]:
     """Return up to three records that break the rule, as JSON."""
     broken = frame.where(F.array_contains(F.coalesce(F.col(RULES), F.col(NOTED)), rule.name))
     names = list(rule.columns) or schema.names
-    found = broken.select(F.to_json(F.struct(*[column(name) for name in names]), {"ignoreNullFields": "false"}).alias("sample"))
+    found = broken.select(_json([column(name) for name in names]).alias("sample"))
     return [row["sample"][:200] for row in found.limit(_SAMPLES).collect()]
