@@ -124,6 +124,14 @@ def contestants(spark, folder: Path, kind: str) -> dict[str, Callable[[Path], No
     return {**ways, "polars": with_polars}
 
 
+def keep(results: dict[str, dict[str, float]], times: int, rounds: int, spark: str) -> None:
+    """Write what was measured so far."""
+    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), "spark": spark}
+    target = Path(__file__).parent / "results" / "ingest.json"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(json.dumps({"rows": ROWS * times, "rounds": rounds, "machine": machine, "seconds": results}, indent=1) + "\n")
+
+
 def main() -> None:
     """Measure, print, and keep the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -157,10 +165,7 @@ def main() -> None:
             of_it = [medians["accounted"] - medians["plain"], medians["tidemill"] - medians["accounted"]]
             parts = "accounting and provenance {:+.1f} s, ten expectations {:+.1f} s".format(*of_it)
             print(f"{kind:<8} {told}\n         of it {parts}", flush=True)
-    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version(), "spark": spark.version}
-    target = Path(__file__).parent / "results" / "ingest.json"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps({"rows": ROWS * given.times, "rounds": given.rounds, "machine": machine, "seconds": results}, indent=1))
+            keep(results, given.times, given.rounds, spark.version)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from tidemill.columns import column
 from tidemill.quality.rules import Rule, all_known, passes
 from tidemill.quality.verdicts import Tally
 
-_HOLDS, _BROKEN = "__holds", "__broken_rules"
+_HOLDS, _BROKEN, _REFUSED = "__holds", "__broken_rules", "__is_refused"
 
 
 def held(df: DataFrame, rules: Sequence[Rule], is_whole: Column, refused_for: str, noted: str) -> DataFrame:
@@ -35,16 +35,21 @@ def held(df: DataFrame, rules: Sequence[Rule], is_whole: Column, refused_for: st
     )
 
 
-def tally_records(df: DataFrame, rules: Sequence[Rule], is_good: Column, refused_for: str, noted: str) -> Tally:
-    """Count the records that were judged, what becomes of them, and how many break each rule, in one pass."""
+def tally_records(df: DataFrame, rules: Sequence[Rule], kept: int, refused_for: str, noted: str) -> Tally:
+    """Count what becomes of the records that were judged, and how many break each rule, in one pass over those that break one.
+
+    ``kept`` is the number of good ones, those in ``noted`` among them.
+    """
     names = F.array(*[F.lit(rule.name) for rule in rules])
     is_refused = F.coalesce(F.arrays_overlap(F.col(refused_for), names), F.lit(False))
-    broken = F.coalesce(F.when(is_refused, F.col(refused_for)), F.col(noted))
-    counts = [F.count_if(F.array_contains(broken, rule.name)).alias(f"rule_{place}") for place, rule in enumerate(rules)]
-    row = df.agg(F.count_if(is_good).alias("kept"), F.count_if(is_refused).alias("quarantined"), *counts).first()
+    told = df.where(F.col(refused_for).isNotNull() | F.col(noted).isNotNull()).select(
+        is_refused.alias(_REFUSED), F.when(is_refused, F.col(refused_for)).otherwise(F.col(noted)).alias(_BROKEN)
+    )
+    counts = [F.count_if(F.array_contains(_BROKEN, rule.name)).alias(f"rule_{place}") for place, rule in enumerate(rules)]
+    row = told.agg(F.count_if(_REFUSED).alias("quarantined"), *counts).first()
     assert row is not None  # an aggregate without groups always has one row
     failed = {rule.name: row[f"rule_{place}"] for place, rule in enumerate(rules)}
-    return Tally(row["kept"] + row["quarantined"], row["kept"], row["quarantined"], 0, failed, 0, 0)
+    return Tally(kept + row["quarantined"], kept, row["quarantined"], 0, failed, 0, 0)
 
 
 def _all_hold(rules: Sequence[Rule]) -> Column:

@@ -93,7 +93,7 @@ def commit(context: StepContext, batch: Batch) -> StepResult:
     table = f"bronze.{context.item}"
     if batch.rows != batch.good + batch.refused:
         raise StepError(f"{table}: {batch.rows} records were read, but {batch.good} are good and {batch.refused} refused; report this")
-    told = hold_to_expectations(context, batch.kept, batch.schema)
+    told = hold_to_expectations(context, batch.kept, batch.schema, batch.good)
     with as_step_error(table):
         _commit_quarantine(context, f"{table}_quarantine", batch)
         _widen(context, table, batch)

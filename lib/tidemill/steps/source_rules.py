@@ -19,7 +19,6 @@ from tidemill.quality.rules import Rule, errors_count_as_violations, rules_of
 from tidemill.sources.records import (
     BATCH_ID,
     FATE,
-    GOOD,
     INGESTED_AT,
     IS_HEADER,
     NOTED,
@@ -60,8 +59,10 @@ def staged_records(
     return stack.enter_context(context.lake.staged(judged, f"bronze.{context.item}", FATE, varied=[ROW_HASH]))
 
 
-def hold_to_expectations(context: StepContext, kept: Staged, schema: T.StructType) -> tuple[str, ...]:
+def hold_to_expectations(context: StepContext, kept: Staged, schema: T.StructType, good: int) -> tuple[str, ...]:
     """Record what the source's expectations found in ops.expectations, and return a remark for each that is broken.
+
+    ``good`` is the number of records that no rule refuses.
 
     Raises:
         ExpectationRefused: one of them fails the batch; nothing of it is in the tables.
@@ -70,7 +71,7 @@ def hold_to_expectations(context: StepContext, kept: Staged, schema: T.StructTyp
     if not rules:
         return ()
     table = f"bronze.{context.item}"
-    counts = tally_records(kept.frame, rules, F.col(FATE) == GOOD, RULES, NOTED)
+    counts = tally_records(kept.frame, rules, good, RULES, NOTED)
     stamp = {"pipeline": context.pipeline, "run_id": context.run_id, "table": table}
     rows = [{**stamp, **row} for row in expectation_rows(rules, counts)]
     context.lake.ledger.put("ops.expectations", rows, where={"run_id": context.run_id, "table": table})
