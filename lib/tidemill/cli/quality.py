@@ -16,7 +16,7 @@ from tidemill.cli.work import lazy_spark
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.lake import Lake
 from tidemill.lake.catalog import tables_of
-from tidemill.lake.names import LAYERS, split_name
+from tidemill.lake.names import split_name
 
 TableArgument = Annotated[str, typer.Argument(metavar="TABLE", help="A table of the lake, such as silver.flights.", show_default=False)]
 Version = Annotated[int | None, typer.Option("--version", min=0, help="This version; by default the latest.", show_default=False)]
@@ -96,7 +96,7 @@ def _lake_with(table: str, version: int | None, root: str | None) -> Lake:
     split_name(table)
     latest = lake.version(table)
     if latest is None:
-        known = sorted(f"{layer}.{name}" for layer in LAYERS for name in tables_of(lake, layer))
+        known = sorted(tables_of(lake))
         raise UsageError(f"{table} is not in {lake.root}{did_you_mean(table, known) or ';'} it holds {', '.join(known) or 'no table yet'}")
     if version is not None and version > latest:
         raise UsageError(f"{table} has no version {version}; its latest is {latest}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ class Catalog:
 
     def tables(self) -> list[str]:
         """Return the names of all tables and views of the lake."""
-        found = [f"{layer}.{name}" for layer in LAYERS for name in tables_of(self._lake, layer)]
+        found = tables_of(self._lake)
         return sorted([*found, *(view for view, (base, _) in _VIEWS.items() if base in found)])
 
     def query(self, query: str) -> DataFrame:
@@ -77,8 +78,12 @@ class Catalog:
         self._registered.add(table)
 
 
-def tables_of(lake: Lake, layer: str) -> list[str]:
-    """Return the names of the tables of a layer, sorted; starts no JVM."""
+def tables_of(lake: Lake, layers: Sequence[str] = LAYERS) -> list[str]:
+    """Return the tables of these layers as ``layer.name``, layer by layer, sorted in each; starts no JVM."""
+    return [f"{layer}.{name}" for layer in layers for name in _names(lake, layer)]
+
+
+def _names(lake: Lake, layer: str) -> list[str]:
     if is_local(lake.root):
         folder = Path(lake.root) / layer
         return sorted(entry.name for entry in folder.iterdir() if DeltaTable.is_deltatable(str(entry))) if folder.is_dir() else []

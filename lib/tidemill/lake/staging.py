@@ -61,11 +61,7 @@ class Stage:
 
     def rows(self, spark: SparkSession) -> DataFrame:
         """Return all rows, with the column ``by`` that they were parted by."""
-        files = [_SPECIAL.sub(r"\\\g<0>", str(path)) for path in self.files()]
-        if not files:
-            return spark.createDataFrame([], self.schema).withColumnRenamed(PART, self.by)
-        reader = spark.read.schema(self.schema).option("basePath", _SPECIAL.sub(r"\\\g<0>", self.path))
-        return reader.parquet(*files).withColumnRenamed(PART, self.by)
+        return spark.read.schema(self.schema).parquet(_SPECIAL.sub(r"\\\g<0>", self.path)).withColumnRenamed(PART, self.by)
 
     def files(self, part: str = "*") -> list[Path]:
         """Return the files, those of one part or all."""

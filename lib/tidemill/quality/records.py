@@ -11,9 +11,9 @@ from pyspark.sql import functions as F
 
 from tidemill.columns import column
 from tidemill.quality.rules import Rule, all_known, passes
-from tidemill.quality.verdicts import Tally
+from tidemill.quality.verdicts import BROKEN, Tally
 
-_HOLDS, _BROKEN, _REFUSED = "__holds", "__broken_rules", "__is_refused"
+_HOLDS, _REFUSED = "__holds", "__is_refused"
 
 
 def held(df: DataFrame, rules: Sequence[Rule], is_whole: Column, refused_for: str, noted: str) -> DataFrame:
@@ -25,13 +25,13 @@ def held(df: DataFrame, rules: Sequence[Rule], is_whole: Column, refused_for: st
     others = [name for name in df.columns if name != refused_for]
     checked = df.select("*", F.when(is_whole, _all_hold(rules)).otherwise(F.lit(True)).alias(_HOLDS))
     names = [F.when(rule.is_broken, F.lit(rule.name)).otherwise(F.lit("")) for rule in rules if rule.is_broken is not None]
-    told = checked.select("*", F.when(~F.col(_HOLDS), F.array_remove(F.array(*names), "")).alias(_BROKEN))
+    told = checked.select("*", F.when(~F.col(_HOLDS), F.array_remove(F.array(*names), "")).alias(BROKEN))
     strict = F.array(*[F.lit(rule.name) for rule in rules if rule.action == "quarantine"]).cast("array<string>")
-    is_refused = F.coalesce(F.arrays_overlap(F.col(_BROKEN), strict), F.lit(False))
+    is_refused = F.coalesce(F.arrays_overlap(F.col(BROKEN), strict), F.lit(False))
     return told.select(
         *[column(name) for name in others],
-        F.when(is_refused, F.col(_BROKEN)).otherwise(F.col(refused_for)).alias(refused_for),
-        F.when(~is_refused, F.col(_BROKEN)).alias(noted),
+        F.when(is_refused, F.col(BROKEN)).otherwise(F.col(refused_for)).alias(refused_for),
+        F.when(~is_refused, F.col(BROKEN)).alias(noted),
     )
 
 
@@ -43,9 +43,9 @@ def tally_records(df: DataFrame, rules: Sequence[Rule], kept: int, refused_for: 
     names = F.array(*[F.lit(rule.name) for rule in rules])
     is_refused = F.coalesce(F.arrays_overlap(F.col(refused_for), names), F.lit(False))
     told = df.where(F.col(refused_for).isNotNull() | F.col(noted).isNotNull()).select(
-        is_refused.alias(_REFUSED), F.when(is_refused, F.col(refused_for)).otherwise(F.col(noted)).alias(_BROKEN)
+        is_refused.alias(_REFUSED), F.when(is_refused, F.col(refused_for)).otherwise(F.col(noted)).alias(BROKEN)
     )
-    counts = [F.count_if(F.array_contains(_BROKEN, rule.name)).alias(f"rule_{place}") for place, rule in enumerate(rules)]
+    counts = [F.count_if(F.array_contains(BROKEN, rule.name)).alias(f"rule_{place}") for place, rule in enumerate(rules)]
     row = told.agg(F.count_if(_REFUSED).alias("quarantined"), *counts).first()
     assert row is not None  # an aggregate without groups always has one row
     failed = {rule.name: row[f"rule_{place}"] for place, rule in enumerate(rules)}

@@ -136,14 +136,14 @@ def quarantined_rows(rows: DataFrame) -> DataFrame:
 def samples(rows: DataFrame, rule: Rule, key: Sequence[str]) -> list[str]:
     """Return up to three rows that break the rule, as JSON: their keys and what the rule is about, else the whole row."""
     names = list(dict.fromkeys((*key, *rule.columns))) or [name for name in rows.columns if name not in (BROKEN, FATE)]
-    found = rows.where(F.array_contains(BROKEN, rule.name)).select(_as_json(names).alias("sample")).limit(_SAMPLES)
+    found = rows.where(F.array_contains(BROKEN, rule.name)).select(as_json(names).alias("sample")).limit(_SAMPLES)
     return [row["sample"][:200] for row in found.collect()]
 
 
 def repeated_keys(rows: DataFrame, key: Sequence[str]) -> list[str]:
     """Return up to three values of the key that stand in more than one kept row, as JSON."""
     groups = rows.where(F.col(FATE) == KEPT).groupBy(*columns_of(key)).count().where("count > 1")
-    ordered = groups.orderBy(*columns_of(key)).select(_as_json(key).alias("sample")).limit(_SAMPLES)
+    ordered = groups.orderBy(*columns_of(key)).select(as_json(key).alias("sample")).limit(_SAMPLES)
     return [row["sample"] for row in ordered.collect()]
 
 
@@ -159,7 +159,8 @@ def _without_repeats(rows: DataFrame, schema: T.StructType, rule: Rule) -> DataF
     )
 
 
-def _as_json(names: Sequence[str]) -> Column:
+def as_json(names: Sequence[str]) -> Column:
+    """Return the columns of these names as a JSON object with its nulls."""
     return F.to_json(F.struct(*columns_of(names)), _KEEP_NULLS)
 
 

@@ -9,9 +9,11 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.columns import column
+from tidemill.lake.names import quoted
 from tidemill.sources.files import SourceFile
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, legible
-from tidemill.sources.records import IS_HEADER, ROW_HASH, SOURCE_FILE, Difference, column
+from tidemill.sources.records import IS_HEADER, ROW_HASH, SOURCE_FILE, Difference
 from tidemill.sources.schemas import matched_names
 
 FIELDS = " fields"
@@ -127,7 +129,7 @@ def from_csv(
 ) -> Column:
     """Return the struct that Spark parses from a line, or from ``text``; one that does not fit is in ``CORRUPT``."""
     kept = {name: value for name, value in options.items() if name not in _NOT_OF_A_LINE}
-    fields = [f"`{name.replace('`', '``')}` {kind.simpleString()}" for name, kind in zip(names, kinds, strict=True)]
+    fields = [f"{quoted(name)} {kind.simpleString()}" for name, kind in zip(names, kinds, strict=True)]
     ddl = ", ".join([*fields, f"`{CORRUPT}` STRING"])
     parse = {**kept, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT, "timeZone": timezone}
     return F.from_csv(legible(F.col(LINE)) if text is None else text, ddl, parse)

@@ -9,10 +9,11 @@ from operator import or_
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from tidemill.columns import column
 from tidemill.sources.csv_fields import CORRUPT, Layout, tokens, word
 from tidemill.sources.csv_quotes import Quoting
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, has_nul
-from tidemill.sources.records import RULES, column, no_rules
+from tidemill.sources.records import RULES, no_rules
 
 # Java reads 1.5d, 2f and 0x1p3 as numbers; nobody who writes CSV means that.
 JAVA_ONLY = "[dDfFxX]"

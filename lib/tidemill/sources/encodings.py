@@ -26,7 +26,7 @@ _BLOCK, _LONGEST = 1 << 16, 1 << 24
 _FIRST_LINES = 64
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "a zip archive"}
 # UTF-32's mark begins with UTF-16's, so it comes first.
-MARKS = {b"\xff\xfe\0\0": "UTF-32LE", b"\0\0\xfe\xff": "UTF-32BE", b"\xff\xfe": "UTF-16LE", b"\xfe\xff": "UTF-16BE"}
+_MARKS = {b"\xff\xfe\0\0": "UTF-32LE", b"\0\0\xfe\xff": "UTF-32BE", b"\xff\xfe": "UTF-16LE", b"\xfe\xff": "UTF-16BE"}
 _UNICODE = re.compile(r"UTF[-_]?(8|16|32)[-_]?(LE|BE)?")
 _WITHOUT_ORDER = ("UTF-16", "UTF-32")
 
@@ -54,7 +54,7 @@ def text_form(start: bytes, options: Mapping[str, str]) -> TextForm:
         SourceError: the byte order is not told, or the bytes are UTF-16 and nothing says so.
     """
     declared = encoding_of(options)
-    marked = next((name for mark, name in MARKS.items() if start.startswith(mark)), None)
+    marked = marked_encoding(start)
     encoding = marked if marked and declared.startswith("UTF") else declared
     if encoding in _WITHOUT_ORDER:
         raise SourceError(
@@ -69,6 +69,11 @@ def text_form(start: bytes, options: Mapping[str, str]) -> TextForm:
         return TextForm(encoding, given)
     text = start.decode(encoding, errors="replace") if encoding.startswith(_WITHOUT_ORDER) else start.decode("latin-1")
     return TextForm(encoding, "\r" if "\r" in text and "\n" not in text else "\n")
+
+
+def marked_encoding(start: bytes) -> str | None:
+    """Return the encoding that a byte order mark of UTF-16 or UTF-32 tells, None where there is none."""
+    return next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
 
 
 def encoding_of(options: Mapping[str, str]) -> str:

@@ -35,11 +35,11 @@ from tidemill.sources.records import (
 )
 from tidemill.sources.schemas import NothingToInfer, checked_schema
 from tidemill.spec.models import Source
+from tidemill.spec.topics import JSON_OPTIONS
 
 OPTIONS = (
     *TEXT,
-    *("primitivesAsString", "prefersDecimal", "allowComments", "allowUnquotedFieldNames", "allowSingleQuotes"),
-    *("allowNumericLeadingZeros", "allowBackslashEscapingAnyCharacter", "allowNonNumericNumbers", "allowUnquotedControlChars"),
+    *(name for name in JSON_OPTIONS if name not in TEXT),
 )
 STRICT = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
 """JSON as the standard has it, where Spark is lenient."""

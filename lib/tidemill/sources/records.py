@@ -10,7 +10,7 @@ from typing import Literal
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from tidemill.columns import column as column  # noqa: PLC0414 - the CSV rooms take it from here
+from tidemill.columns import column
 from tidemill.sources.wide import all_but, apart, is_wide
 
 SOURCE_FILE = "_source_file"

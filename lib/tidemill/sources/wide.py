@@ -8,6 +8,8 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.lake.names import quoted
+
 WIDE = 1000
 """From how many columns on care is taken."""
 
@@ -36,8 +38,3 @@ def apart(frame: DataFrame, columns: Sequence[str] | T.StructType) -> DataFrame:
 def all_but(names: Sequence[str], of: str | None = None) -> Column:
     """Return every column but these; with ``of`` every field of that struct."""
     return F.expr(f"{'' if of is None else of + '.'}* EXCEPT ({', '.join(map(quoted, names))})")
-
-
-def quoted(name: str) -> str:
-    """Return a name as SQL writes it."""
-    return "`" + name.replace("`", "``") + "`"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any
 from xml.parsers import expat
 
@@ -129,11 +130,7 @@ def _files(form: XmlForm, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[s
         else:
             for place in range(batch.num_rows):
                 path = batch.column(0)[place].as_py()
-                yield path, unpacked([batch.column(1)[place].as_py()], _suffix(path))
-
-
-def _suffix(path: str) -> str:
-    return path[path.rindex(".") :] if "." in path.rsplit("/", 1)[-1] else ""
+                yield path, unpacked([batch.column(1)[place].as_py()], PurePosixPath(path).suffix)
 
 
 def _parsed(parser: RecordParser, cut: Cut, findings: Findings) -> Nested | None:

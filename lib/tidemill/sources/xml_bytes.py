@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.errors import SourceError
-from tidemill.sources.encodings import MARKS, refuse_packed
+from tidemill.sources.encodings import marked_encoding, refuse_packed
 
 BLOCK = 1 << 20
 INVALID = "\udcff".encode("utf-8", "surrogatepass")
@@ -107,7 +107,7 @@ def known_encoding(name: str) -> bool:
 
 def _encoding(head: bytes, declared: str | None) -> str:
     """Return the encoding in upper case: by the mark, by ``declared`` (what the options say), by the first bytes."""
-    marked = next((name for mark, name in MARKS.items() if head.startswith(mark)), None)
+    marked = marked_encoding(head)
     if marked and (declared is None or declared.startswith("UTF")):
         return marked
     unmarked = next((name for start, name in _UNMARKED.items() if head.startswith(start)), None)

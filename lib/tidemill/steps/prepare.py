@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from tidemill.caching import cached
 from tidemill.errors import ExpectationRefused, StepError, TidemillError
-from tidemill.quality.refusals import expectation_rows, refusal, refused_rules, repeated_key, table_refusal, warnings
+from tidemill.quality.refusals import refusal, refused_rules, repeated_key, table_refusal, warnings
 from tidemill.quality.rules import errors_count_as_violations
 from tidemill.quality.table_rules import TableVerdict
 from tidemill.quality.verdicts import Tally, kept_rows, quarantined_rows, repeated_keys, samples, tally
@@ -19,7 +19,7 @@ from tidemill.spark_errors import as_step_error
 from tidemill.spec.models import Table
 from tidemill.spec.table_inputs import SESSION, function_arguments
 from tidemill.steps.result import StepContext, StepResult
-from tidemill.steps.table_expectations import TableRules, rules_for, verdicts_of
+from tidemill.steps.table_expectations import TableRules, record_expectations, rules_for, verdicts_of, what_stays
 from tidemill.steps.written import blank, is_blank, rows_written
 
 
@@ -44,7 +44,7 @@ def prepare(context: StepContext) -> StepResult:
     with _told(_place(context, table)), catching, cached(rules.judged(rows)) as checked:
         counts = tally(checked, rules.rows, table.key, rules.measures)
         verdicts = verdicts_of(context, rules, counts, checked)
-        _record(context, rules, counts, verdicts)
+        record_expectations(context, rules.name, rules.rows, counts, verdicts)
         _refuse(context, rules, counts, verdicts, checked)
         _commit_quarantine(context, rules, counts, checked)
         version = context.lake.replace(kept_rows(checked), name, meta=_meta(context, counts))
@@ -109,15 +109,8 @@ def _without_rules(context: StepContext, name: str, table: Table, rows: DataFram
     return StepResult({name: version}, rows_in=written, rows_out=written)
 
 
-def _record(context: StepContext, rules: TableRules, counts: Tally, verdicts: Sequence[TableVerdict]) -> None:
-    stamp = {"pipeline": context.pipeline, "run_id": context.run_id, "table": rules.name}
-    rows = [{**stamp, **row} for row in expectation_rows(rules.rows, counts, verdicts)]
-    context.lake.ledger.put("ops.expectations", rows, where={"run_id": context.run_id, "table": rules.name})
-
-
 def _refuse(context: StepContext, rules: TableRules, counts: Tally, verdicts: Sequence[TableVerdict], checked: DataFrame) -> None:
-    name, version = rules.name, context.lake.version(rules.name)
-    stays = f"{name} is not written; " if version is None else f"{name} stays at version {version}; "
+    name, stays = rules.name, what_stays(context, rules.name)
     refused = refused_rules(rules.rows, counts)
     reasons = [refusal(name, rule, counts, samples(checked, rule, rules.key), stays) for rule in refused]
     reasons += [table_refusal(name, verdict, stays) for verdict in verdicts if verdict.action == "fail" and not verdict.passed]

@@ -65,6 +65,6 @@ def other_tables(lake: Lake, table: str, lineage: Lineage) -> list[str]:
     noun = split_name(table)[1]
     own = {f"{layer}.{noun}" for layer in ("bronze", "silver")}
     barred = {table, *own, *lineage.below({table, *own}), *lineage.copied(table), *lineage.copied(f"silver.{noun}")}
-    there = [f"{layer}.{name}" for layer in ("silver", "bronze") for name in tables_of(lake, layer)]
+    there = tables_of(lake, ("silver", "bronze"))
     quarantines = {f"{name}_quarantine" for name in there}
     return [name for name in there if name not in barred and name not in quarantines and (not lineage.reads or name in lineage.reads)]

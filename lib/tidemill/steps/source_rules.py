@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.columns import column
 from tidemill.errors import ExpectationRefused
 from tidemill.lake.staging import Staged
 from tidemill.quality.records import held, tally_records
-from tidemill.quality.refusals import expectation_rows, refusal, refused_rules, warnings
+from tidemill.quality.refusals import refusal, refused_rules, warnings
 from tidemill.quality.rules import Rule, errors_count_as_violations, rules_of
+from tidemill.quality.verdicts import BROKEN, as_json, columns_of, samples
 from tidemill.sources.records import (
     BATCH_ID,
     FATE,
@@ -31,10 +30,9 @@ from tidemill.sources.records import (
 )
 from tidemill.spec.models import Source
 from tidemill.steps.result import StepContext
-from tidemill.steps.table_expectations import require_rules
+from tidemill.steps.table_expectations import record_expectations, require_rules, what_stays
 
 _BYTES_A_FILE = 64 * 2**20
-_SAMPLES = 3
 
 
 def staged_records(
@@ -50,7 +48,7 @@ def staged_records(
     kept = [*schema.names, *PROVENANCE]
     rules = source_rules(source)
     if rules:
-        require_rules(f"bronze.{context.item}", rules, records.select(*[column(name) for name in schema.names]))
+        require_rules(f"bronze.{context.item}", rules, records.select(*columns_of(schema.names)))
         records = held(records, rules, (F.size(RULES) == 0) & ~F.col(IS_HEADER), RULES, NOTED)
         stack.enter_context(errors_count_as_violations(context.spark))
         kept.append(NOTED)
@@ -72,14 +70,12 @@ def hold_to_expectations(context: StepContext, kept: Staged, schema: T.StructTyp
         return ()
     table = f"bronze.{context.item}"
     counts = tally_records(kept.frame, rules, good, RULES, NOTED)
-    stamp = {"pipeline": context.pipeline, "run_id": context.run_id, "table": table}
-    rows = [{**stamp, **row} for row in expectation_rows(rules, counts)]
-    context.lake.ledger.put("ops.expectations", rows, where={"run_id": context.run_id, "table": table})
-    version = context.lake.version(table)
-    stays = f"{table} is not written; " if version is None else f"{table} stays at version {version}; "
+    record_expectations(context, table, rules, counts)
     refused = refused_rules(rules, counts)
     if refused:
-        raise ExpectationRefused("\n".join(refusal(table, rule, counts, _samples(kept.frame, rule, schema), stays) for rule in refused))
+        stays = what_stays(context, table)
+        rows = kept.frame.select(*columns_of(schema.names), F.coalesce(F.col(RULES), F.col(NOTED)).alias(BROKEN))
+        raise ExpectationRefused("\n".join(refusal(table, rule, counts, samples(rows, rule, ()), stays) for rule in refused))
     return tuple(warnings(table, rules, counts))
 
 
@@ -96,18 +92,5 @@ def most_partitions(context: StepContext, size: int) -> int:
 
 def _with_raw(records: DataFrame, schema: T.StructType) -> DataFrame:
     """Return the records of a class of one's own with the raw text that it leaves out: a JSON object, with what was rescued."""
-    known = [column(name) for name in schema.names]
-    whole = F.when(F.col(RESCUED).isNull(), _json(known)).otherwise(_json([*known, F.col(RESCUED)]))
+    whole = F.when(F.col(RESCUED).isNull(), as_json(schema.names)).otherwise(as_json([*schema.names, RESCUED]))
     return records.withColumn(RAW, F.coalesce(F.col(RAW), whole))
-
-
-def _json(columns: Sequence[Column]) -> Column:
-    return F.to_json(F.struct(*columns), {"ignoreNullFields": "false"})
-
-
-def _samples(frame: DataFrame, rule: Rule, schema: T.StructType) -> list[str]:
-    """Return up to three records that break the rule, as JSON."""
-    broken = frame.where(F.array_contains(F.coalesce(F.col(RULES), F.col(NOTED)), rule.name))
-    names = list(rule.columns) or schema.names
-    found = broken.select(_json([column(name) for name in names]).alias("sample"))
-    return [row["sample"][:200] for row in found.limit(_SAMPLES).collect()]

@@ -13,6 +13,7 @@ from pyspark.sql import types as T
 from tidemill.columns import column
 from tidemill.errors import StepError, did_you_mean
 from tidemill.monitoring.drift import drift_columns, measure_drift
+from tidemill.quality.refusals import expectation_rows
 from tidemill.quality.repeats import Latest
 from tidemill.quality.rules import Rule, rules_of
 from tidemill.quality.table_rules import Known, Number, TableVerdict, newest, sum_of, table_rules, table_verdicts
@@ -85,6 +86,21 @@ def require_rules(name: str, rules: Sequence[Rule], rows: DataFrame) -> None:
         if rule.kind == "check" and rule.is_broken is not None:
             with as_step_error(place):
                 rows.select(rule.is_broken)
+
+
+def record_expectations(
+    context: StepContext, table: str, rules: Sequence[Rule], counts: Tally, verdicts: Sequence[TableVerdict] = ()
+) -> None:
+    """Write what the rules of a table found in this run to ops.expectations, a row each."""
+    stamp = {"pipeline": context.pipeline, "run_id": context.run_id, "table": table}
+    rows = [{**stamp, **row} for row in expectation_rows(rules, counts, verdicts)]
+    context.lake.ledger.put("ops.expectations", rows, where={"run_id": context.run_id, "table": table})
+
+
+def what_stays(context: StepContext, table: str) -> str:
+    """Return what becomes of a table that is refused, as the middle of a sentence."""
+    version = context.lake.version(table)
+    return f"{table} is not written; " if version is None else f"{table} stays at version {version}; "
 
 
 def verdicts_of(context: StepContext, rules: TableRules, counts: Tally, checked: DataFrame) -> list[TableVerdict]:

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from tidemill.errors import SpecError, StepError, TableNotFound, UsageError
 from tidemill.lake import Lake
@@ -27,9 +26,6 @@ from tidemill.workflow.progress import PlainProgress, Progress
 from tidemill.workflow.shared_names import refuse_shared_names
 from tidemill.workflow.states import BLOCKED, DONE, FAILED, SKIPPED, SUCCEEDED, States
 from tidemill.workflow.words import in_one_sentence
-
-if TYPE_CHECKING:
-    pass
 
 _SIDE_BY_SIDE = 3
 

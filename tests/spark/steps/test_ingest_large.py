@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from tidemill.steps.ingest import ingest
-
 MEGABYTES = 3 * 2**20
 # With what could end a field early: separators, quotes, an accent of two bytes; no line end.
 PATTERN = 'caf\u00e9, "x" \\ 0123456789'
@@ -25,19 +23,17 @@ def digest(text: str) -> tuple[int, str]:
 
 
 @pytest.fixture
-def load(make_context, tmp_path: Path):
-    """Write a file, ingest it as source ``x``, and return the result."""
+def declared(raw: Path) -> dict[str, object]:
+    return {"path": str(raw), "load": "incremental"}
+
+
+@pytest.fixture
+def load(load, raw: Path):
+    """Write a file, ingest it as source ``x``, and return the counts of its records."""
 
     def _load(kind: str, text: str, run_id: str = "r1", **source: object):
-        (tmp_path / "raw").mkdir(exist_ok=True)
-        (tmp_path / "raw" / f"{run_id}.txt").write_bytes(text.encode())
-        spec = {
-            "pipeline": "p",
-            "sources": {"x": {"format": kind, "path": str(tmp_path / "raw"), "load": "incremental", **source}},
-            "dataset": {"from": "bronze.x", "key": ["id"], "label": "v"},
-            "training": {"task": "binary"},
-        }
-        result = ingest(make_context(spec, "ingest.x", run_id=run_id))
+        (raw / f"{run_id}.txt").write_bytes(text.encode())
+        result = load(run_id, format=kind, **source)
         return result.rows_in, result.rows_out, result.rows_quarantined
 
     return _load

@@ -6,27 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.steps.ingest import ingest
-
 # The quarantine's columns before records had a place.
 BEFORE = "raw STRING, rules ARRAY<STRING>, _source_file STRING, _source_row_hash STRING, _ingested_at TIMESTAMP, _batch_id BIGINT"
 
 
 @pytest.fixture
-def load(make_context, tmp_path: Path):
-    """Write files below the folder ``raw`` and ingest it as source ``x`` in a run of its own."""
+def declared(raw: Path) -> dict[str, object]:
+    return {"path": str(raw), "schema": "id INT", "load": "incremental"}
+
+
+@pytest.fixture
+def load(load, raw: Path):
+    """Write files below the folder ``raw``, ingest it as source ``x`` in a run of its own, and return the counts of its records."""
 
     def _load(run_id: str, kind: str, files: dict[str, bytes], **source: object):
         for name, data in files.items():
-            (tmp_path / "raw" / name).parent.mkdir(exist_ok=True)
-            (tmp_path / "raw" / name).write_bytes(data)
-        spec = {
-            "pipeline": "p",
-            "sources": {"x": {"format": kind, "path": str(tmp_path / "raw"), "schema": "id INT", "load": "incremental", **source}},
-            "dataset": {"from": "bronze.x", "key": ["id"], "label": "id"},
-            "training": {"task": "binary"},
-        }
-        result = ingest(make_context(spec, "ingest.x", run_id=run_id))
+            (raw / name).write_bytes(data)
+        result = load(run_id, format=kind, **source)
         return result.rows_in, result.rows_out, result.rows_quarantined
 
     return _load

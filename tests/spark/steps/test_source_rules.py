@@ -9,31 +9,14 @@ import pandas as pd
 import pytest
 
 from tidemill.errors import ExpectationRefused, StepError
-from tidemill.steps.ingest import ingest
 from tidemill.steps.reprocess import reprocess_source
 
 LINES = ["1,10,2", "2,0,0", "3,-5,1", "4,,1", "5,30,1", "x,1,1"]
 
 
 @pytest.fixture
-def step(make_context, tmp_path: Path):
-    """Make the context of ``ingest.x`` over the folder ``raw`` with these expectations."""
-    (tmp_path / "raw").mkdir()
-
-    def _step(run_id: str, expectations: dict[str, dict], **source: object):
-        declared = {"format": "csv", "path": str(tmp_path / "raw"), "options": {"header": True}, "load": "incremental"}
-        if source.get("format", "csv") != "csv":
-            declared["options"] = {}
-        spec = {
-            "pipeline": "p",
-            "lake": str(tmp_path / "lake"),
-            "sources": {"x": {**declared, "schema": "id INT, size INT, parts INT", "expectations": expectations, **source}},
-            "dataset": {"from": "bronze.x", "key": ["id"], "label": "size"},
-            "training": {"task": "binary"},
-        }
-        return make_context(spec, "ingest.x", run_id=run_id)
-
-    return _step
+def declared(declared) -> dict[str, object]:
+    return declared | {"schema": "id INT, size INT, parts INT"}
 
 
 def ids(spark, lake) -> list[int]:
@@ -49,15 +32,15 @@ def told(lake, run_id: str) -> dict[str, tuple]:
     return {row["expectation"]: (row["rows_checked"], row["rows_failed"], row["action"], row["passed"]) for row in rows}
 
 
-def test_records_are_kept_or_quarantined_by_each_rule(step, lake, spark, tmp_path) -> None:
-    (tmp_path / "raw" / "1.csv").write_text("\n".join(["id,size,parts", *LINES, ""]))
+def test_records_are_kept_or_quarantined_by_each_rule(load, lake, spark, raw) -> None:
+    (raw / "1.csv").write_text("\n".join(["id,size,parts", *LINES, ""]))
     rules = {
         "positive": {"check": "size > 0", "on_violation": "quarantine"},
         "evenly": {"check": "size % parts = 0 -- a comment", "on_violation": "quarantine"},
         "small": {"check": "size < 20", "on_violation": "warn"},
         "known": {"not_null": ["id", "size"], "on_violation": "warn"},
     }
-    result = ingest(step("r1", rules))
+    result = load("r1", expectations=rules)
     assert (result.rows_in, result.rows_out, result.rows_quarantined) == (6, 2, 4)
     assert ids(spark, lake) == [1, 5]
     # The second divides by zero and the fourth has nothing to compare: neither passes, and all that is broken is told.
@@ -80,46 +63,46 @@ def test_records_are_kept_or_quarantined_by_each_rule(step, lake, spark, tmp_pat
     assert "_noted" not in lake.read(spark, "bronze.x").columns
 
 
-def test_a_batch_that_breaks_a_limit_is_not_taken_in(step, lake, spark, tmp_path) -> None:
-    (tmp_path / "raw" / "1.csv").write_text("id,size,parts\n1,10,1\n")
+def test_a_batch_that_breaks_a_limit_is_not_taken_in(load, ingest_context, lake, spark, raw) -> None:
+    (raw / "1.csv").write_text("id,size,parts\n1,10,1\n")
     small = {"small": {"check": "size < 20", "on_violation": "fail"}}
-    ingest(step("r1", small))
-    (tmp_path / "raw" / "2.csv").write_text("id,size,parts\n2,10,1\n3,30,1\n4,5,1\nx,5,1\n")
+    load("r1", expectations=small)
+    (raw / "2.csv").write_text("id,size,parts\n2,10,1\n3,30,1\n4,5,1\nx,5,1\n")
     message = r"bronze\.x: expectation 'small' \(size < 20\) is broken by 1 of 3 rows.*such as .*30.*bronze\.x stays at version 0"
     with pytest.raises(ExpectationRefused, match=message):
-        ingest(step("r2", small))
+        load("r2", expectations=small)
     half = {"small": {"check": "size < 20", "on_violation": "quarantine", "at_most": 0.3}}
     with pytest.raises(ExpectationRefused, match=r"33\.33%, at most 30\.00% allowed"):
-        ingest(step("r3", half))
+        load("r3", expectations=half)
     assert (ids(spark, lake), refused(spark, lake)) == ([1], {})
     assert not lake.ledger.rows("ops.files", run_id="r2")
     assert told(lake, "r2") == {"small": (3, 1, "fail", False)}
     assert not [entry for entry in Path(lake.path("bronze.x")).glob("stage-*") if not list(entry.rglob("*.parquet"))]
 
     one = {"small": {"check": "size < 20", "on_violation": "quarantine", "at_most": 1}}
-    ingest(step("r4", one))
+    load("r4", expectations=one)
     assert ids(spark, lake) == [1, 2, 4]
     assert refused(spark, lake) == {"3,30,1": ["small"], "x,5,1": ["cast:id"]}
 
     # The rule was wrong: with the right one, only what is in quarantine goes through again.
-    reprocess_source(step("r5", {"small": {"check": "size < 40", "on_violation": "quarantine"}}))
+    reprocess_source(ingest_context("r5", expectations={"small": {"check": "size < 40", "on_violation": "quarantine"}}))
     assert ids(spark, lake) == [1, 2, 3, 4]
     assert refused(spark, lake) == {"x,5,1": ["cast:id"]}
 
 
-def test_what_is_refused_of_files_without_lines_is_kept_as_json(step, lake, spark, tmp_path) -> None:
+def test_what_is_refused_of_files_without_lines_is_kept_as_json(load, lake, spark, raw) -> None:
     frame = pd.DataFrame({"id": [1, 2], "size": [10, -1], "parts": [1, None]}).astype("Int32")
-    frame.to_parquet(tmp_path / "raw" / "1.parquet", index=False)
-    result = ingest(step("r1", {"positive": {"check": "size > 0", "on_violation": "quarantine"}}, format="parquet"))
+    frame.to_parquet(raw / "1.parquet", index=False)
+    result = load("r1", expectations={"positive": {"check": "size > 0", "on_violation": "quarantine"}}, format="parquet", options={})
     assert (result.rows_out, result.rows_quarantined, ids(spark, lake)) == (1, 1, [1])
     [(raw, rules)] = refused(spark, lake).items()
     assert (json.loads(raw), rules) == ({"id": 2, "size": -1, "parts": None}, ["positive"])
 
 
-def test_a_rule_that_fits_no_column_is_named(step, lake, tmp_path) -> None:
-    (tmp_path / "raw" / "1.csv").write_text("id,size,parts\n1,10,1\n")
+def test_a_rule_that_fits_no_column_is_named(load, lake, raw) -> None:
+    (raw / "1.csv").write_text("id,size,parts\n1,10,1\n")
     with pytest.raises(StepError, match=r"bronze\.x: expectation 'positive' \(sise > 0\).*sise"):
-        ingest(step("r1", {"positive": {"check": "sise > 0"}}))
+        load("r1", expectations={"positive": {"check": "sise > 0"}})
     with pytest.raises(StepError, match=r"expectation 'known'.*no column 'sise'; did you mean 'size'\?"):
-        ingest(step("r1", {"known": {"not_null": "sise"}}))
+        load("r1", expectations={"known": {"not_null": "sise"}})
     assert not lake.exists("bronze.x")
