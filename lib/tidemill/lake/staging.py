@@ -67,6 +67,21 @@ class Stage:
         """Return the files, those of one part or all."""
         return sorted(Path(self.path).glob(f"{PART}={part}/*.parquet"))
 
+    def write(self, rows: DataFrame, part: str | None = None, varied: Sequence[str] = ()) -> int:
+        """Write rows to the stage and return how many: all to one part, or each to the one that its column ``by`` names.
+
+        ``varied`` are columns whose values hardly repeat, so that a dictionary of them would be as long as they are.
+        """
+        options = {f"parquet.enable.dictionary#{name}": "false" for name in varied} | _UNMARKED
+        before = set(self.files())
+        if part is None:
+            parted = rows.withColumnRenamed(self.by, PART)
+            with _unsorted(rows.sparkSession):
+                parted.write.options(**options).mode("append").partitionBy(PART).parquet(self.path)
+        else:
+            rows.write.options(**options).mode("append").parquet(f"{self.path}/{PART}={part}")
+        return sum(int(pq.read_metadata(path).num_rows) for path in self.files() if path not in before)
+
     def additions(self, part: str, columns: Sequence[str]) -> list[AddAction]:
         """Return the files of one part, as a commit to the table that they are for names them; ``columns`` are those that it shows."""
         return [
@@ -133,11 +148,26 @@ class Staged:
 
 
 @contextmanager
-def staged(home: str, rows: DataFrame, by: str, varied: Sequence[str] = ()) -> Iterator[Stage]:
-    """Write the rows below the table at ``home``, parted by the STRING column ``by``, for the length of the block.
+def staging(home: str, schema: T.StructType, by: str) -> Iterator[Stage]:
+    """Have a stage below the table at ``home`` for rows of this schema, parted by its STRING column ``by``, for the length of the block.
 
-    ``varied`` are columns whose values hardly repeat, so that a dictionary of them would be as long as they are. Behind the block what was
-    not taken into the table is gone; what dead processes left there goes first.
+    Behind the block what was not taken into the table is gone; what dead processes left there goes first.
+    """
+    from pyspark.sql import types as T
+
+    sweep(home)
+    fields = [T.StructField(PART, part.dataType) if part.name == by else part for part in schema.fields]
+    stage = Stage(home, f"{_PREFIX}{uuid.uuid4().hex[:12]}", by, T.StructType(fields))
+    with _marked(stage.path):
+        try:
+            yield stage
+        finally:
+            _tidy(home, stage.folder)
+
+
+@contextmanager
+def staged(home: str, rows: DataFrame, by: str, varied: Sequence[str] = ()) -> Iterator[Stage]:
+    """Write the rows to a stage, as ``staging`` and ``Stage.write`` do.
 
     Raises:
         LakeError: fewer rows were written than read.
@@ -145,21 +175,12 @@ def staged(home: str, rows: DataFrame, by: str, varied: Sequence[str] = ()) -> I
     from pyspark.sql import Observation
     from pyspark.sql import functions as F
 
-    sweep(home)
     observed = Observation()
-    parted = rows.observe(observed, F.count(F.lit(1)).alias("rows")).withColumnRenamed(by, PART)
-    stage = Stage(home, f"{_PREFIX}{uuid.uuid4().hex[:12]}", by, parted.schema)
-    plain = {f"parquet.enable.dictionary#{name}": "false" for name in varied}
-    with _marked(stage.path):
-        try:
-            with _unsorted(rows.sparkSession):
-                parted.write.options(**plain, **_UNMARKED).mode("append").partitionBy(PART).parquet(stage.path)
-            written = sum(pq.read_metadata(path).num_rows for path in stage.files())
-            if written != observed.get["rows"]:
-                raise LakeError(f"{home}: {observed.get['rows']} rows were read, but {written} written; run again")
-            yield stage
-        finally:
-            _tidy(home, stage.folder)
+    with staging(home, rows.schema, by) as stage:
+        written = stage.write(rows.observe(observed, F.count(F.lit(1)).alias("rows")), varied=varied)
+        if written != observed.get["rows"]:
+            raise LakeError(f"{home}: {observed.get['rows']} rows were read, but {written} written; run again")
+        yield stage
 
 
 def sweep(home: str) -> None:

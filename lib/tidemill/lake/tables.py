@@ -23,7 +23,7 @@ from tidemill.lake.lock import locked
 from tidemill.lake.names import is_local, quoted, split_name
 from tidemill.lake.plain import let_hold
 from tidemill.lake.sql import with_tables
-from tidemill.lake.staging import Part, Staged, staged
+from tidemill.lake.staging import Part, Stage, Staged, staged, staging
 from tidemill.lake.texts import read_text, write_text
 
 if TYPE_CHECKING:
@@ -122,6 +122,15 @@ class Lake:
         else:
             with cached(rows) as frame:
                 yield Staged(frame, None)
+
+    @contextmanager
+    def staging(self, table: str, schema: T.StructType, by: str) -> Iterator[Stage | None]:
+        """Have a stage for rows of the table, parted by the column ``by``, for the length of the block; None where the lake is remote."""
+        if is_local(self.root):
+            with staging(self.path(table), schema, by) as stage:
+                yield stage
+        else:
+            yield None
 
     def replace(self, df: DataFrame, table: str, *, meta: Meta, part: Part | None = None) -> int:
         """Make ``df`` the whole of the table in one commit, its schema too; return the version.

@@ -23,7 +23,7 @@ def held(df: DataFrame, rules: Sequence[Rule], is_whole: Column, refused_for: st
     are not ``is_whole`` (their reader refuses them) are not judged. A good record costs one condition that has all the others in it.
     """
     others = [name for name in df.columns if name != refused_for]
-    checked = df.select("*", F.when(is_whole, _all_hold(rules)).otherwise(F.lit(True)).alias(_HOLDS))
+    checked = df.select("*", F.when(is_whole, all_hold(rules)).otherwise(F.lit(True)).alias(_HOLDS))
     names = [F.when(rule.is_broken, F.lit(rule.name)).otherwise(F.lit("")) for rule in rules if rule.is_broken is not None]
     told = checked.select("*", F.when(~F.col(_HOLDS), F.array_remove(F.array(*names), "")).alias(BROKEN))
     strict = F.array(*[F.lit(rule.name) for rule in rules if rule.action == "quarantine"]).cast("array<string>")
@@ -52,7 +52,8 @@ def tally_records(df: DataFrame, rules: Sequence[Rule], kept: int, refused_for: 
     return Tally(kept + row["quarantined"], kept, row["quarantined"], 0, failed, 0, 0)
 
 
-def _all_hold(rules: Sequence[Rule]) -> Column:
+def all_hold(rules: Sequence[Rule]) -> Column:
+    """Return true where a record breaks none of the rules; it holds only inside ``errors_count_as_violations``."""
     checks = [rule.told for rule in rules if rule.kind == "check"]
     known = [all_known(rule.columns) for rule in rules if rule.kind == "not_null"]
     return reduce(and_, [*known, *([passes(*checks)] if checks else [])])

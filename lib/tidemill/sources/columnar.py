@@ -16,11 +16,24 @@ from pyspark.sql import types as T
 from tidemill.errors import SourceError
 from tidemill.sources.files import SourceFile
 from tidemill.sources.fitting import Mismatch, fitted, left_over_fields, merged, mismatches, storable
-from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, Difference, Records, no_rules, row_hash
+from tidemill.sources.quick import IS_PLAIN, Quick
+from tidemill.sources.records import (
+    IS_HEADER,
+    RAW,
+    RESCUED,
+    ROW_HASH,
+    RULES,
+    SOURCE_FILE,
+    Difference,
+    Records,
+    hash_digits,
+    no_rules,
+)
 from tidemill.sources.schemas import checked_schema, matched_names
 from tidemill.spark_errors import sentence
 
 RECORD = "_record"
+_HASH = " hash"
 _KEEP_NULLS = {"ignoreNullFields": "false"}
 
 
@@ -79,7 +92,7 @@ def matched_records(
     """
     bad = dict(bad)
     found: dict[Mismatch, list[str]] = {}
-    frames, notes = [], []
+    frames, quick, notes = [], [], []
     for shape in shapes:
         paths = [file.path for file in shape.files]
         differing = list(mismatches(shape.types, schema))
@@ -93,9 +106,11 @@ def matched_records(
         missing = [mismatch.column for mismatch in differing if mismatch.kind == "missing"]
         if missing:
             notes.append(f"{paths[0]}: no column {', '.join(missing)}; null there")
-        frames.append(_records(frame_of(shape), shape.types, schema))
+        frame = _hashed(frame_of(shape), shape.types)
+        frames.append(_records(frame, shape.types, schema))
+        quick.append(_quick(frame, shape.types, schema))
     differences = tuple(Difference(each.kind, each.column, tuple(paths), each.found, each.expected) for each, paths in found.items())
-    return Records(reduce(DataFrame.unionByName, frames) if frames else None, bad, tuple(notes), differences)
+    return Records(reduce(DataFrame.unionByName, frames) if frames else None, bad, tuple(notes), differences, quick=tuple(quick))
 
 
 def _fault(types: T.StructType, schema: T.StructType, wrong: Sequence[Mismatch]) -> str | None:
@@ -107,24 +122,61 @@ def _fault(types: T.StructType, schema: T.StructType, wrong: Sequence[Mismatch])
     return None
 
 
+def _hashed(frame: DataFrame, types: T.StructType) -> DataFrame:
+    """Return the records with a hash of their values; what cannot be hashed is hashed as JSON.
+
+    A null leaves a hash as it was, so that each value is followed by whether it is one.
+    """
+    record = F.col(RECORD)
+    if _is_hashable(types):
+        values = [record.getField(name) for name in types.names]
+        number = F.xxhash64(*[part for value in values for part in (value, value.isNull())])
+    else:
+        number = F.xxhash64(F.to_json(record, _KEEP_NULLS))
+    return frame.select(RECORD, SOURCE_FILE, number.alias(_HASH)).select(RECORD, SOURCE_FILE, hash_digits(F.col(_HASH)).alias(ROW_HASH))
+
+
+def _is_hashable(kind: T.DataType) -> bool:
+    if isinstance(kind, T.StructType):
+        return all(_is_hashable(part.dataType) for part in kind.fields)
+    if isinstance(kind, T.ArrayType):
+        return _is_hashable(kind.elementType)
+    return not isinstance(kind, T.MapType | T.VariantType)
+
+
+def _quick(frame: DataFrame, types: T.StructType, schema: T.StructType) -> Quick:
+    record = F.col(RECORD)
+    plain = frame.select(
+        *_values(types, schema), SOURCE_FILE, ROW_HASH, _rescued(record, types, schema).alias(RESCUED), RECORD, F.lit(True).alias(IS_PLAIN)
+    )
+    return Quick(plain, lambda odd: _records(odd, types, schema), frame.count)
+
+
 def _records(frame: DataFrame, types: T.StructType, schema: T.StructType) -> DataFrame:
     record = F.col(RECORD)
-    names = {name: part for name, part in zip(matched_names(types.names, schema), types.fields, strict=True) if name}
-    values = [
-        fitted(record.getField(names[part.name].name), names[part.name].dataType, part.dataType)
-        if part.name in names
-        else F.lit(None).cast(part.dataType)
-        for part in schema.fields
-    ]
     return frame.select(
-        *[value.alias(part.name) for value, part in zip(values, schema.fields, strict=True)],
+        *_values(types, schema),
         SOURCE_FILE,
-        row_hash(F.to_json(record, _KEEP_NULLS)).alias(ROW_HASH),
+        ROW_HASH,
         _rescued(record, types, schema).alias(RESCUED),
         F.to_json(record, _KEEP_NULLS).alias(RAW),
         no_rules().alias(RULES),
         F.lit(False).alias(IS_HEADER),
     )
+
+
+def _values(types: T.StructType, schema: T.StructType) -> list[Column]:
+    """Return the columns of the schema, from the record."""
+    record = F.col(RECORD)
+    names = {name: part for name, part in zip(matched_names(types.names, schema), types.fields, strict=True) if name}
+    return [
+        (
+            fitted(record.getField(names[part.name].name), names[part.name].dataType, part.dataType)
+            if part.name in names
+            else F.lit(None).cast(part.dataType)
+        ).alias(part.name)
+        for part in schema.fields
+    ]
 
 
 def _rescued(record: Column, types: T.StructType, schema: T.StructType) -> Column:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import reduce
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import SourceError
 from tidemill.sources.csv_fields import Layout, parsed_fields
 from tidemill.sources.csv_groups import Group, completed_options, group_records, header_groups
-from tidemill.sources.csv_rules import with_rules
+from tidemill.sources.csv_rules import is_odd, with_rules
 from tidemill.sources.csv_wide import wide_records
 from tidemill.sources.files import SourceFile
 from tidemill.sources.line_numbers import locate
-from tidemill.sources.lines import LINE, legible
+from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, ROWS, legible
+from tidemill.sources.quick import IS_PLAIN, Quick
 from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, SOURCE_LINE, Difference, Records
 from tidemill.sources.schemas import checked_schema, table_names, widest
 from tidemill.sources.wide import is_wide
@@ -53,6 +54,7 @@ class CsvFiles:
         options = completed_options(source)
         groups, bad = header_groups(spark, files, options)
         frames: list[DataFrame] = []
+        quick: list[Quick] = []
         differences: list[Difference] = []
         for group in groups:
             layout = Layout.of(group.names or schema.names, schema)
@@ -62,13 +64,20 @@ class CsvFiles:
                 bad |= {file.path: reason for file in group.files}
                 continue
             differences += layout.differences(group.files)
-            frames.append(_records(group_records(spark, group, options), layout, options, source.timezone))
+            counted = Observation()
+            lines = group_records(spark, group, options, counted=counted)
+            frames.append(_records(lines, layout, options, source.timezone))
+            # Comments are counted as lines, and very many columns take a way of their own.
+            if not options.get("comment") and not is_wide(layout.names) and not is_wide(layout.schema):
+                headers = len(group.files) if group.lines else 0
+                quick.append(_quick(lines, layout, options, source.timezone, counted, headers))
 
         def with_lines(refused: DataFrame) -> DataFrame:
             return locate(refused, lambda paths: _numbered(spark, groups, options, paths))
 
         frame = reduce(DataFrame.unionByName, frames) if frames else None
-        return Records(frame, bad, differences=tuple(differences), locate=with_lines if frames else None)
+        ways = tuple(quick) if len(quick) == len(frames) else ()
+        return Records(frame, bad, differences=tuple(differences), locate=with_lines if frames else None, quick=ways)
 
 
 def _numbered(spark: SparkSession, groups: Sequence[Group], options: Mapping[str, str], paths: Sequence[str]) -> DataFrame:
@@ -89,6 +98,16 @@ def _inferred(spark: SparkSession, group: Group, options: Mapping[str, str], tim
     names = table_names(group.names) if group.names else [part.name for part in found]
     kinds = [part.dataType for part in found] + [T.StringType()] * len(names)
     return list(zip(names, kinds, strict=False))
+
+
+def _quick(lines: DataFrame, layout: Layout, options: Mapping[str, str], timezone: str, counted: Observation, headers: int) -> Quick:
+    frame = parsed_fields(lines, layout, options, timezone).select(
+        *layout.selected(),
+        layout.rescued().alias(RESCUED),
+        *(LINE, HAS_INVALID_BYTES, SOURCE_FILE, ROW_HASH, IS_HEADER),
+        (~is_odd(layout, options) & ~F.col(IS_HEADER)).alias(IS_PLAIN),
+    )
+    return Quick(frame, lambda odd: _records(odd, layout, options, timezone), lambda: int(counted.get[ROWS]), headers)
 
 
 def _records(lines: DataFrame, layout: Layout, options: Mapping[str, str], timezone: str) -> DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.errors import SourceError
@@ -74,14 +74,23 @@ def header_groups(spark: SparkSession, files: Sequence[SourceFile], options: Map
 
 
 def group_records(
-    spark: SparkSession, group: Group, options: Mapping[str, str], *, files: list[SourceFile] | None = None, with_numbers: bool = False
+    spark: SparkSession,
+    group: Group,
+    options: Mapping[str, str],
+    *,
+    files: list[SourceFile] | None = None,
+    with_numbers: bool = False,
+    counted: Observation | None = None,
 ) -> DataFrame:
-    """Return the records of a group (or of these files in it) as text, comments left out, those marked that are a header."""
+    """Return the records of a group (or of these files in it) as text, comments left out, those marked that are a header.
+
+    ``counted`` is as for ``read_lines``; it counts comments too.
+    """
     files = group.files if files is None else files
     if is_on(options, "multiLine"):
-        records = multiline_records(spark, files, group.form, options)
+        records = multiline_records(spark, files, group.form, options, counted)
     else:
-        records = read_lines(spark, files, group.form, with_numbers=with_numbers)
+        records = read_lines(spark, files, group.form, with_numbers=with_numbers, counted=counted)
     if options.get("comment"):
         records = records.where(~F.startswith(F.col(LINE), F.lit(options["comment"])))
     is_header = F.col(LINE).isin(sorted(group.lines)) if group.lines else F.lit(False)

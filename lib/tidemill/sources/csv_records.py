@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
 
 from tidemill.sources.csv_quotes import Quoting
@@ -17,7 +17,9 @@ from tidemill.sources.records import SOURCE_FILE, SOURCE_LINE
 _OPENS, _STAYS, _FLIPS, _FIXED, _IS_INSIDE, _START = " opens", " stays", " flips", " fixed", " is_inside", " start"
 
 
-def multiline_records(spark: SparkSession, files: list[SourceFile], form: TextForm, options: Mapping[str, str]) -> DataFrame:
+def multiline_records(
+    spark: SparkSession, files: list[SourceFile], form: TextForm, options: Mapping[str, str], counted: Observation | None = None
+) -> DataFrame:
     """Return a row for every record that is not empty, as ``read_lines`` does for lines, with the line where it begins.
 
     Each line is a function from "starts inside a quoted field" to "ends inside one". Two of the four such functions do not depend on
@@ -34,13 +36,13 @@ def multiline_records(spark: SparkSession, files: list[SourceFile], form: TextFo
     if options.get("comment"):
         starts_open = starts_open & ~F.startswith(text, F.lit(options["comment"]))
     judged = raw.select("*", starts_open.alias(_OPENS), quoting.is_still_open(text).alias(_STAYS))
-    counted = judged.select(
+    numbered = judged.select(
         *(VALUE, SOURCE_FILE, BLOCK, PLACE, _OPENS, _STAYS),
         F.row_number().over(in_file).cast("bigint").alias(SOURCE_LINE),
         F.count_if(opens & ~stays).over(so_far).alias(_FLIPS),
     )
     independent = F.when(opens == stays, F.struct(opens.alias("is_inside"), F.col(_FLIPS).alias("flips")))
-    fixed = counted.select("*", F.last(independent, ignorenulls=True).over(so_far).alias(_FIXED))
+    fixed = numbered.select("*", F.last(independent, ignorenulls=True).over(so_far).alias(_FIXED))
     flips = F.col(_FLIPS) - F.coalesce(F.col(_FIXED)["flips"], F.lit(0))
     state = F.coalesce(F.col(_FIXED)["is_inside"], F.lit(False)) != (flips % 2 == 1)
     inside = fixed.select("*", F.lag(state, 1, False).over(in_file).alias(_IS_INSIDE))
@@ -48,7 +50,7 @@ def multiline_records(spark: SparkSession, files: list[SourceFile], form: TextFo
     lines = F.sort_array(F.collect_list(F.struct(SOURCE_LINE, VALUE)))
     joined = F.array_join(F.transform(lines, lambda line: line[VALUE]), _line_end(form))
     records = starts.groupBy(SOURCE_FILE, F.col(_START).alias(SOURCE_LINE)).agg(joined.alias(VALUE))
-    return as_text(spark, records, form, SOURCE_LINE)
+    return as_text(spark, records, form, SOURCE_LINE, counted=counted)
 
 
 def _line_end(form: TextForm) -> str:

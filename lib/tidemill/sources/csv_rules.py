@@ -31,7 +31,7 @@ def with_rules(parsed: DataFrame, layout: Layout, options: Mapping[str, str]) ->
     rules of columns are told by the names in a JSON of the fields, so that thirty thousand columns need no more expressions than
     three; and no expression here keeps Spark from compiling the whole path of a good line into one loop.
     """
-    odd = parsed.select("*", F.coalesce(_is_odd(layout, options), F.lit(True)).alias(_IS_ODD))
+    odd = parsed.select("*", is_odd(layout, options).alias(_IS_ODD))
     worded = odd.select("*", F.when(F.col(_IS_ODD), tokens(layout, options)).alias(_TOKENS))
     judged = worded.select("*", F.when(F.col(_IS_ODD), _rules(layout, options)).otherwise(no_rules()).alias(_NAMED))
     named, is_corrupt = F.col(_NAMED), F.col(CORRUPT).isNotNull()
@@ -39,7 +39,8 @@ def with_rules(parsed: DataFrame, layout: Layout, options: Mapping[str, str]) ->
     return judged.select("*", F.when(is_corrupt & (F.size(named) == 0), F.array(F.lit("unreadable"))).otherwise(named).alias(RULES))
 
 
-def _is_odd(layout: Layout, options: Mapping[str, str]) -> Column:
+def is_odd(layout: Layout, options: Mapping[str, str]) -> Column:
+    """Return true for a parsed line that may break a rule, false for one that breaks none."""
     line = F.col(LINE)
     signs = [F.col(CORRUPT).isNotNull(), F.col(HAS_INVALID_BYTES), has_nul(line), Quoting.of(options).is_unclosed(line)]
     floating, fractions = layout.floating, [*layout.floating, *layout.decimals]
@@ -51,7 +52,7 @@ def _is_odd(layout: Layout, options: Mapping[str, str]) -> Column:
         words, numbers = [word(name) for name in fractions], [column(name) for name in fractions]
         # A word that is no number has left a null beside it.
         signs.append(_number_of_nulls(numbers) > _number_of_nulls(words))
-    return reduce(or_, signs)
+    return F.coalesce(reduce(or_, signs), F.lit(True))
 
 
 def _number_of_nulls(columns: list[Column]) -> Column:

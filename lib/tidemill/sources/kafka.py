@@ -10,7 +10,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import SourceError
-from tidemill.sources.json import inferred_fields, records_of_lines
+from tidemill.sources.json import inferred_fields
+from tidemill.sources.json_records import records_of_lines
 from tidemill.sources.kafka_admin import topics_at_brokers
 from tidemill.sources.kafka_offsets import Ranges, position_from, ranges
 from tidemill.sources.kafka_options import Topics, topics_of

@@ -5,36 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.sources.encodings import TextForm
 from tidemill.sources.files import SourceFile
 from tidemill.sources.line_numbers import BLOCK, PLACE, numbered
-from tidemill.sources.records import ROW_HASH, SOURCE_FILE, SOURCE_LINE, row_hash, source_file
+from tidemill.sources.records import ROW_HASH, SOURCE_FILE, SOURCE_LINE, hash_digits, source_file
 
 # A space keeps the names of what is only on the way apart from any column that a Delta table can have.
 LINE = " line"
 VALUE = " value"
 HAS_INVALID_BYTES = " has_invalid_bytes"
+ROWS = "rows"
+_HASH = " hash"
 BOM = "\ufeff"
 _SHORT = 8
 _CHARSET_CONFS = ("spark.sql.legacy.javaCharsets", "spark.sql.legacy.codingErrorAction")
 
 
 def read_lines(
-    spark: SparkSession, files: Sequence[SourceFile], form: TextForm, *, whole: bool = False, with_numbers: bool = False
+    spark: SparkSession,
+    files: Sequence[SourceFile],
+    form: TextForm,
+    *,
+    whole: bool = False,
+    with_numbers: bool = False,
+    counted: Observation | None = None,
 ) -> DataFrame:
     r"""Return a row for every line that is not empty: ``LINE``, ``HAS_INVALID_BYTES``, ``_source_file``, ``_source_row_hash``.
 
     ``\r`` at the end and a byte order mark at the start do not belong to the line. Invalid bytes are judged on the bytes: a U+FFFD
     that was in the data is legal. ``whole`` gives one row per file instead. ``with_numbers`` adds ``_source_line``, at the price of
-    a second look at the files.
+    a second look at the files. ``counted`` is told how many rows there are, as ``ROWS``.
     """
     raw = raw_lines(spark, files, form, whole=whole, with_places=with_numbers)
     if with_numbers:
         return as_text(spark, numbered(raw), form, SOURCE_LINE)
-    return as_text(spark, raw, form)
+    return as_text(spark, raw, form, counted=counted)
 
 
 def raw_lines(
@@ -58,7 +66,9 @@ def raw_lines(
     return raw.select(*columns)
 
 
-def as_text(spark: SparkSession, raw: DataFrame, form: TextForm, *kept: str, keep_empty: bool = False) -> DataFrame:
+def as_text(
+    spark: SparkSession, raw: DataFrame, form: TextForm, *kept: str, keep_empty: bool = False, counted: Observation | None = None
+) -> DataFrame:
     """Return the lines (or longer records) decoded, without those that are empty unless these are kept, and the hash of their bytes."""
     value = F.col(VALUE)
     with _java_charsets(spark):
@@ -71,14 +81,17 @@ def as_text(spark: SparkSession, raw: DataFrame, form: TextForm, *kept: str, kee
             trimmed = F.ltrim(trimmed, F.lit("\n"))
             is_ragged = is_ragged | F.startswith(text, F.lit("\n")) | F.endswith(text, F.lit("\n"))
         # Only a short line can be empty but for what is trimmed.
-        lines = raw if keep_empty else raw.where(F.when(F.octet_length(value) > _SHORT, F.lit(True)).otherwise(trimmed != ""))
-        return lines.select(
+        is_row = F.lit(True) if keep_empty else F.when(F.octet_length(value) > _SHORT, F.lit(True)).otherwise(trimmed != "")
+        # Counted before they are parsed: behind that it would take a copy of every row.
+        seen = raw if counted is None else raw.observe(counted, F.count_if(is_row).alias(ROWS))
+        lines = seen.where(is_row).select(
             F.when(is_ragged, trimmed).otherwise(text).alias(LINE),
             is_invalid.alias(HAS_INVALID_BYTES),
             SOURCE_FILE,
-            row_hash(value.cast("binary")).alias(ROW_HASH),
+            F.xxhash64(value.cast("binary")).alias(_HASH),
             *kept,
         )
+        return lines.select(LINE, HAS_INVALID_BYTES, SOURCE_FILE, hash_digits(F.col(_HASH)).alias(ROW_HASH), *kept)
 
 
 def line_text(spark: SparkSession, form: TextForm) -> Column:

@@ -9,8 +9,10 @@ from typing import Literal
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from tidemill.columns import column
+from tidemill.sources.quick import Quick
 from tidemill.sources.wide import all_but, apart, is_wide
 
 SOURCE_FILE = "_source_file"
@@ -66,7 +68,8 @@ class Records:
     file's header word for word, the header itself among them). It is None where no file could be opened.
     ``bad_files`` maps the path of a file that cannot be read to the reason. ``differences`` tell where the files' columns are not the
     schema's. ``locate`` adds ``_source_line`` (BIGINT, from 1) to refused records; it reads the files once more, so it is called only
-    where there are some; None for formats without lines.
+    where there are some; None for formats without lines. ``quick`` are ways to the same records that spare the plain ones the closer look,
+    all of them together, none where there is no such way.
     """
 
     frame: DataFrame | None
@@ -74,6 +77,7 @@ class Records:
     notes: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
     locate: Callable[[DataFrame], DataFrame] | None = None
+    quick: tuple[Quick, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,14 @@ def judged_records(frame: DataFrame, *kept: str) -> DataFrame:
     is_told = ~is_good | F.col(IS_HEADER)
     told = [F.when(is_told, F.col(RAW)).alias(RAW), F.when(~is_good, F.col(RULES)).alias(RULES)]
     return apart(apart(frame, kept).select(*_chosen(frame, kept), *told, fate.alias(FATE)), kept)
+
+
+def judged_schema(schema: T.StructType, *kept: str) -> T.StructType:
+    """Return the columns of ``judged_records`` for records of this schema."""
+    texts = T.ArrayType(T.StringType())
+    own = {INGESTED_AT: T.TimestampType(), BATCH_ID: T.LongType(), NOTED: texts, RULES: texts}
+    names = (*kept, RAW, RULES, FATE)
+    return T.StructType([schema[name] if name in schema.names else T.StructField(name, own.get(name, T.StringType())) for name in names])
 
 
 def _chosen(frame: DataFrame, kept: Sequence[str]) -> list[Column]:
@@ -188,7 +200,11 @@ def source_file(paths: Sequence[str] = ()) -> Column:
 
 def row_hash(text: Column) -> Column:
     """Return the hash of a record's raw text: 16 hexadecimal digits."""
-    number = F.xxhash64(text)
+    return hash_digits(F.xxhash64(text))
+
+
+def hash_digits(number: Column) -> Column:
+    """Return a hash as its 16 hexadecimal digits; ``number`` is looked at three times, so it had better be a column of its own."""
     digits = F.lower(F.hex(number))
     # Only one number in sixteen has fewer digits, and padding costs more than asking.
     is_short = (number >= 0) & (number < 16 ** (_HASH_DIGITS - 1))

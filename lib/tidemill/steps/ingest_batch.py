@@ -33,7 +33,8 @@ from tidemill.spark_errors import as_step_error
 from tidemill.steps.ingest_past import FULL_BATCH, drop_replayed, record
 from tidemill.steps.ingest_schema import lossy_columns, record_changes, record_schema
 from tidemill.steps.result import StepContext, StepResult
-from tidemill.steps.source_rules import hold_to_expectations, most_partitions
+from tidemill.steps.source_rules import hold_to_expectations
+from tidemill.steps.staged_records import most_partitions
 from tidemill.steps.written import blank, holds, is_blank, rows_written
 
 

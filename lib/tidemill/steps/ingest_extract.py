@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import reduce
 from operator import or_
 
@@ -24,7 +25,7 @@ from tidemill.steps.ingest_files import Unread
 from tidemill.steps.ingest_past import FULL_BATCH, LOADED, Past, stamp
 from tidemill.steps.ingest_schema import known_schema
 from tidemill.steps.result import StepContext
-from tidemill.steps.source_rules import staged_records
+from tidemill.steps.staged_records import staged_records
 
 _SAMPLES = 3
 
@@ -55,7 +56,7 @@ def read_extract(
         number = FULL_BATCH if is_full else before.last + 1
         if is_merged:
             frame = _keyed(frame, schema, source.key, extract.place)
-        kept = staged_records(stack, context, source, frame, schema, number)
+        kept = staged_records(stack, context, source, replace(extract.records, frame=frame), schema, number)
         frame = kept.frame
         counts = survey(frame)
         refused = refused_by_rule(frame) if any(count.refused for count in counts.values()) else {}

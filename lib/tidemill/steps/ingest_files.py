@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
 from tidemill.errors import SourceError
@@ -22,7 +21,7 @@ from tidemill.steps.ingest_batch import Batch
 from tidemill.steps.ingest_past import BAD, FULL_BATCH, LOADED, Past, stamp
 from tidemill.steps.ingest_schema import known_schema, record_changes
 from tidemill.steps.result import StepContext
-from tidemill.steps.source_rules import staged_records
+from tidemill.steps.staged_records import staged_records
 
 _TOLD = 5
 _TEXT = frozenset({"csv", "tsv", "json", "text", "xml"})
@@ -161,17 +160,16 @@ def _counted(
         return Found(None, schema, records, {}, {}, records.bad_files, changes)
     size = sum(file.size for file in files)
 
-    def surveyed(frame: DataFrame, columns: T.StructType) -> tuple[Staged, dict[str, FileCount], dict[str, int]]:
-        kept = staged_records(stack, context, source, frame, columns, number, size)
+    def surveyed(records: Records, columns: T.StructType) -> tuple[Staged, dict[str, FileCount], dict[str, int]]:
+        kept = staged_records(stack, context, source, records, columns, number, size)
         counts = survey(kept.frame)
         return kept, counts, refused_by_rule(kept.frame) if any(count.refused for count in counts.values()) else {}
 
-    kept, counts, refused = surveyed(records.frame, schema)
+    kept, counts, refused = surveyed(records, schema)
     wider, widened = widened_by_values(source, schema, read, refused)
     if widened:
         records = read(wider)
-        assert records.frame is not None  # the same files gave one before
-        kept, counts, refused = surveyed(records.frame, wider)
+        kept, counts, refused = surveyed(records, wider)
     if by_record and source.on_new_column == "rescue" and any(count.rescued for count in counts.values()):
         changes += tuple(Change(Difference("new", name, ()), "rescued", count) for name, count in rescued_fields(kept.frame).items())
     return Found(kept, wider, records, counts, refused, records.bad_files, (*changes, *widened))

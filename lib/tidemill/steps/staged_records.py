@@ -1,0 +1,131 @@
+"""Records of a source written once, judged, below the table that they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from tidemill.columns import column
+from tidemill.lake.staging import Stage, Staged
+from tidemill.quality.records import all_hold, held
+from tidemill.quality.repeatable import is_repeatable
+from tidemill.quality.rules import Rule, errors_count_as_violations
+from tidemill.quality.verdicts import as_json, columns_of
+from tidemill.sources.quick import IS_PLAIN, Quick
+from tidemill.sources.records import (
+    BATCH_ID,
+    FATE,
+    GOOD,
+    INGESTED_AT,
+    IS_HEADER,
+    NOTED,
+    PROVENANCE,
+    RAW,
+    RESCUED,
+    ROW_HASH,
+    RULES,
+    Records,
+    judged_records,
+    judged_schema,
+)
+from tidemill.spec.models import Source
+from tidemill.steps.result import StepContext
+from tidemill.steps.source_rules import source_rules
+from tidemill.steps.table_expectations import require_rules
+
+_BYTES_A_FILE = 64 * 2**20
+_VARIED = (ROW_HASH,)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What all records of a batch get: the rules of the source, and the stamps of the batch."""
+
+    rules: Sequence[Rule]
+    columns: Sequence[str]
+    number: int
+    at: datetime
+    partitions: int
+
+    @property
+    def kept(self) -> list[str]:
+        """The columns of a judged record, but for the marks of ``judged_records``."""
+        return [*self.columns, *PROVENANCE, *([NOTED] if self.rules else [])]
+
+    def stamped(self, frame: DataFrame) -> DataFrame:
+        """Add when the records came, and in which batch."""
+        return frame.withColumns({INGESTED_AT: F.lit(self.at), BATCH_ID: F.lit(self.number).cast("bigint")})
+
+    def judged(self, records: DataFrame) -> DataFrame:
+        """Return the records as of ``judged_records``; those that their reader finds whole are held to the rules."""
+        if self.rules:
+            records = held(records, self.rules, (F.size(RULES) == 0) & ~F.col(IS_HEADER), RULES, NOTED)
+        return judged_records(self.stamped(records), *self.kept).coalesce(self.partitions)
+
+    def plain(self, quick: Quick) -> DataFrame:
+        """Return the quick look at records with ``IS_PLAIN`` true only for those that break no rule of the source either; never null."""
+        is_plain: Column = F.col(IS_PLAIN)
+        if self.rules:
+            is_plain = F.when(is_plain, all_hold(self.rules)).otherwise(F.lit(False))
+        return quick.frame.withColumn(IS_PLAIN, F.coalesce(is_plain, F.lit(False)))
+
+
+def staged_records(
+    stack: ExitStack, context: StepContext, source: Source, records: Records, schema: T.StructType, number: int, size: int = 0
+) -> Staged:
+    """Write the records of batch ``number`` below their table, judged (as of ``judged_records``), for the length of the stack.
+
+    They are held to the source's expectations in the same pass, and come in no more partitions than they are worth, as each becomes a
+    file; ``size`` are the bytes that they were read from.
+    """
+    frame, table = records.frame, f"bronze.{context.item}"
+    assert frame is not None  # the caller has looked
+    if "." in source.format:
+        frame = _with_raw(frame, schema)
+    judge = Judge(source_rules(source), schema.names, number, datetime.now(UTC), most_partitions(context, size))
+    if judge.rules:
+        require_rules(table, judge.rules, frame.select(*columns_of(schema.names)))
+        stack.enter_context(errors_count_as_violations(context.spark))
+    # The quick way asks each rule of a record that is not plain once more, so it must say the same then.
+    if records.quick and all(rule.kind != "check" or is_repeatable(rule.told) for rule in judge.rules):
+        with ExitStack() as attempt:
+            stage = attempt.enter_context(context.lake.staging(table, judged_schema(schema, *judge.kept), FATE))
+            if stage is not None and _is_staged_quickly(stage, records.quick, judge):
+                stack.push(attempt.pop_all())
+                return Staged(stage.rows(context.spark), stage)
+    return stack.enter_context(context.lake.staged(judge.judged(frame), table, FATE, varied=_VARIED))
+
+
+def most_partitions(context: StepContext, size: int) -> int:
+    """Return how many partitions rows read from so many bytes are worth."""
+    cores = int(context.spark.conf.get("spark.sql.shuffle.partitions") or 1)
+    return max(cores, size // _BYTES_A_FILE)
+
+
+def _is_staged_quickly(stage: Stage, ways: Sequence[Quick], judge: Judge) -> bool:
+    """Write the plain records as they are, and only where there are others look at those closely; tell whether all are there.
+
+    Both passes read the files: one that was written to in between shows in the count.
+    """
+    looks = [(way, judge.plain(way)) for way in ways]
+    names = [name for name in judge.kept if name != NOTED]
+    plain = reduce(DataFrame.unionByName, [judge.stamped(look.where(F.col(IS_PLAIN))).select(*map(column, names)) for _, look in looks])
+    written = stage.write(plain.coalesce(judge.partitions), GOOD, _VARIED)
+    rows, headers = sum(way.rows() for way in ways), sum(way.headers for way in ways)
+    if rows == written + headers:
+        return True
+    others = reduce(DataFrame.unionByName, [way.closely(look.where(~F.col(IS_PLAIN))) for way, look in looks])
+    return rows == written + stage.write(judge.judged(others), varied=_VARIED)
+
+
+def _with_raw(records: DataFrame, schema: T.StructType) -> DataFrame:
+    """Return the records of a class of one's own with the raw text that it leaves out: a JSON object, with what was rescued."""
+    whole = F.when(F.col(RESCUED).isNull(), as_json(schema.names)).otherwise(as_json([*schema.names, RESCUED]))
+    return records.withColumn(RAW, F.coalesce(F.col(RAW), whole))
