@@ -16,7 +16,7 @@ from pyspark.sql import types as T
 from tidemill.errors import SourceError
 from tidemill.sources.files import SourceFile
 from tidemill.sources.fitting import Mismatch, fitted, left_over_fields, merged, mismatches, storable
-from tidemill.sources.quick import IS_PLAIN, Quick
+from tidemill.sources.quick import IS_PLAIN, Quick, is_placed, parsed_once
 from tidemill.sources.records import (
     IS_HEADER,
     RAW,
@@ -145,10 +145,8 @@ def _is_hashable(kind: T.DataType) -> bool:
 
 
 def _quick(frame: DataFrame, types: T.StructType, schema: T.StructType) -> Quick:
-    record = F.col(RECORD)
-    plain = frame.select(
-        *_values(types, schema), SOURCE_FILE, ROW_HASH, _rescued(record, types, schema).alias(RESCUED), RECORD, F.lit(True).alias(IS_PLAIN)
-    )
+    rescued = _rescued(F.col(RECORD), types, schema).alias(RESCUED)
+    plain = parsed_once(frame.select(*_values(types, schema), SOURCE_FILE, ROW_HASH, rescued, RECORD)).withColumn(IS_PLAIN, is_placed())
     return Quick(plain, lambda odd: _records(odd, types, schema), frame.count)
 
 

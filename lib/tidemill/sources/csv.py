@@ -17,7 +17,7 @@ from tidemill.sources.csv_wide import wide_records
 from tidemill.sources.files import SourceFile
 from tidemill.sources.line_numbers import locate
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, ROWS, legible
-from tidemill.sources.quick import IS_PLAIN, Quick
+from tidemill.sources.quick import IS_PLAIN, Quick, is_placed, parsed_once
 from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, SOURCE_LINE, Difference, Records
 from tidemill.sources.schemas import checked_schema, table_names, widest
 from tidemill.sources.wide import is_wide
@@ -101,11 +101,11 @@ def _inferred(spark: SparkSession, group: Group, options: Mapping[str, str], tim
 
 
 def _quick(lines: DataFrame, layout: Layout, options: Mapping[str, str], timezone: str, counted: Observation, headers: int) -> Quick:
-    frame = parsed_fields(lines, layout, options, timezone).select(
+    frame = parsed_once(parsed_fields(lines, layout, options, timezone)).select(
         *layout.selected(),
         layout.rescued().alias(RESCUED),
         *(LINE, HAS_INVALID_BYTES, SOURCE_FILE, ROW_HASH, IS_HEADER),
-        (~is_odd(layout, options) & ~F.col(IS_HEADER)).alias(IS_PLAIN),
+        (is_placed() & ~is_odd(layout, options) & ~F.col(IS_HEADER)).alias(IS_PLAIN),
     )
     return Quick(frame, lambda odd: _records(odd, layout, options, timezone), lambda: int(counted.get[ROWS]), headers)
 

@@ -12,9 +12,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.columns import column
 from tidemill.sources.json_nested import has_floats, has_not_finite, repeats_a_key, unknown_keys
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, has_nul, legible
-from tidemill.sources.quick import IS_PLAIN
+from tidemill.sources.quick import IS_PLAIN, is_placed, parsed_once
 from tidemill.sources.records import (
     IS_HEADER,
     RAW,
@@ -29,7 +30,7 @@ from tidemill.sources.records import (
 )
 
 CORRUPT = "_corrupt"
-_FIELDS, _KEYS, _IS_ONE = "_fields", "_keys", "_is_one_value"
+_FIELDS, _FITS, _KEYS, _IS_ONE, _IS_PLAIN_LINE = "_fields", " fits", "_keys", "_is_one_value", " is_plain_line"
 _MOST_PLAIN = 200
 """With more columns than this, asking each whether its key is there costs more than reading the keys."""
 
@@ -39,7 +40,10 @@ def records_of_lines(
 ) -> DataFrame:
     """Return the records of lines (as of ``read_lines``), with the columns ``keep`` of the lines beside them."""
     parse, line = _parse(options, timezone), F.col(LINE)
-    plain = _parsed(lines, schema, parse).select("*", _is_plain(schema).alias(IS_PLAIN))
+    fields = F.col(_FIELDS)
+    values = {part.name: fields.getField(part.name) for part in schema.fields}
+    is_plain = _is_plain(values, fields.getField(CORRUPT).isNull(), _is_plain_line(len(values)))
+    plain = _parsed(lines, schema, parse).select("*", is_plain.alias(IS_PLAIN))
     is_plain = F.col(IS_PLAIN)
     known = plain.select(
         "*",
@@ -62,14 +66,23 @@ def plain_records(lines: DataFrame, schema: T.StructType, options: Mapping[str, 
     """Return lines as ``Quick.frame`` has them; None where objects nest, or with very many columns, where none would be plain."""
     if len(schema.fields) > _MOST_PLAIN or any(isinstance(part.dataType, T.StructType | T.ArrayType | T.MapType) for part in schema):
         return None
-    floating = [F.col(_FIELDS).getField(part.name) for part in schema.fields if has_floats(part.dataType)]
-    signs = [_is_plain(schema), ~F.col(HAS_INVALID_BYTES), ~has_nul(F.col(LINE)), *[~is_not_finite(value) for value in floating]]
-    return _parsed(lines, schema, _parse(options, timezone)).select(
-        *[_value(part).alias(part.name) for part in schema.fields],
+    fields, line = F.col(_FIELDS), F.col(LINE)
+    # What the line alone tells is told where it is parsed: the query behind that must not become too long for Java to compile.
+    is_plain_line = _is_plain_line(len(schema.fields)) & ~F.col(HAS_INVALID_BYTES) & ~has_nul(line)
+    parsed = _parsed(lines.withColumn(_IS_PLAIN_LINE, is_plain_line), schema, _parse(options, timezone))
+    spread = parsed.select(
+        *(LINE, HAS_INVALID_BYTES, SOURCE_FILE, ROW_HASH, _IS_PLAIN_LINE),
+        *[fields.getField(part.name).alias(part.name) for part in schema.fields],
+        fields.getField(CORRUPT).isNull().alias(_FITS),
         F.lit(None).cast("string").alias(RESCUED),
-        *(LINE, HAS_INVALID_BYTES, SOURCE_FILE, ROW_HASH),
-        reduce(and_, signs).alias(IS_PLAIN),
     )
+    signs = [
+        is_placed(),
+        _is_plain({part.name: column(part.name) for part in schema.fields}, F.col(_FITS), F.col(_IS_PLAIN_LINE)),
+        *[~is_not_finite(column(part.name)) for part in schema.fields if has_floats(part.dataType)],
+        *[_is_as_written(part.name) for part in schema.fields if isinstance(part.dataType, T.StringType)],
+    ]
+    return parsed_once(spread).withColumn(IS_PLAIN, reduce(and_, signs))
 
 
 def _parse(options: Mapping[str, str], timezone: str) -> dict[str, str]:
@@ -94,28 +107,40 @@ def _value(part: T.StructField) -> Column:
     return F.when(is_rounded, written).otherwise(value)
 
 
-def _is_plain(schema: T.StructType) -> Column:
+def _is_as_written(name: str) -> Column:
+    """Return true where the text of a STRING column is no fraction, which may be rounded, or stands in quotes in the line."""
+    value, key = column(name), json.dumps(name, ensure_ascii=False)
+    quoted = [F.contains(F.col(LINE), F.concat(F.lit(f'{key}:{gap}"'), value, F.lit('"'))) for gap in ("", " ")]
+    return value.isNull() | ~F.contains(value, F.lit(".")) | quoted[0] | quoted[1]
+
+
+def _is_plain(values: Mapping[str, Column], fits: Column, is_plain_line: Column) -> Column:
     """Return true for a record that is, without a closer look, one object with just the keys of the schema, each once: the usual case.
 
-    Nothing is nested and nothing follows, as the first brace that closes is the last character. Without a backslash a text can hold no
-    quote, so every key ends in `":`, of which there are as many as columns; and each column has its key: its value, or a null that is
-    written. A record that only looks otherwise (such a sign inside a text, a space before a colon) is looked at more closely.
+    In a line of ``_is_plain_line`` each column has its key: its value, or one that stands there for a null. A record that only looks
+    otherwise (such a sign inside a text, a space before a colon) is looked at more closely.
     """
-    line, fields = F.col(LINE), F.col(_FIELDS)
-    if len(schema.fields) > _MOST_PLAIN:
+    if len(values) > _MOST_PLAIN:
         return F.lit(False)
+    signs = [value.isNotNull() | F.contains(F.col(LINE), F.lit(f'"{name}":')) for name, value in values.items()]
+    return F.coalesce(reduce(and_, [is_plain_line, fits, *signs]), F.lit(False))
+
+
+def _is_plain_line(columns: int) -> Column:
+    """Return true for a line that is one object with so many keys, of which nothing is nested.
+
+    Nothing follows it either, as the first brace that closes is the last character. Without a backslash a text can hold no quote, so that
+    every key ends in `":`, of which there are as many as columns.
+    """
+    line = F.col(LINE)
     size = F.octet_length(line)
     signs = [
         F.startswith(line, F.lit("{")),
         F.octet_length(F.substring_index(line, "}", 1)) == size - 1,
         ~F.contains(line, F.lit("\\")),
-        size - F.octet_length(F.replace(line, F.lit('":'), F.lit(""))) == 2 * len(schema.fields),
-        fields.getField(CORRUPT).isNull(),
+        size - F.octet_length(F.replace(line, F.lit('":'), F.lit(""))) == 2 * columns,
     ]
-    for part in schema.fields:
-        nulls = [F.contains(line, F.lit(f'"{part.name}":{gap}null')) for gap in ("", " ")]
-        signs.append(fields.getField(part.name).isNotNull() | nulls[0] | nulls[1])
-    return F.coalesce(reduce(and_, signs), F.lit(False))
+    return reduce(and_, signs)
 
 
 def _is_one_value(text: Column) -> Column:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
 
 IS_PLAIN = " is_plain"
+_PLACE = " place"
 
 
 @dataclass(frozen=True)
@@ -24,3 +26,17 @@ class Quick:
     closely: Callable[[DataFrame], DataFrame]
     rows: Callable[[], int]
     headers: int = 0
+
+
+def parsed_once(frame: DataFrame) -> DataFrame:
+    """Return the frame so that no condition on its columns is asked before they are there.
+
+    Spark would ask it as early as it can, and parse the record once more for each column that the condition names. It does not move
+    anything to before a column that depends on a row's place; ``is_placed`` has to be part of the condition.
+    """
+    return frame.select("*", F.monotonically_increasing_id().alias(_PLACE))
+
+
+def is_placed() -> Column:
+    """Return true for every row of a frame that is ``parsed_once``."""
+    return F.col(_PLACE) >= 0

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tidemill.errors import ExpectationRefused, StepError
+from tidemill.errors import ExpectationRefused, SourceError, StepError
+from tidemill.lake.staging import Stage
 from tidemill.steps.reprocess import reprocess_source
 
 LINES = ["1,10,2", "2,0,0", "3,-5,1", "4,,1", "5,30,1", "x,1,1"]
@@ -106,3 +107,33 @@ def test_a_rule_that_fits_no_column_is_named(load, lake, raw) -> None:
     with pytest.raises(StepError, match=r"expectation 'known'.*no column 'sise'; did you mean 'size'\?"):
         load("r1", expectations={"known": {"not_null": "sise"}})
     assert not lake.exists("bronze.x")
+
+
+def test_a_file_that_grows_between_two_looks_is_not_half_taken(load, lake, spark, raw, monkeypatch) -> None:
+    file = raw / "1.csv"
+    file.write_text("\n".join(["id,size,parts", *LINES, ""]))
+    written = Stage.write
+
+    def grows(stage, rows, part=None, varied=()) -> int:
+        count = written(stage, rows, part, varied)
+        if part is not None:
+            with file.open("a") as stream:
+                stream.write("7,1,1\n")
+        return count
+
+    monkeypatch.setattr(Stage, "write", grows)
+    rules = {"positive": {"check": "size > 0", "on_violation": "quarantine"}}
+    with pytest.raises(SourceError, match=r"1\.csv: it changed while it was read"):
+        load("r1", expectations=rules)
+    assert not lake.exists("bronze.x")
+    monkeypatch.undo()
+    result = load("r2", expectations=rules)
+    assert (result.rows_in, ids(spark, lake)) == (7, [1, 5, 7])
+
+
+def test_a_condition_that_changes_is_asked_once_of_each_record(load, lake, spark, raw) -> None:
+    (raw / "1.csv").write_text("\n".join(["id,size,parts", *[f"{id},1,1" for id in range(200)], ""]))
+    result = load("r1", expectations={"lucky": {"check": "rand() < 0.5", "on_violation": "quarantine"}})
+    kept, other = ids(spark, lake), [int(raw.split(",")[0]) for raw in refused(spark, lake)]
+    assert sorted([*kept, *other]) == list(range(200))
+    assert 0 < result.rows_quarantined == len(other) < 200
