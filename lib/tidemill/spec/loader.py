@@ -73,7 +73,8 @@ class Spec:
     def dataset_inputs(self) -> list[str]:
         """Return the tables that the dataset reads, sorted."""
         dataset = self.pipeline.dataset
-        return [dataset.from_] if dataset.from_ else self.sql_inputs(str(dataset.sql))
+        rows = [dataset.from_] if dataset.from_ else self.sql_inputs(str(dataset.sql))
+        return sorted({*rows, *dataset.looks_into})
 
     def scoring_inputs(self) -> list[str]:
         """Return the tables that hold the rows to score, sorted; the dataset itself where nothing else is said."""

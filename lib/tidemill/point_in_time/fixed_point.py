@@ -1,0 +1,82 @@
+"""Numbers as whole numbers, so that a running sum is the same in any order and what is added can be taken away again exactly."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+_SUM_BITS = 52
+_SQUARE_BITS = 36  # squares of these, times the rows of a window, stay within the 38 digits of a DECIMAL
+
+
+@dataclass(frozen=True)
+class FixedPoint:
+    """How the values of a column become whole numbers: those of ``kind`` exactly where that is whole or decimal.
+
+    A DOUBLE is taken to the nearest multiple of ``unit``, a power of two: 2^-52 of the greatest value, as near as a sum of doubles comes.
+    Squares are of the distance from ``centre``, in multiples of ``square_unit``.
+    """
+
+    kind: T.DataType
+    unit: float = 1.0
+    centre: float = 0.0
+    square_unit: float = 1.0
+
+    @property
+    def scale(self) -> int:
+        """The digits behind the point of a decimal."""
+        return self.kind.scale if isinstance(self.kind, T.DecimalType) else 0
+
+    def addend(self, value: Column) -> Column:
+        """Return what is added up for a value; null for null."""
+        if isinstance(self.kind, T.FractionalType) and not isinstance(self.kind, T.DecimalType):
+            value = F.rint(value.cast("double") / F.lit(self.unit)).cast("bigint")
+        return value.cast(T.DecimalType(38, self.scale))
+
+    def distance(self, value: Column) -> Column:
+        """Return the distance from the centre that is squared."""
+        return F.rint((value.cast("double") - F.lit(self.centre)) / F.lit(self.square_unit)).cast("bigint").cast(T.DecimalType(38, 0))
+
+    def sum(self, total: Column) -> Column:
+        """Return the sum, of the type that Spark gives it."""
+        if isinstance(self.kind, T.DecimalType):
+            return total
+        if isinstance(self.kind, T.FractionalType):
+            return total.cast("double") * F.lit(self.unit)
+        return total.cast("bigint")
+
+    def mean(self, total: Column, count: Column) -> Column:
+        """Return the mean as a DOUBLE."""
+        return total.cast("double") * F.lit(self.unit) / F.when(count > 0, count)
+
+    def deviation(self, total: Column, squares: Column, count: Column) -> Column:
+        """Return the standard deviation of a sample as a DOUBLE; null for fewer than two values."""
+        spread = (count.cast(T.DecimalType(38, 0)) * squares - total * total).cast("double")
+        return F.when(count > 1, F.sqrt(spread / (count.cast("double") * (count - 1))) * F.lit(self.square_unit))
+
+
+def fixed_points(values: DataFrame) -> dict[str, FixedPoint]:
+    """Return how each column of ``values`` is added up, from its greatest values; one aggregate over all of them."""
+    if not values.columns:
+        return {}
+    numbers = {name: F.col(name).cast("double") for name in values.columns}
+    found = values.agg(
+        *[F.max(F.abs(number)).alias(f"{name} most") for name, number in numbers.items()],
+        *[F.avg(number).alias(f"{name} mean") for name, number in numbers.items()],
+    ).collect()[0]
+    return {name: _fixed_point(values.schema[name].dataType, found[f"{name} most"], found[f"{name} mean"]) for name in values.columns}
+
+
+def _fixed_point(kind: T.DataType, most: float | None, mean: float | None) -> FixedPoint:
+    if not most or mean is None or not math.isfinite(most):
+        return FixedPoint(kind)
+    is_whole = isinstance(kind, T.IntegralType)
+    centre = float(round(mean)) if is_whole and abs(mean) < 2**53 else mean if math.isfinite(mean) else 0.0
+    widest = math.frexp(most)[1] + 1  # of a distance from the centre
+    square_unit = math.ldexp(1.0, max(widest - _SQUARE_BITS, -1000))
+    unit = 1.0 if is_whole or isinstance(kind, T.DecimalType) else math.ldexp(1.0, max(math.frexp(most)[1] - _SUM_BITS, -1000))
+    return FixedPoint(kind, unit, centre, min(square_unit, 1.0) if is_whole and widest <= _SQUARE_BITS else square_unit)
