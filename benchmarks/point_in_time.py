@@ -46,9 +46,8 @@ def main() -> None:
         rows, facts = (_made(spark, f"{scratch}/{name}", count, seed) for name, count, seed in
                        (("rows", options.rows, 1), ("facts", options.facts, 2)))  # fmt: skip
         found, seconds = _timed(looked_up(rows, facts, "facts", LOOKUP, "seen_at", piece=piece).drop(tied("facts")), f"{scratch}/found")
-        print(
-            f"lookup: {len(found):,} rows, {options.facts:,} facts in {seconds:.1f} s; pandas: {_compare_lookup(found, scratch):.1f} s, equal"
-        )
+        other = _compare_lookup(found, scratch)
+        print(f"lookup: {len(found):,} rows, {options.facts:,} facts in {seconds:.1f} s; pandas: {other:.1f} s, equal", flush=True)
         if options.aggregates:
             found, seconds = _timed(aggregated(rows, facts, "", BLOCK, "seen_at", piece=piece), f"{scratch}/figures")
             print(f"aggregates: {len(found):,} rows in {seconds:.1f} s; numpy: {_compare_figures(found, scratch):.1f} s, equal")
@@ -70,7 +69,9 @@ def _timed(result: DataFrame, path: str) -> tuple[pd.DataFrame, float]:
 
 
 def _frame(path: str) -> pd.DataFrame:
-    return pd.read_parquet(Path(path))
+    frame = pd.read_parquet(Path(path))
+    times = {name: frame[name].dt.tz_convert(None) for name in frame.columns if str(frame[name].dtype).startswith("datetime")}
+    return frame.assign(**times)
 
 
 def _compare_lookup(found: pd.DataFrame, scratch: str) -> float:

@@ -24,13 +24,16 @@ def dealt(df: DataFrame, label: Column, code: Column, shares: Sequence[float], *
     """
     named = F.coalesce(label.cast("string"), F.lit(_NO_CLASS))
     bounds = _bounds(df.select(named.alias("class"), code.alias("code")), shares)
-    names = sorted({row["class"] for row in bounds})
+    names = sorted({name for name, _ in bounds})
     if len(names) > MOST_CLASSES + 1:
         raise ExpectationRefused(
             f"dataset: `stratified: true` deals rows out by the classes of {what}, which has more than {MOST_CLASSES:,};"
             " leave it out, or map the classes in the SQL"
         )
-    codes = {name: sorted(row["code"] for row in bounds if row["class"] == name and row["code"] is not None) for name in names}
+    codes: dict[str, list[int]] = {name: [] for name in names}
+    for name, bound in bounds:
+        if bound is not None:
+            codes[name].append(bound)
     literals = [part for name in names for part in (F.lit(name), F.lit(codes[name]).cast("array<bigint>"))]
     if not literals:
         return F.lit(0)
@@ -41,7 +44,7 @@ def dealt(df: DataFrame, label: Column, code: Column, shares: Sequence[float], *
     return F.pmod(part + first, F.lit(len(shares))).cast("int")
 
 
-def _bounds(rows: DataFrame, shares: Sequence[float]) -> list:  # type: ignore[type-arg]
+def _bounds(rows: DataFrame, shares: Sequence[float]) -> list[tuple[str, int | None]]:
     """Return, for each class, the code of the first row of each part but the first; null where a part would begin behind all rows."""
     # The leading bits cut a class into stretches of the order, so that no task has to sort the whole of one.
     narrow = rows.select("class", "code", F.shiftright("code", 54).alias("stretch"))
@@ -61,4 +64,4 @@ def _bounds(rows: DataFrame, shares: Sequence[float]) -> list:  # type: ignore[t
     at = first.where((F.col("rank") == 0) | F.array_contains("begins", F.col("rank")))
     several = at.select("class", "code", F.array_size(F.filter("begins", lambda begin: begin == F.col("rank"))).alias("times"))
     found = several.limit((MOST_CLASSES + 2) * (len(shares) + 1)).collect()
-    return [{"class": row["class"], "code": row["code"] if row["times"] else None} for row in found for _ in range(max(row["times"], 1))]
+    return [(row["class"], row["code"] if row["times"] else None) for row in found for _ in range(max(row["times"], 1))]

@@ -6,10 +6,11 @@ not earlier than it was known. So each fact enters the stream of events once and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -19,7 +20,7 @@ from tidemill.instants import span
 from tidemill.point_in_time.extremes import extremes, moments
 from tidemill.point_in_time.fixed_point import FixedPoint, fixed_points
 from tidemill.point_in_time.pieces import PIECE, Pieces, carried, find_pieces
-from tidemill.point_in_time.sides import FACT, LATE, PROBE, Asked
+from tidemill.point_in_time.sides import FACT, LATE, PROBE, Asked, Unit
 from tidemill.spec.measures import Measure, column_name, column_names, measures
 from tidemill.spec.models import Aggregate
 
@@ -136,11 +137,11 @@ def aggregated(
     return summed.where(F.col("side") == PROBE).select(*kept, *figures)
 
 
-def _planned(asked: Asked, block: Aggregate, unit: object, rows: DataFrame, table: DataFrame) -> tuple[_Plan, DataFrame]:
+def _planned(asked: Asked, block: Aggregate, unit: Unit, rows: DataFrame, table: DataFrame) -> tuple[_Plan, DataFrame]:
     found = measures(block.features)
     values = {text: f"v{number}" for number, text in enumerate(dict.fromkeys(m.of for m in found.values() if m.of))}
     columns = [_value(F.expr(text), table.select(F.expr(text)).schema[0].dataType).alias(name) for text, name in values.items()]
-    facts = asked.facts(table, unit, *columns)  # type: ignore[arg-type]
+    facts = asked.facts(table, unit, *columns)
     arithmetic = sorted({values[measure.of] for measure in found.values() if measure.is_arithmetic})
     kind = table.schema[block.time].dataType
     widths = tuple(span(window, kind, f"{asked.key}.windows") for window in block.windows)
@@ -203,10 +204,7 @@ def _brought(changes: DataFrame, keys: Sequence[str], plan: _Plan, pieces: Piece
         .groupBy(*keys, "piece")
         .agg(*[F.sum(_signed(what, number)).alias(f"{what}:{number}") for what, number in sums], F.min("at").alias("at"))
     )
-    running = [
-        lambda over, what=what, number=number: F.sum(f"`{what}:{number}`").over(over).alias(f"{what}:{number}") for what, number in sums
-    ]
-    running.append(lambda over: F.min("at").over(over).alias("at"))
+    running = [partial(_running, F.sum, f"{what}:{number}") for what, number in sums] + [partial(_running, F.min, "at")]
     told = carried(per_piece, keys, pieces, running)
     none = F.lit(0)
     by_window = [
@@ -219,3 +217,7 @@ def _brought(changes: DataFrame, keys: Sequence[str], plan: _Plan, pieces: Piece
     return told.select(*keys, "piece", "at", F.lit(FACT).alias("side"), F.explode(F.array(*by_window)).alias("sum")).select(
         *keys, "piece", "at", "side", "sum.*"
     )
+
+
+def _running(function: Callable[[Column], Column], column: str, over: WindowSpec) -> Column:
+    return function(F.col(f"`{column}`")).over(over).alias(column)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 
 from tidemill.cuts import Number
@@ -76,7 +76,7 @@ def find_pieces(sides: Sequence[DataFrame], keys: Sequence[str], piece: int = PI
     return Pieces({key: found for key, found in cuts.items() if found})
 
 
-def carried(per_piece: DataFrame, keys: Sequence[str], pieces: Pieces, running: Sequence[Callable[[Window], Column]]) -> DataFrame:
+def carried(per_piece: DataFrame, keys: Sequence[str], pieces: Pieces, running: Sequence[Callable[[WindowSpec], Column]]) -> DataFrame:
     """Return, for each piece of a hot key but its first, what the earlier pieces come to.
 
     ``per_piece`` has a row a key and ``piece``; ``running`` make the columns from the window of a piece and all before it.
