@@ -9,16 +9,19 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-_SUM_BITS = 52
-_SQUARE_BITS = 36  # squares of these, times the rows of a window, stay within the 38 digits of a DECIMAL
+# Sums and sums of squares of a thousand million such numbers stay within the 38 digits of a DECIMAL.
+_SUM_BITS = 92
+_SQUARE_BITS = 48
+_LEAST_EXPONENT = -1000
+_WHOLE = T.DecimalType(38, 0)
 
 
 @dataclass(frozen=True)
 class FixedPoint:
     """How the values of a column become whole numbers: those of ``kind`` exactly where that is whole or decimal.
 
-    A DOUBLE is taken to the nearest multiple of ``unit``, a power of two: 2^-52 of the greatest value, as near as a sum of doubles comes.
-    Squares are of the distance from ``centre``, in multiples of ``square_unit``.
+    A DOUBLE is taken to the nearest multiple of ``unit``, a power of two far below the last digit of all but the smallest values. Squares
+    are of the distance from ``centre``, in multiples of ``square_unit``: 2^-48 of the greatest distance.
     """
 
     kind: T.DataType
@@ -34,12 +37,12 @@ class FixedPoint:
     def addend(self, value: Column) -> Column:
         """Return what is added up for a value; null for null."""
         if isinstance(self.kind, T.FractionalType) and not isinstance(self.kind, T.DecimalType):
-            value = F.rint(value.cast("double") / F.lit(self.unit)).cast("bigint")
+            value = value.cast("double") / F.lit(self.unit)
         return value.cast(T.DecimalType(38, self.scale))
 
     def distance(self, value: Column) -> Column:
         """Return the distance from the centre that is squared."""
-        return F.rint((value.cast("double") - F.lit(self.centre)) / F.lit(self.square_unit)).cast("bigint").cast(T.DecimalType(38, 0))
+        return F.rint((value.cast("double") - F.lit(self.centre)) / F.lit(self.square_unit)).cast("bigint").cast(_WHOLE)
 
     def sum(self, total: Column) -> Column:
         """Return the sum, of the type that Spark gives it."""
@@ -55,8 +58,12 @@ class FixedPoint:
 
     def deviation(self, total: Column, squares: Column, count: Column) -> Column:
         """Return the standard deviation of a sample as a DOUBLE; null for fewer than two values."""
-        spread = (count.cast(T.DecimalType(38, 0)) * squares - total * total).cast("double")
-        return F.when(count > 1, F.sqrt(spread / (count.cast("double") * (count - 1))) * F.lit(self.square_unit))
+        # With S = n q + r for a whole q near the mean, S² / n is n q² + 2 q r + r² / n: no number on the way is larger than needed.
+        n = count.cast(_WHOLE)
+        q = F.rint(total.cast("double") / count.cast("double")).cast("bigint").cast(_WHOLE)
+        r = total - n * q
+        spread = (squares - n * q * q - 2 * q * r).cast("double") - r.cast("double") * r.cast("double") / count
+        return F.when(count > 1, F.sqrt(F.greatest(spread, F.lit(0.0)) / (count - 1)) * F.lit(self.square_unit))
 
 
 def fixed_points(values: DataFrame) -> dict[str, FixedPoint]:
@@ -77,6 +84,7 @@ def _fixed_point(kind: T.DataType, most: float | None, mean: float | None) -> Fi
     is_whole = isinstance(kind, T.IntegralType)
     centre = float(round(mean)) if is_whole and abs(mean) < 2**53 else mean if math.isfinite(mean) else 0.0
     widest = math.frexp(most)[1] + 1  # of a distance from the centre
-    square_unit = math.ldexp(1.0, max(widest - _SQUARE_BITS, -1000))
-    unit = 1.0 if is_whole or isinstance(kind, T.DecimalType) else math.ldexp(1.0, max(math.frexp(most)[1] - _SUM_BITS, -1000))
-    return FixedPoint(kind, unit, centre, min(square_unit, 1.0) if is_whole and widest <= _SQUARE_BITS else square_unit)
+    square_unit = math.ldexp(1.0, max(widest - _SQUARE_BITS, _LEAST_EXPONENT))
+    is_exact = is_whole or isinstance(kind, T.DecimalType)
+    unit = 1.0 if is_exact else math.ldexp(1.0, max(math.frexp(most)[1] - _SUM_BITS, _LEAST_EXPONENT))
+    return FixedPoint(kind, unit, centre, square_unit)

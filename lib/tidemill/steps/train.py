@@ -105,8 +105,6 @@ def _register(context: StepContext, model: PipelineModel, found: SearchResult, l
         "family": found.best.family,
         "params": found.best.params,
         "trials": len({row.trial for row in found.rows}),
-        "dataset_version": manifest.dataset_version,
-        "dataset_inputs": manifest.dataset_inputs,
     }
     reason = f"best of {evidence['trials']} trials: {found.best.family}, {metric} {found.best_value:.4g} in cross-validation"
     deployments.move(version, "CANDIDATE", run_id=context.run_id, reason=reason, evidence=evidence)
