@@ -5,6 +5,6 @@ the rows that ask. Nothing is joined, so no row is multiplied and none is lost.
 """
 
 from tidemill.point_in_time.aggregates import aggregate_faults, aggregated
-from tidemill.point_in_time.lookups import looked_up, lookup_faults, tied
+from tidemill.point_in_time.lookups import looked_up, lookup_faults, taken, tied
 
-__all__ = ["aggregate_faults", "aggregated", "looked_up", "lookup_faults", "tied"]
+__all__ = ["aggregate_faults", "aggregated", "looked_up", "lookup_faults", "taken", "tied"]

@@ -171,7 +171,8 @@ def _events(asking: DataFrame, facts: DataFrame, keys: Sequence[str], plan: _Pla
     """Lay the two sides on one another: a fact is there when it enters, once for each window when it leaves, and as itself for extremes."""
     addends = plan.addends()
     never = [F.lit(0)] * len(plan.widths)
-    leaves = [F.col("time") + F.lit(width) for width in plan.widths]
+    # A time so late that adding to it does not fit stays until the end.
+    leaves = [F.coalesce(F.try_add("time", F.lit(width)), F.lit(2**63 - 1)) for width in plan.widths]
     is_seen = [F.col("at") <= leave for leave in leaves]  # it is known before it is too old
     side = F.when(F.col("at") > F.col("time"), FACT).otherwise(LATE)
     enters = F.struct(F.col("at").alias("at"), side.alias("side"), F.array(*[seen.cast("int") for seen in is_seen]).alias("signs"))

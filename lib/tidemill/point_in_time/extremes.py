@@ -35,9 +35,18 @@ def extremes(wanted: Sequence[tuple[str, str]], widths: Sequence[Number], asked:
             if asked.known_at is None and unit.time == "bigint":
                 found = (F.min if function == "min" else F.max)(f"moment.{value}").over(stream.rangeBetween(-int(width), -1))
             else:
-                # What is not yet known, or of the same instant, has to be told apart one by one.
-                inside = F.collect_list("moment").over(stream.rangeBetween(-width, 0))  # type: ignore[arg-type]
-                past = F.filter(inside, lambda fact: (fact.time < F.col("at")) & (fact.known <= F.col("at")))
-                found = (F.array_min if function == "min" else F.array_max)(past.getField(value))
+                seen = _seen(width, asked.keys, unit).getField(value)
+                found = (F.array_min if function == "min" else F.array_max)(seen)
             columns.append(found.alias(f"{function} {value}:{number}"))
     return columns
+
+
+def _seen(width: Number, keys: Sequence[str], unit: Unit) -> Column:
+    """Return the moments of a window one by one: those of the same instant, or not yet known, have to be told apart."""
+    # Fractions are looked for a little farther back, and then compared as where they leave a running sum.
+    reach = f"{int(width)}L" if unit.time == "bigint" else f"{width * 1.000001!r}D"
+    order = f"PARTITION BY piece, {', '.join(keys)} ORDER BY at RANGE BETWEEN {reach} PRECEDING AND CURRENT ROW"
+    return F.filter(
+        F.expr(f"collect_list(moment) OVER ({order})"),
+        lambda fact: (fact.time < F.col("at")) & (fact.known <= F.col("at")) & (F.col("at") <= F.try_add(fact.time, F.lit(width))),
+    )

@@ -37,8 +37,15 @@ class FixedPoint:
     def addend(self, value: Column) -> Column:
         """Return what is added up for a value; null for null."""
         if isinstance(self.kind, T.FractionalType) and not isinstance(self.kind, T.DecimalType):
-            value = value.cast("double") / F.lit(self.unit)
+            return self._whole(value.cast("double"))
         return value.cast(T.DecimalType(38, self.scale))
+
+    def _whole(self, value: Column) -> Column:
+        """Return a DOUBLE in units, digit for digit, in two halves that a BIGINT holds: cast as it is, it would be cut to 17 digits."""
+        half = float(2 ** (_SUM_BITS // 2))
+        high = F.rint(value / F.lit(self.unit * half))
+        low = F.rint((value - high * F.lit(self.unit * half)) / F.lit(self.unit))
+        return high.cast("bigint").cast(_WHOLE) * F.lit(int(half)).cast(_WHOLE) + low.cast("bigint").cast(_WHOLE)
 
     def distance(self, value: Column) -> Column:
         """Return the distance from the centre that is squared."""

@@ -38,7 +38,9 @@ class Pieces:
         return F.array_size(self._by_key(keys))
 
     def _by_key(self, keys: Sequence[str]) -> Column:
-        literals = [F.lit(part if isinstance(part, int) else list(part)) for pair in self.cuts.items() for part in pair]
+        kind = "array<bigint>" if all(isinstance(cut, int) for cuts in self.cuts.values() for cut in cuts) else "array<double>"
+        pairs = [(F.lit(key).cast("bigint"), F.lit(list(cuts)).cast(kind)) for key, cuts in self.cuts.items()]
+        literals = [part for pair in pairs for part in pair]
         return F.element_at(F.create_map(*literals), code(keys))
 
     def is_hot(self, keys: Sequence[str]) -> Column:

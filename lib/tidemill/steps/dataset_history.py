@@ -11,7 +11,8 @@ from pyspark.sql import functions as F
 from tidemill.caching import cached
 from tidemill.errors import Fault, SpecError, StepError, did_you_mean
 from tidemill.lake.names import quoted
-from tidemill.point_in_time import aggregate_faults, aggregated, looked_up, lookup_faults, tied
+from tidemill.point_in_time import aggregate_faults, aggregated, looked_up, lookup_faults, taken, tied
+from tidemill.spec.measures import column_names
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -46,6 +47,26 @@ def with_history(context: StepContext, frame: DataFrame) -> Iterator[tuple[DataF
         if found[0] != rows:
             raise StepError(f"dataset: {rows:,} rows came out of lookups and aggregates as {found[0]:,}; nothing was written")
         yield known.drop(*ties.values()), _notes(declared, dict(zip(ties, found[1:], strict=True)))
+
+
+def known_then(context: StepContext, rows: DataFrame) -> DataFrame:
+    """Give rows to score the columns that the dataset's lookups and aggregates add, as of each row's own event time.
+
+    What the rows bring already stays as it is; what cannot be looked up, as they lack its columns, is left to the model to miss.
+    """
+    declared = context.spec.pipeline.dataset
+    event_time, known = str(declared.event_time), rows
+    for name, lookup in declared.lookups.items():
+        table = context.lake.read(context.spark, lookup.table, context.inputs[lookup.table])
+        is_there = set(taken(lookup, table.columns)) <= set(rows.columns)
+        if event_time in rows.columns and not is_there and not lookup_faults(name, lookup, event_time, known, table):
+            known = looked_up(known, table, name, lookup, event_time, probes=rows).drop(tied(name))
+    for name, block in declared.aggregate_blocks.items():
+        table = context.lake.read(context.spark, block.over, context.inputs[block.over])
+        is_there = set(column_names(block.features, block.windows)) <= set(rows.columns)
+        if event_time in rows.columns and not is_there and not aggregate_faults(name, block, event_time, known, table):
+            known = aggregated(known, table, name, block, event_time, probes=rows)
+    return known
 
 
 def _faults(frame: DataFrame, declared: Dataset, tables: dict[str, DataFrame]) -> list[Fault]:
