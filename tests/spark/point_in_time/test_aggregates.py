@@ -130,7 +130,7 @@ def test_an_aircraft_knows_its_past_as_pandas_does(spark, tmp_path):
     flights = pd.read_csv(tmp_path / "flights/2013-03.csv.gz")
     flights["at"] = pd.to_datetime(flights["time_hour"]).dt.tz_localize(None) + pd.to_timedelta(flights["minute"], unit="m")
     flights["arrived_at"] = flights["at"] + pd.to_timedelta(flights["dep_delay"] + flights["air_time"] + 30, unit="m")
-    flights = flights.reset_index(names="id")[["id", "tailnum", "origin", "at", "arrived_at", "arr_delay"]]
+    flights = flights[flights["at"] < "2013-03-12"].reset_index(names="id")[["id", "tailnum", "origin", "at", "arrived_at", "arr_delay"]]
     features = {"flights": "count", "mean_delay": "avg(arr_delay)", "worst": "max(arr_delay)"}
     block = _block(by=["tailnum"], time="at", known_at="arrived_at", windows=["1d", "7d"], features=features)
     frame = spark.createDataFrame(
@@ -139,7 +139,7 @@ def test_an_aircraft_knows_its_past_as_pandas_does(spark, tmp_path):
     )
     rows = frame.select("id", "tailnum", "at")
     found = aggregated(rows, frame, "", block, "at").toPandas().set_index("id").sort_index()
-    assert len(found) == len(flights) == 28_834
+    assert len(found) == len(flights) > 9000
     for _, plane in flights.dropna(subset="tailnum").groupby("tailnum"):
         past = plane.dropna(subset="arrived_at")
         time, known = past["at"].to_numpy(), past["arrived_at"].to_numpy()
@@ -156,5 +156,5 @@ def test_an_aircraft_knows_its_past_as_pandas_does(spark, tmp_path):
                 np.testing.assert_array_equal(mine[f"worst_{days}d"][has], np.nanmax(delays[has], axis=1))
             assert mine[f"mean_delay_{days}d"][~has].isna().all()
     lost = flights.loc[flights["tailnum"].isna(), "id"]
-    assert len(lost) > 100
+    assert len(lost) > 50
     assert found.loc[lost, "flights_1d"].isna().all()
