@@ -45,6 +45,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         rows, facts = (_made(spark, f"{scratch}/{name}", count, seed) for name, count, seed in
                        (("rows", options.rows, 1), ("facts", options.facts, 2)))  # fmt: skip
+        print(f"{options.rows:,} rows and {options.facts:,} facts are made", flush=True)
         found, seconds = _timed(looked_up(rows, facts, "facts", LOOKUP, "seen_at", piece=piece).drop(tied("facts")), f"{scratch}/found")
         other = _compare_lookup(found, scratch)
         print(f"lookup: {len(found):,} rows, {options.facts:,} facts in {seconds:.1f} s; pandas: {other:.1f} s, equal", flush=True)
