@@ -100,9 +100,8 @@ def _side(df: DataFrame, dataset: Dataset, rule: Split) -> Column:
     if rule.by == "column":
         is_test = _own_column(df, str(rule.column))
     elif rule.stratified:
-        share = float(rule.test)
-        code = hashed(dataset.key, rule.seed)
-        is_test = dealt(df, _col(dataset.label), code, [share, 1 - share], what=dataset.label) == 0
+        shares = [float(rule.test), 1 - float(rule.test)]
+        is_test = dealt(df, _col(dataset.label), hashed(dataset.key, rule.seed), shares, what=dataset.label) == 0
     else:
         is_test = is_test_by_hash([str(rule.group)] if rule.by == "group" else dataset.key, rule.seed, float(rule.test))
     return F.when(is_test, "test").otherwise("train")
@@ -132,14 +131,13 @@ def _fold(train: DataFrame, dataset: Dataset, rule: Split, folds: int) -> tuple[
             return (fold if rule.gap is None else F.when(~_is_near(train, dataset, rule, cuts), fold)), ()
         few = f"the training rows have no more than {folds} different values of {column}"
         if rule.folds_by is not None:
-            raise ExpectationRefused(
-                f"dataset: `folds_by: {by}` needs more instants than folds, and {few}; lower `training.folds`, or write `folds_by: hash`"
-            )
+            needs = f"`folds_by: {by}` needs more instants than folds, and {few}"
+            raise ExpectationRefused(f"dataset: {needs}; lower `training.folds`, or write `folds_by: hash`")
         notes = (f"{few}: folds go by hash, not by blocks of time",)
-    if rule.stratified:
-        code = hashed(dataset.key, rule.seed, stream="fold")
-        return dealt(train, _col(dataset.label), code, [1 / folds] * folds, what=dataset.label, turn=True), notes
-    return fold_by_hash([str(rule.group)] if by == "group" else dataset.key, rule.seed, folds), notes
+    if not rule.stratified:
+        return fold_by_hash([str(rule.group)] if by == "group" else dataset.key, rule.seed, folds), notes
+    code = hashed(dataset.key, rule.seed, stream="fold")
+    return dealt(train, _col(dataset.label), code, [1 / folds] * folds, what=dataset.label, turn=True), notes
 
 
 def _bounds(df: DataFrame, column: str) -> tuple[Number, Number, int]:
@@ -214,10 +212,8 @@ def _refuse_empty(counts: Mapping[tuple[str, int | None], int], folds: int, rule
     for side in ("train", "test"):
         if not any(split == side for split, _ in counts):
             what = "the data's own column" if rule.by == "column" else f"`test: {rule.test}`"
-            raise ExpectationRefused(
-                f"dataset: `split: {{by: {rule.by}}}` with {what}{gap} leaves no {side} row among {rows:,};"
-                " choose another `split` or `test`"
-            )
+            found = f"`split: {{by: {rule.by}}}` with {what}{gap} leaves no {side} row among {rows:,}"
+            raise ExpectationRefused(f"dataset: {found}; choose another `split` or `test`")
     empty = [str(fold) for fold in range(folds) if ("train", fold) not in counts]
     if empty:
         raise ExpectationRefused(
