@@ -5,8 +5,10 @@ A row's split depends on its own values and on the set of rows, never on how the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -14,8 +16,10 @@ from pyspark.sql import types as T
 
 from tidemill.cuts import Cut, Number, cuts_at
 from tidemill.errors import ExpectationRefused, Fault, SpecError, did_you_mean
+from tidemill.instants import instants, span
 from tidemill.lake.names import quoted
 from tidemill.spec.models import Dataset, Split
+from tidemill.strata import dealt
 
 _SHARES = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,33 +44,14 @@ def fold_by_hash(columns: Sequence[str], seed: int, folds: int) -> Column:
     return F.pmod(hashed(columns, seed, stream="fold"), F.lit(folds)).cast("int")
 
 
-def instants(df: DataFrame, column: str) -> Column:
-    """Return the column as a BIGINT (microseconds since 1970 for times) or, for fractions, a DOUBLE; null where it is not finite.
-
-    Raises:
-        SpecError: the column's type has no order that time could follow.
-    """
-    kind = df.schema[column].dataType
-    value = _col(column)
-    if isinstance(kind, T.DateType | T.TimestampType | T.TimestampNTZType):
-        return F.unix_micros(value.cast("timestamp"))
-    if isinstance(kind, T.IntegralType):
-        return value.cast("bigint")
-    if isinstance(kind, T.NumericType):
-        number = value.cast("double")
-        return F.when(F.abs(number) < F.lit(float("inf")), number)
-    message = f"{column} is of type {kind.simpleString()}; expected TIMESTAMP, DATE or a number: CAST it in the SQL"
-    raise SpecError([_fault("event_time", message)])
-
-
 def split_faults(columns: Sequence[str], dataset: Dataset) -> list[Fault]:
     """Return every fault of the dataset's split rule against the columns of the dataset."""
     rule = dataset.split_rule()
     faults = []
     if "group" in (rule.by, rule.folds_by) and rule.group is None:
         faults.append(_fault("split.group", "missing; `folds_by: group` needs `group: <column>`"))
-    if rule.folds_by == "time" and dataset.event_time is None:
-        faults.append(_fault("event_time", "missing; `folds_by: time` needs it"))
+    if rule.folds_by in ("time", "expanding") and dataset.event_time is None:
+        faults.append(_fault("event_time", f"missing; `folds_by: {rule.folds_by}` needs it"))
     for key, column in (("split.group", rule.group), ("split.column", rule.column), ("event_time", dataset.event_time)):
         if column is not None and column not in columns:
             faults.append(_fault(key, f"column {column!r} is not in the dataset{did_you_mean(column, columns)}"))
@@ -74,7 +59,15 @@ def split_faults(columns: Sequence[str], dataset: Dataset) -> list[Fault]:
 
 
 def add_split(df: DataFrame, dataset: Dataset, folds: int) -> DataFrame:
-    """Add ``split`` (STRING, train or test) and ``fold`` (INT, 0 to ``folds`` - 1, null on test) to every row.
+    """Add ``split`` and ``fold`` to every row, as ``split_rows`` does."""
+    return split_rows(df, dataset, folds)[0]
+
+
+def split_rows(df: DataFrame, dataset: Dataset, folds: int) -> tuple[DataFrame, tuple[str, ...]]:
+    """Add ``split`` (STRING, train or test) and ``fold`` (INT, 0 to ``folds`` - 1, null on test) to every row; return notes too.
+
+    With a ``gap`` there is a third ``split``, gap: rows too near the test for a model to have learned from them; and a training row too
+    near the next block of time has no fold.
 
     ``df`` is read several times; hand in a cached one.
 
@@ -86,36 +79,65 @@ def add_split(df: DataFrame, dataset: Dataset, folds: int) -> DataFrame:
     faults = split_faults(df.columns, dataset)
     if faults:
         raise SpecError(faults)
-    is_test = _is_test(df, dataset, rule)
-    fold = _fold(df.where(~is_test), dataset, rule, folds)
+    side = _side(df, dataset, rule)
+    fold, notes = _fold(df.where(side == "train"), dataset, rule, folds)
     kept = [_col(name) for name in df.columns if name.lower() not in ("split", "fold")]
-    marked = df.select(
-        *kept,
-        F.when(is_test, "test").otherwise("train").alias("split"),
-        F.when(~is_test, fold).cast("int").alias("fold"),
-    )
-    _refuse_empty(marked, folds, rule)
-    return marked
+    marked = df.select(*kept, side.alias("split"), F.when(side == "train", fold).cast("int").alias("fold"))
+    counts = {(row["split"], row["fold"]): row["count"] for row in marked.groupBy("split", "fold").count().collect()}
+    _refuse_empty(counts, folds, rule)
+    return marked, (*notes, *_remarks(counts, rule))
 
 
-def _is_test(df: DataFrame, dataset: Dataset, rule: Split) -> Column:
-    if rule.by == "column":
-        return _own_column(df, str(rule.column))
+def _side(df: DataFrame, dataset: Dataset, rule: Split) -> Column:
+    """Return train, test or gap."""
     if rule.by == "time":
-        return _test_cut(df, dataset, rule).is_passed(instants(df, str(dataset.event_time)))
-    keys = [str(rule.group)] if rule.by == "group" else dataset.key
-    return is_test_by_hash(keys, rule.seed, float(rule.test))
+        at = instants(df, str(dataset.event_time))
+        cut = _test_cut(df, dataset, rule)
+        side = F.when(cut.is_passed(at), "test")
+        if rule.gap is not None:
+            side = side.when(_is_near(df, dataset, rule, [cut]), "gap")
+        return side.otherwise("train")
+    if rule.by == "column":
+        is_test = _own_column(df, str(rule.column))
+    elif rule.stratified:
+        shares = [float(rule.test), 1 - float(rule.test)]
+        is_test = dealt(df, _col(dataset.label), hashed(dataset.key, rule.seed), shares, what=dataset.label) == 0
+    else:
+        is_test = is_test_by_hash([str(rule.group)] if rule.by == "group" else dataset.key, rule.seed, float(rule.test))
+    return F.when(is_test, "test").otherwise("train")
 
 
-def _fold(train: DataFrame, dataset: Dataset, rule: Split, folds: int) -> Column:
-    """Return the fold of training rows, by the rule or by what goes with the split."""
-    by = rule.folds_by or {"time": "time", "group": "group"}.get(rule.by, "hash")
-    if by == "time":
-        cuts = _fold_cuts(train, str(dataset.event_time), folds)
+def _is_near(df: DataFrame, dataset: Dataset, rule: Split, cuts: Sequence[Cut]) -> Column:
+    """Return true for the rows in front of a cut that are less than the gap away from what begins behind it."""
+    column = str(dataset.event_time)
+    at = instants(df, column)
+    width = span(rule.gap or 0, df.schema[column].dataType, "split.gap")
+    behind = [cut for cut in cuts if cut.is_behind]
+    firsts = df.agg(*[F.min(F.when(cut.is_passed(at), at)) for cut in behind]).collect()[0] if behind else ()
+    begins = [*(cut.value for cut in cuts if not cut.is_behind), *(first for first in firsts if first is not None)]
+    return reduce(Column.__or__, [(at < F.lit(begin)) & (at > F.lit(begin - width)) for begin in begins], F.lit(False))
+
+
+def _fold(train: DataFrame, dataset: Dataset, rule: Split, folds: int) -> tuple[Column, tuple[str, ...]]:
+    """Return the fold of training rows, by the rule or by what goes with the split, and notes."""
+    by = rule.folds_rule
+    notes: tuple[str, ...] = ()
+    if by in ("time", "expanding"):
+        column = str(dataset.event_time)
+        cuts = _fold_cuts(train, column, folds)
         if cuts is not None:
-            at = instants(train, str(dataset.event_time))
-            return sum((cut.is_passed(at).cast("int") for cut in cuts), start=F.lit(0))
-    return fold_by_hash([str(rule.group)] if by == "group" else dataset.key, rule.seed, folds)
+            at = instants(train, column)
+            fold = sum((cut.is_passed(at).cast("int") for cut in cuts), start=F.lit(0))
+            return (fold if rule.gap is None else F.when(~_is_near(train, dataset, rule, cuts), fold)), ()
+        few = f"the training rows have no more than {folds} different values of {column}"
+        if rule.folds_by is not None:
+            needs = f"`folds_by: {by}` needs more instants than folds, and {few}"
+            raise ExpectationRefused(f"dataset: {needs}; lower `training.folds`, or write `folds_by: hash`")
+        notes = (f"{few}: folds go by hash, not by blocks of time",)
+    if not rule.stratified:
+        return fold_by_hash([str(rule.group)] if by == "group" else dataset.key, rule.seed, folds), notes
+    code = hashed(dataset.key, rule.seed, stream="fold")
+    return dealt(train, _col(dataset.label), code, [1 / folds] * folds, what=dataset.label, turn=True), notes
 
 
 def _bounds(df: DataFrame, column: str) -> tuple[Number, Number, int]:
@@ -184,21 +206,38 @@ def _own_column(df: DataFrame, column: str) -> Column:
     return word == "test"
 
 
-def _refuse_empty(marked: DataFrame, folds: int, rule: Split) -> None:
-    counts = {(row["split"], row["fold"]): row["count"] for row in marked.groupBy("split", "fold").count().collect()}
+def _refuse_empty(counts: Mapping[tuple[str, int | None], int], folds: int, rule: Split) -> None:
     rows = sum(counts.values())
+    gap = "" if rule.gap is None else f" and `gap: {rule.gap}`"
     for side in ("train", "test"):
         if not any(split == side for split, _ in counts):
             what = "the data's own column" if rule.by == "column" else f"`test: {rule.test}`"
-            raise ExpectationRefused(
-                f"dataset: `split: {{by: {rule.by}}}` with {what} leaves no {side} row among {rows:,}; choose another `split` or `test`"
-            )
+            found = f"`split: {{by: {rule.by}}}` with {what}{gap} leaves no {side} row among {rows:,}"
+            raise ExpectationRefused(f"dataset: {found}; choose another `split` or `test`")
     empty = [str(fold) for fold in range(folds) if ("train", fold) not in counts]
     if empty:
         raise ExpectationRefused(
             f"dataset: fold {', '.join(empty)} of {folds} has no row among {rows:,};"
-            " lower `training.folds` or choose another `split.folds_by`"
+            f" lower `training.folds`{' or `split.gap`' if gap else ''} or choose another `split.folds_by`"
         )
+
+
+def _remarks(counts: Mapping[tuple[str, int | None], int], rule: Split) -> tuple[str, ...]:
+    """Return notes on rows that a gap leaves out, and on a test side that is far from the share that was asked for."""
+    rows = sum(counts.values())
+    notes = []
+    if rule.gap is not None:
+        left, between = counts.get(("gap", None), 0), counts.get(("train", None), 0)
+        notes.append(
+            f"gap {rule.gap}: {left:,} rows before the test are in neither side, {between:,} training rows between blocks in no fold"
+        )
+    share = counts.get(("test", None), 0) / rows
+    if not isinstance(rule.test, str) and rule.by != "column":
+        by_chance = 4 * math.sqrt(rule.test * (1 - rule.test) / rows)
+        if abs(share - rule.test) > max(0.1 * rule.test, by_chance):
+            why = {"group": "groups are of very different size", "time": "many rows share an instant"}.get(rule.by, "there are few keys")
+            notes.append(f"the test side holds {share:.1%} of the rows, not {rule.test:.1%}: {why}")
+    return tuple(notes)
 
 
 def _col(column: str) -> Column:

@@ -11,9 +11,10 @@ from tidemill.caching import cached
 from tidemill.cuts import values_at
 from tidemill.errors import ExpectationRefused, SpecError
 from tidemill.spec.models import Dataset
-from tidemill.splits import add_split
+from tidemill.splits import add_split, split_rows
 
 ROWS = 1500
+KIND = "CASE WHEN id % 100 < 3 THEN NULL WHEN id % 10 = 7 THEN 'rare' WHEN id = 5 THEN 'single' ELSE 'often' END"
 
 
 def _dataset(**keys):
@@ -37,7 +38,11 @@ def _instants(rows=ROWS, distinct=400, seed=3):
 def frame(spark):
     at = _instants()
     data = pd.DataFrame({"id": np.arange(ROWS), "micros": at, "plane": [f"N{i % 37}" for i in range(ROWS)], "y": 1.0})
-    df = spark.createDataFrame(data).select("id", F.timestamp_micros("micros").alias("at"), "micros", "plane", "y").persist()
+    df = (
+        spark.createDataFrame(data)
+        .select("id", F.timestamp_micros("micros").alias("at"), "micros", "plane", "y", F.expr(KIND).alias("kind"))
+        .persist()
+    )
     yield df
     df.unpersist()
 
@@ -60,12 +65,21 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("split", [{"by": "hash", "test": 0.25}, {"by": "time", "test": 0.2}], ids=lambda split: split["by"])
+@pytest.mark.parametrize(
+    "split",
+    [
+        {"by": "hash", "test": 0.25},
+        {"by": "time", "test": 0.2},
+        {"by": "time", "test": 0.2, "gap": "6d", "folds_by": "expanding"},
+        {"by": "hash", "test": 0.25, "stratified": True},
+    ],
+    ids=["hash", "time", "gap", "stratified"],
+)
 def test_the_layout_of_the_rows_does_not_matter(frame, split):
-    dataset = _dataset(event_time="at", split=split)
+    dataset = _dataset(event_time="at", split=split, label="kind")
     marks = []
-    for layout in LAYOUTS.values():
-        with cached(layout(frame)) as df:
+    for layout in list(LAYOUTS.values())[:: 3 if "gap" in split or "stratified" in split else 1]:
+        with cached(layout(frame).withColumn("more", F.rand())) as df:
             marks.append(_marks(df, dataset))
     assert len(marks[0]) == ROWS
     assert all(mark == marks[0] for mark in marks[1:])
@@ -179,6 +193,82 @@ def test_refuses_what_cannot_be_split(spark, frame):
         add_split(frame, _dataset(event_time="at", split={"by": "time", "test": "soon"}), 3)
     with pytest.raises(SpecError, match="plane is of type string; expected TIMESTAMP"):
         add_split(frame, _dataset(event_time="plane"), 3)
+
+
+def _kind(i):
+    return None if i % 100 < 3 else "rare" if i % 10 == 7 else "single" if i == 5 else "often"
+
+
+def test_a_gap_keeps_its_distance_from_the_test_and_between_blocks(frame):
+    at, day = _instants(), 86_400_000_000
+    cut = _nearest_cut(at, ROWS * 0.8)
+    split = {"by": "time", "test": 0.2, "gap": "6d"}
+    marked, notes = split_rows(frame, _dataset(event_time="at", split=split), 3)
+    marks = {row["id"]: (row["split"], row["fold"]) for row in marked.collect()}
+    assert {i for i, (side, _) in marks.items() if side == "test"} == set(np.flatnonzero(at >= cut))
+    assert {i for i, (side, _) in marks.items() if side == "gap"} == set(np.flatnonzero((at < cut) & (at > cut - 6 * day)))
+    train = np.sort(at[at <= cut - 6 * day])
+    begins = [_nearest_cut(train, len(train) * fold / 3) for fold in (1, 2)]
+    for i, (side, fold) in marks.items():
+        is_between = any(begin - 6 * day < at[i] < begin for begin in begins)
+        expected = None if side != "train" or is_between else int(np.searchsorted(begins, at[i], side="right"))
+        assert fold == expected
+    left = sum(side == "gap" for side, _ in marks.values())
+    between = sum(mark == ("train", None) for mark in marks.values())
+    assert left > 10
+    assert between > 10
+    expected = f"gap 6d: {left} rows before the test are in neither side, {between} training rows between blocks in no fold"
+    assert notes[0] == expected
+    numbers = _marks(frame, _dataset(event_time="micros", split={"by": "time", "test": str(cut), "gap": 6 * day}))
+    assert numbers == marks
+    with pytest.raises(ExpectationRefused, match="and `gap: 900d` leaves no train row"):
+        add_split(frame, _dataset(event_time="at", split={**split, "gap": "900d"}), 3)
+    with pytest.raises(SpecError, match=r"split.gap: expected a duration such as 2h, as the time is of type timestamp; found 5"):
+        add_split(frame, _dataset(event_time="at", split={**split, "gap": 5}), 3)
+
+
+def test_expanding_folds_are_the_blocks_of_time_and_too_few_instants_are_refused(spark, frame):
+    blocks = _marks(frame, _dataset(event_time="at"), folds=4)
+    assert _marks(frame, _dataset(event_time="at", split={"by": "time", "folds_by": "expanding"}), folds=4) == blocks
+    by_hash = _marks(frame, _dataset(event_time="at", split={"by": "hash", "folds_by": "time"}), folds=3)
+    at = _instants()
+    ends = [[at[i] for i, mark in by_hash.items() if mark == ("train", fold)] for fold in range(3)]
+    assert max(ends[0]) < min(ends[1]) <= max(ends[1]) < min(ends[2])
+    once = spark.range(90).withColumn("at", F.lit(3)).withColumn("y", F.lit(1))
+    for folds_by in ("time", "expanding"):
+        with pytest.raises(ExpectationRefused, match=r"no more than 3 different values of at; lower `training\.folds`, or write"):
+            add_split(once, _dataset(event_time="at", split={"by": "hash", "folds_by": folds_by}), 3)
+    _, notes = split_rows(once.withColumn("at", F.col("id") % 3), _dataset(event_time="at"), 3)
+    assert notes[0] == "the training rows have no more than 3 different values of at: folds go by hash, not by blocks of time"
+
+
+def test_stratified_deals_out_every_class_to_the_nearest_row(frame):
+    marks = _marks(frame, _dataset(split={"by": "hash", "test": 0.25, "stratified": True}, label="kind"), folds=4)
+    counts = pd.Series([_kind(i) for i in range(ROWS)]).value_counts(dropna=False)
+    assert set(counts) == {1, 45, 150, 1304}
+    for kind, count in counts.items():
+        mine = [marks[i] for i in range(ROWS) if _kind(i) == (None if pd.isna(kind) else kind)]
+        test = sum(side == "test" for side, _ in mine)
+        assert test == int(count * 0.25 + 0.5)
+        folds = np.bincount([fold for side, fold in mine if side == "train"], minlength=4)
+        assert folds.sum() == count - test
+        assert folds.max() - folds.min() <= 1
+    other = _marks(frame, _dataset(split={"by": "hash", "test": 0.25, "stratified": True, "seed": 8}, label="kind"), folds=4)
+    assert other != marks
+    by_column = frame.withColumn("split", F.when(F.col("id") % 5 == 0, "test").otherwise("train"))
+    rule = {"by": "column", "column": "split", "stratified": True}
+    marks = _marks(by_column, _dataset(split=rule, label="kind"), folds=4)
+    rare = np.bincount([marks[i][1] for i in range(ROWS) if i % 5 and _kind(i) == "rare"])
+    assert rare.max() - rare.min() <= 1
+
+
+def test_a_share_that_comes_out_far_from_the_declared_one_is_told(spark, frame):
+    heavy = frame.withColumn("plane", F.expr("CASE WHEN id < 900 THEN 'N1' ELSE plane END"))
+    marked, notes = split_rows(heavy, _dataset(split={"by": "group", "group": "plane", "test": 0.3}), 2)
+    share = marked.where("split = 'test'").count() / ROWS
+    assert abs(share - 0.3) > 0.1
+    assert notes == (f"the test side holds {share:.1%} of the rows, not 30.0%: groups are of very different size",)
+    assert split_rows(frame, _dataset(split={"by": "group", "group": "id", "test": 0.3}), 2)[1] == ()
 
 
 @pytest.mark.parametrize("kind", ["large integers", "skewed fractions"])

@@ -66,8 +66,8 @@ class Lake:
         found = DeltaTable(self.path(table)).transaction_version(app)
         return None if found is None else int(found)
 
-    def metadata(self, table: str, limit: int = 50) -> list[dict[str, object]]:
-        """Return the ``userMetadata`` of the last commits that carry some, each with its ``version``, the newest first; starts no JVM."""
+    def metadata(self, table: str, limit: int | None = 50) -> list[dict[str, object]]:
+        """Return the ``userMetadata`` of the last commits (None: of all) that carry some, with ``version``, the newest first; no JVM."""
         found = []
         for entry in DeltaTable(self.path(table)).history(limit) if self.exists(table) else ():
             try:

@@ -32,7 +32,8 @@ class Manifest:
     """One model version, as ``model.json`` beside its files says it.
 
     ``classes`` are the label's values in the order of their indices (None for a regression) and ``positive`` is the one of index 1
-    of a binary task; ``label_type`` and the values of ``feature_columns`` are Spark's simple type strings; ``created_at`` is UTC.
+    of a binary task; ``dataset_inputs`` are the tables that the dataset was made of with their versions; ``label_type`` and the values of
+    ``feature_columns`` are Spark's simple type strings; ``created_at`` is UTC.
     """
 
     pipeline: str
@@ -48,6 +49,7 @@ class Manifest:
     feature_columns: Mapping[str, str]
     run_id: str
     dataset_version: int
+    dataset_inputs: Mapping[str, int] = field(default_factory=dict)
     created_at: str = field(default_factory=_now)
 
     @property
@@ -58,7 +60,8 @@ class Manifest:
     def to_json(self) -> str:
         """Return the manifest as an indented JSON object."""
         values = {name: getattr(self, name) for name in (item.name for item in dataclasses.fields(self))}
-        values["params"], values["feature_columns"] = dict(self.params), dict(self.feature_columns)
+        for name in ("params", "feature_columns", "dataset_inputs"):
+            values[name] = dict(values[name])
         values["classes"] = None if self.classes is None else [_plain(value) for value in self.classes]
         values["positive"] = _plain(self.positive)
         return json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n"
@@ -72,6 +75,7 @@ class Manifest:
         """
         try:
             values = json.loads(text)
+            values.setdefault("dataset_inputs", {})  # a manifest of an earlier release has none
             return cls(**{item.name: values[item.name] for item in dataclasses.fields(cls)})
         except (ValueError, KeyError, TypeError) as error:
             raise StepError(f"model.json is not a model's manifest ({error}); run train again to write the model anew") from error

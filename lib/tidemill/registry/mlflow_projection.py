@@ -142,6 +142,7 @@ class _Projection:
             "run_id": manifest.run_id,
             "model_version": str(manifest.version),
             "dataset_version": str(manifest.dataset_version),
+            "dataset_inputs": json.dumps(dict(sorted(manifest.dataset_inputs.items()))),
             "family": manifest.family,
         }
         for torn in self.client.search_runs([experiment], f"tags.model_version = '{manifest.version}'"):

@@ -12,6 +12,10 @@ TableName = Annotated[str, StringConstraints(pattern=r"^(bronze|silver|gold)\.[A
 Duration = Annotated[str, StringConstraints(pattern=r"^\d+\s*(s|m|h|d)$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Scalar = bool | int | float | str
+Span = Duration | Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""A stretch of time: a duration, or a number in the unit of a time that is a number."""
+
+_MICROSECONDS = {"s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6, "d": 86400 * 10**6}
 
 SOURCE_FORMATS = ("csv", "tsv", "json", "parquet", "orc", "avro", "xml", "text", "binaryFile", "delta", "jdbc", "kafka")
 WITHOUT_FILES = frozenset({"jdbc", "kafka", "delta"})
@@ -33,3 +37,8 @@ class Block(BaseModel):
     """Base of every block: frozen, no unknown keys, keys as they are written in YAML."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, strict=True)
+
+
+def microseconds(duration: str) -> int:
+    """Return the microseconds of ``2h``."""
+    return int(duration[:-1]) * _MICROSECONDS[duration[-1]]

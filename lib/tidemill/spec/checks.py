@@ -6,10 +6,10 @@ import importlib
 import importlib.util
 import math
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 
 from tidemill.errors import Fault, did_you_mean
+from tidemill.spec.dataset_checks import dataset_problems
 from tidemill.spec.expectation_checks import expectation_problems
 from tidemill.spec.models import FAMILIES, METRICS, SOURCE_FORMATS
 from tidemill.spec.node import Key, Node, dotted
@@ -25,7 +25,7 @@ Found = Iterator[tuple[tuple[Key, ...], str]]
 def check_faults(root: Node, folder: Path) -> list[Fault]:
     """Return the faults of the rules between keys."""
     rules: tuple[Callable[[Node], Found], ...] = (
-        lambda node: _sources(node, folder), _names, expectation_problems, _dataset, _split, _features, _training, _spaces, _gates, _drift,
+        lambda node: _sources(node, folder), _names, expectation_problems, dataset_problems, _features, _training, _spaces, _gates, _drift,
     )  # fmt: skip
     faults = []
     for rule in rules:
@@ -96,38 +96,6 @@ def _names(root: Node) -> Found:
                 yield (block, name), f"this is the name of the quarantine of {base!r}; choose another"
             if lower.setdefault(name.lower(), name) != name:
                 yield (block, name), f"differs from {lower[name.lower()]!r} only in upper and lower case, which SQL does not tell apart"
-
-
-def _dataset(root: Node) -> Found:
-    label = _text(root, "dataset", "label")
-    keys, exclude = _list(root, "dataset", "key"), _list(root, "dataset", "exclude")
-    if label in keys:
-        yield ("dataset", "label"), f"{label!r} is also in `key`; a key tells rows apart and a label is what is to be predicted"
-    if label in exclude:
-        yield ("dataset", "exclude"), f"holds the label {label!r}; the label is never a feature, so leave it out here"
-    if label is not None and label == _text(root, "dataset", "event_time"):
-        yield ("dataset", "label"), f"{label!r} is also the `event_time`"
-    for path in (("dataset", "key"), ("dataset", "exclude"), ("scoring", "keep")):
-        names = _list(root, *path)
-        for name in sorted({name for name in names if names.count(name) > 1}):
-            yield path, f"{name!r} is listed twice"
-
-
-def _split(root: Node) -> Found:
-    path: tuple[Key, ...] = ("dataset", "split")
-    test = root.at(*path, "test")
-    if test is not None and isinstance(test.value, int | float) and test.value in (0, 1):
-        yield (*path, "test"), f"expected a share between 0 and 1, found {test.value}; 0.2 keeps a fifth of the rows for the test"
-    if test is not None and test.string is not None and _text(root, *path, "by") == "time":
-        try:
-            datetime.fromisoformat(test.string)
-        except ValueError:
-            yield (*path, "test"), f'expected a share such as 0.2 or an instant such as "2013-11-01", found {test.string!r}'
-    folds_by = _text(root, *path, "folds_by")
-    if folds_by == "time" and root.at("dataset", "event_time") is None:
-        yield (*path, "folds_by"), "`time` needs `event_time: <column>` in the dataset"
-    if folds_by == "group" and root.at(*path, "group") is None:
-        yield (*path, "folds_by"), "`group` needs `group: <column>` in the split"
 
 
 def _features(root: Node) -> Found:

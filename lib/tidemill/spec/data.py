@@ -1,4 +1,4 @@
-"""The blocks of a spec that say where data comes from and what becomes of it: sources, tables, the dataset."""
+"""The blocks of a spec that say where data comes from and what becomes of it: sources and tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tidemill.spec.blocks import WITHOUT_FILES, Block, DottedName, Duration, Name, Scalar, Share, TableName
+from tidemill.spec.blocks import WITHOUT_FILES, Block, DottedName, Duration, Name, Scalar, TableName
 from tidemill.spec.expectations import Expectation
 
 
@@ -67,60 +67,3 @@ class Table(Block):
     def reads(self) -> tuple[str, ...]:
         """The tables that the expectations look into."""
         return tuple(dict.fromkeys(rule.reads[0] for rule in self.expectations.values() if rule.reads))
-
-
-class Lookup(Block):
-    """A point-in-time join: the latest row of ``table`` known at the event time."""
-
-    table: TableName
-    by: list[Name]
-    time: Name
-    at_most: Duration | None = None
-
-
-class Split(Block):
-    """How rows become train and test, and how training rows become folds."""
-
-    by: Literal["time", "hash", "group", "column"] = "hash"
-    test: Share | str = 0.2
-    group: Name | None = None
-    column: Name | None = None
-    stratified: bool = False
-    folds_by: Literal["time", "hash", "group"] | None = None
-    seed: int = 7
-
-    @model_validator(mode="after")
-    def _has_its_column(self) -> Split:
-        if self.by == "group" and self.group is None:
-            raise ValueError("`by: group` needs `group: <column>`")
-        if self.by == "column" and self.column is None:
-            raise ValueError("`by: column` needs `column: <column>`")
-        if self.by != "time" and isinstance(self.test, str):
-            raise ValueError(f"`test: {self.test!r}` is an instant, which fits `by: time` only; write a share such as 0.2")
-        return self
-
-
-class Dataset(Block):
-    """The examples: one row a key, with its label; it becomes ``gold.<pipeline>_dataset``."""
-
-    sql: str | None = None
-    from_: TableName | None = Field(default=None, alias="from")
-    lookups: dict[Name, Lookup] = Field(default={})
-    key: list[Name] = Field(min_length=1)
-    label: Name
-    positive: Scalar | None = None
-    event_time: Name | None = None
-    split: Split | None = Field(default=None, description="absent: by time where `event_time` is given, else by hash; test: 0.2")
-    exclude: list[Name] = Field(default=[])
-
-    @model_validator(mode="after")
-    def _one_definition(self) -> Dataset:
-        if (self.sql is None) == (self.from_ is None):
-            raise ValueError("needs exactly one of `sql` and `from`")
-        if self.split is not None and self.split.by == "time" and self.event_time is None:
-            raise ValueError("`split: {by: time}` needs `event_time: <column>`")
-        return self
-
-    def split_rule(self) -> Split:
-        """Return the split as declared, or the default one."""
-        return self.split or Split(by="time" if self.event_time else "hash")

@@ -73,14 +73,16 @@ class Spec:
     def dataset_inputs(self) -> list[str]:
         """Return the tables that the dataset reads, sorted."""
         dataset = self.pipeline.dataset
-        return [dataset.from_] if dataset.from_ else self.sql_inputs(str(dataset.sql))
+        rows = [dataset.from_] if dataset.from_ else self.sql_inputs(str(dataset.sql))
+        return sorted({*rows, *dataset.looks_into})
 
     def scoring_inputs(self) -> list[str]:
-        """Return the tables that hold the rows to score, sorted; the dataset itself where nothing else is said."""
-        scoring = self.pipeline.scoring
-        if scoring.sql is not None:
-            return self.sql_inputs(scoring.sql)
-        return [scoring.from_ or self.pipeline.dataset_table]
+        """Return the tables that the rows to score are made of, sorted; the dataset itself where nothing else is said."""
+        scoring, dataset = self.pipeline.scoring, self.pipeline.dataset_table
+        if scoring.sql is None and scoring.from_ in (None, dataset):
+            return [dataset]
+        rows = [scoring.from_] if scoring.from_ is not None else self.sql_inputs(str(scoring.sql))
+        return sorted({*rows, *self.pipeline.dataset.looks_into})
 
 
 def load_spec(

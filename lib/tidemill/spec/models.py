@@ -20,7 +20,8 @@ from tidemill.spec.blocks import (
     Share,
     TableName,
 )
-from tidemill.spec.data import Dataset, Lookup, Source, Split, Table
+from tidemill.spec.data import Source, Table
+from tidemill.spec.dataset import Aggregate, Dataset, Lookup, Split
 from tidemill.spec.expectations import Distribution, Expectation, Freshness, Reference, RowCount, Sum
 from tidemill.spec.feature_groups import Categorical, Checks, Datetime, Features, Numeric, PythonPart, Select, Text
 from tidemill.spec.search import CustomFamily, Family, FloatRange, IntRange, LogRange, Range, Space, Threshold, Training, Tuner
@@ -31,6 +32,7 @@ __all__ = [
     "MINIMISED",
     "SOURCE_FORMATS",
     "TASKS",
+    "Aggregate",
     "Block",
     "Categorical",
     "Checks",

@@ -45,8 +45,6 @@ def _is_catalog(node: Node) -> bool:
 LATER = (
     Later("lake", _is_catalog, "give a path, such as ./lake"),
     Later("tables.*.load", _is("incremental"), "leave `full`"),
-    Later("dataset.lookups", _given, "join in the SQL of the dataset"),
-    Later("dataset.split.stratified", _given, "leave it out"),
     Later("features.text", _given, "leave it out"),
     Later("features.custom", _given, "compute the column in SQL or in a table's Python function"),
     Later("features.checks", _given, "leave it out"),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tidemill.errors import Fault, UsageError, did_you_mean
 from tidemill.spec.code import parameters
+from tidemill.spec.dataset_checks import aggregate_nodes
 from tidemill.spec.expectations import REFERENCE, split_reference
 from tidemill.spec.node import Key, Node, dotted
 from tidemill.spec.table_inputs import SESSION, parameter_tables
@@ -109,7 +110,23 @@ def reference_faults(root: Node, folder: Path) -> list[Fault]:
         block = root.at(part)
         if block is not None:
             faults += _definition(names, block, (part,), may_read_dataset=may_read_dataset)[1]
+    faults += _looked_into(names, root)
     faults += [_cycle_fault(root, cycle) for cycle in _cycles(graph)]
+    return faults
+
+
+def _looked_into(names: Declared, root: Node) -> list[Fault]:
+    """Return a fault for each table of a lookup or an aggregate that the dataset cannot read."""
+    lookups = root.at("dataset", "lookups")
+    named: list[tuple[tuple[Key, ...], Node]] = [
+        (("dataset", "lookups", name, "table"), block) for name, block in (lookups.mapping if lookups else {}).items()
+    ]
+    named += [((*path, "over"), block) for path, block in aggregate_nodes(root)]
+    faults = []
+    for path, block in named:
+        node = block.at(path[-1])
+        if node is not None and node.string is not None and "." in node.string:
+            faults += [Fault(*node.fault_place(), dotted(path), message) for message in names.undeclared([node.string])]
     return faults
 
 

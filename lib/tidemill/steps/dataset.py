@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.caching import cached
 from tidemill.errors import ExpectationRefused, Fault, SpecError, StepError, did_you_mean
 from tidemill.lake.names import quoted
 from tidemill.spark_errors import as_step_error
-from tidemill.splits import add_split, split_faults
+from tidemill.splits import split_faults, split_rows
+from tidemill.steps.dataset_history import with_history
 from tidemill.steps.dataset_labels import check_labels
 from tidemill.steps.result import StepContext, StepResult
 
@@ -27,9 +27,9 @@ _SAMPLES = 5
 
 
 def dataset(context: StepContext) -> StepResult:
-    """Write ``gold.<pipeline>_dataset``: every row and column of the dataset's SQL, with ``split`` and ``fold``.
+    """Write ``gold.<pipeline>_dataset``: every row and column of the dataset's SQL, what was known then, ``split`` and ``fold``.
 
-    One row an example, as the key says; rows without a label stay.
+    One row an example, as the key says; rows without a label stay, and so do those for which a lookup finds nothing.
 
     Raises:
         SpecError: a declared column is not there or has a type that does not fit.
@@ -41,11 +41,12 @@ def dataset(context: StepContext) -> StepResult:
     name = declared.from_ or "dataset.sql"
     with _in_file(str(context.spec.file)), as_step_error(name):
         frame = _read(context)
-        _check_columns(frame, declared, task)
-        with cached(frame):
-            rows = _check_key(frame, declared.key)
-            marked = add_split(frame, declared, pipeline.training.folds)
-            notes = check_labels(marked, declared, task)
+        _check_names(frame)
+        with with_history(context, frame) as (known, remarks):
+            _check_columns(known, declared, task)
+            rows = _check_key(known, declared.key)
+            marked, told = split_rows(known, declared, pipeline.training.folds)
+            notes = (*remarks, *told, *check_labels(marked, declared, task))
             version = context.lake.replace(marked, pipeline.dataset_table, meta=context.meta(rows=rows))
     return StepResult(outputs={pipeline.dataset_table: version}, rows_in=rows, rows_out=rows, notes=notes)
 
@@ -57,12 +58,17 @@ def _read(context: StepContext) -> DataFrame:
     return context.lake.sql(context.spark, context.spec.sql_text(str(declared.sql)), context.inputs)
 
 
-def _check_columns(frame: DataFrame, declared: Dataset, task: str) -> None:
-    """Refuse names that are not there, that are there twice, or that tidemill adds; all at once."""
+def _check_names(frame: DataFrame) -> None:
+    """Refuse names that are there twice."""
     columns = frame.columns
     twice = sorted({name for name in columns if [other.lower() for other in columns].count(name.lower()) > 1})
     if twice:
         raise StepError(f"dataset: the SQL returns more than one column named {', '.join(twice)}; give each a name of its own with AS")
+
+
+def _check_columns(frame: DataFrame, declared: Dataset, task: str) -> None:
+    """Refuse names that are not there, or that tidemill adds; all at once."""
+    columns = frame.columns
     wanted = [*(("key", name) for name in declared.key), ("label", declared.label), *(("exclude", name) for name in declared.exclude)]
     faults = [_missing(key, name, columns) for key, name in wanted if name not in columns] + split_faults(columns, declared)
     own = declared.split_rule().column

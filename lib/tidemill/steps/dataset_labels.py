@@ -33,7 +33,7 @@ def check_labels(marked: DataFrame, declared: Dataset, task: str) -> tuple[str, 
         wild = sum(row["wild"] for row in found)
         if wild:
             raise ExpectationRefused(f"dataset: the label {declared.label} is NaN or infinite in {wild:,} rows; make it NULL in the SQL")
-        _refuse_unlabelled(declared.label, {row["split"]: row["labelled"] for row in found})
+        _refuse_unlabelled(declared.label, {row["split"]: row["labelled"] for row in found if row["split"] != "gap"})
         return _notes(declared.label, sum(row["n"] - row["labelled"] for row in found))
     found = marked.groupBy("split", label.alias("label")).agg(F.count("*").alias("n")).limit(2 * MOST_CLASSES + 3).collect()
     _refuse_classes(declared, task, [row for row in found if row["label"] is not None])

@@ -39,9 +39,10 @@ def train(context: StepContext) -> StepResult:
     rows = labelled(dataset.where(F.col("split") == "train"), declared, training.task)
     labels = read_labels(rows, declared, training.task)
     plan = plan_features(pipeline.features, rows, exclude=reserved_columns(declared))
-    problem = Problem(training.task, training.selection_metric, labels.n_classes, training.tuner.seed)
+    rule = declared.split_rule()
+    problem = Problem(training.task, training.selection_metric, labels.n_classes, training.tuner.seed, rule.is_expanding)
     with cached(training_rows(rows, declared.key, labels, plan.columns)) as frame:
-        folds, notes = check_folds(frame, labels, problem.metric)
+        folds, notes = check_folds(frame, labels, problem.metric, is_expanding=rule.is_expanding, has_gap=rule.gap is not None)
         try:
             found = search(frame, plan, trials, list(folds), problem)
         except NoTrialSucceeded as error:
@@ -49,9 +50,9 @@ def train(context: StepContext) -> StepResult:
             raise
         _record(context, found.rows)
         model = refit(frame, plan, found.best, problem)
+        total = frame.count()
     types = {name: dataset.schema[name].dataType.simpleString() for name in plan.columns}
     version = _register(context, model, found, labels, types)
-    total = sum(folds.values())
     return StepResult(
         outputs={pipeline.model_name: version},
         rows_in=total,
@@ -95,6 +96,7 @@ def _register(context: StepContext, model: PipelineModel, found: SearchResult, l
         feature_columns=types,
         run_id=context.run_id,
         dataset_version=context.inputs[pipeline.dataset_table],
+        dataset_inputs=_dataset_inputs(context),
     )
     save_model(context.lake, model, manifest)
     evidence = {
@@ -107,6 +109,16 @@ def _register(context: StepContext, model: PipelineModel, found: SearchResult, l
     reason = f"best of {evidence['trials']} trials: {found.best.family}, {metric} {found.best_value:.4g} in cross-validation"
     deployments.move(version, "CANDIDATE", run_id=context.run_id, reason=reason, evidence=evidence)
     return version
+
+
+def _dataset_inputs(context: StepContext) -> dict[str, int]:
+    """Return the tables that the dataset was made of with their versions, as its commit says; empty where it does not."""
+    table = context.spec.pipeline.dataset_table
+    version = context.inputs[table]
+    for meta in context.lake.metadata(table, limit=None):
+        if meta["version"] == version and isinstance(meta.get("inputs"), Mapping):
+            return {str(name): int(str(found)) for name, found in meta["inputs"].items()}  # type: ignore[attr-defined]
+    return {}
 
 
 def _own_candidate(deployments: Deployments, run_id: str) -> int | None:

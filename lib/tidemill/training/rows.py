@@ -37,8 +37,12 @@ def training_rows(rows: DataFrame, key: Sequence[str], labels: Labels, columns: 
     return ordered.select(*kept, labels.encoded(), F.col("fold").cast("int").alias("fold"))
 
 
-def check_folds(frame: DataFrame, labels: Labels, metric: str) -> tuple[dict[int, int], tuple[str, ...]]:
-    """Count the rows of each fold and refuse folds that cannot be learned from; return the counts and notes.
+def check_folds(
+    frame: DataFrame, labels: Labels, metric: str, *, is_expanding: bool = False, has_gap: bool = False
+) -> tuple[dict[int, int], tuple[str, ...]]:
+    """Count the rows of each fold that is validated, refuse folds that cannot be learned from; return the counts and notes.
+
+    ``is_expanding``: a fold is validated by models of those before it, and the first is not. ``has_gap``: rows may have no fold.
 
     Raises:
         StepError: there are no rows, fewer than two folds, or a fold lacks a class that its training or its metric needs.
@@ -48,6 +52,8 @@ def check_folds(frame: DataFrame, labels: Labels, metric: str) -> tuple[dict[int
     counts: dict[int, int] = {}
     members: dict[int, set[int]] = {}
     for row in grouped:
+        if row["fold"] is None and has_gap:
+            continue
         if row["fold"] is None:
             raise StepError(f"train: {row['count']} training rows have no fold; run dataset again")
         counts[row["fold"]] = counts.get(row["fold"], 0) + row["count"]
@@ -58,23 +64,24 @@ def check_folds(frame: DataFrame, labels: Labels, metric: str) -> tuple[dict[int
             f"train: found {total} labelled training rows in {len(counts)} fold(s), expected rows in at least 2 folds; "
             f"add rows, label more of them, or choose another split"
         )
-    return dict(sorted(counts.items())), _check_classes(members, labels, metric) if by_class else ()
+    notes = _check_classes(members, labels, metric, is_expanding) if by_class else ()
+    return dict(sorted(counts.items())[1 if is_expanding else 0 :]), notes
 
 
-def _check_classes(members: dict[int, set[int]], labels: Labels, metric: str) -> tuple[str, ...]:
+def _check_classes(members: dict[int, set[int]], labels: Labels, metric: str, is_expanding: bool) -> tuple[str, ...]:
     """Refuse a fold in which a model cannot be fitted or measured; return notes of classes that a fold does without."""
-    classes = labels.classes or ()
+    classes, without = labels.classes or (), "before" if is_expanding else "without"
     notes = []
-    for fold in sorted(members):
-        trained = set().union(*(found for other, found in members.items() if other != fold))
+    for fold in sorted(members)[1 if is_expanding else 0 :]:
+        trained = set().union(*(found for other, found in members.items() if (other < fold if is_expanding else other != fold)))
         missing = [str(label) for index, label in enumerate(classes) if index not in trained]
         if missing and len(trained) < 2:
             raise StepError(
-                f"train: without fold {fold}, no training row has {labels.column} = {missing[0]}, expected both classes outside every "
+                f"train: {without} fold {fold}, no training row has {labels.column} = {missing[0]}, expected both classes outside every "
                 f"fold; use fewer folds, or `folds_by: hash`"
             )
         if missing:
-            notes.append(f"without fold {fold}, no training row has {labels.column} = {', '.join(missing)}; its models cannot predict it")
+            notes.append(f"{without} fold {fold}, no training row has {labels.column} = {', '.join(missing)}; its models cannot predict it")
         if len(classes) == 2 and metric in _NEEDS_BOTH and len(members[fold]) < 2:
             absent = next(str(label) for index, label in enumerate(classes) if index not in members[fold])
             raise StepError(

@@ -35,12 +35,16 @@ ENGINE = "spark"
 
 @dataclass(frozen=True)
 class Problem:
-    """What is learned and how it is judged; ``n_classes`` is 0 for a regression."""
+    """What is learned and how it is judged; ``n_classes`` is 0 for a regression.
+
+    ``is_expanding``: a fold is validated by models of the folds before it alone, and the first by none.
+    """
 
     task: str
     metric: str
     n_classes: int
     seed: int
+    is_expanding: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def search(frame: DataFrame, plan: FeaturePlan, trials: Sequence[Trial], folds: 
             metadata, or value) and ``fold`` INT.
         plan: the features.
         trials: what to try.
-        folds: the numbers of the folds, each the validation rows once.
+        folds: the numbers of the folds, each the validation rows once; rows without a fold are in none.
         problem: task, metric, number of classes, seed.
 
     Raises:
@@ -100,7 +104,7 @@ class _Shared:
     """The vectors of each fold: made by the first fit that wants them, let go of after the last."""
 
     def __init__(self, frame: DataFrame, plan: FeaturePlan, groups: list[list[Trial]], problem: Problem) -> None:
-        self._frame, self._plan = frame, plan
+        self._frame, self._plan, self._is_expanding = frame, plan, problem.is_expanding
         self._encodings = sorted({family_of(group[0].family, problem.task).encoding for group in groups})
         self._fits, self._trials = len(groups), sum(map(len, groups))
         self._lock = threading.Lock()
@@ -130,7 +134,7 @@ class _Shared:
         """Fit the features on the fold's training rows and keep what they make of all of its rows."""
         started = time.perf_counter()
         columns = ["label", *(f"features_{encoding}" for encoding in self._encodings)]
-        train = self._frame.where(F.col("fold") != number)
+        train = self._frame.where(F.col("fold") < number if self._is_expanding else F.col("fold") != number)
         try:
             features = feature_pipeline(self._plan, self._encodings).fit(train)
             vectors = features.transform(train).select(columns)

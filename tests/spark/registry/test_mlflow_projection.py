@@ -37,6 +37,7 @@ def _save(lake, model, deployments, version):
         feature_columns={"x": "double"},
         run_id=f"r{version}",
         dataset_version=3,
+        dataset_inputs={"silver.weather": 2, "silver.flights": 9},
     )
     save_model(lake, model, manifest)
     for state in ("CANDIDATE", "CHALLENGER", "CHAMPION"):
@@ -58,11 +59,13 @@ def test_projection_loads_repeats_and_follows_the_champion(spark, lake, champion
     run = client.get_run(version.run_id)
     assert run.data.params == {"family": "linear_regression", "regParam": "0.5"}
     assert run.data.metrics == {"cv_rmse": 0.25, "test_rmse": 0.1}
-    assert {key: run.data.tags[key] for key in ("run_id", "model_version", "dataset_version")} == {
+    assert {key: run.data.tags[key] for key in ("run_id", "model_version", "dataset_version", "dataset_inputs")} == {
         "run_id": "r1",
         "model_version": "1",
         "dataset_version": "3",
+        "dataset_inputs": '{"silver.flights": 9, "silver.weather": 2}',
     }
+    assert version.tags["dataset_inputs"] == run.data.tags["dataset_inputs"]
 
     project(lake, "line")
     assert len(client.search_model_versions("name = 'line'")) == 1

@@ -116,3 +116,56 @@ def test_sql_that_fails_is_one_sentence(make, sql, message):
     assert message in said
     assert "\n" not in said
     assert not any(word in said for word in ("SQLSTATE", "org.apache", "'Project"))
+
+
+LOOKUPS = {"seen": {"table": "silver.seen", "by": ["c"], "time": "noticed_at", "at_most": "2h", "columns": ["x", "noticed_at"]}}
+PAST = {"over": "silver.rows", "by": ["c"], "time": "at", "windows": ["3h"], "features": {"rows": "count", "mean_x": "avg(x)"}}
+
+
+@pytest.fixture
+def make_history(make, lake, spark, make_context):
+    """Make the context of a dataset step with a lookup table of an observation at every third hour, the one of hour 9 there twice."""
+    sql = "SELECT 'c' AS c, timestamp_seconds(id * 10800) AS noticed_at, id + 0.5 AS x FROM range(60)"
+    lake.replace(spark.sql(f"{sql} UNION ALL SELECT 'c', timestamp_seconds(32400), 3.75"), "silver.seen", meta={})
+
+    def context(**keys):
+        made = make(event_time="at", **keys)
+        return make_context(
+            made.spec.pipeline.model_dump(by_alias=True, exclude_none=True), "dataset", {"silver.rows": 0, "silver.seen": 0}
+        )
+
+    return context
+
+
+def test_lookups_and_aggregates_add_columns_and_no_rows(make_history, lake, spark):
+    result = dataset(make_history(lookups=LOOKUPS, aggregates=PAST))
+    assert (result.rows_in, result.rows_out) == (200, 200)
+    assert result.notes == (
+        "lookup seen: for 3 rows silver.seen has different rows of the same noticed_at, and a hash chose;"
+        " say with `latest_by` which one counts",
+    )
+    written = lake.read(spark, "gold.p_dataset").orderBy("id").collect()
+    columns = ["id", "y", "at", "x", "c", "seen_x", "noticed_at", "rows_3h", "mean_x_3h", "split", "fold"]
+    assert list(written[0].asDict()) == columns
+    for row in written:
+        i = row["id"]
+        assert (row["noticed_at"] - row["at"]).total_seconds() == -3600 * (i % 3) if i < 180 else row["noticed_at"] is None
+        assert row["seen_x"] == i // 3 + 0.5 if i < 180 and i // 3 != 3 else row["seen_x"] in (None, 3.5, 3.75)
+        before = [j / 2 for j in range(max(i - 3, 0), i) if j % 10 > 0]
+        assert row["rows_3h"] == min(i, 3)
+        assert row["mean_x_3h"] == (pytest.approx(sum(before) / len(before)) if before else None)
+    chosen = {"seen": {**LOOKUPS["seen"], "latest_by": "x", "prefix": "last_"}}
+    result = dataset(make_history(lookups=chosen, aggregates={"past": PAST}))
+    assert result.notes == ()
+    assert lake.read(spark, "gold.p_dataset").where("id = 9").collect()[0]["last_x"] == 3.75
+
+
+def test_lookups_and_aggregates_that_do_not_fit_are_named_at_once(make_history):
+    lookups = {"seen": {**LOOKUPS["seen"], "by": ["cc"], "time": "noticed"}}
+    with pytest.raises(SpecError) as caught:
+        dataset(make_history(lookups=lookups, aggregates={"past": {**PAST, "features": {"m": "avg(xx)"}}}))
+    assert [fault.key for fault in caught.value.faults] == [
+        "dataset.lookups.seen.by", "dataset.lookups.seen.by", "dataset.lookups.seen.time", "dataset.aggregates.past.features.m",
+    ]  # fmt: skip
+    with pytest.raises(SpecError, match=r"lookups\.seen\.at_most: expected a duration such as 2h, as .* of type timestamp; found 5"):
+        dataset(make_history(lookups={"seen": {**LOOKUPS["seen"], "at_most": 5}}))

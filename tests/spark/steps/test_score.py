@@ -44,6 +44,24 @@ def test_rows_from_sql_with_values_that_do_not_fit(trained):
     assert [(row["id"], row["prediction"], row["score_error"]) for row in bad] == [(3, None, "x: 'abc' is not a value of type double")]
 
 
+def test_rows_of_elsewhere_get_what_was_known_at_their_own_time(trained):
+    known = trained.lake.read(trained.spark, "gold.late_dataset")
+    noticed = known.selectExpr("id", "x", "seen_at - INTERVAL 1 HOUR AS noticed_at")
+    later = known.selectExpr("id", "x + 100 AS x", "seen_at + INTERVAL 1 SECOND AS noticed_at")
+    trained.lake.replace(noticed.union(later), "silver.notes", meta={})
+    lookup = {"table": "silver.notes", "by": ["id"], "time": "noticed_at", "columns": ["x"]}
+    trained.spec["dataset"] = {**trained.spec["dataset"], "lookups": {"notes": lookup}}
+    version = trained.train("good", "CHALLENGER", "CHAMPION")
+    score(trained.context("score", version, **{"silver.notes": 0}))
+    trained.spec["scoring"] = {"sql": "SELECT id, carrier, seen_at FROM gold.late_dataset"}
+    result = score(trained.context("score", version, run_id="r2", **{"silver.notes": 0}))
+    assert result.outputs == {"gold.late_predictions": 0}, "the same predictions: nothing to write"
+    assert result.rows_out == 60
+    trained.spec["scoring"] = {"sql": "SELECT id, carrier FROM gold.late_dataset"}
+    with pytest.raises(UsageError, match="needs the columns x"):
+        score(trained.context("score", version, run_id="r3", **{"silver.notes": 0}))
+
+
 @pytest.mark.parametrize(
     ("sql", "error", "said"),
     [

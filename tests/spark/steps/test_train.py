@@ -1,6 +1,7 @@
 """train: what it registers, what it records, and what it refuses."""
 
 import json
+import sys
 
 import numpy as np
 import pandas as pd
@@ -61,7 +62,9 @@ def context(spark, lake, make_context):
     def make(declared=None, rows=None, run_id="r1"):
         frame = examples() if rows is None else rows
         records = [tuple(None if pd.isna(value) else value for value in row) for row in frame.astype(object).to_numpy().tolist()]
-        version = lake.replace(spark.createDataFrame(records, SCHEMA), "gold.late_dataset", meta={})
+        version = lake.replace(
+            spark.createDataFrame(records, SCHEMA), "gold.late_dataset", meta={"inputs": {"silver.rows": 4, "silver.weather": 2}}
+        )
         return make_context(declared or spec(), "train", {"gold.late_dataset": version}, run_id)
 
     return make
@@ -84,6 +87,7 @@ def test_the_best_parameters_of_all_training_rows_become_a_candidate(spark, lake
     assert (manifest.classes, manifest.positive, manifest.label_type) == (["punctual", "late"], "late", "string")
     assert manifest.feature_columns == {"x": "double", "carrier": "string"}
     assert manifest.dataset_version == first.inputs["gold.late_dataset"]
+    assert manifest.dataset_inputs == {"silver.rows": 4, "silver.weather": 2}
     means = {trial: np.mean([row["value"] for row in trials if row["trial"] == trial]) for trial in (0, 1)}
     assert manifest.cv_value == pytest.approx(max(means.values()))
 
@@ -98,6 +102,38 @@ def test_the_best_parameters_of_all_training_rows_become_a_candidate(spark, lake
     assert evidence == {
         "metric": "areaUnderROC", "cv_value": manifest.cv_value, "family": manifest.family, "params": manifest.params, "trials": 2,
     }  # fmt: skip
+
+
+def test_expanding_folds_learn_from_the_past_alone_and_rows_of_a_gap_from_none(lake, context, monkeypatch):
+    rows = examples()
+    rows["fold"] = pd.array(np.where(rows["id"] < 80, rows["id"] // 20, pd.NA), dtype="Int32")
+    rows.loc[rows["id"].between(36, 39), "fold"] = pd.NA
+    rows.loc[rows["id"] < 8, "split"] = "gap"
+    rows.loc[rows["id"] < 8, "fold"] = pd.NA
+    declared = spec(models={"logistic_regression": {"regParam": 0.1, "maxIter": 3}})
+    declared["dataset"] |= {"event_time": "arrived", "split": {"by": "time", "folds_by": "expanding", "gap": 0.5}}
+    seen = {}
+    module = sys.modules["tidemill.training.search"]  # the package's own `search` is the function
+    fit = module.feature_pipeline
+
+    def watched(plan, encodings):
+        made = fit(plan, encodings)
+
+        class Watched:
+            def fit(self, frame):
+                counts = frame.groupBy("fold").count().collect()
+                seen[len(seen)] = {row["fold"]: row["count"] for row in counts}
+                return made.fit(frame)
+
+        return Watched()
+
+    monkeypatch.setattr(module, "feature_pipeline", watched)
+    result = train(context(declared, rows))
+    trials = lake.ledger.rows("ops.trials", pipeline="late")
+    assert sorted(row["fold"] for row in trials) == [1, 2, 3]
+    # One label in ten is unknown, and the first eight rows and four more are not in a fold.
+    assert [seen[number] for number in range(3)] == [{0: 10}, {0: 10, 1: 15}, {0: 10, 1: 15, 2: 18}]
+    assert result.rows_in == 80 - 8 - 8
 
 
 def test_a_killed_train_leaves_no_version_and_a_repeat_makes_one(lake, context, monkeypatch):

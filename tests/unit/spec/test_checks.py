@@ -198,8 +198,6 @@ def test_schema_files(write: Callable[..., Path], faults: Callable, changed: Cal
     [
         ("lake: ./lake", "lake: catalog:main.flights", "lake"),
         ("    key: [flight_id]\n    exp", "    load: incremental\n    exp", "tables.flights.load"),
-        ("exclude: [arr_time]", "lookups: {w: {table: silver.flights, by: [a], time: b}}", "dataset.lookups"),
-        ("by: time", "by: time, stratified: true", "dataset.split.stratified"),
         ("columns: [distance]}", "columns: [distance]}\n  text: {columns: [a]}", "features.text"),
         ("columns: [distance]}", "columns: [distance]}\n  custom: [{python: a.B}]", "features.custom"),
         ("columns: [distance]}", "columns: [distance]}\n  checks: {leakage: warn}", "features.checks"),

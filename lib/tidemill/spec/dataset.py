@@ -1,0 +1,126 @@
+"""The block of a spec that says what the examples are: their rows, what was known of them at their time, their split."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from tidemill.spec.blocks import Block, Name, Scalar, Share, Span, TableName
+
+Column = Annotated[str, Field(min_length=1)]
+
+
+class Lookup(Block):
+    """A point-in-time join: the latest row of ``table`` known at the event time."""
+
+    table: TableName
+    by: list[Column] = Field(min_length=1, description="columns that both sides have")
+    time: Column = Field(description="when a row of the table is from")
+    known_at: Column | None = Field(default=None, description="when a row became known, where that is later than `time`")
+    at_most: Span | None = Field(default=None, description="how old a row may be at the event time, itself included; absent: any age")
+    latest_by: Column | list[Column] = Field(default=[], description="of rows of one time, the one with the greatest values here is taken")
+    columns: list[Column] | None = Field(default=None, description="what to take; absent: every column but those of `by`")
+    prefix: str | None = Field(default=None, description="put before names that the dataset has already; absent: the lookup's name and _")
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The columns of ``latest_by``."""
+        return (self.latest_by,) if isinstance(self.latest_by, str) else tuple(self.latest_by)
+
+
+class Aggregate(Block):
+    """Figures of what happened before: over the rows of a table in windows of time that end at the event time."""
+
+    over: TableName
+    by: list[Column] = Field(min_length=1, description="columns that both sides have")
+    time: Column = Field(description="when a row of the table happened")
+    known_at: Column | None = Field(default=None, description="when a row became known, where that is later than `time`; null: never")
+    windows: list[Span] = Field(min_length=1, description="rows count from `event_time` minus the window on, and before `event_time`")
+    features: dict[Name, str] = Field(min_length=1, description="name → `count`, or a function of a column such as `avg(arr_delay)`")
+
+
+def _aggregates_kind(value: object) -> str:
+    """Tell one block from blocks by name: only a block has keys that are not blocks themselves."""
+    is_one = isinstance(value, Aggregate) or (isinstance(value, dict) and any(not isinstance(v, dict | Block) for v in value.values()))
+    return "one block" if is_one else "blocks by name"  # with spaces: never taken for a name
+
+
+Aggregates = Annotated[
+    Annotated[Aggregate, Tag("one block")] | Annotated[dict[Name, Aggregate], Tag("blocks by name")], Discriminator(_aggregates_kind)
+]
+
+
+class Split(Block):
+    """How rows become train and test, and how training rows become folds."""
+
+    by: Literal["time", "hash", "group", "column"] = "hash"
+    test: Share | str = 0.2
+    gap: Span | None = Field(
+        default=None, description="by time: rows this long before the test begins are `gap`; folds keep the same distance"
+    )
+    group: Name | None = None
+    column: Name | None = None
+    stratified: bool = Field(default=False, description="what goes by hash is dealt out class by class, in exact proportions")
+    folds_by: Literal["time", "expanding", "hash", "group"] | None = Field(
+        default=None, description="expanding: blocks of time, each validated by models of the earlier ones; the first is trained on only"
+    )
+    seed: int = 7
+
+    @model_validator(mode="after")
+    def _has_its_column(self) -> Split:
+        if self.by == "group" and self.group is None:
+            raise ValueError("`by: group` needs `group: <column>`")
+        if self.by == "column" and self.column is None:
+            raise ValueError("`by: column` needs `column: <column>`")
+        if self.by != "time" and isinstance(self.test, str):
+            raise ValueError(f"`test: {self.test!r}` is an instant, which fits `by: time` only; write a share such as 0.2")
+        return self
+
+    @property
+    def folds_rule(self) -> str:
+        """What folds go by: as declared, or as it goes with the split."""
+        return self.folds_by or {"time": "time", "group": "group"}.get(self.by, "hash")
+
+    @property
+    def is_expanding(self) -> bool:
+        """True where a fold is validated by models of the folds before it alone."""
+        return self.folds_by == "expanding"
+
+
+class Dataset(Block):
+    """The examples: one row a key, with its label; it becomes ``gold.<pipeline>_dataset``."""
+
+    sql: str | None = None
+    from_: TableName | None = Field(default=None, alias="from")
+    lookups: dict[Name, Lookup] = Field(default={})
+    aggregates: Aggregates = Field(default={}, description="one block, or several by name")
+    key: list[Name] = Field(min_length=1)
+    label: Name
+    positive: Scalar | None = None
+    event_time: Name | None = None
+    split: Split | None = Field(default=None, description="absent: by time where `event_time` is given, else by hash; test: 0.2")
+    exclude: list[Name] = Field(default=[])
+
+    @model_validator(mode="after")
+    def _one_definition(self) -> Dataset:
+        if (self.sql is None) == (self.from_ is None):
+            raise ValueError("needs exactly one of `sql` and `from`")
+        if self.split is not None and self.split.by == "time" and self.event_time is None:
+            raise ValueError("`split: {by: time}` needs `event_time: <column>`")
+        return self
+
+    def split_rule(self) -> Split:
+        """Return the split as declared, or the default one."""
+        return self.split or Split(by="time" if self.event_time else "hash")
+
+    @property
+    def aggregate_blocks(self) -> dict[str, Aggregate]:
+        """The aggregates by name; one block without a name has the empty one."""
+        return {"": self.aggregates} if isinstance(self.aggregates, Aggregate) else dict(self.aggregates)
+
+    @property
+    def looks_into(self) -> tuple[str, ...]:
+        """The tables of the lookups and aggregates."""
+        tables = (*(lookup.table for lookup in self.lookups.values()), *(block.over for block in self.aggregate_blocks.values()))
+        return tuple(dict.fromkeys(tables))
