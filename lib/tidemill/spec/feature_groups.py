@@ -50,11 +50,12 @@ class PythonPart(Block):
 
 
 class Checks(Block):
-    """Sanity checks of the feature columns."""
+    """Sanity checks of the feature columns, made in the step dataset before any training."""
 
-    leakage: Literal["block", "warn", "off"] = "block"
-    constant: Literal["drop", "warn", "off"] = "drop"
-    correlation: Share | None = None
+    leakage: Literal["block", "warn", "off"] = Field(default="block", description="a column that knows the label, or is known too late")
+    constant: Literal["drop", "warn", "off"] = Field(default="drop", description="one value in all training rows; dropped where `auto`")
+    correlation: Share | Literal["off"] = Field(default=0.98, description="two columns that correlate this much are named")
+    allow: list[Name] = Field(default=[], description="columns that may know the label: they are known in time all the same")
 
 
 class Select(Block):
@@ -74,6 +75,17 @@ class Features(Block):
     custom: list[PythonPart] = Field(default=[])
     checks: Checks | None = None
     select: Select | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """The raw columns of the declared groups, each once."""
+        groups = (self.numeric, self.datetime, self.categorical, self.text)
+        return list(dict.fromkeys(column for group in groups if group for column in group.columns))
+
+    @property
+    def is_open(self) -> bool:
+        """True where the declared groups alone do not say which columns are read."""
+        return self.is_auto or bool(self.custom)
 
     @property
     def is_auto(self) -> bool:
