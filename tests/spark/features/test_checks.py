@@ -104,7 +104,7 @@ def test_constants_duplicates_nulls_and_balance_are_remarks(found, data):
     assert nulls["sparse"].message == "sparse is null in 0.0% of the training rows and in 100.0% of the test rows"
     assert all(finding.action == "pass" for finding in found if finding.check == "balance")
     assert "day" not in {finding.column for finding in found if finding.action == "warn"}
-    assert any("same holds 7 in every training row" in remark for remark in remarks(found))
+    assert any("same holds one value in all training rows" in remark for remark in remarks(found))
 
 
 def test_only_what_would_become_a_feature_is_judged(frame):

@@ -8,7 +8,8 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from tidemill.features.checks.groups import FOLDS, keep_best, levels
+from tidemill.features.checks.coded import FOLDS
+from tidemill.features.checks.groups import keep_best, levels
 from tidemill.features.checks.subjects import Subjects
 from tidemill.features.checks.target import Target
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pyspark.ml.feature import VectorAssembler
 from pyspark.ml.stat import Correlation
@@ -10,22 +10,24 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.features.checks.findings import Finding
-from tidemill.features.checks.profile import BINS, Profile, constant_columns, value_of
+from tidemill.features.checks.groups import MOST_ROWS
+from tidemill.features.checks.profile import BINS, Profile, constant_columns, sampled
 from tidemill.features.checks.subjects import Subjects
 
 # The matrix of all pairs has the square of their number.
 MOST_NUMBERS = 1000
 
 
-def duplicates(marked: DataFrame, judged: Subjects, found: Profile, limit: float) -> list[Finding]:
+def duplicates(codes: DataFrame, judged: Subjects, found: Profile, limit: float) -> list[Finding]:
     """Return a finding for each column that is equal to an earlier one, or correlates with it by at least ``limit``.
 
-    A number's nulls count as its median.
+    A number's nulls count as its median. Where rows are many, correlations are those of a share of them.
     """
     constant = {name for name, _ in constant_columns(found)}
     equal = list(_equal(judged, found, constant))
     said = {finding.column for finding in equal}
-    return equal + list(_correlated(marked, [name for name in judged.numbers if name not in constant | said], found, limit))
+    places = {name: place for place, name in enumerate(judged.numbers)}
+    return equal + list(_correlated(codes, places, [name for name in judged.numbers if name not in constant | said], found, limit))
 
 
 def _equal(judged: Subjects, found: Profile, constant: set[str]) -> Iterator[Finding]:
@@ -40,17 +42,16 @@ def _equal(judged: Subjects, found: Profile, constant: set[str]) -> Iterator[Fin
         first.setdefault(mark, name)
 
 
-def _correlated(marked: DataFrame, numbers: list[str], found: Profile, limit: float) -> Iterator[Finding]:
+def _correlated(codes: DataFrame, places: Mapping[str, int], numbers: list[str], found: Profile, limit: float) -> Iterator[Finding]:
     numbers = [name for name in numbers if found.columns[name]["bins"]][:MOST_NUMBERS]
     if len(numbers) < 2:
         return
     medians = [found.columns[name]["bins"][BINS // 2 - 1] for name in numbers]
-    short = [f"_n{place}" for place in range(len(numbers))]
-    filled = [
-        F.coalesce(value_of(marked, name), F.lit(median)).alias(column)
-        for name, median, column in zip(numbers, medians, short, strict=True)
-    ]
-    vectors = VectorAssembler(inputCols=short, outputCol="v").transform(marked.where("split = 'train'").select(*filled)).select("v")
+    short = [f"c{places[name]}" for name in numbers]
+    filled = [F.coalesce(F.col(column), F.lit(median)).alias(column) for median, column in zip(medians, short, strict=True)]
+    vectors = (
+        VectorAssembler(inputCols=short, outputCol="v").transform(sampled(codes, found.learned, MOST_ROWS).select(*filled)).select("v")
+    )
     matrix = Correlation.corr(vectors, "v").collect()[0][0].toArray()
     for place, name in enumerate(numbers):
         earlier = max(range(place), key=lambda other: abs(matrix[place, other]), default=None)

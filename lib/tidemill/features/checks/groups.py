@@ -15,52 +15,39 @@ from pyspark.ml.feature import Bucketizer
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from tidemill.columns import column
-from tidemill.features.checks.profile import Profile, value_of
+from tidemill.features.checks.coded import FOLDS
+from tidemill.features.checks.profile import Profile, sampled
 from tidemill.features.checks.subjects import Subjects
 from tidemill.features.checks.target import Target
-from tidemill.spec.models import Dataset
 
-# Beyond so many rows a share of them is looked at, chosen by a hash of the key.
-MOST_ROWS = 1_000_000
-FOLDS = 5
+# Beyond so many rows about as many of them are looked at, chosen by a hash of the key: an AUC is then known to about 0.003.
+MOST_ROWS = 100_000
 _ROWS_OF_A_BIN = 20  # a bin that says something about the rows of other folds holds about so many, where there are so many
 _LITTLE = 0.01  # how many rows of the average a cell begins with: enough to place an unseen value between the others
-_SHARES = 1_000_000
 
 
-def tall(marked: DataFrame, subjects: Subjects, dataset: Dataset, target: Target, found: Profile) -> DataFrame:
-    """Return one row a value of a labelled training row: ``place`` of the column, ``code``, ``fold``, ``y`` (``cls`` of many classes)."""
-    rows = marked.where((F.col("split") == "train") & column(target.name).isNotNull())
-    if found.learned > MOST_ROWS:
-        share = F.pmod(F.xxhash64(*[column(key).cast("string") for key in dataset.key], F.lit("checks")), F.lit(_SHARES))
-        rows = rows.where(share < round(MOST_ROWS / found.learned * _SHARES))
-    y = F.xxhash64(column(target.name).cast("string")) if target.task == "multiclass" else target.number() - F.lit(target.mean)
-    numbers = [f"_n{place}" for place in range(len(subjects.numbers))]
-    coded = rows.select(
-        F.pmod(F.col("fold"), F.lit(FOLDS)).alias("fold"),
-        y.alias("y"),
-        *[value_of(rows, name).alias(short) for name, short in zip(subjects.numbers, numbers, strict=True)],
-        *[_code(rows, name).alias(f"_v{place}") for place, name in enumerate(subjects.values)],
-    )
+def tall(codes: DataFrame, judged: Subjects, found: Profile) -> DataFrame:
+    """Return one row a value of a labelled training row: ``place`` of the column, ``code``, ``fold``, ``y``."""
+    places = [f"c{place}" for place in range(len(judged.grouped))]
+    rows = sampled(codes, found.learned, MOST_ROWS).select("fold", "y", *places)
+    numbers = places[: len(judged.numbers)]
     if numbers:
-        splits = [_splits(found.columns[name]["bins"]) for name in subjects.numbers]
-        bins = [f"{short}b" for short in numbers]
+        splits = [bounds(found.columns[name]["bins"]) for name in judged.numbers]
+        bins = [f"b{name}" for name in numbers]
         bucketizer = Bucketizer(inputCols=numbers, outputCols=bins, splitsArray=splits, handleInvalid="keep")
         # The Bucketizer's last bin, one beyond the splits, is for what is null.
         values = [
-            F.nullif(F.col(name), F.lit(float(len(edges) - 1))).cast("bigint").alias(short)
-            for name, edges, short in zip(bins, splits, numbers, strict=True)
+            F.nullif(F.col(name), F.lit(float(len(edges) - 1))).cast("bigint").alias(place)
+            for name, edges, place in zip(bins, splits, numbers, strict=True)
         ]
-        coded = bucketizer.transform(coded).select("fold", "y", *values, *[f"_v{place}" for place in range(len(subjects.values))])
-    columns = [F.col(name) for name in coded.columns[2:]]
-    return coded.select("fold", "y", F.posexplode(F.array(*columns)).alias("place", "code"))
+        rows = bucketizer.transform(rows).select("fold", "y", *values, *places[len(numbers) :])
+    return rows.select("fold", "y", F.posexplode(F.array(*places)).alias("place", "code"))
 
 
 def coarse_steps(subjects: Subjects, found: Profile) -> list[int]:
     """Return for each column how many neighbouring bins make one that holds a few rows; 1 where its values are few already."""
     wanted = max(found.learned / _ROWS_OF_A_BIN, 1.0)
-    numbers = [math.ceil((len(_splits(found.columns[name]["bins"])) - 1) / wanted) for name in subjects.numbers]
+    numbers = [math.ceil((len(bounds(found.columns[name]["bins"])) - 1) / wanted) for name in subjects.numbers]
     return [*numbers, *(1 for _ in subjects.values)]
 
 
@@ -81,9 +68,13 @@ def one_number(rows: DataFrame, target: Target, judged: Subjects, steps: Sequenc
     AUC of a number in its order, among rows in which there is one.
     """
     folds, names = range(FOLDS), judged.grouped
-    counts = [F.count_if(F.col("fold") == fold).alias(f"n{fold}") for fold in folds]
-    sums = [F.sum(F.when(F.col("fold") == fold, F.col("y")).otherwise(0.0)).alias(f"s{fold}") for fold in folds]
-    fine = rows.groupBy("place", "code").agg(*counts, *sums, F.sum(F.col("y") * F.col("y")).alias("q"))
+    by_fold = rows.groupBy("place", "code", "fold").agg(
+        F.count("*").alias("n"), F.sum("y").alias("s"), F.sum(F.col("y") * F.col("y")).alias("q")
+    )
+    parts = [
+        F.sum(F.when(F.col("fold") == fold, F.col(letter)).otherwise(0)).alias(f"{letter}{fold}") for letter in ("n", "s") for fold in folds
+    ]
+    fine = by_fold.groupBy("place", "code").agg(*parts, F.sum("q").alias("q"))
     totals = [name for name in fine.columns if name not in ("place", "code")]
     cells = levels(fine, steps).groupBy("place", "level", "code").agg(*[F.sum(name).alias(name) for name in totals])
     n, s = (sum((F.col(f"{letter}{fold}") for fold in folds), start=F.lit(0)) for letter in ("n", "s"))
@@ -115,16 +106,10 @@ def area(points: DataFrame) -> DataFrame:
     return ranked.groupBy("place", "kind", "level").agg((right / F.nullif(F.sum("s") * F.sum("z"), F.lit(0.0))).alias("area"))
 
 
-def _splits(bins: Sequence[float] | None) -> list[float]:
+def bounds(bins: Sequence[float]) -> list[float]:
     """Return the bounds of the bins; a bin holds the values up to and with its upper one, which the Bucketizer leaves out."""
-    edges = sorted({math.nextafter(edge, math.inf) for edge in bins or ()})
+    edges = sorted({math.nextafter(edge, math.inf) for edge in bins})
     return [-math.inf, *(edges or [0.0]), math.inf]
-
-
-def _code(df: DataFrame, name: str) -> Column:
-    """Return a BIGINT that stands for the value; null stays null."""
-    value = column(name)
-    return F.when(value.isNotNull(), F.xxhash64(value))
 
 
 def _gain(n: Column, s: Column) -> Column:

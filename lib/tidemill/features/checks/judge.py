@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pyspark.sql import DataFrame
 
 from tidemill.features.checks.classes import many_classes
+from tidemill.features.checks.coded import coded
 from tidemill.features.checks.duplicates import duplicates
 from tidemill.features.checks.findings import (
     AUC_LIMIT,
@@ -48,24 +49,25 @@ def judge_features(marked: DataFrame, dataset: Dataset, task: str, features: Lit
     target = read_target(marked, dataset, task)
     if not judged.all:
         return list(_balance(target))
-    found = profile(marked, judged, dataset, target)
+    codes = coded(marked, judged, dataset, target)
+    found = profile(codes, judged, target)
     findings: list[Finding] = []
     if checks.leakage != "off":
-        findings += _leaks(marked, judged, dataset, target, found, checks)
+        findings += _leaks(codes, judged, target, found, checks)
         findings += _later(found, judged, dataset, checks)
     if checks.constant != "off":
         findings += _constants(found, checks)
     if checks.correlation != "off":
-        findings += duplicates(marked, judged, found, checks.correlation)
+        findings += duplicates(codes, judged, found, checks.correlation)
     return [*findings, *_nulls(found), *_balance(target)]
 
 
-def _leaks(marked: DataFrame, judged: Subjects, dataset: Dataset, target: Target, found: Profile, checks: Checks) -> Iterator[Finding]:
+def _leaks(codes: DataFrame, judged: Subjects, target: Target, found: Profile, checks: Checks) -> Iterator[Finding]:
     """Yield the best figure of each column, a copy or null-ness in its stead where that says more."""
     known: dict[str, Mapping[str, Any]] = {}
     if judged.grouped and _is_enough(target):
         ask = many_classes if target.task == "multiclass" else one_number
-        known = ask(tall(marked, judged, dataset, target, found), target, judged, coarse_steps(judged, found))
+        known = ask(tall(codes, judged, found), target, judged, coarse_steps(judged, found))
     for name in judged.all:
         figures = {**found.columns[name], **known.get(name, {})}
         missing = _missing(figures, target, found)
@@ -147,7 +149,7 @@ def _missing(figures: Mapping[str, Any], target: Target, found: Profile) -> tupl
         share_of_zeros = (figures["present"] - figures["one"]) / (target.rows - ones)
         return "areaUnderROC", 0.5 + abs(share_of_ones - share_of_zeros) / 2, AUC_LIMIT
     if target.task == "regression":
-        of_nulls = figures["null_sum"] / nulls - target.mean
+        of_nulls = figures["null_sum"] / nulls
         of_others = -of_nulls * nulls / figures["present"]
         between = (nulls * of_nulls**2 + figures["present"] * of_others**2) / target.rows
         return "r2", between / target.variance, R2_LIMIT
@@ -168,12 +170,10 @@ def _later(found: Profile, judged: Subjects, dataset: Dataset, checks: Checks) -
 
 
 def _constants(found: Profile, checks: Checks) -> Iterator[Finding]:
-    for name, value in constant_columns(found):
-        holds = "no value" if value is None else f"{value} in every training row"
+    for name, has_value in constant_columns(found):
+        holds = "one value in all training rows" if has_value else "no value in the training rows"
         follows = "it is no feature where columns are chosen by `auto`" if checks.constant == "drop" else "it says nothing"
-        yield Finding(
-            "constant", name, "different values", float(value is not None), 1.0, checks.constant, f"{name} holds {holds}: {follows}"
-        )
+        yield Finding("constant", name, "different values", float(has_value), 1.0, checks.constant, f"{name} holds {holds}: {follows}")
 
 
 def _nulls(found: Profile) -> Iterator[Finding]:

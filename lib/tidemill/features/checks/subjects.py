@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,8 +62,3 @@ def _kind(kind: T.DataType) -> str:
 
 def _named(kinds: dict[str, str], wanted: str) -> tuple[str, ...]:
     return tuple(name for name, kind in kinds.items() if kind == wanted)
-
-
-def has_order(schema: T.StructType, names: Collection[str]) -> list[str]:
-    """Return the columns of a type that has a least and a greatest value."""
-    return [name for name in names if isinstance(schema[name].dataType, T.AtomicType)]
