@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import Fault, SpecError, did_you_mean
+from tidemill.features.custom import CustomStage, plan_custom
 from tidemill.features.names import OF_THE_DAY, number_sql
 from tidemill.lake.names import quoted
 from tidemill.spec.models import Categorical, Dataset, Datetime, Features, Numeric
@@ -30,11 +31,12 @@ class FeaturePlan:
     categorical: Categorical | None = None
     datetime: Datetime | None = None
     notes: tuple[str, ...] = ()
+    custom: tuple[CustomStage, ...] = ()
 
     @property
     def columns(self) -> list[str]:
         """The raw columns that are used, each once, in order."""
-        groups = (self.numeric, self.datetime, self.categorical)
+        groups = (self.numeric, self.datetime, self.categorical, *self.custom)
         return list(dict.fromkeys(column for group in groups if group for column in group.columns))
 
 
@@ -44,10 +46,13 @@ def reserved_columns(dataset: Dataset) -> frozenset[str]:
     return frozenset([*dataset.key, dataset.label, *dataset.exclude, *([own] if own else [])])
 
 
-def plan_features(features: Literal["auto"] | Features, df: DataFrame, *, exclude: Collection[str]) -> FeaturePlan:
+def plan_features(
+    features: Literal["auto"] | Features, df: DataFrame, *, exclude: Collection[str], load: Callable[[str], Any] | None = None
+) -> FeaturePlan:
     """Resolve the feature groups against the columns of ``df``, reading it once.
 
     ``exclude`` are the key, the label and whatever else must not be a feature; ``split``, ``fold`` and names with ``_`` in front never are.
+    ``load`` returns the object of a dotted name, for custom stages.
 
     Raises:
         SpecError: a declared column is not there, is excluded, or has a type that does not fit; or no column is left.
@@ -56,6 +61,8 @@ def plan_features(features: Literal["auto"] | Features, df: DataFrame, *, exclud
         plan = _auto(df, [field for field in df.schema.fields if not is_reserved(field.name, exclude)])
     else:
         plan = _declared(features, df, exclude)
+        usable = [name for name in df.columns if not is_reserved(name, exclude)]
+        plan = replace(plan, custom=tuple(plan_custom(features.custom, load, df, usable)))
     if not plan.columns:
         left_out = " " + "; ".join(plan.notes) if plan.notes else ""
         raise SpecError([_fault("", f"no column of the dataset can be a feature; declare some under `features`.{left_out}")])

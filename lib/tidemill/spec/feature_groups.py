@@ -47,6 +47,13 @@ class PythonPart(Block):
 
     python: DottedName
     params: dict[str, Any] = Field(default={})
+    columns: list[Name] = Field(default=[], description="the raw columns it reads; absent: those that its params name")
+
+    @property
+    def named(self) -> list[str]:
+        """The columns it may read as far as the spec says: ``columns``, or every text among its parameters."""
+        texts = [item for value in self.params.values() for item in (value if isinstance(value, list) else [value])]
+        return self.columns or [text for text in texts if isinstance(text, str)]
 
 
 class Checks(Block):
@@ -80,12 +87,13 @@ class Features(Block):
     def columns(self) -> list[str]:
         """The raw columns of the declared groups, each once."""
         groups = (self.numeric, self.datetime, self.categorical, self.text)
-        return list(dict.fromkeys(column for group in groups if group for column in group.columns))
+        named = [column for group in groups if group for column in group.columns]
+        return list(dict.fromkeys([*named, *(column for part in self.custom for column in part.named)]))
 
     @property
     def is_open(self) -> bool:
         """True where the declared groups alone do not say which columns are read."""
-        return self.is_auto or bool(self.custom)
+        return self.is_auto or any(not part.named for part in self.custom)
 
     @property
     def is_auto(self) -> bool:

@@ -69,7 +69,7 @@ def _spec_part(spec: Spec, node: Node) -> object:
         "train": lambda: [_dump(training), _dump(pipeline.features), _dump(pipeline.dataset)],
         "evaluate": lambda: [_dump(pipeline.evaluation), training.task, training.selection_metric],
         "deploy": lambda: None,
-        "score": lambda: [_dump(pipeline.scoring), pipeline.dataset.key],
+        "score": lambda: [_dump(pipeline.scoring), pipeline.dataset.key, _dump(pipeline.features)],
         "monitor": lambda: [_dump(pipeline.monitoring), pipeline.dataset.key, _dump(pipeline.scoring)],
     }[node.step]()
     return part
@@ -93,6 +93,8 @@ def _code(spec: Spec, node: Node) -> list[str]:
         return [spec.sql_text(table.sql) if table.sql else spec.source_code(table.python or "")]
     if node.step == "dataset" and pipeline.dataset.sql:
         return [spec.sql_text(pipeline.dataset.sql)]
+    if node.step == "train" and isinstance(pipeline.features, Features):
+        return [spec.source_code(part.python) for part in pipeline.features.custom]
     if node.step in ("score", "monitor") and pipeline.scoring.sql:
         return [spec.sql_text(pipeline.scoring.sql)]
     return []
