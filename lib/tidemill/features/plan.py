@@ -63,7 +63,7 @@ def plan_features(
         plan = _declared(features, df, exclude)
         usable = [name for name in df.columns if not is_reserved(name, exclude)]
         plan = replace(plan, custom=tuple(plan_custom(features.custom, load, df, usable)))
-    if not plan.columns:
+    if not plan.columns and not plan.custom:
         left_out = " " + "; ".join(plan.notes) if plan.notes else ""
         raise SpecError([_fault("", f"no column of the dataset can be a feature; declare some under `features`.{left_out}")])
     return plan

@@ -144,6 +144,17 @@ OPS_TABLES: dict[str, pa.Schema] = {
         error=pa.string(),
         at=INSTANT,
     ),
+    "ops.importances": _schema(
+        pipeline=pa.string(),
+        run_id=pa.string(),
+        model_version=pa.int32(),
+        slot=pa.string(),
+        column=pa.string(),
+        kind=pa.string(),
+        importance=pa.float64(),
+        rank=pa.int32(),
+        at=INSTANT,
+    ),
     "ops.metrics": _schema(
         pipeline=pa.string(),
         run_id=pa.string(),

@@ -17,6 +17,7 @@ from tidemill.steps.feature_spec import declared_features
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.training import Problem, SearchResult, Trial, plan_trials, refit, search, search_spaces
 from tidemill.training.families import family_of
+from tidemill.training.importances import importances
 from tidemill.training.labels import Labels, labelled, read_labels
 from tidemill.training.rows import check_folds, training_rows
 from tidemill.training.selection import NoTrialSucceeded, TrialFold
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 def train(context: StepContext) -> StepResult:
     """Choose a family and its parameters by cross-validation on the training rows and register what they make of all of them.
 
-    Writes ``ops.trials`` (one row per trial and fold), the model's files, and last the version's state CANDIDATE, without which a
-    version does not exist: a killed train leaves nothing that a repeat does not write over.
+    Writes ``ops.trials`` (one row per trial and fold), the model's files, ``ops.importances`` (one row per slot), and last the version's
+    state CANDIDATE, without which a version does not exist: a killed train leaves nothing that a repeat does not write over.
 
     Raises:
         StepError: there are too few labelled training rows, a fold lacks a class, or no trial succeeded.
@@ -107,6 +108,7 @@ def _register(
         slots=slot_names(model, family_of(found.best.family, pipeline.training.task).encoding),
     )
     save_model(context.lake, model, manifest)
+    _record_importances(context, model, manifest, plan)
     evidence = {
         "metric": metric,
         "cv_value": found.best_value,
@@ -127,6 +129,14 @@ def _dataset_inputs(context: StepContext) -> dict[str, int]:
         if meta["version"] == version and isinstance(meta.get("inputs"), Mapping):
             return {str(name): int(str(found)) for name, found in meta["inputs"].items()}  # type: ignore[attr-defined]
     return {}
+
+
+def _record_importances(context: StepContext, model: PipelineModel, manifest: Manifest, plan: FeaturePlan) -> None:
+    """Write what counts in the model, one row a slot."""
+    run = {"pipeline": context.pipeline, "run_id": context.run_id}
+    found = importances(model, manifest.slots, plan.columns)
+    rows = [{**run, "model_version": manifest.version, **importance.row()} for importance in found]
+    context.lake.ledger.put("ops.importances", rows, where=run)
 
 
 def _own_candidate(deployments: Deployments, run_id: str) -> int | None:

@@ -20,7 +20,6 @@ from pyspark.ml import Estimator, Model, Transformer
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 from pyspark.sql import functions as F
-from pyspark.sql.types import DoubleType
 
 
 class Length(Transformer, DefaultParamsReadable, DefaultParamsWritable):
@@ -32,8 +31,7 @@ class Length(Transformer, DefaultParamsReadable, DefaultParamsWritable):
 
     def _transform(self, df):
         times = self.getOrDefault("factor")
-        longer = F.udf(lambda text: None if text is None else len(text) * times, DoubleType())
-        return df.withColumn("length", longer("carrier"))
+        return df.withColumn("length", F.length("carrier") * times)
 
 
 class Centre(Estimator, DefaultParamsReadable, DefaultParamsWritable):
@@ -120,6 +118,10 @@ def test_a_model_with_custom_stages_scores_in_another_process(context, lake, spa
     # The class that names no column reads only what it cannot do without.
     assert manifest.feature_columns == {"carrier": "string", "x": "double"}
     assert list(manifest.slots) == ["length", "centred"]
+    weights = {row["slot"]: (row["kind"], row["importance"]) for row in lake.ledger.rows("ops.importances", run_id="r1")}
+    assert weights == {
+        slot: ("coefficient", pytest.approx(value)) for slot, value in zip(manifest.slots, model.stages[-1].coefficients, strict=True)
+    }
     dataset = lake.read(spark, "gold.late_dataset")
     out = model.transform(dataset).orderBy("id").toPandas()
     data = dataset.orderBy("id").toPandas()

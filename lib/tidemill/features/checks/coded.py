@@ -21,14 +21,15 @@ def coded(marked: DataFrame, judged: Subjects, dataset: Dataset, target: Target)
 
     ``y`` is null where the label is: a number (of a regression less its mean), 0 or 1, or a hash of one of many classes. ``at`` is the
     event time and an instant is a BIGINT of microseconds, both of whole days where one of the two is a date. A number is a finite DOUBLE,
-    other values are their hashes; what cannot be hashed is 0 or null.
+    other values are their hashes; what cannot be hashed is 0 or null. Rows of a gap between train and test are left out; training rows
+    that a gap between folds leaves without one are in the last.
     """
     label = column(target.name)
     y = F.xxhash64(label.cast("string")) if target.task == "multiclass" else target.number() - F.lit(target.mean)
-    return marked.select(
+    return marked.where(F.col("split").isin("train", "test")).select(
         (F.col("split") == "train").alias("is_train"),
         F.xxhash64(*[column(key).cast("string") for key in dataset.key], F.lit("checks")).alias("row"),
-        F.pmod(F.col("fold"), F.lit(FOLDS)).alias("fold"),
+        F.coalesce(F.pmod(F.col("fold"), F.lit(FOLDS)), F.lit(FOLDS - 1)).alias("fold"),
         F.when(label.isNotNull(), y).alias("y"),
         *[_code(marked.schema[name].dataType, name).alias(f"c{place}") for place, name in enumerate(judged.all)],
         *[_behind(marked, name, dataset).alias(f"l{place}") for place, name in enumerate(judged.all) if name in judged.instants],
