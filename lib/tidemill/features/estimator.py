@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.features.categories import fit_labels, fit_one_hot, label_column
+from tidemill.features.custom import fit_custom
 from tidemill.features.names import category_sql, internal
 from tidemill.features.plan import FeaturePlan
 from tidemill.features.scalars import fit_slots, scalars
@@ -39,16 +40,18 @@ class FeatureEstimator(Estimator[PipelineModel]):
 
     def _fit(self, dataset: DataFrame) -> PipelineModel:
         """Learn from ``dataset``, which is read twice: for the numbers and for the categories."""
+        custom, dataset = fit_custom(self.plan.custom, dataset)
         numbers = scalars(self.plan, dataset.schema)
         casts = {scalar.column: scalar.sql for scalar in numbers} | self._labels()
         cast = dataset.select(*[F.expr(sql).alias(column) for column, sql in casts.items()])
         slots = fit_slots(self.plan, numbers, cast, self.encodings)
-        stages: list[Transformer] = [_selecting(casts, {column: sql for by_column in slots.values() for column, sql in by_column.items()})]
-        made = [*casts, *(column for by_column in slots.values() for column in by_column)]
+        computed = {column: sql for by_column in slots.values() for column, sql in by_column.items()} | dict(custom.slots)
+        stages: list[Transformer] = [*custom.stages, _selecting(casts, computed)]
+        made = [*casts, *computed, *custom.added]
         encoded, columns = self._fit_categories(cast)
         stages += encoded
         for encoding in self.encodings:
-            inputs = [*slots[encoding], *self._category_columns(encoding)]
+            inputs = [*slots[encoding], *self._category_columns(encoding), *custom.slots, *custom.vectors]
             stages.append(VectorAssembler(inputCols=inputs, outputCol=f"features_{encoding}", handleInvalid="keep"))
         dropped = ", ".join(quoted(column) for column in [*made, *columns])
         stages.append(SQLTransformer(statement=f"SELECT * EXCEPT ({dropped}) FROM __THIS__"))

@@ -36,7 +36,9 @@ def internal(role: str, name: str) -> str:
 
 
 def original(column: str) -> str:
-    """Return the name that ``internal`` was given."""
+    """Return the name that ``internal`` was given; any other name as it is."""
+    if not column.startswith(PREFIX):
+        return column
     name = column.removeprefix(PREFIX).partition("_")[2]
     return name.replace("%60", "`").replace("%2E", ".").replace("%25", "%")
 

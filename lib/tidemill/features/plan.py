@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import Fault, SpecError, did_you_mean
+from tidemill.features.custom import CustomStage, plan_custom
 from tidemill.features.names import OF_THE_DAY, number_sql
 from tidemill.lake.names import quoted
 from tidemill.spec.models import Categorical, Dataset, Datetime, Features, Numeric
@@ -30,11 +31,12 @@ class FeaturePlan:
     categorical: Categorical | None = None
     datetime: Datetime | None = None
     notes: tuple[str, ...] = ()
+    custom: tuple[CustomStage, ...] = ()
 
     @property
     def columns(self) -> list[str]:
         """The raw columns that are used, each once, in order."""
-        groups = (self.numeric, self.datetime, self.categorical)
+        groups = (self.numeric, self.datetime, self.categorical, *self.custom)
         return list(dict.fromkeys(column for group in groups if group for column in group.columns))
 
 
@@ -44,29 +46,36 @@ def reserved_columns(dataset: Dataset) -> frozenset[str]:
     return frozenset([*dataset.key, dataset.label, *dataset.exclude, *([own] if own else [])])
 
 
-def plan_features(features: Literal["auto"] | Features, df: DataFrame, *, exclude: Collection[str]) -> FeaturePlan:
+def plan_features(
+    features: Literal["auto"] | Features, df: DataFrame, *, exclude: Collection[str], load: Callable[[str], Any] | None = None
+) -> FeaturePlan:
     """Resolve the feature groups against the columns of ``df``, reading it once.
 
     ``exclude`` are the key, the label and whatever else must not be a feature; ``split``, ``fold`` and names with ``_`` in front never are.
+    ``load`` returns the object of a dotted name, for custom stages.
 
     Raises:
         SpecError: a declared column is not there, is excluded, or has a type that does not fit; or no column is left.
     """
     if features == "auto" or features.is_auto:
-        plan = _auto(df, [field for field in df.schema.fields if not _is_reserved(field.name, exclude)])
+        plan = _auto(df, [field for field in df.schema.fields if not is_reserved(field.name, exclude)])
     else:
         plan = _declared(features, df, exclude)
-    if not plan.columns:
+        usable = [name for name in df.columns if not is_reserved(name, exclude)]
+        plan = replace(plan, custom=tuple(plan_custom(features.custom, load, df, usable)))
+    if not plan.columns and not plan.custom:
         left_out = " " + "; ".join(plan.notes) if plan.notes else ""
         raise SpecError([_fault("", f"no column of the dataset can be a feature; declare some under `features`.{left_out}")])
     return plan
 
 
-def _is_reserved(name: str, exclude: Collection[str]) -> bool:
+def is_reserved(name: str, exclude: Collection[str]) -> bool:
+    """Return True for a column that is never a feature: one of ``exclude``, a mark such as split, or one with ``_`` in front."""
     return name in exclude or name in _MARKS or name.startswith("_")
 
 
-def _kind(kind: T.DataType) -> str:
+def kind_of(kind: T.DataType) -> str:
+    """Return numeric, datetime, string or other."""
     if isinstance(kind, T.NumericType | T.BooleanType):
         return "numeric"
     if isinstance(kind, T.DateType | T.TimestampType | T.TimestampNTZType):
@@ -76,7 +85,7 @@ def _kind(kind: T.DataType) -> str:
 
 def _auto(df: DataFrame, fields: list[T.StructField]) -> FeaturePlan:
     """Tell the groups from types; strings are categories while they are few."""
-    kinds = {field.name: _kind(field.dataType) for field in fields}
+    kinds = {field.name: kind_of(field.dataType) for field in fields}
     values = {name: F.count(F.col(quoted(name))) for name, kind in kinds.items() if kind != "other"}
     texts = [name for name, kind in kinds.items() if kind == "string"]
     # Merging sketches takes the greatest of each register, so that the count is the same whatever the partitioning.
@@ -109,7 +118,7 @@ def _auto(df: DataFrame, fields: list[T.StructField]) -> FeaturePlan:
 def _declared(features: Features, df: DataFrame, exclude: Collection[str]) -> FeaturePlan:
     """Check the declared groups against the frame, all faults at once."""
     faults = []
-    usable = [name for name in df.columns if not _is_reserved(name, exclude)]
+    usable = [name for name in df.columns if not is_reserved(name, exclude)]
     for group, allowed in (("numeric", ("numeric", "string")), ("categorical", None), ("datetime", ("datetime", "string"))):
         declared = getattr(features, group)
         for name in declared.columns if declared else []:
@@ -139,10 +148,10 @@ def _unfit(df: DataFrame, name: str, exclude: Collection[str], usable: Iterable[
     """Return why the column cannot be in the group, None where it can."""
     if name not in df.columns:
         return f"column {name!r} is not in the dataset{did_you_mean(name, usable)}"
-    if _is_reserved(name, exclude):
+    if is_reserved(name, exclude):
         return f"column {name!r} is a key, the label, excluded, or a mark such as split; it cannot be a feature"
     kind = df.schema[name].dataType
-    if allowed is not None and _kind(kind) not in allowed:
+    if allowed is not None and kind_of(kind) not in allowed:
         expected = "a number or a boolean" if "numeric" in allowed else "TIMESTAMP or DATE"
         return f"column {name!r} is of type {kind.simpleString()}; expected {expected}: CAST it in the SQL, or move it to another group"
     return None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pyspark.ml import PipelineModel
-from pyspark.ml.feature import OneHotEncoderModel, StringIndexerModel, VectorAssembler
+from pyspark.ml.feature import OneHotEncoderModel, StringIndexerModel, VectorAssembler, VectorSizeHint
 
 from tidemill.features.names import OTHER, original
 
@@ -14,12 +14,14 @@ from tidemill.features.names import OTHER, original
 def slot_names(model: PipelineModel, encoding: str) -> list[str]:
     """Return the slots of ``features_<encoding>`` in order: ``column``, ``column=value``, or ``column.part`` for parts of an instant.
 
-    The slot of null, rare and unseen values is ``column=(other)``.
+    The slot of null, rare and unseen values is ``column=(other)``; those of a custom stage's vector are ``column[0]`` and so on.
     """
-    labels, hot = _labels(model), _one_hot(model)
+    labels, hot, sizes = _labels(model), _one_hot(model), _sizes(model)
     names: list[str] = []
     for column in _assembled(model, encoding):
-        if column in hot:
+        if column in sizes:
+            names += [f"{original(column)}[{place}]" for place in range(sizes[column])]
+        elif column in hot:
             names += [f"{original(column)}={value}" for value in (*labels[hot[column]], OTHER)]
         else:
             names.append(original(column))
@@ -56,6 +58,11 @@ def _labels(model: PipelineModel) -> dict[str, list[str]]:
         if isinstance(stage, StringIndexerModel)
         for column, labels in zip(stage.getOutputCols(), stage.labelsArray, strict=True)
     }
+
+
+def _sizes(model: PipelineModel) -> dict[str, int]:
+    """Return the number of places of each vector column whose size is declared."""
+    return {stage.getInputCol(): stage.getSize() for stage in _stages(model) if isinstance(stage, VectorSizeHint)}
 
 
 def _one_hot(model: PipelineModel) -> dict[str, str]:

@@ -34,6 +34,8 @@ class Manifest:
     ``classes`` are the label's values in the order of their indices (None for a regression) and ``positive`` is the one of index 1
     of a binary task; ``dataset_inputs`` are the tables that the dataset was made of with their versions; ``label_type`` and the values of
     ``feature_columns`` are Spark's simple type strings; ``created_at`` is UTC.
+    ``features`` is the block of the spec that the model was trained with (None in models of earlier releases), ``code`` the Python of the
+    user's own that its stages need, module to text, ``slots`` the names of the places of its feature vector, in order.
     """
 
     pipeline: str
@@ -51,6 +53,9 @@ class Manifest:
     dataset_version: int
     dataset_inputs: Mapping[str, int] = field(default_factory=dict)
     created_at: str = field(default_factory=_now)
+    features: object = None
+    code: Mapping[str, str] = field(default_factory=dict)
+    slots: Sequence[str] = ()
 
     @property
     def n_classes(self) -> int:
@@ -60,8 +65,9 @@ class Manifest:
     def to_json(self) -> str:
         """Return the manifest as an indented JSON object."""
         values = {name: getattr(self, name) for name in (item.name for item in dataclasses.fields(self))}
-        for name in ("params", "feature_columns", "dataset_inputs"):
+        for name in ("params", "feature_columns", "dataset_inputs", "code"):
             values[name] = dict(values[name])
+        values["slots"] = list(self.slots)
         values["classes"] = None if self.classes is None else [_plain(value) for value in self.classes]
         values["positive"] = _plain(self.positive)
         return json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n"
@@ -75,8 +81,8 @@ class Manifest:
         """
         try:
             values = json.loads(text)
-            values.setdefault("dataset_inputs", {})  # a manifest of an earlier release has none
-            return cls(**{item.name: values[item.name] for item in dataclasses.fields(cls)})
+            later = {"dataset_inputs", "features", "code", "slots"} - set(values)
+            return cls(**{item.name: values[item.name] for item in dataclasses.fields(cls) if item.name not in later})
         except (ValueError, KeyError, TypeError) as error:
             raise StepError(f"model.json is not a model's manifest ({error}); run train again to write the model anew") from error
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pyspark.ml import PipelineModel
 
 from tidemill.errors import StepError
+from tidemill.registry.custom_code import modules
 from tidemill.registry.manifest import Manifest, manifest_file, model_folder
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def load_model(lake: Lake, pipeline: str, version: int) -> tuple[PipelineModel, 
     manifest = load_manifest(lake, pipeline, version)
     path = f"{lake.root}/{model_folder(pipeline, version)}/spark"
     try:
-        return PipelineModel.load(path), manifest
+        with modules(manifest.code):
+            return PipelineModel.load(path), manifest
     except Exception as error:
         raise StepError(f"model {version} of {pipeline}: its files at {path} do not load; run train again to make a new version") from error

@@ -47,14 +47,22 @@ class PythonPart(Block):
 
     python: DottedName
     params: dict[str, Any] = Field(default={})
+    columns: list[Name] = Field(default=[], description="the raw columns it reads; absent: those that its params name")
+
+    @property
+    def named(self) -> list[str]:
+        """The columns it may read as far as the spec says: ``columns``, or every text among its parameters."""
+        texts = [item for value in self.params.values() for item in (value if isinstance(value, list) else [value])]
+        return self.columns or [text for text in texts if isinstance(text, str)]
 
 
 class Checks(Block):
-    """Sanity checks of the feature columns."""
+    """Sanity checks of the feature columns, made in the step dataset before any training."""
 
-    leakage: Literal["block", "warn", "off"] = "block"
-    constant: Literal["drop", "warn", "off"] = "drop"
-    correlation: Share | None = None
+    leakage: Literal["block", "warn", "off"] = Field(default="block", description="a column that knows the label, or is known too late")
+    constant: Literal["drop", "warn", "off"] = Field(default="drop", description="one value in all training rows; dropped where `auto`")
+    correlation: Share | Literal["off"] = Field(default=0.98, description="two columns that correlate this much are named")
+    allow: list[Name] = Field(default=[], description="columns that may know the label: they are known in time all the same")
 
 
 class Select(Block):
@@ -74,6 +82,18 @@ class Features(Block):
     custom: list[PythonPart] = Field(default=[])
     checks: Checks | None = None
     select: Select | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """The raw columns of the declared groups, each once."""
+        groups = (self.numeric, self.datetime, self.categorical, self.text)
+        named = [column for group in groups if group for column in group.columns]
+        return list(dict.fromkeys([*named, *(column for part in self.custom for column in part.named)]))
+
+    @property
+    def is_open(self) -> bool:
+        """True where the declared groups alone do not say which columns are read."""
+        return self.is_auto or any(not part.named for part in self.custom)
 
     @property
     def is_auto(self) -> bool:

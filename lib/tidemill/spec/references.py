@@ -111,6 +111,7 @@ def reference_faults(root: Node, folder: Path) -> list[Fault]:
         if block is not None:
             faults += _definition(names, block, (part,), may_read_dataset=may_read_dataset)[1]
     faults += _looked_into(names, root)
+    faults += _custom_stages(root, folder)
     faults += [_cycle_fault(root, cycle) for cycle in _cycles(graph)]
     return faults
 
@@ -166,6 +167,21 @@ def _expectations(names: Declared, table: Node, name: str) -> tuple[list[str], l
             reads.append(other)
             faults += [Fault(*place, where, message) for message in names.undeclared([other])]
     return reads, faults
+
+
+def _custom_stages(root: Node, folder: Path) -> list[Fault]:
+    """Return a fault for each class of ``features.custom`` that is not there."""
+    faults = []
+    custom = root.at("features", "custom")
+    for place, part in enumerate(custom.items if custom else []):
+        node = part.at("python")
+        if node is None or node.string is None or "." not in node.string:
+            continue
+        try:
+            parameters(folder, node.string)
+        except UsageError as error:
+            faults.append(Fault(*node.fault_place(), dotted(("features", "custom", place, "python")), str(error)))
+    return faults
 
 
 def _inputs(names: Declared, block: Node, key: str, value: str, table: str) -> list[str]:

@@ -14,6 +14,7 @@ from tidemill.errors import ExpectationRefused, Fault, SpecError, StepError, did
 from tidemill.lake.names import quoted
 from tidemill.spark_errors import as_step_error
 from tidemill.splits import split_faults, split_rows
+from tidemill.steps.dataset_checks import check_features
 from tidemill.steps.dataset_history import with_history
 from tidemill.steps.dataset_labels import check_labels
 from tidemill.steps.result import StepContext, StepResult
@@ -29,11 +30,14 @@ _SAMPLES = 5
 def dataset(context: StepContext) -> StepResult:
     """Write ``gold.<pipeline>_dataset``: every row and column of the dataset's SQL, what was known then, ``split`` and ``fold``.
 
+    What the checks of the feature columns found is written to ``ops.checks``, also where they refuse.
+
     One row an example, as the key says; rows without a label stay, and so do those for which a lookup finds nothing.
 
     Raises:
         SpecError: a declared column is not there or has a type that does not fit.
-        ExpectationRefused: the key is null or not unique, the labels do not suit the task, or a side of the split would be empty.
+        ExpectationRefused: the key is null or not unique, the labels do not suit the task, a side of the split would be empty, or the
+            label leaks into a feature column.
         StepError: the SQL fails.
     """
     pipeline = context.spec.pipeline
@@ -46,7 +50,7 @@ def dataset(context: StepContext) -> StepResult:
             _check_columns(known, declared, task)
             rows = _check_key(known, declared.key)
             marked, told = split_rows(known, declared, pipeline.training.folds)
-            notes = (*remarks, *told, *check_labels(marked, declared, task))
+            notes = (*remarks, *told, *check_labels(marked, declared, task), *check_features(context, marked))
             version = context.lake.replace(marked, pipeline.dataset_table, meta=context.meta(rows=rows))
     return StepResult(outputs={pipeline.dataset_table: version}, rows_in=rows, rows_out=rows, notes=notes)
 

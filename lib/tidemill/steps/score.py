@@ -12,6 +12,7 @@ from tidemill.caching import cached
 from tidemill.errors import ExpectationRefused, StepError, did_you_mean
 from tidemill.registry import load_model
 from tidemill.registry.predict import OUTPUTS, predict
+from tidemill.steps.feature_spec import refuse_other_features
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.scoring_rows import scoring_name, scoring_rows
 
@@ -31,7 +32,7 @@ def score(context: StepContext) -> StepResult:
 
     Raises:
         ExpectationRefused: the key is not unique or not null in the rows to score.
-        StepError: a column of the key or of ``keep`` is missing, or rows were lost on the way.
+        StepError: a column of the key or of ``keep`` is missing, rows were lost on the way, or the model was trained with other features.
     """
     pipeline = context.spec.pipeline
     version = context.inputs[pipeline.model_name]
@@ -40,6 +41,7 @@ def score(context: StepContext) -> StepResult:
     rows = scoring_rows(context)
     _require(context, rows, key, keep)
     model, manifest = load_model(context.lake, context.pipeline, version)
+    refuse_other_features(context.lake, context.pipeline, pipeline.features, manifest)
     wanted = dict.fromkeys((*key, *keep, *manifest.feature_columns))
     count = rows.count()
     given = predict(model, manifest, rows.select(*[name for name in wanted if name in rows.columns])).select(

@@ -14,6 +14,7 @@ from tidemill.errors import StepError, UsageError
 from tidemill.lake.names import LAYERS
 from tidemill.registry import Deployments, load_model
 from tidemill.registry.predict import OUTPUTS, predict
+from tidemill.steps.feature_spec import refuse_other_features
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -45,6 +46,7 @@ def score_rows(spark: SparkSession, spec: Spec, lake: Lake, source: str) -> Data
         raise StepError(f"{pipeline.pipeline} has no champion to score with; run the pipeline first: tidemill run {spec.file}")
     rows = _read(spark, spec, lake, source)
     model, manifest = load_model(lake, pipeline.pipeline, version)
+    refuse_other_features(lake, pipeline.pipeline, pipeline.features, manifest)
     scored = predict(model, manifest, rows)
     names = [name for name in rows.columns if name not in (*OUTPUTS, "model_version", _CORRUPT)]
     shown = list(pipeline.dataset.key) if set(pipeline.dataset.key) <= set(names) else names

@@ -9,11 +9,15 @@ from pyspark.sql import functions as F
 
 from tidemill.caching import cached
 from tidemill.errors import Fault, SpecError
-from tidemill.features import plan_features, reserved_columns
+from tidemill.features import FeaturePlan, plan_features, reserved_columns, slot_names
+from tidemill.features.custom import is_own
 from tidemill.registry import Deployments, Manifest, save_model
 from tidemill.spec.models import CustomFamily, Space
+from tidemill.steps.feature_spec import declared_features
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.training import Problem, SearchResult, Trial, plan_trials, refit, search, search_spaces
+from tidemill.training.families import family_of
+from tidemill.training.importances import importances
 from tidemill.training.labels import Labels, labelled, read_labels
 from tidemill.training.rows import check_folds, training_rows
 from tidemill.training.selection import NoTrialSucceeded, TrialFold
@@ -25,8 +29,8 @@ if TYPE_CHECKING:
 def train(context: StepContext) -> StepResult:
     """Choose a family and its parameters by cross-validation on the training rows and register what they make of all of them.
 
-    Writes ``ops.trials`` (one row per trial and fold), the model's files, and last the version's state CANDIDATE, without which a
-    version does not exist: a killed train leaves nothing that a repeat does not write over.
+    Writes ``ops.trials`` (one row per trial and fold), the model's files, ``ops.importances`` (one row per slot), and last the version's
+    state CANDIDATE, without which a version does not exist: a killed train leaves nothing that a repeat does not write over.
 
     Raises:
         StepError: there are too few labelled training rows, a fold lacks a class, or no trial succeeded.
@@ -38,7 +42,7 @@ def train(context: StepContext) -> StepResult:
     dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
     rows = labelled(dataset.where(F.col("split") == "train"), declared, training.task)
     labels = read_labels(rows, declared, training.task)
-    plan = plan_features(pipeline.features, rows, exclude=reserved_columns(declared))
+    plan = plan_features(pipeline.features, rows, exclude=reserved_columns(declared), load=context.spec.function)
     rule = declared.split_rule()
     problem = Problem(training.task, training.selection_metric, labels.n_classes, training.tuner.seed, rule.is_expanding)
     with cached(training_rows(rows, declared.key, labels, plan.columns)) as frame:
@@ -52,7 +56,7 @@ def train(context: StepContext) -> StepResult:
         model = refit(frame, plan, found.best, problem)
         total = frame.count()
     types = {name: dataset.schema[name].dataType.simpleString() for name in plan.columns}
-    version = _register(context, model, found, labels, types)
+    version = _register(context, model, found, labels, types, plan)
     return StepResult(
         outputs={pipeline.model_name: version},
         rows_in=total,
@@ -76,7 +80,9 @@ def _record(context: StepContext, tried: Sequence[TrialFold]) -> None:
     context.lake.ledger.put("ops.trials", rows, where={"pipeline": context.pipeline, "run_id": context.run_id})
 
 
-def _register(context: StepContext, model: PipelineModel, found: SearchResult, labels: Labels, types: Mapping[str, str]) -> int:
+def _register(
+    context: StepContext, model: PipelineModel, found: SearchResult, labels: Labels, types: Mapping[str, str], plan: FeaturePlan
+) -> int:
     """Save the model as a new version and make it CANDIDATE; the ledger's row is what makes it exist."""
     pipeline = context.spec.pipeline
     deployments = Deployments(context.lake.ledger, context.pipeline)
@@ -97,8 +103,12 @@ def _register(context: StepContext, model: PipelineModel, found: SearchResult, l
         run_id=context.run_id,
         dataset_version=context.inputs[pipeline.dataset_table],
         dataset_inputs=_dataset_inputs(context),
+        features=declared_features(pipeline.features),
+        code={str(stage.kind.__module__): context.spec.source_code(stage.python) for stage in plan.custom if is_own(stage)},
+        slots=slot_names(model, family_of(found.best.family, pipeline.training.task).encoding),
     )
     save_model(context.lake, model, manifest)
+    _record_importances(context, model, manifest, plan)
     evidence = {
         "metric": metric,
         "cv_value": found.best_value,
@@ -119,6 +129,14 @@ def _dataset_inputs(context: StepContext) -> dict[str, int]:
         if meta["version"] == version and isinstance(meta.get("inputs"), Mapping):
             return {str(name): int(str(found)) for name, found in meta["inputs"].items()}  # type: ignore[attr-defined]
     return {}
+
+
+def _record_importances(context: StepContext, model: PipelineModel, manifest: Manifest, plan: FeaturePlan) -> None:
+    """Write what counts in the model, one row a slot."""
+    run = {"pipeline": context.pipeline, "run_id": context.run_id}
+    found = importances(model, manifest.slots, plan.columns)
+    rows = [{**run, "model_version": manifest.version, **importance.row()} for importance in found]
+    context.lake.ledger.put("ops.importances", rows, where=run)
 
 
 def _own_candidate(deployments: Deployments, run_id: str) -> int | None:

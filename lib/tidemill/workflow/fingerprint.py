@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tidemill.sources.files import list_files
 from tidemill.spec import Spec
-from tidemill.spec.models import Block
+from tidemill.spec.models import Block, Features
 from tidemill.version import VERSION
 from tidemill.workflow.graph import Node
 
@@ -65,14 +65,21 @@ def _spec_part(spec: Spec, node: Node) -> object:
     part: object = {
         "ingest": lambda: _dump(pipeline.sources[item]),
         "prepare": lambda: _dump(pipeline.tables[item]),
-        "dataset": lambda: [_dump(pipeline.dataset), training.folds, training.task],
+        "dataset": lambda: [_dump(pipeline.dataset), training.folds, training.task, _judged(pipeline.features)],
         "train": lambda: [_dump(training), _dump(pipeline.features), _dump(pipeline.dataset)],
         "evaluate": lambda: [_dump(pipeline.evaluation), training.task, training.selection_metric],
         "deploy": lambda: None,
-        "score": lambda: [_dump(pipeline.scoring), pipeline.dataset.key],
+        "score": lambda: [_dump(pipeline.scoring), pipeline.dataset.key, _dump(pipeline.features)],
         "monitor": lambda: [_dump(pipeline.monitoring), pipeline.dataset.key, _dump(pipeline.scoring)],
     }[node.step]()
     return part
+
+
+def _judged(features: Features | str) -> object:
+    """Return what the dataset's checks depend on: the checks, and which columns they are about."""
+    if isinstance(features, str):
+        return features
+    return [_dump(features.checks), "auto" if features.is_open else sorted(features.columns)]
 
 
 def _code(spec: Spec, node: Node) -> list[str]:
@@ -86,6 +93,8 @@ def _code(spec: Spec, node: Node) -> list[str]:
         return [spec.sql_text(table.sql) if table.sql else spec.source_code(table.python or "")]
     if node.step == "dataset" and pipeline.dataset.sql:
         return [spec.sql_text(pipeline.dataset.sql)]
+    if node.step == "train" and isinstance(pipeline.features, Features):
+        return [spec.source_code(part.python) for part in pipeline.features.custom]
     if node.step in ("score", "monitor") and pipeline.scoring.sql:
         return [spec.sql_text(pipeline.scoring.sql)]
     return []

@@ -199,8 +199,6 @@ def test_schema_files(write: Callable[..., Path], faults: Callable, changed: Cal
         ("lake: ./lake", "lake: catalog:main.flights", "lake"),
         ("    key: [flight_id]\n    exp", "    load: incremental\n    exp", "tables.flights.load"),
         ("columns: [distance]}", "columns: [distance]}\n  text: {columns: [a]}", "features.text"),
-        ("columns: [distance]}", "columns: [distance]}\n  custom: [{python: a.B}]", "features.custom"),
-        ("columns: [distance]}", "columns: [distance]}\n  checks: {leakage: warn}", "features.checks"),
         ("columns: [distance]}", "columns: [distance]}\n  select: {top: 3}", "features.select"),
         ("task: binary", "task: binary\n  engine: tasks", "training.engine"),
         ("task: binary", "task: binary\n  tuner: {strategy: tpe}", "training.tuner.strategy"),

@@ -50,7 +50,7 @@ def test_quickstart_is_taken_in_at_a_glance() -> None:
     file = CONF / "quickstart" / "pipeline.yml"
     assert len(file.read_text().splitlines()) <= 25
     spec = load_spec(file, environ={})
-    assert spec.pipeline.features == "auto"
+    assert spec.pipeline.features.is_auto
     path = spec.pipeline.sources["air_times"].path
     assert path is not None
     assert (CONF.parent / path).is_file()

@@ -1,0 +1,6 @@
+"""Checks of the columns that would become features: what they must not know, and what they lack, judged before any training."""
+
+from tidemill.features.checks.findings import Finding
+from tidemill.features.checks.judge import judge_features
+
+__all__ = ["Finding", "judge_features"]

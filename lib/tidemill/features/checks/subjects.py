@@ -1,0 +1,64 @@
+"""The columns that are judged: those that would become features, by what can be asked of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pyspark.sql import types as T
+
+from tidemill.features.plan import is_reserved, kind_of, reserved_columns
+from tidemill.spec.models import Checks, Dataset, Features
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """The judged columns.
+
+    ``numbers`` and ``values`` (text, booleans, whatever can be told apart) may know the label by their values, ``instants`` and
+    ``others`` only by being null.
+    """
+
+    numbers: tuple[str, ...]
+    values: tuple[str, ...]
+    instants: tuple[str, ...]
+    others: tuple[str, ...]
+
+    @property
+    def grouped(self) -> tuple[str, ...]:
+        """The columns whose values are looked at, in the order of their places."""
+        return (*self.numbers, *self.values)
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Every judged column."""
+        return (*self.numbers, *self.values, *self.instants, *self.others)
+
+
+def checks_of(features: Literal["auto"] | Features) -> Checks:
+    """Return the declared checks, or the default ones."""
+    return Checks() if features == "auto" or features.checks is None else features.checks
+
+
+def subjects(schema: T.StructType, dataset: Dataset, features: Literal["auto"] | Features) -> Subjects:
+    """Return the columns of the dataset that would become features: the declared ones, or for ``auto`` all that are not reserved.
+
+    ``event_time`` is not judged: it says when a row is, and every row has it.
+    """
+    reserved = {*reserved_columns(dataset), *([dataset.event_time] if dataset.event_time else [])}
+    wanted = None if features == "auto" or features.is_open else set(features.columns)
+    fields = [field for field in schema.fields if not is_reserved(field.name, reserved) and (wanted is None or field.name in wanted)]
+    kinds = {field.name: _kind(field.dataType) for field in fields}
+    return Subjects(*(_named(kinds, kind) for kind in ("number", "value", "instant", "other")))
+
+
+def _kind(kind: T.DataType) -> str:
+    if isinstance(kind, T.NumericType):
+        return "number"
+    if kind_of(kind) == "datetime":
+        return "instant"
+    return "value" if isinstance(kind, T.StringType | T.BooleanType | T.BinaryType | T.ArrayType | T.StructType) else "other"
+
+
+def _named(kinds: dict[str, str], wanted: str) -> tuple[str, ...]:
+    return tuple(name for name, kind in kinds.items() if kind == wanted)

@@ -1,0 +1,56 @@
+"""The label as the checks look at it: its classes and their rows, or its mean and spread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from tidemill.columns import column
+from tidemill.spec.models import Dataset
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is known of the label in the training rows; ``counts`` are rows a class (empty for a regression)."""
+
+    name: str
+    task: str
+    rows: int
+    counts: Mapping[object, int]
+    mean: float
+    variance: float
+
+    @property
+    def greatest(self) -> object:
+        """The class that counts as 1."""
+        return max(self.counts)  # type: ignore[type-var]
+
+    @property
+    def most(self) -> object:
+        """The most frequent class."""
+        return max(self.counts, key=lambda value: (self.counts[value], str(value)))
+
+    @property
+    def share_of_one(self) -> float:
+        """The share of rows of the class that counts as 1."""
+        return self.counts[self.greatest] / self.rows
+
+    def number(self) -> Column:
+        """Return the label as a DOUBLE: itself, or 1 for the greater of two classes; null where there is none."""
+        label = column(self.name)
+        return label.cast("double") if self.task == "regression" else (label == F.lit(self.greatest)).cast("double")
+
+
+def read_target(marked: DataFrame, dataset: Dataset, task: str) -> Target:
+    """Return the label's figures over the labelled training rows, in one aggregate of at most a thousand groups."""
+    label = column(dataset.label)
+    learned = marked.where((F.col("split") == "train") & label.isNotNull())
+    if task == "regression":
+        number = label.cast("double")
+        row = learned.agg(F.count("*").alias("n"), F.avg(number).alias("mean"), F.var_pop(number).alias("variance")).collect()[0]
+        return Target(dataset.label, task, row["n"], {}, row["mean"] or 0.0, row["variance"] or 0.0)
+    counts = {row["label"]: row["n"] for row in learned.groupBy(label.alias("label")).agg(F.count("*").alias("n")).collect()}
+    return Target(dataset.label, task, sum(counts.values()), counts, 0.0, 0.0)

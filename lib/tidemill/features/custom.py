@@ -1,0 +1,183 @@
+"""Stages of the user's own: any Transformer or Estimator, named by its dotted path, fitted inside the fold like every other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyspark.errors import AnalysisException
+from pyspark.ml import Estimator, Transformer
+from pyspark.ml.feature import VectorSizeHint
+from pyspark.ml.linalg import VectorUDT
+from pyspark.ml.util import MLWritable
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from tidemill.columns import column
+from tidemill.errors import Fault, SpecError, StepError, TidemillError, did_you_mean
+from tidemill.features.names import internal, number_sql
+from tidemill.spec.models import PythonPart
+
+_SEED = 7
+
+
+@dataclass(frozen=True)
+class CustomStage:
+    """One entry of ``features.custom``: its class, its parameters, and the raw columns that it reads."""
+
+    python: str
+    kind: Callable[..., Any]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+
+    def build(self) -> Any:
+        """Return the stage with its parameters; one with a seed that is not given has a fixed one.
+
+        Raises:
+            StepError: it cannot be made, or is no stage.
+        """
+        try:
+            stage = self._made()
+        except TidemillError:
+            raise
+        except Exception as error:
+            raise StepError(f"features.custom: {self.python} cannot be made with its params: {type(error).__name__}: {error}") from error
+        if not isinstance(stage, Transformer | Estimator):
+            raise StepError(f"features.custom: {self.python} is {type(stage).__name__}, expected a Transformer or Estimator of pyspark.ml")
+        if stage.hasParam("seed") and "seed" not in self.params:
+            stage.set(stage.getParam("seed"), _SEED)
+        return stage
+
+    def _made(self) -> Any:
+        try:
+            return self.kind(**self.params)
+        except TypeError:
+            stage = self.kind()  # a class whose constructor takes none: its Params are set
+        known = [param.name for param in getattr(stage, "params", [])]
+        unknown = [name for name in self.params if name not in known]
+        if unknown:
+            raise StepError(
+                f"features.custom: {self.python} has no parameter {unknown[0]!r}{did_you_mean(unknown[0], known)}; "
+                f"it has {', '.join(known) or 'none'}"
+            )
+        for name, value in self.params.items():
+            stage.set(stage.getParam(name), value)
+        return stage
+
+
+@dataclass(frozen=True)
+class FittedStages:
+    """What the custom stages became: MLlib stages, slots (name to SQL), columns that are vectors, and all columns they add."""
+
+    stages: Sequence[Transformer]
+    slots: Mapping[str, str]
+    vectors: Sequence[str]
+    added: Sequence[str]
+
+
+def plan_custom(parts: Sequence[PythonPart], load: Callable[[str], Any] | None, df: DataFrame, usable: Sequence[str]) -> list[CustomStage]:
+    """Return the declared stages, each with the raw columns that it reads.
+
+    These are its ``columns``; else those that its ``params`` name; else, of a Transformer, those without which it cannot be analysed,
+    and of an Estimator all that may be a feature.
+
+    Raises:
+        SpecError: it names a column that is not there or must not be a feature.
+    """
+    faults, stages = [], []
+    for place, part in enumerate(parts):
+        missing = [name for name in part.columns if name not in usable]
+        for name in missing:
+            message = f"column {name!r} is not in the dataset, or cannot be a feature{did_you_mean(name, usable)}"
+            faults.append(Fault("pipeline.yml", None, f"features.custom.{place}.columns", message))
+        if load is None:
+            raise StepError(f"features.custom: {part.python} cannot be loaded here")
+        stage = CustomStage(part.python, load(part.python), dict(part.params), tuple(name for name in part.named if name in usable))
+        if not part.named and not missing:
+            stage = CustomStage(part.python, stage.kind, stage.params, tuple(_needed(stage.build(), df, usable)))
+        stages.append(stage)
+    if faults:
+        raise SpecError(faults)
+    return stages
+
+
+def is_own(stage: CustomStage) -> bool:
+    """Return True for a class that lies beside the spec, not in an installed package: its text goes with the model."""
+    return str(getattr(stage.kind, "__module__", "")).startswith("_tidemill_")
+
+
+def fit_custom(stages: Sequence[CustomStage], df: DataFrame) -> tuple[FittedStages, DataFrame]:
+    """Fit each stage on what the ones before it made of ``df``; return what they became and the frame with their columns.
+
+    A number or boolean they add is a slot, 0 where it is null or not finite; a vector has a slot for each of its places.
+
+    Raises:
+        StepError: a stage fails, adds no column, adds one that is no number or vector, or cannot be saved.
+    """
+    fitted: list[Transformer] = []
+    slots: dict[str, str] = {}
+    vectors: list[str] = []
+    added: list[str] = []
+    for custom in stages:
+        stage = custom.build()
+        try:
+            model = stage.fit(df) if isinstance(stage, Estimator) else stage
+            after = model.transform(df)
+        except TidemillError:
+            raise
+        except Exception as error:
+            first = str(error).strip().partition("\n")[0]
+            raise StepError(f"features.custom: {custom.python} failed: {type(error).__name__}: {first}") from error
+        new = [name for name in after.columns if name not in df.columns]
+        _check(custom, model, df, after, new)
+        fitted.append(model)
+        for name in new:
+            if isinstance(after.schema[name].dataType, VectorUDT):
+                fitted.append(VectorSizeHint(inputCol=name, size=_size(custom, after, name), handleInvalid="error"))
+                vectors.append(name)
+            elif isinstance(after.schema[name].dataType, T.NumericType | T.BooleanType):
+                slots[internal("custom", name)] = f"coalesce({number_sql(name)}, 0.0D)"
+        added += new
+        df = after
+    if stages and not slots and not vectors:
+        raise StepError("features.custom: no stage adds a number or a vector; the last one must, since a model takes nothing else")
+    return FittedStages(fitted, slots, vectors, added), df
+
+
+def _check(custom: CustomStage, model: Any, before: DataFrame, after: DataFrame, new: Sequence[str]) -> None:
+    lost = [name for name in before.columns if name not in after.columns]
+    if lost:
+        raise StepError(f"features.custom: {custom.python} drops the column {lost[0]!r}; a stage adds columns and keeps all others")
+    if not new:
+        raise StepError(f"features.custom: {custom.python} adds no column; give its output a name that the dataset does not have")
+    if not isinstance(model, MLWritable):
+        raise StepError(
+            f"features.custom: {type(model).__name__} of {custom.python} cannot be saved with the model; let it inherit "
+            "DefaultParamsReadable and DefaultParamsWritable of pyspark.ml.util"
+        )
+
+
+def _size(custom: CustomStage, after: DataFrame, name: str) -> int:
+    row = after.where(column(name).isNotNull()).select(column(name)).first()
+    if row is None:
+        raise StepError(f"features.custom: {custom.python} leaves {name!r} null in every training row; expected a vector")
+    return len(row[0])
+
+
+def _needed(stage: Any, df: DataFrame, usable: Sequence[str]) -> list[str]:
+    """Return the columns without which a Transformer cannot be analysed; of an Estimator all."""
+    if isinstance(stage, Estimator):
+        return list(usable)
+    empty = df.limit(0)
+    return [name for name in usable if not _is_analysed(stage, empty.select(*[column(other) for other in usable if other != name]))]
+
+
+def _is_analysed(stage: Transformer, df: DataFrame) -> bool:
+    try:
+        return bool(stage.transform(df).select(F.lit(1)).schema)
+    except (AnalysisException, LookupError, ValueError, AttributeError):
+        return False
+    except Exception as error:  # noqa: BLE001 - a stage of MLlib tells of a missing column in its own words
+        return "does not exist" not in str(error) and "cannot be resolved" not in str(error)

@@ -1,0 +1,187 @@
+"""What the checks find, against pandas and scikit-learn on the same rows."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from tidemill.features.checks import judge_features
+from tidemill.features.checks.findings import refusal, remarks
+from tidemill.spec.models import Dataset, Features
+
+ROWS = 2000
+DATASET = Dataset.model_validate({"from": "silver.x", "key": ["id"], "label": "y", "event_time": "at", "exclude": ["gone"]})
+
+
+def _marks(n):
+    train = np.arange(n) < n * 0.8
+    return {"split": np.where(train, "train", "test"), "fold": np.where(train, np.arange(n) % 3, -1)}
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(5)
+    n = ROWS
+    y = rng.random(n) < 0.2
+    at = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(n), unit="h")
+    noisy = y + rng.normal(0, 0.26, n)
+    code = rng.integers(0, 40, n)
+    return pd.DataFrame(
+        {
+            "id": np.arange(n), "y": y, "at": at,
+            "noise": rng.normal(size=n), "near": noisy, "far": y + rng.normal(0, 1.0, n), "backwards": -(y + rng.normal(0, 0.1, n)),
+            "flag": ~y, "word": np.where(y, "oui", "non"), "digit": np.where(y, 1, 0), "ticket": [f"t{i * 7919 % n}" for i in range(n)],
+            # Odd numbers of one to twenty say yes, the even ones no: no order tells it, but each value does.
+            "parity": np.where(y, rng.integers(0, 20, n) * 2 + 1, rng.integers(0, 20, n) * 2), "code": code, "twin": code,
+            "closed_at": at + pd.to_timedelta(np.where(y, 3, -1), unit="h"),
+            "opened_at": at - pd.Timedelta(days=1), "day": at.normalize(), "paid": np.where(y, rng.normal(size=n), np.nan),
+            "same": 7, "almost": code * 2.0 + rng.normal(0, 0.01, n), "gone": y, "sparse": np.where(np.arange(n) < n * 0.8, 1.5, np.nan),
+            **_marks(n),
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def frame(spark, data):
+    frame = spark.createDataFrame(data)
+    numbers = [f"CASE WHEN isnan({name}) THEN NULL ELSE {name} END AS {name}" for name in ("paid", "sparse")]
+    others = [name for name in data.columns if name not in ("paid", "sparse", "day", "fold")]
+    frame = frame.selectExpr(*others, *numbers, "CAST(day AS DATE) AS day", "CASE WHEN fold >= 0 THEN CAST(fold AS INT) END AS fold")
+    frame = frame.repartition(3).persist()
+    yield frame
+    frame.unpersist()
+
+
+@pytest.fixture(scope="module")
+def found(frame):
+    return judge_features(frame, DATASET, "binary", "auto")
+
+
+def _of(found, *checks):
+    return {finding.column: finding for finding in found if finding.check in checks}
+
+
+def test_columns_that_tell_the_label_are_blocked_and_named(found):
+    blocked = {finding.column: finding.check for finding in found if finding.action == "block"}
+    assert blocked == {
+        "near": "leakage", "backwards": "leakage", "parity": "leakage", "flag": "copy", "word": "copy", "digit": "copy",
+        "paid": "missing", "closed_at": "later",
+    }  # fmt: skip
+    message = refusal(found)
+    assert "near tells y by itself (areaUnderROC 0.99" in message
+    assert "word is a copy of the label y" in message
+    assert "whether paid is null tells y by itself (areaUnderROC 1, limit 0.99)" in message
+    assert "closed_at lies after at in 19.9% of the training rows" in message or "closed_at lies after at in 20." in message
+    assert "`dataset.exclude: [near, " in message
+
+
+def test_the_auc_of_a_number_is_scikit_learns_within_its_bound(found, data):
+    train = data[data["split"] == "train"]
+    leaks = _of(found, "leakage")
+    for name in ("near", "far", "backwards", "noise"):
+        exact = roc_auc_score(train["y"], train[name])
+        assert leaks[name].value == pytest.approx(max(exact, 1 - exact), abs=1e-3 if name != "noise" else 0.05), name
+
+
+def test_what_values_say_is_learnt_from_other_folds(found, data):
+    train = data[data["split"] == "train"].drop(columns=["sparse"])
+    totals, share = train.groupby("code")["y"].agg(["sum", "count"]), train["y"].mean()
+    own = train.groupby(["code", "fold"])["y"].agg(["sum", "count"]).reset_index().merge(totals, on="code", suffixes=("", "_all"))
+    own["said"] = (own["sum_all"] - own["sum"] + 0.01 * share) / (own["count_all"] - own["count"] + 0.01)
+    scored = train.merge(own[["code", "fold", "said"]], on=["code", "fold"])
+    by_order = roc_auc_score(train["y"], train["code"])
+    expected = max(by_order, 1 - by_order, roc_auc_score(scored["y"], scored["said"].round(5)))
+    assert _of(found, "leakage")["code"].value == pytest.approx(expected, abs=1e-9)
+    assert _of(found, "leakage")["ticket"].value == pytest.approx(0.5)
+
+
+def test_constants_duplicates_nulls_and_balance_are_remarks(found, data):
+    assert set(_of(found, "constant")) == {"same", "sparse"}
+    twins = {(finding.column, finding.other) for finding in found if finding.check == "duplicate"}
+    assert ("twin", "code") in twins
+    assert ("almost", "code") in twins
+    nulls = {finding.column: finding for finding in found if finding.check == "nulls" and finding.action == "warn"}
+    assert nulls["sparse"].message == "sparse is null in 0.0% of the training rows and in 100.0% of the test rows"
+    assert all(finding.action == "pass" for finding in found if finding.check == "balance")
+    assert "day" not in {finding.column for finding in found if finding.action == "warn"}
+    assert any("same holds one value in all training rows" in remark for remark in remarks(found))
+
+
+def test_only_what_would_become_a_feature_is_judged(frame):
+    declared = Features.model_validate({"numeric": {"columns": ["noise", "far"]}, "categorical": {"columns": ["code"]}})
+    assert {finding.column for finding in judge_features(frame, DATASET, "binary", declared)} == {"noise", "far", "code", "y"}
+
+
+def test_checks_may_warn_be_off_or_allow(frame):
+    numbers = {"columns": ["near", "noise"]}
+    warned = judge_features(frame, DATASET, "binary", Features.model_validate({"numeric": numbers, "checks": {"leakage": "warn"}}))
+    assert refusal(warned) is None
+    assert any("near tells y by itself" in remark for remark in remarks(warned))
+    off = judge_features(frame, DATASET, "binary", Features.model_validate({"numeric": numbers, "checks": {"leakage": "off"}}))
+    assert {finding.check for finding in off} == {"nulls", "balance"}
+    allowed = judge_features(frame, DATASET, "binary", Features.model_validate({"numeric": numbers, "checks": {"allow": ["near"]}}))
+    assert (refusal(allowed), _of(allowed, "leakage")["near"].action) == (None, "pass")
+
+
+def test_a_label_of_many_classes(spark):
+    rng = np.random.default_rng(8)
+    n = 900
+    y = rng.choice(["red", "green", "blue"], n)
+    names = {"red": "r", "green": "g", "blue": "b"}
+    data = pd.DataFrame(
+        {
+            "id": np.arange(n), "y": y, "short": [names[value] for value in y], "noise": rng.normal(size=n),
+            "wave": [{"red": 650, "green": 530, "blue": 470}[value] + 5 * rng.normal() for value in y],
+            "ticket": [f"t{i}" for i in range(n)], "half": np.where(rng.random(n) < 0.5, [names[value] for value in y], "?"), **_marks(n),
+        }
+    )  # fmt: skip
+    dataset = Dataset.model_validate({"from": "silver.x", "key": ["id"], "label": "y"})
+    found = judge_features(spark.createDataFrame(data).withColumn("fold", data_fold()), dataset, "multiclass", "auto")
+    assert {f.column: f.check for f in found if f.action == "block"} == {"short": "copy"}
+    train = data[data["split"] == "train"]
+    base = train["y"].value_counts(normalize=True).max()
+    # Of the rows with "?", the most frequent class among those of the other folds is right.
+    hidden = train[train["half"] == "?"]
+    right = (train["half"] != "?").sum() + sum(
+        (rows["y"] == hidden[hidden["fold"] != fold]["y"].value_counts().idxmax()).sum() for fold, rows in hidden.groupby("fold")
+    )
+    expected = (right / len(train) - base) / (1 - base)
+    assert _of(found, "leakage")["half"].value == pytest.approx(expected)
+    assert _of(found, "leakage")["ticket"].value == pytest.approx(0.0)
+
+
+def data_fold():
+    from pyspark.sql import functions as F
+
+    return F.when(F.col("fold") >= 0, F.col("fold")).cast("int")
+
+
+def test_a_label_that_is_a_number(spark):
+    rng = np.random.default_rng(9)
+    n = 1500
+    y = 1000 + rng.normal(size=n) * 50
+    place = rng.integers(0, 30, n)
+    y = y + place * 300
+    data = pd.DataFrame(
+        {
+            "id": np.arange(n), "y": y, "negated": -2 * y + 7, "close": y + rng.normal(0, 100, n), "curved": np.exp((y - 5000) / 1500),
+            "place": [f"p{i * 17 % 31}" for i in place], "loose": [f"q{i // 10}" for i in place], "noise": rng.normal(size=n),
+            "ticket": [f"t{i}" for i in range(n)], **_marks(n),
+        }
+    )  # fmt: skip
+    dataset = Dataset.model_validate({"from": "silver.x", "key": ["id"], "label": "y"})
+    found = judge_features(spark.createDataFrame(data).withColumn("fold", data_fold()), dataset, "regression", "auto")
+    blocked = {f.column: (f.check, f.measure) for f in found if f.action == "block"}
+    train = data[data["split"] == "train"]
+    assert blocked["negated"] == ("copy", "r2")
+    assert blocked["curved"] == ("leakage", "r2 of its values")
+    assert blocked["place"] == ("leakage", "r2 of its values")
+    assert "loose" not in blocked
+    leaks = _of(found, "leakage")
+    assert leaks["close"].value == pytest.approx(np.corrcoef(train["close"], train["y"])[0, 1] ** 2)
+    told = pd.Series(0.0, index=train.index)
+    for fold in range(3):
+        means = train[train["fold"] != fold].groupby("loose")["y"].mean()
+        told[train["fold"] == fold] = train.loc[train["fold"] == fold, "loose"].map(means)
+    expected = 1 - ((train["y"] - told) ** 2).sum() / ((train["y"] - train["y"].mean()) ** 2).sum()
+    assert leaks["loose"].value == pytest.approx(expected)
