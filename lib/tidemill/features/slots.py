@@ -9,18 +9,21 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.feature import OneHotEncoderModel, StringIndexerModel, VectorAssembler
 
 from tidemill.features.names import OTHER, original
+from tidemill.features.text import text_slots
 
 
 def slot_names(model: PipelineModel, encoding: str) -> list[str]:
-    """Return the slots of ``features_<encoding>`` in order: ``column``, ``column=value``, or ``column.part`` for parts of an instant.
+    """Return the slots of ``features_<encoding>`` in order: ``column``, ``column=value``, ``column=word`` for a text, or ``column.part`` for parts of an instant.
 
     The slot of null, rare and unseen values is ``column=(other)``.
     """
-    labels, hot = _labels(model), _one_hot(model)
+    labels, hot, texts = _labels(model), _one_hot(model), text_slots(_stages(model))
     names: list[str] = []
     for column in _assembled(model, encoding):
         if column in hot:
             names += [f"{original(column)}={value}" for value in (*labels[hot[column]], OTHER)]
+        elif column in texts:
+            names += texts[column]
         else:
             names.append(original(column))
     return names

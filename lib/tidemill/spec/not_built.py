@@ -47,7 +47,6 @@ LATER = (
     Later("tables.*.load", _is("incremental"), "leave `full`"),
     Later("dataset.lookups", _given, "join in the SQL of the dataset"),
     Later("dataset.split.stratified", _given, "leave it out"),
-    Later("features.text", _given, "leave it out"),
     Later("features.custom", _given, "compute the column in SQL or in a table's Python function"),
     Later("features.checks", _given, "leave it out"),
     Later("features.select", _given, "name the columns you want"),
