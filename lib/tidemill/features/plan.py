@@ -111,7 +111,12 @@ def _declared(features: Features, df: DataFrame, exclude: Collection[str]) -> Fe
     """Check the declared groups against the frame, all faults at once."""
     faults = []
     usable = [name for name in df.columns if not _is_reserved(name, exclude)]
-    for group, allowed in (("numeric", ("numeric", "string")), ("categorical", None), ("datetime", ("datetime", "string")), ("text", ("string",))):
+    for group, allowed in (
+        ("numeric", ("numeric", "string")),
+        ("categorical", None),
+        ("datetime", ("datetime", "string")),
+        ("text", ("string",)),
+    ):
         declared = getattr(features, group)
         for name in declared.columns if declared else []:
             message = _unfit(df, name, exclude, usable, allowed)

@@ -13,7 +13,9 @@ from tidemill.features.text import text_slots
 
 
 def slot_names(model: PipelineModel, encoding: str) -> list[str]:
-    """Return the slots of ``features_<encoding>`` in order: ``column``, ``column=value``, ``column=word`` for a text, or ``column.part`` for parts of an instant.
+    """Return the slots of ``features_<encoding>`` in order.
+
+    A slot is ``column``, ``column=value``, ``column=word`` for a text, or ``column.part`` for parts of an instant.
 
     The slot of null, rare and unseen values is ``column=(other)``.
     """

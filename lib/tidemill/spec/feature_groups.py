@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from tidemill.spec.blocks import Block, DottedName, Name, Share
-from tidemill.spec.text_stages import Stage, StageName, TextStage, resolved
+from tidemill.spec.text_stages import Stage, StageName, TextStage, resolved, stage_name
 
 
 class Numeric(Block):
@@ -54,6 +54,11 @@ class Text(Block):
     def steps(self) -> list[Stage]:
         """The stages in order, each with all of its parameters."""
         return resolved(list(self.stages))
+
+    @property
+    def is_signed(self) -> bool:
+        """True where the texts become numbers that may be below 0, as those of an embedding."""
+        return stage_name(self.steps[-1]) != "tfidf"
 
 
 class PythonPart(Block):

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pyspark.ml import PipelineModel
-from pyspark.ml.linalg import SparseVector
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
 from tidemill.errors import StepError
@@ -91,7 +90,9 @@ def test_ngrams_of_words_are_scikit_learns(df):
 
 @pytest.mark.parametrize(("shortest", "longest"), [(2, 4), (3, 3), (4, 7)])
 def test_ngrams_of_characters_are_scikit_learns_within_words(df, shortest, longest):
-    group = _group("tokens", {"ngrams": {"of": "characters", "from": shortest, "to": longest}}, {"tfidf": {"min_df": 1, "sublinear": False}})
+    group = _group(
+        "tokens", {"ngrams": {"of": "characters", "from": shortest, "to": longest}}, {"tfidf": {"min_df": 1, "sublinear": False}}
+    )
     # scikit-learn takes punctuation for a part of words here, so it is given the words.
     words = CountVectorizer().build_analyzer()
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(shortest, longest), preprocessor=lambda text: " ".join(words(text)))
@@ -144,16 +145,19 @@ Ann Other <ann@example.org> wrote:
 > > older words
 My own words.
 | quoted too
--- 
+--{}
 signature here
-"""
+""".format(" ")
 
 
 @pytest.mark.parametrize(
     ("params", "gone"),
     [
         ({}, {"old", "older", "ann", "other", "wrote", "quoted", "too"}),
-        ({"headers": True}, {"old", "older", "ann", "other", "wrote", "quoted", "too", "from", "someone", "subject", "engines", "more", "lines"}),
+        (
+            {"headers": True},
+            {"old", "older", "ann", "other", "wrote", "quoted", "too", "from", "someone", "subject", "engines", "more", "lines"},
+        ),
         ({"footers": True}, {"old", "older", "ann", "other", "wrote", "quoted", "too", "signature", "here"}),
         ({"quotes": False, "footers": True}, {"signature", "here"}),
     ],

@@ -1,6 +1,7 @@
-"""The stages that are column expressions: SQL over a text that is carried as ARRAY<STRING>, its sentences, and as words ARRAY<ARRAY<STRING>>.
+"""The stages that are column expressions: SQL over sentences, ARRAY<STRING>, and over the words of each, ARRAY<ARRAY<STRING>>.
 
-What stands in a lambda is bound once; a plain sub-expression that is named twice would be computed twice.
+What stands in a lambda is bound once; a plain sub-expression that is named twice would be computed twice. No lambda names a variable of
+one around it, and none of them holds BETWEEN: Spark then leaves a Python function that takes the result unevaluated.
 """
 
 from __future__ import annotations
@@ -78,12 +79,17 @@ def ngrams_sql(words: str, stage: Ngrams) -> str:
     """
     least, most = stage.lengths
     if stage.of == "characters":
-        sizes = f"filter(sequence({least}, {most}), n -> n <= greatest(length(w), {least}))"
-        grams = f"flatten(transform({sizes}, n -> transform(sequence(1, greatest(length(w) - n + 1, 1)), i -> substring(w, i, n))))"
+        # An empty match before each character, with what follows as its group: matches themselves do not overlap.
+        rows = [f"regexp_extract_all(w, '(?s)(?=(.{{{n}}}))', 1)" for n in range(least, most + 1)]
+        grams = f"CASE WHEN length(w) < {least} THEN array(w) ELSE concat({', '.join(rows)}) END"
         return f"transform({words}, s -> flatten(transform(transform(s, w -> concat(' ', w, ' ')), w -> {grams})))"
-    rows = [
-        "s" if n == 1 else f"transform(slice(s, 1, greatest(size(s) - {n - 1}, 0)), (w, i) -> array_join(slice(s, i + 1, {n}), ' '))"
-        for n in range(least, most + 1)
-    ]
-    terms = f"concat({', '.join(rows)})" if len(rows) > 1 else rows[0]
-    return f"transform({words}, s -> {terms})"
+    return f"transform({words}, s -> concat({', '.join(_in_a_row(n) for n in range(least, most + 1))}))"
+
+
+def _in_a_row(n: int) -> str:
+    """Return SQL for each ``n`` words of the array ``s`` that follow each other."""
+    count = f"greatest(size(s) - {n - 1}, 0)"
+    found = f"slice(s, 1, {count})"
+    for place in range(2, n + 1):
+        found = f"zip_with({found}, slice(s, {place}, {count}), (g, w) -> concat(g, ' ', w))"
+    return found

@@ -20,7 +20,9 @@ def text_slots(stages: Iterable[Any]) -> dict[str, list[str]]:
             found[stage.getOutputCol()] = [names[index] for index in stage.getIndices()]
         elif isinstance(stage, CountVectorizerModel | HashingTF):
             name = original(stage.getOutputCol())
-            words = stage.vocabulary if isinstance(stage, CountVectorizerModel) else [f"#{bucket}" for bucket in range(stage.getNumFeatures())]
+            words = (
+                stage.vocabulary if isinstance(stage, CountVectorizerModel) else [f"#{bucket}" for bucket in range(stage.getNumFeatures())]
+            )
             found[internal("text", name)] = [f"{name}={word}" for word in words]
         elif isinstance(stage, Word2VecModel | Embedding):
             size = stage.getVectorSize() if isinstance(stage, Word2VecModel) else stage.getOrDefault(stage.size)
