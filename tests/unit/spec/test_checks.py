@@ -70,7 +70,7 @@ def test_the_good_spec_is_good(write: Callable[..., Path], changed: Callable[...
         ("random_forest: {", "linear_regression: {", 28, "training.models.linear_regression",
          "unknown model family for `task: binary`; did you mean 'logistic_regression'?; "
          "known: logistic_regression, random_forest, gradient_boosted_trees, "
-             "linear_svm, naive_bayes, multilayer_perceptron, factorization_machines"),
+         "linear_svm, naive_bayes, multilayer_perceptron, factorization_machines"),
         ("{int: [20, 100]}", "{int: [100, 20]}", 28, "training.models.random_forest.numTrees.int",
          "the lower bound 100 is above the upper bound 20; write [20, 100]"),
         ("{int: [20, 100]}", "{float: [1, .inf]}", 28, "training.models.random_forest.numTrees.float", "bounds must be finite numbers"),
@@ -201,7 +201,6 @@ def test_schema_files(write: Callable[..., Path], faults: Callable, changed: Cal
         ("    key: [flight_id]\n    exp", "    load: incremental\n    exp", "tables.flights.load"),
         ("exclude: [arr_time]", "lookups: {w: {table: silver.flights, by: [a], time: b}}", "dataset.lookups"),
         ("by: time", "by: time, stratified: true", "dataset.split.stratified"),
-        ("columns: [distance]}", "columns: [distance]}\n  text: {columns: [a]}", "features.text"),
         ("columns: [distance]}", "columns: [distance]}\n  custom: [{python: a.B}]", "features.custom"),
         ("columns: [distance]}", "columns: [distance]}\n  checks: {leakage: warn}", "features.checks"),
         ("columns: [distance]}", "columns: [distance]}\n  select: {top: 3}", "features.select"),
