@@ -165,9 +165,14 @@ class Pipeline(Block):
     monitoring: Monitoring = Monitoring()
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns that are declared as texts."""
+        return () if self.features == "auto" or self.features.text is None else tuple(self.features.text.columns)
+
+    @property
     def has_texts(self) -> bool:
-        """True where a group of texts is declared."""
-        return self.features != "auto" and self.features.text is not None
+        """True where columns of text are declared."""
+        return bool(self.texts)
 
     @property
     def families(self) -> dict[str, Family]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
@@ -165,7 +166,7 @@ class TextStage(Block):
 Stage = Clean | Unicode | Sentences | Tokens | Stopwords | Stem | Ngrams | Tfidf | Word2vec | Embedding
 StageName = Literal["clean", "unicode", "sentences", "tokens", "stopwords", "stem", "ngrams", "tfidf", "word2vec", "embedding"]
 
-_BY_NAME: dict[str, type[Block]] = {
+_BY_NAME: dict[str, Callable[[], Stage]] = {
     "clean": Clean, "unicode": Unicode, "sentences": Sentences, "tokens": Tokens, "stopwords": Stopwords, "stem": Stem, "ngrams": Ngrams,
     "tfidf": Tfidf, "word2vec": Word2vec,
 }  # fmt: skip
