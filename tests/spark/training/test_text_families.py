@@ -89,7 +89,7 @@ def test_naive_bayes_is_scikit_learns(frame, documents, kind, other):
 def test_rows_beyond_one_task_are_fitted_class_by_class(frame, monkeypatch):
     in_one = _predicted(_fitted(frame, "linear_svm", {"regParam": 0.01, "maxIter": 50}), frame)
     monkeypatch.setattr("tidemill.training.linear_svm.MOST_VALUES", 10)
-    by_class = _predicted(_fitted(frame, "linear_svm", {"regParam": 0.01, "maxIter": 20}), frame)
+    by_class = _predicted(_fitted(frame, "linear_svm", {"regParam": 0.01, "maxIter": 6}), frame)
     assert (in_one == by_class).mean() > 0.97
 
 
