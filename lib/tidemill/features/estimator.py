@@ -19,21 +19,23 @@ from tidemill.features.custom import fit_custom
 from tidemill.features.names import category_sql, internal
 from tidemill.features.plan import FeaturePlan
 from tidemill.features.scalars import fit_slots, scalars
+from tidemill.features.text import FittedTexts, fit_texts
 from tidemill.lake.names import quoted
 
-ENCODINGS = ("linear", "tree")
+ENCODINGS = ("linear", "tree", "positive")
 
 
 class FeatureEstimator(Estimator[PipelineModel]):
     """Learns imputation, scaling and categories from the frame it is fitted on.
 
-    The fitted PipelineModel adds ``features_linear`` (scaled numbers, parts of instants as sine and cosine, one-hot categories) and
-    ``features_tree`` (numbers and parts as they are, categories as nominal indices), as asked for. It keeps every row and column; null
-    and unseen values are imputed, or fall into the slot of all other values.
+    The fitted PipelineModel adds ``features_linear`` (scaled numbers, parts of instants as sine and cosine, one-hot categories, texts),
+    ``features_tree`` (numbers and parts as they are, categories as nominal indices, of texts the terms that most documents have) and
+    ``features_positive`` (as linear, with numbers between 0 and 1), as asked for. It keeps every row and column; null and unseen values
+    are imputed, or fall into the slot of all other values.
     """
 
     def __init__(self, plan: FeaturePlan, encodings: Collection[str]) -> None:
-        """Take the columns from ``plan``; ``encodings`` are some of ``linear`` and ``tree``."""
+        """Take the columns from ``plan``; ``encodings`` are some of ``linear``, ``tree`` and ``positive``."""
         super().__init__()
         self.plan = plan
         self.encodings = [encoding for encoding in ENCODINGS if encoding in encodings]
@@ -50,12 +52,20 @@ class FeatureEstimator(Estimator[PipelineModel]):
         made = [*casts, *computed, *custom.added]
         encoded, columns = self._fit_categories(cast)
         stages += encoded
+        texts = self._fit_texts(dataset)
+        stages += texts.stages
         for encoding in self.encodings:
-            inputs = [*slots[encoding], *self._category_columns(encoding), *custom.slots, *custom.vectors]
+            words = texts.slices if encoding == "tree" else texts.vectors
+            inputs = [*slots[encoding], *self._category_columns(encoding), *words, *custom.slots, *custom.vectors]
             stages.append(VectorAssembler(inputCols=inputs, outputCol=f"features_{encoding}", handleInvalid="keep"))
-        dropped = ", ".join(quoted(column) for column in [*made, *columns])
-        stages.append(SQLTransformer(statement=f"SELECT * EXCEPT ({dropped}) FROM __THIS__"))
+        dropped = [*made, *columns, *texts.made]
+        stages.append(_finishing(dropped, [encoding for encoding in self.encodings if texts.vectors and encoding != "tree"]))
         return PipelineModel(stages)
+
+    def _fit_texts(self, dataset: DataFrame) -> FittedTexts:
+        if self.plan.text is None:
+            return FittedTexts()
+        return fit_texts(dataset, self.plan.text, for_trees="tree" in self.encodings)
 
     @property
     def _names(self) -> list[str]:
@@ -64,7 +74,7 @@ class FeatureEstimator(Estimator[PipelineModel]):
     def _style(self, encoding: str) -> str:
         """Return how the encoding takes categories: onehot or index."""
         encode = self.plan.categorical.encode if self.plan.categorical else "auto"
-        return {"linear": "onehot", "tree": "index"}[encoding] if encode == "auto" else encode
+        return {"linear": "onehot", "tree": "index", "positive": "onehot"}[encoding] if encode == "auto" else encode
 
     @property
     def _styles(self) -> list[str]:
@@ -101,3 +111,12 @@ def _selecting(casts: dict[str, str], slots: dict[str, str]) -> SQLTransformer:
 
     inner = f"SELECT *{listed(casts)} FROM __THIS__"
     return SQLTransformer(statement=f"SELECT *{listed(slots)} FROM ({inner})" if slots else inner)
+
+
+def _finishing(dropped: list[str], unnamed: list[str]) -> SQLTransformer:
+    """Return the stage that drops columns; the vectors of ``unnamed`` encodings lose MLlib's name for each slot, which are many."""
+    vectors = [f"features_{encoding}" for encoding in unnamed]
+    listed = ", ".join(quoted(column) for column in [*dropped, *vectors])
+    # An expression, and be it one of nothing, does not hand its input's metadata on.
+    bare = "".join(f", coalesce({vector}) AS {vector}" for vector in vectors)
+    return SQLTransformer(statement=f"SELECT * EXCEPT ({listed}){bare} FROM __THIS__")

@@ -23,6 +23,7 @@ class Treatment:
 
     impute: str | float
     scale: str
+    bounds: bool = False  # whether the least and the greatest value are wanted
 
     @property
     def quantiles(self) -> bool:
@@ -32,11 +33,13 @@ class Treatment:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The three numbers learnt from a column; ``fill`` None leaves missing values as they are."""
+    """The numbers learnt from a column; ``fill`` None leaves missing values as they are."""
 
     fill: float | None
     shift: float = 0.0
     scale: float = 1.0
+    low: float = 0.0
+    high: float = 1.0
 
     def filled_sql(self, column: str) -> str:
         """Return SQL for the column without missing values."""
@@ -46,6 +49,12 @@ class Fitted:
         """Return SQL for the filled column, shifted and scaled."""
         return f"({self.filled_sql(column)} - {number(self.shift)}) / {number(self.scale)}"
 
+    def positive_sql(self, column: str) -> str:
+        """Return SQL for the column between 0, its least value in training, and 1, its greatest; a missing value that stays so is 0."""
+        width = self.high - self.low
+        scale = width if width > 0 and math.isfinite(width) else 1.0
+        return f"coalesce(least(greatest(({self.filled_sql(column)} - {number(self.low)}) / {number(scale)}, 0.0D), 1.0D), 0.0D)"
+
 
 def fit_numbers(df: DataFrame, treatments: Mapping[str, Treatment]) -> dict[str, Fitted]:
     """Learn all columns of ``treatments`` (DOUBLE, null is missing) in one aggregate over ``df``.
@@ -53,7 +62,7 @@ def fit_numbers(df: DataFrame, treatments: Mapping[str, Treatment]) -> dict[str,
     Mean and deviation are those of the imputed column, as if it had been imputed first, with n - 1 as MLlib has it; quartiles are those
     of the values present. A column without any value is filled with 0.
     """
-    if not any(treatment.scale != "none" or isinstance(treatment.impute, str) for treatment in treatments.values()):
+    if not any(treatment.scale != "none" or isinstance(treatment.impute, str) or treatment.bounds for treatment in treatments.values()):
         return {column: Fitted(None if treatment.impute == "none" else float(treatment.impute)) for column, treatment in treatments.items()}
     columns = list(treatments)
     wanted = [F.struct(*_aggregates(column, treatments[column])).alias(str(place)) for place, column in enumerate(columns)]
@@ -90,7 +99,8 @@ def _fitted(found: Mapping[str, Any], rows: int, treatment: Treatment) -> Fitted
     elif present and treatment.scale == "robust":
         low, shift, high = found["quartiles"]
         scale = high - low
-    return Fitted(fill, shift, scale if scale > 0 and math.isfinite(scale) else 1.0)
+    low, high = (found["low"], found["high"]) if present else (0.0, 1.0)
+    return Fitted(fill, shift, scale if scale > 0 and math.isfinite(scale) else 1.0, low, high)
 
 
 def _fill(found: Mapping[str, Any], treatment: Treatment) -> float | None:

@@ -14,13 +14,13 @@ from tidemill.errors import Fault, SpecError, did_you_mean
 from tidemill.features.custom import CustomStage, plan_custom
 from tidemill.features.names import OF_THE_DAY, number_sql
 from tidemill.lake.names import quoted
-from tidemill.spec.models import Categorical, Dataset, Datetime, Features, Numeric
+from tidemill.spec.models import Categorical, Dataset, Datetime, Features, Numeric, Text
 
 # Strings with more different values than this are no category unless they are declared as one.
 AUTO_CATEGORIES = 100
 _MARKS = ("split", "fold")
 
-Group = TypeVar("Group", Numeric, Categorical, Datetime)
+Group = TypeVar("Group", Numeric, Categorical, Datetime, Text)
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,14 @@ class FeaturePlan:
     numeric: Numeric | None = None
     categorical: Categorical | None = None
     datetime: Datetime | None = None
+    text: Text | None = None
     notes: tuple[str, ...] = ()
     custom: tuple[CustomStage, ...] = ()
 
     @property
     def columns(self) -> list[str]:
         """The raw columns that are used, each once, in order."""
-        groups = (self.numeric, self.datetime, self.categorical, *self.custom)
+        groups = (self.numeric, self.datetime, self.categorical, self.text, *self.custom)
         return list(dict.fromkeys(column for group in groups if group for column in group.columns))
 
 
@@ -111,7 +112,7 @@ def _auto(df: DataFrame, fields: list[T.StructField]) -> FeaturePlan:
         Numeric.model_construct(columns=groups["numeric"]) if groups["numeric"] else None,
         Categorical.model_construct(columns=groups["string"]) if groups["string"] else None,
         Datetime.model_construct(columns=groups["datetime"]) if groups["datetime"] else None,
-        tuple(notes),
+        notes=tuple(notes),
     )
 
 
@@ -119,7 +120,12 @@ def _declared(features: Features, df: DataFrame, exclude: Collection[str]) -> Fe
     """Check the declared groups against the frame, all faults at once."""
     faults = []
     usable = [name for name in df.columns if not is_reserved(name, exclude)]
-    for group, allowed in (("numeric", ("numeric", "string")), ("categorical", None), ("datetime", ("datetime", "string"))):
+    for group, allowed in (
+        ("numeric", ("numeric", "string")),
+        ("categorical", None),
+        ("datetime", ("datetime", "string")),
+        ("text", ("string",)),
+    ):
         declared = getattr(features, group)
         for name in declared.columns if declared else []:
             message = _unfit(df, name, exclude, usable, allowed)
@@ -137,7 +143,13 @@ def _declared(features: Features, df: DataFrame, exclude: Collection[str]) -> Fe
         if impute != "none":
             empty = [name for name, count in zip(columns, counts, strict=True) if not count]
             notes = [f"{name} holds no number; {stand_in} stands in for it" for name in empty]
-    return FeaturePlan(_once(features.numeric), _once(features.categorical), _once(features.datetime), tuple(notes))
+    return FeaturePlan(
+        numeric=_once(features.numeric),
+        categorical=_once(features.categorical),
+        datetime=_once(features.datetime),
+        text=_once(features.text),
+        notes=tuple(notes),
+    )
 
 
 def _once(group: Group | None) -> Group | None:
@@ -152,7 +164,7 @@ def _unfit(df: DataFrame, name: str, exclude: Collection[str], usable: Iterable[
         return f"column {name!r} is a key, the label, excluded, or a mark such as split; it cannot be a feature"
     kind = df.schema[name].dataType
     if allowed is not None and kind_of(kind) not in allowed:
-        expected = "a number or a boolean" if "numeric" in allowed else "TIMESTAMP or DATE"
+        expected = "a number or a boolean" if "numeric" in allowed else "TIMESTAMP or DATE" if "datetime" in allowed else "STRING"
         return f"column {name!r} is of type {kind.simpleString()}; expected {expected}: CAST it in the SQL, or move it to another group"
     return None
 

@@ -44,15 +44,15 @@ def scalars(plan: FeaturePlan, schema: T.StructType) -> list[Scalar]:
 
 def fit_slots(plan: FeaturePlan, found: list[Scalar], df: DataFrame, encodings: Collection[str]) -> dict[str, dict[str, str]]:
     """Return for each encoding its slots, name to SQL over the scalars' columns in ``df``; at most one aggregate over ``df``."""
-    is_linear = "linear" in encodings
+    is_linear, bounds = "linear" in encodings, "positive" in encodings
     treatments = {}
     for scalar in found:
         if scalar.part is None and plan.numeric:
-            treatments[scalar.column] = Treatment(plan.numeric.impute, plan.numeric.scale if is_linear else "none")
-        elif is_linear and not _turns(plan, scalar):
-            treatments[scalar.column] = Treatment("median", "standard")
+            treatments[scalar.column] = Treatment(plan.numeric.impute, plan.numeric.scale if is_linear else "none", bounds)
+        elif (is_linear or bounds) and not _turns(plan, scalar):
+            treatments[scalar.column] = Treatment("median", "standard", bounds)
     fitted = fit_numbers(df, treatments)
-    slots = {"linear": _linear, "tree": _tree}
+    slots = {"linear": _linear, "tree": _tree, "positive": _positive}
     return {
         encoding: {column: sql for scalar in found for column, sql in slots[encoding](plan, scalar, fitted.get(scalar.column))}
         for encoding in encodings
@@ -70,6 +70,14 @@ def _linear(plan: FeaturePlan, scalar: Scalar, fitted: Fitted | None) -> Iterato
     elif scalar.part:
         for function in ("sin", "cos"):
             yield internal("linear", f"{scalar.name}_{function}"), turn_sql(scalar.column, scalar.part, function)
+
+
+def _positive(plan: FeaturePlan, scalar: Scalar, fitted: Fitted | None) -> Iterator[tuple[str, str]]:
+    if fitted:
+        yield internal("positive", scalar.name), fitted.positive_sql(scalar.column)
+    elif scalar.part:
+        for function in ("sin", "cos"):
+            yield internal("positive", f"{scalar.name}_{function}"), f"(1.0D + {turn_sql(scalar.column, scalar.part, function)}) / 2.0D"
 
 
 def _tree(plan: FeaturePlan, scalar: Scalar, fitted: Fitted | None) -> Iterator[tuple[str, str]]:

@@ -9,20 +9,25 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.feature import OneHotEncoderModel, StringIndexerModel, VectorAssembler, VectorSizeHint
 
 from tidemill.features.names import OTHER, original
+from tidemill.features.text import text_slots
 
 
 def slot_names(model: PipelineModel, encoding: str) -> list[str]:
-    """Return the slots of ``features_<encoding>`` in order: ``column``, ``column=value``, or ``column.part`` for parts of an instant.
+    """Return the slots of ``features_<encoding>`` in order.
+
+    A slot is ``column``, ``column=value``, ``column=word`` for a text, or ``column.part`` for parts of an instant.
 
     The slot of null, rare and unseen values is ``column=(other)``; those of a custom stage's vector are ``column[0]`` and so on.
     """
-    labels, hot, sizes = _labels(model), _one_hot(model), _sizes(model)
+    labels, hot, sizes, texts = _labels(model), _one_hot(model), _sizes(model), text_slots(_stages(model))
     names: list[str] = []
     for column in _assembled(model, encoding):
         if column in sizes:
             names += [f"{original(column)}[{place}]" for place in range(sizes[column])]
         elif column in hot:
             names += [f"{original(column)}={value}" for value in (*labels[hot[column]], OTHER)]
+        elif column in texts:
+            names += texts[column]
         else:
             names.append(original(column))
     return names

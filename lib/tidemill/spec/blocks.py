@@ -26,10 +26,26 @@ METRICS: dict[str, tuple[str, ...]] = {
     "regression": ("rmse", "mae", "r2"),
 }
 MINIMISED = frozenset({"logLoss", "rmse", "mae"})
+# What may be named, what is tried where a spec names none, and that where it declares texts.
 FAMILIES: dict[str, tuple[str, ...]] = {
+    "binary": (
+        "logistic_regression", "random_forest", "gradient_boosted_trees", "linear_svm", "naive_bayes", "multilayer_perceptron",
+        "factorization_machines",
+    ),
+    "multiclass": (
+        "logistic_regression", "random_forest", "gradient_boosted_trees", "linear_svm", "naive_bayes", "multilayer_perceptron",
+    ),
+    "regression": ("linear_regression", "random_forest", "gradient_boosted_trees", "factorization_machines"),
+}  # fmt: skip
+DEFAULT_FAMILIES: dict[str, tuple[str, ...]] = {
     "binary": ("logistic_regression", "random_forest", "gradient_boosted_trees"),
     "multiclass": ("logistic_regression", "random_forest", "gradient_boosted_trees"),
     "regression": ("linear_regression", "random_forest", "gradient_boosted_trees"),
+}
+TEXT_FAMILIES: dict[str, tuple[str, ...]] = {
+    "binary": ("linear_svm", "logistic_regression", "naive_bayes"),
+    "multiclass": ("linear_svm", "logistic_regression", "naive_bayes"),
+    "regression": ("linear_regression",),
 }
 
 

@@ -124,6 +124,11 @@ def _training(root: Node) -> Found:
     for name, family in _entries(root, "training", "models").items():
         if name not in FAMILIES[task] and name not in LATER_FAMILIES and "python" not in family.mapping:
             yield ("training", "models", name), f"unknown model family for `task: {task}`{_known(name, FAMILIES[task])}"
+    stages = root.at("features", "text", "stages")
+    last = stages.items[-1] if stages is not None and stages.items else None
+    if last is not None and root.at("training", "models", "naive_bayes") and ({"word2vec", "embedding"} & {last.string, *last.mapping}):
+        message = "needs features that are not below 0, and those of word2vec and embeddings are; use logistic_regression, or end in tfidf"
+        yield ("training", "models", "naive_bayes"), message
 
 
 def _spaces(root: Node) -> Found:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tidemill.spec.blocks import Block, DottedName, Name, Share
+from tidemill.spec.text_stages import Stage, StageName, TextStage, resolved, stage_name
 
 
 class Numeric(Block):
@@ -39,7 +40,25 @@ class Text(Block):
     """Columns of free text."""
 
     columns: list[Name] = Field(min_length=1)
-    stages: list[str] = Field(default=["clean", "tokens", "stopwords", "tfidf"])
+    stages: list[StageName | TextStage] = Field(
+        default=["clean", "tokens", "stopwords", "tfidf"], min_length=1, description="names, or blocks of one key with parameters"
+    )
+
+    @field_validator("stages")
+    @classmethod
+    def _fit_together(cls, stages: list[StageName | TextStage]) -> list[StageName | TextStage]:
+        resolved(stages)
+        return stages
+
+    @property
+    def steps(self) -> list[Stage]:
+        """The stages in order, each with all of its parameters."""
+        return resolved(list(self.stages))
+
+    @property
+    def is_signed(self) -> bool:
+        """True where the texts become numbers that may be below 0, as those of an embedding."""
+        return stage_name(self.steps[-1]) != "tfidf"
 
 
 class PythonPart(Block):

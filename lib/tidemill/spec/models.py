@@ -7,11 +7,13 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tidemill.spec.blocks import (
+    DEFAULT_FAMILIES,
     FAMILIES,
     METRICS,
     MINIMISED,
     SOURCE_FORMATS,
     TASKS,
+    TEXT_FAMILIES,
     Block,
     DottedName,
     Duration,
@@ -27,11 +29,13 @@ from tidemill.spec.feature_groups import Categorical, Checks, Datetime, Features
 from tidemill.spec.search import CustomFamily, Family, FloatRange, IntRange, LogRange, Range, Space, Threshold, Training, Tuner
 
 __all__ = [
+    "DEFAULT_FAMILIES",
     "FAMILIES",
     "METRICS",
     "MINIMISED",
     "SOURCE_FORMATS",
     "TASKS",
+    "TEXT_FAMILIES",
     "Aggregate",
     "Block",
     "Categorical",
@@ -161,6 +165,25 @@ class Pipeline(Block):
     evaluation: Evaluation = Evaluation()
     scoring: Scoring = Scoring()
     monitoring: Monitoring = Monitoring()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns that are declared as texts."""
+        return () if self.features == "auto" or self.features.text is None else tuple(self.features.text.columns)
+
+    @property
+    def has_texts(self) -> bool:
+        """True where columns of text are declared."""
+        return bool(self.texts)
+
+    @property
+    def families(self) -> dict[str, Family]:
+        """The declared families, or the default ones of the task; of texts, those that bear as many slots as there are words."""
+        task = self.training.task
+        names = TEXT_FAMILIES[task] if self.has_texts else DEFAULT_FAMILIES[task]
+        if self.has_texts and isinstance(self.features, Features) and self.features.text and self.features.text.is_signed:
+            names = tuple(name for name in names if name != "naive_bayes")
+        return self.training.models or {name: {} for name in names}
 
     @property
     def dataset_table(self) -> str:

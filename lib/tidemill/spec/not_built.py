@@ -45,7 +45,6 @@ def _is_catalog(node: Node) -> bool:
 LATER = (
     Later("lake", _is_catalog, "give a path, such as ./lake"),
     Later("tables.*.load", _is("incremental"), "leave `full`"),
-    Later("features.text", _given, "leave it out"),
     Later("features.select", _given, "name the columns you want"),
     Later("training.engine", _is("tasks"), "write `engine: spark`"),
     Later("training.tuner.strategy", _is("tpe"), "write `strategy: random` or `grid`"),

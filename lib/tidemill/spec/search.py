@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from tidemill.spec.blocks import FAMILIES, METRICS, Block, DottedName, Duration, Name, Scalar, Share
+from tidemill.spec.blocks import METRICS, Block, DottedName, Duration, Name, Scalar, Share
 
 Bounds = Annotated[list[float], Field(min_length=2, max_length=2)]
 
@@ -98,8 +98,3 @@ class Training(Block):
     def selection_metric(self) -> str:
         """The metric that the search optimises."""
         return self.metric or METRICS[self.task][0]
-
-    @property
-    def families(self) -> dict[str, Family]:
-        """The declared families, or the default ones of the task."""
-        return self.models or {name: {} for name in FAMILIES[self.task]}

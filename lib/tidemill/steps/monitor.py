@@ -24,7 +24,8 @@ def monitor(context: StepContext) -> StepResult:
     pipeline = context.spec.pipeline
     version = context.inputs[pipeline.model_name]
     manifest = load_manifest(context.lake, context.pipeline, version)
-    unwatched = {*pipeline.dataset.key, pipeline.dataset.label, pipeline.dataset.event_time}
+    # Two texts are seldom the same, so that how often each is there says nothing.
+    unwatched = {*pipeline.dataset.key, pipeline.dataset.label, pipeline.dataset.event_time, *pipeline.texts}
     columns = [name for name in manifest.feature_columns if name not in unwatched]
     dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
     found = measure_drift(dataset.where(F.col("split") == "train"), scoring_rows(context), columns)

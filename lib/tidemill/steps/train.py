@@ -66,13 +66,13 @@ def train(context: StepContext) -> StepResult:
 
 
 def _spaces(context: StepContext) -> dict[str, Space]:
-    training = context.spec.pipeline.training
-    custom = [name for name, family in training.families.items() if isinstance(family, CustomFamily)]
+    pipeline = context.spec.pipeline
+    custom = [name for name, family in pipeline.families.items() if isinstance(family, CustomFamily)]
     if custom:
         message = "not built yet; use a family of MLlib, such as gradient_boosted_trees"
         raise SpecError([Fault(str(context.spec.file), None, f"training.models.{name}", message) for name in custom])
-    declared = {name: family for name, family in training.families.items() if not isinstance(family, CustomFamily)}
-    return search_spaces(declared, training.task, str(context.spec.file))
+    declared = {name: family for name, family in pipeline.families.items() if not isinstance(family, CustomFamily)}
+    return search_spaces(declared, pipeline.training.task, str(context.spec.file), texts=pipeline.has_texts)
 
 
 def _record(context: StepContext, tried: Sequence[TrialFold]) -> None:
@@ -149,7 +149,7 @@ def _own_candidate(deployments: Deployments, run_id: str) -> int | None:
 def _remarks(context: StepContext, found: SearchResult, trials: Sequence[Trial]) -> tuple[str, ...]:
     """Return notes on families without a trial and on trials that failed."""
     tried = {trial.family for trial in trials}
-    untried = [name for name in context.spec.pipeline.training.families if name not in tried]
+    untried = [name for name in context.spec.pipeline.families if name not in tried]
     notes = [f"{', '.join(untried)}: not tried, training.tuner.trials is {len(trials)}"] if untried else []
     if found.failures:
         number, error = next(iter(sorted(found.failures.items())))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 # What stages of a model add to the frame; a raw column of such a name would be taken for it.
-_TAKEN = ("label", "fold", "prediction", "probability", "rawPrediction", "features_linear", "features_tree")
+_TAKEN = ("label", "fold", "prediction", "probability", "rawPrediction", "features_linear", "features_tree", "features_positive")
 _NEEDS_BOTH = ("areaUnderPR", "areaUnderROC")
 
 

@@ -54,3 +54,14 @@ def test_quickstart_is_taken_in_at_a_glance() -> None:
     path = spec.pipeline.sources["air_times"].path
     assert path is not None
     assert (CONF.parent / path).is_file()
+
+
+@pytest.mark.parametrize("name", ["news_topics", "newsgroups"])
+def test_the_text_examples_keep_the_published_split(name: str) -> None:
+    spec = load_spec(CONF / name / "pipeline.yml", environ={"DATA": "/raw"})
+    pipeline = spec.pipeline
+    assert pipeline.sources[f"{name}_documents"].path == f"/raw/{name}/*.tab"
+    assert (pipeline.dataset.split_rule().by, pipeline.dataset.split_rule().column) == ("column", "part")
+    assert pipeline.has_texts
+    assert list(pipeline.families) == ["linear_svm", "logistic_regression", "naive_bayes"]
+    assert spec.table_inputs(name) == [f"bronze.{name}_documents"]

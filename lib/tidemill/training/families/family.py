@@ -1,27 +1,24 @@
-"""Model families: which MLlib estimator stands behind a name, what it needs and where to look for good parameters."""
+"""What a model family is: an estimator a task, what it wants of the features, and where to look for good parameters."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from pyspark.ml import Estimator
-from pyspark.ml.classification import GBTClassifier, LogisticRegression, RandomForestClassifier
 from pyspark.ml.param import Param
-from pyspark.ml.regression import GBTRegressor, LinearRegression, RandomForestRegressor
 
 from tidemill.errors import Fault, SpecError, did_you_mean
 from tidemill.spec.models import FloatRange, IntRange, LogRange, Range, Scalar, Space
-from tidemill.training.one_vs_rest import OneVsRestBoosting
 
-Encoding = Literal["linear", "tree"]
+Encoding = Literal["linear", "tree", "positive"]
 
 # What tidemill itself decides; everything else an estimator knows is the user's to set.
 _OURS = ("featuresCol", "labelCol", "predictionCol", "probabilityCol", "rawPredictionCol", "weightCol", "leafCol", "seed", "thresholds")
 _LEAST_BINS = 32
-# Trees grow a whole level in one pass over the rows while its statistics fit; MLlib's 256 MB make a deep forest take several.
-_TREE_MEMORY_MB = 512
+_LEAST = re.compile(r"\((>=?) ?(\d+(?:\.\d+)?)\)")
 
 
 class Family(Protocol):
@@ -39,11 +36,11 @@ class Family(Protocol):
 
     @property
     def encoding(self) -> Encoding:
-        """Which feature vector it reads: scaled and one-hot, or numbers and category indices."""
+        """Which feature vector it reads: scaled and one-hot, numbers and category indices, or nothing below 0."""
         ...
 
-    def space(self, task: str) -> Space:
-        """Return the space that is searched where the spec declares none."""
+    def space(self, task: str, *, texts: bool = False) -> Space:
+        """Return the space that is searched where the spec declares none; ``texts`` says whether it declares texts."""
         ...
 
     def faults(self, space: Space, task: str) -> Mapping[str, str]:
@@ -64,31 +61,40 @@ class MLlibFamily:
     estimators: Mapping[str, type]
     spaces: Mapping[str, Space]
     fixed: Mapping[str, Scalar] = field(default_factory=dict)
+    choices: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)  # the only values of a parameter
+    ours: tuple[str, ...] = ()  # more that tidemill decides
+    text_space: Space = field(default_factory=dict)  # where to look in place of `spaces` where texts are declared
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks the family suits."""
         return tuple(self.estimators)
 
-    def space(self, task: str) -> Space:
+    def space(self, task: str, *, texts: bool = False) -> Space:
         """Return the space that is searched where the spec declares none."""
-        return self.spaces[task]
+        return (texts and self.text_space) or self.spaces[task]
 
     def faults(self, space: Space, task: str) -> Mapping[str, str]:
         """Return what is wrong with the parameters of ``space``: parameter → message; needs no JVM."""
         known = _params(self.estimators[task])
-        settable = [name for name in known if name not in _OURS]
+        ours = (*_OURS, *self.ours)
+        settable = [name for name in known if name not in ours]
         found = {}
         for name, values in space.items():
             if name not in known:
                 found[name] = f"{self.name} has no parameter {name!r}{did_you_mean(name, settable)}; it has {', '.join(settable)}"
-            elif name in _OURS:
+            elif name in ours:
                 instead = "set training.tuner.seed instead" if name == "seed" else "leave it out"
                 found[name] = f"{name!r} is set by tidemill; {instead}"
             else:
                 wrong = [value for value in _extremes(values) if not _fits(known[name], value)]
+                other = [value for value in _extremes(values) if name in self.choices and value not in self.choices[name]]
                 if wrong:
                     found[name] = f"{wrong[0]!r} is no value for {name}: {known[name].doc}"
+                elif other:
+                    near = did_you_mean(str(other[0]), [str(choice) for choice in self.choices[name]])
+                    allowed = ", ".join(map(str, self.choices[name]))
+                    found[name] = f"{other[0]!r} is no value for {name} of {self.name}{near}; choose from {allowed}"
         return found
 
     def build(self, params: Mapping[str, Scalar], *, task: str, n_classes: int, seed: int, max_categories: int) -> Estimator:
@@ -108,41 +114,6 @@ class MLlibFamily:
             if estimator.hasParam(name):
                 estimator.set(estimator.getParam(name), value)
         return estimator
-
-
-def family_of(name: str, task: str) -> Family:
-    """Return the family of that name.
-
-    Raises:
-        SpecError: there is none, or it does not suit the task.
-    """
-    family = FAMILIES.get(name)
-    if family is None or task not in family.tasks:
-        fitting = [known.name for known in FAMILIES.values() if task in known.tasks]
-        message = f"no model family for `task: {task}`{did_you_mean(name, fitting)}; choose from {', '.join(fitting)}"
-        raise SpecError([Fault("pipeline.yml", None, f"training.models.{name}", message)])
-    return family
-
-
-def search_spaces(declared: Mapping[str, Space], task: str, file: str = "pipeline.yml") -> dict[str, Space]:
-    """Return the space of each declared family: as declared, or the family's own where that is empty.
-
-    Raises:
-        SpecError: a family or a parameter is unknown, or a value has the wrong type; all of them are named.
-    """
-    spaces: dict[str, Space] = {}
-    faults: list[Fault] = []
-    for name, space in declared.items():
-        try:
-            family = family_of(name, task)
-        except SpecError as error:
-            faults += [Fault(file, None, fault.key, fault.message) for fault in error.faults]
-            continue
-        faults += [space_fault(name, parameter, message, file) for parameter, message in family.faults(space, task).items()]
-        spaces[name] = space or family.space(task)
-    if faults:
-        raise SpecError(faults)
-    return spaces
 
 
 def space_fault(family: str, parameter: str, message: str, file: str = "pipeline.yml") -> Fault:
@@ -167,49 +138,12 @@ def _extremes(values: Range) -> list[Scalar]:
 
 
 def _fits(param: Param, value: Scalar) -> bool:
+    """Return whether the value has the parameter's type, and is not below the bound that its description names."""
     try:
         param.typeConverter(value)
     except (TypeError, ValueError):
         return False
-    return True
-
-
-_BOOSTED: Space = {"maxIter": IntRange(int=[30, 60]), "maxDepth": IntRange(int=[4, 6]), "stepSize": LogRange(log=[0.05, 0.3])}
-# One model a class and round: fewer and flatter ones, so that ten classes stay affordable.
-_BOOSTED_EACH_CLASS: Space = {"maxIter": IntRange(int=[10, 20]), "maxDepth": IntRange(int=[3, 4]), "stepSize": LogRange(log=[0.1, 0.4])}
-_FOREST: Space = {"numTrees": IntRange(int=[20, 60]), "maxDepth": IntRange(int=[6, 12]), "minInstancesPerNode": [1, 5, 20]}
-_LINEAR: Space = {"regParam": LogRange(log=[1e-5, 1e-1]), "elasticNetParam": [0.0, 0.5, 1.0]}
-
-FAMILIES: dict[str, Family] = {
-    family.name: family
-    for family in (
-        MLlibFamily(
-            name="logistic_regression",
-            encoding="linear",
-            estimators={"binary": LogisticRegression, "multiclass": LogisticRegression},
-            spaces={"binary": _LINEAR, "multiclass": _LINEAR},
-            fixed={"maxIter": 50},
-        ),
-        MLlibFamily(
-            name="linear_regression",
-            encoding="linear",
-            estimators={"regression": LinearRegression},
-            spaces={"regression": _LINEAR},
-            fixed={"maxIter": 50},
-        ),
-        MLlibFamily(
-            name="random_forest",
-            encoding="tree",
-            estimators={"binary": RandomForestClassifier, "multiclass": RandomForestClassifier, "regression": RandomForestRegressor},
-            spaces=dict.fromkeys(("binary", "multiclass", "regression"), _FOREST),
-            fixed={"maxMemoryInMB": _TREE_MEMORY_MB},
-        ),
-        MLlibFamily(
-            name="gradient_boosted_trees",
-            encoding="tree",
-            estimators={"binary": GBTClassifier, "multiclass": OneVsRestBoosting, "regression": GBTRegressor},
-            spaces={"binary": _BOOSTED, "multiclass": _BOOSTED_EACH_CLASS, "regression": _BOOSTED},
-            fixed={"maxMemoryInMB": _TREE_MEMORY_MB},
-        ),
-    )
-}
+    least = _LEAST.search(param.doc)
+    if least is None or isinstance(value, bool | str):
+        return True
+    return value >= float(least[2]) if least[1] == ">=" else value > float(least[2])

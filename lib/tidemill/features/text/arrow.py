@@ -1,0 +1,69 @@
+"""Functions over Arrow batches: texts and words wherever they stand in lists, and the vectors of MLlib."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+
+# MLlib's vectors, as Spark hands them over: VectorUDT.sqlType().
+_FIELDS = ["type", "size", "indices", "values"]
+_SPARSE, _DENSE = 0, 1
+
+
+def mapped(texts: pa.Array, function: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """Return the array with ``function`` applied to its texts, however deep they stand in lists."""
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks()
+    if pa.types.is_list(texts.type):
+        offsets = texts.offsets.to_numpy()
+        return pa.ListArray.from_arrays(pa.array(offsets - offsets[0]), mapped(texts.flatten(), function))
+    return function(texts)
+
+
+def each_once(words: pa.Array, function: Callable[[list[str]], list[str]]) -> pa.Array:
+    """Return the words as ``function`` changes them, which sees each different one once."""
+    encoded = words.dictionary_encode()
+    changed = pa.array(function(encoded.dictionary.to_pylist()), pa.string())
+    return changed.take(encoded.indices)
+
+
+def sparse_parts(vectors: pa.StructArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return offsets, indices and values of vectors, as of a matrix stored by rows; a dense vector's zeros are kept."""
+    kinds = vectors.field("type").to_numpy()
+    values = vectors.field("values")
+    offsets = _offsets(values)
+    flat = values.flatten().to_numpy()
+    if not (kinds == _DENSE).any():
+        return offsets, vectors.field("indices").flatten().to_numpy(), flat
+    # A dense vector has no indices: they are counted up.
+    indices = np.arange(len(flat)) - np.repeat(offsets[:-1], np.diff(offsets))
+    sparse = np.repeat(kinds == _SPARSE, np.diff(offsets))
+    indices[sparse] = vectors.field("indices").flatten().to_numpy()
+    return offsets, indices.astype(np.int32), flat
+
+
+def with_values(vectors: pa.StructArray, values: pa.Array) -> pa.StructArray:
+    """Return the vectors with other values, flat, in the same places."""
+    offsets = pa.array(_offsets(vectors.field("values")).astype(np.int32))
+    arrays = [vectors.field("type"), vectors.field("size"), vectors.field("indices"), pa.ListArray.from_arrays(offsets, values)]
+    return pa.StructArray.from_arrays(arrays, names=_FIELDS)
+
+
+def dense_vectors(rows: np.ndarray) -> pa.StructArray:
+    """Return the rows of a matrix as dense vectors."""
+    count, width = rows.shape
+    offsets = pa.array(np.arange(0, (count + 1) * width, width, dtype=np.int32) if width else np.zeros(count + 1, np.int32))
+    arrays = [
+        pa.array(np.full(count, _DENSE, dtype=np.int8)),
+        pa.nulls(count, pa.int32()),
+        pa.nulls(count, pa.list_(pa.int32())),
+        pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(rows, dtype=np.float64).ravel())),
+    ]
+    return pa.StructArray.from_arrays(arrays, names=_FIELDS)
+
+
+def _offsets(lists: pa.ListArray) -> np.ndarray:
+    """Return where each row's values begin, the first at 0; a row that is null has none."""
+    return np.concatenate([[0], np.cumsum(np.asarray(lists.value_lengths().fill_null(0)))]).astype(np.int64)

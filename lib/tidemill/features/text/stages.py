@@ -1,0 +1,200 @@
+"""Stages of tidemill's own, where MLlib and SQL have none: each works on Arrow batches, and is saved by its parameters alone."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from functools import cache
+from html import unescape
+from typing import TYPE_CHECKING, Any
+from unicodedata import category, normalize
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.ml import Transformer
+from pyspark.ml.linalg import VectorUDT
+from pyspark.ml.param import Param, Params, TypeConverters
+from pyspark.ml.param.shared import HasInputCol, HasOutputCol
+from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import arrow_udf
+
+from tidemill.errors import SetupError, StepError, UsageError
+from tidemill.features.text.arrow import dense_vectors, each_once, mapped, with_values
+from tidemill.lake.names import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyspark.sql import Column, DataFrame
+
+
+class ArrowStage(Transformer, HasInputCol, HasOutputCol, DefaultParamsReadable, DefaultParamsWritable):
+    """Adds ``outputCol`` to a frame, made of ``inputCol`` batch by batch."""
+
+    def __init__(self, **params: Any) -> None:
+        """Take the parameters by name."""
+        super().__init__()
+        self._set(**params)
+
+    def column(self, df: DataFrame) -> Column:
+        """Return the column that is added."""
+        raise NotImplementedError
+
+    def _transform(self, dataset: DataFrame) -> DataFrame:
+        kept = [F.col(quoted(name)) for name in dataset.columns if name != self.getOutputCol()]
+        return dataset.select(*kept, self.column(dataset))
+
+    def _applied(self, function: Callable[[pa.Array], pa.Array], kind: Any) -> Column:
+        def batch(values: pa.Array) -> pa.Array:
+            return function(values)
+
+        made: Any = arrow_udf  # its annotations ask for the kind of function, which it finds out itself
+        return made(batch, kind)(F.col(quoted(self.getInputCol())))
+
+
+def _word(owner: Any, name: str, doc: str) -> Param:
+    return Param(owner, name, doc, typeConverter=TypeConverters.toString)
+
+
+class UnicodeForm(ArrowStage):
+    """Brings texts (ARRAY<STRING>) to one of Unicode's normal forms; ``accents`` is keep or strip.
+
+    Source: Unicode Standard Annex 15. Accents are the marks (Mn) that the canonical decomposition leaves apart.
+    """
+
+    form = _word(Params._dummy(), "form", "NFC, NFKC, NFD or NFKD")
+    accents = _word(Params._dummy(), "accents", "keep or strip")
+
+    def column(self, df: DataFrame) -> Column:
+        """Return the normalised texts."""
+        form, strips = self.getOrDefault(self.form), self.getOrDefault(self.accents) == "strip"
+
+        def one(text: str) -> str:
+            if strips:
+                text = "".join(mark for mark in normalize("NFD", text) if category(mark) != "Mn")
+            return normalize(form, text)
+
+        def normal(texts: pa.Array) -> pa.Array:
+            # Arrow has a function for it, but its NFC takes characters apart. Of ASCII all forms are the same.
+            if pc.all(pc.string_is_ascii(texts)).as_py():
+                return texts
+            return pa.array([text if text.isascii() else one(text) for text in texts.to_pylist()], pa.string())
+
+        kind = df.schema[self.getInputCol()].dataType
+        return self._applied(lambda texts: mapped(texts, normal), kind).alias(self.getOutputCol())
+
+
+class Unescape(ArrowStage):
+    """Puts characters for the references of HTML (``&amp;``, ``&#233;``) in texts (ARRAY<STRING>).
+
+    Source: the HTML standard's list of named references, as Python's ``html`` has it.
+    """
+
+    def column(self, df: DataFrame) -> Column:
+        """Return the texts."""
+
+        def unescaped(texts: pa.Array) -> pa.Array:
+            return pa.array([unescape(text) if "&" in text else text for text in texts.to_pylist()], pa.string())
+
+        kind = df.schema[self.getInputCol()].dataType
+        return self._applied(lambda texts: mapped(texts, unescaped), kind).alias(self.getOutputCol())
+
+
+class Stemmer(ArrowStage):
+    """Brings words (ARRAY<ARRAY<STRING>>) to their stems, by Snowball's algorithm for ``language``."""
+
+    language = _word(Params._dummy(), "language", "a language of Snowball's")
+
+    def column(self, df: DataFrame) -> Column:
+        """Return the stems."""
+        language = self.getOrDefault(self.language)
+        kind = df.schema[self.getInputCol()].dataType
+
+        def stems(words: pa.Array) -> pa.Array:
+            return each_once(words, stemmer(language).stemWords)
+
+        return self._applied(lambda words: mapped(words, stems), kind).alias(self.getOutputCol())
+
+
+@cache
+def stemmer(language: str) -> Any:
+    """Return Snowball's stemmer.
+
+    Raises:
+        SetupError: the package is not installed.
+    """
+    try:
+        import snowballstemmer
+    except ImportError as error:
+        raise SetupError("features.text: `stem` needs the package snowballstemmer; run: pip install 'tidemill[text]'") from error
+    return snowballstemmer.stemmer(language)
+
+
+class LogCounts(ArrowStage):
+    """Turns each count of a sparse vector into ``1 + ln(count)``; ``size`` is the vector's, which its metadata tells."""
+
+    size = Param(Params._dummy(), "size", "the size of the vectors", typeConverter=TypeConverters.toInt)
+
+    def column(self, df: DataFrame) -> Column:
+        """Return the vectors; they stay sparse."""
+
+        def logged(counts: pa.Array) -> pa.Array:
+            return with_values(counts, pc.add(pc.ln(counts.field("values").flatten()), 1.0))
+
+        return self._applied(logged, VectorUDT()).alias(self.getOutputCol(), metadata=vector_metadata(self.getOrDefault(self.size)))
+
+
+class Embedding(ArrowStage):
+    """Asks a model of a package for the vectors of texts (STRING).
+
+    ``python`` names a function ``f(texts, **params)`` or a class ``C(**params)`` whose instances are called with the texts: one a Python
+    worker. ``texts`` is a list; the answer an array of one row a text, all of ``size`` numbers.
+    """
+
+    python = _word(Params._dummy(), "python", "the dotted name of a function or class")
+    params_json = _word(Params._dummy(), "params_json", "its parameters, as JSON")
+    size = Param(Params._dummy(), "size", "how many numbers a text becomes", typeConverter=TypeConverters.toInt)
+
+    def column(self, df: DataFrame) -> Column:
+        """Return the vectors."""
+        name, params, width = self.getOrDefault(self.python), self.getOrDefault(self.params_json), self.getOrDefault(self.size)
+
+        def embedded(texts: pa.Array) -> pa.Array:
+            return dense_vectors(embed(name, params, texts.to_pylist(), width))
+
+        return self._applied(embedded, VectorUDT()).alias(self.getOutputCol(), metadata=vector_metadata(width))
+
+
+def vector_metadata(size: int) -> dict[str, Any]:
+    """Return the metadata that tells MLlib the size of a vector, and no more: a name for each slot would be as long as the vocabulary."""
+    return {"ml_attr": {"num_attrs": size}}
+
+
+def embed(name: str, params: str, texts: list[str], width: int | None = None) -> np.ndarray:
+    """Return one row a text; ``width`` is what is expected, None where it is not known yet.
+
+    Raises:
+        StepError: the answer is no such array.
+    """
+    rows = np.asarray(_embedder(name, params)(texts), dtype=np.float64)
+    if rows.ndim != 2 or len(rows) != len(texts) or (width is not None and rows.shape[1] != width):
+        wanted = f"({len(texts)}, {'n' if width is None else width})"
+        raise StepError(f"features.text: {name} gave an array of shape {rows.shape} for {len(texts)} texts, expected {wanted}")
+    if not np.isfinite(rows).all():
+        raise StepError(f"features.text: {name} gave numbers that are not finite; a model can learn nothing from them")
+    return rows
+
+
+@cache
+def _embedder(name: str, params: str) -> Callable[[list[str]], Any]:
+    module, _, noun = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), noun)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"features.text: {name} cannot be imported: {error}; give the dotted name of a function or a class") from error
+    given = json.loads(params)
+    if isinstance(found, type):
+        return found(**given)
+    return lambda texts: found(texts, **given)

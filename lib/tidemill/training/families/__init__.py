@@ -1,0 +1,70 @@
+"""Model families: which estimator stands behind a name; a file for each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tidemill.errors import Fault, SpecError, did_you_mean
+from tidemill.spec.models import Space
+from tidemill.training.families.bayes import NAIVE_BAYES
+from tidemill.training.families.factors import FACTORIZATION_MACHINES
+from tidemill.training.families.family import Encoding, Family, MLlibFamily, space_fault
+from tidemill.training.families.linear import LINEAR_REGRESSION, LINEAR_SVM, LOGISTIC_REGRESSION
+from tidemill.training.families.perceptron import MULTILAYER_PERCEPTRON
+from tidemill.training.families.trees import GRADIENT_BOOSTED_TREES, RANDOM_FOREST
+
+__all__ = ["FAMILIES", "Encoding", "Family", "MLlibFamily", "family_of", "search_spaces", "space_fault"]
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        LOGISTIC_REGRESSION,
+        LINEAR_REGRESSION,
+        RANDOM_FOREST,
+        GRADIENT_BOOSTED_TREES,
+        LINEAR_SVM,
+        NAIVE_BAYES,
+        MULTILAYER_PERCEPTRON,
+        FACTORIZATION_MACHINES,
+    )
+}
+
+
+def family_of(name: str, task: str) -> Family:
+    """Return the family of that name.
+
+    Raises:
+        SpecError: there is none, or it does not suit the task.
+    """
+    family = FAMILIES.get(name)
+    if family is None or task not in family.tasks:
+        fitting = [known.name for known in FAMILIES.values() if task in known.tasks]
+        message = f"no model family for `task: {task}`{did_you_mean(name, fitting)}; choose from {', '.join(fitting)}"
+        raise SpecError([Fault("pipeline.yml", None, f"training.models.{name}", message)])
+    return family
+
+
+def search_spaces(declared: Mapping[str, Space], task: str, file: str = "pipeline.yml", *, texts: bool = False) -> dict[str, Space]:
+    """Return the space of each declared family: as declared, or the family's own where that is empty.
+
+    Where there are texts, logistic regression takes their weights as they are: to bring each word to the same deviation, as MLlib does,
+    would make the rarest ones the heaviest.
+
+    Raises:
+        SpecError: a family or a parameter is unknown, or a value has the wrong type; all of them are named.
+    """
+    spaces: dict[str, Space] = {}
+    faults: list[Fault] = []
+    for name, space in declared.items():
+        try:
+            family = family_of(name, task)
+        except SpecError as error:
+            faults += [Fault(file, None, fault.key, fault.message) for fault in error.faults]
+            continue
+        faults += [space_fault(name, parameter, message, file) for parameter, message in family.faults(space, task).items()]
+        spaces[name] = space or family.space(task, texts=texts)
+        if texts and name == "logistic_regression":
+            spaces[name] = {"standardization": False, **spaces[name]}
+    if faults:
+        raise SpecError(faults)
+    return spaces

@@ -1,0 +1,41 @@
+"""Linear families: a weight a slot, for each class."""
+
+from __future__ import annotations
+
+from pyspark.ml.classification import LogisticRegression
+from pyspark.ml.regression import LinearRegression
+
+from tidemill.spec.models import LogRange, Space
+from tidemill.training.families.family import MLlibFamily
+from tidemill.training.linear_svm import LinearSvm
+
+_LINEAR: Space = {"regParam": LogRange(log=[1e-5, 1e-1]), "elasticNetParam": [0.0, 0.5, 1.0]}
+# Texts part their classes almost without an error: little of a penalty, and none that takes words out.
+_TEXTS: Space = {"regParam": LogRange(log=[1e-6, 1e-4]), "standardization": False}
+_MARGINS: Space = {"regParam": LogRange(log=[1e-5, 1e-2])}
+
+LOGISTIC_REGRESSION = MLlibFamily(
+    name="logistic_regression",
+    encoding="linear",
+    estimators={"binary": LogisticRegression, "multiclass": LogisticRegression},
+    spaces={"binary": _LINEAR, "multiclass": _LINEAR},
+    fixed={"maxIter": 50},
+    text_space=_TEXTS,
+)
+LINEAR_REGRESSION = MLlibFamily(
+    name="linear_regression",
+    encoding="linear",
+    estimators={"regression": LinearRegression},
+    spaces={"regression": _LINEAR},
+    fixed={"maxIter": 50},
+)
+LINEAR_SVM = MLlibFamily(
+    name="linear_svm",
+    encoding="linear",
+    estimators={"binary": LinearSvm, "multiclass": LinearSvm},
+    spaces={"binary": _MARGINS, "multiclass": _MARGINS},
+    fixed={"maxIter": 20},
+    # The features are scaled as the spec says, and a margin has no probability to set a threshold to.
+    ours=("standardization", "threshold", "fitIntercept"),
+    text_space={"regParam": LogRange(log=[5e-5, 5e-4])},
+)
