@@ -59,7 +59,8 @@ def plan_features(
         SpecError: a declared column is not there, is excluded, or has a type that does not fit; or no column is left.
     """
     if features == "auto" or features.is_auto:
-        plan = _auto(df, [field for field in df.schema.fields if not is_reserved(field.name, exclude)])
+        drops = features == "auto" or features.checks is None or features.checks.constant == "drop"
+        plan = _auto(df, [field for field in df.schema.fields if not is_reserved(field.name, exclude)], drops_constants=drops)
     else:
         plan = _declared(features, df, exclude)
         usable = [name for name in df.columns if not is_reserved(name, exclude)]
@@ -84,15 +85,18 @@ def kind_of(kind: T.DataType) -> str:
     return "string" if isinstance(kind, T.StringType) else "other"
 
 
-def _auto(df: DataFrame, fields: list[T.StructField]) -> FeaturePlan:
-    """Tell the groups from types; strings are categories while they are few."""
+def _auto(df: DataFrame, fields: list[T.StructField], *, drops_constants: bool) -> FeaturePlan:
+    """Tell the groups from types; strings are categories while they are few, and what has one value in every row tells nothing."""
     kinds = {field.name: kind_of(field.dataType) for field in fields}
     values = {name: F.count(F.col(quoted(name))) for name, kind in kinds.items() if kind != "other"}
     texts = [name for name, kind in kinds.items() if kind == "string"]
     # Merging sketches takes the greatest of each register, so that the count is the same whatever the partitioning.
-    rows, counts = _count(df, [*values.values(), *(F.approx_count_distinct(F.col(quoted(name))) for name in texts)])
+    sketches = [F.approx_count_distinct(F.col(quoted(name))) for name in texts]
+    is_one = [F.min(F.col(quoted(name))).eqNullSafe(F.max(F.col(quoted(name)))).cast("int") for name in values]
+    rows, counts = _count(df, [*values.values(), *sketches, *is_one])
     present = dict(zip(values, counts, strict=False))
-    distinct = dict(zip(texts, counts[len(values) :], strict=True))
+    distinct = dict(zip(texts, counts[len(values) :], strict=False))
+    constant = {name for name, one in zip(values, counts[len(values) + len(texts) :], strict=True) if one and present[name] == rows}
     groups: dict[str, list[str]] = {"numeric": [], "string": [], "datetime": []}
     notes = []
     for field in fields:
@@ -101,6 +105,8 @@ def _auto(df: DataFrame, fields: list[T.StructField]) -> FeaturePlan:
             reason = f"no feature is made of type {field.dataType.simpleString()}"
         elif not present[name]:
             reason = "it holds no value"
+        elif drops_constants and name in constant:
+            reason = "it holds one value in all training rows"
         elif different > min(AUTO_CATEGORIES, rows / 2):
             reason = f"about {different:,} different strings in {rows:,} rows; declare it under `features.categorical` to use it"
         else:

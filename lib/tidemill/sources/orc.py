@@ -37,8 +37,9 @@ class OrcFiles:
 
         def frame_of(shape: Shape) -> DataFrame:
             reader = spark.read.schema(shape.raw).options(**_READING)
+            origin = source_file([file.path for file in shape.files]).alias(SOURCE_FILE)
             record = F.struct(*[column(name) for name in shape.raw.names])
-            return reader.orc([file.uri for file in shape.files]).select(record.alias(RECORD), source_file().alias(SOURCE_FILE))
+            return reader.orc([file.uri for file in shape.files]).select(record.alias(RECORD), origin)
 
         return matched_records(shapes, bad, schema, frame_of)
 

@@ -46,8 +46,9 @@ class ParquetFiles:
         def frame_of(shape: Shape) -> DataFrame:
             reader = spark.read.schema(shape.raw).options(**options).options(**_READING)
             values = [_decoded(column(raw.name), raw.dataType, kind.dataType) for raw, kind in zip(shape.raw, shape.types, strict=True)]
+            origin = source_file([file.path for file in shape.files]).alias(SOURCE_FILE)
             record = F.struct(*[value.alias(name) for value, name in zip(values, shape.raw.names, strict=True)])
-            return reader.parquet(*[file.uri for file in shape.files]).select(record.alias(RECORD), source_file().alias(SOURCE_FILE))
+            return reader.parquet(*[file.uri for file in shape.files]).select(record.alias(RECORD), origin)
 
         return matched_records(shapes, bad, schema, frame_of)
 

@@ -12,7 +12,8 @@ def df(spark):
     return spark.sql(
         """SELECT id, id / 7 AS amount, CAST(id AS DECIMAL(8, 2)) AS price, CAST(id AS INT) AS seats, id % 2 = 0 AS is_new,
                   char(97 + CAST(id % 5 AS INT)) AS colour, concat('r', id) AS remark, CAST(NULL AS STRING) AS blank,
-                  CAST(1 AS FLOAT) AS `a.b-c`, CAST(NULL AS DOUBLE) AS nothing, timestamp_seconds(id) AS at, DATE'2020-01-01' AS day,
+                  CAST(id % 3 AS FLOAT) AS `a.b-c`, CAST(NULL AS DOUBLE) AS nothing, timestamp_seconds(id) AS at,
+                  date_add(DATE'2020-01-01', CAST(id AS INT)) AS day, 5 AS same, 'x' AS word,
                   array('x') AS tags, map('k', 1) AS bag, 'train' AS split, 0 AS fold, 1 AS _batch_id, 0 AS y
            FROM range(300)"""
     )
@@ -26,9 +27,10 @@ def test_auto_goes_by_the_types(df):
     assert plan.datetime.parts == ["hour", "weekday", "month"]
     assert plan.columns == ["amount", "price", "seats", "is_new", "a.b-c", "at", "day", "colour"]
     left_out = {note.split()[0]: note for note in plan.notes}
-    assert set(left_out) == {"remark", "blank", "nothing", "tags", "bag"}
+    assert set(left_out) == {"remark", "blank", "nothing", "tags", "bag", "same", "word"}
     assert "declare it under `features.categorical`" in left_out["remark"]
     assert "holds no value" in left_out["nothing"]
+    assert "holds one value in all training rows" in left_out["same"]
     assert "array<string>" in left_out["tags"]
 
 
@@ -46,7 +48,8 @@ def test_declared_groups_are_taken_as_they_are(df):
 
 def test_checks_alone_do_not_end_auto(df):
     plan = plan_features(Features.model_validate({"checks": {"constant": "warn"}}), df, exclude={"id", "y"})
-    assert plan.categorical.columns == ["colour"]
+    assert plan.categorical.columns == ["colour", "word"]
+    assert "same" in plan.numeric.columns
 
 
 def test_every_fault_is_named(df):
