@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
+from tidemill.columns import column
 from tidemill.features.checks.classes import many_classes
 from tidemill.features.checks.coded import coded
 from tidemill.features.checks.duplicates import duplicates
@@ -25,6 +27,8 @@ from tidemill.features.checks.subjects import Subjects, checks_of, subjects
 from tidemill.features.checks.target import Target, read_target
 from tidemill.spec.models import Checks, Dataset, Features
 
+# Of more rows than this, about as many are looked at: a leak shows in them as well.
+MOST_ROWS = 200_000
 # Fewer rows of a class (or, for a regression, twice as many rows) can be told apart by chance.
 FEWEST = 10
 # A figure of the rows in which a column is not null counts where those are at least this share.
@@ -34,6 +38,8 @@ _COPY = 1 - 1e-9
 
 def judge_features(marked: DataFrame, dataset: Dataset, task: str, features: Literal["auto"] | Features) -> list[Finding]:
     """Return what is found about the columns that would become features; ``marked`` has ``split`` and ``fold`` and is read a few times.
+
+    Of more than 200,000 rows about as many are looked at, chosen by a hash of the key; the balance of the label is that of all.
 
     - leakage: how well one column alone tells the label of the training rows. Two classes: the AUC of a number in its order, or of what
       its values (bins of a number, null as a value of its own) say about rows of other folds, whichever is greater; at most 0.001 off.
@@ -47,8 +53,15 @@ def judge_features(marked: DataFrame, dataset: Dataset, task: str, features: Lit
     """
     checks, judged = checks_of(features), subjects(marked.schema, dataset, features)
     target = read_target(marked, dataset, task)
+    balance = list(_balance(target))
     if not judged.all:
-        return list(_balance(target))
+        return balance
+    rows = marked.count()
+    if rows > MOST_ROWS:
+        parts = 1_000_000
+        place = F.xxhash64(*[column(key).cast("string") for key in dataset.key], F.lit("looked at"))
+        marked = marked.where(F.pmod(place, F.lit(parts)) < round(MOST_ROWS / rows * parts))
+        target = read_target(marked, dataset, task)
     codes = coded(marked, judged, dataset, target)
     found = profile(codes, judged, target)
     findings: list[Finding] = []
@@ -59,7 +72,7 @@ def judge_features(marked: DataFrame, dataset: Dataset, task: str, features: Lit
         findings += _constants(found, checks)
     if checks.correlation != "off":
         findings += duplicates(codes, judged, found, checks.correlation)
-    return [*findings, *_nulls(found), *_balance(target)]
+    return [*findings, *_nulls(found), *balance]
 
 
 def _leaks(codes: DataFrame, judged: Subjects, target: Target, found: Profile, checks: Checks) -> Iterator[Finding]:
@@ -171,7 +184,7 @@ def _later(found: Profile, judged: Subjects, dataset: Dataset, checks: Checks) -
 
 def _constants(found: Profile, checks: Checks) -> Iterator[Finding]:
     for name, has_value in constant_columns(found):
-        holds = "one value in all training rows" if has_value else "no value in the training rows"
+        holds = "one value in all training rows that were looked at" if has_value else "no value in those training rows"
         follows = "it is no feature where columns are chosen by `auto`" if checks.constant == "drop" else "it says nothing"
         yield Finding("constant", name, "different values", float(has_value), 1.0, checks.constant, f"{name} holds {holds}: {follows}")
 
