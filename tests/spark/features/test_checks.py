@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tidemill.features.checks import judge_features
+from tidemill.features.checks import judge, judge_features
 from tidemill.features.checks.findings import refusal, remarks
 from tidemill.spec.models import Dataset, Features
 
@@ -185,3 +185,14 @@ def test_a_label_that_is_a_number(spark):
         told[train["fold"] == fold] = train.loc[train["fold"] == fold, "loose"].map(means)
     expected = 1 - ((train["y"] - told) ** 2).sum() / ((train["y"] - train["y"].mean()) ** 2).sum()
     assert leaks["loose"].value == pytest.approx(expected)
+
+
+def test_of_many_rows_some_are_looked_at(frame, data, monkeypatch):
+    monkeypatch.setattr(judge, "MOST_ROWS", 800)
+    some = judge_features(frame, DATASET, "binary", "auto")
+    blocked = {finding.column for finding in some if finding.action == "block"}
+    assert {"flag", "word", "digit", "backwards", "closed_at", "paid"} <= blocked
+    assert not {"noise", "ticket", "code", "opened_at"} & blocked
+    [balance] = [finding for finding in some if finding.check == "balance" and finding.message == "" and finding.value < 0.5]
+    trained = data[data["split"] == "train"]
+    assert balance.value == pytest.approx(trained["y"].mean())
