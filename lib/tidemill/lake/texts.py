@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
 from tidemill.lake.names import is_local
+from tidemill.whole_files import write_whole
 
 
 def read_text(root: str, relative: str) -> str:
@@ -20,11 +20,7 @@ def read_text(root: str, relative: str) -> str:
 def write_text(root: str, relative: str, text: str) -> None:
     """Write a file below ``root``; readers see the old one or the new one, never a part."""
     if is_local(root):
-        target = Path(root) / relative
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        part.write_text(text, encoding="utf-8")
-        part.replace(target)
+        write_whole(Path(root) / relative, text.encode("utf-8"))
         return
     filesystem, base = _filesystem(root)
     with filesystem.open_output_stream(f"{base}/{relative}") as stream:

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.columns import column as col
+from tidemill.columns import is_hashable
 from tidemill.errors import Fault, did_you_mean
 from tidemill.instants import span
 from tidemill.point_in_time.pieces import PIECE, Pieces, carried, find_pieces
@@ -43,7 +44,7 @@ def lookup_faults(name: str, lookup: Lookup, event_time: str, rows: DataFrame, t
         for column in names:
             if column not in table.columns:
                 faults.append(asked.fault(field, f"column {column!r} is not in {lookup.table}{did_you_mean(column, table.columns)}"))
-            elif field == "latest_by" and not _is_plain(table.schema[column].dataType):
+            elif field == "latest_by" and not is_hashable(table.schema[column].dataType):
                 kind = table.schema[column].dataType.simpleString()
                 faults.append(asked.fault(field, f"{column} is of type {kind}, which has no order"))
     if faults:
@@ -141,13 +142,4 @@ def _events(asking: DataFrame, facts: DataFrame, keys: Sequence[str], pieces: Pi
 
 
 def _hashable(name: str, kind: T.DataType) -> Column:
-    return col(name) if _is_plain(kind) else F.to_json(F.struct(col(name)))
-
-
-def _is_plain(kind: T.DataType) -> bool:
-    """Return True for types that have an order and a hash: no maps and no variants in them."""
-    if isinstance(kind, T.MapType | T.VariantType):
-        return False
-    if isinstance(kind, T.ArrayType):
-        return _is_plain(kind.elementType)
-    return not isinstance(kind, T.StructType) or all(_is_plain(field.dataType) for field in kind.fields)
+    return col(name) if is_hashable(kind) else F.to_json(F.struct(col(name)))

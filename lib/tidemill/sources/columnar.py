@@ -13,6 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.columns import is_hashable
 from tidemill.errors import SourceError
 from tidemill.sources.files import SourceFile
 from tidemill.sources.fitting import Mismatch, fitted, left_over_fields, merged, mismatches, storable
@@ -128,20 +129,12 @@ def _hashed(frame: DataFrame, types: T.StructType) -> DataFrame:
     A null leaves a hash as it was, so that each value is followed by whether it is one.
     """
     record = F.col(RECORD)
-    if _is_hashable(types):
+    if is_hashable(types):
         values = [record.getField(name) for name in types.names]
         number = F.xxhash64(*[part for value in values for part in (value, value.isNull())])
     else:
         number = F.xxhash64(F.to_json(record, _KEEP_NULLS))
     return frame.select(RECORD, SOURCE_FILE, number.alias(_HASH)).select(RECORD, SOURCE_FILE, hash_digits(F.col(_HASH)).alias(ROW_HASH))
-
-
-def _is_hashable(kind: T.DataType) -> bool:
-    if isinstance(kind, T.StructType):
-        return all(_is_hashable(part.dataType) for part in kind.fields)
-    if isinstance(kind, T.ArrayType):
-        return _is_hashable(kind.elementType)
-    return not isinstance(kind, T.MapType | T.VariantType)
 
 
 def _quick(frame: DataFrame, types: T.StructType, schema: T.StructType) -> Quick:

@@ -64,11 +64,12 @@ class CsvFiles:
                 bad |= {file.path: reason for file in group.files}
                 continue
             differences += layout.differences(group.files)
-            counted = Observation()
+            # Comments would be counted as lines, and very many columns take a way of their own.
+            has_quick = not options.get("comment") and not is_wide(layout.names) and not is_wide(layout.schema)
+            counted = Observation() if has_quick else None
             lines = group_records(spark, group, options, counted=counted)
             frames.append(_records(lines, layout, options, source.timezone))
-            # Comments are counted as lines, and very many columns take a way of their own.
-            if not options.get("comment") and not is_wide(layout.names) and not is_wide(layout.schema):
+            if counted is not None:
                 headers = len(group.files) if group.lines else 0
                 quick.append(_quick(lines, layout, options, source.timezone, counted, headers))
 

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
 from tidemill.lake.names import quoted
-from tidemill.training.one_vs_rest import class_metadata
+from tidemill.training.classes import class_metadata
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame

@@ -9,7 +9,7 @@ from pyspark.ml.classification import LogisticRegression
 from pyspark.ml.linalg import Matrices, Vectors, VectorUDT
 from pyspark.sql import types as T
 
-from tidemill.training.one_vs_rest import class_metadata
+from tidemill.training.classes import class_metadata
 
 if TYPE_CHECKING:
     from pyspark.ml import Model
@@ -18,11 +18,21 @@ if TYPE_CHECKING:
 _BOUNDS = ("lowerBoundsOnCoefficients", "upperBoundsOnCoefficients", "lowerBoundsOnIntercepts", "upperBoundsOnIntercepts")
 
 
-def linear_scores(spark: SparkSession, weights: np.ndarray, biases: np.ndarray, n_classes: int, features: str) -> Model:
+def linear_scores(
+    spark: SparkSession,
+    weights: np.ndarray,
+    biases: np.ndarray,
+    n_classes: int,
+    features: str,
+    *,
+    probability: str = "probability",
+    raw: str = "rawPrediction",
+) -> Model:
     """Return the model whose raw prediction is ``weights @ x + biases``, and whose probability is the softmax of it.
 
     ``weights`` has one row a class, or a single one for the second of two classes. MLlib has no way to make a model of given weights that
-    any session can save and load; a regression whose bounds leave no room takes no step.
+    any session can save and load; a regression whose bounds leave no room takes no step. ``probability`` and ``raw`` name its
+    columns, empty for one that it is not to add.
     """
     size = weights.shape[1]
     # A slot that never changes would lose its weight, hence a row of ones.
@@ -34,6 +44,8 @@ def linear_scores(spark: SparkSession, weights: np.ndarray, biases: np.ndarray, 
         family="multinomial" if len(weights) > 1 else "binomial",
         featuresCol=features,
         labelCol="label",
+        probabilityCol=probability,
+        rawPredictionCol=raw,
         maxIter=0,
         standardization=False,
         lowerBoundsOnCoefficients=matrix,

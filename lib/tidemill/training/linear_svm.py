@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark import inheritable_thread_target
 from pyspark.ml import PipelineModel
 from pyspark.ml.classification import LinearSVC
 from pyspark.sql import functions as F
 
+from tidemill.training.classes import against_the_rest, class_count, set_parameters
 from tidemill.training.coordinate_descent import solve
 from tidemill.training.linear_scores import linear_scores
-from tidemill.training.one_vs_rest import class_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 # class and step, hundreds of them for a problem of seconds.
 MOST_ROWS = 30_000
 MOST_VALUES = 20_000_000
-_SIDE_BY_SIDE = 2
 # MLlib's steps are of another kind than passes of coordinate descent, and more of them are needed.
 _STEPS_A_PASS = 4
 _SCALE = 2.0
@@ -42,14 +38,13 @@ class LinearSvm(LinearSVC):
 
     def _fit(self, dataset: DataFrame) -> PipelineModel:  # type: ignore[override]
         """Fit on ``dataset``, whose label says in its metadata how many classes there are."""
-        label, features = self.getLabelCol(), self.getFeaturesCol()
-        classes = int(dataset.schema[label].metadata["ml_attr"]["num_vals"])
+        classes = class_count(dataset, self.getLabelCol())
         # Of two classes, one problem tells both.
         against = [1] if classes == 2 else list(range(classes))
         rows = dataset.count()
         solved = self._in_one_task(dataset, against, rows) if rows <= MOST_ROWS else None
         weights, biases = solved if solved is not None else self._class_by_class(dataset, against)
-        return PipelineModel([linear_scores(dataset.sparkSession, _SCALE * weights, _SCALE * biases, classes, features)])
+        return PipelineModel([linear_scores(dataset.sparkSession, _SCALE * weights, _SCALE * biases, classes, self.getFeaturesCol())])
 
     def _in_one_task(self, dataset: DataFrame, against: list[int], rows: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Return weights and intercepts by coordinate descent; None where the rows hold more than a worker should."""
@@ -70,15 +65,10 @@ class LinearSvm(LinearSVC):
 
     def _class_by_class(self, dataset: DataFrame, against: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """Return weights and intercepts by MLlib's own fit, a class after the other, two at a time."""
-        label, features = self.getLabelCol(), self.getFeaturesCol()
-        given = {param.name: value for param, value in self._paramMap.items()}
-        given |= {"maxIter": self.getMaxIter() * _STEPS_A_PASS, "standardization": False}
+        given = set_parameters(self) | {"maxIter": self.getMaxIter() * _STEPS_A_PASS, "standardization": False}
 
-        def fit(index: int) -> Any:
-            is_class = (F.col(label) == index).cast("double").alias(label, metadata=class_metadata(2))
-            return LinearSVC()._set(**given).fit(dataset.select(features, is_class))
+        def fit(_: int, rows: DataFrame) -> Any:
+            return LinearSVC()._set(**given).fit(rows)
 
-        tasks = [inheritable_thread_target(dataset.sparkSession)(partial(fit, index)) for index in against]
-        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-            models = list(pool.map(lambda task: task(), tasks))
+        models = against_the_rest(dataset, self.getLabelCol(), self.getFeaturesCol(), against, fit)
         return np.stack([model.coefficients.toArray() for model in models]), np.array([model.intercept for model in models])

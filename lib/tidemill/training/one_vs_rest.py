@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pyspark import inheritable_thread_target
 from pyspark.ml import PipelineModel
-from pyspark.ml.classification import GBTClassificationModel, GBTClassifier, LogisticRegression
+from pyspark.ml.classification import GBTClassificationModel, GBTClassifier
 from pyspark.ml.feature import Normalizer, SQLTransformer, VectorAssembler, VectorSlicer
-from pyspark.ml.functions import array_to_vector
-from pyspark.ml.linalg import Matrices, Vectors
-from pyspark.sql import functions as F
+
+from tidemill.training.classes import against_the_rest, class_count, set_parameters
+from tidemill.training.linear_scores import linear_scores
 
 if TYPE_CHECKING:
     from pyspark.ml import Transformer
     from pyspark.sql import DataFrame, SparkSession
 
-_SIDE_BY_SIDE = 2
 _PAIRS, _SHARES = "_tidemill_pairs", "_tidemill_shares"
 
 
@@ -35,33 +31,15 @@ class OneVsRestBoosting(GBTClassifier):
 
     def _fit(self, dataset: DataFrame) -> PipelineModel:  # type: ignore[override]
         """Fit one model a class on ``dataset``, whose label says in its metadata how many classes there are."""
-        label, classes = self.getLabelCol(), range(_class_count(dataset, self.getLabelCol()))
-        vectors = self.getFeaturesCol()
+        label, given = self.getLabelCol(), set_parameters(self)
+        classes = class_count(dataset, label)
 
-        def fit(index: int) -> GBTClassificationModel:
-            is_class = (F.col(label) == index).cast("double").alias(label, metadata=class_metadata(2))
+        def fit(index: int, rows: DataFrame) -> GBTClassificationModel:
             own = {"probabilityCol": _column(index), "predictionCol": "", "rawPredictionCol": ""}
-            return GBTClassifier()._set(**{**_plain(self), **own}).fit(dataset.select(vectors, is_class))
+            return GBTClassifier()._set(**{**given, **own}).fit(rows)
 
-        # Wrapped one by one: each thread needs properties of its own, or their SQL executions mix.
-        tasks = [inheritable_thread_target(dataset.sparkSession)(partial(fit, index)) for index in classes]
-        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-            models = list(pool.map(lambda task: task(), tasks))
-        return PipelineModel([*models, *_combined(dataset.sparkSession, len(classes))])
-
-
-def class_metadata(n_classes: int) -> dict[str, object]:
-    """Return the metadata of a label column that tells MLlib the number of classes, which saves it a job and finds absent ones."""
-    return {"ml_attr": {"type": "nominal", "num_vals": n_classes}}
-
-
-def _plain(estimator: GBTClassifier) -> dict[str, object]:
-    """Return the parameters that were set, by name."""
-    return {param.name: value for param, value in estimator._paramMap.items()}
-
-
-def _class_count(dataset: DataFrame, label: str) -> int:
-    return int(dataset.schema[label].metadata["ml_attr"]["num_vals"])
+        models = against_the_rest(dataset, label, self.getFeaturesCol(), range(classes), fit)
+        return PipelineModel([*models, *_combined(dataset.sparkSession, classes)])
 
 
 def _column(index: int) -> str:
@@ -83,26 +61,7 @@ def _combined(spark: SparkSession, n_classes: int) -> list[Transformer]:
 def _greatest(spark: SparkSession, n_classes: int) -> Transformer:
     """Return a native stage that sets ``prediction`` to the index of the greatest value of ``probability``.
 
-    MLlib has none; a multinomial regression whose coefficients are bounded to the identity is one.
+    MLlib has none; a linear model whose weights are the identity is one.
     """
-    identity = Matrices.dense(n_classes, n_classes, np.eye(n_classes).ravel().tolist())
-    zeros = Vectors.dense([0.0] * n_classes)
-    index = F.col("id").cast("int")
-    corner = array_to_vector(F.array(*[(index == column).cast("double") for column in range(n_classes)]))
-    corners = spark.range(0, n_classes, 1, 1).select(
-        corner.alias("probability"), index.cast("double").alias("label", metadata=class_metadata(n_classes))
-    )
-    return LogisticRegression(
-        family="multinomial",
-        featuresCol="probability",
-        labelCol="label",
-        probabilityCol="",
-        rawPredictionCol="",
-        predictionCol="prediction",
-        maxIter=1,
-        standardization=False,
-        lowerBoundsOnCoefficients=identity,
-        upperBoundsOnCoefficients=identity,
-        lowerBoundsOnIntercepts=zeros,
-        upperBoundsOnIntercepts=zeros,
-    ).fit(corners)
+    weights, biases = np.eye(n_classes), np.zeros(n_classes)
+    return linear_scores(spark, weights, biases, n_classes, "probability", probability="", raw="")

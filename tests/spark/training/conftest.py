@@ -8,7 +8,7 @@ import pytest
 
 from tidemill.features import FeaturePlan
 from tidemill.spec.models import Categorical, Numeric
-from tidemill.training.one_vs_rest import class_metadata
+from tidemill.training.classes import class_metadata
 
 PLAN = FeaturePlan(Numeric(columns=["x", "z"]), Categorical(columns=["carrier"]), None)
 

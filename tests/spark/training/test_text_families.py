@@ -11,7 +11,7 @@ from tidemill.errors import StepError
 from tidemill.features import FeaturePlan
 from tidemill.spec.models import Text
 from tidemill.training import Problem, Trial, refit
-from tidemill.training.one_vs_rest import class_metadata
+from tidemill.training.classes import class_metadata
 
 TOPICS = {
     0: "grain wheat harvest corn tonnes crop farm export",

@@ -6,7 +6,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.columns import column
+from tidemill.columns import column, is_hashable
 from tidemill.features.checks.subjects import Subjects
 from tidemill.features.checks.target import Target
 from tidemill.features.names import number_sql
@@ -14,6 +14,7 @@ from tidemill.features.plan import kind_of
 from tidemill.spec.models import Dataset
 
 FOLDS = 5
+_PARTS = 1_000_000
 
 
 def coded(marked: DataFrame, judged: Subjects, dataset: Dataset, target: Target) -> DataFrame:
@@ -28,7 +29,7 @@ def coded(marked: DataFrame, judged: Subjects, dataset: Dataset, target: Target)
     y = F.xxhash64(label.cast("string")) if target.task == "multiclass" else target.number() - F.lit(target.mean)
     return marked.where(F.col("split").isin("train", "test")).select(
         (F.col("split") == "train").alias("is_train"),
-        F.xxhash64(*[column(key).cast("string") for key in dataset.key], F.lit("checks")).alias("row"),
+        key_hash(dataset, "checks").alias("row"),
         F.coalesce(F.pmod(F.col("fold"), F.lit(FOLDS)), F.lit(FOLDS - 1)).alias("fold"),
         F.when(label.isNotNull(), y).alias("y"),
         *[_code(marked.schema[name].dataType, name).alias(f"c{place}") for place, name in enumerate(judged.all)],
@@ -36,13 +37,22 @@ def coded(marked: DataFrame, judged: Subjects, dataset: Dataset, target: Target)
     )
 
 
+def key_hash(dataset: Dataset, stream: str) -> Column:
+    """Return a BIGINT hash of a row's key; those of two streams have nothing to do with one another."""
+    return F.xxhash64(*[column(key).cast("string") for key in dataset.key], F.lit(stream))
+
+
+def is_chosen(place: Column, rows: int, wanted: int) -> Column:
+    """Return true for about ``wanted`` of so many rows, by a hash of their keys."""
+    return F.pmod(place, F.lit(_PARTS)) < round(wanted / rows * _PARTS)
+
+
 def _code(kind: T.DataType, name: str) -> Column:
     if isinstance(kind, T.NumericType):
         return F.expr(number_sql(name))
     if kind_of(kind) == "datetime":
         return F.unix_micros(column(name).cast("timestamp"))
-    is_hashable = not isinstance(kind, T.MapType | T.VariantType)
-    return F.when(column(name).isNotNull(), F.xxhash64(column(name)) if is_hashable else F.lit(0).cast("bigint"))
+    return F.when(column(name).isNotNull(), F.xxhash64(column(name)) if is_hashable(kind) else F.lit(0).cast("bigint"))
 
 
 def _behind(marked: DataFrame, name: str, dataset: Dataset) -> Column:

@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
-from tidemill.columns import column
 from tidemill.features.checks.classes import many_classes
-from tidemill.features.checks.coded import coded
+from tidemill.features.checks.coded import coded, is_chosen, key_hash
 from tidemill.features.checks.duplicates import duplicates
 from tidemill.features.checks.findings import (
     AUC_LIMIT,
@@ -58,9 +56,7 @@ def judge_features(marked: DataFrame, dataset: Dataset, task: str, features: Lit
         return balance
     rows = marked.count()
     if rows > MOST_ROWS:
-        parts = 1_000_000
-        place = F.xxhash64(*[column(key).cast("string") for key in dataset.key], F.lit("looked at"))
-        marked = marked.where(F.pmod(place, F.lit(parts)) < round(MOST_ROWS / rows * parts))
+        marked = marked.where(is_chosen(key_hash(dataset, "looked at"), rows, MOST_ROWS))
         target = read_target(marked, dataset, task)
     codes = coded(marked, judged, dataset, target)
     found = profile(codes, judged, target)

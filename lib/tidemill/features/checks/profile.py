@@ -13,6 +13,7 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from tidemill.features.checks.coded import is_chosen
 from tidemill.features.checks.subjects import Subjects
 from tidemill.features.checks.target import Target
 
@@ -75,9 +76,8 @@ def _figures(place: int, name: str, judged: Subjects, target: Target) -> dict[st
 
 def sampled(codes: DataFrame, rows: int, wanted: int) -> DataFrame:
     """Return the labelled training rows, or about ``wanted`` of them, chosen by the hash of the key."""
-    learned = codes.where(F.col("is_train") & F.col("y").isNotNull())
-    parts = 1_000_000
-    return learned if rows <= wanted else learned.where(F.pmod("row", F.lit(parts)) < round(wanted / rows * parts))
+    learned = codes.where(_is_learned())
+    return learned if rows <= wanted else learned.where(is_chosen(F.col("row"), rows, wanted))
 
 
 def constant_columns(found: Profile) -> Iterator[tuple[str, bool]]:

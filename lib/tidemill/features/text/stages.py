@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from abc import abstractmethod
 from functools import cache
 from html import unescape
 from typing import TYPE_CHECKING, Any
@@ -38,9 +39,9 @@ class ArrowStage(Transformer, HasInputCol, HasOutputCol, DefaultParamsReadable, 
         super().__init__()
         self._set(**params)
 
+    @abstractmethod
     def column(self, df: DataFrame) -> Column:
         """Return the column that is added."""
-        raise NotImplementedError
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         kept = [F.col(quoted(name)) for name in dataset.columns if name != self.getOutputCol()]

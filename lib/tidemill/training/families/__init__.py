@@ -47,8 +47,7 @@ def family_of(name: str, task: str) -> Family:
 def search_spaces(declared: Mapping[str, Space], task: str, file: str = "pipeline.yml", *, texts: bool = False) -> dict[str, Space]:
     """Return the space of each declared family: as declared, or the family's own where that is empty.
 
-    Where there are texts, logistic regression takes their weights as they are: to bring each word to the same deviation, as MLlib does,
-    would make the rarest ones the heaviest.
+    Where there are texts, what a family has ``for_texts`` goes before the space.
 
     Raises:
         SpecError: a family or a parameter is unknown, or a value has the wrong type; all of them are named.
@@ -63,8 +62,8 @@ def search_spaces(declared: Mapping[str, Space], task: str, file: str = "pipelin
             continue
         faults += [space_fault(name, parameter, message, file) for parameter, message in family.faults(space, task).items()]
         spaces[name] = space or family.space(task, texts=texts)
-        if texts and name == "logistic_regression":
-            spaces[name] = {"standardization": False, **spaces[name]}
+        if texts:
+            spaces[name] = {**family.for_texts, **spaces[name]}
     if faults:
         raise SpecError(faults)
     return spaces

@@ -9,6 +9,7 @@ from pyspark.ml.linalg import Vectors
 from pyspark.sql import functions as F
 
 from tidemill.spec.models import LogRange, Space
+from tidemill.training.classes import class_count
 from tidemill.training.families.family import MLlibFamily
 
 if TYPE_CHECKING:
@@ -28,14 +29,15 @@ class CompleteNaiveBayes(NaiveBayes):
 
     def _fit(self, dataset: DataFrame) -> NaiveBayesModel:
         label, features = self.getLabelCol(), self.getFeaturesCol()
-        field = dataset.schema[label]
+        metadata = dataset.schema[label].metadata
         rows = dataset.select(F.col(features), F.col(label), F.lit(1.0).alias(_WEIGHT))
         first = rows.first()
-        classes = int(field.metadata.get("ml_attr", {}).get("num_vals", 0))
-        if first is not None and classes:
+        if first is not None:
             nothing = Vectors.sparse(len(first[features]), [], [])
-            added = dataset.sparkSession.createDataFrame([(nothing, float(each), _NOTHING) for each in range(classes)], rows.schema)
-            rows = rows.union(added).withColumn(label, F.col(label).alias(label, metadata=field.metadata))
+            added = dataset.sparkSession.createDataFrame(
+                [(nothing, float(each), _NOTHING) for each in range(class_count(dataset, label))], rows.schema
+            )
+            rows = rows.union(added).withColumn(label, F.col(label).alias(label, metadata=metadata))
         return super(CompleteNaiveBayes, self.copy({self.weightCol: _WEIGHT}))._fit(rows)
 
 

@@ -39,6 +39,11 @@ class Family(Protocol):
         """Which feature vector it reads: scaled and one-hot, numbers and category indices, or nothing below 0."""
         ...
 
+    @property
+    def for_texts(self) -> Space:
+        """Parameters where the spec declares texts, unless it sets them."""
+        ...
+
     def space(self, task: str, *, texts: bool = False) -> Space:
         """Return the space that is searched where the spec declares none; ``texts`` says whether it declares texts."""
         ...
@@ -63,6 +68,7 @@ class MLlibFamily:
     fixed: Mapping[str, Scalar] = field(default_factory=dict)
     choices: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)  # the only values of a parameter
     ours: tuple[str, ...] = ()  # more that tidemill decides
+    for_texts: Space = field(default_factory=dict)  # parameters where texts are declared, unless the spec sets them
     text_space: Space = field(default_factory=dict)  # where to look in place of `spaces` where texts are declared
 
     @property

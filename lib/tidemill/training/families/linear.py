@@ -11,7 +11,7 @@ from tidemill.training.linear_svm import LinearSvm
 
 _LINEAR: Space = {"regParam": LogRange(log=[1e-5, 1e-1]), "elasticNetParam": [0.0, 0.5, 1.0]}
 # Texts part their classes almost without an error: little of a penalty, and none that takes words out.
-_TEXTS: Space = {"regParam": LogRange(log=[1e-6, 1e-4]), "standardization": False}
+_TEXTS: Space = {"regParam": LogRange(log=[1e-6, 1e-4])}
 _MARGINS: Space = {"regParam": LogRange(log=[1e-5, 1e-2])}
 
 LOGISTIC_REGRESSION = MLlibFamily(
@@ -20,6 +20,8 @@ LOGISTIC_REGRESSION = MLlibFamily(
     estimators={"binary": LogisticRegression, "multiclass": LogisticRegression},
     spaces={"binary": _LINEAR, "multiclass": _LINEAR},
     fixed={"maxIter": 50},
+    # Weights of words are taken as they are: to bring each to the same deviation, as MLlib does, would make the rarest the heaviest.
+    for_texts={"standardization": False},
     text_space=_TEXTS,
 )
 LINEAR_REGRESSION = MLlibFamily(

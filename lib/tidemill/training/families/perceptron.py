@@ -9,6 +9,7 @@ from pyspark.ml.param import Param, Params, TypeConverters
 
 from tidemill.errors import StepError
 from tidemill.spec.models import IntRange, LogRange, Space
+from tidemill.training.classes import class_count, set_parameters
 from tidemill.training.families.family import MLlibFamily
 
 if TYPE_CHECKING:
@@ -48,10 +49,10 @@ class Perceptron(MultilayerPerceptronClassifier):
                 f"multilayer_perceptron takes at most {MOST_SLOTS:,} slots, since MLlib makes its rows dense; the features have {slots:,}: "
                 "end the stages of texts in word2vec or an embedding, or lower `tfidf.size` and `categorical` columns"
             )
-        classes = int(dataset.schema[self.getLabelCol()].metadata["ml_attr"]["num_vals"])
+        classes = class_count(dataset, self.getLabelCol())
         hidden = [self.getOrDefault(self.hiddenUnits)] * self.getOrDefault(self.hiddenLayers)
         ours = ("hiddenUnits", "hiddenLayers")
-        given = {param.name: value for param, value in self._paramMap.items() if param.name not in ours}
+        given = {name: value for name, value in set_parameters(self).items() if name not in ours}
         return MultilayerPerceptronClassifier()._set(**{**given, "layers": [slots, *hidden, classes]}).fit(dataset)
 
 
