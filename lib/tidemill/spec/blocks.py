@@ -30,12 +30,16 @@ MINIMISED = frozenset({"logLoss", "rmse", "mae"})
 FAMILIES: dict[str, tuple[str, ...]] = {
     "binary": (
         "logistic_regression", "random_forest", "gradient_boosted_trees", "linear_svm", "naive_bayes", "multilayer_perceptron",
-        "factorization_machines",
+        "factorization_machines", "hist_gradient_boosting", "xgboost", "lightgbm",
     ),
     "multiclass": (
         "logistic_regression", "random_forest", "gradient_boosted_trees", "linear_svm", "naive_bayes", "multilayer_perceptron",
+        "hist_gradient_boosting", "xgboost", "lightgbm",
     ),
-    "regression": ("linear_regression", "random_forest", "gradient_boosted_trees", "factorization_machines"),
+    "regression": (
+        "linear_regression", "random_forest", "gradient_boosted_trees", "factorization_machines", "hist_gradient_boosting",
+        "xgboost", "lightgbm",
+    ),
 }  # fmt: skip
 DEFAULT_FAMILIES: dict[str, tuple[str, ...]] = {
     "binary": ("logistic_regression", "random_forest", "gradient_boosted_trees"),

@@ -13,7 +13,6 @@ from tidemill.spec.dataset_checks import dataset_problems
 from tidemill.spec.expectation_checks import expectation_problems
 from tidemill.spec.models import FAMILIES, METRICS, SOURCE_FORMATS
 from tidemill.spec.node import Key, Node, dotted
-from tidemill.spec.not_built import LATER_FAMILIES
 from tidemill.spec.queries import query_faults
 from tidemill.spec.topics import topic_faults
 
@@ -122,7 +121,7 @@ def _training(root: Node) -> Found:
     if metric is not None and metric not in METRICS[task]:
         yield ("training", "metric"), f"{metric!r} does not fit `task: {task}`{_known(metric, METRICS[task])}"
     for name, family in _entries(root, "training", "models").items():
-        if name not in FAMILIES[task] and name not in LATER_FAMILIES and "python" not in family.mapping:
+        if name not in FAMILIES[task] and "python" not in family.mapping:
             yield ("training", "models", name), f"unknown model family for `task: {task}`{_known(name, FAMILIES[task])}"
     stages = root.at("features", "text", "stages")
     last = stages.items[-1] if stages is not None and stages.items else None

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from tidemill.errors import Fault
 from tidemill.spec.node import Key, Node, dotted
 
-LATER_FAMILIES = ("xgboost", "lightgbm")
-
 
 @dataclass(frozen=True)
 class Later:
@@ -46,12 +44,6 @@ LATER = (
     Later("lake", _is_catalog, "give a path, such as ./lake"),
     Later("tables.*.load", _is("incremental"), "leave `full`"),
     Later("features.select", _given, "name the columns you want"),
-    Later("training.engine", _is("tasks"), "write `engine: spark`"),
-    Later("training.tuner.strategy", _is("tpe"), "write `strategy: random` or `grid`"),
-    Later("training.tuner.timeout", _given, "bound the search by `trials`"),
-    Later("training.tuner.early_stopping", _is("hyperband"), "bound the search by `trials`"),
-    Later("training.select", _is("one_standard_error"), "leave `best`"),
-    *(Later(f"training.models.{name}", lambda node: True, "use gradient_boosted_trees") for name in LATER_FAMILIES),
     Later("training.models.*", _is_custom, "use a family of MLlib, such as gradient_boosted_trees"),
     Later("training.balance", _is("weights", "undersample"), "leave `none`"),
     Later("training.calibrate", _is("isotonic", "sigmoid"), "leave `none`"),

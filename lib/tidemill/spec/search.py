@@ -65,10 +65,11 @@ Family = Annotated[Annotated[CustomFamily, Tag("custom")] | Annotated[Space, Tag
 class Tuner(Block):
     """How the search space is walked; ``trials`` is the number of parameter sets of the whole run, spread over the families."""
 
-    strategy: Literal["grid", "random", "tpe"] = "random"
+    strategy: Literal["grid", "random", "tpe", "qmc"] = "random"
     trials: int | None = Field(default=None, gt=0, description="absent: 12 for random search, the whole grid for grid search")
     timeout: Duration | None = None
     seed: int = 7
+    parallelism: int | None = Field(default=None, gt=0, le=256, description="fits, or folds of the engine tasks, side by side; absent: 2")
     early_stopping: Literal["hyperband", "none"] = "none"
 
 

@@ -158,10 +158,10 @@ def _counted(
     schema, records, changes = evolution.schema, evolution.records, evolution.changes
     if records.frame is None:
         return Found(None, schema, records, {}, {}, records.bad_files, changes)
-    size = sum(file.size for file in files)
+    sizes = [file.size for file in files]
 
     def surveyed(records: Records, columns: T.StructType) -> tuple[Staged, dict[str, FileCount], dict[str, int]]:
-        kept = staged_records(stack, context, source, records, columns, number, size)
+        kept = staged_records(stack, context, source, records, columns, number, sizes)
         counts = survey(kept.frame)
         return kept, counts, refused_by_rule(kept.frame) if any(count.refused for count in counts.values()) else {}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import reduce
@@ -42,6 +42,11 @@ from tidemill.steps.table_expectations import require_rules
 
 _BYTES_A_FILE = 64 * 2**20
 _VARIED = (ROW_HASH,)
+_CUT, _OPENING = "spark.sql.files.maxPartitionBytes", "spark.sql.files.openCostInBytes"
+# What opening a file counts for among bytes that are parsed.
+_OPENING_BYTES = 64 * 2**10
+# Files do not end where a partition is full.
+_SLACK = 1.03
 
 
 @dataclass(frozen=True)
@@ -78,21 +83,22 @@ class Judge:
 
 
 def staged_records(
-    stack: ExitStack, context: StepContext, source: Source, records: Records, schema: T.StructType, number: int, size: int = 0
+    stack: ExitStack, context: StepContext, source: Source, records: Records, schema: T.StructType, number: int, sizes: Sequence[int] = ()
 ) -> Staged:
     """Write the records of batch ``number`` below their table, judged (as of ``judged_records``), for the length of the stack.
 
     They are held to the source's expectations in the same pass, and come in no more partitions than they are worth, as each becomes a
-    file; ``size`` are the bytes that they were read from.
+    file; ``sizes`` are the bytes of the files that they are read from.
     """
     frame, table = records.frame, f"bronze.{context.item}"
     assert frame is not None  # the caller has looked
     if "." in source.format:
         frame = _with_raw(frame, schema)
-    judge = Judge(source_rules(source), schema.names, number, datetime.now(UTC), most_partitions(context, size))
+    judge = Judge(source_rules(source), schema.names, number, datetime.now(UTC), most_partitions(context, sum(sizes)))
     if judge.rules:
         require_rules(table, judge.rules, frame.select(*columns_of(schema.names)))
         stack.enter_context(errors_count_as_violations(context.spark))
+    stack.enter_context(_evenly_read(context, sizes, judge.partitions))
     # The quick way asks each rule of a record that is not plain once more, so it must say the same then.
     if records.quick and all(rule.kind != "check" or is_repeatable(rule.told) for rule in judge.rules):
         with ExitStack() as attempt:
@@ -104,9 +110,25 @@ def staged_records(
 
 
 def most_partitions(context: StepContext, size: int) -> int:
-    """Return how many partitions rows read from so many bytes are worth."""
+    """Return how many partitions rows read from so many bytes are worth: a multiple of the cores, so that none of these waits."""
     cores = int(context.spark.conf.get("spark.sql.shuffle.partitions") or 1)
-    return max(cores, size // _BYTES_A_FILE)
+    return max(1, -(-size // (_BYTES_A_FILE * cores))) * cores
+
+
+@contextmanager
+def _evenly_read(context: StepContext, sizes: Sequence[int], partitions: int) -> Iterator[None]:
+    """Let Spark read files of these sizes in so many partitions of one size; its own are of a fixed size, but for the last."""
+    conf = context.spark.conf
+    before = {name: conf.get(name) for name in (_CUT, _OPENING)}
+    whole = sum(sizes) + _OPENING_BYTES * len(sizes)
+    if sizes:
+        conf.set(_OPENING, str(_OPENING_BYTES))
+        conf.set(_CUT, str(int(whole / partitions * _SLACK) + 1))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            conf.set(name, str(value))
 
 
 def _is_staged_quickly(stage: Stage, ways: Sequence[Quick], judge: Judge) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
@@ -11,16 +14,20 @@ from tidemill.caching import cached
 from tidemill.errors import Fault, SpecError
 from tidemill.features import FeaturePlan, plan_features, reserved_columns, slot_names
 from tidemill.features.custom import is_own
+from tidemill.lake.names import is_local
 from tidemill.registry import Deployments, Manifest, save_model
 from tidemill.spec.models import CustomFamily, Space
 from tidemill.steps.feature_spec import declared_features
+from tidemill.steps.past_trials import PastTrials
 from tidemill.steps.result import StepContext, StepResult
-from tidemill.training import Problem, SearchResult, Trial, plan_trials, refit, search, search_spaces
+from tidemill.training import Problem, Search, SearchResult, refit, search_spaces
+from tidemill.training.engines import choose_engines, room
 from tidemill.training.families import family_of
 from tidemill.training.importances import importances
 from tidemill.training.labels import Labels, labelled, read_labels
 from tidemill.training.rows import check_folds, training_rows
-from tidemill.training.selection import NoTrialSucceeded, TrialFold
+from tidemill.training.selection import NoTrialSucceeded, choose
+from tidemill.training.tune import Tuned, tune
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -38,30 +45,53 @@ def train(context: StepContext) -> StepResult:
     """
     pipeline = context.spec.pipeline
     training, declared = pipeline.training, pipeline.dataset
-    trials = plan_trials(_spaces(context), training.tuner)
+    spaces = _spaces(context)
     dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
     rows = labelled(dataset.where(F.col("split") == "train"), declared, training.task)
     labels = read_labels(rows, declared, training.task)
     plan = plan_features(pipeline.features, rows, exclude=reserved_columns(declared), load=context.spec.function)
     rule = declared.split_rule()
     problem = Problem(training.task, training.selection_metric, labels.n_classes, training.tuner.seed, rule.is_expanding)
-    with cached(training_rows(rows, declared.key, labels, plan.columns)) as frame:
+    with cached(training_rows(rows, declared.key, labels, plan.columns)) as frame, _scratch(context) as scratch:
         folds, notes = check_folds(frame, labels, problem.metric, is_expanding=rule.is_expanding, has_gap=rule.gap is not None)
-        try:
-            found = search(frame, plan, trials, list(folds), problem)
-        except NoTrialSucceeded as error:
-            _record(context, error.rows)
-            raise
-        _record(context, found.rows)
-        model = refit(frame, plan, found.best, problem)
         total = frame.count()
+        engines = choose_engines(
+            training.engine,
+            spaces,
+            problem.task,
+            scratch=scratch,
+            rows=total,
+            columns=len(plan.columns),
+            most_bytes=room(context.spark),
+        )
+        past = PastTrials(context, plan, problem)
+        finder = Search(
+            frame,
+            plan,
+            spaces,
+            problem,
+            engines=engines,
+            done=past.keep,
+            known=past.known(),
+            parallelism=training.tuner.parallelism,
+        )
+        try:
+            tuned = tune(finder, spaces, training.tuner, list(folds), total)
+            found = choose(tuned.rows, tuned.trials, list(folds), problem.metric, training.select)
+        except NoTrialSucceeded as error:
+            past.record(error.rows)
+            raise
+        finally:
+            finder.close()
+        past.record(found.rows)
+        model = refit(frame, plan, found.best, problem, finder.engines)
     types = {name: dataset.schema[name].dataType.simpleString() for name in plan.columns}
-    version = _register(context, model, found, labels, types, plan)
+    version = _register(context, model, found, labels, types, plan, finder.engines.library(found.best.family, problem.task))
     return StepResult(
         outputs={pipeline.model_name: version},
         rows_in=total,
         rows_out=total,
-        notes=(*plan.notes, *notes, *_remarks(context, found, trials)),
+        notes=(*plan.notes, *notes, *finder.engines.notes, *tuned.notes, *_remarks(context, found, tuned, finder)),
     )
 
 
@@ -75,13 +105,26 @@ def _spaces(context: StepContext) -> dict[str, Space]:
     return search_spaces(declared, pipeline.training.task, str(context.spec.file), texts=pipeline.has_texts)
 
 
-def _record(context: StepContext, tried: Sequence[TrialFold]) -> None:
-    rows = [{"pipeline": context.pipeline, "run_id": context.run_id, **row.row()} for row in tried]
-    context.lake.ledger.put("ops.trials", rows, where={"pipeline": context.pipeline, "run_id": context.run_id})
+@contextmanager
+def _scratch(context: StepContext) -> Iterator[str]:
+    """Have a folder for copies of vectors, on the file system of the lake; empty where that is no folder that all executors see."""
+    if not is_local(context.lake.root):
+        yield ""
+        return
+    base = Path(context.lake.root) / ".scratch"
+    base.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="train-", dir=base) as folder:
+        yield folder
 
 
 def _register(
-    context: StepContext, model: PipelineModel, found: SearchResult, labels: Labels, types: Mapping[str, str], plan: FeaturePlan
+    context: StepContext,
+    model: PipelineModel,
+    found: SearchResult,
+    labels: Labels,
+    types: Mapping[str, str],
+    plan: FeaturePlan,
+    library: str,
 ) -> int:
     """Save the model as a new version and make it CANDIDATE; the ledger's row is what makes it exist."""
     pipeline = context.spec.pipeline
@@ -105,6 +148,7 @@ def _register(
         dataset_inputs=_dataset_inputs(context),
         features=declared_features(pipeline.features),
         code={str(stage.kind.__module__): context.spec.source_code(stage.python) for stage in plan.custom if is_own(stage)},
+        library=library,
         slots=slot_names(model, family_of(found.best.family, pipeline.training.task).encoding),
     )
     save_model(context.lake, model, manifest)
@@ -114,6 +158,7 @@ def _register(
         "cv_value": found.best_value,
         "family": found.best.family,
         "params": found.best.params,
+        "library": library,
         "trials": len({row.trial for row in found.rows}),
     }
     reason = f"best of {evidence['trials']} trials: {found.best.family}, {metric} {found.best_value:.4g} in cross-validation"
@@ -146,12 +191,15 @@ def _own_candidate(deployments: Deployments, run_id: str) -> int | None:
     return next((version for version in reversed(own) if states[version] == "CANDIDATE"), None)
 
 
-def _remarks(context: StepContext, found: SearchResult, trials: Sequence[Trial]) -> tuple[str, ...]:
-    """Return notes on families without a trial and on trials that failed."""
-    tried = {trial.family for trial in trials}
+def _remarks(context: StepContext, found: SearchResult, tuned: Tuned, finder: Search) -> tuple[str, ...]:
+    """Return notes on what was fitted, on families without a trial and on trials that failed."""
+    tried = {trial.family for trial in tuned.trials}
     untried = [name for name in context.spec.pipeline.families if name not in tried]
-    notes = [f"{', '.join(untried)}: not tried, training.tuner.trials is {len(trials)}"] if untried else []
+    notes = [f"{', '.join(untried)}: not tried, training.tuner.trials is {len(tuned.trials)}"] if untried else []
+    asked = len({(row.trial, row.fold, row.share) for row in found.rows})
+    made = f"{finder.folds.fits} of features and {finder.fits} of models were made"
+    notes.append(f"{asked} fits of features and a model were asked for: {made}")
     if found.failures:
         number, error = next(iter(sorted(found.failures.items())))
-        notes.append(f"{len(found.failures)} of {len(trials)} trials failed; trial {number}: {error}")
+        notes.append(f"{len(found.failures)} of {len(tuned.trials)} trials failed; trial {number}: {error}")
     return tuple(notes)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
-from tidemill.features.text.arrow import sparse_parts
+from tidemill.features.text.arrow import sparse_parts, width
 
 _SEED = 7
 # What is left to gain of a row's margin; below it the greatest margin no longer changes hands.
@@ -71,15 +71,9 @@ def _rows(batches: Iterable[pa.RecordBatch], most_values: int) -> tuple[list[tup
         if held > most_values:
             return None, [], 0
         if len(batch):
-            size = _size(vectors)
+            size = width(vectors)
         one = np.ones(1)
         for start, end in pairwise(offsets):
             rows.append((np.append(slots[start:end], size), np.append(values[start:end], one)))
         labels += batch.column("label").to_pylist()
     return rows, labels, size
-
-
-def _size(vectors: pa.StructArray) -> int:
-    """Return the size of the vectors; a dense one does not say its own."""
-    stated = vectors.field("size").drop_null()
-    return int(stated[0].as_py()) if len(stated) else int(vectors.field("values").value_lengths()[0].as_py())

@@ -1,4 +1,4 @@
-"""Given weights as a stage of MLlib: its logistic regression, bounded to them."""
+"""Given weights as a stage of MLlib: a logistic regression bounded to them, or a linear one of rows that have no other answer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pyspark.ml.classification import LogisticRegression
 from pyspark.ml.linalg import Matrices, Vectors, VectorUDT
+from pyspark.ml.regression import LinearRegression
 from pyspark.sql import types as T
 
 from tidemill.training.classes import class_metadata
@@ -56,3 +57,16 @@ def linear_scores(
     for name in _BOUNDS:  # they are as large as the model and would be saved with it, as text
         model.clear(model.getParam(name))
     return model
+
+
+def linear_values(spark: SparkSession, weights: np.ndarray, bias: float, features: str) -> Model:
+    """Return the model whose prediction is ``weights @ x + bias``.
+
+    MLlib has no way to make one of given weights that any session can save and load; least squares through the origin and the ends of the
+    axes find nothing else.
+    """
+    size = len(weights)
+    ends = [(Vectors.sparse(size, [place], [1.0]), float(weight + bias)) for place, weight in enumerate(weights)]
+    schema = T.StructType([T.StructField(features, VectorUDT()), T.StructField("label", T.DoubleType())])
+    rows = spark.createDataFrame([(Vectors.sparse(size, [], []), float(bias)), *ends], schema).coalesce(1)
+    return LinearRegression(featuresCol=features, labelCol="label", regParam=0.0, maxIter=200, tol=1e-14, standardization=False).fit(rows)

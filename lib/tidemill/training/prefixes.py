@@ -15,9 +15,17 @@ if TYPE_CHECKING:
     from pyspark.ml import Model
     from pyspark.sql import DataFrame
 
+    from tidemill.training.families import Family
+
 # Forests are not here: MLlib draws the rows of all trees from one stream, so that another number of trees gives other trees.
-_ROUNDS = {"gradient_boosted_trees": "maxIter"}
-_TASKS = ("binary", "regression")
+_ROUNDS = {
+    "gradient_boosted_trees": "maxIter",
+    "hist_gradient_boosting": "max_iter",
+    "xgboost": "n_estimators",
+    "lightgbm": "n_estimators",
+}
+# MLlib's boosting knows no more than two classes: what stands for it then is a model a class.
+_OF_TWO_CLASSES = ("gradient_boosted_trees",)
 
 
 def shared_fits(trials: Sequence[Trial], task: str) -> list[list[Trial]]:
@@ -29,6 +37,12 @@ def shared_fits(trials: Sequence[Trial], task: str) -> list[list[Trial]]:
         key = json.dumps([trial.family, others] if rounds else trial.number, sort_keys=True)
         groups.setdefault(key, []).append(trial)
     return [sorted(group, key=lambda trial: (-_count(trial, task), trial.number)) for group in groups.values()]
+
+
+def rounds_of(trial: Trial, family: Family) -> int | None:
+    """Return how many rounds a trial has, for a fit in tasks; None where its family does not count them."""
+    name = _ROUNDS.get(family.name)
+    return int(trial.params[name]) if name and name in trial.params else None
 
 
 def is_sequential(trial: Trial) -> bool:
@@ -45,7 +59,8 @@ def predictions_of(model: Model, trial: Trial, fitted: Trial, frame: DataFrame, 
 def _rounds(trial: Trial, task: str) -> str | None:
     """Return the parameter that counts the rounds, None where fits cannot be shared."""
     name = _ROUNDS.get(trial.family)
-    return name if task in _TASKS and name in trial.params else None
+    is_one_model = task != "multiclass" or trial.family not in _OF_TWO_CLASSES
+    return name if is_one_model and name in trial.params else None
 
 
 def _count(trial: Trial, task: str) -> int:

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
 from tidemill.lake.names import quoted
+from tidemill.training.folds import ORDER
 from tidemill.training.labels import Labels
 
 if TYPE_CHECKING:
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 
 # What stages of a model add to the frame; a raw column of such a name would be taken for it.
 _TAKEN = ("label", "fold", "prediction", "probability", "rawPrediction", "features_linear", "features_tree", "features_positive")
+_ORDERED = "order of training rows"
 _NEEDS_BOTH = ("areaUnderPR", "areaUnderROC")
 
 
 def training_rows(rows: DataFrame, key: Sequence[str], labels: Labels, columns: Sequence[str]) -> DataFrame:
-    """Return the feature columns, ``label`` DOUBLE and ``fold`` INT of ``rows``, in an order that only the key decides.
+    """Return the feature columns, ``label`` DOUBLE, ``fold`` INT and ``_order`` BIGINT of ``rows``, in an order that only the key decides.
 
     Forests draw their rows by position, so the same rows in another layout would give another forest; and rows spread by their key are
     spread evenly, while the files of a dataset may hold a block of time each.
@@ -34,7 +36,9 @@ def training_rows(rows: DataFrame, key: Sequence[str], labels: Labels, columns: 
     keys = [F.col(quoted(name)) for name in key]
     kept = [F.col(quoted(name)) for name in columns]
     ordered = rows.repartition(*keys).sortWithinPartitions(*keys)
-    return ordered.select(*kept, labels.encoded(), F.col("fold").cast("int").alias("fold"))
+    # Spread evenly over all numbers, whatever the keys are like: the first rows by it are a sample.
+    order = F.xxhash64(F.lit(_ORDERED), *keys).alias(ORDER)
+    return ordered.select(*kept, labels.encoded(), F.col("fold").cast("int").alias("fold"), order)
 
 
 def check_folds(

@@ -1,203 +1,297 @@
-"""The search: k-fold cross-validation of all trials, the features fitted once a fold."""
+"""The search: k-fold cross-validation of trials, the features fitted once a fold, each fit by its family's engine."""
 
 from __future__ import annotations
 
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pyspark import inheritable_thread_target
 from pyspark.sql import functions as F
 
-from tidemill.caching import cached
-from tidemill.errors import StepError
 from tidemill.evaluation import compute_metrics
-from tidemill.features import FeaturePlan, feature_pipeline, max_categories
+from tidemill.features import FeaturePlan
 from tidemill.spark_errors import sentence
+from tidemill.training.engines import SPARK, TASKS, Engines
 from tidemill.training.families import family_of
-from tidemill.training.prefixes import is_sequential, predictions_of, shared_fits
-from tidemill.training.selection import SearchResult, TrialFold, choose
+from tidemill.training.folds import ORDER, CopiedVectors, Folds, Vectors
+from tidemill.training.prefixes import is_sequential, predictions_of, rounds_of, shared_fits
+from tidemill.training.problem import Problem
+from tidemill.training.selection import FAILED, SUCCEEDED, SearchResult, TrialFold, choose, first_errors
+from tidemill.training.tasks.copy import TooLarge
+from tidemill.training.tasks.fits import Fit, Outcome, run_fits
+from tidemill.training.tasks.learner import Setting
 from tidemill.training.tuner import Trial
 
 if TYPE_CHECKING:
     from pyspark.ml import Model
     from pyspark.sql import DataFrame
 
-# Two fits at a time keep two cores busy while one of them plans its next pass on the driver; more of them only share the cores.
+# Two fits of MLlib at a time keep two cores busy while one of them plans its next pass on the driver; more only share the cores. Of
+# tasks, the fits of one fold run while the features of the next are made.
 SIDE_BY_SIDE = 2
-ENGINE = "spark"
+
+Done = Callable[[Sequence[TrialFold]], None]
+Known = Mapping[tuple[str, str, int], TrialFold]
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What is learned and how it is judged; ``n_classes`` is 0 for a regression.
+class Search:
+    """Cross-validation of trials, as many times as a tuner asks for; the vectors of the folds are kept between.
 
-    ``is_expanding``: a fold is validated by models of the folds before it alone, and the first by none.
-    """
-
-    task: str
-    metric: str
-    n_classes: int
-    seed: int
-    is_expanding: bool = False
-
-
-@dataclass(frozen=True)
-class _Fold:
-    """The vectors of one fold, cached: ``label`` and ``features_<encoding>``."""
-
-    number: int
-    train: DataFrame
-    validation: DataFrame
-    max_categories: int
-    share: float  # the seconds of preparing the vectors that each trial answers for
-    held: ExitStack  # closing it frees the vectors
-
-
-def search(frame: DataFrame, plan: FeaturePlan, trials: Sequence[Trial], folds: Sequence[int], problem: Problem) -> SearchResult:
-    """Cross-validate every trial and choose the best by its mean over the folds.
-
-    A trial that fails is recorded and does not count in later folds; the search goes on with the others. The fits of one fold begin
-    before those of the last are all done, so that the cores are busy to the end.
+    A trial that fails is recorded and does not count in later folds; the search goes on with the others.
 
     Args:
         frame: the training rows, cached: the raw columns of ``plan``, ``label`` DOUBLE (class index, with the number of classes in its
-            metadata, or value) and ``fold`` INT.
+            metadata, or value), ``fold`` INT and, for the engine tasks, ``_order`` BIGINT.
         plan: the features.
-        trials: what to try.
-        folds: the numbers of the folds, each the validation rows once; rows without a fold are in none.
+        families: those whose trials are to come.
         problem: task, metric, number of classes, seed.
+        engines: which engine fits which family; without any, MLlib fits all.
+        done: is told of the rows of each fit as it ends.
+        known: what is known from a search that was cut short: family, parameters and fold → the row.
+    """
+
+    def __init__(
+        self,
+        frame: DataFrame,
+        plan: FeaturePlan,
+        families: Collection[str],
+        problem: Problem,
+        *,
+        engines: Engines | None = None,
+        done: Done | None = None,
+        known: Known | None = None,
+        parallelism: int | None = None,
+    ) -> None:
+        """Remember what to search with; nothing is fitted yet."""
+        self._frame, self._plan, self._families, self.problem = frame, plan, sorted(families), problem
+        self._done, self._known, self._parallelism = done, known or {}, parallelism
+        self._failed: set[int] = set()
+        self._told = threading.Lock()
+        self.fits = 0
+        self.engines = engines or Engines()
+        self.folds = self._folds()
+
+    def run(self, trials: Sequence[Trial], folds: Sequence[int], *, share: float = 1.0, is_last: bool = False) -> list[TrialFold]:
+        """Return a row for each fold and trial, the folds one after the other.
+
+        ``share`` is that of the training rows, the first by ``_order``. With ``is_last`` the vectors of a fold are freed after its last
+        fit.
+
+        Raises:
+            StepError: the features cannot be fitted on a fold.
+            SpecError: the vectors are too large for the engine that is asked for.
+        """
+        groups = shared_fits(trials, self.problem.task)
+        self._settle(folds[0])
+        # Fits that go round by round come first: while they wait for their driver, the short ones fill the cores.
+        spark = sorted((group for group in groups if self._engine(group) == SPARK), key=lambda group: not is_sequential(group[0]))
+        tasks = [group for group in groups if self._engine(group) == TASKS]
+        left = {fold: len(spark) + bool(tasks) for fold in folds}
+
+        def ended(fold: int, rows: list[TrialFold]) -> list[TrialFold]:
+            with self._told:
+                self._failed.update(row.trial for row in rows if row.state == FAILED)
+                left[fold] -= 1
+                if self._done and rows:
+                    self._done(rows)
+            if is_last and not left[fold]:
+                self.folds.free(fold)
+            return rows
+
+        def run_spark(fold: int, group: list[Trial]) -> list[TrialFold]:
+            return ended(fold, self._by_spark(fold, [trial for trial in group if trial.number not in self._failed], share))
+
+        def run_tasks(fold: int) -> list[TrialFold]:
+            return ended(fold, self._by_tasks(fold, tasks, share))
+
+        wrapped = inheritable_thread_target(self._frame.sparkSession)
+        with ThreadPoolExecutor(self._parallelism or SIDE_BY_SIDE) as pool:
+            running = []
+            for fold in folds:
+                running += [pool.submit(wrapped(run_tasks), fold)] if tasks else []
+                running += [pool.submit(wrapped(run_spark), fold, group) for group in spark]
+            try:
+                rows = [row for future in running for row in future.result()]
+            finally:
+                for future in running:
+                    future.cancel()
+        return _in_order(rows, trials, folds, self._absent)
+
+    def close(self) -> None:
+        """Free all vectors."""
+        self.folds.close()
+
+    def _folds(self) -> Folds:
+        encodings: dict[str, set[str]] = {SPARK: set(), TASKS: set()}
+        for name in self._families:
+            encodings[self.engines.engine(name)].add(family_of(name, self.problem.task).encoding)
+        return Folds(
+            self._frame,
+            self._plan,
+            encodings,
+            is_expanding=self.problem.is_expanding,
+            scratch=self.engines.scratch,
+            most_bytes=self.engines.most_bytes,
+        )
+
+    def _settle(self, fold: int) -> None:
+        """Make the first copy; where it is too large, give its families to MLlib, if that is free to choose."""
+        if TASKS not in {self.engines.engine(name) for name in self._families}:
+            return
+        try:
+            self.folds.copied(fold)
+        except TooLarge as error:
+            self.folds.close()
+            self.engines = self.engines.without_tasks(self.problem.task, error.n_bytes)
+            self.folds = self._folds()
+
+    def _engine(self, group: Sequence[Trial]) -> str:
+        return self.engines.engine(group[0].family)
+
+    def _reused(self, group: Sequence[Trial], fold: int, share: float) -> dict[int, TrialFold]:
+        """Return the rows that are known already."""
+        found = {trial.number: self._known.get((trial.family, trial.params_json, fold)) for trial in group} if share == 1 else {}
+        return {number: replace(row, trial=number) for number, row in found.items() if row is not None}
+
+    def _by_spark(self, fold: int, group: list[Trial], share: float) -> list[TrialFold]:
+        """Fit once by MLlib and measure each trial that the fit serves."""
+        reused = self._reused(group, fold, share)
+        fresh = [trial for trial in group if trial.number not in reused]
+        if not fresh:
+            return list(reused.values())
+        vectors = self.folds.vectors(fold)
+        started = time.perf_counter()
+        self.fits += 1
+        try:
+            model = fit_family(fresh[0], _first_rows(vectors.train, share), vectors.max_categories, self.problem)
+        except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
+            spent = (time.perf_counter() - started) / len(fresh)
+            return [*reused.values(), *(self._row(trial, fold, share, seconds=spent, error=sentence(error)) for trial in fresh)]
+        spent = (time.perf_counter() - started) / len(fresh)
+        return [*reused.values(), *(self._measured(model, trial, fresh[0], fold, vectors, spent, share) for trial in fresh)]
+
+    def _measured(self, model: Model, trial: Trial, fitted: Trial, fold: int, vectors: Vectors, spent: float, share: float) -> TrialFold:
+        """Score the validation rows with what ``trial`` makes of the fitted model."""
+        started = time.perf_counter()
+        found: Mapping[str, float] = {}
+        error = None
+        try:
+            predictions = predictions_of(model, trial, fitted, vectors.held_out, self.problem.task)
+            found = compute_metrics(predictions, self.problem.task, self.problem.n_classes)
+        except Exception as caught:  # noqa: BLE001 - as above
+            error = sentence(caught)
+        took = time.perf_counter() - started
+        return self._judged(trial, fold, share, Outcome(trial.number, found, spent + took, took, error))
+
+    def _by_tasks(self, fold: int, groups: Sequence[list[Trial]], share: float) -> list[TrialFold]:
+        """Fit all groups of a fold, each a task of one job."""
+        reused: dict[int, TrialFold] = {}
+        fits = []
+        trials: dict[int, Trial] = {}
+        for group in groups:
+            alive = [trial for trial in group if trial.number not in self._failed]
+            reused |= self._reused(alive, fold, share)
+            fresh = [trial for trial in alive if trial.number not in reused]
+            if fresh:
+                fits.append((fresh, family_of(fresh[0].family, self.problem.task)))
+                trials |= {trial.number: trial for trial in fresh}
+        if not fits:
+            return list(reused.values())
+        copied = self.folds.copied(fold)
+        self.fits += len(fits)
+        sent = [
+            task_fit(fresh[0], copied, self.problem, rounds={trial.number: rounds_of(trial, family) for trial in fresh}, share=share)
+            for fresh, family in fits
+        ]
+        outcomes = run_fits(self._frame.sparkSession, sent)
+        return [*reused.values(), *(self._judged(trials[outcome.trial], fold, share, outcome) for outcome in outcomes)]
+
+    def _judged(self, trial: Trial, fold: int, share: float, outcome: Outcome) -> TrialFold:
+        """Return the row of an outcome; a metric that is no number is a failure."""
+        value, error = outcome.metrics.get(self.problem.metric, math.nan), outcome.error
+        if error is None and not math.isfinite(value):
+            error = f"{self.problem.metric} is {value} on the validation rows of fold {fold}"
+        kept = None if error else value
+        return self._row(trial, fold, share, seconds=outcome.seconds, value=kept, error=error, score_seconds=outcome.score_seconds)
+
+    def _absent(self, trial: Trial, fold: int, seconds: float, error: str) -> TrialFold:
+        return self._row(trial, fold, 1.0, seconds=seconds, error=error)
+
+    def _row(
+        self,
+        trial: Trial,
+        fold: int,
+        share: float,
+        *,
+        seconds: float,
+        value: float | None = None,
+        error: str | None = None,
+        score_seconds: float | None = None,
+    ) -> TrialFold:
+        return TrialFold(
+            trial=trial.number,
+            fold=fold,
+            family=trial.family,
+            params=trial.params_json,
+            metric=self.problem.metric,
+            value=value,
+            seconds=seconds,
+            state=FAILED if error else SUCCEEDED,
+            engine=self.engines.engine(trial.family),
+            error=error,
+            library=self.engines.library(trial.family, self.problem.task),
+            score_seconds=score_seconds,
+            share=share,
+        )
+
+
+def search(
+    frame: DataFrame, plan: FeaturePlan, trials: Sequence[Trial], folds: Sequence[int], problem: Problem, engines: Engines | None = None
+) -> SearchResult:
+    """Cross-validate every trial once and choose the best by its mean over the folds; see `Search` for the arguments.
 
     Raises:
         StepError: every trial failed, or the features cannot be fitted on a fold.
     """
-    # Fits that go round by round come first: while they wait for their driver, the short ones of this and the next fold fill the cores.
-    groups = sorted(shared_fits(trials, problem.task), key=lambda group: not is_sequential(group[0]))
-    failed: set[int] = set()
-
-    def run(fold: int, group: list[Trial]) -> list[TrialFold]:
-        alive = [trial for trial in group if trial.number not in failed]
-        try:
-            done = _fit_and_measure(alive, shared.of(fold), problem) if alive else []
-        finally:
-            shared.release(fold)
-        failed.update(row.trial for row in done if row.state == "FAILED")
-        return done
-
-    wrapped = inheritable_thread_target(frame.sparkSession)
-    with closing(_Shared(frame, plan, groups, problem)) as shared, ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        running = [pool.submit(wrapped(run), fold, group) for fold in folds for group in groups]
-        try:
-            done = [row for future in running for row in future.result()]
-        finally:
-            for future in running:
-                future.cancel()
-    return choose(_in_order(done, trials, folds, problem), trials, problem.metric)
-
-
-class _Shared:
-    """The vectors of each fold: made by the first fit that wants them, let go of after the last."""
-
-    def __init__(self, frame: DataFrame, plan: FeaturePlan, groups: list[list[Trial]], problem: Problem) -> None:
-        self._frame, self._plan, self._is_expanding = frame, plan, problem.is_expanding
-        self._encodings = sorted({family_of(group[0].family, problem.task).encoding for group in groups})
-        self._fits, self._trials = len(groups), sum(map(len, groups))
-        self._lock = threading.Lock()
-        self._made: dict[int, _Fold] = {}
-        self._left: dict[int, int] = {}
-
-    def of(self, number: int) -> _Fold:
-        """Return the vectors of a fold."""
-        with self._lock:
-            if number not in self._made:
-                self._made[number] = self._make(number)
-            return self._made[number]
-
-    def release(self, number: int) -> None:
-        """Count one of the fold's fits as done."""
-        with self._lock:
-            self._left[number] = self._left.get(number, self._fits) - 1
-            if not self._left[number] and number in self._made:
-                self._made.pop(number).held.close()
-
-    def close(self) -> None:
-        """Let go of what a search that ended early left."""
-        for fold in self._made.values():
-            fold.held.close()
-
-    def _make(self, number: int) -> _Fold:
-        """Fit the features on the fold's training rows and keep what they make of all of its rows."""
-        started = time.perf_counter()
-        columns = ["label", *(f"features_{encoding}" for encoding in self._encodings)]
-        train = self._frame.where(F.col("fold") < number if self._is_expanding else F.col("fold") != number)
-        try:
-            features = feature_pipeline(self._plan, self._encodings).fit(train)
-            vectors = features.transform(train).select(columns)
-            held_out = features.transform(self._frame.where(F.col("fold") == number)).select(columns)
-        except Exception as error:
-            raise StepError(f"train: the features cannot be fitted on the training rows of fold {number}: {sentence(error)}") from error
-        with ExitStack() as held:
-            held.enter_context(cached(vectors))
-            held.enter_context(cached(held_out))
-            vectors.count()
-            share = (time.perf_counter() - started) / self._trials
-            return _Fold(number, vectors, held_out, max_categories(features), share, held.pop_all())
-
-
-def _fit_and_measure(group: list[Trial], fold: _Fold, problem: Problem) -> list[TrialFold]:
-    """Fit once and measure each trial that the fit serves."""
-    started = time.perf_counter()
+    found = Search(frame, plan, {trial.family for trial in trials}, problem, engines=engines)
     try:
-        model = fit_family(group[0], fold.train, fold.max_categories, problem)
-    except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
-        spent = fold.share + (time.perf_counter() - started) / len(group)
-        return [_row(trial, fold.number, problem, seconds=spent, error=sentence(error)) for trial in group]
-    spent = fold.share + (time.perf_counter() - started) / len(group)
-    return [_measured(model, trial, group[0], fold, problem, spent) for trial in group]
+        rows = found.run(trials, folds, is_last=True)
+    finally:
+        found.close()
+    return choose(rows, trials, folds, problem.metric)
 
 
 def fit_family(trial: Trial, vectors: DataFrame, categories: int, problem: Problem) -> Model:
-    """Fit the trial's estimator on ``vectors``: ``label`` and ``features_<encoding>``."""
+    """Fit the trial's estimator of MLlib on ``vectors``: ``label`` and ``features_<encoding>``."""
     family = family_of(trial.family, problem.task)
     estimator = family.build(trial.params, task=problem.task, n_classes=problem.n_classes, seed=problem.seed, max_categories=categories)
     return estimator.fit(vectors)
 
 
-def _measured(model: Model, trial: Trial, fitted: Trial, fold: _Fold, problem: Problem, spent: float) -> TrialFold:
-    """Score the validation rows with what ``trial`` makes of the fitted model."""
-    started = time.perf_counter()
-    value, error = None, None
-    try:
-        predictions = predictions_of(model, trial, fitted, fold.validation, problem.task)
-        value = compute_metrics(predictions, problem.task, problem.n_classes)[problem.metric]
-        if not math.isfinite(value):
-            value, error = None, f"{problem.metric} is {value} on the validation rows of fold {fold.number}"
-    except Exception as caught:  # noqa: BLE001 - as above
-        error = sentence(caught)
-    return _row(trial, fold.number, problem, seconds=spent + time.perf_counter() - started, value=value, error=error)
+def task_fit(trial: Trial, copied: CopiedVectors, problem: Problem, *, rounds: Mapping[int, int | None], share: float = 1.0) -> Fit:
+    """Return the fit of a trial as a task on copied vectors."""
+    family = family_of(trial.family, problem.task)
+    assert family.learner is not None  # engines are chosen by it
+    setting = Setting(family.learner_params(trial.params, problem.task), problem.task, problem.n_classes, problem.seed)
+    return Fit(copied.copy, family.learner, family.encoding, setting, rounds, copied.nominal, share)
 
 
-def _row(trial: Trial, fold: int, problem: Problem, *, seconds: float, value: float | None = None, error: str | None = None) -> TrialFold:
-    return TrialFold(
-        trial=trial.number,
-        fold=fold,
-        family=trial.family,
-        params=trial.params_json,
-        metric=problem.metric,
-        value=value,
-        seconds=seconds,
-        state="FAILED" if error else "SUCCEEDED",
-        engine=ENGINE,
-        error=error,
-    )
+def _first_rows(train: DataFrame, share: float) -> DataFrame:
+    """Return the share of the rows that come first by ``_order``, which is spread evenly over all BIGINTs."""
+    return train if share >= 1 else train.where(F.col(ORDER) < int(-(2**63) + share * 2.0**64))
 
 
-def _in_order(done: Sequence[TrialFold], trials: Sequence[Trial], folds: Sequence[int], problem: Problem) -> list[TrialFold]:
+def _in_order(
+    done: Sequence[TrialFold],
+    trials: Sequence[Trial],
+    folds: Sequence[int],
+    absent: Callable[[Trial, int, float, str], TrialFold],
+) -> list[TrialFold]:
     """Return a row for each fold and trial; what follows a trial's first failure does not count, whether it was still tried or not."""
     found = {(row.fold, row.trial): row for row in done}
     errors: dict[int, str] = {}
@@ -205,11 +299,10 @@ def _in_order(done: Sequence[TrialFold], trials: Sequence[Trial], folds: Sequenc
     for fold in folds:
         for trial in trials:
             row = found.get((fold, trial.number))
-            if trial.number in errors:
-                reason = f"not counted, since it failed in an earlier fold: {errors[trial.number]}"
-                row = _row(trial, fold, problem, seconds=row.seconds if row else 0.0, error=reason)
-            assert row is not None  # only a trial that failed before is left out
-            if row.state == "FAILED":
+            if trial.number in errors or row is None:
+                first = errors.get(trial.number) or first_errors(done).get(trial.number, "failed")
+                row = absent(trial, fold, row.seconds if row else 0.0, f"not counted, since it failed in an earlier fold: {first}")
+            if row.state == FAILED:
                 errors.setdefault(trial.number, row.error or "failed")
             rows.append(row)
     return rows

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tidemill.errors import StepError
 from tidemill.evaluation import is_better
+from tidemill.spec.models import MINIMISED
 from tidemill.training.tuner import Trial
+
+SUCCEEDED, FAILED, STOPPED = "SUCCEEDED", "FAILED", "STOPPED"
 
 
 @dataclass(frozen=True)
 class TrialFold:
     """One trial on one fold: a row of ``ops.trials``.
 
-    ``value`` is null where the trial failed; ``seconds`` are those of the fit and the metric, and the trial's share of preparing the
-    fold's features and of a fit that served several trials.
+    ``value`` is null where the trial failed; ``seconds`` are those of the fit and the metric, and the trial's share of a fit that served
+    several trials; ``score_seconds`` those of predicting the fold's rows. ``share`` is that of the training rows that were learned from:
+    below 1 where the trial was stopped early. ``library`` fitted it.
     """
 
     trial: int
@@ -29,6 +34,9 @@ class TrialFold:
     state: str
     engine: str
     error: str | None
+    library: str | None = None
+    score_seconds: float | None = None
+    share: float = 1.0
 
     def row(self) -> dict[str, object]:
         """Return the columns by name."""
@@ -63,18 +71,25 @@ class SearchResult:
         return first_errors(self.rows)
 
 
-def choose(rows: Sequence[TrialFold], trials: Sequence[Trial], metric: str) -> SearchResult:
-    """Choose the trial with the best mean over the folds, the earlier one of equals.
+def choose(rows: Sequence[TrialFold], trials: Sequence[Trial], folds: Sequence[int], metric: str, rule: str = "best") -> SearchResult:
+    """Choose among the trials that succeeded in every fold.
+
+    ``best`` is the best mean over the folds, the earlier trial of equals. ``one_standard_error`` is the cheapest trial to score with whose
+    folds are, on the average, no more than one standard error of the difference behind those of the best: paired, since all trials saw
+    the same folds.
 
     Raises:
         NoTrialSucceeded: no trial succeeded in every fold; each family's first error is named.
     """
     failed = first_errors(rows)
-    values: dict[int, list[float]] = {}
+    values: dict[int, dict[int, float]] = {}
+    cost: dict[int, float] = {}
     for row in rows:
-        if row.trial not in failed and row.value is not None:
-            values.setdefault(row.trial, []).append(row.value)
-    means = {number: sum(found) / len(found) for number, found in values.items()}
+        if row.trial not in failed and row.state == SUCCEEDED and row.value is not None:
+            values.setdefault(row.trial, {})[row.fold] = row.value
+            cost[row.trial] = cost.get(row.trial, 0.0) + (row.score_seconds or 0.0)
+    whole = {number: found for number, found in values.items() if set(found) >= set(folds)}
+    means = {number: sum(found.values()) / len(found) for number, found in whole.items()}
     best: Trial | None = None
     for trial in trials:
         if trial.number in means and (best is None or is_better(metric, means[trial.number], means[best.number])):
@@ -83,13 +98,26 @@ def choose(rows: Sequence[TrialFold], trials: Sequence[Trial], metric: str) -> S
         first = {trial.family: failed.get(trial.number, "not tried") for trial in reversed(trials)}
         errors = "; ".join(f"{family}: {error}" for family, error in reversed(first.items()))
         raise NoTrialSucceeded(f"train: none of {len(trials)} trials succeeded; {errors or 'there was nothing to try'}", rows)
+    if rule == "one_standard_error":
+        near = [trial for trial in trials if trial.number in whole and _is_near(whole[best.number], whole[trial.number], metric)]
+        best = min(near, key=lambda trial: cost[trial.number])
     return SearchResult(tuple(rows), means, best)
+
+
+def _is_near(best: Mapping[int, float], other: Mapping[int, float], metric: str) -> bool:
+    """Return True where ``other`` lies within one standard error of the mean difference, over the folds, behind ``best``."""
+    differences = [best[fold] - other[fold] if metric not in MINIMISED else other[fold] - best[fold] for fold in best]
+    mean = sum(differences) / len(differences)
+    if len(differences) < 2:
+        return mean <= 0
+    variance = sum((difference - mean) ** 2 for difference in differences) / (len(differences) - 1)
+    return mean <= math.sqrt(variance / len(differences))
 
 
 def first_errors(rows: Sequence[TrialFold]) -> dict[int, str]:
     """Return the error of the first fold in which each failed trial failed."""
     errors: dict[int, str] = {}
     for row in rows:
-        if row.state == "FAILED":
+        if row.state == FAILED:
             errors.setdefault(row.trial, row.error or "failed")
     return errors

@@ -6,11 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tidemill.errors import Fault, SpecError
 from tidemill.spec.models import Space, Tuner
 from tidemill.training.space import Params, draw, grid, size, uniform
 
-RANDOM_TRIALS = 12
+DEFAULT_TRIALS = 12
 _DRAWS_PER_TRIAL = 50
 
 
@@ -33,21 +32,15 @@ def plan_trials(spaces: Mapping[str, Space], tuner: Tuner) -> list[Trial]:
 
     ``tuner.trials`` is the number of the whole run, spread evenly over the families with the remainder to the first ones; what a small
     space cannot take goes to the others. Random sets depend on the seed, the family and their own index, so that neither another
-    family nor more trials move them.
-
-    Raises:
-        SpecError: the strategy is not grid or random.
+    family nor more trials move them. What `tpe` and `qmc` try is asked of `tidemill.training.sampler`, as the search goes on.
     """
-    if tuner.strategy == "tpe":
-        fault = Fault("pipeline.yml", None, "training.tuner.strategy", "not built yet; write `strategy: random` or `grid`")
-        raise SpecError([fault])
     if tuner.strategy == "grid":
         points = {family: grid(space) for family, space in spaces.items()}
         total = tuner.trials or sum(map(len, points.values()))
         quotas = spread(total, [len(found) for found in points.values()])
         chosen = {family: _subset(found, quota, tuner.seed, family) for (family, found), quota in zip(points.items(), quotas, strict=True)}
     else:
-        quotas = spread(tuner.trials or RANDOM_TRIALS, [size(space) for space in spaces.values()])
+        quotas = spread(tuner.trials or DEFAULT_TRIALS, [size(space) for space in spaces.values()])
         chosen = {family: _random(space, quota, tuner.seed, family) for (family, space), quota in zip(spaces.items(), quotas, strict=True)}
     pairs = [(family, params) for family, found in chosen.items() for params in found]
     return [Trial(number, family, params) for number, (family, params) in enumerate(pairs)]

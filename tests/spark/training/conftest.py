@@ -40,7 +40,7 @@ def frames(spark):
     for task, (column, classes) in columns.items():
         label = F.col(column).alias("label", metadata=class_metadata(classes)) if classes else F.col(column).alias("label")
         numbers = [F.when(~F.isnan(name), F.col(name)).alias(name) for name in ("x", "z")]
-        made[task] = data.select(*numbers, "carrier", label, "fold").cache()
+        made[task] = data.select(*numbers, "carrier", label, "fold", F.xxhash64("score").alias("_order")).cache()
     yield made
     for frame in made.values():
         frame.unpersist()

@@ -44,6 +44,20 @@ def sparse_parts(vectors: pa.StructArray) -> tuple[np.ndarray, np.ndarray, np.nd
     return offsets, indices.astype(np.int32), flat
 
 
+def width(vectors: pa.StructArray) -> int:
+    """Return the size of the vectors, of which there is at least one; a dense one does not say its own."""
+    stated = vectors.field("size").drop_null()
+    return int(stated[0].as_py()) if len(stated) else int(vectors.field("values").value_lengths()[0].as_py())
+
+
+def dense_rows(vectors: pa.StructArray) -> np.ndarray:
+    """Return the vectors, none of them null, as the rows of a matrix."""
+    offsets, indices, values = sparse_parts(vectors)
+    rows = np.zeros((len(vectors), width(vectors)))
+    rows[np.repeat(np.arange(len(vectors)), np.diff(offsets)), indices] = values
+    return rows
+
+
 def with_values(vectors: pa.StructArray, values: pa.Array) -> pa.StructArray:
     """Return the vectors with other values, flat, in the same places."""
     offsets = pa.array(_offsets(vectors.field("values")).astype(np.int32))

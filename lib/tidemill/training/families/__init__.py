@@ -9,25 +9,27 @@ from tidemill.spec.models import Space
 from tidemill.training.families.bayes import NAIVE_BAYES
 from tidemill.training.families.factors import FACTORIZATION_MACHINES
 from tidemill.training.families.family import Encoding, Family, MLlibFamily, space_fault
+from tidemill.training.families.learned import HIST_GRADIENT_BOOSTING, LIGHTGBM_TREES, XGBOOST_TREES
 from tidemill.training.families.linear import LINEAR_REGRESSION, LINEAR_SVM, LOGISTIC_REGRESSION
 from tidemill.training.families.perceptron import MULTILAYER_PERCEPTRON
 from tidemill.training.families.trees import GRADIENT_BOOSTED_TREES, RANDOM_FOREST
 
 __all__ = ["FAMILIES", "Encoding", "Family", "MLlibFamily", "family_of", "search_spaces", "space_fault"]
 
-FAMILIES: dict[str, Family] = {
-    family.name: family
-    for family in (
-        LOGISTIC_REGRESSION,
-        LINEAR_REGRESSION,
-        RANDOM_FOREST,
-        GRADIENT_BOOSTED_TREES,
-        LINEAR_SVM,
-        NAIVE_BAYES,
-        MULTILAYER_PERCEPTRON,
-        FACTORIZATION_MACHINES,
-    )
-}
+_ALL: tuple[Family, ...] = (
+    LOGISTIC_REGRESSION,
+    LINEAR_REGRESSION,
+    RANDOM_FOREST,
+    GRADIENT_BOOSTED_TREES,
+    LINEAR_SVM,
+    NAIVE_BAYES,
+    MULTILAYER_PERCEPTRON,
+    FACTORIZATION_MACHINES,
+    HIST_GRADIENT_BOOSTING,
+    XGBOOST_TREES,
+    LIGHTGBM_TREES,
+)
+FAMILIES: dict[str, Family] = {family.name: family for family in _ALL}
 
 
 def family_of(name: str, task: str) -> Family:

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from tidemill.spec.models import LogRange, Space
 from tidemill.training.classes import class_count
 from tidemill.training.families.family import MLlibFamily
+from tidemill.training.tasks.linear import Bayes
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -43,6 +44,7 @@ class CompleteNaiveBayes(NaiveBayes):
 
 NAIVE_BAYES = MLlibFamily(
     name="naive_bayes",
+    learner=Bayes(),
     encoding="positive",
     estimators={"binary": CompleteNaiveBayes, "multiclass": CompleteNaiveBayes},
     spaces={"binary": _SPACE, "multiclass": _SPACE},

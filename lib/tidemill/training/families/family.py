@@ -12,6 +12,7 @@ from pyspark.ml.param import Param
 
 from tidemill.errors import Fault, SpecError, did_you_mean
 from tidemill.spec.models import FloatRange, IntRange, LogRange, Range, Scalar, Space
+from tidemill.training.tasks.learner import Learner
 
 Encoding = Literal["linear", "tree", "positive"]
 
@@ -52,6 +53,19 @@ class Family(Protocol):
         """Return what is wrong with the parameters of ``space``: parameter → message."""
         ...
 
+    @property
+    def learner(self) -> Learner | None:
+        """What learns in the engine ``tasks``; None where the family is MLlib's alone."""
+        ...
+
+    def is_mllib(self, task: str) -> bool:
+        """Return True where the engine ``spark`` has an estimator of the family."""
+        ...
+
+    def learner_params(self, params: Mapping[str, Scalar], task: str) -> dict[str, Scalar]:
+        """Return what the learner is given: the parameters, and tidemill's own in front of them as far as it knows them."""
+        ...
+
     def build(self, params: Mapping[str, Scalar], *, task: str, n_classes: int, seed: int, max_categories: int) -> Estimator:
         """Return the estimator, reading ``features_<encoding>`` and ``label``."""
         ...
@@ -70,6 +84,7 @@ class MLlibFamily:
     ours: tuple[str, ...] = ()  # more that tidemill decides
     for_texts: Space = field(default_factory=dict)  # parameters where texts are declared, unless the spec sets them
     text_space: Space = field(default_factory=dict)  # where to look in place of `spaces` where texts are declared
+    learner: Learner | None = None  # what learns in the engine `tasks`
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -102,6 +117,15 @@ class MLlibFamily:
                     allowed = ", ".join(map(str, self.choices[name]))
                     found[name] = f"{other[0]!r} is no value for {name} of {self.name}{near}; choose from {allowed}"
         return found
+
+    def is_mllib(self, task: str) -> bool:
+        """Return True: each of its tasks has an estimator of MLlib's."""
+        return task in self.estimators
+
+    def learner_params(self, params: Mapping[str, Scalar], task: str) -> dict[str, Scalar]:
+        """Return what the learner is given: the parameters, and the fixed ones in front of them as far as it knows them."""
+        unknown = self.learner.refused(self.fixed, task) if self.learner else list(self.fixed)
+        return {**{name: value for name, value in self.fixed.items() if name not in unknown}, **params}
 
     def build(self, params: Mapping[str, Scalar], *, task: str, n_classes: int, seed: int, max_categories: int) -> Estimator:
         """Return the seeded estimator, reading ``features_<encoding>`` and ``label``.

@@ -8,14 +8,17 @@ from pyspark.ml.regression import LinearRegression
 from tidemill.spec.models import LogRange, Space
 from tidemill.training.families.family import MLlibFamily
 from tidemill.training.linear_svm import LinearSvm
+from tidemill.training.tasks.linear import LeastSquares, Logistic, Svm
 
-_LINEAR: Space = {"regParam": LogRange(log=[1e-5, 1e-1]), "elasticNetParam": [0.0, 0.5, 1.0]}
+# MLlib's standardization takes the weights of rare categories more lightly; which is better is for the folds to say.
+_LINEAR: Space = {"regParam": LogRange(log=[1e-5, 1e-1]), "elasticNetParam": [0.0, 0.5, 1.0], "standardization": [True, False]}
 # Texts part their classes almost without an error: little of a penalty, and none that takes words out.
 _TEXTS: Space = {"regParam": LogRange(log=[1e-6, 1e-4])}
 _MARGINS: Space = {"regParam": LogRange(log=[1e-5, 1e-2])}
 
 LOGISTIC_REGRESSION = MLlibFamily(
     name="logistic_regression",
+    learner=Logistic(),
     encoding="linear",
     estimators={"binary": LogisticRegression, "multiclass": LogisticRegression},
     spaces={"binary": _LINEAR, "multiclass": _LINEAR},
@@ -26,6 +29,7 @@ LOGISTIC_REGRESSION = MLlibFamily(
 )
 LINEAR_REGRESSION = MLlibFamily(
     name="linear_regression",
+    learner=LeastSquares(),
     encoding="linear",
     estimators={"regression": LinearRegression},
     spaces={"regression": _LINEAR},
@@ -33,6 +37,7 @@ LINEAR_REGRESSION = MLlibFamily(
 )
 LINEAR_SVM = MLlibFamily(
     name="linear_svm",
+    learner=Svm(),
     encoding="linear",
     estimators={"binary": LinearSvm, "multiclass": LinearSvm},
     spaces={"binary": _MARGINS, "multiclass": _MARGINS},

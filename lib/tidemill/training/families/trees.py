@@ -8,6 +8,7 @@ from pyspark.ml.regression import GBTRegressor, RandomForestRegressor
 from tidemill.spec.models import IntRange, LogRange, Space
 from tidemill.training.families.family import MLlibFamily
 from tidemill.training.one_vs_rest import OneVsRestBoosting
+from tidemill.training.tasks.boosting import BOOSTED_TREES
 
 # Trees grow a whole level in one pass over the rows while its statistics fit; MLlib's 256 MB make a deep forest take several.
 _TREE_MEMORY_MB = 512
@@ -25,6 +26,7 @@ RANDOM_FOREST = MLlibFamily(
 )
 GRADIENT_BOOSTED_TREES = MLlibFamily(
     name="gradient_boosted_trees",
+    learner=BOOSTED_TREES,
     encoding="tree",
     estimators={"binary": GBTClassifier, "multiclass": OneVsRestBoosting, "regression": GBTRegressor},
     spaces={"binary": _BOOSTED, "multiclass": _BOOSTED_EACH_CLASS, "regression": _BOOSTED},

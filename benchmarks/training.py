@@ -1,0 +1,199 @@
+"""Measures the search against the ones that users write by hand, on the flights task of benchmarks/peers/search.py.
+
+    python benchmarks/training.py [--rows 300000] [--folds 5] [--params 24] [--trials 40] [--rounds 1] [--ways naive,sklearn,spark,auto]
+
+Each way runs in a process of its own, one after the other, in as many rounds as asked for, on the same rows, columns and folds:
+  naive, cached, sklearn   benchmarks/peers/search.py: CrossValidator over a Pipeline, the same on cached rows with four fits at once,
+                           and GridSearchCV without Spark; logistic regression, PARAMS penalties
+  spark, auto              tidemill with `engine: spark` and `engine: auto`: the same grid
+  spark_hyperband, auto_hyperband    the same with `early_stopping: hyperband`
+  xgboost, auto_xgboost    Optuna and XGBoost in one process, and tidemill with `strategy: tpe`: TRIALS trials of one space
+Seconds are those of the search with the fit of its choice on all rows, starting with the rows in a file (a table of pandas for the ones
+without Spark); CPU seconds and the greatest resident memory are those of the process and its children. Prints a table and ratios, and
+writes them with the machine's description to benchmarks/results/training.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+HERE = Path(__file__).parent
+PEERS = ("naive", "cached", "sklearn", "xgboost")
+OURS = ("spark", "auto", "spark_hyperband", "auto_hyperband", "auto_xgboost")
+XGBOOST = {
+    "max_depth": {"int": [3, 10]},
+    "learning_rate": {"log": [0.02, 0.3]},
+    "n_estimators": {"int": [30, 200]},
+    "min_child_weight": {"log": [1, 50]},
+}
+
+
+def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[str, float | str]:
+    """Search by tidemill in this process; return seconds and the best mean areaUnderROC."""
+    import numpy as np
+    from pyspark.sql import functions as F
+
+    from tidemill.features import FeaturePlan
+    from tidemill.session import get_spark
+    from tidemill.spec.models import Categorical, Numeric, Tuner
+    from tidemill.spec.search import Training
+    from tidemill.training import Problem, Search, refit
+    from tidemill.training.classes import class_metadata
+    from tidemill.training.engines import choose_engines, room
+    from tidemill.training.selection import choose
+    from tidemill.training.tune import tune
+
+    peers = _peers(rows, folds, params)
+    spark = get_spark("benchmark", {"spark.driver.memory": "4g"})
+    peers.frame.to_parquet("search.parquet", index=False)
+    spark.read.parquet("search.parquet").count()
+    plan = FeaturePlan(Numeric(columns=peers.NUM, impute="mean"), Categorical(columns=peers.CAT, encode="auto"))
+    engine = way.partition("_")[0]
+    if way == "auto_xgboost":
+        declared, tuner = {"xgboost": XGBOOST}, Tuner(strategy="tpe", trials=trials, seed=1)
+    else:
+        # The penalty of the peers with MLlib is on columns of deviation 1, that of scikit-learn's on columns as they are.
+        penalty = {"regParam": [float(value) for value in np.logspace(-5, -1, params)], "standardization": engine == "spark"}
+        declared = {"logistic_regression": {**penalty, "maxIter": 20}}
+        tuner = Tuner(strategy="grid", early_stopping="hyperband" if way.endswith("hyperband") else "none")
+    spaces = Training(task="binary", models=declared).models
+    problem = Problem("binary", "areaUnderROC", 2, 7)
+    with tempfile.TemporaryDirectory() as scratch:
+        started = time.perf_counter()
+        table = spark.read.parquet("search.parquet").withColumn("key", F.xxhash64(*peers.CAT, *peers.NUM))
+        ordered = table.repartition("key").sortWithinPartitions("key")
+        label = F.col("label").alias("label", metadata=class_metadata(2))
+        frame = ordered.select(*plan.columns, label, F.col("fold").cast("int"), F.xxhash64("key").alias("_order")).persist()
+        count = frame.count()
+        engines = choose_engines(engine, spaces, "binary", scratch=scratch, rows=count, columns=len(plan.columns), most_bytes=room(spark))
+        search = Search(frame, plan, spaces, problem, engines=engines)
+        tuned = tune(search, spaces, tuner, list(range(folds)), count)
+        found = choose(tuned.rows, tuned.trials, list(range(folds)), problem.metric)
+        search.close()
+        refit(frame, plan, found.best, problem, search.engines)
+        seconds = time.perf_counter() - started
+    return {"seconds": seconds, "areaUnderROC": found.best_value, "fits": search.fits, "feature_fits": search.folds.fits}
+
+
+def _peers(rows: int, folds: int, params: int):  # type: ignore[no-untyped-def]
+    """Import the peers' file for its data alone: it measures when it is imported, so it is asked for nothing that takes long."""
+    source = (HERE / "peers" / "search.py").read_text(encoding="utf-8").partition("\nframe = data()")[0]
+    sys.argv = ["search.py", "none", str(rows), str(folds), str(params)]
+    spec = importlib.util.spec_from_loader("peers_search", loader=None)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    exec(compile(source, "search.py", "exec"), module.__dict__)
+    module.frame = module.data()
+    return module
+
+
+class Watch(threading.Thread):
+    """Watches the resident memory and the CPU of a process and its children."""
+
+    def __init__(self, pid: int) -> None:
+        """Begin."""
+        super().__init__(daemon=True)
+        self.root = psutil.Process(pid)
+        self.peak = 0
+        self.cpu: dict[int, float] = {}
+        self.ended = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        """Look every fifth of a second until told to end."""
+        while not self.ended.wait(0.2):
+            resident = 0
+            try:
+                processes = [self.root, *self.root.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                return
+            for process in processes:
+                try:
+                    resident += process.memory_info().rss
+                    times = process.cpu_times()
+                    self.cpu[process.pid] = times.user + times.system
+                except psutil.NoSuchProcess:
+                    continue
+            self.peak = max(self.peak, resident)
+
+
+def measure(way: str, arguments: argparse.Namespace) -> dict[str, float | str]:
+    """Run one way in a process of its own."""
+    given = [str(arguments.rows), str(arguments.folds), str(arguments.trials if way == "xgboost" else arguments.params)]
+    command = [sys.executable, str(HERE / "peers" / "search.py"), way, *given]
+    if way in OURS:
+        command = [sys.executable, __file__, "--one", way, "--rows", given[0], "--folds", given[1], "--params", given[2]]
+        command += ["--trials", str(arguments.trials)]
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder)
+        watch = Watch(process.pid)
+        out, _ = process.communicate()
+        watch.ended.set()
+    if process.returncode:
+        raise SystemExit(f"{way} ended with {process.returncode}")
+    last = out.strip().splitlines()[-1]
+    if way in OURS:
+        found = json.loads(last)
+    else:
+        words = dict(word.split("=") for word in last.split() if "=" in word)
+        found = {"seconds": float(words["seconds"]), "areaUnderROC": float(words["areaUnderROC"])}
+    return {"way": way, **found, "cpu_seconds": sum(watch.cpu.values()), "peak_bytes": watch.peak}
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, default=300_000)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--params", type=int, default=24)
+    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--ways", default=",".join((*PEERS, *OURS)))
+    parser.add_argument("--one")
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(run_ours(arguments.one, arguments.rows, arguments.folds, arguments.params, arguments.trials)))
+        return
+    runs = []
+    for number in range(arguments.rounds):
+        for way in arguments.ways.split(","):
+            runs.append({"round": number, **measure(way, arguments)})
+            print(json.dumps(runs[-1]), flush=True)
+    seconds = {way: statistics.median(float(run["seconds"]) for run in runs if run["way"] == way) for way in arguments.ways.split(",")}
+    print("\nway               seconds   areaUnderROC   against")
+    for way, taken in seconds.items():
+        value = next(run["areaUnderROC"] for run in runs if run["way"] == way)
+        against = "  ".join(f"{peer} {seconds[peer] / taken:.2f}x" for peer in PEERS if peer in seconds and way in OURS)
+        print(f"{way:16}  {taken:7.1f}   {value:.4f}         {against}")
+    keep(arguments, runs)
+
+
+def keep(arguments: argparse.Namespace, runs: list[dict[str, float | str]]) -> None:
+    """Add the runs to benchmarks/results/training.json, in place of earlier ones of the same size."""
+    place = HERE / "results" / "training.json"
+    size = {name: getattr(arguments, name) for name in ("rows", "folds", "params", "trials")}
+    known = json.loads(place.read_text(encoding="utf-8")) if place.exists() else []
+    machine = {"cores": os.cpu_count(), "memory_gib": round(psutil.virtual_memory().total / 2**30), "python": platform.python_version()}
+    ways = set(arguments.ways.split(","))
+    same = [entry for entry in known if entry["size"] == size]
+    kept = [run for entry in same for run in entry["runs"] if run["way"] not in ways]
+    others = [entry for entry in known if entry["size"] != size]
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(json.dumps([*others, {"size": size, "machine": machine, "runs": [*kept, *runs]}], indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Families of other libraries: an estimator of one machine, in the engine ``tasks``, by its library's own parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pyspark.ml import Estimator
+
+from tidemill.errors import SpecError, did_you_mean
+from tidemill.spec.models import IntRange, LogRange, Scalar, Space
+from tidemill.training.families.family import Encoding, Family, space_fault
+from tidemill.training.tasks.boosting import HISTOGRAM, LIGHTGBM, XGBOOST, Boosting
+
+# What tidemill itself decides: the rows, the task, the cores, the seed, and when to stop.
+_OURS = frozenset(
+    {
+        *("random_state", "seed", "n_jobs", "nthread", "num_threads", "verbose", "verbosity", "device", "objective", "early_stopping"),
+        *("early_stopping_rounds", "eval_metric", "callbacks", "categorical_features", "categorical_feature", "enable_categorical"),
+        *("feature_types", "missing", "booster", "validation_fraction", "n_iter_no_change", "scoring", "warm_start", "class_weight"),
+        *("importance_type", "base_score", "multi_strategy", "tol", "num_parallel_tree", "validate_parameters", "boosting_type"),
+    }
+)
+TASKS = ("binary", "multiclass", "regression")
+
+
+@dataclass(frozen=True)
+class LearnedFamily:
+    """A family that is not MLlib's: it learns in single tasks, and scores by Spark all the same."""
+
+    name: str
+    learner: Boosting
+    default: Space
+    encoding: Encoding = "tree"
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks the family suits."""
+        return TASKS
+
+    @property
+    def for_texts(self) -> Space:
+        """Nothing of its own."""
+        return {}
+
+    def is_mllib(self, task: str) -> bool:
+        """Return False: MLlib has no such estimator."""
+        return False
+
+    def space(self, task: str, *, texts: bool = False) -> Space:
+        """Return the space that is searched where the spec declares none."""
+        return self.default
+
+    def learner_params(self, params: Mapping[str, Scalar], task: str) -> dict[str, Scalar]:
+        """Return the parameters as they are."""
+        return dict(params)
+
+    def faults(self, space: Space, task: str) -> Mapping[str, str]:
+        """Return what is wrong with the parameters of ``space``: parameter → message; needs the library, where there are any."""
+        missing = self.learner.missing()
+        if missing:
+            return dict.fromkeys(space, missing) or {"": missing}
+        known = sorted(self.learner.names() - _OURS)
+        found = {}
+        for name in space:
+            if name in _OURS:
+                instead = "set training.tuner.seed instead" if name in ("random_state", "seed") else "leave it out"
+                found[name] = f"{name!r} is set by tidemill; {instead}"
+            elif name not in known:
+                found[name] = f"{self.name} has no parameter {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}"
+        return found
+
+    def build(self, params: Mapping[str, Scalar], *, task: str, n_classes: int, seed: int, max_categories: int) -> Estimator:
+        """Refuse: there is no estimator of MLlib's.
+
+        Raises:
+            SpecError: always.
+        """
+        raise SpecError([space_fault(self.name, "", f"{self.name} is no family of MLlib; it needs `engine: tasks` or `auto`")])
+
+
+HIST_GRADIENT_BOOSTING: Family = LearnedFamily(
+    "hist_gradient_boosting",
+    HISTOGRAM,
+    {
+        "max_iter": IntRange(int=[50, 200]),
+        "learning_rate": LogRange(log=[0.03, 0.3]),
+        "max_leaf_nodes": [15, 31, 63],
+        "min_samples_leaf": [20, 60],
+    },
+)
+XGBOOST_TREES: Family = LearnedFamily(
+    "xgboost",
+    XGBOOST,
+    {
+        "n_estimators": IntRange(int=[50, 200]),
+        "learning_rate": LogRange(log=[0.03, 0.3]),
+        "max_depth": IntRange(int=[4, 9]),
+        "min_child_weight": LogRange(log=[1.0, 50.0]),
+    },
+)
+LIGHTGBM_TREES: Family = LearnedFamily(
+    "lightgbm",
+    LIGHTGBM,
+    {
+        "n_estimators": IntRange(int=[50, 200]),
+        "learning_rate": LogRange(log=[0.03, 0.3]),
+        "num_leaves": [15, 31, 63],
+        "min_child_samples": [20, 60],
+    },
+)

@@ -1,0 +1,183 @@
+"""Fits as Spark tasks: what is sent to a worker, what it does, and what comes back."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from tidemill.spec.models import Scalar
+from tidemill.training.tasks.copy import HELD_OUT, TRAIN, Copy, open_part
+from tidemill.training.tasks.kept import kept
+from tidemill.training.tasks.learner import Learner, Linear, Rows, Scorer, Setting
+from tidemill.training.tasks.scores import metrics
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_OUTCOME = "trial INT, metrics STRING, seconds DOUBLE, score_seconds DOUBLE, error STRING"
+_MODEL = "weights ARRAY<DOUBLE>, biases ARRAY<DOUBLE>, dumped BINARY"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One fit: ``params`` on the training rows of ``copy``, measured for each of ``rounds`` (trial → rounds; None: all).
+
+    ``share`` is that of the training rows, the first in their order. ``seconds`` bound the fit.
+    """
+
+    copy: Copy
+    learner: Learner
+    encoding: str
+    setting: Setting
+    rounds: Mapping[int, int | None] = field(default_factory=dict)
+    nominal: Mapping[int, int] = field(default_factory=dict)
+    share: float = 1.0
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trial came to on one fold; ``metrics`` is empty where there is an ``error``."""
+
+    trial: int
+    metrics: Mapping[str, float]
+    seconds: float
+    score_seconds: float
+    error: str | None
+
+
+def run_fits(spark: SparkSession, fits: Sequence[Fit]) -> list[Outcome]:
+    """Run the fits, each a task of one Spark job; return an outcome for each of their trials, in their order."""
+
+    def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch.column("id").to_pylist():
+                outcomes = measure(fits[number])
+                columns = {
+                    "trial": pa.array([outcome.trial for outcome in outcomes], pa.int32()),
+                    "metrics": [json.dumps(dict(outcome.metrics)) for outcome in outcomes],
+                    "seconds": [outcome.seconds for outcome in outcomes],
+                    "score_seconds": [outcome.score_seconds for outcome in outcomes],
+                    "error": pa.array([outcome.error for outcome in outcomes], pa.string()),
+                }
+                yield pa.RecordBatch.from_pydict(columns)
+
+    rows = spark.range(0, len(fits), 1, len(fits)).mapInArrow(work, _OUTCOME).toArrow().to_pylist()
+    return [Outcome(**{**row, "metrics": json.loads(row["metrics"])}) for row in rows]
+
+
+def measure(fit: Fit) -> list[Outcome]:
+    """Fit and score the held-out rows, in a worker; a failure, whatever it is, is an outcome."""
+    started = time.perf_counter()
+    try:
+        with _one_core(), _within(fit.seconds):
+            scorer = fit.learner.fit(_training_rows(fit), fit.setting)
+    except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
+        spent = (time.perf_counter() - started) / len(fit.rounds)
+        return [Outcome(trial, {}, spent, 0.0, _sentence(error)) for trial in fit.rounds]
+    spent = (time.perf_counter() - started) / len(fit.rounds)
+    return [_scored(scorer, fit, trial, rounds, spent) for trial, rounds in fit.rounds.items()]
+
+
+def _scored(scorer: Scorer | Linear, fit: Fit, trial: int, rounds: int | None, spent: float) -> Outcome:
+    started = time.perf_counter()
+    try:
+        held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
+        with _one_core():
+            predicted = scorer.predict(held_out.features, rounds)
+        took = time.perf_counter() - started
+        found = metrics(np.asarray(held_out.labels), predicted, fit.setting.task)
+    except Exception as error:  # noqa: BLE001 - as above
+        return Outcome(trial, {}, spent + time.perf_counter() - started, 0.0, _sentence(error))
+    known = {name: value for name, value in found.items() if math.isfinite(value)}
+    return Outcome(trial, known, spent + time.perf_counter() - started, took, None)
+
+
+def fit_model(spark: SparkSession, fit: Fit) -> Linear | bytes:
+    """Fit on all rows of the copy's training part, in one task; return the weights of a linear model, or another's dump.
+
+    Raises:
+        Exception: the fit failed.
+    """
+
+    def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for _ in batches:
+            with _one_core():
+                found = fit.learner.fit(_training_rows(fit), fit.setting)
+            if isinstance(found, Linear):
+                columns = {"weights": [list(row) for row in found.weights], "biases": [list(found.biases)] * len(found.weights)}
+                yield pa.RecordBatch.from_pydict({**columns, "dumped": pa.nulls(len(found.weights), pa.binary())}, _schema())
+            else:
+                yield pa.RecordBatch.from_pydict({"weights": [None], "biases": [None], "dumped": [found.dump()]}, _schema())
+
+    table = spark.range(0, 1, 1, 1).mapInArrow(work, _MODEL).toArrow()
+    dumped = table["dumped"][0].as_py()
+    if dumped is not None:
+        return bytes(dumped)
+    weights = table["weights"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
+    return Linear(weights, np.array(table["biases"][0].as_py()), fit.setting.task)
+
+
+def _schema() -> pa.Schema:
+    return pa.schema([("weights", pa.list_(pa.float64())), ("biases", pa.list_(pa.float64())), ("dumped", pa.binary())])
+
+
+def _training_rows(fit: Fit) -> Rows:
+    """Return the training rows, or the first of them; a worker keeps the last few."""
+    key = f"{fit.copy.name}/{fit.encoding}/{fit.share}"
+
+    def opened() -> Rows:
+        part = open_part(fit.copy, fit.encoding, TRAIN, fit.learner.layout)
+        count = max(1, round(len(part.labels) * fit.share))
+        if count == len(part.labels):
+            return Rows(part.features, part.labels, fit.nominal, key)
+        return Rows(part.features[:count], part.labels[:count], fit.nominal, key)
+
+    return kept(key, opened)
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """A task has one core: the libraries' own threads would take those of other tasks."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
+
+
+@contextmanager
+def _within(seconds: float | None) -> Iterator[None]:
+    """Raise TimeoutError inside the block when its time is over; a library's own loop is left at its next step in Python."""
+    if seconds is None:
+        yield
+        return
+
+    def ring(*_: object) -> None:
+        raise TimeoutError(f"took longer than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _sentence(error: Exception) -> str:
+    """Return what went wrong in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
+
+
+def setting_of(params: Mapping[str, Scalar], task: str, n_classes: int, seed: int) -> Setting:
+    """Return the setting of a fit."""
+    return Setting(dict(params), task, n_classes, seed)

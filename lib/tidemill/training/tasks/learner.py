@@ -1,0 +1,124 @@
+"""What a family brings for the engine ``tasks``: how it learns from arrays, and what it makes of rows afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Literal, Protocol, TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+
+from tidemill.spec.models import Scalar
+
+Matrix: TypeAlias = "np.ndarray | sp.csr_matrix"
+Layout = Literal["dense", "any"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Vectors with their labels.
+
+    ``features``: a row an example, a column a slot. ``labels``: class index or value. ``nominal``: slots that are category indices, and
+    how many there are. ``key`` names the rows, so that what a library makes of them before it learns can be kept.
+    """
+
+    features: Matrix
+    labels: np.ndarray
+    nominal: Mapping[int, int] = field(default_factory=dict)
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a fit is to be: the parameters, and of the problem what an estimator needs to know."""
+
+    params: Mapping[str, Scalar]
+    task: str
+    n_classes: int
+    seed: int
+
+
+class Scorer(Protocol):
+    """A fitted model, in the worker."""
+
+    def predict(self, features: np.ndarray, rounds: int | None = None) -> np.ndarray:
+        """Return values (n), or the probabilities of the classes (n, classes); of the first ``rounds`` alone where they are given."""
+        ...
+
+    def dump(self) -> bytes:
+        """Return the model in the library's own format."""
+        ...
+
+    def gains(self) -> np.ndarray:
+        """Return what each slot gained in all splits by it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A fitted linear model: ``weights`` (classes or 1, slots) and ``biases``; what it predicts is a matter of MLlib's own stages.
+
+    ``scale`` multiplies the margins before they become probabilities.
+    """
+
+    weights: np.ndarray
+    biases: np.ndarray
+    task: str
+
+    def predict(self, features: Matrix, rounds: int | None = None) -> np.ndarray:
+        """Return values, or the softmax of the margins."""
+        margins = np.asarray(features @ self.weights.T) + self.biases
+        if self.task == "regression":
+            return margins[:, 0]
+        if margins.shape[1] == 1:
+            margins = np.hstack([np.zeros_like(margins), margins])
+        margins -= margins.max(axis=1, keepdims=True)
+        raised = np.exp(margins)
+        return raised / raised.sum(axis=1, keepdims=True)
+
+
+class Learner(Protocol):
+    """How a family learns in the engine ``tasks``; anything with these members can be one."""
+
+    @property
+    def package(self) -> str:
+        """The distribution that does the work."""
+        ...
+
+    @property
+    def layout(self) -> Layout:
+        """What matrices it takes: dense ones alone, or any."""
+        ...
+
+    def refused(self, names: Mapping[str, object], task: str) -> list[str]:
+        """Return the parameters among ``names`` that it does not know."""
+        ...
+
+    def fit(self, rows: Rows, setting: Setting) -> Scorer | Linear:
+        """Learn from ``rows`` on one core; the same rows and setting give the same model."""
+        ...
+
+    def load(self, dumped: bytes, task: str) -> Scorer:
+        """Return the model that ``dump`` wrote."""
+        ...
+
+
+# Another distribution of the same library, without what graphics cards need.
+_ALSO = {"xgboost": "xgboost-cpu"}
+
+
+def library(learner: Learner) -> str:
+    """Return the name and version of the package that does the work; the name alone where it is not installed."""
+    for distribution in (learner.package, _ALSO.get(learner.package, learner.package)):
+        with suppress(PackageNotFoundError):
+            return f"{learner.package} {version(distribution)}"
+    return learner.package
+
+
+def is_installed(module: str) -> bool:
+    """Return True where ``module`` is there to be imported."""
+    return find_spec(module) is not None

@@ -1,0 +1,189 @@
+"""The engine tasks: the same figures as MLlib's where the problem is the same, models that Spark scores, failures, and layouts."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from pyspark.ml import PipelineModel
+from pyspark.ml.functions import vector_to_array
+from pyspark.sql import functions as F
+from sklearn.metrics import accuracy_score, r2_score
+
+from tidemill.errors import SpecError
+from tidemill.features import feature_pipeline
+from tidemill.training import FAMILIES, Problem, Search, Trial, refit, search
+from tidemill.training.engines import Engines, choose_engines
+from tidemill.training.tasks.copy import HELD_OUT, TRAIN, open_part, write_copy
+
+from .conftest import PLAN
+
+CLASSES = {"binary": 2, "multiclass": 3, "regression": 0}
+METRIC = {"binary": "areaUnderROC", "multiclass": "logLoss", "regression": "rmse"}
+LEARNED = [(task, name) for name, family in FAMILIES.items() if family.learner for task in family.tasks]
+PARAMS = {
+    "naive_bayes": {"smoothing": 0.5},
+    "gradient_boosted_trees": {"maxIter": 8, "maxDepth": 3},
+    "hist_gradient_boosting": {"max_iter": 8, "min_samples_leaf": 5},
+    "xgboost": {"n_estimators": 8, "max_depth": 3},
+    "lightgbm": {"n_estimators": 8, "min_child_samples": 5},
+}
+
+
+def problem_of(task):
+    return Problem(task, METRIC[task], CLASSES[task], seed=7)
+
+
+def params_of(name):
+    return PARAMS.get(name, {"regParam": 0.01})
+
+
+def engines_of(tmp_path, *names, **given):
+    return Engines(dict.fromkeys(names, "tasks"), str(tmp_path), **given)
+
+
+@pytest.mark.parametrize(("task", "name"), LEARNED)
+def test_what_tasks_choose_scores_by_spark_after_it_was_saved(frames, tmp_path, task, name):
+    frame, problem = frames[task], problem_of(task)
+    model = refit(frame, PLAN, Trial(0, name, params_of(name)), problem, engines_of(tmp_path, name))
+    model.write().overwrite().save(str(tmp_path / "model"))
+    columns = ["prediction"] + ([] if task == "regression" else [vector_to_array("probability").alias("p")])
+    raw = frame.select(*PLAN.columns, frame["label"].alias("truth"))
+    found, loaded = (
+        fitted.transform(raw).select("truth", *columns).toPandas() for fitted in (model, PipelineModel.load(str(tmp_path / "model")))
+    )
+    assert found["prediction"].equals(loaded["prediction"])
+    assert not list(tmp_path.glob("copy-*")), "the copy is gone"
+    if task == "regression":
+        assert r2_score(found["truth"], found["prediction"]) > 0.3
+        return
+    probabilities = np.stack(found["p"])
+    assert probabilities.shape == (len(found), problem.n_classes)
+    assert np.allclose(probabilities.sum(axis=1), 1.0)
+    assert (probabilities.argmax(axis=1) == found["prediction"]).all()
+    lead = 0.0 if name == "naive_bayes" else 0.1
+    assert accuracy_score(found["truth"], found["prediction"]) > found["truth"].value_counts(normalize=True).max() + lead
+
+
+# Objectives that MLlib has too, solved far enough that the solver does not matter.
+@pytest.mark.parametrize(
+    ("task", "name", "params"),
+    [
+        ("binary", "logistic_regression", {"regParam": 0.05}),
+        ("binary", "logistic_regression", {"regParam": 0.05, "standardization": False}),
+        ("binary", "logistic_regression", {"regParam": 0.02, "elasticNetParam": 0.5, "maxIter": 200}),
+        ("multiclass", "logistic_regression", {"regParam": 0.05}),
+        ("regression", "linear_regression", {"regParam": 0.1}),
+        ("regression", "linear_regression", {"regParam": 0.1, "standardization": False}),
+        ("regression", "linear_regression", {"regParam": 0.1, "elasticNetParam": 0.7}),
+        ("binary", "naive_bayes", {"smoothing": 0.5}),
+        ("multiclass", "naive_bayes", {"smoothing": 0.5}),
+        ("binary", "linear_svm", {"regParam": 0.05, "maxIter": 200}),
+    ],
+)
+def test_linear_families_find_what_mllib_finds(frames, tmp_path, task, name, params):
+    trial, problem = Trial(0, name, params), problem_of(task)
+    by_tasks = search(frames[task], PLAN, [trial], [0, 1], problem, engines_of(tmp_path, name))
+    by_spark = search(frames[task], PLAN, [trial], [0, 1], problem)
+    assert [row.state for row in by_tasks.rows] == ["SUCCEEDED"] * 2
+    assert [row.value for row in by_tasks.rows] == pytest.approx([row.value for row in by_spark.rows], abs=2e-3)
+    assert {(row.engine, row.library.split()[0]) for row in by_tasks.rows} == {("tasks", "scikit-learn")}
+    assert {(row.engine, row.library.split()[0]) for row in by_spark.rows} == {("spark", "pyspark")}
+    if name in ("logistic_regression", "linear_regression"):
+        weights = [
+            np.asarray(stage.coefficientMatrix.toArray() if hasattr(stage, "coefficientMatrix") else stage.coefficients.toArray())
+            for stage in (refit(frames[task], PLAN, trial, problem, engines).stages[-1] for engines in (engines_of(tmp_path, name), None))
+        ]
+        assert np.allclose(*weights, atol=5e-3)
+
+
+def test_a_copy_holds_the_vectors_of_each_part_in_one_order_whatever_the_layout(frames, tmp_path):
+    frame = frames["binary"]
+    features = feature_pipeline(PLAN, ["linear", "tree"]).fit(frame)
+    vectors = features.transform(frame).select(
+        F.col("_order").alias("order"), (F.col("fold") == 1).alias("is_held_out"), "label", "features_linear", "features_tree"
+    )
+    found = []
+    for partitions in (1, 3):
+        copy = write_copy(vectors.repartition(partitions), str(tmp_path), ["linear", "tree"], 10**9)
+        parts = [open_part(copy, encoding, part, "any") for encoding in ("linear", "tree") for part in (TRAIN, HELD_OUT)]
+        dense = [part.features if isinstance(part.features, np.ndarray) else part.features.toarray() for part in parts]
+        found.append([np.array(array) for array in (*dense, *(part.labels for part in parts))])
+        copy.remove()
+    assert all(np.array_equal(one, three) for one, three in zip(*found, strict=True))
+    rows = vectors.orderBy("order").toPandas()
+    for place, (encoding, held_out) in enumerate([("linear", False), ("linear", True), ("tree", False), ("tree", True)]):
+        chosen = rows[rows["is_held_out"] == held_out]
+        assert np.array_equal(found[0][place], np.stack([vector.toArray() for vector in chosen[f"features_{encoding}"]]))
+
+
+def test_one_fit_gives_every_number_of_rounds_its_own_value(frames, tmp_path):
+    trials = [Trial(number, "xgboost", {"n_estimators": rounds, "max_depth": 3}) for number, rounds in enumerate((3, 6))]
+    engines = engines_of(tmp_path, "xgboost")
+    together = Search(frames["binary"], PLAN, ["xgboost"], problem_of("binary"), engines=engines)
+    rows = together.run(trials, [0, 1], is_last=True)
+    alone = [search(frames["binary"], PLAN, [trial], [0, 1], problem_of("binary"), engines).rows for trial in trials]
+    assert together.fits == 2
+    for trial, own in zip(trials, alone, strict=True):
+        assert [row.value for row in rows if row.trial == trial.number] == [row.value for row in own]
+    assert rows[0].value != rows[1].value
+
+
+def test_one_failure_is_one_failure(frames, tmp_path):
+    trials = [Trial(0, "xgboost", {"n_estimators": 2, "max_depth": -7}), Trial(1, "logistic_regression", {"regParam": 0.1})]
+    found = search(frames["binary"], PLAN, trials, [0, 1], problem_of("binary"), engines_of(tmp_path, "xgboost", "logistic_regression"))
+    assert [row.state for row in found.rows] == ["FAILED", "SUCCEEDED", "FAILED", "SUCCEEDED"]
+    assert "max_depth" in found.rows[0].error and "\n" not in found.rows[0].error
+    assert found.best.number == 1
+
+
+def test_what_is_known_is_not_fitted_again_and_a_copy_too_large_goes_to_mllib(frames, tmp_path):
+    trials = [Trial(0, "logistic_regression", {"regParam": 0.1}), Trial(1, "logistic_regression", {"regParam": 0.01})]
+    first = search(frames["binary"], PLAN, trials, [0, 1], problem_of("binary"), engines_of(tmp_path, "logistic_regression"))
+    known = {(row.family, row.params, row.fold): dataclasses.replace(row, value=0.25) for row in first.rows if row.trial == 1}
+    again = Search(
+        frames["binary"],
+        PLAN,
+        ["logistic_regression"],
+        problem_of("binary"),
+        engines=engines_of(tmp_path, "logistic_regression"),
+        known=known,
+    )
+    rows = again.run(trials, [0, 1], is_last=True)
+    assert [row.value for row in rows if row.trial == 1] == [0.25, 0.25]
+    assert [row.value for row in rows if row.trial == 0] == [row.value for row in first.rows if row.trial == 0]
+    assert again.fits == 2
+
+    small = Search(
+        frames["binary"],
+        PLAN,
+        ["logistic_regression"],
+        problem_of("binary"),
+        engines=engines_of(tmp_path, "logistic_regression", most_bytes=100, is_free=True),
+    )
+    moved = small.run(trials[:1], [0, 1], is_last=True)
+    assert {row.engine for row in moved} == {"spark"} and {row.state for row in moved} == {"SUCCEEDED"}
+    assert "engine spark: the vectors of a fold take" in small.engines.notes[0]
+    refused = Search(
+        frames["binary"], PLAN, ["xgboost"], problem_of("binary"), engines=engines_of(tmp_path, "xgboost", most_bytes=100, is_free=True)
+    )
+    with pytest.raises(SpecError, match="write `engine: spark`"):
+        refused.run([Trial(0, "xgboost", {})], [0])
+    assert not list(tmp_path.glob("copy-*"))
+
+
+def test_the_engine_is_chosen_by_what_a_family_has_and_by_size(tmp_path):
+    spaces = {"logistic_regression": {"regParam": [0.1]}, "random_forest": {}, "xgboost": {}}
+    given = {"scratch": str(tmp_path), "rows": 1000, "columns": 10, "most_bytes": 10**6}
+    auto = choose_engines("auto", spaces, "binary", **given)
+    assert auto.of == {"logistic_regression": "tasks", "random_forest": "spark", "xgboost": "tasks"}
+    assert any("random_forest: engine spark" in note for note in auto.notes)
+    unknown = choose_engines("auto", {"logistic_regression": {"aggregationDepth": 3}}, "binary", **given)
+    assert unknown.of == {"logistic_regression": "spark"} and "aggregationDepth" in unknown.notes[0]
+    large = choose_engines("auto", spaces, "binary", **{**given, "rows": 10**6})
+    assert set(large.of.values()) == {"spark"}
+    for asked, key in (("spark", "training.models.xgboost"), ("tasks", "training.models.random_forest")):
+        with pytest.raises(SpecError) as caught:
+            choose_engines(asked, spaces, "binary", **given)
+        assert [fault.key for fault in caught.value.faults] == [key]
+    assert math.isfinite(auto.most_bytes)
