@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +86,8 @@ class Sampler:
 def _sampler(optuna: Any, tuner: Tuner, first: int, place: int) -> optuna.samplers.BaseSampler:
     seed = tuner.seed + place
     if tuner.strategy == "qmc":
-        return optuna.samplers.QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
-    given = {"multivariate": True, "constant_liar": True, "warn_independent_sampling": False}
+        return optuna.samplers.QMCSampler(seed=seed, scramble=True)
+    given = {"multivariate": True, "constant_liar": True}
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=first, **given)
 
 
@@ -107,6 +108,8 @@ def _optuna() -> Any:
         message = "this strategy needs Optuna; pip install 'tidemill[tasks]', or write `strategy: random`"
         raise SpecError([Fault("pipeline.yml", None, "training.tuner.strategy", message)]) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    # What is new in it is no news to those who run a pipeline.
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     return optuna
 
 
