@@ -81,7 +81,7 @@ def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[
         engines = choose_engines(engine, spaces, "binary", scratch=scratch, rows=count, columns=len(plan.columns), most_bytes=room(spark))
         search = Search(frame, plan, spaces, problem, engines=engines)
         tuned = tune(search, spaces, tuner, list(range(folds)), count)
-        found = choose(tuned.rows, tuned.trials, list(range(folds)), problem.metric)
+        found = choose(tuned.rows, tuned.trials, problem.metric)
         search.close()
         refit(frame, plan, found.best, problem, search.engines)
         seconds = time.perf_counter() - started

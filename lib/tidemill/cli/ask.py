@@ -84,7 +84,7 @@ def trials(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = Fa
         print_json(rows)
         return 0
     shown = [{**row, "params": json.dumps(row["params"])} for row in rows]
-    print_table(shown, ["trial", "family", "metric", "value", "folds", "seconds", "state", "params"], most=len(shown))
+    print_table(shown, ["trial", "family", "metric", "value", "folds", "seconds", "state", "library", "params"], most=len(shown))
     return 0
 
 

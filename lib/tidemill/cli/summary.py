@@ -52,6 +52,7 @@ def _print_families(trials: list[Row]) -> None:
             "trials": sum(row["family"] == family for row in trials),
             f"cv {metric}": row["value"],
             "seconds": f"{seconds[family]:.1f}",
+            "library": row.get("library") or "",
             "best parameters": ", ".join(f"{key}={_short(value)}" for key, value in row["params"].items()),  # type: ignore[attr-defined]
         }
         for family, row in best.items()

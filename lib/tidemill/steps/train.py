@@ -77,7 +77,7 @@ def train(context: StepContext) -> StepResult:
         )
         try:
             tuned = tune(finder, spaces, training.tuner, list(folds), total)
-            found = choose(tuned.rows, tuned.trials, list(folds), problem.metric, training.select)
+            found = choose(tuned.rows, tuned.trials, problem.metric, folds=list(folds), rule=training.select)
         except NoTrialSucceeded as error:
             past.record(error.rows)
             raise

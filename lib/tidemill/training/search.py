@@ -263,7 +263,7 @@ def search(
         rows = found.run(trials, folds, is_last=True)
     finally:
         found.close()
-    return choose(rows, trials, folds, problem.metric)
+    return choose(rows, trials, problem.metric, folds=folds)
 
 
 def fit_family(trial: Trial, vectors: DataFrame, categories: int, problem: Problem) -> Model:

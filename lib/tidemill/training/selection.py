@@ -71,8 +71,10 @@ class SearchResult:
         return first_errors(self.rows)
 
 
-def choose(rows: Sequence[TrialFold], trials: Sequence[Trial], folds: Sequence[int], metric: str, rule: str = "best") -> SearchResult:
-    """Choose among the trials that succeeded in every fold.
+def choose(
+    rows: Sequence[TrialFold], trials: Sequence[Trial], metric: str, *, folds: Sequence[int] | None = None, rule: str = "best"
+) -> SearchResult:
+    """Choose among the trials that succeeded in every fold of ``folds``, of all that there are where these are not given.
 
     ``best`` is the best mean over the folds, the earlier trial of equals. ``one_standard_error`` is the cheapest trial to score with whose
     folds are, on the average, no more than one standard error of the difference behind those of the best: paired, since all trials saw
@@ -81,6 +83,7 @@ def choose(rows: Sequence[TrialFold], trials: Sequence[Trial], folds: Sequence[i
     Raises:
         NoTrialSucceeded: no trial succeeded in every fold; each family's first error is named.
     """
+    wanted = {row.fold for row in rows} if folds is None else set(folds)
     failed = first_errors(rows)
     values: dict[int, dict[int, float]] = {}
     cost: dict[int, float] = {}
@@ -88,7 +91,7 @@ def choose(rows: Sequence[TrialFold], trials: Sequence[Trial], folds: Sequence[i
         if row.trial not in failed and row.state == SUCCEEDED and row.value is not None:
             values.setdefault(row.trial, {})[row.fold] = row.value
             cost[row.trial] = cost.get(row.trial, 0.0) + (row.score_seconds or 0.0)
-    whole = {number: found for number, found in values.items() if set(found) >= set(folds)}
+    whole = {number: found for number, found in values.items() if set(found) >= wanted}
     means = {number: sum(found.values()) / len(found) for number, found in whole.items()}
     best: Trial | None = None
     for trial in trials:

@@ -12,7 +12,7 @@ Row = dict[str, object]
 
 
 def leaderboard(ledger: Ledger, pipeline: str) -> list[Row]:
-    """Return the trials of the pipeline's latest search; ``value`` is null where a fold failed."""
+    """Return the trials of the pipeline's latest search; ``value`` is null where a fold failed, or where it was stopped early."""
     rows = ledger.rows("ops.trials", pipeline=pipeline)
     if not rows:
         return []
@@ -26,17 +26,19 @@ def leaderboard(ledger: Ledger, pipeline: str) -> list[Row]:
 
 def _trial(number: object, folds: list[Row]) -> Row:
     first = folds[0]
-    failed = next((row for row in folds if row["state"] != "SUCCEEDED"), None)
+    unfinished = next((row for row in folds if row["state"] != "SUCCEEDED"), None)
     return {
         "trial": number,
         "family": first["family"],
         "metric": first["metric"],
-        "value": None if failed else fmean(float(str(row["value"])) for row in folds),
+        "value": None if unfinished else fmean(float(str(row["value"])) for row in folds),
         "folds": len(folds),
         "seconds": sum(float(str(row["seconds"] or 0)) for row in folds),
-        "state": "FAILED" if failed else "SUCCEEDED",
+        "state": unfinished["state"] if unfinished else "SUCCEEDED",
+        "engine": first["engine"],
+        "library": first.get("library"),
         "params": json.loads(str(first["params"] or "{}")),
-        "error": failed["error"] if failed else None,
+        "error": unfinished["error"] if unfinished else None,
     }
 
 

@@ -70,7 +70,7 @@ def test_the_good_spec_is_good(write: Callable[..., Path], changed: Callable[...
         ("random_forest: {", "linear_regression: {", 28, "training.models.linear_regression",
          "unknown model family for `task: binary`; did you mean 'logistic_regression'?; "
          "known: logistic_regression, random_forest, gradient_boosted_trees, "
-         "linear_svm, naive_bayes, multilayer_perceptron, factorization_machines"),
+         "linear_svm, naive_bayes, multilayer_perceptron, factorization_machines, hist_gradient_boosting, xgboost, lightgbm"),
         ("{int: [20, 100]}", "{int: [100, 20]}", 28, "training.models.random_forest.numTrees.int",
          "the lower bound 100 is above the upper bound 20; write [20, 100]"),
         ("{int: [20, 100]}", "{float: [1, .inf]}", 28, "training.models.random_forest.numTrees.float", "bounds must be finite numbers"),
@@ -200,12 +200,6 @@ def test_schema_files(write: Callable[..., Path], faults: Callable, changed: Cal
         ("lake: ./lake", "lake: catalog:main.flights", "lake"),
         ("    key: [flight_id]\n    exp", "    load: incremental\n    exp", "tables.flights.load"),
         ("columns: [distance]}", "columns: [distance]}\n  select: {top: 3}", "features.select"),
-        ("task: binary", "task: binary\n  engine: tasks", "training.engine"),
-        ("task: binary", "task: binary\n  tuner: {strategy: tpe}", "training.tuner.strategy"),
-        ("task: binary", "task: binary\n  tuner: {timeout: 30m}", "training.tuner.timeout"),
-        ("task: binary", "task: binary\n  tuner: {early_stopping: hyperband}", "training.tuner.early_stopping"),
-        ("task: binary", "task: binary\n  select: one_standard_error", "training.select"),
-        ("random_forest: {", "lightgbm: {", "training.models.lightgbm"),
         ("random_forest: {", "mine: {python: functions.Mine}\n    random_forest: {", "training.models.mine"),
         ("task: binary", "task: binary\n  balance: weights", "training.balance"),
         ("task: binary", "task: binary\n  calibrate: isotonic", "training.calibrate"),

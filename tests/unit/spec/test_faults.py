@@ -66,7 +66,8 @@ def test_all_faults_at_once_in_the_order_of_the_file(faults: Callable) -> None:
             19,
             "training.models.random_forrest",
             "unknown model family for `task: binary`; did you mean 'random_forest'?; known: logistic_regression, random_forest, "
-            "gradient_boosted_trees, linear_svm, naive_bayes, multilayer_perceptron, factorization_machines",
+            "gradient_boosted_trees, linear_svm, naive_bayes, multilayer_perceptron, factorization_machines, hist_gradient_boosting, "
+            "xgboost, lightgbm",
         ),
         (20, "training.models.logistic_regression.elasticNetParam.lg", "unknown key; did you mean 'log'?"),
         (
@@ -74,7 +75,6 @@ def test_all_faults_at_once_in_the_order_of_the_file(faults: Callable) -> None:
             "training.models.logistic_regression.regParam.log",
             "a logarithmic range starts above 0, found 0; write 1.0e-5, say, or use `float:`",
         ),
-        (21, "training.models.xgboost", "not built yet; use gradient_boosted_trees"),
     ]
 
 

@@ -40,3 +40,27 @@ def test_where_all_fail_each_familys_first_error_is_named():
     failed = [row(0, 0, None, "first of a"), row(1, 0, None, "second of a"), row(2, 0, None, "first of b")]
     with pytest.raises(StepError, match="none of 3 trials succeeded; a: first of a; b: first of b"):
         choose(failed, TRIALS, "rmse")
+
+
+def test_a_trial_that_was_stopped_early_cannot_win():
+    whole = rows([[2.0, 2.0], [3.0, 3.0]])
+    stopped = TrialFold(2, 0, "b", "{}", "rmse", 0.1, 1.0, "STOPPED", "spark", None)
+    assert choose([*whole, stopped], TRIALS, "rmse").best.number == 0
+    assert choose([*whole, stopped], TRIALS, "rmse").means == {0: 2.0, 1: 3.0}
+
+
+def test_one_standard_error_takes_the_cheapest_that_is_no_worse_than_chance_explains():
+    def timed(trial, values, seconds):
+        return [
+            TrialFold(trial, fold, TRIALS[trial].family, "{}", "r2", value, 1.0, "SUCCEEDED", "spark", None, score_seconds=seconds)
+            for fold, value in enumerate(values)
+        ]
+
+    # Behind the best by 0.01, 0.03 and 0 (mean 0.0133, standard error 0.0088), and by 0.1 in each fold.
+    found = [*timed(0, [0.80, 0.90, 0.70], 9.0), *timed(1, [0.79, 0.87, 0.70], 2.0), *timed(2, [0.70, 0.80, 0.60], 1.0)]
+    assert choose(found, TRIALS, "r2", rule="one_standard_error").best.number == 0
+    # By 0.01, 0.03 and -0.03: mean 0.0033, standard error 0.0176.
+    found = [*timed(0, [0.80, 0.90, 0.70], 9.0), *timed(1, [0.79, 0.87, 0.73], 2.0), *timed(2, [0.70, 0.80, 0.60], 1.0)]
+    chosen = choose(found, TRIALS, "r2", rule="one_standard_error")
+    assert (chosen.best.number, choose(found, TRIALS, "r2").best.number) == (1, 0)
+    assert chosen.best_value == pytest.approx((0.79 + 0.87 + 0.73) / 3)

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemill.errors import SpecError
 from tidemill.spec.models import FloatRange, IntRange, LogRange, Tuner
 from tidemill.training.tuner import plan_trials, spread
 
@@ -75,8 +74,3 @@ def test_a_grid_is_whole_or_a_seeded_part_of_it_in_order():
     assert part == [point for point in params(whole, "a") if point in part]
     parts = {json.dumps(params(plan_trials({"a": space}, Tuner(strategy="grid", trials=3, seed=seed)), "a")) for seed in range(6)}
     assert len(parts) > 1
-
-
-def test_tpe_says_that_it_is_not_built():
-    with pytest.raises(SpecError, match=r"training\.tuner\.strategy: not built yet"):
-        plan_trials({"a": WIDE}, Tuner(strategy="tpe"))
