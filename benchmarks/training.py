@@ -78,7 +78,7 @@ def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[
         label = F.col("label").alias("label", metadata=class_metadata(2))
         frame = ordered.select(*plan.columns, label, F.col("fold").cast("int"), F.xxhash64("key").alias("_order")).persist()
         count = frame.count()
-        engines = choose_engines(engine, spaces, "binary", scratch=scratch, rows=count, columns=len(plan.columns), most_bytes=room(spark))
+        engines = choose_engines(engine, spaces, problem, scratch=scratch, rows=count, columns=len(plan.columns), most_bytes=room(spark))
         search = Search(frame, plan, spaces, problem, engines=engines)
         tuned = tune(search, spaces, tuner, list(range(folds)), count)
         found = choose(tuned.rows, tuned.trials, problem.metric)

@@ -27,6 +27,8 @@ _EVERYWHERE = {
     "spark.sql.codegen.hugeMethodLimit": "8000",
     # Spark's own default is a type that Parquet has given up: twelve bytes, without statistics, and slow to write.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    # Spark 4.2 hands columns of a file to Python as they are, and fails where a vector of MLlib stands beside them.
+    "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
 }
 # PySpark would tell Java the line of each call, by three calls more; a static setting, for sessions that start here.
 _UNTRACED = {"spark.python.sql.dataFrameDebugging.enabled": "false"}

@@ -31,6 +31,7 @@ class CustomStage:
     kind: Callable[..., Any]
     params: Mapping[str, Any] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    key: str = "features.custom"  # where the spec names it
 
     def build(self) -> Any:
         """Return the stage with its parameters; one with a seed that is not given has a fixed one.
@@ -43,9 +44,9 @@ class CustomStage:
         except TidemillError:
             raise
         except Exception as error:
-            raise StepError(f"features.custom: {self.python} cannot be made with its params: {type(error).__name__}: {error}") from error
+            raise StepError(f"{self.key}: {self.python} cannot be made with its params: {type(error).__name__}: {error}") from error
         if not isinstance(stage, Transformer | Estimator):
-            raise StepError(f"features.custom: {self.python} is {type(stage).__name__}, expected a Transformer or Estimator of pyspark.ml")
+            raise StepError(f"{self.key}: {self.python} is {type(stage).__name__}, expected a Transformer or Estimator of pyspark.ml")
         if stage.hasParam("seed") and "seed" not in self.params:
             stage.set(stage.getParam("seed"), _SEED)
         return stage
@@ -59,7 +60,7 @@ class CustomStage:
         unknown = [name for name in self.params if name not in known]
         if unknown:
             raise StepError(
-                f"features.custom: {self.python} has no parameter {unknown[0]!r}{did_you_mean(unknown[0], known)}; "
+                f"{self.key}: {self.python} has no parameter {unknown[0]!r}{did_you_mean(unknown[0], known)}; "
                 f"it has {', '.join(known) or 'none'}"
             )
         for name, value in self.params.items():
@@ -103,8 +104,8 @@ def plan_custom(parts: Sequence[PythonPart], load: Callable[[str], Any] | None, 
     return stages
 
 
-def is_own(stage: CustomStage) -> bool:
-    """Return True for a class that lies beside the spec, not in an installed package: its text goes with the model."""
+def is_own(stage: Any) -> bool:
+    """Return True where ``stage.kind`` is a class that lies beside the spec, not in an installed package: its text goes with the model."""
     return str(getattr(stage.kind, "__module__", "")).startswith("_tidemill_")
 
 

@@ -120,6 +120,15 @@ def _training(root: Node) -> Found:
     metric = _text(root, "training", "metric")
     if metric is not None and metric not in METRICS[task]:
         yield ("training", "metric"), f"{metric!r} does not fit `task: {task}`{_known(metric, METRICS[task])}"
+    for key in ("calibrate", "threshold"):
+        node = root.at("training", key)
+        if node is not None and node.value not in (None, "none") and task != "binary":
+            yield ("training", key), f"is for `task: binary` alone, found `task: {task}`; leave it out"
+    if task == "regression" and _text(root, "training", "balance") not in (None, "none"):
+        yield ("training", "balance"), "balances classes, and a regression has none; leave it out"
+    rules = _entries(root, "training", "threshold")
+    if root.at("training", "threshold") is not None and len(rules) != 1:
+        yield ("training", "threshold"), "takes one of maximise, at_precision, at_recall"
     for name, family in _entries(root, "training", "models").items():
         if name not in FAMILIES[task] and "python" not in family.mapping:
             yield ("training", "models", name), f"unknown model family for `task: {task}`{_known(name, FAMILIES[task])}"

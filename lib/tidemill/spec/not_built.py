@@ -28,10 +28,6 @@ def _is(*values: str) -> Callable[[Node], bool]:
     return lambda node: node.value in values
 
 
-def _is_custom(node: Node) -> bool:
-    return "python" in node.mapping
-
-
 def _uses_slices(node: Node) -> bool:
     return bool(re.search(r"\bslices\b", node.string or ""))
 
@@ -44,10 +40,6 @@ LATER = (
     Later("lake", _is_catalog, "give a path, such as ./lake"),
     Later("tables.*.load", _is("incremental"), "leave `full`"),
     Later("features.select", _given, "name the columns you want"),
-    Later("training.models.*", _is_custom, "use a family of MLlib, such as gradient_boosted_trees"),
-    Later("training.balance", _is("weights", "undersample"), "leave `none`"),
-    Later("training.calibrate", _is("isotonic", "sigmoid"), "leave `none`"),
-    Later("training.threshold", _given, "choose a threshold on `probability` where the predictions are read"),
     Later("evaluation.slices", _given, "leave it out"),
     Later("evaluation.gates.*", _uses_slices, "gate the metrics of all rows"),
     Later("evaluation.approval", _is("manual"), "leave `auto`"),

@@ -30,7 +30,7 @@ class PastTrials:
             context.inputs[pipeline.dataset_table],
             declared_features(pipeline.features),
             plan.columns,
-            [problem.task, problem.metric, problem.n_classes, problem.seed, problem.is_expanding],
+            [problem.task, problem.metric, problem.n_classes, problem.seed, problem.is_expanding, problem.balance],
             pipeline.training.engine,
         ]
         self._search = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

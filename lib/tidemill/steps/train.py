@@ -3,34 +3,37 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 
 from tidemill.caching import cached
-from tidemill.errors import Fault, SpecError
 from tidemill.features import FeaturePlan, plan_features, reserved_columns, slot_names
-from tidemill.features.custom import is_own
+from tidemill.features.custom import CustomStage, is_own
 from tidemill.lake.names import is_local
 from tidemill.registry import Deployments, Manifest, save_model
-from tidemill.spec.models import CustomFamily, Space
+from tidemill.spec.models import CustomFamily, Space, Training
 from tidemill.steps.feature_spec import declared_features
 from tidemill.steps.past_trials import PastTrials
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.training import Problem, Search, SearchResult, refit, search_spaces
+from tidemill.training.balance import balance_of
 from tidemill.training.engines import choose_engines, room
 from tidemill.training.families import family_of
+from tidemill.training.families.own import OwnFamily
 from tidemill.training.importances import importances
 from tidemill.training.labels import Labels, labelled, read_labels
+from tidemill.training.out_of_fold import calibration, moved, threshold
 from tidemill.training.rows import check_folds, training_rows
 from tidemill.training.selection import NoTrialSucceeded, choose
 from tidemill.training.tune import Tuned, tune
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
+    from pyspark.sql import DataFrame
 
 
 def train(context: StepContext) -> StepResult:
@@ -45,20 +48,30 @@ def train(context: StepContext) -> StepResult:
     """
     pipeline = context.spec.pipeline
     training, declared = pipeline.training, pipeline.dataset
-    spaces = _spaces(context)
+    own = _own_families(context)
+    spaces = _spaces(context, own)
     dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
     rows = labelled(dataset.where(F.col("split") == "train"), declared, training.task)
     labels = read_labels(rows, declared, training.task)
     plan = plan_features(pipeline.features, rows, exclude=reserved_columns(declared), load=context.spec.function)
     rule = declared.split_rule()
-    problem = Problem(training.task, training.selection_metric, labels.n_classes, training.tuner.seed, rule.is_expanding)
     with cached(training_rows(rows, declared.key, labels, plan.columns)) as frame, _scratch(context) as scratch:
-        folds, notes = check_folds(frame, labels, problem.metric, is_expanding=rule.is_expanding, has_gap=rule.gap is not None)
+        folds, notes = check_folds(frame, labels, training.selection_metric, is_expanding=rule.is_expanding, has_gap=rule.gap is not None)
+        counts = {} if training.balance == "none" else _class_counts(frame)
+        problem = Problem(
+            training.task,
+            training.selection_metric,
+            labels.n_classes,
+            training.tuner.seed,
+            rule.is_expanding,
+            balance_of(training.balance, counts, labels.n_classes),
+            own,
+        )
         total = frame.count()
         engines = choose_engines(
             training.engine,
             spaces,
-            problem.task,
+            problem,
             scratch=scratch,
             rows=total,
             columns=len(plan.columns),
@@ -76,17 +89,21 @@ def train(context: StepContext) -> StepResult:
             parallelism=training.tuner.parallelism,
         )
         try:
-            tuned = tune(finder, spaces, training.tuner, list(folds), total)
+            adjusts = training.calibrate != "none" or training.threshold is not None
+            tuned = tune(finder, spaces, training.tuner, list(folds), total, is_last=not adjusts)
             found = choose(tuned.rows, tuned.trials, problem.metric, folds=list(folds), rule=training.select)
+            adjustment = _adjustment(training, finder, found, list(folds)) if adjusts else {}
         except NoTrialSucceeded as error:
             past.record(error.rows)
             raise
         finally:
             finder.close()
         past.record(found.rows)
-        model = refit(frame, plan, found.best, problem, finder.engines)
+        model = refit(frame, plan, found.best, problem, finder.engines, **adjustment)
     types = {name: dataset.schema[name].dataType.simpleString() for name in plan.columns}
-    version = _register(context, model, found, labels, types, plan, finder.engines.library(found.best.family, problem.task))
+    version = _register(
+        context, model, found, labels, types, plan, finder.engines.library(found.best.family, problem), own.get(found.best.family)
+    )
     return StepResult(
         outputs={pipeline.model_name: version},
         rows_in=total,
@@ -95,14 +112,39 @@ def train(context: StepContext) -> StepResult:
     )
 
 
-def _spaces(context: StepContext) -> dict[str, Space]:
+def _own_families(context: StepContext) -> dict[str, OwnFamily]:
+    """Return the families that are declared by a dotted path."""
+    declared = context.spec.pipeline.families
+    return {
+        name: OwnFamily(name, family.python, context.spec.function(family.python), family.space)
+        for name, family in declared.items()
+        if isinstance(family, CustomFamily)
+    }
+
+
+def _spaces(context: StepContext, own: Mapping[str, OwnFamily]) -> dict[str, Space]:
+    """Return what is searched, family by family, in the order of the spec."""
     pipeline = context.spec.pipeline
-    custom = [name for name, family in pipeline.families.items() if isinstance(family, CustomFamily)]
-    if custom:
-        message = "not built yet; use a family of MLlib, such as gradient_boosted_trees"
-        raise SpecError([Fault(str(context.spec.file), None, f"training.models.{name}", message) for name in custom])
-    declared = {name: family for name, family in pipeline.families.items() if not isinstance(family, CustomFamily)}
-    return search_spaces(declared, pipeline.training.task, str(context.spec.file), texts=pipeline.has_texts)
+    built_in = {name: family for name, family in pipeline.families.items() if not isinstance(family, CustomFamily)}
+    found = search_spaces(built_in, pipeline.training.task, str(context.spec.file), texts=pipeline.has_texts)
+    return {name: own[name].declared if name in own else found[name] for name in pipeline.families}
+
+
+def _class_counts(frame: DataFrame) -> dict[int, int]:
+    return {int(row["label"]): int(row["count"]) for row in frame.groupBy("label").count().collect()}
+
+
+def _adjustment(training: Training, finder: Search, found: SearchResult, folds: Sequence[int]) -> dict[str, Any]:
+    """Return the calibration and the threshold that the best trial's predictions of unseen rows ask for."""
+    counts = finder.out_of_fold(found.best, folds)
+    adjustment: dict[str, Any] = {}
+    if training.calibrate != "none":
+        table = calibration(training.calibrate, counts)
+        adjustment["table"] = [float(value) for value in table]
+        counts = moved(counts, table)
+    if training.threshold is not None:
+        adjustment["threshold"] = threshold(training.threshold, counts)
+    return adjustment
 
 
 @contextmanager
@@ -125,6 +167,7 @@ def _register(
     types: Mapping[str, str],
     plan: FeaturePlan,
     library: str,
+    own: OwnFamily | None,
 ) -> int:
     """Save the model as a new version and make it CANDIDATE; the ledger's row is what makes it exist."""
     pipeline = context.spec.pipeline
@@ -147,9 +190,9 @@ def _register(
         dataset_version=context.inputs[pipeline.dataset_table],
         dataset_inputs=_dataset_inputs(context),
         features=declared_features(pipeline.features),
-        code={str(stage.kind.__module__): context.spec.source_code(stage.python) for stage in plan.custom if is_own(stage)},
+        code=_code(context, [*plan.custom, *([own] if own else [])]),
         library=library,
-        slots=slot_names(model, family_of(found.best.family, pipeline.training.task).encoding),
+        slots=slot_names(model, (own or family_of(found.best.family, pipeline.training.task)).encoding),
     )
     save_model(context.lake, model, manifest)
     _record_importances(context, model, manifest, plan)
@@ -164,6 +207,11 @@ def _register(
     reason = f"best of {evidence['trials']} trials: {found.best.family}, {metric} {found.best_value:.4g} in cross-validation"
     deployments.move(version, "CANDIDATE", run_id=context.run_id, reason=reason, evidence=evidence)
     return version
+
+
+def _code(context: StepContext, parts: Sequence[CustomStage | OwnFamily]) -> dict[str, str]:
+    """Return the text of each module that lies beside the spec: it is kept with the model."""
+    return {str(part.kind.__module__): context.spec.source_code(part.python) for part in parts if is_own(part)}
 
 
 def _dataset_inputs(context: StepContext) -> dict[str, int]:

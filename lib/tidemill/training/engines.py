@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tidemill.errors import Fault, SpecError
 from tidemill.lake.names import is_local
-from tidemill.training.families import family_of
+from tidemill.training.problem import Problem
 from tidemill.training.tasks.learner import library
 
 if TYPE_CHECKING:
@@ -41,23 +41,23 @@ class Engines:
         """Return the engine of a family."""
         return self.of.get(family, SPARK)
 
-    def library(self, family: str, task: str) -> str:
+    def library(self, family: str, problem: Problem) -> str:
         """Return the name and version of the library that fits the family."""
-        learner = family_of(family, task).learner
+        learner = problem.family(family).learner
         if self.engine(family) == TASKS and learner is not None:
             return library(learner)
         from importlib.metadata import version
 
         return f"{_MLLIB} {version(_MLLIB)}"
 
-    def without_tasks(self, task: str, n_bytes: int) -> Engines:
+    def without_tasks(self, problem: Problem, n_bytes: int) -> Engines:
         """Return the engines where a copy of ``n_bytes`` is too large; families that MLlib does not have stay, and will fail.
 
         Raises:
             SpecError: the spec asks for tasks, or no family is MLlib's.
         """
         size = f"the vectors of a fold take {n_bytes / 1e9:.1f} GB, a task may have {self.most_bytes / 1e9:.1f} GB"
-        own = [name for name in self.of if family_of(name, task).is_mllib(task)]
+        own = [name for name in self.of if problem.family(name).is_mllib(problem.task)]
         if not self.is_free or not own:
             raise SpecError([_fault("training.engine", f"{size}; write `engine: spark`, with families of MLlib")])
         moved = dict.fromkeys(self.of, SPARK)
@@ -65,7 +65,7 @@ class Engines:
 
 
 def choose_engines(
-    asked: str, spaces: Mapping[str, Space], task: str, *, scratch: str, rows: int, columns: int, most_bytes: int
+    asked: str, spaces: Mapping[str, Space], problem: Problem, *, scratch: str, rows: int, columns: int, most_bytes: int
 ) -> Engines:
     """Return the engine of each family of ``spaces``.
 
@@ -75,8 +75,8 @@ def choose_engines(
     Raises:
         SpecError: a family cannot be fitted by the engine that is asked for.
     """
-    reasons = {name: _reason(name, space, task, scratch) for name, space in spaces.items()}
-    mllib = {name: family_of(name, task).is_mllib(task) for name in spaces}
+    reasons = {name: _reason(name, space, problem, scratch) for name, space in spaces.items()}
+    mllib = {name: problem.family(name).is_mllib(problem.task) for name in spaces}
     if asked == SPARK:
         faults = [
             _fault(f"training.models.{name}", f"{name} is no family of MLlib; write `engine: auto`")
@@ -93,7 +93,7 @@ def choose_engines(
             raise SpecError(faults)
         return Engines(dict.fromkeys(spaces, TASKS), scratch, most_bytes)
     if least > most_bytes:
-        return Engines(dict.fromkeys(spaces, TASKS), scratch, most_bytes, True).without_tasks(task, least)
+        return Engines(dict.fromkeys(spaces, TASKS), scratch, most_bytes, True).without_tasks(problem, least)
     found = {name: SPARK if why and mllib[name] else TASKS for name, why in reasons.items()}
     notes = tuple(f"{name}: engine spark, {why}" for name, why in reasons.items() if why and mllib[name])
     return Engines(found, scratch, most_bytes, True, notes)
@@ -114,14 +114,14 @@ def _bytes(text: str) -> int:
     return int(number[:-1]) << units[number[-1]] if number[-1] in units else int(number)
 
 
-def _reason(name: str, space: Space, task: str, scratch: str) -> str | None:
+def _reason(name: str, space: Space, problem: Problem, scratch: str) -> str | None:
     """Return why a family cannot be fitted in tasks, None where it can."""
-    family = family_of(name, task)
+    family = problem.family(name)
     if family.learner is None:
         return "no other library has this family for it"
     if not scratch or not is_local(scratch):
         return "the lake lies on no file system that all executors see"
-    refused = family.learner.refused(dict(space), task)
+    refused = family.learner.refused(dict(space), problem.task)
     if refused:
         return f"{family.learner.package} knows no {', '.join(refused)}"
     return None

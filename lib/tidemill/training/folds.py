@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,8 +19,11 @@ from tidemill.spark_errors import sentence
 from tidemill.training.tasks.copy import Copy, TooLarge, write_copy
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
+    from tidemill.training.balance import Balance
+
+WEIGHT = "_weight"
 ORDER = "_order"
 """The column by which the rows of a copy are sorted: a hash of the key, so that the first rows are a sample in every layout."""
 
@@ -56,11 +59,12 @@ class Folds:
         encodings: Mapping[str, Collection[str]],
         *,
         is_expanding: bool,
+        balance: Balance | None = None,
         scratch: str = "",
         most_bytes: int = 0,
     ) -> None:
         """Remember what to make; nothing is made yet."""
-        self._frame, self._plan, self._is_expanding = frame, plan, is_expanding
+        self._frame, self._plan, self._is_expanding, self._balance = frame, plan, is_expanding, balance
         self.encodings = {engine: sorted(wanted) for engine, wanted in encodings.items()}
         self._scratch, self._most_bytes = scratch, most_bytes
         self._locks: dict[int, threading.Lock] = {}
@@ -136,7 +140,7 @@ class Folds:
         features = self._fitted(number)
         order = [ORDER] if ORDER in self._frame.columns else []
         columns = ["label", *order, *(f"features_{encoding}" for encoding in self.encodings["spark"])]
-        train = features.transform(self._train(number)).select(columns)
+        train = balanced(features.transform(self._train(number)), self._balance, columns)
         held_out = features.transform(self._frame.where(F.col("fold") == number)).select(columns)
         with ExitStack() as held:
             held.enter_context(cached(train))
@@ -150,12 +154,26 @@ class Folds:
         # Rows without a fold serve the final fit alone; where folds expand, those behind the fold have not happened yet.
         rows = self._frame.where(F.col("fold") <= number) if self._is_expanding else self._frame.where(F.col("fold").isNotNull())
         encodings = self.encodings["tasks"]
-        vectors = features.transform(rows).select(
-            F.col(ORDER).alias("order"),
-            (F.col("fold") == number).alias("is_held_out"),
-            "label",
-            *(f"features_{encoding}" for encoding in encodings),
-        )
+        vectors = copyable(features.transform(rows), F.col("fold") == number, self._balance, encodings)
         copy = write_copy(vectors, self._scratch, encodings, self._most_bytes)
         self._held.setdefault(number, ExitStack()).callback(copy.remove)
         return CopiedVectors(copy, nominal_slots(features) if "tree" in encodings else {})
+
+
+def balanced(vectors: DataFrame, balance: Balance | None, columns: Sequence[str]) -> DataFrame:
+    """Return ``columns`` of the rows that are learned from, and where rows have weights their ``_weight``."""
+    if balance is None:
+        return vectors.select(*columns)
+    if balance.kind == "undersample":
+        return vectors.where(balance.kept("label", ORDER)).select(*columns)
+    return vectors.select(*columns, balance.weight("label").alias(WEIGHT))
+
+
+def copyable(vectors: DataFrame, is_held_out: Column, balance: Balance | None, encodings: Sequence[str]) -> DataFrame:
+    """Return the columns of a copy; of the rows to be learned from those that ``balance`` keeps."""
+    kept = vectors
+    if balance is not None and balance.kind == "undersample":
+        kept = vectors.where(is_held_out | balance.kept("label", ORDER))
+    weight = balance.weight("label") if balance is not None and balance.kind == "weights" else F.lit(1.0)
+    columns = [f"features_{encoding}" for encoding in encodings]
+    return kept.select(F.col(ORDER).alias("order"), is_held_out.alias("is_held_out"), "label", weight.alias("weight"), *columns)

@@ -45,7 +45,9 @@ def rungs(n_trials: int, rows: int, n_folds: int) -> list[Rung]:
     return [Rung(rung.trials, *budget) for rung, budget in zip(found, budgets, strict=True)]
 
 
-def halve(search: Search, trials: Sequence[Trial], folds: Sequence[int], rows: int, metric: str) -> list[TrialFold]:
+def halve(
+    search: Search, trials: Sequence[Trial], folds: Sequence[int], rows: int, metric: str, *, is_last: bool = False
+) -> list[TrialFold]:
     """Search the trials rung by rung; return a row for each trial and fold of the last rung that it reached.
 
     One that went no further has the state STOPPED.
@@ -55,7 +57,7 @@ def halve(search: Search, trials: Sequence[Trial], folds: Sequence[int], rows: i
     steps = rungs(len(trials), rows, len(folds))
     for place, rung in enumerate(steps):
         chosen = list(folds)[: rung.folds]
-        found = search.run(alive, chosen, share=rung.share, is_last=place == len(steps) - 1)
+        found = search.run(alive, chosen, share=rung.share, is_last=is_last and place == len(steps) - 1)
         if place == len(steps) - 1:
             return [*done, *found]
         values = means(found, chosen)

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from pyspark.ml import PipelineModel
 
+from tidemill.training.adjusted import AdjustedProbabilities
+
 # A vocabulary may have more slots than anybody reads: those that count most are kept.
 MOST_SLOTS = 1000
 
@@ -33,7 +35,7 @@ class Importance:
 
 def importances(model: PipelineModel, slots: Sequence[str], columns: Sequence[str]) -> list[Importance]:
     """Return the slots by what they count for in the last stage, at most 1000; empty where the family tells nothing of the kind."""
-    for kind, values in _figures(model.stages[-1]):
+    for kind, values in _figures(model):
         if len(values) == len(slots):
             order = np.argsort(-np.abs(values), kind="stable")[:MOST_SLOTS]
             return [
@@ -43,7 +45,9 @@ def importances(model: PipelineModel, slots: Sequence[str], columns: Sequence[st
     return []
 
 
-def _figures(stage: object) -> Iterator[tuple[str, np.ndarray]]:
+def _figures(model: PipelineModel) -> Iterator[tuple[str, np.ndarray]]:
+    # What adjusts probabilities comes behind the model.
+    stage = model.stages[-2] if isinstance(model.stages[-1], AdjustedProbabilities) else model.stages[-1]
     if hasattr(stage, "featureImportances"):
         yield "gain", stage.featureImportances.toArray()
     elif hasattr(stage, "coefficientMatrix"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pyspark.ml import PipelineModel
@@ -11,9 +12,9 @@ from tidemill.caching import cached
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nominal_slots
 from tidemill.spark_errors import sentence
+from tidemill.training.adjusted import AdjustedProbabilities
 from tidemill.training.engines import TASKS, Engines
-from tidemill.training.families import family_of
-from tidemill.training.folds import ORDER, CopiedVectors
+from tidemill.training.folds import CopiedVectors, balanced, copyable
 from tidemill.training.linear_scores import linear_scores, linear_values
 from tidemill.training.problem import Problem
 from tidemill.training.search import fit_family, task_fit
@@ -27,34 +28,48 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-def refit(frame: DataFrame, plan: FeaturePlan, trial: Trial, problem: Problem, engines: Engines | None = None) -> PipelineModel:
+def refit(
+    frame: DataFrame,
+    plan: FeaturePlan,
+    trial: Trial,
+    problem: Problem,
+    engines: Engines | None = None,
+    *,
+    table: Sequence[float] = (),
+    threshold: float | None = None,
+) -> PipelineModel:
     """Fit features and estimator of ``trial`` on every row of ``frame``, by the engine of its family.
 
     The model holds the feature stages of its own encoding and the family's, and adds ``prediction`` DOUBLE and, for classification,
-    ``probability`` VECTOR to any frame that has the raw columns of ``plan``.
+    ``probability`` VECTOR to any frame that has the raw columns of ``plan``. ``table`` and ``threshold`` are those of
+    `AdjustedProbabilities`, which comes last where there are any, or where classes were balanced.
 
     Raises:
         StepError: the fit failed.
     """
-    encoding = family_of(trial.family, problem.task).encoding
+    encoding = problem.family(trial.family).encoding
     engines = engines or Engines()
     try:
         features = feature_pipeline(plan, [encoding]).fit(frame)
         if engines.engine(trial.family) == TASKS:
             model = _by_tasks(frame, features, trial, problem, engines)
         else:
-            with cached(features.transform(frame).select("label", f"features_{encoding}")) as vectors:
+            with cached(balanced(features.transform(frame), problem.balance, ["label", f"features_{encoding}"])) as vectors:
                 model = fit_family(trial, vectors, max_categories(features), problem)
     except Exception as error:
         raise StepError(f"train: {trial.family} {trial.params_json} cannot be fitted on all training rows: {sentence(error)}") from error
-    return PipelineModel([*_flat(features), *_flat(model)])
+    stages = [*_flat(features), *_flat(model)]
+    factors = problem.balance.factors if problem.balance else ()
+    if factors or len(table) or threshold is not None:
+        stages.append(AdjustedProbabilities(factors, table, threshold))
+    return PipelineModel(stages)
 
 
 def _by_tasks(frame: DataFrame, features: PipelineModel, trial: Trial, problem: Problem, engines: Engines) -> Transformer:
     """Fit in one task; a linear model becomes a stage of MLlib, another one that asks its library."""
-    encoding, spark = family_of(trial.family, problem.task).encoding, frame.sparkSession
+    encoding, spark = problem.family(trial.family).encoding, frame.sparkSession
     column = f"features_{encoding}"
-    vectors = features.transform(frame).select(F.col(ORDER).alias("order"), F.lit(False).alias("is_held_out"), "label", column)
+    vectors = copyable(features.transform(frame), F.lit(False), problem.balance, [encoding])
     # All folds together are a part larger than the rows that any fold leaves.
     copy = write_copy(vectors, engines.scratch, [encoding], 2 * engines.most_bytes)
     try:

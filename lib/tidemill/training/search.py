@@ -10,20 +10,23 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pyspark import inheritable_thread_target
 from pyspark.sql import functions as F
 
+from tidemill.errors import StepError
 from tidemill.evaluation import compute_metrics
 from tidemill.features import FeaturePlan
 from tidemill.spark_errors import sentence
+from tidemill.training.adjusted import AdjustedProbabilities
 from tidemill.training.engines import SPARK, TASKS, Engines
-from tidemill.training.families import family_of
-from tidemill.training.folds import ORDER, CopiedVectors, Folds, Vectors
+from tidemill.training.folds import ORDER, WEIGHT, CopiedVectors, Folds, Vectors
+from tidemill.training.out_of_fold import SIZE, counted_by_spark
 from tidemill.training.prefixes import is_sequential, predictions_of, rounds_of, shared_fits
 from tidemill.training.problem import Problem
 from tidemill.training.selection import FAILED, SUCCEEDED, SearchResult, TrialFold, choose, first_errors
 from tidemill.training.tasks.copy import TooLarge
-from tidemill.training.tasks.fits import Fit, Outcome, run_fits
+from tidemill.training.tasks.fits import Fit, Outcome, run_counts, run_fits
 from tidemill.training.tasks.learner import Setting
 from tidemill.training.tuner import Trial
 
@@ -87,7 +90,7 @@ class Search:
             SpecError: the vectors are too large for the engine that is asked for.
         """
         groups = shared_fits(trials, self.problem.task)
-        self._settle(folds[0])
+        self._settle(trials, folds, share)
         # Fits that go round by round come first: while they wait for their driver, the short ones fill the cores.
         spark = sorted((group for group in groups if self._engine(group) == SPARK), key=lambda group: not is_sequential(group[0]))
         tasks = [group for group in groups if self._engine(group) == TASKS]
@@ -122,6 +125,22 @@ class Search:
                     future.cancel()
         return _in_order(rows, trials, folds, self._absent)
 
+    def out_of_fold(self, trial: Trial, folds: Sequence[int]) -> np.ndarray:
+        """Return what the trial says of the rows that it has not seen, of all folds together, as `out_of_fold.counted`.
+
+        Raises:
+            Exception: it cannot be fitted again.
+        """
+        if self._engine([trial]) == TASKS:
+            fits = [task_fit(trial, self.folds.copied(fold), self.problem, rounds={}) for fold in folds]
+            return run_counts(self._frame.sparkSession, fits)
+        found = np.zeros((2, SIZE), dtype=np.int64)
+        for fold in folds:
+            vectors = self.folds.vectors(fold)
+            model = fit_family(trial, vectors.train, vectors.max_categories, self.problem)
+            found += counted_by_spark(self._adjusted(model.transform(vectors.held_out)))
+        return found
+
     def close(self) -> None:
         """Free all vectors."""
         self.folds.close()
@@ -129,25 +148,28 @@ class Search:
     def _folds(self) -> Folds:
         encodings: dict[str, set[str]] = {SPARK: set(), TASKS: set()}
         for name in self._families:
-            encodings[self.engines.engine(name)].add(family_of(name, self.problem.task).encoding)
+            encodings[self.engines.engine(name)].add(self.problem.family(name).encoding)
         return Folds(
             self._frame,
             self._plan,
             encodings,
             is_expanding=self.problem.is_expanding,
+            balance=self.problem.balance,
             scratch=self.engines.scratch,
             most_bytes=self.engines.most_bytes,
         )
 
-    def _settle(self, fold: int) -> None:
-        """Make the first copy; where it is too large, give its families to MLlib, if that is free to choose."""
-        if TASKS not in {self.engines.engine(name) for name in self._families}:
+    def _settle(self, trials: Sequence[Trial], folds: Sequence[int], share: float) -> None:
+        """Make the first copy that is needed; where it is too large, give its families to MLlib, if that is free to choose."""
+        by_tasks = [trial for trial in trials if self.engines.engine(trial.family) == TASKS]
+        needed = [fold for fold in folds if len(self._reused(by_tasks, fold, share)) < len(by_tasks)]
+        if not needed:
             return
         try:
-            self.folds.copied(fold)
+            self.folds.copied(needed[0])
         except TooLarge as error:
             self.folds.close()
-            self.engines = self.engines.without_tasks(self.problem.task, error.n_bytes)
+            self.engines = self.engines.without_tasks(self.problem, error.n_bytes)
             self.folds = self._folds()
 
     def _engine(self, group: Sequence[Trial]) -> str:
@@ -182,11 +204,16 @@ class Search:
         error = None
         try:
             predictions = predictions_of(model, trial, fitted, vectors.held_out, self.problem.task)
-            found = compute_metrics(predictions, self.problem.task, self.problem.n_classes)
+            found = compute_metrics(self._adjusted(predictions), self.problem.task, self.problem.n_classes)
         except Exception as caught:  # noqa: BLE001 - as above
             error = sentence(caught)
         took = time.perf_counter() - started
         return self._judged(trial, fold, share, Outcome(trial.number, found, spent + took, took, error))
+
+    def _adjusted(self, predictions: DataFrame) -> DataFrame:
+        """Return the predictions with the classes' shares as they are."""
+        balance = self.problem.balance
+        return predictions if balance is None else AdjustedProbabilities(balance.factors).transform(predictions)
 
     def _by_tasks(self, fold: int, groups: Sequence[list[Trial]], share: float) -> list[TrialFold]:
         """Fit all groups of a fold, each a task of one job."""
@@ -198,7 +225,7 @@ class Search:
             reused |= self._reused(alive, fold, share)
             fresh = [trial for trial in alive if trial.number not in reused]
             if fresh:
-                fits.append((fresh, family_of(fresh[0].family, self.problem.task)))
+                fits.append((fresh, self.problem.family(fresh[0].family)))
                 trials |= {trial.number: trial for trial in fresh}
         if not fits:
             return list(reused.values())
@@ -244,7 +271,7 @@ class Search:
             state=FAILED if error else SUCCEEDED,
             engine=self.engines.engine(trial.family),
             error=error,
-            library=self.engines.library(trial.family, self.problem.task),
+            library=self.engines.library(trial.family, self.problem),
             score_seconds=score_seconds,
             share=share,
         )
@@ -268,17 +295,22 @@ def search(
 
 def fit_family(trial: Trial, vectors: DataFrame, categories: int, problem: Problem) -> Model:
     """Fit the trial's estimator of MLlib on ``vectors``: ``label`` and ``features_<encoding>``."""
-    family = family_of(trial.family, problem.task)
+    family = problem.family(trial.family)
     estimator = family.build(trial.params, task=problem.task, n_classes=problem.n_classes, seed=problem.seed, max_categories=categories)
+    if WEIGHT in vectors.columns:
+        if not (estimator.hasParam("weightCol") and family.takes_weights):
+            raise StepError(f"{trial.family} knows no weights of rows; write `balance: undersample`, or `engine: tasks` where it has one")
+        estimator.set(estimator.getParam("weightCol"), WEIGHT)
     return estimator.fit(vectors)
 
 
 def task_fit(trial: Trial, copied: CopiedVectors, problem: Problem, *, rounds: Mapping[int, int | None], share: float = 1.0) -> Fit:
     """Return the fit of a trial as a task on copied vectors."""
-    family = family_of(trial.family, problem.task)
+    family = problem.family(trial.family)
     assert family.learner is not None  # engines are chosen by it
     setting = Setting(family.learner_params(trial.params, problem.task), problem.task, problem.n_classes, problem.seed)
-    return Fit(copied.copy, family.learner, family.encoding, setting, rounds, copied.nominal, share)
+    factors = problem.balance.factors if problem.balance else ()
+    return Fit(copied.copy, family.learner, family.encoding, setting, rounds, copied.nominal, share, factors=factors)
 
 
 def _first_rows(train: DataFrame, share: float) -> DataFrame:

@@ -26,10 +26,11 @@ class Tuned:
     notes: tuple[str, ...] = ()
 
 
-def tune(search: Search, spaces: Mapping[str, Space], tuner: Tuner, folds: Sequence[int], rows: int) -> Tuned:
+def tune(search: Search, spaces: Mapping[str, Space], tuner: Tuner, folds: Sequence[int], rows: int, *, is_last: bool = True) -> Tuned:
     """Try what the tuner says, on ``folds`` of ``rows`` training rows in all.
 
-    With a timeout, trials are tried a generation at a time, and none begins after it; the first generation always ends.
+    ``is_last``: the vectors of the folds are not wanted afterwards. With a timeout, trials are tried a generation at a time, and none
+    begins after it; the first generation always ends.
     """
     started = time.monotonic()
     limit = None if tuner.timeout is None else microseconds(tuner.timeout) / 1e6
@@ -37,9 +38,9 @@ def tune(search: Search, spaces: Mapping[str, Space], tuner: Tuner, folds: Seque
     if tuner.strategy not in _ASKED:
         planned = plan_trials(spaces, tuner)
         if tuner.early_stopping == "hyperband":
-            return Tuned(tuple(planned), tuple(halve(search, planned, folds, rows, metric)))
+            return Tuned(tuple(planned), tuple(halve(search, planned, folds, rows, metric, is_last=is_last)))
         if limit is None:
-            return Tuned(tuple(planned), tuple(search.run(planned, folds, is_last=True)))
+            return Tuned(tuple(planned), tuple(search.run(planned, folds, is_last=is_last)))
         sampler, waves = None, _waves(planned)
     else:
         sampler = Sampler(spaces, tuner, metric)

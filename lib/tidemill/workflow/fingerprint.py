@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tidemill.sources.files import list_files
 from tidemill.spec import Spec
-from tidemill.spec.models import Block, Features
+from tidemill.spec.models import Block, CustomFamily, Features
 from tidemill.version import VERSION
 from tidemill.workflow.graph import Node
 
@@ -93,8 +93,10 @@ def _code(spec: Spec, node: Node) -> list[str]:
         return [spec.sql_text(table.sql) if table.sql else spec.source_code(table.python or "")]
     if node.step == "dataset" and pipeline.dataset.sql:
         return [spec.sql_text(pipeline.dataset.sql)]
-    if node.step == "train" and isinstance(pipeline.features, Features):
-        return [spec.source_code(part.python) for part in pipeline.features.custom]
+    if node.step == "train":
+        stages = pipeline.features.custom if isinstance(pipeline.features, Features) else []
+        families = [family.python for family in pipeline.families.values() if isinstance(family, CustomFamily)]
+        return [spec.source_code(python) for python in (*(stage.python for stage in stages), *families)]
     if node.step in ("score", "monitor") and pipeline.scoring.sql:
         return [spec.sql_text(pipeline.scoring.sql)]
     return []

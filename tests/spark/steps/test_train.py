@@ -1,5 +1,6 @@
 """train: what it registers, what it records, and what it refuses."""
 
+import dataclasses
 import json
 import sys
 
@@ -101,7 +102,10 @@ def test_the_best_parameters_of_all_training_rows_become_a_candidate(spark, lake
     evidence = json.loads(deployments.rows()[-1]["evidence"])
     assert evidence == {
         "metric": "areaUnderROC", "cv_value": manifest.cv_value, "family": manifest.family, "params": manifest.params, "trials": 2,
+        "library": manifest.library,
     }  # fmt: skip
+    assert manifest.library.split()[0] == "scikit-learn"
+    assert {(row["engine"], row["library"]) for row in trials} == {("tasks", manifest.library)}
 
 
 def test_expanding_folds_learn_from_the_past_alone_and_rows_of_a_gap_from_none(lake, context, monkeypatch):
@@ -113,7 +117,7 @@ def test_expanding_folds_learn_from_the_past_alone_and_rows_of_a_gap_from_none(l
     declared = spec(models={"logistic_regression": {"regParam": 0.1, "maxIter": 3}})
     declared["dataset"] |= {"event_time": "arrived", "split": {"by": "time", "folds_by": "expanding", "gap": 0.5}}
     seen = {}
-    module = sys.modules["tidemill.training.search"]  # the package's own `search` is the function
+    module = sys.modules["tidemill.training.folds"]
     fit = module.feature_pipeline
 
     def watched(plan, encodings):
@@ -154,6 +158,40 @@ def test_a_killed_train_leaves_no_version_and_a_repeat_makes_one(lake, context, 
     assert dict(train(first).outputs) == {"models.late": 1}
     assert len(deployments.rows()) == 1
     assert len(lake.ledger.rows("ops.trials")) == 2
+
+
+def test_a_search_that_was_killed_goes_on_with_what_it_had_finished(lake, context, monkeypatch):
+    first = context()
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tidemill.steps.train.refit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(first)
+    done = lake.ledger.rows("ops.trials", run_id="r1")
+    assert len(done) == 4
+
+    def again(run_id, **training):
+        result = train(make(run_id, **training))
+        rows = lake.ledger.rows("ops.trials", run_id=run_id)
+        made = next(note for note in result.notes if "were asked for" in note).partition(": ")[2]
+        return made, {(row["params"], row["fold"]): row["value"] for row in rows}
+
+    def make(run_id, **training):
+        return dataclasses.replace(context(spec(**training), run_id=run_id), inputs=first.inputs)
+
+    values = {(row["params"], row["fold"]): row["value"] for row in done}
+    # One parameter set more: it alone is fitted.
+    models = {"logistic_regression": {"regParam": [0.01, 1.0, 10.0], "maxIter": 10}}
+    made, found = again("r2", models=models)
+    assert made == "2 of features and 2 of models were made"
+    assert {key: found[key] for key in values} == values and len(found) == 6
+    # That run came to a model, and is over: the next one asks for itself, and another metric is another search.
+    monkeypatch.setattr(Deployments, "rows", lambda self: [{"run_id": name, "to_state": "CANDIDATE"} for name in ("r1", "r2")])
+    monkeypatch.setattr(Deployments, "states", lambda self: {1: "CANDIDATE"})
+    assert again("r3")[0] == "2 of features and 4 of models were made"
 
 
 def test_what_cannot_be_learned_from_is_said_in_one_sentence(context):

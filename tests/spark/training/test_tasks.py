@@ -175,15 +175,15 @@ def test_what_is_known_is_not_fitted_again_and_a_copy_too_large_goes_to_mllib(fr
 def test_the_engine_is_chosen_by_what_a_family_has_and_by_size(tmp_path):
     spaces = {"logistic_regression": {"regParam": [0.1]}, "random_forest": {}, "xgboost": {}}
     given = {"scratch": str(tmp_path), "rows": 1000, "columns": 10, "most_bytes": 10**6}
-    auto = choose_engines("auto", spaces, "binary", **given)
+    auto = choose_engines("auto", spaces, problem_of("binary"), **given)
     assert auto.of == {"logistic_regression": "tasks", "random_forest": "spark", "xgboost": "tasks"}
     assert any("random_forest: engine spark" in note for note in auto.notes)
-    unknown = choose_engines("auto", {"logistic_regression": {"aggregationDepth": 3}}, "binary", **given)
+    unknown = choose_engines("auto", {"logistic_regression": {"aggregationDepth": 3}}, problem_of("binary"), **given)
     assert unknown.of == {"logistic_regression": "spark"} and "aggregationDepth" in unknown.notes[0]
-    large = choose_engines("auto", spaces, "binary", **{**given, "rows": 10**6})
+    large = choose_engines("auto", spaces, problem_of("binary"), **{**given, "rows": 10**6})
     assert set(large.of.values()) == {"spark"}
     for asked, key in (("spark", "training.models.xgboost"), ("tasks", "training.models.random_forest")):
         with pytest.raises(SpecError) as caught:
-            choose_engines(asked, spaces, "binary", **given)
+            choose_engines(asked, spaces, problem_of("binary"), **given)
         assert [fault.key for fault in caught.value.faults] == [key]
     assert math.isfinite(auto.most_bytes)

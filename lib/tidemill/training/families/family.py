@@ -58,6 +58,11 @@ class Family(Protocol):
         """What learns in the engine ``tasks``; None where the family is MLlib's alone."""
         ...
 
+    @property
+    def takes_weights(self) -> bool:
+        """Whether rows may count for more than others in MLlib's estimator."""
+        ...
+
     def is_mllib(self, task: str) -> bool:
         """Return True where the engine ``spark`` has an estimator of the family."""
         ...
@@ -85,6 +90,7 @@ class MLlibFamily:
     for_texts: Space = field(default_factory=dict)  # parameters where texts are declared, unless the spec sets them
     text_space: Space = field(default_factory=dict)  # where to look in place of `spaces` where texts are declared
     learner: Learner | None = None  # what learns in the engine `tasks`
+    takes_weights: bool = False  # whether rows of MLlib's estimator may count for more than others
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ class LearnedFamily:
     learner: Boosting
     default: Space
     encoding: Encoding = "tree"
+    takes_weights: bool = True
 
     @property
     def tasks(self) -> tuple[str, ...]:

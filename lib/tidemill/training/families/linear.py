@@ -18,6 +18,7 @@ _MARGINS: Space = {"regParam": LogRange(log=[1e-5, 1e-2])}
 
 LOGISTIC_REGRESSION = MLlibFamily(
     name="logistic_regression",
+    takes_weights=True,
     learner=Logistic(),
     encoding="linear",
     estimators={"binary": LogisticRegression, "multiclass": LogisticRegression},

@@ -19,6 +19,7 @@ _FOREST: Space = {"numTrees": IntRange(int=[20, 60]), "maxDepth": IntRange(int=[
 
 RANDOM_FOREST = MLlibFamily(
     name="random_forest",
+    takes_weights=True,
     encoding="tree",
     estimators={"binary": RandomForestClassifier, "multiclass": RandomForestClassifier, "regression": RandomForestRegressor},
     spaces=dict.fromkeys(("binary", "multiclass", "regression"), _FOREST),
@@ -26,6 +27,7 @@ RANDOM_FOREST = MLlibFamily(
 )
 GRADIENT_BOOSTED_TREES = MLlibFamily(
     name="gradient_boosted_trees",
+    takes_weights=True,
     learner=BOOSTED_TREES,
     encoding="tree",
     estimators={"binary": GBTClassifier, "multiclass": OneVsRestBoosting, "regression": GBTRegressor},

@@ -88,7 +88,7 @@ class Histogram(Boosting):
             given["max_bins"] = min(int(given["max_bins"]), 255)
         if self.renamed and "max_depth" in given:
             given["max_leaf_nodes"] = None  # depth alone bounds the trees of MLlib
-        model = kind(random_state=setting.seed, **given).fit(rows.features, rows.labels)
+        model = kind(random_state=setting.seed, **given).fit(rows.features, rows.labels, rows.weights)
         return HistogramScorer(model, setting.task, setting.n_classes)
 
     def load(self, dumped: bytes, task: str) -> HistogramScorer:
@@ -147,7 +147,7 @@ class XGBoost(Boosting):
 
         def binned() -> Any:
             kinds = {"feature_types": types, "enable_categorical": True, "max_bin": bins, "nthread": 1}
-            return xgboost.QuantileDMatrix(rows.features, rows.labels, **kinds)
+            return xgboost.QuantileDMatrix(rows.features, rows.labels, weight=rows.weights, **kinds)
 
         objective = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regression": "reg:squarederror"}[setting.task]
         own = {"objective": objective, "seed": setting.seed, "nthread": 1, "tree_method": "hist", "max_bin": bins, "verbosity": 0}
@@ -209,7 +209,7 @@ class LightGBM(Boosting):
 
         def binned() -> Any:
             return lightgbm.Dataset(
-                rows.features, rows.labels, categorical_feature=_nominal(rows), params=alike, free_raw_data=False
+                rows.features, rows.labels, weight=rows.weights, categorical_feature=_nominal(rows), params=alike, free_raw_data=False
             ).construct()
 
         objective = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}[setting.task]

@@ -61,7 +61,8 @@ def write_copy(vectors: DataFrame, folder: str, encodings: Sequence[str], most_b
     """Write the vectors to ``folder``, a piece a partition, in one pass.
 
     Args:
-        vectors: ``order`` BIGINT, in which the rows are to stand; ``is_held_out`` BOOLEAN; ``label`` DOUBLE; ``features_<encoding>``.
+        vectors: ``order`` BIGINT, in which the rows are to stand; ``is_held_out`` BOOLEAN; ``label`` and ``weight`` DOUBLE;
+            ``features_<encoding>``.
         folder: a new one, on a file system that this process and all executors see.
         encodings: those to keep.
         most_bytes: what the copy may take.
@@ -72,7 +73,7 @@ def write_copy(vectors: DataFrame, folder: str, encodings: Sequence[str], most_b
     name = f"copy-{uuid.uuid4().hex}"
     place = f"{folder}/{name}"
     Path(place).mkdir(parents=True)
-    columns = ["order", "is_held_out", "label", *(f"features_{encoding}" for encoding in encodings)]
+    columns = ["order", "is_held_out", "label", "weight", *(f"features_{encoding}" for encoding in encodings)]
 
     def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield from _write_piece(batches, place, encodings, most_bytes)
@@ -96,7 +97,7 @@ def _write_piece(batches: Iterable[pa.RecordBatch], place: str, encodings: Seque
     for batch in batches:
         if not len(batch):
             continue
-        arrays = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in ("order", "is_held_out", "label")}
+        arrays = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in ("order", "is_held_out", "label", "weight")}
         for encoding in encodings:
             vectors = batch.column(f"features_{encoding}")
             offsets, indices, values = sparse_parts(vectors)
@@ -122,6 +123,7 @@ class Part:
 
     features: Matrix
     labels: np.ndarray
+    weights: np.ndarray
 
 
 def open_part(copy: Copy, encoding: str, part: str, layout: Layout) -> Part:
@@ -131,17 +133,17 @@ def open_part(copy: Copy, encoding: str, part: str, layout: Layout) -> Part:
         MemoryError: the vectors are to be dense, and would take many times the room of the copy.
     """
     home = _assembled(copy)
-    labels = np.load(home / f"{part}.labels.npy", mmap_mode="r")
+    labels, weights = (np.load(home / f"{part}.{name}.npy", mmap_mode="r") for name in ("labels", "weights"))
     dense = home / f"{part}.{encoding}.npy"
     if dense.exists():
-        return Part(np.load(dense, mmap_mode="r"), labels)
+        return Part(np.load(dense, mmap_mode="r"), labels, weights)
     data, indices, starts, shape = (
         np.load(home / f"{part}.{encoding}.{name}.npy", mmap_mode="r") for name in ("data", "indices", "starts", "shape")
     )
     features = sp.csr_matrix((data, indices, starts), shape=tuple(int(size) for size in shape), copy=False)
     if layout == "dense":
         raise MemoryError(f"vectors of {shape[1]:,} slots, most of them 0, are not spread out for a family that takes no sparse ones")
-    return Part(features, labels)
+    return Part(features, labels, weights)
 
 
 def _home(name: str) -> Path:
@@ -171,11 +173,12 @@ def _assemble(copy: Copy, home: Path) -> None:
     def whole(name: str) -> np.ndarray:
         return np.concatenate([piece[name] for piece in pieces])
 
-    order, is_held_out, labels = whole("order"), whole("is_held_out"), whole("label")
+    order, is_held_out, labels, weights = whole("order"), whole("is_held_out"), whole("label"), whole("weight")
     places = np.argsort(order, kind="stable")
     chosen = {TRAIN: places[~is_held_out[places]], HELD_OUT: places[is_held_out[places]]}
     for part, rows in chosen.items():
         np.save(home / f"{part}.labels.npy", labels[rows])
+        np.save(home / f"{part}.weights.npy", weights[rows])
     for encoding in copy.encodings:
         size = int(whole(f"{encoding}.width").max())
         starts = np.concatenate([[0], np.cumsum(whole(f"{encoding}.lengths"))])

@@ -9,12 +9,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from tidemill.spec.models import Scalar
+from tidemill.training.balance import corrected
+from tidemill.training.out_of_fold import counted
 from tidemill.training.tasks.copy import HELD_OUT, TRAIN, Copy, open_part
 from tidemill.training.tasks.kept import kept
 from tidemill.training.tasks.learner import Learner, Linear, Rows, Scorer, Setting
@@ -32,6 +34,7 @@ class Fit:
     """One fit: ``params`` on the training rows of ``copy``, measured for each of ``rounds`` (trial → rounds; None: all).
 
     ``share`` is that of the training rows, the first in their order. ``seconds`` bound the fit.
+    What it says of classes is divided by ``factors``, where there are any.
     """
 
     copy: Copy
@@ -42,6 +45,7 @@ class Fit:
     nominal: Mapping[int, int] = field(default_factory=dict)
     share: float = 1.0
     seconds: float | None = None
+    factors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,13 +97,39 @@ def _scored(scorer: Scorer | Linear, fit: Fit, trial: int, rounds: int | None, s
     try:
         held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
         with _one_core():
-            predicted = scorer.predict(held_out.features, rounds)
+            predicted = _predicted(scorer, fit, held_out.features, rounds)
         took = time.perf_counter() - started
         found = metrics(np.asarray(held_out.labels), predicted, fit.setting.task)
     except Exception as error:  # noqa: BLE001 - as above
         return Outcome(trial, {}, spent + time.perf_counter() - started, 0.0, _sentence(error))
     known = {name: value for name, value in found.items() if math.isfinite(value)}
     return Outcome(trial, known, spent + time.perf_counter() - started, took, None)
+
+
+def _predicted(scorer: Scorer | Linear, fit: Fit, features: Any, rounds: int | None) -> np.ndarray:
+    found = scorer.predict(features, rounds)
+    return corrected(found, fit.factors) if fit.factors else found
+
+
+def run_counts(spark: SparkSession, fits: Sequence[Fit]) -> np.ndarray:
+    """Fit each, and count what all together say of the rows that they have not seen: shape (2, SIZE), as `out_of_fold.counted`.
+
+    Raises:
+        Exception: a fit failed.
+    """
+
+    def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for number in batch.column("id").to_pylist():
+                fit = fits[number]
+                with _one_core():
+                    scorer = fit.learner.fit(_training_rows(fit), fit.setting)
+                    held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
+                    found = counted(np.asarray(held_out.labels), _predicted(scorer, fit, held_out.features, None)[:, 1])
+                yield pa.RecordBatch.from_pydict({"rows": [list(found[0])], "positives": [list(found[1])]})
+
+    table = spark.range(0, len(fits), 1, len(fits)).mapInArrow(work, "rows ARRAY<BIGINT>, positives ARRAY<BIGINT>").toArrow()
+    return np.stack([np.sum(table[name].to_pylist(), axis=0) for name in ("rows", "positives")])
 
 
 def fit_model(spark: SparkSession, fit: Fit) -> Linear | bytes:
@@ -138,9 +168,10 @@ def _training_rows(fit: Fit) -> Rows:
     def opened() -> Rows:
         part = open_part(fit.copy, fit.encoding, TRAIN, fit.learner.layout)
         count = max(1, round(len(part.labels) * fit.share))
+        weights = None if (part.weights == 1.0).all() else part.weights[:count]
         if count == len(part.labels):
-            return Rows(part.features, part.labels, fit.nominal, key)
-        return Rows(part.features[:count], part.labels[:count], fit.nominal, key)
+            return Rows(part.features, part.labels, fit.nominal, key, weights)
+        return Rows(part.features[:count], part.labels[:count], fit.nominal, key, weights)
 
     return kept(key, opened)
 

@@ -23,13 +23,15 @@ class Rows:
     """Vectors with their labels.
 
     ``features``: a row an example, a column a slot. ``labels``: class index or value. ``nominal``: slots that are category indices, and
-    how many there are. ``key`` names the rows, so that what a library makes of them before it learns can be kept.
+    how many there are. ``weights``: what a row counts for; None: all alike. ``key`` names the rows, so that what a library makes of
+    them before it learns can be kept.
     """
 
     features: Matrix
     labels: np.ndarray
     nominal: Mapping[int, int] = field(default_factory=dict)
     key: str = ""
+    weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

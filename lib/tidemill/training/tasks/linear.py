@@ -68,7 +68,7 @@ class Logistic(_LinearLearner):
             random_state=setting.seed,
         )
         with _unconverged():
-            model.fit(features, rows.labels)
+            model.fit(features, rows.labels, sample_weight=rows.weights)
         return _of_classes(model.coef_ * scale, model.intercept_, model.classes_, setting)
 
 
@@ -87,7 +87,7 @@ class Svm(_LinearLearner):
         cost = min(_cost(setting.params, len(rows.labels)), 1e6)
         model = LinearSVC(loss="hinge", C=cost, max_iter=steps, random_state=setting.seed)
         with _unconverged():
-            model.fit(rows.features, rows.labels)
+            model.fit(rows.features, rows.labels, sample_weight=rows.weights)
         return _of_classes(_MARGIN_SCALE * model.coef_, _MARGIN_SCALE * model.intercept_, model.classes_, setting)
 
 
@@ -112,7 +112,7 @@ class Bayes(_LinearLearner):
         smoothing = float(setting.params.get("smoothing", 1.0))
         is_complement = setting.params.get("modelType") == "complement"
         model: Any = ComplementNB(alpha=smoothing) if is_complement else MultinomialNB(alpha=smoothing)
-        model.fit(rows.features, rows.labels)
+        model.fit(rows.features, rows.labels, sample_weight=rows.weights)
         weights = model.feature_log_prob_
         biases = np.zeros(len(weights)) if is_complement else model.class_log_prior_
         return _of_classes(weights, biases, model.classes_, setting)
