@@ -23,10 +23,14 @@ LOGITS = np.linspace(-LIMIT, LIMIT, SIZE)
 
 def counted(labels: np.ndarray, p: np.ndarray) -> np.ndarray:
     """Return the rows (0) and the positive rows (1) in each bin of the grid, shape (2, SIZE)."""
+    bins = _bins(p)
+    return np.stack([np.bincount(bins, minlength=SIZE), np.bincount(bins[labels == 1], minlength=SIZE)])
+
+
+def _bins(p: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore"):
         logits = np.log(p) - np.log1p(-p)
-    bins = np.rint((np.clip(logits, -LIMIT, LIMIT) + LIMIT) * BINS_PER_LOGIT).astype(np.int64)
-    return np.stack([np.bincount(bins, minlength=SIZE), np.bincount(bins[labels == 1], minlength=SIZE)])
+    return np.rint((np.clip(logits, -LIMIT, LIMIT) + LIMIT) * BINS_PER_LOGIT).astype(np.int64)
 
 
 def counted_by_spark(predictions: DataFrame) -> np.ndarray:
@@ -82,7 +86,7 @@ def _platt(logits: np.ndarray, rows: np.ndarray, positives: np.ndarray) -> np.nd
 def moved(counts: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Return the counts where each bin's rows have the probability that ``table`` gives it."""
     found = np.zeros_like(counts)
-    places = np.rint((np.clip(np.log(table) - np.log1p(-table), -LIMIT, LIMIT) + LIMIT) * BINS_PER_LOGIT).astype(np.int64)
+    places = _bins(table)
     for row in (0, 1):
         np.add.at(found[row], places, counts[row])
     return found

@@ -1,0 +1,89 @@
+"""An Estimator beside the spec as a model family, and what is done to the probabilities of the one that is chosen."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tidemill.errors import SpecError, StepError
+from tidemill.registry import load_model
+from tidemill.registry.predict import predict
+from tidemill.steps.train import train
+from tidemill.training.adjusted import AdjustedProbabilities
+
+FUNCTIONS = """
+from pyspark.ml.classification import LogisticRegression
+from pyspark.ml.feature import Binarizer
+
+
+class Mine(LogisticRegression):
+    encoding = "tree"
+
+
+class NoEstimator(Binarizer):
+    pass
+
+
+class Astray(LogisticRegression):
+    encoding = "trees"
+"""
+
+
+@pytest.fixture
+def context(spark, lake, make_context, tmp_path):
+    """The context of train over 200 rows, ``functions.py`` beside the spec; the trials that are declared, and more of training."""
+    (tmp_path / "functions.py").write_text(FUNCTIONS)
+    rng = np.random.default_rng(3)
+    x = rng.normal(5, 2, 200)
+    data = pd.DataFrame({"id": range(200), "x": x, "y": x + rng.normal(0, 2, 200) > 7})
+    data["split"] = np.where(data.id < 160, "train", "test")
+    frame = spark.createDataFrame(data).selectExpr("*", "CASE WHEN id < 160 THEN CAST(id % 2 AS INT) END AS fold")
+    version = lake.replace(frame, "gold.late_dataset", meta={})
+
+    def make(models, **training):
+        declared = {
+            "pipeline": "late",
+            "sources": {"raw": {"format": "csv", "path": "raw.csv"}},
+            "dataset": {"from": "silver.rows", "key": ["id"], "label": "y"},
+            "features": {"numeric": {"columns": ["x"]}},
+            "training": {"task": "binary", "folds": 2, "tuner": {"strategy": "grid"}, "models": models, **training},
+        }
+        return make_context(declared, "train", {"gold.late_dataset": version})
+
+    return make
+
+
+def test_an_estimator_of_ones_own_is_searched_calibrated_and_given_a_threshold(context, lake, spark):
+    models = {"mine": {"python": "functions.Mine", "space": {"regParam": [0.01, 0.1]}}, "xgboost": {"n_estimators": 1, "max_depth": 1}}
+    result = train(context(models, balance="weights", calibrate="sigmoid", threshold={"at_recall": 0.95}, tuner={"strategy": "grid"}))
+    rows = lake.ledger.rows("ops.trials", run_id="r1")
+    assert {(row["family"], row["engine"], row["library"].split()[0], row["state"]) for row in rows if row["family"] != "mine"} == {
+        ("xgboost", "tasks", "xgboost", "SUCCEEDED")
+    }
+    # Its weights of rows are not known to be heeded: the trials fail, and the rest goes on.
+    mine = [row for row in rows if row["family"] == "mine"]
+    assert {row["state"] for row in mine} == {"FAILED"} and "mine knows no weights of rows" in mine[0]["error"]
+    assert any("2 of 3 trials failed" in note for note in result.notes)
+
+    result = train(context({"mine": models["mine"]}, calibrate="sigmoid", threshold={"at_recall": 0.95}))
+    model, manifest = load_model(lake, "late", result.outputs["models.late"])
+    assert (manifest.family, manifest.library.split()[0]) == ("mine", "pyspark")
+    assert [name for name in manifest.code if name.endswith("_functions")], "the file is kept with the model"
+    assert isinstance(model.stages[-1], AdjustedProbabilities)
+    limit = model.stages[-1].getOrDefault("threshold")
+    scored = predict(model, manifest, lake.read(spark, "gold.late_dataset")).toPandas()
+    assert (scored["prediction"] == (scored["probability"] >= limit)).all()
+    found = scored[scored["split"] == "train"]
+    assert found[found["y"]]["prediction"].mean() > 0.9 and limit < 0.5
+    assert found["probability"].mean() == pytest.approx(found["y"].mean(), abs=0.03)
+    assert [row["slot"] for row in lake.ledger.rows("ops.importances", model_version=manifest.version)] == ["x"]
+
+
+def test_what_cannot_be_a_family_is_named(context):
+    with pytest.raises(StepError, match=r"functions.NoEstimator is no Estimator with the params featuresCol and labelCol"):
+        train(context({"mine": {"python": "functions.NoEstimator"}}))
+    with pytest.raises(StepError, match=r"functions.Astray.encoding is 'trees', expected one of linear, tree, positive"):
+        train(context({"mine": {"python": "functions.Astray"}}))
+    with pytest.raises(StepError, match=r"training.models.mine: functions.Mine has no parameter 'regPram'; did you mean 'regParam'\?"):
+        train(context({"mine": {"python": "functions.Mine", "space": {"regPram": 0.1}}}))
+    with pytest.raises(SpecError, match=r"xgboost has no parameter 'maxdepth'; did you mean 'max_depth'\?"):
+        train(context({"xgboost": {"maxdepth": 3}}))
