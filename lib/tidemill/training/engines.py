@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tidemill.errors import Fault, SpecError
 from tidemill.lake.names import is_local
+from tidemill.training.families.learned import LearnedFamily
 from tidemill.training.problem import Problem
 from tidemill.training.tasks.learner import library
 
@@ -44,7 +45,7 @@ class Engines:
     def library(self, family: str, problem: Problem) -> str:
         """Return the name and version of the library that fits the family."""
         learner = problem.family(family).learner
-        if self.engine(family) == TASKS and learner is not None:
+        if learner is not None and (self.engine(family) == TASKS or isinstance(problem.family(family), LearnedFamily)):
             return library(learner)
         from importlib.metadata import version
 

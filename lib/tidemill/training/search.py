@@ -89,11 +89,10 @@ class Search:
             StepError: the features cannot be fitted on a fold.
             SpecError: the vectors are too large for the engine that is asked for.
         """
-        groups = shared_fits(trials, self.problem.task)
         self._settle(trials, folds, share)
         # Fits that go round by round come first: while they wait for their driver, the short ones fill the cores.
-        spark = sorted((group for group in groups if self._engine(group) == SPARK), key=lambda group: not is_sequential(group[0]))
-        tasks = [group for group in groups if self._engine(group) == TASKS]
+        spark = sorted(self._groups(trials, SPARK), key=lambda group: not is_sequential(group[0]))
+        tasks = self._groups(trials, TASKS)
         left = {fold: len(spark) + bool(tasks) for fold in folds}
 
         def ended(fold: int, rows: list[TrialFold]) -> list[TrialFold]:
@@ -171,6 +170,10 @@ class Search:
             self.folds.close()
             self.engines = self.engines.without_tasks(self.problem, error.n_bytes)
             self.folds = self._folds()
+
+    def _groups(self, trials: Sequence[Trial], engine: str) -> list[list[Trial]]:
+        own = [trial for trial in trials if self._engine([trial]) == engine]
+        return shared_fits(own, self.problem.task, in_tasks=engine == TASKS)
 
     def _engine(self, group: Sequence[Trial]) -> str:
         return self.engines.engine(group[0].family)

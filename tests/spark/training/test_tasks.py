@@ -131,6 +131,15 @@ def test_one_fit_gives_every_number_of_rounds_its_own_value(frames, tmp_path):
     assert rows[0].value != rows[1].value
 
 
+def test_xgboost_is_fitted_on_all_workers_together_too(frames, tmp_path):
+    trial = Trial(0, "xgboost", {"n_estimators": 4, "max_depth": 3})
+    rows = search(frames["binary"], PLAN, [trial], [0], problem_of("binary"), Engines({"xgboost": "spark"})).rows
+    alone = search(frames["binary"], PLAN, [trial], [0], problem_of("binary"), engines_of(tmp_path, "xgboost")).rows
+    assert (rows[0].state, rows[0].engine, rows[0].library.split()[0]) == ("SUCCEEDED", "spark", "xgboost")
+    # Its bins are those of each worker's rows, so that the trees differ a little.
+    assert rows[0].value == pytest.approx(alone[0].value, abs=0.05)
+
+
 def test_one_failure_is_one_failure(frames, tmp_path):
     trials = [Trial(0, "xgboost", {"n_estimators": 2, "max_depth": -7}), Trial(1, "logistic_regression", {"regParam": 0.1})]
     found = search(frames["binary"], PLAN, trials, [0, 1], problem_of("binary"), engines_of(tmp_path, "xgboost", "logistic_regression"))
@@ -167,10 +176,10 @@ def test_what_is_known_is_not_fitted_again_and_a_copy_too_large_goes_to_mllib(fr
     assert {row.engine for row in moved} == {"spark"} and {row.state for row in moved} == {"SUCCEEDED"}
     assert "engine spark: the vectors of a fold take" in small.engines.notes[0]
     refused = Search(
-        frames["binary"], PLAN, ["xgboost"], problem_of("binary"), engines=engines_of(tmp_path, "xgboost", most_bytes=100, is_free=True)
+        frames["binary"], PLAN, ["lightgbm"], problem_of("binary"), engines=engines_of(tmp_path, "lightgbm", most_bytes=100, is_free=True)
     )
     with pytest.raises(SpecError, match="write `engine: spark`"):
-        refused.run([Trial(0, "xgboost", {})], [0])
+        refused.run([Trial(0, "lightgbm", {})], [0])
     assert not list(tmp_path.glob("copy-*"))
 
 
@@ -184,8 +193,8 @@ def test_the_engine_is_chosen_by_what_a_family_has_and_by_size(tmp_path):
     assert unknown.of == {"logistic_regression": "spark"} and "aggregationDepth" in unknown.notes[0]
     large = choose_engines("auto", spaces, problem_of("binary"), **{**given, "rows": 10**6})
     assert set(large.of.values()) == {"spark"}
-    for asked, key in (("spark", "training.models.xgboost"), ("tasks", "training.models.random_forest")):
+    for asked, family in (("spark", "lightgbm"), ("tasks", "random_forest")):
         with pytest.raises(SpecError) as caught:
-            choose_engines(asked, spaces, problem_of("binary"), **given)
-        assert [fault.key for fault in caught.value.faults] == [key]
+            choose_engines(asked, {"lightgbm": {}, "random_forest": {}}, problem_of("binary"), **given)
+        assert [fault.key for fault in caught.value.faults] == [f"training.models.{family}"]
     assert math.isfinite(auto.most_bytes)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
 
 from pyspark.ml import Estimator
+from pyspark.sql import SparkSession
 
 from tidemill.errors import SpecError, did_you_mean
 from tidemill.spec.models import IntRange, LogRange, Scalar, Space
@@ -33,6 +36,7 @@ class LearnedFamily:
     default: Space
     encoding: Encoding = "tree"
     takes_weights: bool = True
+    distributed: Mapping[str, str] = field(default_factory=dict)  # task → the library's own estimator on Spark, by its dotted name
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -45,8 +49,8 @@ class LearnedFamily:
         return {}
 
     def is_mllib(self, task: str) -> bool:
-        """Return False: MLlib has no such estimator."""
-        return False
+        """Return True where the library has an estimator on Spark of its own."""
+        return task in self.distributed
 
     def space(self, task: str, *, texts: bool = False) -> Space:
         """Return the space that is searched where the spec declares none."""
@@ -72,12 +76,26 @@ class LearnedFamily:
         return found
 
     def build(self, params: Mapping[str, Scalar], *, task: str, n_classes: int, seed: int, max_categories: int) -> Estimator:
-        """Refuse: there is no estimator of MLlib's.
+        """Return the library's own estimator on Spark, which trains one model on all workers together.
 
         Raises:
-            SpecError: always.
+            SpecError: the library has none.
         """
-        raise SpecError([space_fault(self.name, "", f"{self.name} is no family of MLlib; it needs `engine: tasks` or `auto`")])
+        if task not in self.distributed:
+            raise SpecError([space_fault(self.name, "", f"{self.name} cannot be fitted by `engine: spark`; write `tasks` or `auto`")])
+        module, _, name = self.distributed[task].rpartition(".")
+        spark = SparkSession.active()
+        logging.getLogger("XGBoost-PySpark").setLevel(logging.WARNING)
+        estimator: Estimator = getattr(import_module(module), name)(
+            features_col=f"features_{self.encoding}",
+            label_col="label",
+            num_workers=int(spark.conf.get("spark.sql.shuffle.partitions") or 1),
+            random_state=seed,
+            verbosity=0,
+            verbose=False,
+            **params,
+        )
+        return estimator
 
 
 HIST_GRADIENT_BOOSTING: Family = LearnedFamily(
@@ -93,7 +111,12 @@ HIST_GRADIENT_BOOSTING: Family = LearnedFamily(
 XGBOOST_TREES: Family = LearnedFamily(
     "xgboost",
     XGBOOST,
-    {
+    distributed={
+        "binary": "xgboost.spark.SparkXGBClassifier",
+        "multiclass": "xgboost.spark.SparkXGBClassifier",
+        "regression": "xgboost.spark.SparkXGBRegressor",
+    },
+    default={
         "n_estimators": IntRange(int=[50, 200]),
         "learning_rate": LogRange(log=[0.03, 0.3]),
         "max_depth": IntRange(int=[4, 9]),
