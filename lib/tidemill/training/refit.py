@@ -16,8 +16,9 @@ from tidemill.training.adjusted import AdjustedProbabilities
 from tidemill.training.engines import TASKS, Engines
 from tidemill.training.folds import CopiedVectors, balanced, copyable
 from tidemill.training.linear_scores import linear_scores, linear_values
+from tidemill.training.mllib_fits import fit_family
 from tidemill.training.problem import Problem
-from tidemill.training.search import fit_family, task_fit
+from tidemill.training.task_fits import task_fit
 from tidemill.training.tasks.copy import write_copy
 from tidemill.training.tasks.fits import fit_model
 from tidemill.training.tasks.model import LearnedModel
@@ -74,7 +75,7 @@ def _by_tasks(frame: DataFrame, features: PipelineModel, trial: Trial, problem: 
     copy = write_copy(vectors, engines.scratch, [encoding], 2 * engines.most_bytes)
     try:
         copied = CopiedVectors(copy, nominal_slots(features) if encoding == "tree" else {})
-        found = fit_model(spark, task_fit(trial, copied, problem, rounds={}))
+        found = fit_model(spark, task_fit(trial, copied, problem))
     finally:
         copy.remove()
     if isinstance(found, bytes):

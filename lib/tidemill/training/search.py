@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,26 +11,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from pyspark import inheritable_thread_target
-from pyspark.sql import functions as F
 
-from tidemill.errors import StepError
-from tidemill.evaluation import compute_metrics
 from tidemill.features import FeaturePlan
-from tidemill.spark_errors import sentence
-from tidemill.training.adjusted import AdjustedProbabilities
+from tidemill.training import mllib_fits, task_fits
 from tidemill.training.engines import SPARK, TASKS, Engines
-from tidemill.training.folds import ORDER, WEIGHT, CopiedVectors, Folds, Vectors
-from tidemill.training.out_of_fold import SIZE, counted_by_spark
-from tidemill.training.prefixes import is_sequential, predictions_of, rounds_of, shared_fits
+from tidemill.training.folds import Folds
+from tidemill.training.prefixes import is_sequential, shared_fits
 from tidemill.training.problem import Problem
 from tidemill.training.selection import FAILED, SUCCEEDED, SearchResult, TrialFold, choose, first_errors
 from tidemill.training.tasks.copy import TooLarge
-from tidemill.training.tasks.fits import Fit, Outcome, run_counts, run_fits
-from tidemill.training.tasks.learner import Setting
+from tidemill.training.tasks.fits import Outcome, run_counts
 from tidemill.training.tuner import Trial
 
 if TYPE_CHECKING:
-    from pyspark.ml import Model
     from pyspark.sql import DataFrame
 
 # Two fits of MLlib at a time keep two cores busy while one of them plans its next pass on the driver; more only share the cores. Of
@@ -106,7 +98,7 @@ class Search:
             return rows
 
         def run_spark(fold: int, group: list[Trial]) -> list[TrialFold]:
-            return ended(fold, self._by_spark(fold, [trial for trial in group if trial.number not in self._failed], share))
+            return ended(fold, self._by_spark(fold, group, share))
 
         def run_tasks(fold: int) -> list[TrialFold]:
             return ended(fold, self._by_tasks(fold, tasks, share))
@@ -130,15 +122,10 @@ class Search:
         Raises:
             Exception: it cannot be fitted again.
         """
-        if self._engine([trial]) == TASKS:
-            fits = [task_fit(trial, self.folds.copied(fold), self.problem, rounds={}) for fold in folds]
+        if self.engines.engine(trial.family) == TASKS:
+            fits = [task_fits.task_fit(trial, self.folds.copied(fold), self.problem) for fold in folds]
             return run_counts(self._frame.sparkSession, fits)
-        found = np.zeros((2, SIZE), dtype=np.int64)
-        for fold in folds:
-            vectors = self.folds.vectors(fold)
-            model = fit_family(trial, vectors.train, vectors.max_categories, self.problem)
-            found += counted_by_spark(self._adjusted(model.transform(vectors.held_out)))
-        return found
+        return np.sum([mllib_fits.counts_of(trial, self.folds.vectors(fold), self.problem) for fold in folds], axis=0)
 
     def close(self) -> None:
         """Free all vectors."""
@@ -172,97 +159,51 @@ class Search:
             self.folds = self._folds()
 
     def _groups(self, trials: Sequence[Trial], engine: str) -> list[list[Trial]]:
-        own = [trial for trial in trials if self._engine([trial]) == engine]
+        own = [trial for trial in trials if self.engines.engine(trial.family) == engine]
         return shared_fits(own, self.problem.task, in_tasks=engine == TASKS)
-
-    def _engine(self, group: Sequence[Trial]) -> str:
-        return self.engines.engine(group[0].family)
 
     def _reused(self, group: Sequence[Trial], fold: int, share: float) -> dict[int, TrialFold]:
         """Return the rows that are known already."""
         found = {trial.number: self._known.get((trial.family, trial.params_json, fold)) for trial in group} if share == 1 else {}
         return {number: replace(row, trial=number) for number, row in found.items() if row is not None}
 
-    def _by_spark(self, fold: int, group: list[Trial], share: float) -> list[TrialFold]:
+    def _fresh(self, group: Sequence[Trial], fold: int, share: float) -> tuple[list[Trial], list[TrialFold]]:
+        """Return the trials of a group that are to be fitted, and the rows of the others; those that failed are in neither."""
+        alive = [trial for trial in group if trial.number not in self._failed]
+        reused = self._reused(alive, fold, share)
+        return [trial for trial in alive if trial.number not in reused], list(reused.values())
+
+    def _by_spark(self, fold: int, group: Sequence[Trial], share: float) -> list[TrialFold]:
         """Fit once by MLlib and measure each trial that the fit serves."""
-        reused = self._reused(group, fold, share)
-        fresh = [trial for trial in group if trial.number not in reused]
+        fresh, rows = self._fresh(group, fold, share)
         if not fresh:
-            return list(reused.values())
-        vectors = self.folds.vectors(fold)
-        started = time.perf_counter()
+            return rows
         self.fits += 1
-        try:
-            model = fit_family(fresh[0], _first_rows(vectors.train, share), vectors.max_categories, self.problem)
-        except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
-            spent = (time.perf_counter() - started) / len(fresh)
-            return [*reused.values(), *(self._row(trial, fold, share, seconds=spent, error=sentence(error)) for trial in fresh)]
-        spent = (time.perf_counter() - started) / len(fresh)
-        return [*reused.values(), *(self._measured(model, trial, fresh[0], fold, vectors, spent, share) for trial in fresh)]
-
-    def _measured(self, model: Model, trial: Trial, fitted: Trial, fold: int, vectors: Vectors, spent: float, share: float) -> TrialFold:
-        """Score the validation rows with what ``trial`` makes of the fitted model."""
-        started = time.perf_counter()
-        found: Mapping[str, float] = {}
-        error = None
-        try:
-            predictions = predictions_of(model, trial, fitted, vectors.held_out, self.problem.task)
-            found = compute_metrics(self._adjusted(predictions), self.problem.task, self.problem.n_classes)
-        except Exception as caught:  # noqa: BLE001 - as above
-            error = sentence(caught)
-        took = time.perf_counter() - started
-        return self._judged(trial, fold, share, Outcome(trial.number, found, spent + took, took, error))
-
-    def _adjusted(self, predictions: DataFrame) -> DataFrame:
-        """Return the predictions with the classes' shares as they are."""
-        balance = self.problem.balance
-        return predictions if balance is None else AdjustedProbabilities(balance.factors).transform(predictions)
+        return rows + self._judged(mllib_fits.measure(fresh, self.folds.vectors(fold), self.problem, share), fresh, fold, share)
 
     def _by_tasks(self, fold: int, groups: Sequence[list[Trial]], share: float) -> list[TrialFold]:
         """Fit all groups of a fold, each a task of one job."""
-        reused: dict[int, TrialFold] = {}
-        fits = []
-        trials: dict[int, Trial] = {}
-        for group in groups:
-            alive = [trial for trial in group if trial.number not in self._failed]
-            reused |= self._reused(alive, fold, share)
-            fresh = [trial for trial in alive if trial.number not in reused]
-            if fresh:
-                fits.append((fresh, self.problem.family(fresh[0].family)))
-                trials |= {trial.number: trial for trial in fresh}
+        found = [self._fresh(group, fold, share) for group in groups]
+        rows = [row for _, known in found for row in known]
+        fits = [fresh for fresh, _ in found if fresh]
         if not fits:
-            return list(reused.values())
-        copied = self.folds.copied(fold)
+            return rows
         self.fits += len(fits)
-        sent = [
-            task_fit(fresh[0], copied, self.problem, rounds={trial.number: rounds_of(trial, family) for trial in fresh}, share=share)
-            for fresh, family in fits
-        ]
-        outcomes = run_fits(self._frame.sparkSession, sent)
-        return [*reused.values(), *(self._judged(trials[outcome.trial], fold, share, outcome) for outcome in outcomes)]
+        outcomes = task_fits.measure(self._frame.sparkSession, fits, self.folds.copied(fold), self.problem, share)
+        return rows + self._judged(outcomes, [trial for fresh in fits for trial in fresh], fold, share)
 
-    def _judged(self, trial: Trial, fold: int, share: float, outcome: Outcome) -> TrialFold:
-        """Return the row of an outcome; a metric that is no number is a failure."""
-        value, error = outcome.metrics.get(self.problem.metric, math.nan), outcome.error
-        if error is None and not math.isfinite(value):
-            error = f"{self.problem.metric} is {value} on the validation rows of fold {fold}"
-        kept = None if error else value
-        return self._row(trial, fold, share, seconds=outcome.seconds, value=kept, error=error, score_seconds=outcome.score_seconds)
+    def _judged(self, outcomes: Sequence[Outcome], trials: Sequence[Trial], fold: int, share: float) -> list[TrialFold]:
+        """Return the rows of outcomes; a metric that is no number is a failure."""
+        by_number = {trial.number: trial for trial in trials}
+        rows = []
+        for outcome in outcomes:
+            value, error = outcome.metrics.get(self.problem.metric, math.nan), outcome.error
+            if error is None and not math.isfinite(value):
+                error = f"{self.problem.metric} is {value} on the validation rows of fold {fold}"
+            rows.append(self._row(by_number[outcome.trial], fold, share, outcome, None if error else value, error))
+        return rows
 
-    def _absent(self, trial: Trial, fold: int, seconds: float, error: str) -> TrialFold:
-        return self._row(trial, fold, 1.0, seconds=seconds, error=error)
-
-    def _row(
-        self,
-        trial: Trial,
-        fold: int,
-        share: float,
-        *,
-        seconds: float,
-        value: float | None = None,
-        error: str | None = None,
-        score_seconds: float | None = None,
-    ) -> TrialFold:
+    def _row(self, trial: Trial, fold: int, share: float, outcome: Outcome, value: float | None, error: str | None) -> TrialFold:
         return TrialFold(
             trial=trial.number,
             fold=fold,
@@ -270,14 +211,17 @@ class Search:
             params=trial.params_json,
             metric=self.problem.metric,
             value=value,
-            seconds=seconds,
+            seconds=outcome.seconds,
             state=FAILED if error else SUCCEEDED,
             engine=self.engines.engine(trial.family),
             error=error,
             library=self.engines.library(trial.family, self.problem),
-            score_seconds=score_seconds,
+            score_seconds=outcome.score_seconds,
             share=share,
         )
+
+    def _absent(self, trial: Trial, fold: int, seconds: float, error: str) -> TrialFold:
+        return self._row(trial, fold, 1.0, Outcome(trial.number, {}, seconds, 0.0, error), None, error)
 
 
 def search(
@@ -294,31 +238,6 @@ def search(
     finally:
         found.close()
     return choose(rows, trials, problem.metric, folds=folds)
-
-
-def fit_family(trial: Trial, vectors: DataFrame, categories: int, problem: Problem) -> Model:
-    """Fit the trial's estimator of MLlib on ``vectors``: ``label`` and ``features_<encoding>``."""
-    family = problem.family(trial.family)
-    estimator = family.build(trial.params, task=problem.task, n_classes=problem.n_classes, seed=problem.seed, max_categories=categories)
-    if WEIGHT in vectors.columns:
-        if not (estimator.hasParam("weightCol") and family.takes_weights):
-            raise StepError(f"{trial.family} knows no weights of rows; write `balance: undersample`, or `engine: tasks` where it has one")
-        estimator.set(estimator.getParam("weightCol"), WEIGHT)
-    return estimator.fit(vectors)
-
-
-def task_fit(trial: Trial, copied: CopiedVectors, problem: Problem, *, rounds: Mapping[int, int | None], share: float = 1.0) -> Fit:
-    """Return the fit of a trial as a task on copied vectors."""
-    family = problem.family(trial.family)
-    assert family.learner is not None  # engines are chosen by it
-    setting = Setting(family.learner_params(trial.params, problem.task), problem.task, problem.n_classes, problem.seed)
-    factors = problem.balance.factors if problem.balance else ()
-    return Fit(copied.copy, family.learner, family.encoding, setting, rounds, copied.nominal, share, factors=factors)
-
-
-def _first_rows(train: DataFrame, share: float) -> DataFrame:
-    """Return the share of the rows that come first by ``_order``, which is spread evenly over all BIGINTs."""
-    return train if share >= 1 else train.where(F.col(ORDER) < int(-(2**63) + share * 2.0**64))
 
 
 def _in_order(

@@ -153,8 +153,8 @@ class MLlibFamily:
 
 
 def space_fault(family: str, parameter: str, message: str, file: str = "pipeline.yml") -> Fault:
-    """Return the fault of one parameter of one family."""
-    return Fault(file, None, f"training.models.{family}.{parameter}", message)
+    """Return the fault of one parameter of one family, of the family itself where ``parameter`` is empty."""
+    return Fault(file, None, f"training.models.{family}" + (f".{parameter}" if parameter else ""), message)
 
 
 def _params(estimator: type) -> dict[str, Param]:

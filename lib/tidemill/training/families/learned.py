@@ -13,7 +13,10 @@ from pyspark.sql import SparkSession
 from tidemill.errors import SpecError, did_you_mean
 from tidemill.spec.models import IntRange, LogRange, Scalar, Space
 from tidemill.training.families.family import Encoding, Family, space_fault
-from tidemill.training.tasks.boosting import HISTOGRAM, LIGHTGBM, XGBOOST, Boosting
+from tidemill.training.tasks.boosting import Boosting
+from tidemill.training.tasks.histogram import HISTOGRAM
+from tidemill.training.tasks.lgbm import LIGHTGBM
+from tidemill.training.tasks.xgb import XGBOOST
 
 # What tidemill itself decides: the rows, the task, the cores, the seed, and when to stop.
 _OURS = frozenset(

@@ -8,7 +8,7 @@ from pyspark.ml.regression import GBTRegressor, RandomForestRegressor
 from tidemill.spec.models import IntRange, LogRange, Space
 from tidemill.training.families.family import MLlibFamily
 from tidemill.training.one_vs_rest import OneVsRestBoosting
-from tidemill.training.tasks.boosting import BOOSTED_TREES
+from tidemill.training.tasks.histogram import BOOSTED_TREES
 
 # Trees grow a whole level in one pass over the rows while its statistics fit; MLlib's 256 MB make a deep forest take several.
 _TREE_MEMORY_MB = 512

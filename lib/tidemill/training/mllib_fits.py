@@ -1,0 +1,83 @@
+"""Fits of the engine ``spark``: an estimator on the vectors of a fold, by the whole cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pyspark.sql import functions as F
+
+from tidemill.errors import StepError
+from tidemill.evaluation import compute_metrics
+from tidemill.spark_errors import sentence
+from tidemill.training.adjusted import AdjustedProbabilities
+from tidemill.training.folds import ORDER, WEIGHT, Vectors
+from tidemill.training.out_of_fold import counted_by_spark
+from tidemill.training.prefixes import predictions_of
+from tidemill.training.problem import Problem
+from tidemill.training.tasks.fits import Outcome
+from tidemill.training.tuner import Trial
+
+if TYPE_CHECKING:
+    from pyspark.ml import Model
+    from pyspark.sql import DataFrame
+
+
+def fit_family(trial: Trial, vectors: DataFrame, categories: int, problem: Problem) -> Model:
+    """Fit the trial's estimator on ``vectors``: ``label``, ``features_<encoding>`` and, where rows have weights, ``_weight``.
+
+    Raises:
+        StepError: rows have weights, and the family does not heed them.
+    """
+    family = problem.family(trial.family)
+    estimator = family.build(trial.params, task=problem.task, n_classes=problem.n_classes, seed=problem.seed, max_categories=categories)
+    if WEIGHT in vectors.columns:
+        if not (estimator.hasParam("weightCol") and family.takes_weights):
+            raise StepError(f"{trial.family} knows no weights of rows; write `balance: undersample`, or `engine: tasks` where it has one")
+        estimator.set(estimator.getParam("weightCol"), WEIGHT)
+    return estimator.fit(vectors)
+
+
+def measure(group: Sequence[Trial], vectors: Vectors, problem: Problem, share: float) -> list[Outcome]:
+    """Fit the first trial on a share of the training rows, and measure each of the group by what it makes of that model."""
+    started = time.perf_counter()
+    try:
+        model = fit_family(group[0], _first_rows(vectors.train, share), vectors.max_categories, problem)
+    except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
+        spent = (time.perf_counter() - started) / len(group)
+        return [Outcome(trial.number, {}, spent, 0.0, sentence(error)) for trial in group]
+    spent = (time.perf_counter() - started) / len(group)
+    return [_measured(model, trial, group[0], vectors, problem, spent) for trial in group]
+
+
+def counts_of(trial: Trial, vectors: Vectors, problem: Problem) -> np.ndarray:
+    """Fit the trial, and count what it says of the rows that it has not seen, as `out_of_fold.counted`."""
+    model = fit_family(trial, vectors.train, vectors.max_categories, problem)
+    return counted_by_spark(_adjusted(model.transform(vectors.held_out), problem))
+
+
+def _measured(model: Model, trial: Trial, fitted: Trial, vectors: Vectors, problem: Problem, spent: float) -> Outcome:
+    """Score the validation rows with what ``trial`` makes of the fitted model."""
+    started = time.perf_counter()
+    found: Mapping[str, float] = {}
+    error = None
+    try:
+        predictions = predictions_of(model, trial, fitted, vectors.held_out, problem.task)
+        found = compute_metrics(_adjusted(predictions, problem), problem.task, problem.n_classes)
+    except Exception as caught:  # noqa: BLE001 - as above
+        error = sentence(caught)
+    took = time.perf_counter() - started
+    return Outcome(trial.number, found, spent + took, took, error)
+
+
+def _adjusted(predictions: DataFrame, problem: Problem) -> DataFrame:
+    """Return the predictions with the classes' shares as they are."""
+    balance = problem.balance
+    return predictions if balance is None else AdjustedProbabilities(balance.factors).transform(predictions)
+
+
+def _first_rows(train: DataFrame, share: float) -> DataFrame:
+    """Return the share of the rows that come first by ``_order``, which is spread evenly over all BIGINTs."""
+    return train if share >= 1 else train.where(F.col(ORDER) < int(-(2**63) + share * 2.0**64))

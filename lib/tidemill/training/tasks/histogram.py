@@ -1,0 +1,96 @@
+"""scikit-learn's boosted trees on histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from tidemill.training.tasks.boosting import Boosting, nominal
+from tidemill.training.tasks.learner import Rows, Setting
+
+
+class Histogram(Boosting):
+    """scikit-learn's histogram boosting; kept in the format of skops."""
+
+    def fit(self, rows: Rows, setting: Setting) -> HistogramScorer:
+        """Fit on one core."""
+        from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+        kind = HistGradientBoostingRegressor if setting.task == "regression" else HistGradientBoostingClassifier
+        given = {"early_stopping": False, "categorical_features": nominal(rows), **self.given(setting)}
+        if "max_bins" in given:
+            given["max_bins"] = min(int(given["max_bins"]), 255)
+        if self.renamed and "max_depth" in given:
+            given["max_leaf_nodes"] = None  # depth alone bounds the trees of MLlib
+        model = kind(random_state=setting.seed, **given).fit(rows.features, rows.labels, rows.weights)
+        return HistogramScorer(model, setting.task, setting.n_classes)
+
+    def load(self, dumped: bytes, task: str) -> HistogramScorer:
+        """Return the model that ``dump`` wrote; nothing but scikit-learn's and numpy's own types is made of it."""
+        from skops import io
+
+        found = io.get_untrusted_types(data=dumped)
+        own = [name for name in found if name.partition(".")[0] in ("sklearn", "numpy") or name == "functools.partial"]
+        model, n_classes = io.loads(dumped, trusted=own)
+        return HistogramScorer(model, task, n_classes)
+
+
+@dataclass(frozen=True)
+class HistogramScorer:
+    """A fitted model of scikit-learn's."""
+
+    model: Any
+    task: str
+    n_classes: int
+
+    def predict(self, features: np.ndarray, rounds: int | None = None) -> np.ndarray:
+        """Return values or probabilities, of the first ``rounds`` alone where they are given."""
+        model = self.model
+        if self.task == "regression":
+            stages: Iterable[np.ndarray] = model.staged_predict(features) if rounds else [model.predict(features)]
+            return np.asarray(next(islice(stages, (rounds or 1) - 1, None)))
+        stages = model.staged_predict_proba(features) if rounds else [model.predict_proba(features)]
+        return spread(np.asarray(next(islice(stages, (rounds or 1) - 1, None))), model.classes_, self.n_classes)
+
+    def dump(self) -> bytes:
+        """Return the model in the format of skops."""
+        from skops import io
+
+        return bytes(io.dumps((self.model, self.n_classes)))
+
+    def gains(self) -> np.ndarray:
+        """Return what each slot gained in all splits by it; scikit-learn keeps that in its trees."""
+        found = np.zeros(self.model.n_features_in_)
+        for trees in self.model._predictors:
+            for tree in trees:
+                splits = tree.nodes[tree.nodes["is_leaf"] == 0]
+                np.add.at(found, splits["feature_idx"], splits["gain"])
+        return found
+
+
+def spread(found: np.ndarray, classes: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return the probabilities with a column for each class, also for one that no row had."""
+    if found.shape[1] == n_classes:
+        return found
+    whole = np.zeros((len(found), n_classes))
+    whole[:, classes.astype(int)] = found
+    return whole
+
+
+BOOSTED_TREES = Histogram(
+    "scikit-learn",
+    "sklearn.ensemble",
+    "HistGradientBoostingClassifier",
+    renamed={
+        "maxIter": "max_iter",
+        "maxDepth": "max_depth",
+        "stepSize": "learning_rate",
+        "minInstancesPerNode": "min_samples_leaf",
+        "maxBins": "max_bins",
+    },
+)
+HISTOGRAM = Histogram("scikit-learn", "sklearn.ensemble", "HistGradientBoostingClassifier")

@@ -1,0 +1,65 @@
+"""LightGBM's trees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tidemill.training.tasks.boosting import Boosting, nominal
+from tidemill.training.tasks.kept import kept
+from tidemill.training.tasks.learner import Rows, Setting
+
+
+class LightGBM(Boosting):
+    """LightGBM; kept as its own text."""
+
+    def fit(self, rows: Rows, setting: Setting) -> LightGBMScorer:
+        """Fit on one core; bins are made once for all fits on the same rows."""
+        import lightgbm
+
+        given = self.given(setting)
+        rounds, bins, least = int(given.pop("n_estimators", 100)), int(given.pop("max_bin", 255)), given.get("min_child_samples", 20)
+        alike = {"max_bin": bins, "min_data_in_leaf": least, "num_threads": 1, "verbosity": -1, "feature_pre_filter": False}
+
+        def binned() -> Any:
+            return lightgbm.Dataset(
+                rows.features, rows.labels, weight=rows.weights, categorical_feature=nominal(rows), params=alike, free_raw_data=False
+            ).construct()
+
+        objective = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}[setting.task]
+        own = {"objective": objective, "seed": setting.seed, "deterministic": True, "force_row_wise": True}
+        classes = {"num_class": setting.n_classes} if setting.task == "multiclass" else {}
+        data = kept(f"{rows.key}/lightgbm/{bins}" if rows.key else "", binned)
+        return LightGBMScorer(lightgbm.train({**alike, **own, **classes, **given}, data, rounds), setting.task)
+
+    def load(self, dumped: bytes, task: str) -> LightGBMScorer:
+        """Return the model that ``dump`` wrote."""
+        import lightgbm
+
+        return LightGBMScorer(lightgbm.Booster(model_str=dumped.decode()), task)
+
+
+@dataclass(frozen=True)
+class LightGBMScorer:
+    """A fitted model of LightGBM's."""
+
+    model: Any
+    task: str
+
+    def predict(self, features: np.ndarray, rounds: int | None = None) -> np.ndarray:
+        """Return values or probabilities, of the first ``rounds`` alone where they are given."""
+        found = np.asarray(self.model.predict(features, num_iteration=rounds, num_threads=1))
+        return np.column_stack([1 - found, found]) if self.task == "binary" else found
+
+    def dump(self) -> bytes:
+        """Return the model as LightGBM's text."""
+        return str(self.model.model_to_string()).encode()
+
+    def gains(self) -> np.ndarray:
+        """Return what each slot gained in all splits by it."""
+        return np.asarray(self.model.feature_importance("gain"), dtype=np.float64)
+
+
+LIGHTGBM = LightGBM("lightgbm", "lightgbm", "LGBMClassifier")
