@@ -5,7 +5,7 @@
 Each way runs in a process of its own, one after the other, in as many rounds as asked for, on the same rows, columns and folds:
   naive, cached, sklearn   benchmarks/peers/search.py: CrossValidator over a Pipeline, the same on cached rows with four fits at once,
                            and GridSearchCV without Spark; logistic regression, PARAMS penalties
-  spark, auto              tidemill with `engine: spark` and `engine: auto`: the same grid
+  spark, auto              tidemill with `engine: spark` and `engine: auto`: the same grid; auto_plain with scikit-learn's penalty
   spark_hyperband, auto_hyperband    the same with `early_stopping: hyperband`
   xgboost, auto_xgboost    Optuna and XGBoost in one process, and tidemill with `strategy: tpe`: TRIALS trials of one space
 Seconds are those of the search with the fit of its choice on all rows, starting with the rows in a file (a table of pandas for the ones
@@ -32,7 +32,7 @@ import psutil
 
 HERE = Path(__file__).parent
 PEERS = ("naive", "cached", "sklearn", "xgboost")
-OURS = ("spark", "auto", "spark_hyperband", "auto_hyperband", "auto_xgboost")
+OURS = ("spark", "auto", "auto_plain", "spark_hyperband", "auto_hyperband", "auto_xgboost")
 XGBOOST = {
     "max_depth": {"int": [3, 10]},
     "learning_rate": {"log": [0.02, 0.3]},
@@ -66,7 +66,7 @@ def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[
         declared, tuner = {"xgboost": XGBOOST}, Tuner(strategy="tpe", trials=trials, seed=1)
     else:
         # The penalty of the peers with MLlib is on columns of deviation 1, that of scikit-learn's on columns as they are.
-        penalty = {"regParam": [float(value) for value in np.logspace(-5, -1, params)], "standardization": engine == "spark"}
+        penalty = {"regParam": [float(value) for value in np.logspace(-5, -1, params)], "standardization": way != "auto_plain"}
         declared = {"logistic_regression": {**penalty, "maxIter": 20}}
         tuner = Tuner(strategy="grid", early_stopping="hyperband" if way.endswith("hyperband") else "none")
     spaces = Training(task="binary", models=declared).models

@@ -76,6 +76,11 @@ class Folds:
         self.fits = 0
         self.seconds = 0.0
 
+    def prepare(self, number: int) -> None:
+        """Fit the features of a fold ahead of what they are for."""
+        with self._locked(number):
+            self._timed(self._fitted, number)
+
     def vectors(self, number: int) -> Vectors:
         """Return the vectors of a fold for MLlib."""
         with self._locked(number):

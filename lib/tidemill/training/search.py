@@ -151,8 +151,13 @@ class Search:
         needed = [fold for fold in folds if len(self._reused(by_tasks, fold, share)) < len(by_tasks)]
         if not needed:
             return
+        wrapped = inheritable_thread_target(self._frame.sparkSession)
         try:
-            self.folds.copied(needed[0])
+            with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+                first = pool.submit(wrapped(self.folds.copied), needed[0])
+                for fold in needed[1:SIDE_BY_SIDE]:
+                    pool.submit(wrapped(self.folds.prepare), fold)  # where it fails, it does so again when it is wanted
+                first.result()
         except TooLarge as error:
             self.folds.close()
             self.engines = self.engines.without_tasks(self.problem, error.n_bytes)
