@@ -40,7 +40,7 @@ def count_slot(name: str, index: str, counts: Counts, labels: Sequence[str]) -> 
     known = [rows[label] for label in labels]
     values, weights = np.array([*known, 0.0]), np.array([*known, float(sum(counts.rows) - sum(known))])
     sql = _at(values, quoted(index))
-    return Looked(f"{name}.count", internal("count", name), sql, sql, _spread(values, weights))
+    return Looked(f"{name}.count", internal("count", f"{name}.count"), sql, sql, _spread(values, weights))
 
 
 def target_slots(name: str, index: str, counts: Counts, labels: Sequence[str], totals: Totals, smoothing: float) -> list[Looked]:
