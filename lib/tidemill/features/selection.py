@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pyspark.ml.functions import vector_to_array
 from pyspark.ml.stat import Correlation, Summarizer
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -102,8 +103,6 @@ Cells = dict[int, list[tuple[tuple[float, ...], int, float]]]
 
 def _cells(vectors: DataFrame, column: str, slots: Sequence[Slot], figure: object, *by: str) -> Cells:
     """Return for each nominal slot its cells: value (and label), rows, figure."""
-    from pyspark.ml.functions import vector_to_array
-
     nominal = [place for place, slot in enumerate(slots) if slot.categories]
     if not nominal:
         return {}

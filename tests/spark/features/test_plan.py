@@ -90,8 +90,8 @@ def wide(spark):
     return spark.sql(
         """SELECT id, IF(id % 9 = 0, NULL, id / 7) AS gaps, id % 2 = 0 AS is_new, concat('t', id % 140) AS tail, id AS order_id,
                   CAST(1000 + id % 7 AS INT) AS shop_id, CAST(5000 + id % 130 AS INT) AS customer_key,
-                  concat(element_at(array('The ship sails with ', 'Grain prices rose at ', 'Shares of a bank fell by '), 1 + CAST(id % 3 AS INT)),
-                         id, ' per cent today') AS remark,
+                  concat(get(array('The ship sails with ', 'Grain prices rose at ', 'Shares of a bank fell by '), CAST(id % 3 AS INT)), id,
+                         ' per cent today') AS remark,
                   concat_ws('-', sha1(CAST(id AS STRING)), 'a') AS code, IF(id % 3 = 0, NULL, array(concat('w', id % 4), 'all')) AS tags,
                   array(id / 3, 1.0D) AS pair, transform(sequence(0, id % 3), v -> CAST(v AS DOUBLE)) AS walk,
                   timestamp_seconds(id * 4000) AS at, IF(id = 3, 'x', NULL) AS once, CAST(id % 5 = 0 AS INT) AS y
@@ -104,7 +104,8 @@ def test_auto_goes_by_values_as_well_and_its_yaml_gives_the_same_plan(wide):
     assert {choice.column: (choice.group, choice.settings.get("encode")) for choice in plan.choices} == {
         "gaps": ("numeric", None), "is_new": ("boolean", None), "tail": ("categorical", "target"), "order_id": ("", None),
         "shop_id": ("categorical", "auto"), "customer_key": ("categorical", "target"), "remark": ("text", None), "code": ("", None),
-        "tags": ("array", "multihot"), "pair": ("array", "slots"), "walk": ("array", "summary"), "at": ("datetime", None), "once": ("", None),
+        "tags": ("array", "multihot"), "pair": ("array", "slots"), "walk": ("array", "summary"), "at": ("datetime", None),
+        "once": ("", None),
     }  # fmt: skip
     assert plan.numeric.indicators
     assert not plan.boolean.indicators
