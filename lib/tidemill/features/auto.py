@@ -108,6 +108,9 @@ def _profiles(df: DataFrame, usable: Sequence[str]) -> list[_Profile]:
     figures: dict[str, dict[str, Any]] = {name: {} for name in usable}
     for (name, figure), value in zip(wanted, found, strict=True):
         figures[name][figure] = value or 0
+    for each in figures.values():
+        if "distinct" in each:  # an estimate, which may be greater than what it counts
+            each["distinct"] = min(each["distinct"], each["present"])
     return [
         _Profile(**{"name": name, "kind": kind, "rows": rows, "present": 0, "is_one": False, **figures[name]})
         for name, kind in kinds.items()
