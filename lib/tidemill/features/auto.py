@@ -124,7 +124,7 @@ def _figures(name: str, kind: T.DataType) -> Iterator[tuple[str, Column]]:
         return
     yield "present", F.count(F.expr(number_sql(name)) if group == "numeric" else value)
     yield "is_one", F.min(value).eqNullSafe(F.max(value))
-    if group in ("numeric", "string"):
+    if group == "string" or isinstance(kind, T.IntegralType):
         yield "distinct", F.approx_count_distinct(value)
     if group == "string":
         spaces = F.length(value) - F.length(F.replace(value, F.lit(" "), F.lit("")))

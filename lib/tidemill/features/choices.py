@@ -39,13 +39,16 @@ class Choice:
 
 
 def remarks(choices: Sequence[Choice]) -> tuple[str, ...]:
-    """Return a note for each way in which columns are used, and one for each column that is left out."""
+    """Return a note for each way in which columns are used, and one for each of the first columns that are left out."""
     used: dict[str, list[Choice]] = {}
     for choice in choices:
         if choice.group:
             used.setdefault(choice.chosen, []).append(choice)
     notes = [f"features: {_listed(alike)} as {chosen}: {_why(alike)}" for chosen, alike in used.items()]
-    notes += [f"{choice.column} is left out of the features: {choice.reason}" for choice in choices if not choice.group]
+    left_out = [choice for choice in choices if not choice.group]
+    notes += [f"{choice.column} is left out of the features: {choice.reason}" for choice in left_out[:_SHOWN]]
+    if len(left_out) > _SHOWN:
+        notes.append(f"{len(left_out) - _SHOWN} more columns are left out of the features; ops.features says why of each")
     return tuple(notes)
 
 

@@ -53,9 +53,9 @@ class FeatureEstimator(Estimator[FeatureModel]):
 
     def _fit(self, dataset: DataFrame) -> FeatureModel:
         """Learn from ``dataset``, which is read once for the numbers and once for the values of categories and lists."""
-        plan, schema = self.plan, dataset.schema
-        label = label_of(dataset, plan.classes) if plan.needs_label else None
-        custom, dataset = fit_custom(plan.custom, dataset)
+        plan, schema, given = self.plan, dataset.schema, dataset
+        label = label_of(given, plan.classes) if plan.needs_label else None
+        custom, dataset = fit_custom(plan.custom, given)
         numbers, listed = scalars(plan, schema), words(plan, schema)
         coded = styled(categories(plan, schema), self.encodings)
         casts = {scalar.column: scalar.sql for scalar in numbers} | {each.column: each.sql for each in coded}
@@ -81,13 +81,13 @@ class FeatureEstimator(Estimator[FeatureModel]):
         texts = [fit_texts(dataset, block, for_trees="tree" in self.encodings) for block in plan.blocks("text")]
         for each in texts:
             draft.extend(each.stages, each.made)
-        shared = [*add_shared_hashes(plan, draft), *fit_components(plan, draft, dataset)]
+        shared = [*add_shared_hashes(plan, draft), *fit_components(plan, draft, given)]
         for encoding in self.encodings:
             is_tree = encoding == "tree"
             prose = [name for each in texts for name in (each.slices if is_tree else each.vectors)]
             bagged = [*(bags.slices if is_tree else bags.vectors), *prose]
             inputs = [*slots.assembled[encoding], *encoded[encoding], *bagged, *shared, *custom.slots, *custom.vectors]
-            self._assemble(encoding, inputs, draft, dataset, label)
+            self._assemble(encoding, inputs, draft, given, label)
         is_worded = bool(bags.vectors or texts)
         draft.add(_finishing(draft.made, [encoding for encoding in self.encodings if is_worded and encoding != "tree"]))
         return draft.model()

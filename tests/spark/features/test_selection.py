@@ -4,16 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from pyspark.ml.classification import DecisionTreeClassifier
+from pyspark.ml.feature import SQLTransformer
 from pyspark.sql import functions as F
 from sklearn.feature_selection import SelectKBest, VarianceThreshold, f_classif, f_regression
 
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, slot_names
 from tidemill.features import selection as room
+from tidemill.features.custom import CustomStage
 from tidemill.features.labels import Label
 from tidemill.features.selection import chosen_slots
 from tidemill.features.slots import Slot
-from tidemill.spec.models import Categorical, Numeric, Select
+from tidemill.spec.models import Categorical, Numeric, Pca, Select
 
 ROWS = 300
 NAMES = [f"n{place}" for place in range(8)]
@@ -105,6 +107,15 @@ def test_categories_are_judged_by_their_values_and_stay_nominal(df, data):
     worth = room._explained(vectors, "features_tree", slots, Label())
     assert worth[2] == pytest.approx(1 - (1 - share) * (ROWS - 2) / (ROWS - 3))
     assert worth[3] < 0.05
+
+
+def test_what_a_custom_stage_adds_is_chosen_from_too(df, data):
+    both = CustomStage("product", SQLTransformer, {"statement": "SELECT *, kind * 2 + n0 AS both FROM __THIS__"}, ("kind", "n0"))
+    groups = {"numeric": Numeric(columns=["n0", "n1"]), "custom": (both,), "pca": Pca(columns=["n2", "n3"], k=1)}
+    model, kept = _kept(df, {"top": 2}, **groups)
+    assert kept == ["n1", "both"]
+    first = model.transform(df).orderBy("n0").select("features_linear").head()[0]
+    assert first[1] == pytest.approx((data["kind"] * 2 + data["n0"])[data["n0"].idxmin()])
 
 
 def test_a_threshold_that_none_reaches_leaves_the_best(df):
