@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.exceptions import TyperException
 
-from tidemill.cli import ask, make, quality, quarantine, work
+from tidemill.cli import ask, features, make, quality, quarantine, work
 from tidemill.errors import SpecError, TidemillError
 from tidemill.version import VERSION
 from tidemill.workflow.words import in_one_sentence
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (work, ask, quality, quarantine, make):
+for module in (work, ask, features, quality, quarantine, make):
     module.add_commands(app)
 
 

@@ -1,4 +1,4 @@
-"""The estimator of the features: two aggregates over the training rows become MLlib stages that load anywhere.
+"""The estimator of the features: a few aggregates over the training rows become MLlib stages that load anywhere.
 
 What it learns ends up in stages of MLlib's own, so that a saved model needs nothing of tidemill. They are few, since each costs a job or
 two whenever a model is saved or loaded: one for casts, imputation and scaling, one for all category indices, one for all one-hot vectors,
@@ -7,31 +7,42 @@ one for each feature vector, and one that drops the columns made on the way.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from pyspark.ml import Estimator, PipelineModel, Transformer
-from pyspark.ml.feature import SQLTransformer, VectorAssembler
+from pyspark.ml import Estimator
+from pyspark.ml.feature import SQLTransformer, VectorAssembler, VectorSlicer
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from tidemill.features.categories import fit_labels, fit_one_hot, label_column
+from tidemill.errors import StepError
+from tidemill.features.categories import categories, fit_categories, multiplied, styled, subjects
+from tidemill.features.components import add_shared_hashes, fit_components, shared_casts
+from tidemill.features.counts import count_values
 from tidemill.features.custom import fit_custom
-from tidemill.features.names import category_sql, internal
+from tidemill.features.labels import LABEL, Label, label_of
+from tidemill.features.lists import fit_words, words
+from tidemill.features.model import Draft, FeatureModel
+from tidemill.features.names import PART, internal
 from tidemill.features.plan import FeaturePlan
-from tidemill.features.scalars import fit_slots, scalars
-from tidemill.features.text import FittedTexts, fit_texts
+from tidemill.features.scalars import Slots, fit_slots, products, scalars
+from tidemill.features.selection import chosen_slots
+from tidemill.features.slots import slots_of
+from tidemill.features.text import fit_texts
 from tidemill.lake.names import quoted
 
 ENCODINGS = ("linear", "tree", "positive")
 
 
-class FeatureEstimator(Estimator[PipelineModel]):
-    """Learns imputation, scaling and categories from the frame it is fitted on.
+class FeatureEstimator(Estimator[FeatureModel]):
+    """Learns imputation, scaling, categories, and what else the plan asks for, from the frame it is fitted on.
 
-    The fitted PipelineModel adds ``features_linear`` (scaled numbers, parts of instants as sine and cosine, one-hot categories, texts),
+    The fitted model adds ``features_linear`` (scaled numbers, parts of instants as sine and cosine, one-hot categories, texts),
     ``features_tree`` (numbers and parts as they are, categories as nominal indices, of texts the terms that most documents have) and
     ``features_positive`` (as linear, with numbers between 0 and 1), as asked for. It keeps every row and column; null and unseen values
     are imputed, or fall into the slot of all other values.
+
+    Where the plan learns from the label, the frame has it as ``label``, and for means of it ``_part`` INT: the part of the training rows
+    that a row lies in, whose labels it is not shown.
     """
 
     def __init__(self, plan: FeaturePlan, encodings: Collection[str]) -> None:
@@ -40,62 +51,59 @@ class FeatureEstimator(Estimator[PipelineModel]):
         self.plan = plan
         self.encodings = [encoding for encoding in ENCODINGS if encoding in encodings]
 
-    def _fit(self, dataset: DataFrame) -> PipelineModel:
-        """Learn from ``dataset``, which is read twice: for the numbers and for the categories."""
-        custom, dataset = fit_custom(self.plan.custom, dataset)
-        numbers = scalars(self.plan, dataset.schema)
-        casts = {scalar.column: scalar.sql for scalar in numbers} | self._labels()
-        cast = dataset.select(*[F.expr(sql).alias(column) for column, sql in casts.items()])
-        slots = fit_slots(self.plan, numbers, cast, self.encodings)
-        computed = {column: sql for by_column in slots.values() for column, sql in by_column.items()} | dict(custom.slots)
-        stages: list[Transformer] = [*custom.stages, _selecting(casts, computed)]
-        made = [*casts, *computed, *custom.added]
-        encoded, columns = self._fit_categories(cast)
-        stages += encoded
-        texts = self._fit_texts(dataset)
-        stages += texts.stages
+    def _fit(self, dataset: DataFrame) -> FeatureModel:
+        """Learn from ``dataset``, which is read once for the numbers and once for the values of categories and lists."""
+        plan, schema, given = self.plan, dataset.schema, dataset
+        label = label_of(given, plan.classes) if plan.needs_label else None
+        custom, dataset = fit_custom(plan.custom, given)
+        numbers, listed = scalars(plan, schema), words(plan, schema)
+        coded = styled(categories(plan, schema), self.encodings)
+        casts = {scalar.column: scalar.sql for scalar in numbers} | {each.column: each.sql for each in coded}
+        casts |= {each.column: each.sql for each in listed} | shared_casts(plan)
+        carried = [name for name in (LABEL, PART) if name in dataset.columns]
+        cast = dataset.select(*[F.expr(sql).alias(column) for column, sql in casts.items()], *carried)
+        slots = fit_slots(plan, numbers, cast, self.encodings, products(plan, schema))
+        slots.computed.update(custom.slots)
+        draft = Draft()
+        draft.extend(custom.stages, custom.added)
+        draft.add(_selecting(casts, slots), [*casts, *slots.computed, *slots.products])
+
+        asked = subjects(coded)
+        learnt = [each for each in listed if not each.is_hashed]
+        counts, totals = count_values(cast, [*asked.values(), *(each.subject for each in learnt)], label)
+        counted = dict(zip([*asked, *(each.column for each in learnt)], counts, strict=True))
+        encoded = fit_categories(coded, counted, cast, self.encodings, totals, draft)
+        for encoding, stage in multiplied(plan, schema, self.encodings):
+            draft.add(stage, [stage.getOutputCol()])
+            encoded[encoding].append(stage.getOutputCol())
+        bags = fit_words(listed, counted, for_trees="tree" in self.encodings)
+        draft.extend(bags.stages, bags.made)
+        texts = [fit_texts(dataset, block, for_trees="tree" in self.encodings) for block in plan.blocks("text")]
+        for each in texts:
+            draft.extend(each.stages, each.made)
+        shared = [*add_shared_hashes(plan, draft), *fit_components(plan, draft, given)]
         for encoding in self.encodings:
-            words = texts.slices if encoding == "tree" else texts.vectors
-            inputs = [*slots[encoding], *self._category_columns(encoding), *words, *custom.slots, *custom.vectors]
-            stages.append(VectorAssembler(inputCols=inputs, outputCol=f"features_{encoding}", handleInvalid="keep"))
-        dropped = [*made, *columns, *texts.made]
-        stages.append(_finishing(dropped, [encoding for encoding in self.encodings if texts.vectors and encoding != "tree"]))
-        return PipelineModel(stages)
+            is_tree = encoding == "tree"
+            prose = [name for each in texts for name in (each.slices if is_tree else each.vectors)]
+            bagged = [*(bags.slices if is_tree else bags.vectors), *prose]
+            inputs = [*slots.assembled[encoding], *encoded[encoding], *bagged, *shared, *custom.slots, *custom.vectors]
+            self._assemble(encoding, inputs, draft, given, label)
+        is_worded = bool(bags.vectors or texts)
+        draft.add(_finishing(draft.made, [encoding for encoding in self.encodings if is_worded and encoding != "tree"]))
+        return draft.model()
 
-    def _fit_texts(self, dataset: DataFrame) -> FittedTexts:
-        if self.plan.text is None:
-            return FittedTexts()
-        return fit_texts(dataset, self.plan.text, for_trees="tree" in self.encodings)
-
-    @property
-    def _names(self) -> list[str]:
-        return list(self.plan.categorical.columns) if self.plan.categorical else []
-
-    def _style(self, encoding: str) -> str:
-        """Return how the encoding takes categories: onehot or index."""
-        encode = self.plan.categorical.encode if self.plan.categorical else "auto"
-        return {"linear": "onehot", "tree": "index", "positive": "onehot"}[encoding] if encode == "auto" else encode
-
-    @property
-    def _styles(self) -> list[str]:
-        return sorted({self._style(encoding) for encoding in self.encodings})
-
-    def _labels(self) -> dict[str, str]:
-        return {label_column(style, name): category_sql(name) for style in self._styles for name in self._names}
-
-    def _category_columns(self, encoding: str) -> list[str]:
-        role = "hot" if self._style(encoding) == "onehot" else "index"
-        return [internal(role, name) for name in self._names]
-
-    def _fit_categories(self, cast: DataFrame) -> tuple[list[Transformer], list[str]]:
-        """Return the stages that encode categories and the columns they add."""
-        if self.plan.categorical is None:
-            return [], []
-        indexer = fit_labels(cast, self._names, self._styles, self.plan.categorical.min_frequency)
-        columns = [internal(style, name) for style in self._styles for name in self._names]
-        if "onehot" not in self._styles:
-            return [indexer], columns
-        return [indexer, fit_one_hot(cast, self._names, indexer)], columns + [internal("hot", name) for name in self._names]
+    def _assemble(self, encoding: str, inputs: Sequence[str], draft: Draft, dataset: DataFrame, label: Label | None) -> None:
+        """Add the stage that puts the columns together, and where slots are selected the one that keeps those."""
+        if not inputs:
+            raise StepError("features: no column has a slot in the training rows; lower `min_frequency`, or name other columns")
+        output, select = f"features_{encoding}", self.plan.select
+        if select is None or label is None:
+            draft.add(VectorAssembler(inputCols=list(inputs), outputCol=output, handleInvalid="keep"))
+            return
+        whole = internal("all", encoding)
+        draft.add(VectorAssembler(inputCols=list(inputs), outputCol=whole, handleInvalid="keep"), [whole])
+        kept = chosen_slots(draft.over(dataset).select(LABEL, whole), whole, slots_of(draft.model(), whole), select, label)
+        draft.add(VectorSlicer(inputCol=whole, outputCol=output, indices=kept))
 
 
 def feature_pipeline(plan: FeaturePlan, encodings: Collection[str]) -> FeatureEstimator:
@@ -103,20 +111,20 @@ def feature_pipeline(plan: FeaturePlan, encodings: Collection[str]) -> FeatureEs
     return FeatureEstimator(plan, encodings)
 
 
-def _selecting(casts: dict[str, str], slots: dict[str, str]) -> SQLTransformer:
-    """Return the stage that adds ``casts``, and ``slots`` computed from them."""
+def _selecting(casts: dict[str, str], slots: Slots) -> SQLTransformer:
+    """Return the stage that adds ``casts``, the slots computed from them, and the products of those."""
+    statement = "__THIS__"
+    for columns in (casts, slots.computed, slots.products):
+        if columns:
+            listed = "".join(f", {sql} AS {quoted(column)}" for column, sql in columns.items())
+            statement = f"(SELECT *{listed} FROM {statement})"
+    return SQLTransformer(statement=statement[1:-1] if statement.startswith("(") else "SELECT * FROM __THIS__")
 
-    def listed(columns: dict[str, str]) -> str:
-        return "".join(f", {sql} AS {quoted(column)}" for column, sql in columns.items())
 
-    inner = f"SELECT *{listed(casts)} FROM __THIS__"
-    return SQLTransformer(statement=f"SELECT *{listed(slots)} FROM ({inner})" if slots else inner)
-
-
-def _finishing(dropped: list[str], unnamed: list[str]) -> SQLTransformer:
+def _finishing(dropped: Sequence[str], unnamed: Sequence[str]) -> SQLTransformer:
     """Return the stage that drops columns; the vectors of ``unnamed`` encodings lose MLlib's name for each slot, which are many."""
     vectors = [f"features_{encoding}" for encoding in unnamed]
-    listed = ", ".join(quoted(column) for column in [*dropped, *vectors])
+    listed = ", ".join(quoted(column) for column in [*dict.fromkeys(dropped), *vectors])
     # An expression, and be it one of nothing, does not hand its input's metadata on.
     bare = "".join(f", coalesce({vector}) AS {vector}" for vector in vectors)
-    return SQLTransformer(statement=f"SELECT * EXCEPT ({listed}){bare} FROM __THIS__")
+    return SQLTransformer(statement=f"SELECT * EXCEPT ({listed}){bare} FROM __THIS__" if listed else "SELECT * FROM __THIS__")

@@ -7,11 +7,16 @@ model loaded from anywhere can name its slots.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from tidemill.lake.names import quoted
 
 PREFIX = "_f_"
 OTHER = "(other)"
+MISSING = "(missing)"
+# The part of the training rows that a row lies in, where there are rows that must not see their own label.
+PART = "_part"
+PARTS = 5
 _EMPTY = "(empty)"
 
 # How long one turn of a calendar part is; a part that is not here does not come round again.
@@ -43,15 +48,30 @@ def original(column: str) -> str:
     return name.replace("%60", "`").replace("%2E", ".").replace("%25", "%")
 
 
+def role_of(column: str) -> str:
+    """Return the role that ``internal`` was given."""
+    return column.removeprefix(PREFIX).partition("_")[0]
+
+
 def number_sql(name: str) -> str:
     """Return SQL for the column as a DOUBLE; null for null, NaN, infinity, and text that is no number."""
     value = f"try_cast({quoted(name)} AS DOUBLE)"
     return f"CASE WHEN abs({value}) < double('Infinity') THEN {value} END"
 
 
+def boolean_sql(name: str) -> str:
+    """Return SQL for the column as 1 or 0; null for null, and for text that is neither true nor false."""
+    return f"CAST(try_cast({quoted(name)} AS BOOLEAN) AS DOUBLE)"
+
+
 def category_sql(name: str) -> str:
     """Return SQL for the column as a STRING; MLlib cannot name a category with an empty string."""
     return f"CASE WHEN CAST({quoted(name)} AS STRING) = '' THEN '{_EMPTY}' ELSE CAST({quoted(name)} AS STRING) END"
+
+
+def known_sql(category: str) -> str:
+    """Return SQL for a category in which null is a value like others."""
+    return f"coalesce({category}, '{MISSING}')"
 
 
 def part_sql(name: str, part: str) -> str:
@@ -67,3 +87,13 @@ def turn_sql(column: str, part: str, function: str) -> str:
 def number(value: float) -> str:
     """Return a DOUBLE literal that is exactly ``value``."""
     return f"({value!r}D)" if value < 0 else f"{value!r}D"
+
+
+def numbers(values: Iterable[float]) -> str:
+    """Return SQL for a list of numbers, which the parser takes for one word, however many they are."""
+    return f"CAST(split('{' '.join(repr(float(value)) for value in values)}', ' ') AS ARRAY<DOUBLE>)"
+
+
+def short(value: float) -> str:
+    """Return a number as people write it."""
+    return f"{value:.0f}" if value == int(value) and abs(value) < 1e15 else repr(value)

@@ -24,6 +24,8 @@ class Treatment:
     impute: str | float
     scale: str
     bounds: bool = False  # whether the least and the greatest value are wanted
+    indicator: bool = False  # whether it matters that a value is missing
+    cuts: int = 0  # into how many buckets of about equal size the values fall
 
     @property
     def quantiles(self) -> bool:
@@ -40,6 +42,8 @@ class Fitted:
     scale: float = 1.0
     low: float = 0.0
     high: float = 1.0
+    has_missing: bool = False
+    cuts: tuple[float, ...] = ()
 
     def filled_sql(self, column: str) -> str:
         """Return SQL for the column without missing values."""
@@ -62,12 +66,17 @@ def fit_numbers(df: DataFrame, treatments: Mapping[str, Treatment]) -> dict[str,
     Mean and deviation are those of the imputed column, as if it had been imputed first, with n - 1 as MLlib has it; quartiles are those
     of the values present. A column without any value is filled with 0.
     """
-    if not any(treatment.scale != "none" or isinstance(treatment.impute, str) or treatment.bounds for treatment in treatments.values()):
+    if not any(_is_learnt(treatment) for treatment in treatments.values()):
         return {column: Fitted(None if treatment.impute == "none" else float(treatment.impute)) for column, treatment in treatments.items()}
     columns = list(treatments)
     wanted = [F.struct(*_aggregates(column, treatments[column])).alias(str(place)) for place, column in enumerate(columns)]
     row = df.agg(F.count("*").alias("rows"), *wanted).collect()[0]
     return {column: _fitted(row[str(place)].asDict(), row["rows"], treatments[column]) for place, column in enumerate(columns)}
+
+
+def _is_learnt(treatment: Treatment) -> bool:
+    learnt = (treatment.scale != "none", isinstance(treatment.impute, str), treatment.bounds, treatment.indicator, treatment.cuts > 0)
+    return any(learnt)
 
 
 def _aggregates(column: str, treatment: Treatment) -> list[Column]:
@@ -81,6 +90,9 @@ def _aggregates(column: str, treatment: Treatment) -> list[Column]:
     ]
     if treatment.quantiles:
         found.append(F.percentile_approx(value, [0.25, 0.5, 0.75], _ACCURACY).alias("quartiles"))
+    if treatment.cuts:
+        levels = [place / treatment.cuts for place in range(1, treatment.cuts)]
+        found.append(F.percentile_approx(value, levels, _ACCURACY).alias("cuts"))
     if treatment.impute == "mode":
         found.append(F.mode(value, deterministic=True).alias("mode"))
     return found
@@ -100,7 +112,8 @@ def _fitted(found: Mapping[str, Any], rows: int, treatment: Treatment) -> Fitted
         low, shift, high = found["quartiles"]
         scale = high - low
     low, high = (found["low"], found["high"]) if present else (0.0, 1.0)
-    return Fitted(fill, shift, scale if scale > 0 and math.isfinite(scale) else 1.0, low, high)
+    cuts = tuple(sorted(set(found["cuts"]))) if treatment.cuts and present else ()
+    return Fitted(fill, shift, scale if scale > 0 and math.isfinite(scale) else 1.0, low, high, present < rows, cuts)
 
 
 def _fill(found: Mapping[str, Any], treatment: Treatment) -> float | None:

@@ -3,57 +3,101 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from pyspark.ml import PipelineModel
-from pyspark.ml.feature import OneHotEncoderModel, StringIndexerModel, VectorAssembler, VectorSizeHint
+from pyspark.ml.feature import (
+    FeatureHasher,
+    Interaction,
+    OneHotEncoderModel,
+    PCAModel,
+    StringIndexerModel,
+    VectorAssembler,
+    VectorSizeHint,
+    VectorSlicer,
+)
 
 from tidemill.features.names import OTHER, original
 from tidemill.features.text import text_slots
 
 
+@dataclass(frozen=True)
+class Slot:
+    """One place of a vector: its name, and the number of values where it holds a category's index, else 0."""
+
+    name: str
+    categories: int = 0
+
+
 def slot_names(model: PipelineModel, encoding: str) -> list[str]:
     """Return the slots of ``features_<encoding>`` in order.
 
-    A slot is ``column``, ``column=value``, ``column=word`` for a text, or ``column.part`` for parts of an instant.
+    A slot is ``column``, ``column=value``, ``column=word`` for a text or a list, ``column=[from, to)`` for a bucket, ``column=#7`` for a
+    hash, ``column.part`` for parts of an instant, ``column.target``, ``column.count``, ``column.missing``, ``x*y`` and ``x^2`` for
+    products, ``pca.0`` for a component.
 
     The slot of null, rare and unseen values is ``column=(other)``; those of a custom stage's vector are ``column[0]`` and so on.
     """
-    labels, hot, sizes, texts = _labels(model), _one_hot(model), _sizes(model), text_slots(_stages(model))
-    names: list[str] = []
-    for column in _assembled(model, encoding):
-        if column in sizes:
-            names += [f"{original(column)}[{place}]" for place in range(sizes[column])]
-        elif column in hot:
-            names += [f"{original(column)}={value}" for value in (*labels[hot[column]], OTHER)]
-        elif column in texts:
-            names += texts[column]
-        else:
-            names.append(original(column))
-    return names
+    return [slot.name for slot in slots_of(model, f"features_{encoding}")]
 
 
 def max_categories(model: PipelineModel) -> int:
     """Return how many values the widest nominal slot of ``features_tree`` has, at least 2: what a tree's ``maxBins`` must reach."""
-    labels = _labels(model)
-    return max((len(labels[column]) + 1 for column in _assembled(model, "tree") if column in labels), default=2)
+    return max((slot.categories for slot in slots_of(model, "features_tree")), default=2) or 2
 
 
 def nominal_slots(model: PipelineModel) -> dict[int, int]:
     """Return the slots of ``features_tree`` that are category indices: place → how many, null, rare and unseen ones being one."""
-    labels, hot, sizes, texts = _labels(model), _one_hot(model), _sizes(model), text_slots(_stages(model))
-    found: dict[int, int] = {}
-    place = 0
-    for column in _assembled(model, "tree"):
-        if column in labels:
-            found[place] = len(labels[column]) + 1
-        if column in sizes:
-            place += sizes[column]
-        elif column in hot:
-            place += len(labels[hot[column]]) + 1
-        else:
-            place += len(texts[column]) if column in texts else 1
-    return found
+    return {place: slot.categories for place, slot in enumerate(slots_of(model, "features_tree")) if slot.categories}
+
+
+def slots_of(model: PipelineModel, vector: str) -> list[Slot]:
+    """Return the slots of a column of vectors that the model adds; empty where it adds none of this name."""
+    known = _Known(list(_stages(model)))
+    return known.slots(vector) if vector in known.vectors else []
+
+
+class _Known:
+    """The slots of the columns that stages add, followed from stage to stage."""
+
+    def __init__(self, stages: list[Any]) -> None:
+        self.vectors: dict[str, list[Slot]] = {
+            column: [Slot(name) for name in names] for column, names in text_slots(stages).items()
+        }  # a text's own slices are among them
+        self._labels: dict[str, list[str]] = {}
+        for stage in stages:
+            self._add(stage)
+
+    def slots(self, column: str) -> list[Slot]:
+        """Return the slots of a vector, or the one of a number."""
+        if column in self.vectors:
+            return self.vectors[column]
+        return [Slot(original(column), len(self._labels[column]) + 1 if column in self._labels else 0)]
+
+    def _add(self, stage: Any) -> None:
+        if isinstance(stage, StringIndexerModel):
+            self._labels.update(zip(stage.getOutputCols(), map(list, stage.labelsArray), strict=True))
+        elif isinstance(stage, OneHotEncoderModel):
+            for before, after in zip(stage.getInputCols(), stage.getOutputCols(), strict=True):
+                self.vectors[after] = [Slot(f"{original(after)}={value}") for value in (*self._labels[before], OTHER)]
+        elif isinstance(stage, VectorSizeHint):
+            name = stage.getInputCol()
+            self.vectors[name] = [Slot(f"{original(name)}[{place}]") for place in range(stage.getSize())]
+        elif isinstance(stage, FeatureHasher):
+            output = stage.getOutputCol()
+            self.vectors[output] = [Slot(f"{original(output)}=#{place}") for place in range(stage.getNumFeatures())]
+        elif isinstance(stage, Interaction):
+            number, category = (self.slots(column) for column in stage.getInputCols())
+            self.vectors[stage.getOutputCol()] = [Slot(f"{number[0].name}*{value.name}") for value in category]
+        elif isinstance(stage, PCAModel):
+            output = stage.getOutputCol()
+            self.vectors[output] = [Slot(f"{original(output)}.{place}") for place in range(stage.getK())]
+        elif isinstance(stage, VectorAssembler):
+            self.vectors[stage.getOutputCol()] = [slot for column in stage.getInputCols() for slot in self.slots(column)]
+        elif isinstance(stage, VectorSlicer) and stage.getOutputCol() not in self.vectors:
+            whole = self.slots(stage.getInputCol())
+            self.vectors[stage.getOutputCol()] = [whole[place] for place in stage.getIndices()]
 
 
 def _stages(model: PipelineModel) -> Iterator[Any]:
@@ -62,36 +106,3 @@ def _stages(model: PipelineModel) -> Iterator[Any]:
             yield from _stages(stage)
         else:
             yield stage
-
-
-def _assembled(model: PipelineModel, encoding: str) -> list[str]:
-    output = f"features_{encoding}"
-    for stage in _stages(model):
-        if isinstance(stage, VectorAssembler) and stage.getOutputCol() == output:
-            return list(stage.getInputCols())
-    return []
-
-
-def _labels(model: PipelineModel) -> dict[str, list[str]]:
-    """Return the labels by the name of the indexed column."""
-    return {
-        column: list(labels)
-        for stage in _stages(model)
-        if isinstance(stage, StringIndexerModel)
-        for column, labels in zip(stage.getOutputCols(), stage.labelsArray, strict=True)
-    }
-
-
-def _sizes(model: PipelineModel) -> dict[str, int]:
-    """Return the number of places of each vector column whose size is declared."""
-    return {stage.getInputCol(): stage.getSize() for stage in _stages(model) if isinstance(stage, VectorSizeHint)}
-
-
-def _one_hot(model: PipelineModel) -> dict[str, str]:
-    """Return the indexed column by the name of its one-hot column."""
-    return {
-        after: before
-        for stage in _stages(model)
-        if isinstance(stage, OneHotEncoderModel)
-        for before, after in zip(stage.getInputCols(), stage.getOutputCols(), strict=True)
-    }

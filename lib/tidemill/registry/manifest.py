@@ -35,7 +35,8 @@ class Manifest:
     of a binary task; ``dataset_inputs`` are the tables that the dataset was made of with their versions; ``label_type`` and the values of
     ``feature_columns`` are Spark's simple type strings; ``created_at`` is UTC.
     ``features`` is the block of the spec that the model was trained with (None in models of earlier releases), ``code`` the Python of the
-    user's own that its stages need, module to text, ``slots`` the names of the places of its feature vector, in order.
+    user's own that its stages need, module to text, ``slots`` the names of the places of its feature vector, in order, ``chosen`` what
+    `features: auto` made of each column and why, a row of ``ops.features`` each.
     """
 
     pipeline: str
@@ -57,6 +58,7 @@ class Manifest:
     code: Mapping[str, str] = field(default_factory=dict)
     slots: Sequence[str] = ()
     library: str | None = None
+    chosen: Sequence[Mapping[str, object]] = ()
 
     @property
     def n_classes(self) -> int:
@@ -68,7 +70,7 @@ class Manifest:
         values = {name: getattr(self, name) for name in (item.name for item in dataclasses.fields(self))}
         for name in ("params", "feature_columns", "dataset_inputs", "code"):
             values[name] = dict(values[name])
-        values["slots"] = list(self.slots)
+        values["slots"], values["chosen"] = list(self.slots), [dict(row) for row in self.chosen]
         values["classes"] = None if self.classes is None else [_plain(value) for value in self.classes]
         values["positive"] = _plain(self.positive)
         return json.dumps(values, indent=2, ensure_ascii=False, default=str) + "\n"
@@ -82,7 +84,7 @@ class Manifest:
         """
         try:
             values = json.loads(text)
-            later = {"dataset_inputs", "features", "code", "slots", "library"} - set(values)
+            later = {"dataset_inputs", "features", "code", "slots", "library", "chosen"} - set(values)
             return cls(**{item.name: values[item.name] for item in dataclasses.fields(cls) if item.name not in later})
         except (ValueError, KeyError, TypeError) as error:
             raise StepError(f"model.json is not a model's manifest ({error}); run train again to write the model anew") from error

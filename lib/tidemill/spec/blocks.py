@@ -7,6 +7,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+ColumnName = Annotated[str, StringConstraints(min_length=1)]
+"""A column of the dataset; unlike a name of the spec's own it may hold any character."""
 DottedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
 TableName = Annotated[str, StringConstraints(pattern=r"^(bronze|silver|gold)\.[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 Duration = Annotated[str, StringConstraints(pattern=r"^\d+\s*(s|m|h|d)$")]

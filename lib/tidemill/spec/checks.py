@@ -11,6 +11,7 @@ from pathlib import Path
 from tidemill.errors import Fault, did_you_mean
 from tidemill.spec.dataset_checks import dataset_problems
 from tidemill.spec.expectation_checks import expectation_problems
+from tidemill.spec.feature_checks import feature_problems
 from tidemill.spec.models import FAMILIES, METRICS, SOURCE_FORMATS
 from tidemill.spec.node import Key, Node, dotted
 from tidemill.spec.queries import query_faults
@@ -24,7 +25,8 @@ Found = Iterator[tuple[tuple[Key, ...], str]]
 def check_faults(root: Node, folder: Path) -> list[Fault]:
     """Return the faults of the rules between keys."""
     rules: tuple[Callable[[Node], Found], ...] = (
-        lambda node: _sources(node, folder), _names, expectation_problems, dataset_problems, _features, _training, _spaces, _gates, _drift,
+        lambda node: _sources(node, folder), _names, expectation_problems, dataset_problems, feature_problems, _training, _spaces,
+        _gates, _drift,
     )  # fmt: skip
     faults = []
     for rule in rules:
@@ -41,11 +43,6 @@ def _text(root: Node, *path: Key) -> str | None:
 def _entries(root: Node, *path: Key) -> dict[str, Node]:
     node = root.at(*path)
     return node.mapping if node else {}
-
-
-def _list(root: Node, *path: Key) -> list[str]:
-    node = root.at(*path)
-    return node.strings if node else []
 
 
 def _known(word: str, known: Sequence[str]) -> str:
@@ -97,22 +94,6 @@ def _names(root: Node) -> Found:
                 yield (block, name), f"differs from {lower[name.lower()]!r} only in upper and lower case, which SQL does not tell apart"
 
 
-def _features(root: Node) -> Found:
-    label, keys, exclude = _text(root, "dataset", "label"), _list(root, "dataset", "key"), _list(root, "dataset", "exclude")
-    for group in ("numeric", "categorical", "datetime", "text"):
-        path = ("features", group, "columns")
-        columns = _list(root, *path)
-        for index, column in enumerate(columns):
-            if column == label:
-                yield (*path, index), f"{column!r} is the label; a model may not see it"
-            elif column in keys:
-                yield (*path, index), f"{column!r} is part of the key, which says nothing about new rows; leave it out"
-            elif column in exclude:
-                yield (*path, index), f"{column!r} is also in `dataset.exclude`; remove it from one of the two"
-            elif column in columns[:index]:
-                yield (*path, index), f"{column!r} is listed twice"
-
-
 def _training(root: Node) -> Found:
     task = _text(root, "training", "task")
     if task not in METRICS:
@@ -132,11 +113,6 @@ def _training(root: Node) -> Found:
     for name, family in _entries(root, "training", "models").items():
         if name not in FAMILIES[task] and "python" not in family.mapping:
             yield ("training", "models", name), f"unknown model family for `task: {task}`{_known(name, FAMILIES[task])}"
-    stages = root.at("features", "text", "stages")
-    last = stages.items[-1] if stages is not None and stages.items else None
-    if last is not None and root.at("training", "models", "naive_bayes") and ({"word2vec", "embedding"} & {last.string, *last.mapping}):
-        message = "needs features that are not below 0, and those of word2vec and embeddings are; use logistic_regression, or end in tfidf"
-        yield ("training", "models", "naive_bayes"), message
 
 
 def _spaces(root: Node) -> Found:

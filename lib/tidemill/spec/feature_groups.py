@@ -2,111 +2,75 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from tidemill.spec.blocks import Block, DottedName, Name, Share
-from tidemill.spec.text_stages import Stage, StageName, TextStage, resolved, stage_name
+from tidemill.spec.blocks import Block
+from tidemill.spec.column_groups import Array, Boolean, Categorical, Datetime, Numeric, PythonPart, Text
+from tidemill.spec.made_features import Buckets, Checks, Hashing, Interactions, Pca, Polynomial, Select
 
+__all__ = [
+    "GROUPS",
+    "Array",
+    "Boolean",
+    "Buckets",
+    "Categorical",
+    "Checks",
+    "Datetime",
+    "Features",
+    "Hashing",
+    "Interactions",
+    "Numeric",
+    "Pca",
+    "Polynomial",
+    "PythonPart",
+    "Select",
+    "Text",
+    "blocks_of",
+]
 
-class Numeric(Block):
-    """Columns used as numbers."""
-
-    columns: list[Name] = Field(min_length=1)
-    impute: Literal["median", "mean", "mode", "none"] | float = "median"
-    scale: Literal["standard", "minmax", "robust", "none"] = "standard"
-
-
-class Categorical(Block):
-    """Columns used as categories; values seen fewer than ``min_frequency`` times in training, or never, share one slot."""
-
-    columns: list[Name] = Field(min_length=1)
-    encode: Literal["auto", "onehot", "index"] = Field(default="auto", description="auto: one-hot for linear families, else index")
-    min_frequency: int = Field(default=1, ge=1)
-
-
-class Datetime(Block):
-    """Instants taken apart into calendar parts (UTC)."""
-
-    columns: list[Name] = Field(min_length=1)
-    parts: list[Literal["year", "quarter", "month", "week", "day", "weekday", "yearday", "hour", "minute"]] = Field(
-        default=["hour", "weekday", "month"]
-    )
-    cyclic: bool = True
-
-
-class Text(Block):
-    """Columns of free text."""
-
-    columns: list[Name] = Field(min_length=1)
-    stages: list[StageName | TextStage] = Field(
-        default=["clean", "tokens", "stopwords", "tfidf"], min_length=1, description="names, or blocks of one key with parameters"
-    )
-
-    @field_validator("stages")
-    @classmethod
-    def _fit_together(cls, stages: list[StageName | TextStage]) -> list[StageName | TextStage]:
-        resolved(stages)
-        return stages
-
-    @property
-    def steps(self) -> list[Stage]:
-        """The stages in order, each with all of its parameters."""
-        return resolved(list(self.stages))
-
-    @property
-    def is_signed(self) -> bool:
-        """True where the texts become numbers that may be below 0, as those of an embedding."""
-        return stage_name(self.steps[-1]) != "tfidf"
+GROUPS = (
+    "numeric", "boolean", "datetime", "categorical", "array", "text", "buckets", "interactions", "polynomial", "pca", "hashing",
+)  # fmt: skip
 
 
-class PythonPart(Block):
-    """A class or function of the user's own, by dotted name, with its parameters."""
-
-    python: DottedName
-    params: dict[str, Any] = Field(default={})
-    columns: list[Name] = Field(default=[], description="the raw columns it reads; absent: those that its params name")
-
-    @property
-    def named(self) -> list[str]:
-        """The columns it may read as far as the spec says: ``columns``, or every text among its parameters."""
-        texts = [item for value in self.params.values() for item in (value if isinstance(value, list) else [value])]
-        return self.columns or [text for text in texts if isinstance(text, str)]
-
-
-class Checks(Block):
-    """Sanity checks of the feature columns, made in the step dataset before any training."""
-
-    leakage: Literal["block", "warn", "off"] = Field(default="block", description="a column that knows the label, or is known too late")
-    constant: Literal["drop", "warn", "off"] = Field(default="drop", description="one value in all training rows; dropped where `auto`")
-    correlation: Share | Literal["off"] = Field(default=0.98, description="two columns that correlate this much are named")
-    allow: list[Name] = Field(default=[], description="columns that may know the label: they are known in time all the same")
-
-
-class Select(Block):
-    """Feature selection inside the fold."""
-
-    method: Literal["univariate", "variance"] = "univariate"
-    top: int = Field(gt=0)
+def blocks_of(group: Any) -> tuple[Any, ...]:
+    """Return the blocks of a group, of which one may be written without a list around it."""
+    return tuple(group) if isinstance(group, list | tuple) else () if group is None else (group,)
 
 
 class Features(Block):
-    """Which columns become features and how; ``auto`` until a column group is declared."""
+    """Which columns become features and how; ``auto`` until a column group is declared. A group is one block, or a list of them."""
 
-    numeric: Numeric | None = None
-    categorical: Categorical | None = None
-    datetime: Datetime | None = None
-    text: Text | None = None
+    numeric: Numeric | list[Numeric] | None = None
+    boolean: Boolean | list[Boolean] | None = None
+    categorical: Categorical | list[Categorical] | None = None
+    datetime: Datetime | list[Datetime] | None = None
+    array: Array | list[Array] | None = None
+    text: Text | list[Text] | None = None
+    buckets: Buckets | list[Buckets] | None = None
+    interactions: Interactions | list[Interactions] | None = None
+    polynomial: Polynomial | list[Polynomial] | None = None
+    pca: Pca | list[Pca] | None = None
+    hashing: Hashing | list[Hashing] | None = None
     custom: list[PythonPart] = Field(default=[])
     checks: Checks | None = None
     select: Select | None = None
 
+    def blocks(self, group: str) -> tuple[Any, ...]:
+        """Return the blocks of one of the groups."""
+        return blocks_of(getattr(self, group))
+
+    @property
+    def texts(self) -> tuple[Text, ...]:
+        """The blocks of texts."""
+        return self.blocks("text")
+
     @property
     def columns(self) -> list[str]:
         """The raw columns of the declared groups, each once."""
-        groups = (self.numeric, self.datetime, self.categorical, self.text)
-        named = [column for group in groups if group for column in group.columns]
+        named = [column for group in GROUPS for block in self.blocks(group) for column in block.columns]
         return list(dict.fromkeys([*named, *(column for part in self.custom for column in part.named)]))
 
     @property
@@ -117,4 +81,4 @@ class Features(Block):
     @property
     def is_auto(self) -> bool:
         """True where no column group is declared."""
-        return not (self.numeric or self.categorical or self.datetime or self.text or self.custom)
+        return not self.custom and not any(self.blocks(group) for group in GROUPS)

@@ -25,7 +25,23 @@ from tidemill.spec.blocks import (
 from tidemill.spec.data import Source, Table
 from tidemill.spec.dataset import Aggregate, Dataset, Lookup, Split
 from tidemill.spec.expectations import Distribution, Expectation, Freshness, Reference, RowCount, Sum
-from tidemill.spec.feature_groups import Categorical, Checks, Datetime, Features, Numeric, PythonPart, Select, Text
+from tidemill.spec.feature_groups import (
+    Array,
+    Boolean,
+    Buckets,
+    Categorical,
+    Checks,
+    Datetime,
+    Features,
+    Hashing,
+    Interactions,
+    Numeric,
+    Pca,
+    Polynomial,
+    PythonPart,
+    Select,
+    Text,
+)
 from tidemill.spec.search import CustomFamily, Family, FloatRange, IntRange, LogRange, Range, Space, Threshold, Training, Tuner
 
 __all__ = [
@@ -37,7 +53,10 @@ __all__ = [
     "TASKS",
     "TEXT_FAMILIES",
     "Aggregate",
+    "Array",
     "Block",
+    "Boolean",
+    "Buckets",
     "Categorical",
     "Checks",
     "CustomFamily",
@@ -53,15 +72,19 @@ __all__ = [
     "Features",
     "FloatRange",
     "Freshness",
+    "Hashing",
     "IntRange",
+    "Interactions",
     "Labels",
     "LogRange",
     "Lookup",
     "Monitoring",
     "Name",
     "Numeric",
+    "Pca",
     "Performance",
     "Pipeline",
+    "Polynomial",
     "PythonPart",
     "Range",
     "Reference",
@@ -169,7 +192,7 @@ class Pipeline(Block):
     @property
     def texts(self) -> tuple[str, ...]:
         """The columns that are declared as texts."""
-        return () if self.features == "auto" or self.features.text is None else tuple(self.features.text.columns)
+        return () if self.features == "auto" else tuple(name for block in self.features.texts for name in block.columns)
 
     @property
     def has_texts(self) -> bool:
@@ -181,7 +204,7 @@ class Pipeline(Block):
         """The declared families, or the default ones of the task; of texts, those that bear as many slots as there are words."""
         task = self.training.task
         names = TEXT_FAMILIES[task] if self.has_texts else DEFAULT_FAMILIES[task]
-        if self.has_texts and isinstance(self.features, Features) and self.features.text and self.features.text.is_signed:
+        if isinstance(self.features, Features) and any(block.is_signed for block in self.features.texts):
             names = tuple(name for name in names if name != "naive_bayes")
         return self.training.models or {name: {} for name in names}
 

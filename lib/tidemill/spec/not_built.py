@@ -39,7 +39,6 @@ def _is_catalog(node: Node) -> bool:
 LATER = (
     Later("lake", _is_catalog, "give a path, such as ./lake"),
     Later("tables.*.load", _is("incremental"), "leave `full`"),
-    Later("features.select", _given, "name the columns you want"),
     Later("evaluation.slices", _given, "leave it out"),
     Later("evaluation.gates.*", _uses_slices, "gate the metrics of all rows"),
     Later("evaluation.approval", _is("manual"), "leave `auto`"),

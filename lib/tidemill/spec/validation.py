@@ -94,9 +94,13 @@ def _faults(root: Node, errors: Iterable[Error]) -> list[Fault]:
 
 
 def _is_other_choice(path: Path, node: Node, grouped: Mapping[Path, list[Error]]) -> bool:
-    """Return True where a block was written and its plain alternative (``auto``, a number) complains: its keys have their own faults."""
-    is_plain = all(error["type"] in ("literal_error", "int_type") for error in grouped[path])
-    return is_plain and bool(node.mapping) and any(other[: len(path)] == path for other in grouped if other != path)
+    """Return True where a block or list was written and its alternative (``auto``, a number, a list of blocks, a block) complains.
+
+    What was written has its own faults.
+    """
+    kinds = {error["type"] for error in grouped[path]}
+    is_other = kinds <= {"literal_error", "int_type", "list_type"} if node.mapping else kinds <= {"model_type", "model_attributes_type"}
+    return is_other and bool(node.value) and any(other[: len(path)] == path for other in grouped if other != path)
 
 
 def _locate(root: Node, error: Error) -> tuple[Path, str | None]:

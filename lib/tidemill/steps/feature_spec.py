@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import ValidationError
 
 from tidemill.errors import StepError
 from tidemill.lake import Lake
 from tidemill.registry import Deployments, Manifest, load_manifest
 from tidemill.spec.models import Features
+
+if TYPE_CHECKING:
+    from tidemill.features import FeaturePlan
+    from tidemill.steps.result import StepContext
 
 _ABSENT = "absent"
 
@@ -19,6 +25,22 @@ def declared_features(features: Literal["auto"] | Features) -> object:
     return "auto" if isinstance(plain, dict) and not any(plain.values()) else plain
 
 
+def record_choices(context: StepContext, plan: FeaturePlan) -> None:
+    """Write what `features: auto` has chosen, one row a column; nothing where the features are declared."""
+    run = {"pipeline": context.pipeline, "run_id": context.run_id}
+    context.lake.ledger.put("ops.features", [{**run, "position": at, **choice.row()} for at, choice in enumerate(plan.choices)], where=run)
+
+
+def _as_now(features: object) -> object:
+    """Return the block of an earlier release with the keys that have come since, as they are where they are not written."""
+    if not isinstance(features, dict):
+        return features
+    try:
+        return declared_features(Features.model_validate(features, by_alias=True, by_name=False))
+    except ValidationError:
+        return features
+
+
 def refuse_other_features(lake: Lake, pipeline: str, features: Literal["auto"] | Features, manifest: Manifest) -> None:
     """Refuse a model that was trained with other features than the spec declares.
 
@@ -27,13 +49,13 @@ def refuse_other_features(lake: Lake, pipeline: str, features: Literal["auto"] |
     Raises:
         StepError: the features differ; each difference is named.
     """
-    declared = declared_features(features)
-    if manifest.features is None or manifest.features == declared:
+    declared, trained = declared_features(features), _as_now(manifest.features)
+    if trained is None or trained == declared:
         return
     latest = max(Deployments(lake.ledger, pipeline).states(), default=manifest.version)
-    if latest != manifest.version and load_manifest(lake, pipeline, latest).features == declared:
+    if latest != manifest.version and _as_now(load_manifest(lake, pipeline, latest).features) == declared:
         return
-    differences = list(_differences("features", manifest.features, declared))
+    differences = list(_differences("features", trained, declared))
     raise StepError(
         f"model {manifest.version} of {pipeline} was trained with other features than the spec declares: {'; '.join(differences[:5])}; "
         "run train to make a model of these features, or put the old ones back into the spec"

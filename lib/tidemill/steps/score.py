@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from pyspark.sql import functions as F
 
 from tidemill.caching import cached
 from tidemill.errors import ExpectationRefused, StepError, did_you_mean
+from tidemill.features.unseen import Unseen, count_unseen
 from tidemill.registry import load_model
 from tidemill.registry.predict import OUTPUTS, predict
 from tidemill.steps.feature_spec import refuse_other_features
@@ -25,7 +27,8 @@ STAMPS = ("model_version", "run_id", "scored_at")
 def score(context: StepContext) -> StepResult:
     """Score all rows of ``scoring`` and merge them into ``gold.<pipeline>_predictions``; a repeat changes nothing.
 
-    The rows are read once, but for their number: the key is checked, the merge made and its outcome counted on what the model gave.
+    The rows are read once, but for their number and the values of their categories: the key is checked, the merge made and its outcome
+    counted on what the model gave. Values that were in no row of the training are counted in ``ops.unseen``.
 
     Grain: one row per (key, model_version). Columns: the key, ``scoring.keep``, ``prediction``, ``probability``, ``model_version`` INT,
     ``score_error`` (null where the row was scored), ``run_id``, ``scored_at``.
@@ -43,7 +46,6 @@ def score(context: StepContext) -> StepResult:
     model, manifest = load_model(context.lake, context.pipeline, version)
     refuse_other_features(context.lake, context.pipeline, pipeline.features, manifest)
     wanted = dict.fromkeys((*key, *keep, *manifest.feature_columns))
-    count = rows.count()
     given = predict(model, manifest, rows.select(*[name for name in wanted if name in rows.columns])).select(
         *key,
         *keep,
@@ -54,6 +56,7 @@ def score(context: StepContext) -> StepResult:
         F.lit(context.run_id).alias("run_id"),
         F.lit(datetime.now(UTC)).alias("scored_at"),
     )
+    count, unseen = count_unseen(model, manifest.feature_columns, rows)
     table = pipeline.predictions_table
     with cached(given) as scored:
         _check_rows(context, scored, key, count)
@@ -66,8 +69,28 @@ def score(context: StepContext) -> StepResult:
         )
         predictions = context.lake.read(context.spark, table, committed).where(F.col("model_version") == version)
         failed = _check_none_lost(context, scored, predictions, key, count)
-    notes = (f"{failed} of {count} rows could not be scored; see score_error in {table}",) if failed else ()
-    return StepResult(outputs={table: committed}, rows_in=count, rows_out=count, notes=notes)
+    _record_unseen(context, version, count, unseen)
+    notes = [f"{failed} of {count} rows could not be scored; see score_error in {table}"] if failed else []
+    notes += [each.sentence(count) for each in unseen if each.rows]
+    return StepResult(outputs={table: committed}, rows_in=count, rows_out=count, notes=tuple(notes))
+
+
+def _record_unseen(context: StepContext, version: int, count: int, unseen: Sequence[Unseen]) -> None:
+    """Write how many rows had a value that the training did not, one row a category of the model."""
+    run = {"pipeline": context.pipeline, "run_id": context.run_id}
+    rows = [
+        {
+            **run,
+            "model_version": version,
+            "column": each.column,
+            "rows_scored": count,
+            "rows_unseen": each.rows,
+            "is_exact": each.is_exact,
+            "most_frequent": json.dumps([{"value": value, "rows": n} for value, n in each.values], ensure_ascii=False),
+        }
+        for each in unseen
+    ]
+    context.lake.ledger.put("ops.unseen", rows, where=run)
 
 
 def _require(context: StepContext, rows: DataFrame, key: Sequence[str], keep: Sequence[str]) -> None:

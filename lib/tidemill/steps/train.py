@@ -16,7 +16,7 @@ from tidemill.features.custom import CustomStage, is_own
 from tidemill.lake.names import is_local
 from tidemill.registry import Deployments, Manifest, save_model
 from tidemill.spec.models import CustomFamily, Space, Training
-from tidemill.steps.feature_spec import declared_features
+from tidemill.steps.feature_spec import declared_features, record_choices
 from tidemill.steps.past_trials import PastTrials
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.training import Problem, Search, SearchResult, refit, search_spaces
@@ -53,9 +53,11 @@ def train(context: StepContext) -> StepResult:
     dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
     rows = labelled(dataset.where(F.col("split") == "train"), declared, training.task)
     labels = read_labels(rows, declared, training.task)
-    plan = plan_features(pipeline.features, rows, exclude=reserved_columns(declared), load=context.spec.function)
+    plan = plan_features(pipeline.features, rows, exclude=reserved_columns(declared), load=context.spec.function, classes=labels.classes)
     rule = declared.split_rule()
-    with cached(training_rows(rows, declared.key, labels, plan.columns)) as frame, _scratch(context) as scratch:
+    # Rows of one group are in one part, as they are in one fold.
+    parted_by = ([rule.group] if rule.group else declared.key) if plan.needs_parts else ()
+    with cached(training_rows(rows, declared.key, labels, plan.columns, parted_by)) as frame, _scratch(context) as scratch:
         folds, notes = check_folds(frame, labels, training.selection_metric, is_expanding=rule.is_expanding, has_gap=rule.gap is not None)
         counts = {} if training.balance == "none" else _class_counts(frame)
         problem = Problem(
@@ -193,8 +195,10 @@ def _register(
         code=_code(context, [*plan.custom, *([own] if own else [])]),
         library=library,
         slots=slot_names(model, (own or family_of(found.best.family, pipeline.training.task)).encoding),
+        chosen=[choice.row() for choice in plan.choices],
     )
     save_model(context.lake, model, manifest)
+    record_choices(context, plan)
     _record_importances(context, model, manifest, plan)
     evidence = {
         "metric": metric,

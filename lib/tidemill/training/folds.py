@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 from tidemill.caching import cached
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nominal_slots
+from tidemill.features.names import PART
 from tidemill.spark_errors import sentence
 from tidemill.training.tasks.copy import Copy, TooLarge, write_copy
 
@@ -146,7 +147,7 @@ class Folds:
         order = [ORDER] if ORDER in self._frame.columns else []
         columns = ["label", *order, *(f"features_{encoding}" for encoding in self.encodings["spark"])]
         train = balanced(features.transform(self._train(number)), self._balance, columns)
-        held_out = features.transform(self._frame.where(F.col("fold") == number)).select(columns)
+        held_out = features.transform(self._frame.where(F.col("fold") == number).drop(PART)).select(columns)
         with ExitStack() as held:
             held.enter_context(cached(train))
             held.enter_context(cached(held_out))
@@ -158,6 +159,8 @@ class Folds:
         features = self._fitted(number)
         # Rows without a fold serve the final fit alone; where folds expand, those behind the fold have not happened yet.
         rows = self._frame.where(F.col("fold") <= number) if self._is_expanding else self._frame.where(F.col("fold").isNotNull())
+        if PART in rows.columns:  # those of the fold were not in the fit, so that they lie in no part of it
+            rows = rows.withColumn(PART, F.when(F.col("fold") != number, F.col(PART)))
         encodings = self.encodings["tasks"]
         vectors = copyable(features.transform(rows), F.col("fold") == number, self._balance, encodings)
         copy = write_copy(vectors, self._scratch, encodings, self._most_bytes)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
+from tidemill.features.names import PART, PARTS
 from tidemill.lake.names import quoted
+from tidemill.splits import hashed
 from tidemill.training.folds import ORDER
 from tidemill.training.labels import Labels
 
@@ -21,8 +23,11 @@ _ORDERED = "order of training rows"
 _NEEDS_BOTH = ("areaUnderPR", "areaUnderROC")
 
 
-def training_rows(rows: DataFrame, key: Sequence[str], labels: Labels, columns: Sequence[str]) -> DataFrame:
+def training_rows(rows: DataFrame, key: Sequence[str], labels: Labels, columns: Sequence[str], parted_by: Sequence[str] = ()) -> DataFrame:
     """Return the feature columns, ``label`` DOUBLE, ``fold`` INT and ``_order`` BIGINT of ``rows``, in an order that only the key decides.
+
+    With ``parted_by``, the columns that keep rows together, there is ``_part`` INT too: features made of the label of other rows are, for
+    a row of the training, made of those of the other parts.
 
     Forests draw their rows by position, so the same rows in another layout would give another forest; and rows spread by their key are
     spread evenly, while the files of a dataset may hold a block of time each.
@@ -38,7 +43,8 @@ def training_rows(rows: DataFrame, key: Sequence[str], labels: Labels, columns: 
     ordered = rows.repartition(*keys).sortWithinPartitions(*keys)
     # Spread evenly over all numbers, whatever the keys are like: the first rows by it are a sample.
     order = F.xxhash64(F.lit(_ORDERED), *keys).alias(ORDER)
-    return ordered.select(*kept, labels.encoded(), F.col("fold").cast("int").alias("fold"), order)
+    parts = [F.pmod(hashed(parted_by, 0, stream="part"), F.lit(PARTS)).cast("int").alias(PART)] if parted_by else []
+    return ordered.select(*kept, labels.encoded(), F.col("fold").cast("int").alias("fold"), order, *parts)
 
 
 def check_folds(

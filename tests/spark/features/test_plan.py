@@ -1,9 +1,13 @@
 """Which columns become features: by their types, or as declared."""
 
+from dataclasses import replace
+
 import pytest
+import yaml
 
 from tidemill.errors import SpecError
 from tidemill.features import plan_features, reserved_columns
+from tidemill.features.choices import as_yaml, groups_of
 from tidemill.spec.models import Dataset, Features
 
 
@@ -21,17 +25,19 @@ def df(spark):
 
 def test_auto_goes_by_the_types(df):
     plan = plan_features("auto", df, exclude={"id", "y"})
-    assert plan.numeric.columns == ["amount", "price", "seats", "is_new", "a.b-c"]
+    assert plan.numeric.columns == ["amount", "price", "seats", "a.b-c"]
+    assert plan.boolean.columns == ["is_new"]
     assert plan.categorical.columns == ["colour"]
     assert plan.datetime.columns == ["at", "day"]
     assert plan.datetime.parts == ["hour", "weekday", "month"]
-    assert plan.columns == ["amount", "price", "seats", "is_new", "a.b-c", "at", "day", "colour"]
-    left_out = {note.split()[0]: note for note in plan.notes}
+    assert plan.columns == ["amount", "price", "seats", "a.b-c", "is_new", "at", "day", "colour"]
+    left_out = {note.split()[0]: note for note in plan.notes if "left out" in note}
     assert set(left_out) == {"remark", "blank", "nothing", "tags", "bag", "same", "word"}
     assert "declare it under `features.categorical`" in left_out["remark"]
     assert "holds no value" in left_out["nothing"]
     assert "holds one value in all training rows" in left_out["same"]
-    assert "array<string>" in left_out["tags"]
+    assert "map<string,int>" in left_out["bag"]
+    assert "holds one value" in left_out["tags"]
 
 
 def test_few_strings_of_few_rows_are_no_category(df):
@@ -77,3 +83,59 @@ def test_reserved_columns_of_a_dataset():
         {"sql": "SELECT 1", "key": ["a", "b"], "label": "y", "exclude": ["late"], "split": {"by": "column", "column": "part"}}
     )
     assert reserved_columns(dataset) == {"a", "b", "y", "late", "part"}
+
+
+@pytest.fixture(scope="module")
+def wide(spark):
+    return spark.sql(
+        """SELECT id, IF(id % 9 = 0, NULL, id / 7) AS gaps, id % 2 = 0 AS is_new, concat('t', id % 140) AS tail, id AS order_id,
+                  CAST(1000 + id % 7 AS INT) AS shop_id, CAST(5000 + id % 130 AS INT) AS customer_key,
+                  concat(get(array('The ship sails with ', 'Grain prices rose at ', 'Shares of a bank fell by '), CAST(id % 3 AS INT)), id,
+                         ' per cent today') AS remark,
+                  concat_ws('-', sha1(CAST(id AS STRING)), 'a') AS code, IF(id % 3 = 0, NULL, array(concat('w', id % 4), 'all')) AS tags,
+                  array(id / 3, 1.0D) AS pair, transform(sequence(0, id % 3), v -> CAST(v AS DOUBLE)) AS walk,
+                  timestamp_seconds(id * 4000) AS at, IF(id = 3, 'x', NULL) AS once, CAST(id % 5 = 0 AS INT) AS y
+           FROM range(600)"""
+    )
+
+
+def test_auto_goes_by_values_as_well_and_its_yaml_gives_the_same_plan(wide):
+    plan = plan_features("auto", wide, exclude={"id", "y"}, classes=(0, 1))
+    assert {choice.column: (choice.group, choice.settings.get("encode")) for choice in plan.choices} == {
+        "gaps": ("numeric", None), "is_new": ("boolean", None), "tail": ("categorical", "target"), "order_id": ("", None),
+        "shop_id": ("categorical", "auto"), "customer_key": ("categorical", "target"), "remark": ("text", None), "code": ("", None),
+        "tags": ("array", "multihot"), "pair": ("array", "slots"), "walk": ("array", "summary"), "at": ("datetime", None),
+        "once": ("", None),
+    }  # fmt: skip
+    assert plan.numeric.indicators
+    assert not plan.boolean.indicators
+    assert plan.sizes == {"pair": 2}
+    assert "features: gaps as numbers, and whether they are missing: their type is a number" in plan.notes
+    assert any(note.startswith("order_id is left out of the features: it is an id: about ") for note in plan.notes)
+    assert any(note.startswith("once is left out of the features: it is null in 99.83% of 600 rows") for note in plan.notes)
+    figures = {choice.column: choice.figures for choice in plan.choices}
+    assert figures["gaps"]["nulls"] == 67
+    assert figures["tail"]["distinct"] == pytest.approx(140, rel=0.1)
+    assert figures["remark"]["words"] == pytest.approx(26 / 3, abs=0.01)  # 8, 8 or 10
+    pasted = as_yaml(groups_of((choice.column, choice.group, choice.settings) for choice in plan.choices if choice.group))
+    again = plan_features(Features.model_validate(yaml.safe_load(pasted)["features"]), wide, exclude={"id", "y"}, classes=(0, 1))
+    assert replace(again, notes=(), choices=()) == replace(plan, notes=(), choices=())
+
+
+def test_many_classes_have_hashes_and_not_a_mean_each(wide):
+    plan = plan_features("auto", wide.select("tail", "y"), exclude={"y"}, classes=range(40))
+    assert (plan.categorical.encode, plan.needs_parts) == ("hashing", False)
+    assert plan_features("auto", wide.select("tail", "y"), exclude={"y"}).categorical.encode == "target"  # a number
+
+
+def test_a_block_may_hold_any_column_name_and_says_what_is_wrong(wide):
+    with pytest.raises(SpecError, match=r"features.array.encode: slots is for lists of numbers; column 'tags' is none"):
+        plan_features(Features.model_validate({"array": {"columns": ["tags"], "encode": "slots"}}), wide, exclude=())
+    with pytest.raises(SpecError, match=r"lists of column 'walk' have 1 to 3 numbers, expected one length"):
+        plan_features(Features.model_validate({"array": {"columns": ["walk"], "encode": "slots"}}), wide, exclude=())
+    with pytest.raises(SpecError, match=r"features.interactions.pairs: column 'tags' is of type array<string>"):
+        plan_features(Features.model_validate({"interactions": {"pairs": [["tags", "gaps"]]}}), wide, exclude=())
+    many = {"polynomial": {"columns": ["gaps", "shop_id", "customer_key", *(f"n{i}" for i in range(20))], "degree": 4}}
+    numbers = wide.selectExpr("*", *(f"id * {i} AS n{i}" for i in range(20)))
+    with pytest.raises(SpecError, match=r"features.polynomial: 17,526 products, expected at most 2,000"):
+        plan_features(Features.model_validate(many), numbers, exclude=())

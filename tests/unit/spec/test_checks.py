@@ -199,7 +199,6 @@ def test_schema_files(write: Callable[..., Path], faults: Callable, changed: Cal
     [
         ("lake: ./lake", "lake: catalog:main.flights", "lake"),
         ("    key: [flight_id]\n    exp", "    load: incremental\n    exp", "tables.flights.load"),
-        ("columns: [distance]}", "columns: [distance]}\n  select: {top: 3}", "features.select"),
         ("random_forest: {", "mine: {python: functions.Mine}\n    random_forest: {", "training.models.mine"),
         ("task: binary", "task: binary\n  balance: weights", "training.balance"),
         ("task: binary", "task: binary\n  calibrate: isotonic", "training.calibrate"),

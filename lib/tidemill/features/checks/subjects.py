@@ -7,7 +7,8 @@ from typing import Literal
 
 from pyspark.sql import types as T
 
-from tidemill.features.plan import is_reserved, kind_of, reserved_columns
+from tidemill.features.kinds import is_reserved, kind_of
+from tidemill.features.plan import reserved_columns
 from tidemill.spec.models import Checks, Dataset, Features
 
 

@@ -1,0 +1,130 @@
+"""How often each value of each categorical column is seen, and with which label: one aggregate for all columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import functions as F
+
+from tidemill.columns import column
+from tidemill.errors import StepError
+from tidemill.features.names import PART, PARTS
+
+if TYPE_CHECKING:
+    from tidemill.features.labels import Label
+
+# No more values of a column than this come to the driver; of more, the most frequent ones.
+MOST_VALUES = 50_000
+# The label has a mean a class and value; beyond so many classes that is more than the data.
+MOST_CLASSES = 50
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The values of one column, the most frequent first, ties by their text, and the rows of each.
+
+    ``by_part`` has for each value and part the rows and then the sums of what is averaged; it is empty where no label is asked for.
+    """
+
+    values: list[str] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    by_part: np.ndarray = field(default_factory=lambda: np.zeros((0, PARTS, 0)))
+
+    def frequent(self, least: int, most: int) -> list[int]:
+        """Return the places of at most ``most`` values that are in ``least`` rows."""
+        return [place for place, rows in enumerate(self.rows[:most]) if rows >= least]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A column to be counted: of text, or of lists of text (``is_list``), of which each row counts once; ``by_label`` is for means."""
+
+    name: str
+    is_list: bool = False
+    by_label: bool = False
+
+
+@dataclass(frozen=True)
+class Totals:
+    """All rows: for each part their number and then the sums of what is averaged, and what the averages are called."""
+
+    by_part: np.ndarray
+    suffixes: Sequence[str]
+
+
+def count_values(df: DataFrame, subjects: Sequence[Subject], label: Label | None) -> tuple[list[Counts], Totals]:
+    """Return the counts of each of ``subjects`` and those of all rows. Null is no value.
+
+    Raises:
+        StepError: means of the label are asked for, and there are too many classes, or the rows have no part.
+    """
+    if not subjects:
+        return [], Totals(np.zeros((PARTS, 1)), ())
+    has_label = label is not None and any(subject.by_label for subject in subjects)
+    summed = _summed(df, label) if has_label and label is not None else []
+    # What stands for the rows themselves comes with the values: one aggregate knows both.
+    every = [F.struct(F.lit(-1).alias("place"), F.lit("").alias("value"))] if has_label else []
+    seen = [_each(place, subject) for place, subject in enumerate(subjects)]
+    parts = [F.col(PART).cast("int").alias("part")] if has_label else []
+    sums = [value.alias(f"y{place}") for place, value in enumerate(summed)]
+    told = df.select(F.explode(F.concat(F.array(*every), *seen) if every else F.concat(*seen)).alias("seen"), *parts, *sums)
+    told = told.select("seen.place", "seen.value", *[name for name in told.columns if name != "seen"]).where("value IS NOT NULL")
+    counted = told.groupBy("place", "value").agg(F.count("*").alias("n"), *_by_part(len(summed), has_label))
+    frequent_first = Window.partitionBy("place").orderBy(F.desc("n"), "value")
+    ranked = counted.withColumn("rank", F.row_number().over(frequent_first)).where(F.col("rank") <= MOST_VALUES)
+    table = ranked.orderBy("place", "rank").toArrow()
+    counts, everything = _taken_apart(table, len(subjects), len(summed), has_label)
+    return counts, Totals(everything, label.suffixes if has_label and label is not None else ())
+
+
+def _summed(df: DataFrame, label: Label) -> list[Column]:
+    if len(label.classes) > MOST_CLASSES:
+        raise StepError(
+            f"features.categorical: `encode: target` makes a slot a class, and the label has {len(label.classes)}, expected at most "
+            f"{MOST_CLASSES}; write `encode: hashing` or `count`"
+        )
+    if PART not in df.columns:
+        raise StepError(f"features.categorical: `encode: target` needs the column {PART} in the rows that it is fitted on; report this")
+    return label.means
+
+
+def _seen(place: int, value: Column) -> Column:
+    return F.struct(F.lit(place).alias("place"), value.alias("value"))
+
+
+def _each(place: int, subject: Subject) -> Column:
+    """Return the values of a row, one for a text, as an array."""
+    value = column(subject.name)
+    return F.transform(value, partial(_seen, place)) if subject.is_list else F.array(_seen(place, value))
+
+
+def _by_part(sums: int, has_label: bool) -> list[Column]:
+    if not has_label:
+        return []
+    found = []
+    for part in range(PARTS):
+        is_part = F.col("part") == part
+        found.append(F.count_if(is_part).cast("double").alias(f"p{part}"))
+        found += [F.coalesce(F.sum(F.when(is_part, F.col(f"y{place}"))), F.lit(0.0)).alias(f"p{part}_{place}") for place in range(sums)]
+    return found
+
+
+def _taken_apart(table: pa.Table, subjects: int, sums: int, has_label: bool) -> tuple[list[Counts], np.ndarray]:
+    width = sums + 1
+    names = [f"p{part}{suffix}" for part in range(PARTS) for suffix in ("", *(f"_{place}" for place in range(sums)))]
+    by_part = np.zeros((0, PARTS, 1))
+    if has_label:
+        by_part = np.stack([table.column(name).to_numpy() for name in names], axis=1).reshape(-1, PARTS, width)
+    places, values, rows = table.column("place").to_numpy(), table.column("value").to_pylist(), table.column("n").to_pylist()
+    found = []
+    for subject in range(subjects):
+        at = np.flatnonzero(places == subject)
+        found.append(Counts([values[place] for place in at], [rows[place] for place in at], by_part[at] if has_label else by_part))
+    everything = by_part[places == -1] if has_label else by_part
+    return found, everything[0] if len(everything) else np.zeros((PARTS, width))
