@@ -199,10 +199,6 @@ def test_schema_files(write: Callable[..., Path], faults: Callable, changed: Cal
     [
         ("lake: ./lake", "lake: catalog:main.flights", "lake"),
         ("    key: [flight_id]\n    exp", "    load: incremental\n    exp", "tables.flights.load"),
-        ("random_forest: {", "mine: {python: functions.Mine}\n    random_forest: {", "training.models.mine"),
-        ("task: binary", "task: binary\n  balance: weights", "training.balance"),
-        ("task: binary", "task: binary\n  calibrate: isotonic", "training.calibrate"),
-        ("task: binary", "task: binary\n  threshold: {maximise: f1}", "training.threshold"),
         ("monitoring:", "evaluation: {slices: [carrier]}\nmonitoring:", "evaluation.slices"),
         ("monitoring:", "evaluation: {gates: [min(slices.carrier.areaUnderROC) >= 0.6]}\nmonitoring:", "evaluation.gates.0"),
         ("monitoring:", "evaluation: {approval: manual}\nmonitoring:", "evaluation.approval"),
@@ -266,3 +262,40 @@ def test_faults_found_later_get_their_line(write: Callable[..., Path], changed: 
         (str(spec.file), 15),
         ("other.yml", 3),
     ]
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "key", "message"),
+    [
+        ("multiclass", "calibrate: isotonic", "training.calibrate", "is for `task: binary` alone, found `task: multiclass`; leave it out"),
+        (
+            "multiclass",
+            "threshold: {maximise: f1}",
+            "training.threshold",
+            "is for `task: binary` alone, found `task: multiclass`; leave it out",
+        ),
+        ("regression", "balance: weights", "training.balance", "balances classes, and a regression has none; leave it out"),
+        ("binary", "threshold: {maximise: f1, at_recall: 0.5}", "training.threshold", "takes one of maximise, at_precision, at_recall"),
+        ("binary", "threshold: {}", "training.threshold", "takes one of maximise, at_precision, at_recall"),
+    ],
+)
+def test_what_is_done_to_probabilities_needs_classes(faults: Callable, task: str, given: str, key: str, message: str) -> None:
+    text = SMALL.format(task=task, given=given)
+    assert [found[1:] for found in faults(text)] == [(key, message)]
+
+
+def test_all_that_is_done_to_probabilities_fits_together(write: Callable) -> None:
+    given = "calibrate: isotonic\n  balance: weights\n  threshold: {at_recall: 0.5}"
+    training = load_spec(write(SMALL.format(task="binary", given=given)), environ={}).pipeline.training
+    assert (training.calibrate, training.balance, training.threshold.at_recall) == ("isotonic", "weights", 0.5)
+
+
+SMALL = """
+pipeline: small
+sources:
+  rows: {{format: csv, path: rows.csv}}
+dataset: {{from: bronze.rows, key: [id], label: y}}
+training:
+  task: {task}
+  {given}
+"""
