@@ -1,0 +1,107 @@
+"""A trained model becomes a version: its files, its manifest, what it weighs, and last its state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tidemill.features import FeaturePlan, slot_names
+from tidemill.features.custom import CustomStage, is_own
+from tidemill.registry import Deployments, Manifest, save_model
+from tidemill.steps.feature_spec import declared_features, record_choices
+from tidemill.steps.result import StepContext
+from tidemill.training import Problem, SearchResult
+from tidemill.training.families.own import OwnFamily
+from tidemill.training.importances import importances
+from tidemill.training.labels import Labels
+
+if TYPE_CHECKING:
+    from pyspark.ml import PipelineModel
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training came to: the model of all training rows, and all that is to be known of it."""
+
+    model: PipelineModel
+    found: SearchResult
+    labels: Labels
+    types: Mapping[str, str]  # Spark's types of the raw columns
+    plan: FeaturePlan
+    problem: Problem
+    library: str
+
+
+def register(context: StepContext, trained: Trained) -> int:
+    """Save the model as a new version and make it CANDIDATE; the ledger's row is what makes it exist."""
+    pipeline, found, labels, plan = context.spec.pipeline, trained.found, trained.labels, trained.plan
+    family = trained.problem.family(found.best.family)
+    deployments = Deployments(context.lake.ledger, context.pipeline)
+    version = _own_candidate(deployments, context.run_id) or deployments.next_version()
+    metric = pipeline.training.selection_metric
+    manifest = Manifest(
+        pipeline=context.pipeline,
+        version=version,
+        task=pipeline.training.task,
+        family=found.best.family,
+        params=found.best.params,
+        metric=metric,
+        cv_value=found.best_value,
+        classes=None if labels.classes is None else list(labels.classes),
+        label_type=labels.type,
+        positive=labels.positive if pipeline.training.task == "binary" else None,
+        feature_columns=trained.types,
+        run_id=context.run_id,
+        dataset_version=context.inputs[pipeline.dataset_table],
+        dataset_inputs=_dataset_inputs(context),
+        features=declared_features(pipeline.features),
+        code=_code(context, [*plan.custom, *([family] if isinstance(family, OwnFamily) else [])]),
+        library=trained.library,
+        slots=slot_names(trained.model, family.encoding),
+        chosen=[choice.row() for choice in plan.choices],
+    )
+    save_model(context.lake, trained.model, manifest)
+    record_choices(context, plan)
+    _record_importances(context, trained.model, manifest, plan)
+    evidence = {
+        "metric": metric,
+        "cv_value": found.best_value,
+        "family": found.best.family,
+        "params": found.best.params,
+        "library": trained.library,
+        "trials": len({row.trial for row in found.rows}),
+    }
+    reason = f"best of {evidence['trials']} trials: {found.best.family}, {metric} {found.best_value:.4g} in cross-validation"
+    deployments.move(version, "CANDIDATE", run_id=context.run_id, reason=reason, evidence=evidence)
+    return version
+
+
+def _code(context: StepContext, parts: Sequence[CustomStage | OwnFamily]) -> dict[str, str]:
+    """Return the text of each module that lies beside the spec: it is kept with the model."""
+    return {str(part.kind.__module__): context.spec.source_code(part.python) for part in parts if is_own(part)}
+
+
+def _dataset_inputs(context: StepContext) -> dict[str, int]:
+    """Return the tables that the dataset was made of with their versions, as its commit says; empty where it does not."""
+    table = context.spec.pipeline.dataset_table
+    version = context.inputs[table]
+    for meta in context.lake.metadata(table, limit=None):
+        if meta["version"] == version and isinstance(meta.get("inputs"), Mapping):
+            return {str(name): int(str(found)) for name, found in meta["inputs"].items()}  # type: ignore[attr-defined]
+    return {}
+
+
+def _record_importances(context: StepContext, model: PipelineModel, manifest: Manifest, plan: FeaturePlan) -> None:
+    """Write what counts in the model, one row a slot."""
+    run = {"pipeline": context.pipeline, "run_id": context.run_id}
+    found = importances(model, manifest.slots, plan.columns)
+    rows = [{**run, "model_version": manifest.version, **importance.row()} for importance in found]
+    context.lake.ledger.put("ops.importances", rows, where=run)
+
+
+def _own_candidate(deployments: Deployments, run_id: str) -> int | None:
+    """Return the version that this run made before it was killed, where nothing has come of it yet."""
+    states = deployments.states()
+    own = [int(str(row["model_version"])) for row in deployments.rows() if row["run_id"] == run_id and row["to_state"] == "CANDIDATE"]
+    return next((version for version in reversed(own) if states[version] == "CANDIDATE"), None)
