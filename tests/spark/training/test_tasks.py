@@ -25,6 +25,7 @@ LEARNED = [(task, name) for name, family in FAMILIES.items() if family.learner f
 PARAMS = {
     "naive_bayes": {"smoothing": 0.5},
     "gradient_boosted_trees": {"maxIter": 8, "maxDepth": 3},
+    "random_forest": {"numTrees": 5, "maxDepth": 4},
     "hist_gradient_boosting": {"max_iter": 8, "min_samples_leaf": 5},
     "xgboost": {"n_estimators": 8, "max_depth": 3},
     "lightgbm": {"n_estimators": 8, "min_child_samples": 5},
@@ -184,17 +185,17 @@ def test_what_is_known_is_not_fitted_again_and_a_copy_too_large_goes_to_mllib(fr
 
 
 def test_the_engine_is_chosen_by_what_a_family_has_and_by_size(tmp_path):
-    spaces = {"logistic_regression": {"regParam": [0.1]}, "random_forest": {}, "xgboost": {}}
+    spaces = {"logistic_regression": {"regParam": [0.1]}, "factorization_machines": {}, "xgboost": {}}
     given = {"scratch": str(tmp_path), "rows": 1000, "columns": 10, "most_bytes": 10**6}
     auto = choose_engines("auto", spaces, problem_of("binary"), **given)
-    assert auto.of == {"logistic_regression": "tasks", "random_forest": "spark", "xgboost": "tasks"}
-    assert any("random_forest: engine spark" in note for note in auto.notes)
+    assert auto.of == {"logistic_regression": "tasks", "factorization_machines": "spark", "xgboost": "tasks"}
+    assert any("factorization_machines: engine spark" in note for note in auto.notes)
     unknown = choose_engines("auto", {"logistic_regression": {"aggregationDepth": 3}}, problem_of("binary"), **given)
     assert unknown.of == {"logistic_regression": "spark"} and "aggregationDepth" in unknown.notes[0]
     large = choose_engines("auto", spaces, problem_of("binary"), **{**given, "rows": 10**6})
     assert set(large.of.values()) == {"spark"}
-    for asked, family in (("spark", "lightgbm"), ("tasks", "random_forest")):
+    for asked, family in (("spark", "lightgbm"), ("tasks", "factorization_machines")):
         with pytest.raises(SpecError) as caught:
-            choose_engines(asked, {"lightgbm": {}, "random_forest": {}}, problem_of("binary"), **given)
+            choose_engines(asked, {"lightgbm": {}, "factorization_machines": {}}, problem_of("binary"), **given)
         assert [fault.key for fault in caught.value.faults] == [f"training.models.{family}"]
     assert math.isfinite(auto.most_bytes)

@@ -8,6 +8,7 @@ from pyspark.ml.regression import GBTRegressor, RandomForestRegressor
 from tidemill.spec.models import IntRange, LogRange, Space
 from tidemill.training.families.family import MLlibFamily
 from tidemill.training.one_vs_rest import OneVsRestBoosting
+from tidemill.training.tasks.forest import FOREST
 from tidemill.training.tasks.histogram import BOOSTED_TREES
 
 # Trees grow a whole level in one pass over the rows while its statistics fit; MLlib's 256 MB make a deep forest take several.
@@ -19,6 +20,7 @@ _FOREST: Space = {"numTrees": IntRange(int=[20, 60]), "maxDepth": IntRange(int=[
 
 RANDOM_FOREST = MLlibFamily(
     name="random_forest",
+    learner=FOREST,
     takes_weights=True,
     encoding="tree",
     estimators={"binary": RandomForestClassifier, "multiclass": RandomForestClassifier, "regression": RandomForestRegressor},

@@ -55,7 +55,7 @@ class Boosting(ABC):
         """Fit on one core."""
 
     @abstractmethod
-    def load(self, dumped: bytes, task: str) -> Scorer:
+    def load(self, dump: bytes, task: str) -> Scorer:
         """Return the model that ``dump`` wrote."""
 
     def given(self, setting: Setting) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from tidemill.training.tasks.boosting import Boosting, nominal
 from tidemill.training.tasks.learner import Rows, Setting
+from tidemill.training.tasks.skops_format import dumped, loaded, spread
 
 
 class Histogram(Boosting):
@@ -21,21 +22,19 @@ class Histogram(Boosting):
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
         kind = HistGradientBoostingRegressor if setting.task == "regression" else HistGradientBoostingClassifier
-        given = {"early_stopping": False, "categorical_features": nominal(rows), **self.given(setting)}
+        # What a spec leaves out of MLlib's parameters is as MLlib has it, where that is a matter of size.
+        size = {"max_iter": 20, "max_depth": 5} if self.renamed else {}
+        given = {**size, "early_stopping": False, "categorical_features": nominal(rows), **self.given(setting)}
         if "max_bins" in given:
             given["max_bins"] = min(int(given["max_bins"]), 255)
-        if self.renamed and "max_depth" in given:
+        if self.renamed:
             given["max_leaf_nodes"] = None  # depth alone bounds the trees of MLlib
         model = kind(random_state=setting.seed, **given).fit(rows.features, rows.labels, rows.weights)
         return HistogramScorer(model, setting.task, setting.n_classes)
 
-    def load(self, dumped: bytes, task: str) -> HistogramScorer:
-        """Return the model that ``dump`` wrote; nothing but scikit-learn's and numpy's own types is made of it."""
-        from skops import io
-
-        found = io.get_untrusted_types(data=dumped)
-        own = [name for name in found if name.partition(".")[0] in ("sklearn", "numpy") or name == "functools.partial"]
-        model, n_classes = io.loads(dumped, trusted=own)
+    def load(self, dump: bytes, task: str) -> HistogramScorer:
+        """Return the model that ``dump`` wrote."""
+        model, n_classes = loaded(dump)
         return HistogramScorer(model, task, n_classes)
 
 
@@ -58,9 +57,7 @@ class HistogramScorer:
 
     def dump(self) -> bytes:
         """Return the model in the format of skops."""
-        from skops import io
-
-        return bytes(io.dumps((self.model, self.n_classes)))
+        return dumped(self.model, self.n_classes)
 
     def gains(self) -> np.ndarray:
         """Return what each slot gained in all splits by it; scikit-learn keeps that in its trees."""
@@ -70,15 +67,6 @@ class HistogramScorer:
                 splits = tree.nodes[tree.nodes["is_leaf"] == 0]
                 np.add.at(found, splits["feature_idx"], splits["gain"])
         return found
-
-
-def spread(found: np.ndarray, classes: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return the probabilities with a column for each class, also for one that no row had."""
-    if found.shape[1] == n_classes:
-        return found
-    whole = np.zeros((len(found), n_classes))
-    whole[:, classes.astype(int)] = found
-    return whole
 
 
 BOOSTED_TREES = Histogram(

@@ -104,7 +104,7 @@ class Learner(Protocol):
         """Learn from ``rows`` on one core; the same rows and setting give the same model."""
         ...
 
-    def load(self, dumped: bytes, task: str) -> Scorer:
+    def load(self, dump: bytes, task: str) -> Scorer:
         """Return the model that ``dump`` wrote."""
         ...
 

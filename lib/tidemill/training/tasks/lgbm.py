@@ -34,11 +34,11 @@ class LightGBM(Boosting):
         data = kept(f"{rows.key}/lightgbm/{bins}" if rows.key else "", binned)
         return LightGBMScorer(lightgbm.train({**alike, **own, **classes, **given}, data, rounds), setting.task)
 
-    def load(self, dumped: bytes, task: str) -> LightGBMScorer:
+    def load(self, dump: bytes, task: str) -> LightGBMScorer:
         """Return the model that ``dump`` wrote."""
         import lightgbm
 
-        return LightGBMScorer(lightgbm.Booster(model_str=dumped.decode()), task)
+        return LightGBMScorer(lightgbm.Booster(model_str=dump.decode()), task)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class _LinearLearner:
         """Return the parameters that this learner does not know."""
         return [name for name in names if name not in self.names]
 
-    def load(self, dumped: bytes, task: str) -> Scorer:
+    def load(self, dump: bytes, task: str) -> Scorer:
         """Linear models are stages of MLlib: nothing is dumped."""
         raise NotImplementedError
 

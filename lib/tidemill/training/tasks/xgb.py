@@ -33,12 +33,12 @@ class XGBoost(Boosting):
         booster = xgboost.train({**own, **classes, **given}, kept(f"{rows.key}/xgboost/{bins}" if rows.key else "", binned), rounds)
         return XGBoostScorer(booster, setting.task)
 
-    def load(self, dumped: bytes, task: str) -> XGBoostScorer:
+    def load(self, dump: bytes, task: str) -> XGBoostScorer:
         """Return the model that ``dump`` wrote."""
         import xgboost
 
         booster = xgboost.Booster({"nthread": 1})
-        booster.load_model(bytearray(dumped))
+        booster.load_model(bytearray(dump))
         return XGBoostScorer(booster, task)
 
 
