@@ -65,7 +65,8 @@ def _axis(values: Range) -> list[Scalar]:
         return _different([least, (least + greatest) / 2, greatest])
     if isinstance(values, LogRange):
         least, greatest = values.log
-        return _different([least, math.sqrt(least) * math.sqrt(greatest), greatest])
+        middle = min(max(math.sqrt(least) * math.sqrt(greatest), least), greatest)  # rounding may carry it past a bound
+        return _different([least, middle, greatest])
     return _different(values) if isinstance(values, list) else [values]
 
 

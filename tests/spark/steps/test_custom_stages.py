@@ -51,6 +51,15 @@ class Centred(Model, DefaultParamsReadable, DefaultParamsWritable):
         return df.withColumn("centred", F.col(self.getOrDefault("column")) - self.getOrDefault("middle"))
 
 
+def loudness(letters):
+    return letters.str.count("A") * 3.0
+
+
+class Shout(Transformer, DefaultParamsReadable, DefaultParamsWritable):
+    def _transform(self, df):
+        return df.withColumn("shout", F.pandas_udf(loudness, "double", F.PandasUDFType.SCALAR)("carrier"))
+
+
 class Narrow(Transformer):
     def _transform(self, df):
         return df.withColumn("one", F.lit(1))
@@ -85,7 +94,11 @@ def _spec(custom, **features):
     }
 
 
-CUSTOM = [{"python": "functions.Length", "params": {"factor": 2.0}}, {"python": "functions.Centre", "params": {"column": "x"}}]
+CUSTOM = [
+    {"python": "functions.Length", "params": {"factor": 2.0}},
+    {"python": "functions.Centre", "params": {"column": "x"}},
+    {"python": "functions.Shout", "columns": ["carrier"]},
+]
 
 
 @pytest.fixture
@@ -117,7 +130,7 @@ def test_a_model_with_custom_stages_scores_in_another_process(context, lake, spa
     model, manifest = load_model(lake, "late", 1)
     # The class that names no column reads only what it cannot do without.
     assert manifest.feature_columns == {"carrier": "string", "x": "double"}
-    assert list(manifest.slots) == ["length", "centred"]
+    assert list(manifest.slots) == ["length", "centred", "shout"]
     weights = {row["slot"]: (row["kind"], row["importance"]) for row in lake.ledger.rows("ops.importances", run_id="r1")}
     assert weights == {
         slot: ("coefficient", pytest.approx(value)) for slot, value in zip(manifest.slots, model.stages[-1].coefficients, strict=True)
@@ -125,7 +138,9 @@ def test_a_model_with_custom_stages_scores_in_another_process(context, lake, spa
     dataset = lake.read(spark, "gold.late_dataset")
     out = model.transform(dataset).orderBy("id").toPandas()
     data = dataset.orderBy("id").toPandas()
-    expected = np.column_stack([data.carrier.str.len() * 2.0, data.x - data[data.split == "train"].x.mean()])
+    expected = np.column_stack(
+        [data.carrier.str.len() * 2.0, data.x - data[data.split == "train"].x.mean(), data.carrier.str.count("A") * 3.0]
+    )
     np.testing.assert_allclose(np.stack([vector.toArray() for vector in out["features_linear"]]), expected)
     here = [row[0] for row in predict(model, manifest, dataset).orderBy("id").select("probability").collect()]
     (tmp_path / "functions.py").unlink()
