@@ -39,6 +39,9 @@ def features(
     rows = Lake(loaded.pipeline.lake).ledger.rows("ops.features", pipeline=loaded.pipeline.pipeline)
     chosen = run or next((str(row["run_id"]) for row in reversed(rows)), None)
     found = sorted((row for row in rows if row["run_id"] == chosen), key=lambda row: int(str(row["position"])))
+    declared = loaded.pipeline.features
+    if not found and run is None and isinstance(declared, Features) and not declared.is_auto:
+        raise UsageError(f"{spec} declares its features itself; leave the column groups out, and `auto` chooses")
     if not found:
         where = f"run {run}" if run else loaded.pipeline.pipeline
         raise UsageError(f"{where} has chosen no features; a run does with `features: auto`, in its step train: tidemill run {spec}")
