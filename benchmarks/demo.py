@@ -15,13 +15,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from datetime import datetime
 from pathlib import Path
 from statistics import median
 
-import psutil
+from watch import Watch
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -55,43 +54,9 @@ def main() -> None:
         print(f"  {node:<20} {seconds:7.1f} s")
 
 
-class _Watch(threading.Thread):
-    """Looks at the processes below this one until it is stopped."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.largest = self.together = 0
-        self._cpu: dict[int, float] = {}
-        self._ended = threading.Event()
-
-    @property
-    def cpu_seconds(self) -> float:
-        """The CPU time of all processes seen, up to the last look at each."""
-        return sum(self._cpu.values())
-
-    def run(self) -> None:
-        """Look every half second."""
-        while not self._ended.wait(0.5):
-            sizes = []
-            for process in psutil.Process().children(recursive=True):
-                try:
-                    times = process.cpu_times()
-                    sizes.append(process.memory_info().rss)
-                except psutil.NoSuchProcess:
-                    continue
-                self._cpu[process.pid] = times.user + times.system
-            self.largest, self.together = max([self.largest, *sizes]), max(self.together, sum(sizes))
-
-    def stop(self) -> None:
-        """End the watch."""
-        self._ended.set()
-        self.join()
-
-
 def _measure(spec: Path, data: Path, lake: Path) -> dict:
     environ = {"DATA": str(data), "TIDEMILL_LAKE": str(lake)}
-    watch = _Watch()
-    watch.start()
+    watch = Watch()
     began = time.monotonic()
     sys.stderr.write(_tidemill("run", str(spec), environ=environ))
     seconds = time.monotonic() - began

@@ -24,11 +24,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 import psutil
+from watch import Watch
 
 HERE = Path(__file__).parent
 PEERS = ("naive", "cached", "sklearn", "xgboost")
@@ -100,36 +100,6 @@ def _peers(rows: int, folds: int, params: int):  # type: ignore[no-untyped-def]
     return module
 
 
-class Watch(threading.Thread):
-    """Watches the resident memory and the CPU of a process and its children."""
-
-    def __init__(self, pid: int) -> None:
-        """Begin."""
-        super().__init__(daemon=True)
-        self.root = psutil.Process(pid)
-        self.peak = 0
-        self.cpu: dict[int, float] = {}
-        self.ended = threading.Event()
-        self.start()
-
-    def run(self) -> None:
-        """Look every fifth of a second until told to end."""
-        while not self.ended.wait(0.2):
-            resident = 0
-            try:
-                processes = [self.root, *self.root.children(recursive=True)]
-            except psutil.NoSuchProcess:
-                return
-            for process in processes:
-                try:
-                    resident += process.memory_info().rss
-                    times = process.cpu_times()
-                    self.cpu[process.pid] = times.user + times.system
-                except psutil.NoSuchProcess:
-                    continue
-            self.peak = max(self.peak, resident)
-
-
 def measure(way: str, arguments: argparse.Namespace) -> dict[str, float | str]:
     """Run one way in a process of its own."""
     given = [str(arguments.rows), str(arguments.folds), str(arguments.trials if way == "xgboost" else arguments.params)]
@@ -141,7 +111,7 @@ def measure(way: str, arguments: argparse.Namespace) -> dict[str, float | str]:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder)
         watch = Watch(process.pid)
         out, _ = process.communicate()
-        watch.ended.set()
+        watch.stop()
     if process.returncode:
         raise SystemExit(f"{way} ended with {process.returncode}")
     last = out.strip().splitlines()[-1]
@@ -150,7 +120,7 @@ def measure(way: str, arguments: argparse.Namespace) -> dict[str, float | str]:
     else:
         words = dict(word.split("=") for word in last.split() if "=" in word)
         found = {"seconds": float(words["seconds"]), "areaUnderROC": float(words["areaUnderROC"])}
-    return {"way": way, **found, "cpu_seconds": sum(watch.cpu.values()), "peak_bytes": watch.peak}
+    return {"way": way, **found, "cpu_seconds": watch.cpu_seconds, "peak_bytes": watch.together}
 
 
 def main() -> None:

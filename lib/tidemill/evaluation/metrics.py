@@ -10,6 +10,7 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
+from tidemill.logits import logit
 from tidemill.spec.models import MINIMISED
 
 if TYPE_CHECKING:
@@ -92,8 +93,7 @@ def _binary(predictions: DataFrame) -> dict[str, float]:
         vector_to_array(F.col("probability"))[1].alias("p"),
     )
     p, is_positive, is_called = F.col("p"), F.col("is_positive"), F.col("is_called")
-    logit = F.when(p <= 0, -F.lit(math.inf)).when(p >= 1, F.lit(math.inf)).otherwise(F.log(p) - F.log1p(-p))
-    score_bin = F.round(F.least(F.greatest(logit * BINS_PER_LOGIT, F.lit(-float(MAX_BIN))), F.lit(float(MAX_BIN)))).cast("int")
+    score_bin = F.round(F.least(F.greatest(logit(p) * BINS_PER_LOGIT, F.lit(-float(MAX_BIN))), F.lit(float(MAX_BIN)))).cast("int")
     counts = (
         rows.groupBy(F.when(~_is_bad(p), score_bin).alias("score_bin"))
         .agg(

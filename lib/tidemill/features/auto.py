@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -97,8 +97,7 @@ def auto_groups(
 
 
 def _indicated(choice: Choice) -> Choice:
-    chosen = f"{choice.chosen}, and whether they are missing"
-    return Choice(choice.column, choice.group, chosen, choice.reason, {**choice.settings, "indicators": True}, choice.figures)
+    return replace(choice, chosen=f"{choice.chosen}, and whether they are missing", settings={**choice.settings, "indicators": True})
 
 
 def _profiles(df: DataFrame, usable: Sequence[str]) -> list[_Profile]:
@@ -148,7 +147,7 @@ def _choice(profile: _Profile, *, drops_constants: bool, n_classes: int) -> Choi
     elif profile.rows - profile.present >= _ALL_NULL * profile.rows:
         reason = f"it is null in {1 - profile.present / profile.rows:.2%} of {profile.rows:,} rows"
     if reason:
-        return Choice(profile.name, "", LEFT_OUT, reason, figures=profile.figures)
+        return _left_out(profile, reason)
     if group == "numeric":
         return _number(profile, n_classes)
     if group == "string":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tidemill.steps.result import StepContext
     from tidemill.training import Problem
 
-_COLUMNS = ("fold", "family", "params", "metric", "value", "seconds", "state", "engine", "error", "library", "score_seconds", "share")
+_COLUMNS = [field.name for field in dataclasses.fields(TrialFold) if field.name != "trial"]
 
 
 class PastTrials:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyspark.ml import Transformer
 from pyspark.ml.functions import array_to_vector, vector_to_array
@@ -12,7 +12,7 @@ from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 from pyspark.sql import functions as F
 
-from tidemill.training.out_of_fold import BINS_PER_LOGIT, LIMIT
+from tidemill.training.out_of_fold import on_grid
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -46,7 +46,7 @@ class AdjustedProbabilities(Transformer, DefaultParamsReadable, DefaultParamsWri
             total = F.aggregate(p, F.lit(0.0), lambda whole, value: whole + value)
             given = given.withColumn("_tidemill_p", F.transform(p, lambda value: value / total))
         if table:
-            given = given.withColumn("_tidemill_one", _on_grid(p[1], table))
+            given = given.withColumn("_tidemill_one", _read_off(p[1], table))
             one = F.col("_tidemill_one")
             given = given.withColumn("_tidemill_p", F.array(1 - one, one)).drop("_tidemill_one")
         called = F.array_position(p, F.array_max(p)) - 1
@@ -59,10 +59,9 @@ def _literal(values: Sequence[float]) -> Column:
     return F.array(*[F.lit(float(value)) for value in values])
 
 
-def _on_grid(p: Column, table: Sequence[float]) -> Column:
+def _read_off(p: Column, table: Sequence[float]) -> Column:
     """Return what the table says of a probability, straight lines between its points."""
-    logit: Any = F.when(p <= 0, F.lit(-float(LIMIT))).when(p >= 1, F.lit(float(LIMIT))).otherwise(F.log(p) - F.log1p(-p))
-    place = (F.least(F.greatest(logit, F.lit(-float(LIMIT))), F.lit(float(LIMIT))) + LIMIT) * BINS_PER_LOGIT
+    place = on_grid(p)
     below = F.floor(place).cast("int")
     least = F.get(_literal(table), below)
     return least + (F.coalesce(F.get(_literal(table), below + 1), least) - least) * (place - below)

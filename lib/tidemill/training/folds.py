@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pyspark.ml import PipelineModel
 from pyspark.sql import functions as F
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
     from tidemill.training.balance import Balance
+    from tidemill.training.problem import Problem
+
+Made = TypeVar("Made")
 
 WEIGHT = "_weight"
 ORDER = "_order"
@@ -49,8 +51,7 @@ class CopiedVectors:
 class Folds:
     """Makes the vectors of a fold when they are first wanted, for each engine its own, and frees them when told to.
 
-    ``encodings`` are those that each engine needs. ``fits`` counts the feature pipelines that were fitted, ``seconds`` is the time
-    that it took.
+    ``encodings`` are those that each engine needs. ``fits`` counts the feature pipelines that were fitted.
     """
 
     def __init__(
@@ -58,14 +59,13 @@ class Folds:
         frame: DataFrame,
         plan: FeaturePlan,
         encodings: Mapping[str, Collection[str]],
+        problem: Problem,
         *,
-        is_expanding: bool,
-        balance: Balance | None = None,
         scratch: str = "",
         most_bytes: int = 0,
     ) -> None:
         """Remember what to make; nothing is made yet."""
-        self._frame, self._plan, self._is_expanding, self._balance = frame, plan, is_expanding, balance
+        self._frame, self._plan, self._is_expanding, self._balance = frame, plan, problem.is_expanding, problem.balance
         self.encodings = {engine: sorted(wanted) for engine, wanted in encodings.items()}
         self._scratch, self._most_bytes = scratch, most_bytes
         self._locks: dict[int, threading.Lock] = {}
@@ -75,18 +75,17 @@ class Folds:
         self._copies: dict[int, CopiedVectors] = {}
         self._held: dict[int, ExitStack] = {}
         self.fits = 0
-        self.seconds = 0.0
 
     def prepare(self, number: int) -> None:
         """Fit the features of a fold ahead of what they are for."""
         with self._locked(number):
-            self._timed(self._fitted, number)
+            self._made(self._fitted, number)
 
     def vectors(self, number: int) -> Vectors:
         """Return the vectors of a fold for MLlib."""
         with self._locked(number):
             if number not in self._vectors:
-                self._vectors[number] = self._timed(self._cache, number)
+                self._vectors[number] = self._made(self._cache, number)
             return self._vectors[number]
 
     def copied(self, number: int) -> CopiedVectors:
@@ -97,7 +96,7 @@ class Folds:
         """
         with self._locked(number):
             if number not in self._copies:
-                self._copies[number] = self._timed(self._copy, number)
+                self._copies[number] = self._made(self._copy, number)
             return self._copies[number]
 
     def free(self, number: int) -> None:
@@ -119,17 +118,14 @@ class Folds:
         with self._lock:
             return self._locks.setdefault(number, threading.Lock())
 
-    def _timed(self, make, number):  # type: ignore[no-untyped-def]
-        started = time.perf_counter()
+    def _made(self, make: Callable[[int], Made], number: int) -> Made:
+        """Return what ``make`` gives for a fold, whose number its failure names."""
         try:
             return make(number)
         except TooLarge:
             raise
         except Exception as error:
             raise StepError(f"train: the features cannot be fitted on the training rows of fold {number}: {sentence(error)}") from error
-        finally:
-            with self._lock:
-                self.seconds += time.perf_counter() - started
 
     def _train(self, number: int) -> DataFrame:
         return self._frame.where(F.col("fold") < number if self._is_expanding else F.col("fold") != number)

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tidemill.evaluation import is_better
-from tidemill.training.sampler import means
 from tidemill.training.search import Search
-from tidemill.training.selection import STOPPED, SUCCEEDED, TrialFold
+from tidemill.training.selection import STOPPED, SUCCEEDED, TrialFold, means
 from tidemill.training.tuner import Trial
 
 # One in four goes on: 64 trials become 16, and then 4.

@@ -9,10 +9,11 @@ import numpy as np
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
+from tidemill.logits import logit, logits
 from tidemill.spec.search import Threshold
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
 # The grid is even in the logit: fine where probabilities are near 0 or 1, as those of rare events are.
 BINS_PER_LOGIT = 50
@@ -28,16 +29,19 @@ def counted(labels: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 
 def _bins(p: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore"):
-        logits = np.log(p) - np.log1p(-p)
-    return np.rint((np.clip(logits, -LIMIT, LIMIT) + LIMIT) * BINS_PER_LOGIT).astype(np.int64)
+    return np.rint((np.clip(logits(p), -LIMIT, LIMIT) + LIMIT) * BINS_PER_LOGIT).astype(np.int64)
+
+
+def on_grid(p: Column) -> Column:
+    """Return where a probability lies on the grid, 0 to SIZE - 1; between two points where it lies there."""
+    held = F.least(F.greatest(logit(p), F.lit(-float(LIMIT))), F.lit(float(LIMIT)))
+    return (held + LIMIT) * BINS_PER_LOGIT
 
 
 def counted_by_spark(predictions: DataFrame) -> np.ndarray:
     """Return the same of a frame with ``label`` and ``probability``, by one aggregate of at most SIZE rows."""
     p = vector_to_array(F.col("probability"))[1]
-    logit = F.when(p <= 0, F.lit(-float(LIMIT))).when(p >= 1, F.lit(float(LIMIT))).otherwise(F.log(p) - F.log1p(-p))
-    place = F.rint((F.least(F.greatest(logit, F.lit(-float(LIMIT))), F.lit(float(LIMIT))) + LIMIT) * BINS_PER_LOGIT).cast("int")
+    place = F.rint(on_grid(p)).cast("int")
     found = np.zeros((2, SIZE), dtype=np.int64)
     for row in (
         predictions.groupBy(place.alias("place")).agg(F.count("*").alias("rows"), F.count_if(F.col("label") == 1).alias("ones")).collect()
@@ -65,7 +69,7 @@ def calibration(kind: str, counts: np.ndarray) -> np.ndarray:
     return np.clip(model.predict(LOGITS), least, 1 - least)
 
 
-def _platt(logits: np.ndarray, rows: np.ndarray, positives: np.ndarray) -> np.ndarray:
+def _platt(points: np.ndarray, rows: np.ndarray, positives: np.ndarray) -> np.ndarray:
     from scipy.optimize import minimize
 
     ones, zeros = positives.sum(), rows.sum() - positives.sum()
@@ -73,11 +77,11 @@ def _platt(logits: np.ndarray, rows: np.ndarray, positives: np.ndarray) -> np.nd
     targets = positives * high + (rows - positives) * low
 
     def loss(line: np.ndarray) -> tuple[float, np.ndarray]:
-        margins = line[0] * logits + line[1]
+        margins = line[0] * points + line[1]
         p = 1 / (1 + np.exp(-margins))
         value = float((rows * np.logaddexp(0.0, margins) - targets * margins).sum())
         slope = rows * p - targets
-        return value / rows.sum(), np.array([(slope * logits).sum(), slope.sum()]) / rows.sum()
+        return value / rows.sum(), np.array([(slope * points).sum(), slope.sum()]) / rows.sum()
 
     line = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B").x
     return np.asarray(1 / (1 + np.exp(-(line[0] * LOGITS + line[1]))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tidemill.errors import Fault, SpecError
@@ -36,10 +36,9 @@ class Sampler:
         self._spaces = spaces
         quotas = spread(tuner.trials or DEFAULT_TRIALS, [size(space) for space in spaces.values()])
         self._left = dict(zip(spaces, quotas, strict=True))
-        self._first = {name: max(_LEAST_AT_RANDOM, quota // 4) for name, quota in self._left.items()}
         direction = "minimize" if metric in MINIMISED else "maximize"
         self._studies = {
-            name: optuna.create_study(direction=direction, sampler=_sampler(optuna, tuner, self._first[name], place))
+            name: optuna.create_study(direction=direction, sampler=_sampler(optuna, tuner, self._left[name], place))
             for place, name in enumerate(spaces)
         }
         self._asked: dict[int, tuple[str, Any]] = {}
@@ -83,12 +82,12 @@ class Sampler:
         raise AssertionError("unreachable")
 
 
-def _sampler(optuna: Any, tuner: Tuner, first: int, place: int) -> optuna.samplers.BaseSampler:
+def _sampler(optuna: Any, tuner: Tuner, quota: int, place: int) -> optuna.samplers.BaseSampler:
     seed = tuner.seed + place
     if tuner.strategy == "qmc":
         return optuna.samplers.QMCSampler(seed=seed, scramble=True)
-    given = {"multivariate": True, "constant_liar": True}
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=first, **given)
+    first = max(_LEAST_AT_RANDOM, quota // 4)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=first, multivariate=True, constant_liar=True)
 
 
 def _suggested(asked: Any, name: str, values: Any) -> Any:
@@ -111,12 +110,3 @@ def _optuna() -> Any:
     # What is new in it is no news to those who run a pipeline.
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     return optuna
-
-
-def means(rows: Sequence[Any], folds: Sequence[int]) -> dict[int, float]:
-    """Return the mean over ``folds`` of each trial that has a value in all of them."""
-    found: dict[int, dict[int, float]] = {}
-    for row in rows:
-        if row.value is not None:
-            found.setdefault(row.trial, {})[row.fold] = row.value
-    return {trial: sum(values.values()) / len(values) for trial, values in found.items() if set(values) >= set(folds)}

@@ -139,8 +139,7 @@ class Search:
             self._frame,
             self._plan,
             encodings,
-            is_expanding=self.problem.is_expanding,
-            balance=self.problem.balance,
+            self.problem,
             scratch=self.engines.scratch,
             most_bytes=self.engines.most_bytes,
         )

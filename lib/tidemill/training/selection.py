@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tidemill.errors import StepError
@@ -83,19 +83,12 @@ def choose(
     Raises:
         NoTrialSucceeded: no trial succeeded in every fold; each family's first error is named.
     """
-    wanted = {row.fold for row in rows} if folds is None else set(folds)
     failed = first_errors(rows)
-    values: dict[int, dict[int, float]] = {}
-    cost: dict[int, float] = {}
-    for row in rows:
-        if row.trial not in failed and row.state == SUCCEEDED and row.value is not None:
-            values.setdefault(row.trial, {})[row.fold] = row.value
-            cost[row.trial] = cost.get(row.trial, 0.0) + (row.score_seconds or 0.0)
-    whole = {number: found for number, found in values.items() if set(found) >= wanted}
-    means = {number: sum(found.values()) / len(found) for number, found in whole.items()}
+    whole = _values(rows, {row.fold for row in rows} if folds is None else folds)
+    found = _means(whole)
     best: Trial | None = None
     for trial in trials:
-        if trial.number in means and (best is None or is_better(metric, means[trial.number], means[best.number])):
+        if trial.number in found and (best is None or is_better(metric, found[trial.number], found[best.number])):
             best = trial
     if best is None:
         first = {trial.family: failed.get(trial.number, "not tried") for trial in reversed(trials)}
@@ -103,8 +96,28 @@ def choose(
         raise NoTrialSucceeded(f"train: none of {len(trials)} trials succeeded; {errors or 'there was nothing to try'}", rows)
     if rule == "one_standard_error":
         near = [trial for trial in trials if trial.number in whole and _is_near(whole[best.number], whole[trial.number], metric)]
+        cost = {trial.number: sum(row.score_seconds or 0.0 for row in rows if row.trial == trial.number) for trial in near}
         best = min(near, key=lambda trial: cost[trial.number])
-    return SearchResult(tuple(rows), means, best)
+    return SearchResult(tuple(rows), found, best)
+
+
+def means(rows: Sequence[TrialFold], folds: Collection[int]) -> dict[int, float]:
+    """Return the mean over ``folds`` of each trial that succeeded in all of them."""
+    return _means(_values(rows, folds))
+
+
+def _values(rows: Sequence[TrialFold], folds: Collection[int]) -> dict[int, dict[int, float]]:
+    """Return the value by fold of each trial that succeeded in all of ``folds`` and failed in none."""
+    failed = first_errors(rows)
+    found: dict[int, dict[int, float]] = {}
+    for row in rows:
+        if row.trial not in failed and row.state == SUCCEEDED and row.value is not None:
+            found.setdefault(row.trial, {})[row.fold] = row.value
+    return {trial: values for trial, values in found.items() if set(values) >= set(folds)}
+
+
+def _means(values: Mapping[int, Mapping[int, float]]) -> dict[int, float]:
+    return {trial: sum(found.values()) / len(found) for trial, found in values.items()}
 
 
 def _is_near(best: Mapping[int, float], other: Mapping[int, float], metric: str) -> bool:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from tidemill.spec.blocks import microseconds
 from tidemill.spec.models import Space, Tuner
 from tidemill.training.halving import halve
-from tidemill.training.sampler import GENERATION, Sampler, means
+from tidemill.training.sampler import GENERATION, Sampler
 from tidemill.training.search import Search
-from tidemill.training.selection import TrialFold
+from tidemill.training.selection import TrialFold, means
 from tidemill.training.tuner import Trial, plan_trials
 
 _ASKED = ("tpe", "qmc")

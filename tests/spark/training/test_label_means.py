@@ -12,8 +12,10 @@ from tidemill.training import folds as room
 from tidemill.training.classes import class_metadata
 from tidemill.training.folds import Folds
 from tidemill.training.labels import Labels
+from tidemill.training.problem import Problem
 from tidemill.training.rows import training_rows
 
+PROBLEM = Problem("binary", "areaUnderROC", 2, seed=7)
 PLAN = FeaturePlan(categorical=Categorical(columns=["tail"], encode="target", smoothing=2.0))
 FOLD = 1
 
@@ -60,7 +62,7 @@ def _numbers(vectors):
 
 
 def test_both_sides_of_a_fold_in_spark(frame, data):
-    folds = Folds(frame, PLAN, {"spark": ["tree"], "tasks": []}, is_expanding=False)
+    folds = Folds(frame, PLAN, {"spark": ["tree"], "tasks": []}, PROBLEM)
     vectors = folds.vectors(FOLD)
     try:
         sides = [_same(_numbers(side), data) for side in (vectors.train, vectors.held_out)]
@@ -82,7 +84,7 @@ def test_both_sides_of_a_copy_for_tasks(frame, data, monkeypatch):
         return Kept()
 
     monkeypatch.setattr(room, "write_copy", keep)
-    folds = Folds(frame, PLAN, {"spark": [], "tasks": ["tree"]}, is_expanding=False, scratch="unused", most_bytes=1)
+    folds = Folds(frame, PLAN, {"spark": [], "tasks": ["tree"]}, PROBLEM, scratch="unused", most_bytes=1)
     folds.copied(FOLD)
     folds.close()
     assert _same(copied, data) == set(data.index)

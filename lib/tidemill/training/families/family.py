@@ -11,7 +11,7 @@ from pyspark.ml import Estimator
 from pyspark.ml.param import Param
 
 from tidemill.errors import Fault, SpecError, did_you_mean
-from tidemill.spec.models import FloatRange, IntRange, LogRange, Range, Scalar, Space
+from tidemill.spec.models import TASKS, FloatRange, IntRange, LogRange, Range, Scalar, Space
 from tidemill.training.tasks.learner import Learner
 
 Encoding = Literal["linear", "tree", "positive"]
@@ -74,6 +74,21 @@ class Family(Protocol):
     def build(self, params: Mapping[str, Scalar], *, task: str, n_classes: int, seed: int, max_categories: int) -> Estimator:
         """Return the estimator, reading ``features_<encoding>`` and ``label``."""
         ...
+
+
+class AnyTask:
+    """What families share that suit every task and take parameters as they are."""
+
+    tasks: tuple[str, ...] = TASKS
+
+    @property
+    def for_texts(self) -> Space:
+        """Nothing of its own."""
+        return {}
+
+    def learner_params(self, params: Mapping[str, Scalar], task: str) -> dict[str, Scalar]:
+        """Return the parameters as they are."""
+        return dict(params)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from tidemill.errors import SpecError, did_you_mean
 from tidemill.spec.models import IntRange, LogRange, Scalar, Space
-from tidemill.training.families.family import Encoding, Family, space_fault
+from tidemill.training.families.family import AnyTask, Encoding, Family, space_fault
 from tidemill.training.tasks.boosting import Boosting
 from tidemill.training.tasks.histogram import HISTOGRAM
 from tidemill.training.tasks.lgbm import LIGHTGBM
@@ -27,11 +27,10 @@ _OURS = frozenset(
         *("importance_type", "base_score", "multi_strategy", "tol", "num_parallel_tree", "validate_parameters", "boosting_type"),
     }
 )
-TASKS = ("binary", "multiclass", "regression")
 
 
 @dataclass(frozen=True)
-class LearnedFamily:
+class LearnedFamily(AnyTask):
     """A family that is not MLlib's: it learns in single tasks, and scores by Spark all the same."""
 
     name: str
@@ -41,16 +40,6 @@ class LearnedFamily:
     takes_weights: bool = True
     distributed: Mapping[str, str] = field(default_factory=dict)  # task → the library's own estimator on Spark, by its dotted name
 
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The tasks the family suits."""
-        return TASKS
-
-    @property
-    def for_texts(self) -> Space:
-        """Nothing of its own."""
-        return {}
-
     def is_mllib(self, task: str) -> bool:
         """Return True where the library has an estimator on Spark of its own."""
         return task in self.distributed
@@ -58,10 +47,6 @@ class LearnedFamily:
     def space(self, task: str, *, texts: bool = False) -> Space:
         """Return the space that is searched where the spec declares none."""
         return self.default
-
-    def learner_params(self, params: Mapping[str, Scalar], task: str) -> dict[str, Scalar]:
-        """Return the parameters as they are."""
-        return dict(params)
 
     def faults(self, space: Space, task: str) -> Mapping[str, str]:
         """Return what is wrong with the parameters of ``space``: parameter → message; needs the library, where there are any."""

@@ -11,14 +11,13 @@ from pyspark.ml import Estimator
 from tidemill.errors import StepError
 from tidemill.features.custom import CustomStage
 from tidemill.spec.models import Scalar, Space
-from tidemill.training.families.family import Encoding
+from tidemill.training.families.family import AnyTask, Encoding
 
 _ENCODINGS = ("linear", "tree", "positive")
-TASKS = ("binary", "multiclass", "regression")
 
 
 @dataclass(frozen=True)
-class OwnFamily:
+class OwnFamily(AnyTask):
     """An Estimator that reads ``featuresCol`` and ``labelCol`` and whose model adds ``prediction`` and, for classes, ``probability``.
 
     Its class may say by an attribute ``encoding`` which vectors it wants: ``linear`` (scaled and one-hot; where it says nothing),
@@ -32,16 +31,6 @@ class OwnFamily:
 
     learner = None
     takes_weights = False
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Every task: whether it suits is for its author to know."""
-        return TASKS
-
-    @property
-    def for_texts(self) -> Space:
-        """Nothing of its own."""
-        return {}
 
     @property
     def encoding(self) -> Encoding:
@@ -66,10 +55,6 @@ class OwnFamily:
     def faults(self, space: Space, task: str) -> Mapping[str, str]:
         """Return nothing: what its parameters may be is seen when it is made."""
         return {}
-
-    def learner_params(self, params: Mapping[str, Scalar], task: str) -> dict[str, Scalar]:
-        """Return the parameters as they are."""
-        return dict(params)
 
     def build(self, params: Mapping[str, Scalar], *, task: str, n_classes: int, seed: int, max_categories: int) -> Estimator:
         """Return the estimator, reading ``features_<encoding>`` and ``label``.

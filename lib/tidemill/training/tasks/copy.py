@@ -22,7 +22,7 @@ from tidemill.training.tasks.learner import Layout, Matrix
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-PARTS = TRAIN, HELD_OUT = ("train", "held_out")
+TRAIN, HELD_OUT = "train", "held_out"
 # A matrix that is fuller than this is no larger, and faster, with its zeros.
 _SPARSE_SHARE = 0.3
 _REPORT = "piece STRING, rows BIGINT, bytes BIGINT"
@@ -39,7 +39,6 @@ class Copy:
     name: str
     encodings: tuple[str, ...]
     pieces: tuple[str, ...]
-    rows: int
     n_bytes: int
 
     def remove(self) -> None:
@@ -87,7 +86,7 @@ def write_copy(vectors: DataFrame, folder: str, encodings: Sequence[str], most_b
         shutil.rmtree(place, ignore_errors=True)
         raise
     pieces = tuple(sorted(row["piece"] for row in found if row["rows"]))
-    return Copy(place, name, tuple(encodings), pieces, sum(row["rows"] for row in found), n_bytes)
+    return Copy(place, name, tuple(encodings), pieces, n_bytes)
 
 
 def _write_piece(batches: Iterable[pa.RecordBatch], place: str, encodings: Sequence[str], most: int) -> Iterator[pa.RecordBatch]:

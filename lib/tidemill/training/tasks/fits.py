@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from tidemill.spec.models import Scalar
 from tidemill.training.balance import corrected
 from tidemill.training.out_of_fold import counted
-from tidemill.training.tasks.copy import HELD_OUT, TRAIN, Copy, open_part
+from tidemill.training.tasks.copy import HELD_OUT, TRAIN, Copy, Part, open_part
+from tidemill.training.tasks.cores import one_core
 from tidemill.training.tasks.kept import kept
 from tidemill.training.tasks.learner import Learner, Linear, Rows, Scorer, Setting
 from tidemill.training.tasks.scores import metrics
@@ -33,8 +31,8 @@ _MODEL = "weights ARRAY<DOUBLE>, biases ARRAY<DOUBLE>, dumped BINARY"
 class Fit:
     """One fit: ``params`` on the training rows of ``copy``, measured for each of ``rounds`` (trial → rounds; None: all).
 
-    ``share`` is that of the training rows, the first in their order. ``seconds`` bound the fit.
-    What it says of classes is divided by ``factors``, where there are any.
+    ``share`` is that of the training rows, the first in their order. What it says of classes is divided by ``factors``, where there are
+    any.
     """
 
     copy: Copy
@@ -44,7 +42,6 @@ class Fit:
     rounds: Mapping[int, int | None] = field(default_factory=dict)
     nominal: Mapping[int, int] = field(default_factory=dict)
     share: float = 1.0
-    seconds: float | None = None
     factors: tuple[float, ...] = ()
 
 
@@ -83,20 +80,20 @@ def measure(fit: Fit) -> list[Outcome]:
     """Fit and score the held-out rows, in a worker; a failure, whatever it is, is an outcome."""
     started = time.perf_counter()
     try:
-        with _one_core(), _within(fit.seconds):
+        with one_core():
             scorer = fit.learner.fit(_training_rows(fit), fit.setting)
+        held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
         spent = (time.perf_counter() - started) / len(fit.rounds)
         return [Outcome(trial, {}, spent, 0.0, _sentence(error)) for trial in fit.rounds]
     spent = (time.perf_counter() - started) / len(fit.rounds)
-    return [_scored(scorer, fit, trial, rounds, spent) for trial, rounds in fit.rounds.items()]
+    return [_scored(scorer, fit, held_out, trial, rounds, spent) for trial, rounds in fit.rounds.items()]
 
 
-def _scored(scorer: Scorer | Linear, fit: Fit, trial: int, rounds: int | None, spent: float) -> Outcome:
+def _scored(scorer: Scorer | Linear, fit: Fit, held_out: Part, trial: int, rounds: int | None, spent: float) -> Outcome:
     started = time.perf_counter()
     try:
-        held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
-        with _one_core():
+        with one_core():
             predicted = _predicted(scorer, fit, held_out.features, rounds)
         took = time.perf_counter() - started
         found = metrics(np.asarray(held_out.labels), predicted, fit.setting.task)
@@ -122,7 +119,7 @@ def run_counts(spark: SparkSession, fits: Sequence[Fit]) -> np.ndarray:
         for batch in batches:
             for number in batch.column("id").to_pylist():
                 fit = fits[number]
-                with _one_core():
+                with one_core():
                     scorer = fit.learner.fit(_training_rows(fit), fit.setting)
                     held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
                     found = counted(np.asarray(held_out.labels), _predicted(scorer, fit, held_out.features, None)[:, 1])
@@ -141,7 +138,7 @@ def fit_model(spark: SparkSession, fit: Fit) -> Linear | bytes:
 
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for _ in batches:
-            with _one_core():
+            with one_core():
                 found = fit.learner.fit(_training_rows(fit), fit.setting)
             if isinstance(found, Linear):
                 columns = {"weights": [list(row) for row in found.weights], "biases": [list(found.biases)] * len(found.weights)}
@@ -176,39 +173,6 @@ def _training_rows(fit: Fit) -> Rows:
     return kept(key, opened)
 
 
-@contextmanager
-def _one_core() -> Iterator[None]:
-    """A task has one core: the libraries' own threads would take those of other tasks."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
-        yield
-
-
-@contextmanager
-def _within(seconds: float | None) -> Iterator[None]:
-    """Raise TimeoutError inside the block when its time is over; a library's own loop is left at its next step in Python."""
-    if seconds is None:
-        yield
-        return
-
-    def ring(*_: object) -> None:
-        raise TimeoutError(f"took longer than {seconds:g} s")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def _sentence(error: Exception) -> str:
     """Return what went wrong in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
-
-
-def setting_of(params: Mapping[str, Scalar], task: str, n_classes: int, seed: int) -> Setting:
-    """Return the setting of a fit."""
-    return Setting(dict(params), task, n_classes, seed)

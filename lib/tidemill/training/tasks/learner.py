@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import scipy.sparse as sp
 
 from tidemill.spec.models import Scalar
+from tidemill.training.tasks.kept import kept
 
+Made = TypeVar("Made")
 Matrix: TypeAlias = "np.ndarray | sp.csr_matrix"
 Layout = Literal["dense", "any"]
 
@@ -32,6 +34,10 @@ class Rows:
     nominal: Mapping[int, int] = field(default_factory=dict)
     key: str = ""
     weights: np.ndarray | None = None
+
+    def kept(self, what: str, make: Callable[[], Made]) -> Made:
+        """Return what ``make`` makes of these rows, kept for the next fits on them; rows without a ``key`` keep nothing."""
+        return kept(f"{self.key}/{what}" if self.key else "", make)
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Linear:
-    """A fitted linear model: ``weights`` (classes or 1, slots) and ``biases``; what it predicts is a matter of MLlib's own stages.
-
-    ``scale`` multiplies the margins before they become probabilities.
-    """
+    """A fitted linear model: ``weights`` (classes or 1, slots) and ``biases``; what it predicts is a matter of MLlib's own stages."""
 
     weights: np.ndarray
     biases: np.ndarray
@@ -103,6 +106,11 @@ class Learner(Protocol):
     def fit(self, rows: Rows, setting: Setting) -> Scorer | Linear:
         """Learn from ``rows`` on one core; the same rows and setting give the same model."""
         ...
+
+
+@runtime_checkable
+class Loader(Learner, Protocol):
+    """A learner whose models are not linear, and so are kept in a format of their library's."""
 
     def load(self, dump: bytes, task: str) -> Scorer:
         """Return the model that ``dump`` wrote."""

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from tidemill.training.tasks.boosting import Boosting, nominal
-from tidemill.training.tasks.kept import kept
 from tidemill.training.tasks.learner import Rows, Setting
 
 
@@ -20,8 +19,8 @@ class LightGBM(Boosting):
         import lightgbm
 
         given = self.given(setting)
-        rounds, bins, least = int(given.pop("n_estimators", 100)), int(given.pop("max_bin", 255)), given.get("min_child_samples", 20)
-        alike = {"max_bin": bins, "min_data_in_leaf": least, "num_threads": 1, "verbosity": -1, "feature_pre_filter": False}
+        rounds, bins = int(given.pop("n_estimators", 100)), int(given.pop("max_bin", 255))
+        alike = {"max_bin": bins, "num_threads": 1, "verbosity": -1, "feature_pre_filter": False}
 
         def binned() -> Any:
             return lightgbm.Dataset(
@@ -31,7 +30,7 @@ class LightGBM(Boosting):
         objective = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}[setting.task]
         own = {"objective": objective, "seed": setting.seed, "deterministic": True, "force_row_wise": True}
         classes = {"num_class": setting.n_classes} if setting.task == "multiclass" else {}
-        data = kept(f"{rows.key}/lightgbm/{bins}" if rows.key else "", binned)
+        data = rows.kept(f"lightgbm/{bins}", binned)
         return LightGBMScorer(lightgbm.train({**alike, **own, **classes, **given}, data, rounds), setting.task)
 
     def load(self, dump: bytes, task: str) -> LightGBMScorer:

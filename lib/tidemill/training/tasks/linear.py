@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from tidemill.training.tasks.kept import kept
-from tidemill.training.tasks.learner import Layout, Linear, Matrix, Rows, Scorer, Setting
+from tidemill.training.tasks.learner import Layout, Linear, Matrix, Rows, Setting
 
 _PACKAGE = "scikit-learn"
 # An absent class is as good as never predicted.
@@ -36,10 +35,6 @@ class _LinearLearner:
     def refused(self, names: Mapping[str, object], task: str) -> list[str]:
         """Return the parameters that this learner does not know."""
         return [name for name in names if name not in self.names]
-
-    def load(self, dump: bytes, task: str) -> Scorer:
-        """Linear models are stages of MLlib: nothing is dumped."""
-        raise NotImplementedError
 
 
 class Logistic(_LinearLearner):
@@ -153,7 +148,7 @@ def _scaled(rows: Rows, is_wanted: bool) -> tuple[Matrix, np.ndarray]:
     """Return the features with columns of deviation 1, and what turns weights of theirs into weights of the given ones."""
     if not is_wanted:
         return rows.features, np.ones(rows.features.shape[1])
-    return kept(f"{rows.key}/scaled", lambda: _of_one_deviation(rows.features))
+    return rows.kept("scaled", lambda: _of_one_deviation(rows.features))
 
 
 def _of_one_deviation(features: Any) -> tuple[Matrix, np.ndarray]:

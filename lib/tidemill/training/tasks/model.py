@@ -16,7 +16,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import arrow_udf
 
 from tidemill.features.text.arrow import dense_rows
+from tidemill.training.tasks.cores import one_core
 from tidemill.training.tasks.kept import kept
+from tidemill.training.tasks.learner import Loader, Scorer
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -46,10 +48,8 @@ class LearnedModel(Model, MLReadable["LearnedModel"], MLWritable):
         key = f"model/{hashlib.sha256(dumped).hexdigest()}"
 
         def scores(vectors: pa.Array) -> pa.Array:
-            from threadpoolctl import threadpool_limits
-
             scorer = kept(key, lambda: load(family, task, dumped))
-            with threadpool_limits(1):
+            with one_core():
                 return _scored(scorer, vectors)
 
         made: Any = arrow_udf  # its annotations ask for the kind of function, which it finds out itself
@@ -76,17 +76,17 @@ class LearnedModel(Model, MLReadable["LearnedModel"], MLWritable):
         return _Reader(cls)
 
 
-def load(family: str, task: str, dumped: bytes) -> Any:
+def load(family: str, task: str, dumped: bytes) -> Scorer:
     """Return the scorer that a family's learner makes of its dump."""
     from tidemill.training.families import family_of
 
     learner = family_of(family, task).learner
-    if learner is None:
+    if not isinstance(learner, Loader):
         raise ValueError(f"family {family} has no model of another library")
     return learner.load(dumped, task)
 
 
-def _scored(scorer: Any, vectors: pa.StructArray) -> pa.ListArray:
+def _scored(scorer: Scorer, vectors: pa.StructArray) -> pa.ListArray:
     """Return the scores of rows, a list each; a row without a vector has none."""
     there = np.asarray(vectors.is_valid())
     if not there.any():

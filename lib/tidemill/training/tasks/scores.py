@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from tidemill.evaluation.metrics import BINS_PER_LOGIT, EPSILON, MAX_BIN, areas, ratio
+from tidemill.logits import logits
 
 
 def metrics(labels: np.ndarray, predicted: np.ndarray, task: str) -> dict[str, float]:
@@ -36,8 +37,7 @@ def _log_loss(given: np.ndarray) -> float:
 
 def _binary(labels: np.ndarray, p: np.ndarray) -> dict[str, float]:
     is_positive = labels == 1
-    with np.errstate(divide="ignore"):
-        bins = np.clip((np.log(p) - np.log1p(-p)) * BINS_PER_LOGIT, -MAX_BIN, MAX_BIN)
+    bins = np.clip(logits(p) * BINS_PER_LOGIT, -MAX_BIN, MAX_BIN)
     # Halves go away from zero, as Spark rounds them.
     bins = (np.sign(bins) * np.floor(np.abs(bins) + 0.5)).astype(np.int64) + MAX_BIN
     size = 2 * MAX_BIN + 1

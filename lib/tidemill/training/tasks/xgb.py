@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from tidemill.training.tasks.boosting import Boosting, nominal
-from tidemill.training.tasks.kept import kept
 from tidemill.training.tasks.learner import Rows, Setting
 
 
@@ -30,7 +29,7 @@ class XGBoost(Boosting):
         objective = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regression": "reg:squarederror"}[setting.task]
         own = {"objective": objective, "seed": setting.seed, "nthread": 1, "tree_method": "hist", "max_bin": bins, "verbosity": 0}
         classes = {"num_class": setting.n_classes} if setting.task == "multiclass" else {}
-        booster = xgboost.train({**own, **classes, **given}, kept(f"{rows.key}/xgboost/{bins}" if rows.key else "", binned), rounds)
+        booster = xgboost.train({**own, **classes, **given}, rows.kept(f"xgboost/{bins}", binned), rounds)
         return XGBoostScorer(booster, setting.task)
 
     def load(self, dump: bytes, task: str) -> XGBoostScorer:
