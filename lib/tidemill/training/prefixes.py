@@ -15,35 +15,21 @@ if TYPE_CHECKING:
     from pyspark.ml import Model
     from pyspark.sql import DataFrame
 
-    from tidemill.training.families import Family
-
 # Forests are not here: MLlib draws the rows of all trees from one stream, so that another number of trees gives other trees.
 _ROUNDS = {"gradient_boosted_trees": "maxIter"}
-_ROUNDS_IN_TASKS = {
-    **_ROUNDS,
-    "hist_gradient_boosting": "max_iter",
-    "xgboost": "n_estimators",
-    "lightgbm": "n_estimators",
-}
 # MLlib's boosting knows no more than two classes: what stands for it then is a model a class.
 _OF_TWO_CLASSES = ("gradient_boosted_trees",)
 
 
-def shared_fits(trials: Sequence[Trial], task: str, *, in_tasks: bool = False) -> list[list[Trial]]:
-    """Return the trials in groups of which one fit serves all, the trial with the most rounds first."""
+def shared_fits(trials: Sequence[Trial], task: str) -> list[list[Trial]]:
+    """Return the trials in groups of which one fit of MLlib's serves all, the trial with the most rounds first."""
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
-        rounds = _rounds(trial, task, in_tasks)
+        rounds = _rounds(trial, task)
         others = {name: value for name, value in trial.params.items() if name != rounds}
         key = json.dumps([trial.family, others] if rounds else trial.number, sort_keys=True)
         groups.setdefault(key, []).append(trial)
-    return [sorted(group, key=lambda trial: (-_count(trial, task, in_tasks), trial.number)) for group in groups.values()]
-
-
-def rounds_of(trial: Trial, family: Family) -> int | None:
-    """Return how many rounds a trial has, for a fit in tasks; None where its family does not count them."""
-    name = _ROUNDS_IN_TASKS.get(family.name)
-    return int(trial.params[name]) if name and name in trial.params else None
+    return [sorted(group, key=lambda trial: (-_count(trial, task), trial.number)) for group in groups.values()]
 
 
 def is_sequential(trial: Trial) -> bool:
@@ -57,15 +43,15 @@ def predictions_of(model: Model, trial: Trial, fitted: Trial, frame: DataFrame, 
     return model.transform(frame) if rounds == _count(fitted, task) else _first_rounds(model, rounds, frame, task)
 
 
-def _rounds(trial: Trial, task: str, in_tasks: bool = False) -> str | None:
+def _rounds(trial: Trial, task: str) -> str | None:
     """Return the parameter that counts the rounds, None where fits cannot be shared."""
-    name = (_ROUNDS_IN_TASKS if in_tasks else _ROUNDS).get(trial.family)
-    is_one_model = in_tasks or task != "multiclass" or trial.family not in _OF_TWO_CLASSES
+    name = _ROUNDS.get(trial.family)
+    is_one_model = task != "multiclass" or trial.family not in _OF_TWO_CLASSES
     return name if is_one_model and name in trial.params else None
 
 
-def _count(trial: Trial, task: str, in_tasks: bool = False) -> int:
-    name = _rounds(trial, task, in_tasks)
+def _count(trial: Trial, task: str) -> int:
+    name = _rounds(trial, task)
     return int(trial.params[name]) if name else 0
 
 

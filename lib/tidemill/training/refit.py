@@ -75,7 +75,7 @@ def _by_tasks(frame: DataFrame, features: PipelineModel, trial: Trial, problem: 
     copy = write_copy(vectors, engines.scratch, [encoding], 2 * engines.most_bytes)
     try:
         copied = CopiedVectors(copy, nominal_slots(features) if encoding == "tree" else {})
-        found = fit_model(spark, task_fit(trial, copied, problem))
+        found = fit_model(spark, task_fit([trial], copied, problem))
     finally:
         copy.remove()
     if isinstance(found, bytes):

@@ -83,8 +83,9 @@ class Search:
         """
         self._settle(trials, folds, share)
         # Fits that go round by round come first: while they wait for their driver, the short ones fill the cores.
-        spark = sorted(self._groups(trials, SPARK), key=lambda group: not is_sequential(group[0]))
-        tasks = self._groups(trials, TASKS)
+        own = {engine: [trial for trial in trials if self.engines.engine(trial.family) == engine] for engine in (SPARK, TASKS)}
+        spark = sorted(shared_fits(own[SPARK], self.problem.task), key=lambda group: not is_sequential(group[0]))
+        tasks = own[TASKS]
         left = {fold: len(spark) + bool(tasks) for fold in folds}
 
         def ended(fold: int, rows: list[TrialFold]) -> list[TrialFold]:
@@ -123,7 +124,7 @@ class Search:
             Exception: it cannot be fitted again.
         """
         if self.engines.engine(trial.family) == TASKS:
-            fits = [task_fits.task_fit(trial, self.folds.copied(fold), self.problem) for fold in folds]
+            fits = [task_fits.task_fit([trial], self.folds.copied(fold), self.problem) for fold in folds]
             return run_counts(self._frame.sparkSession, fits)
         return np.sum([mllib_fits.counts_of(trial, self.folds.vectors(fold), self.problem) for fold in folds], axis=0)
 
@@ -162,10 +163,6 @@ class Search:
             self.engines = self.engines.without_tasks(self.problem, error.n_bytes)
             self.folds = self._folds()
 
-    def _groups(self, trials: Sequence[Trial], engine: str) -> list[list[Trial]]:
-        own = [trial for trial in trials if self.engines.engine(trial.family) == engine]
-        return shared_fits(own, self.problem.task, in_tasks=engine == TASKS)
-
     def _reused(self, group: Sequence[Trial], fold: int, share: float) -> dict[int, TrialFold]:
         """Return the rows that are known already."""
         found = {trial.number: self._known.get((trial.family, trial.params_json, fold)) for trial in group} if share == 1 else {}
@@ -185,16 +182,14 @@ class Search:
         self.fits += 1
         return rows + self._judged(mllib_fits.measure(fresh, self.folds.vectors(fold), self.problem, share), fresh, fold, share)
 
-    def _by_tasks(self, fold: int, groups: Sequence[list[Trial]], share: float) -> list[TrialFold]:
-        """Fit all groups of a fold, each a task of one job."""
-        found = [self._fresh(group, fold, share) for group in groups]
-        rows = [row for _, known in found for row in known]
-        fits = [fresh for fresh, _ in found if fresh]
-        if not fits:
+    def _by_tasks(self, fold: int, trials: Sequence[Trial], share: float) -> list[TrialFold]:
+        """Fit all trials of a fold in one job, those that share a fit in one task."""
+        fresh, rows = self._fresh(trials, fold, share)
+        if not fresh:
             return rows
+        fits = task_fits.grouped(fresh, self.folds.copied(fold), self.problem, share=share)
         self.fits += len(fits)
-        outcomes = task_fits.measure(self._frame.sparkSession, fits, self.folds.copied(fold), self.problem, share)
-        return rows + self._judged(outcomes, [trial for fresh in fits for trial in fresh], fold, share)
+        return rows + self._judged(task_fits.measure(self._frame.sparkSession, fits), fresh, fold, share)
 
     def _judged(self, outcomes: Sequence[Outcome], trials: Sequence[Trial], fold: int, share: float) -> list[TrialFold]:
         """Return the rows of outcomes; a metric that is no number is a failure."""

@@ -2,49 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tidemill.spark_errors import sentence
 from tidemill.training.folds import CopiedVectors
-from tidemill.training.prefixes import rounds_of
 from tidemill.training.problem import Problem
 from tidemill.training.tasks.fits import Fit, Outcome, run_fits
-from tidemill.training.tasks.learner import Setting
+from tidemill.training.tasks.learner import Setting, Sharing
 from tidemill.training.tuner import Trial
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-def task_fit(
-    trial: Trial, copied: CopiedVectors, problem: Problem, *, rounds: Mapping[int, int | None] | None = None, share: float = 1.0
-) -> Fit:
-    """Return the fit of a trial on copied vectors; ``rounds`` as in `Fit`."""
-    family = problem.family(trial.family)
+def task_fit(group: Sequence[Trial], copied: CopiedVectors, problem: Problem, *, share: float = 1.0) -> Fit:
+    """Return the fit that serves a group of trials on copied vectors."""
+    family = problem.family(group[0].family)
     assert family.learner is not None  # engines are chosen by it
-    setting = Setting(family.learner_params(trial.params, problem.task), problem.task, problem.n_classes, problem.seed)
+    settings = {
+        trial.number: Setting(family.learner_params(trial.params, problem.task), problem.task, problem.n_classes, problem.seed)
+        for trial in group
+    }
     factors = problem.balance.factors if problem.balance else ()
-    return Fit(copied.copy, family.learner, family.encoding, setting, rounds or {}, copied.nominal, share, factors=factors)
+    return Fit(copied.copy, family.learner, family.encoding, settings, copied.nominal, share, factors=factors)
 
 
-def measure(spark: SparkSession, groups: Sequence[Sequence[Trial]], copied: CopiedVectors, problem: Problem, share: float) -> list[Outcome]:
-    """Fit each group once on a share of the training rows, and measure each of its trials.
-
-    A fit that takes its worker down takes the job down: then each is tried by itself, so that the others come to their end.
-    """
+def grouped(trials: Sequence[Trial], copied: CopiedVectors, problem: Problem, *, share: float = 1.0) -> list[Fit]:
+    """Return the fits that serve the trials, those that share one together, neighbours first."""
+    groups: dict[str, list[Trial]] = {}
+    shared: dict[str, Sharing] = {}
+    for trial in trials:
+        family = problem.family(trial.family)
+        assert family.learner is not None
+        sharing = family.learner.sharing(problem.task, copied.copy.slots_of(family.encoding)) or Sharing((), 1)
+        others = {name: value for name, value in trial.params.items() if name not in sharing.parameters}
+        key = json.dumps([trial.family, others] if sharing.parameters else trial.number, sort_keys=True)
+        groups.setdefault(key, []).append(trial)
+        shared[key] = sharing
     fits = []
-    for group in groups:
-        rounds = {trial.number: rounds_of(trial, problem.family(trial.family)) for trial in group}
-        fits.append(task_fit(group[0], copied, problem, rounds=rounds, share=share))
+    for key, group in groups.items():
+        most = shared[key].most or len(group)
+        near = sorted(group, key=lambda trial: [float(trial.params.get(name, 0)) for name in reversed(shared[key].parameters)])
+        fits += [task_fit(near[first : first + most], copied, problem, share=share) for first in range(0, len(near), most)]
+    return fits
+
+
+def measure(spark: SparkSession, fits: Sequence[Fit]) -> list[Outcome]:
+    """Run the fits and measure each of their trials.
+
+    A fit that takes its worker down takes the job down: then each trial is tried by itself, so that the others come to their end.
+    """
     try:
         return run_fits(spark, fits)
     except Exception:  # noqa: BLE001 - whose failure it is shows below
-        return [outcome for fit in fits for outcome in _alone(spark, fit)]
+        return [_alone(spark, fit) for group in fits for fit in group.alone()]
 
 
-def _alone(spark: SparkSession, fit: Fit) -> list[Outcome]:
+def _alone(spark: SparkSession, fit: Fit) -> Outcome:
     try:
-        return run_fits(spark, [fit])
+        return run_fits(spark, [fit])[0]
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
-        return [Outcome(trial, {}, 0.0, 0.0, sentence(error)) for trial in fit.rounds]
+        return Outcome(next(iter(fit.settings)), {}, 0.0, 0.0, sentence(error))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from typing import Any
 
-from tidemill.training.tasks.learner import Layout, Rows, Scorer, Setting, is_installed
+import numpy as np
+
+from tidemill.training.tasks.learner import Layout, Predictor, Rows, Scorer, Setting, Sharing, is_installed
 
 # More categories than this are taken as numbers by all three alike: bins are single bytes.
 _MOST_CATEGORIES = 254
@@ -26,12 +28,25 @@ def _parameters(module: str, name: str) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
+class FirstRounds:
+    """The first ``rounds`` of a longer model: exactly what a fit of so many rounds gives."""
+
+    whole: Scorer
+    rounds: int
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Return what the first rounds predict."""
+        return self.whole.predict(features, self.rounds)
+
+
+@dataclass(frozen=True)
 class Boosting(ABC):
-    """What the three share: how parameters of a spec are named, and which are a library's own."""
+    """What the three share: how parameters of a spec are named, which are a library's own, and which counts the ``rounds``."""
 
     package: str
     module: str
     estimator: str
+    rounds: str
     renamed: Mapping[str, str] = field(default_factory=dict)  # a spec's name → the library's; empty: the spec's names are the library's
     layout: Layout = "dense"
 
@@ -53,6 +68,16 @@ class Boosting(ABC):
     @abstractmethod
     def fit(self, rows: Rows, setting: Setting) -> Scorer:
         """Fit on one core."""
+
+    def sharing(self, task: str, slots: int) -> Sharing | None:
+        """Return the number of rounds: a model of 30 is the first 30 of one of 60."""
+        return Sharing((self.rounds,))
+
+    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[Predictor]:
+        """Fit as many rounds as any setting asks for, and return the first of them for each."""
+        counts = [int(setting.params.get(self.rounds, 0)) for setting in settings]
+        whole = self.fit(rows, settings[counts.index(max(counts))])
+        return [whole if count == max(counts) else FirstRounds(whole, count) for count in counts]
 
     @abstractmethod
     def load(self, dump: bytes, task: str) -> Scorer:

@@ -25,14 +25,15 @@ if TYPE_CHECKING:
 TRAIN, HELD_OUT = "train", "held_out"
 # A matrix that is fuller than this is no larger, and faster, with its zeros.
 _SPARSE_SHARE = 0.3
-_REPORT = "piece STRING, rows BIGINT, bytes BIGINT"
+_REPORT = "piece STRING, rows BIGINT, bytes BIGINT, slots ARRAY<BIGINT>"
 
 
 @dataclass(frozen=True)
 class Copy:
     """Vectors in files.
 
-    ``folder`` holds the ``pieces`` and is seen by all executors; ``name`` is the copy's own; ``n_bytes`` is what its values take.
+    ``folder`` holds the ``pieces`` and is seen by all executors; ``name`` is the copy's own; ``n_bytes`` is what its values take,
+    ``slots`` how many places the vectors of each of ``encodings`` have.
     """
 
     folder: str
@@ -40,6 +41,11 @@ class Copy:
     encodings: tuple[str, ...]
     pieces: tuple[str, ...]
     n_bytes: int
+    slots: tuple[int, ...] = ()
+
+    def slots_of(self, encoding: str) -> int:
+        """Return how many places the vectors of ``encoding`` have."""
+        return self.slots[self.encodings.index(encoding)]
 
     def remove(self) -> None:
         """Delete the pieces, and what was made of them on this machine."""
@@ -86,7 +92,8 @@ def write_copy(vectors: DataFrame, folder: str, encodings: Sequence[str], most_b
         shutil.rmtree(place, ignore_errors=True)
         raise
     pieces = tuple(sorted(row["piece"] for row in found if row["rows"]))
-    return Copy(place, name, tuple(encodings), pieces, n_bytes)
+    slots = tuple(max((row["slots"][at] for row in found if row["rows"]), default=0) for at in range(len(encodings)))
+    return Copy(place, name, tuple(encodings), pieces, n_bytes, slots)
 
 
 def _write_piece(batches: Iterable[pa.RecordBatch], place: str, encodings: Sequence[str], most: int) -> Iterator[pa.RecordBatch]:
@@ -113,7 +120,8 @@ def _write_piece(batches: Iterable[pa.RecordBatch], place: str, encodings: Seque
         piece = f"{uuid.uuid4().hex}.npz"
         whole = {name: np.concatenate(arrays) for name, arrays in found.items()}
         np.savez(f"{place}/{piece}", allow_pickle=False, **whole)
-    yield pa.RecordBatch.from_pydict({"piece": [piece], "rows": [rows], "bytes": [n_bytes]})
+    slots = [int(max((each[0] for each in found.get(f"{encoding}.width", [])), default=0)) for encoding in encodings]
+    yield pa.RecordBatch.from_pydict({"piece": [piece], "rows": [rows], "bytes": [n_bytes], "slots": [slots]})
 
 
 @dataclass(frozen=True)

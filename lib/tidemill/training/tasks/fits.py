@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from tidemill.training.out_of_fold import counted
 from tidemill.training.tasks.copy import HELD_OUT, TRAIN, Copy, Part, open_part
 from tidemill.training.tasks.cores import one_core
 from tidemill.training.tasks.kept import kept
-from tidemill.training.tasks.learner import Learner, Linear, Rows, Scorer, Setting
+from tidemill.training.tasks.learner import Learner, Linear, Predictor, Rows, Setting
 from tidemill.training.tasks.scores import metrics
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _MODEL = "weights ARRAY<DOUBLE>, biases ARRAY<DOUBLE>, dumped BINARY"
 
 @dataclass(frozen=True)
 class Fit:
-    """One fit: ``params`` on the training rows of ``copy``, measured for each of ``rounds`` (trial → rounds; None: all).
+    """One fit on the training rows of ``copy``, which serves all of ``settings`` (trial → setting).
 
     ``share`` is that of the training rows, the first in their order. What it says of classes is divided by ``factors``, where there are
     any.
@@ -38,11 +38,19 @@ class Fit:
     copy: Copy
     learner: Learner
     encoding: str
-    setting: Setting
-    rounds: Mapping[int, int | None] = field(default_factory=dict)
+    settings: Mapping[int, Setting]
     nominal: Mapping[int, int] = field(default_factory=dict)
     share: float = 1.0
     factors: tuple[float, ...] = ()
+
+    @property
+    def setting(self) -> Setting:
+        """The setting of a fit that serves one."""
+        return next(iter(self.settings.values()))
+
+    def alone(self) -> list[Fit]:
+        """Return a fit for each setting."""
+        return [replace(self, settings={trial: setting}) for trial, setting in self.settings.items()]
 
 
 @dataclass(frozen=True)
@@ -77,24 +85,25 @@ def run_fits(spark: SparkSession, fits: Sequence[Fit]) -> list[Outcome]:
 
 
 def measure(fit: Fit) -> list[Outcome]:
-    """Fit and score the held-out rows, in a worker; a failure, whatever it is, is an outcome."""
+    """Fit and score the held-out rows, in a worker; a failure, whatever it is, is an outcome, and of one setting alone."""
     started = time.perf_counter()
     try:
         with one_core():
-            scorer = fit.learner.fit(_training_rows(fit), fit.setting)
+            models = list(fit.learner.fit_each(_training_rows(fit), list(fit.settings.values())))
         held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
-        spent = (time.perf_counter() - started) / len(fit.rounds)
-        return [Outcome(trial, {}, spent, 0.0, _sentence(error)) for trial in fit.rounds]
-    spent = (time.perf_counter() - started) / len(fit.rounds)
-    return [_scored(scorer, fit, held_out, trial, rounds, spent) for trial, rounds in fit.rounds.items()]
+        if len(fit.settings) > 1:
+            return [outcome for each in fit.alone() for outcome in measure(each)]
+        return [Outcome(trial, {}, time.perf_counter() - started, 0.0, _sentence(error)) for trial in fit.settings]
+    spent = (time.perf_counter() - started) / len(fit.settings)
+    return [_scored(model, fit, held_out, trial, spent) for trial, model in zip(fit.settings, models, strict=True)]
 
 
-def _scored(scorer: Scorer | Linear, fit: Fit, held_out: Part, trial: int, rounds: int | None, spent: float) -> Outcome:
+def _scored(model: Predictor, fit: Fit, held_out: Part, trial: int, spent: float) -> Outcome:
     started = time.perf_counter()
     try:
         with one_core():
-            predicted = _predicted(scorer, fit, held_out.features, rounds)
+            predicted = _predicted(model, fit, held_out.features)
         took = time.perf_counter() - started
         found = metrics(np.asarray(held_out.labels), predicted, fit.setting.task)
     except Exception as error:  # noqa: BLE001 - as above
@@ -103,8 +112,8 @@ def _scored(scorer: Scorer | Linear, fit: Fit, held_out: Part, trial: int, round
     return Outcome(trial, known, spent + time.perf_counter() - started, took, None)
 
 
-def _predicted(scorer: Scorer | Linear, fit: Fit, features: Any, rounds: int | None) -> np.ndarray:
-    found = scorer.predict(features, rounds)
+def _predicted(model: Predictor, fit: Fit, features: Any) -> np.ndarray:
+    found = model.predict(features)
     return corrected(found, fit.factors) if fit.factors else found
 
 
@@ -122,7 +131,7 @@ def run_counts(spark: SparkSession, fits: Sequence[Fit]) -> np.ndarray:
                 with one_core():
                     scorer = fit.learner.fit(_training_rows(fit), fit.setting)
                     held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
-                    found = counted(np.asarray(held_out.labels), _predicted(scorer, fit, held_out.features, None)[:, 1])
+                    found = counted(np.asarray(held_out.labels), _predicted(scorer, fit, held_out.features)[:, 1])
                 yield pa.RecordBatch.from_pydict({"rows": [list(found[0])], "positives": [list(found[1])]})
 
     table = spark.range(0, len(fits), 1, len(fits)).mapInArrow(work, "rows ARRAY<BIGINT>, positives ARRAY<BIGINT>").toArrow()

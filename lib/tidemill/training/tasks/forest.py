@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tidemill.training.tasks.learner import Layout, Rows, Setting
+from tidemill.training.tasks.learner import Layout, Rows, Setting, Sharing
 from tidemill.training.tasks.skops_format import dumped, loaded, spread
 
 _NAMES = frozenset({"numTrees", "maxDepth", "minInstancesPerNode", "subsamplingRate", "featureSubsetStrategy", "impurity"})
@@ -44,6 +44,14 @@ class Forest:
             n_jobs=1,
         )
         return ForestScorer(model.fit(rows.features, rows.labels, sample_weight=rows.weights), setting.n_classes)
+
+    def sharing(self, task: str, slots: int) -> Sharing | None:
+        """Return None."""
+        return None
+
+    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[ForestScorer]:
+        """Fit each by itself."""
+        return [self.fit(rows, setting) for setting in settings]
 
     def load(self, dump: bytes, task: str) -> ForestScorer:
         """Return the model that ``dump`` wrote."""

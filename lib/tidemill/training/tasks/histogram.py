@@ -73,6 +73,7 @@ BOOSTED_TREES = Histogram(
     "scikit-learn",
     "sklearn.ensemble",
     "HistGradientBoostingClassifier",
+    "maxIter",
     renamed={
         "maxIter": "max_iter",
         "maxDepth": "max_depth",
@@ -81,4 +82,4 @@ BOOSTED_TREES = Histogram(
         "maxBins": "max_bins",
     },
 )
-HISTOGRAM = Histogram("scikit-learn", "sklearn.ensemble", "HistGradientBoostingClassifier")
+HISTOGRAM = Histogram("scikit-learn", "sklearn.ensemble", "HistGradientBoostingClassifier", "max_iter")

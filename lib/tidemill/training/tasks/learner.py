@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -50,7 +50,15 @@ class Setting:
     seed: int
 
 
-class Scorer(Protocol):
+class Predictor(Protocol):
+    """What a fit gives for a setting."""
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Return values (n), or the probabilities of the classes (n, classes)."""
+        ...
+
+
+class Scorer(Predictor, Protocol):
     """A fitted model, in the worker."""
 
     def predict(self, features: np.ndarray, rounds: int | None = None) -> np.ndarray:
@@ -74,7 +82,7 @@ class Linear:
     biases: np.ndarray
     task: str
 
-    def predict(self, features: Matrix, rounds: int | None = None) -> np.ndarray:
+    def predict(self, features: Matrix) -> np.ndarray:
         """Return values, or the softmax of the margins."""
         margins = np.asarray(features @ self.weights.T) + self.biases
         if self.task == "regression":
@@ -106,6 +114,22 @@ class Learner(Protocol):
     def fit(self, rows: Rows, setting: Setting) -> Scorer | Linear:
         """Learn from ``rows`` on one core; the same rows and setting give the same model."""
         ...
+
+    def sharing(self, task: str, slots: int) -> Sharing | None:
+        """Return what settings may differ in for one fit to serve them all, given so many slots; None where each needs its own."""
+        ...
+
+    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[Predictor]:
+        """Return the models of settings that differ by what is shared alone, in their order, each as `fit` would give it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Settings that differ by the values of ``parameters`` alone are served by one fit, at most ``most`` of them where that is said."""
+
+    parameters: tuple[str, ...]
+    most: int | None = None
 
 
 @runtime_checkable

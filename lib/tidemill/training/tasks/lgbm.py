@@ -61,4 +61,4 @@ class LightGBMScorer:
         return np.asarray(self.model.feature_importance("gain"), dtype=np.float64)
 
 
-LIGHTGBM = LightGBM("lightgbm", "lightgbm", "LGBMClassifier")
+LIGHTGBM = LightGBM("lightgbm", "lightgbm", "LGBMClassifier", "n_estimators")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from tidemill.training.tasks.learner import Layout, Linear, Matrix, Rows, Setting
+from tidemill.training.tasks.learner import Layout, Linear, Matrix, Rows, Setting, Sharing
+from tidemill.training.tasks.newton import MOST_SLOTS, LogLoss, Loss, Path, Penalty, SquaredLoss, penalised
 
 _PACKAGE = "scikit-learn"
 # An absent class is as good as never predicted.
@@ -20,12 +22,18 @@ _NEVER = 100.0
 _PASSES_A_STEP = 4
 # Passes of LIBLINEAR leave out the rows that have settled.
 _PASSES_A_PASS = 10
+# What is left of the slope of the mean loss, by columns of deviation 1.
+_TOLERANCE = 1e-6
 _MARGIN_SCALE = 2.0  # the probability of a margin; see LinearSvm
 _NO_PENALTY = 1e-10
 
 
+# Paths of so many penalties keep several cores busy, and their first steps are few of all.
+_MOST_ON_A_PATH = 8
+
+
 @dataclass(frozen=True)
-class _LinearLearner:
+class _LinearLearner(ABC):
     """What linear learners share."""
 
     names: frozenset[str]
@@ -36,8 +44,48 @@ class _LinearLearner:
         """Return the parameters that this learner does not know."""
         return [name for name in names if name not in self.names]
 
+    @abstractmethod
+    def fit(self, rows: Rows, setting: Setting) -> Linear:
+        """Learn on one core."""
 
-class Logistic(_LinearLearner):
+    def sharing(self, task: str, slots: int) -> Sharing | None:
+        """Return None."""
+        return None
+
+    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[Linear]:
+        """Fit each by itself."""
+        return [self.fit(rows, setting) for setting in settings]
+
+
+@dataclass(frozen=True)
+class _Penalised(_LinearLearner):
+    """A loss and a penalty on the weights; where there are few slots, one path leads to the minima of all penalties."""
+
+    def sharing(self, task: str, slots: int) -> Sharing | None:
+        """Return the penalties."""
+        return Sharing(("regParam", "elasticNetParam"), _MOST_ON_A_PATH) if self.has_path(task, slots) else None
+
+    def has_path(self, task: str, slots: int) -> bool:
+        """Return True where the minima are found by steps of Newton's method."""
+        return task != "multiclass" and slots <= MOST_SLOTS
+
+    def on_path(self, rows: Rows, settings: Sequence[Setting], loss: Loss, height: float) -> Iterable[Linear]:
+        """Return the model of each setting; labels and penalties are divided by ``height``."""
+        params = settings[0].params
+        features, scale = _scaled(rows, bool(params.get("standardization", True)))
+        penalties = [
+            Penalty(float(setting.params.get("regParam", 0.0)) / height, float(setting.params.get("elasticNetParam", 0.0)))
+            for setting in settings
+        ]
+        steps, tolerance = int(params.get("maxIter", 50)), float(params.get("tol", _TOLERANCE))
+        path = Path(features, rows.labels / height, rows.weights, loss)
+        found = {place: (weights, bias) for place, weights, bias in penalised(path, penalties, steps=steps, tolerance=tolerance)}
+        for place, setting in enumerate(settings):
+            weights, bias = found[place]
+            yield Linear(np.atleast_2d(weights * scale * height), np.atleast_1d(bias * height), setting.task)
+
+
+class Logistic(_Penalised):
     """Logistic regression: ``mean(log loss) + regParam (elasticNetParam |w|₁ + (1 - elasticNetParam) / 2 |w|²)``.
 
     As MLlib has it, the penalty is on weights of columns scaled to deviation 1, unless ``standardization`` is off; the intercept is free.
@@ -48,7 +96,9 @@ class Logistic(_LinearLearner):
         super().__init__(frozenset({"regParam", "elasticNetParam", "maxIter", "tol", "standardization"}))
 
     def fit(self, rows: Rows, setting: Setting) -> Linear:
-        """Fit by L-BFGS, or by SAGA where weights shall become 0."""
+        """Fit on a path of one penalty; of many slots or classes by L-BFGS, or by SAGA where weights shall become 0."""
+        if self.has_path(setting.task, rows.features.shape[1]):
+            return next(iter(self.on_path(rows, [setting], LogLoss(), 1.0)))
         from sklearn.linear_model import LogisticRegression
 
         params = setting.params
@@ -65,6 +115,12 @@ class Logistic(_LinearLearner):
         with _unconverged():
             model.fit(features, rows.labels, sample_weight=rows.weights)
         return _of_classes(model.coef_ * scale, model.intercept_, model.classes_, setting)
+
+    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[Linear]:
+        """Fit along the penalties."""
+        if not self.has_path(settings[0].task, rows.features.shape[1]):
+            return super().fit_each(rows, settings)
+        return self.on_path(rows, settings, LogLoss(), 1.0)
 
 
 class Svm(_LinearLearner):
@@ -113,7 +169,7 @@ class Bayes(_LinearLearner):
         return _of_classes(weights, biases, model.classes_, setting)
 
 
-class LeastSquares(_LinearLearner):
+class LeastSquares(_Penalised):
     """Linear regression with MLlib's penalty: that of columns, and a label, scaled to deviation 1."""
 
     def __init__(self) -> None:
@@ -121,12 +177,14 @@ class LeastSquares(_LinearLearner):
         super().__init__(frozenset({"regParam", "elasticNetParam", "maxIter", "standardization"}))
 
     def fit(self, rows: Rows, setting: Setting) -> Linear:
-        """Fit by ridge regression, or by coordinate descent where weights shall become 0."""
+        """Fit on a path of one penalty; of many slots by ridge regression, or by coordinate descent where weights shall become 0."""
+        if self.has_path(setting.task, rows.features.shape[1]):
+            return next(iter(self.on_path(rows, [setting], SquaredLoss(), _height(rows))))
         from sklearn.linear_model import ElasticNet, Ridge
 
         params = setting.params
         features, scale = _scaled(rows, bool(params.get("standardization", True)))
-        height = float(rows.labels.std(ddof=1)) or 1.0
+        height = _height(rows)
         penalty, ratio = float(params.get("regParam", 0.0)) / height, float(params.get("elasticNetParam", 0.0))
         model: Any
         if ratio and penalty:
@@ -136,6 +194,17 @@ class LeastSquares(_LinearLearner):
         with _unconverged():
             model.fit(features, rows.labels / height)
         return Linear(np.atleast_2d(model.coef_ * scale * height), np.atleast_1d(model.intercept_ * height), setting.task)
+
+    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[Linear]:
+        """Fit along the penalties: the curvature is the same everywhere, so that each takes a step or two."""
+        if not self.has_path(settings[0].task, rows.features.shape[1]):
+            return super().fit_each(rows, settings)
+        return self.on_path(rows, settings, SquaredLoss(), _height(rows))
+
+
+def _height(rows: Rows) -> float:
+    """Return the deviation of the labels, by which MLlib divides them."""
+    return float(rows.labels.std(ddof=1)) or 1.0
 
 
 def _cost(params: Mapping[str, Any], rows: int) -> float:

@@ -73,4 +73,4 @@ def _feature_types(rows: Rows) -> list[str]:
     return ["c" if slot in categories else "q" for slot in range(rows.features.shape[1])]
 
 
-XGBOOST = XGBoost("xgboost", "xgboost", "XGBClassifier")
+XGBOOST = XGBoost("xgboost", "xgboost", "XGBClassifier", "n_estimators")

@@ -1,0 +1,238 @@
+"""Weights of linear models for many penalties: each minimum is approached from the one before, by steps of Newton's method.
+
+The curvature is what costs: it is made of a sample of the rows, and kept from step to step and from penalty to penalty as long as it
+serves. It decides how many steps are taken, never where they end: the slope is always that of all rows, and a minimum is one where that
+slope is nothing. So a penalty has the same weights alone as on a path, to the tolerance.
+
+Source: the step with a kept curvature is the chord method of Ortega and Rheinboldt: Iterative Solution of Nonlinear Equations (1970),
+section 7.1; with a penalty on absolute values, the proximal step of Lee, Sun, Saunders: Proximal Newton-type methods, SIAM J. Optim. 24
+(2014).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
+from scipy.special import expit
+
+# The curvature has so many squared numbers: beyond, steps without it are cheaper.
+MOST_SLOTS = 500
+# Of this many rows, and more where there are many slots, the curvature is nearly that of all.
+_LEAST_SAMPLE = 50_000
+_ROWS_A_SLOT = 100
+_BLOCK = 8_192
+# A step that leaves more of the slope than this asks for the curvature where it has come to.
+_GOOD_STEP = 0.25
+_SHORTEST = 2.0**-20
+_ENOUGH = 1e-4
+_JITTER = 1e-10
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """``strength (ratio |w|₁ + (1 - ratio) / 2 |w|²)``, of all weights but the intercept."""
+
+    strength: float
+    ratio: float = 0.0
+
+    @property
+    def on_absolutes(self) -> float:
+        """What |w|₁ costs."""
+        return self.strength * self.ratio
+
+    @property
+    def on_squares(self) -> float:
+        """What |w|² / 2 costs."""
+        return self.strength * (1 - self.ratio)
+
+    def of(self, weights: np.ndarray) -> float:
+        """Return the penalty of weights."""
+        return self.on_absolutes * float(np.abs(weights).sum()) + self.on_squares / 2 * float(weights @ weights)
+
+
+class Loss(Protocol):
+    """What a row's margin costs, given its label."""
+
+    def value(self, margins: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Return the cost of each row."""
+        ...
+
+    def slope(self, margins: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Return its first derivative by the margin."""
+        ...
+
+    def curvature(self, margins: np.ndarray) -> np.ndarray:
+        """Return its second derivative by the margin."""
+        ...
+
+
+class LogLoss:
+    """Of two classes, 0 and 1; the margin is the logit of class 1."""
+
+    def value(self, margins: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Return the cost of each row."""
+        return np.log1p(np.exp(-np.abs(margins))) + np.maximum(margins, 0) - labels * margins
+
+    def slope(self, margins: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Return its first derivative by the margin."""
+        return np.asarray(expit(margins) - labels)
+
+    def curvature(self, margins: np.ndarray) -> np.ndarray:
+        """Return its second derivative by the margin."""
+        p = expit(margins)
+        return np.asarray(p * (1 - p))
+
+
+class SquaredLoss:
+    """Half the square of the residual."""
+
+    def value(self, margins: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Return the cost of each row."""
+        return np.asarray((margins - labels) ** 2 / 2)
+
+    def slope(self, margins: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Return its first derivative by the margin."""
+        return margins - labels
+
+    def curvature(self, margins: np.ndarray) -> np.ndarray:
+        """Return its second derivative by the margin."""
+        return np.ones_like(margins)
+
+
+class Path:
+    """The minima of ``mean(loss) + penalty``, one after the other.
+
+    Args:
+        features: (rows, slots), at most MOST_SLOTS of them, of about the same spread.
+        labels: as the loss wants them.
+        weights: what each row counts for; None: all alike.
+        loss: of a row's margin.
+    """
+
+    def __init__(self, features: Any, labels: np.ndarray, weights: np.ndarray | None, loss: Loss) -> None:
+        """Begin with no weights at all."""
+        self._features, self._labels, self._loss = features, np.asarray(labels, dtype=np.float64), loss
+        count = len(self._labels)
+        self._shares = np.full(count, 1.0 / count) if weights is None else np.asarray(weights, dtype=np.float64) / np.sum(weights)
+        self._transposed = features.T
+        self._curvature: np.ndarray | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Go back to no weights at all."""
+        self.weights = np.zeros(self._features.shape[1])
+        self.intercept = 0.0
+        self._margins = np.zeros(len(self._labels))
+
+    def minimise(self, penalty: Penalty, *, steps: int, tolerance: float) -> bool:
+        """Go on to the minimum with ``penalty``, in at most so many steps; return whether it was reached."""
+        value, before = self._value(self._margins, self.weights, penalty), np.inf
+        for step in range(steps + 1):
+            slope, of_intercept = self._slope()
+            left = max(_outside(slope, self.weights, penalty), abs(of_intercept))
+            if left <= tolerance:
+                return True
+            if step == steps:
+                break
+            if self._curvature is None or left > _GOOD_STEP * before:
+                self._curvature = self._curved()
+            moved = self._walk(slope, of_intercept, penalty, value)
+            if moved is None:  # no way down: as near as the numbers allow
+                return left <= 100 * tolerance
+            value, before = moved, left
+        return False
+
+    def _walk(self, slope: np.ndarray, of_intercept: float, penalty: Penalty, value: float) -> float | None:
+        """Take the step, or a part of it that leads down; return the value there, None where there is none."""
+        assert self._curvature is not None
+        target, by_intercept = _minimum(self._curvature, slope, of_intercept, self.weights, penalty)
+        step = target - self.weights
+        along = np.asarray(self._features @ step) + by_intercept
+        gain = float(slope @ step) + of_intercept * by_intercept + penalty.of(target) - penalty.of(self.weights)
+        length = 1.0
+        while length > _SHORTEST:
+            margins, weights = self._margins + length * along, self.weights + length * step
+            found = self._value(margins, weights, penalty)
+            if found <= value + _ENOUGH * length * min(gain, 0.0) and found < value:
+                self._margins, self.weights, self.intercept = margins, weights, self.intercept + length * by_intercept
+                return found
+            length /= 2
+        return None
+
+    def _value(self, margins: np.ndarray, weights: np.ndarray, penalty: Penalty) -> float:
+        return float(self._shares @ self._loss.value(margins, self._labels)) + penalty.of(weights)
+
+    def _slope(self) -> tuple[np.ndarray, float]:
+        """Return the derivatives of the mean loss by the weights and the intercept."""
+        by_margin = self._shares * self._loss.slope(self._margins, self._labels)
+        return np.asarray(self._transposed @ by_margin), float(by_margin.sum())
+
+    def _curved(self) -> np.ndarray:
+        """Return the second derivatives of the mean loss, the intercept last, of the first rows: they are a sample."""
+        size = self._features.shape[1]
+        count = min(len(self._labels), max(_LEAST_SAMPLE, _ROWS_A_SLOT * size))
+        heights = self._shares[:count] * self._loss.curvature(self._margins[:count])
+        heights *= 1.0 / self._shares[:count].sum()
+        found = np.zeros((size + 1, size + 1))
+        for first in range(0, count, _BLOCK):
+            block = self._features[first : first + _BLOCK][: count - first]
+            rows = np.ones((block.shape[0], size + 1))
+            rows[:, :size] = block.toarray() if sp.issparse(block) else block
+            high = heights[first : first + block.shape[0]]
+            found += rows.T @ (rows * high[:, None])
+        found[np.diag_indices(size + 1)] += _JITTER * (1.0 + np.trace(found) / (size + 1))
+        return found
+
+
+def penalised(path: Path, penalties: Sequence[Penalty], *, steps: int, tolerance: float) -> Iterator[tuple[int, np.ndarray, float]]:
+    """Yield the place, weights and intercept of each penalty, the strongest first.
+
+    One whose minimum is not reached from its neighbour's in ``steps`` is approached again from no weights, as it would be alone.
+    """
+    for place in sorted(range(len(penalties)), key=lambda place: (penalties[place].ratio, -penalties[place].strength)):
+        if not path.minimise(penalties[place], steps=steps, tolerance=tolerance):
+            path.start()
+            path.minimise(penalties[place], steps=steps, tolerance=tolerance)
+        yield place, path.weights.copy(), path.intercept
+
+
+def _outside(slope: np.ndarray, weights: np.ndarray, penalty: Penalty) -> float:
+    """Return by how much the slope of loss and penalty differs from nothing, at most, over the weights."""
+    whole = slope + penalty.on_squares * weights
+    bound = penalty.on_absolutes
+    settled = np.maximum(np.abs(whole) - bound, 0.0)
+    return float(np.where(weights == 0, settled, np.abs(whole + bound * np.sign(weights))).max(initial=0.0))
+
+
+def _minimum(curved: np.ndarray, slope: np.ndarray, of_intercept: float, weights: np.ndarray, penalty: Penalty) -> tuple[np.ndarray, float]:
+    """Return the weights at which the parabola with this slope and curvature, and the penalty, are least, and the intercept's step."""
+    last = curved[:-1, -1]
+    if not penalty.on_absolutes:
+        whole = curved.copy()
+        whole[np.diag_indices(len(weights))] += penalty.on_squares
+        downhill = np.append(slope + penalty.on_squares * weights, of_intercept)
+        step = -cho_solve(cho_factor(whole), downhill)
+        return weights + step[:-1], float(step[-1])
+    # The intercept goes where it costs least, whatever the weights are; what is left is a parabola in them alone.
+    inner = curved[:-1, :-1] - np.outer(last, last) / curved[-1, -1]
+    inner[np.diag_indices(len(weights))] += _JITTER * (1.0 + np.trace(inner) / max(len(weights), 1))
+    wanted = inner @ weights - (slope - last * of_intercept / curved[-1, -1])
+    target = _elastic(inner, wanted, weights, penalty)
+    return target, float(-(of_intercept + last @ (target - weights)) / curved[-1, -1])
+
+
+def _elastic(inner: np.ndarray, wanted: np.ndarray, weights: np.ndarray, penalty: Penalty) -> np.ndarray:
+    """Return the v of the least ``v'inner v / 2 - wanted'v + penalty(v)``, by coordinate descent on a matrix with that square."""
+    from sklearn.linear_model import ElasticNet
+
+    lower = cholesky(inner, lower=True)
+    root = np.sqrt(len(weights))
+    model = ElasticNet(alpha=penalty.strength, l1_ratio=penalty.ratio, fit_intercept=False, tol=1e-9, max_iter=10_000, warm_start=True)
+    model.coef_ = weights.copy()
+    model.fit(root * lower.T, root * solve_triangular(lower, wanted, lower=True))
+    return np.asarray(model.coef_)
