@@ -120,11 +120,11 @@ class Path:
         count = len(self._labels)
         self._shares = np.full(count, 1.0 / count) if weights is None else np.asarray(weights, dtype=np.float64) / np.sum(weights)
         self._transposed = features.T
-        self._curvature: np.ndarray | None = None
         self.start()
 
     def start(self) -> None:
         """Go back to no weights at all."""
+        self._curvature: np.ndarray | None = None
         self.weights = np.zeros(self._features.shape[1])
         self.intercept = 0.0
         self._margins = np.zeros(len(self._labels))
@@ -194,8 +194,9 @@ def penalised(path: Path, penalties: Sequence[Penalty], *, steps: int, tolerance
 
     One whose minimum is not reached from its neighbour's in ``steps`` is approached again from no weights, as it would be alone.
     """
-    for place in sorted(range(len(penalties)), key=lambda place: (penalties[place].ratio, -penalties[place].strength)):
-        if not path.minimise(penalties[place], steps=steps, tolerance=tolerance):
+    order = sorted(range(len(penalties)), key=lambda place: (penalties[place].ratio, -penalties[place].strength))
+    for place in order:
+        if not path.minimise(penalties[place], steps=steps, tolerance=tolerance) and place != order[0]:
             path.start()
             path.minimise(penalties[place], steps=steps, tolerance=tolerance)
         yield place, path.weights.copy(), path.intercept

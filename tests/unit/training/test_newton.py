@@ -1,0 +1,98 @@
+"""Paths of penalties: the same minima as scikit-learn's, alone and along the way, for dense and sparse rows, with and without weights."""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.linear_model import ElasticNet, LogisticRegression, Ridge
+
+from tidemill.training.tasks import newton
+from tidemill.training.tasks.learner import Rows, Setting
+from tidemill.training.tasks.linear import LeastSquares, Logistic
+from tidemill.training.tasks.newton import LogLoss, Path, Penalty, SquaredLoss, penalised
+
+STEPS, TOLERANCE = 100, 1e-8
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """4,000 rows of six numbers and a category of nine rare and common values, as one-hot slots; labels and weights."""
+    draw = np.random.default_rng(5)
+    category = draw.choice(9, 4000, p=[0.4, 0.3, 0.2, 0.05, 0.02, 0.01, 0.01, 0.005, 0.005])
+    features = np.hstack([draw.normal(size=(4000, 6)), np.eye(9)[category]])
+    margins = features @ draw.normal(size=15) - 0.5
+    labels = (draw.random(4000) < 1 / (1 + np.exp(-margins))).astype(float)
+    return features, labels, margins + draw.normal(size=4000), draw.uniform(0.5, 3.0, 4000)
+
+
+def found(features, labels, weights, loss, penalties, steps=STEPS):
+    path = Path(features, labels, weights, loss)
+    return {place: (w, b) for place, w, b in penalised(path, penalties, steps=steps, tolerance=TOLERANCE)}
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_a_path_of_logistic_regressions_has_scikit_learns_minima(rows, ratio, is_weighted):
+    features, labels, _, weights = rows
+    weights = weights if is_weighted else None
+    strengths = [1e-4, 1e-2, 1e-3, 0.1]
+    path = found(sp.csr_matrix(features), labels, weights, LogLoss(), [Penalty(strength, ratio) for strength in strengths])
+    total = len(labels) if weights is None else weights.sum()
+    for place, strength in enumerate(strengths):
+        solver = "saga" if ratio else "newton-cholesky"
+        model = LogisticRegression(C=1 / (strength * total), l1_ratio=ratio, solver=solver, tol=1e-7, max_iter=5000, random_state=1)
+        model.fit(features, labels, sample_weight=weights)
+        np.testing.assert_allclose(path[place][0], model.coef_[0], atol=2e-4)
+        assert path[place][1] == pytest.approx(model.intercept_[0], abs=2e-4)
+        assert (path[place][0] == 0).sum() == (model.coef_ == 0).sum()
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5])
+def test_a_path_of_least_squares_has_scikit_learns_minima(rows, ratio):
+    features, _, values, _ = rows
+    path = found(features, values, None, SquaredLoss(), [Penalty(strength, ratio) for strength in (1e-3, 0.05, 0.5)])
+    for place, strength in enumerate((1e-3, 0.05, 0.5)):
+        model = ElasticNet(alpha=strength, l1_ratio=ratio, tol=1e-10, max_iter=100_000) if ratio else Ridge(alpha=strength * len(values))
+        model.fit(features, values)
+        np.testing.assert_allclose(path[place][0], model.coef_, atol=1e-5)
+        assert path[place][1] == pytest.approx(model.intercept_, abs=1e-5)
+
+
+def test_the_curvature_of_few_rows_leads_to_the_minimum_of_all(rows, monkeypatch):
+    features, labels, _, _ = rows
+    whole = found(features, labels, None, LogLoss(), [Penalty(1e-3)])
+    monkeypatch.setattr(newton, "_LEAST_SAMPLE", 300)
+    monkeypatch.setattr(newton, "_ROWS_A_SLOT", 1)
+    few = found(features, labels, None, LogLoss(), [Penalty(1e-3)])
+    np.testing.assert_allclose(few[0][0], whole[0][0], atol=1e-6)
+
+
+def test_a_minimum_out_of_reach_is_what_it_is_alone(rows):
+    features, labels, _, _ = rows
+    penalties = [Penalty(0.1), Penalty(1e-6)]
+    together, alone = (
+        found(features, labels, None, LogLoss(), penalties, steps=2),
+        found(features, labels, None, LogLoss(), penalties[1:], 2),
+    )
+    np.testing.assert_array_equal(together[1][0], alone[0][0])
+
+
+def test_classes_that_a_line_parts_have_an_end(rows):
+    features = rows[0]
+    [(weights, bias)] = found(features, (features[:, 0] > 0).astype(float), None, LogLoss(), [Penalty(0.0)], steps=50).values()
+    assert np.isfinite(weights).all()
+    assert np.isfinite(bias)
+    assert ((features @ weights + bias > 0) == (features[:, 0] > 0)).mean() > 0.99
+
+
+@pytest.mark.parametrize(("learner", "task", "labels"), [(Logistic(), "binary", 1), (LeastSquares(), "regression", 2)])
+def test_a_setting_has_the_same_model_alone_and_among_others(rows, learner, task, labels):
+    given = Rows(rows[0], rows[labels], weights=rows[3])
+    settings = [
+        Setting({"regParam": strength, "elasticNetParam": ratio, "standardization": True}, task, 2 if task == "binary" else 0, 1)
+        for strength, ratio in ((0.001, 0.0), (0.1, 1.0), (0.01, 0.5), (0.1, 0.0))
+    ]
+    assert learner.sharing(task, 15).parameters == ("regParam", "elasticNetParam")
+    assert learner.sharing("multiclass", 15) is None
+    assert learner.sharing(task, newton.MOST_SLOTS + 1) is None
+    for setting, model in zip(settings, learner.fit_each(given, settings), strict=True):
+        np.testing.assert_allclose(model.weights, learner.fit(given, setting).weights, atol=1e-4)
