@@ -21,14 +21,16 @@ from tidemill.features.counts import count_values
 from tidemill.features.custom import fit_custom
 from tidemill.features.labels import LABEL, Label, label_of
 from tidemill.features.lists import fit_words, words
+from tidemill.features.memo import Memo
 from tidemill.features.model import Draft, FeatureModel
 from tidemill.features.names import PART, internal
 from tidemill.features.plan import FeaturePlan
 from tidemill.features.scalars import Slots, fit_slots, products, scalars
 from tidemill.features.selection import chosen_slots
 from tidemill.features.slots import slots_of
-from tidemill.features.text import fit_texts
+from tidemill.features.text import FittedTexts, fit_texts
 from tidemill.lake.names import quoted
+from tidemill.spec.models import Text
 
 ENCODINGS = ("linear", "tree", "positive")
 
@@ -45,24 +47,27 @@ class FeatureEstimator(Estimator[FeatureModel]):
     that a row lies in, whose labels it is not shown.
     """
 
-    def __init__(self, plan: FeaturePlan, encodings: Collection[str]) -> None:
-        """Take the columns from ``plan``; ``encodings`` are some of ``linear``, ``tree`` and ``positive``."""
+    def __init__(self, plan: FeaturePlan, encodings: Collection[str], memo: Memo | None = None) -> None:
+        """Take the columns from ``plan``; ``encodings`` are some of ``linear``, ``tree`` and ``positive``.
+
+        ``memo`` holds what other plans have learnt of the same rows.
+        """
         super().__init__()
-        self.plan = plan
+        self.plan, self.memo = plan, memo or Memo()
         self.encodings = [encoding for encoding in ENCODINGS if encoding in encodings]
 
     def _fit(self, dataset: DataFrame) -> FeatureModel:
         """Learn from ``dataset``, which is read once for the numbers and once for the values of categories and lists."""
         plan, schema, given = self.plan, dataset.schema, dataset
         label = label_of(given, plan.classes) if plan.needs_label else None
-        custom, dataset = fit_custom(plan.custom, given)
+        custom, dataset = self.memo.one(("custom", repr(plan.custom)), lambda: fit_custom(plan.custom, given))
         numbers, listed = scalars(plan, schema), words(plan, schema)
         coded = styled(categories(plan, schema), self.encodings)
         casts = {scalar.column: scalar.sql for scalar in numbers} | {each.column: each.sql for each in coded}
         casts |= {each.column: each.sql for each in listed} | shared_casts(plan)
         carried = [name for name in (LABEL, PART) if name in dataset.columns]
         cast = dataset.select(*[F.expr(sql).alias(column) for column, sql in casts.items()], *carried)
-        slots = fit_slots(plan, numbers, cast, self.encodings, products(plan, schema))
+        slots = fit_slots(plan, numbers, cast, self.encodings, products(plan, schema), self.memo)
         slots.computed.update(custom.slots)
         draft = Draft()
         draft.extend(custom.stages, custom.added)
@@ -70,7 +75,11 @@ class FeatureEstimator(Estimator[FeatureModel]):
 
         asked = subjects(coded)
         learnt = [each for each in listed if not each.is_hashed]
-        counts, totals = count_values(cast, [*asked.values(), *(each.subject for each in learnt)], label)
+        wanted = [*asked.values(), *(each.subject for each in learnt)]
+        counts, totals = self.memo.one(
+            ("counts", repr(plan.custom), repr(wanted), repr([casts[each.name] for each in wanted])),
+            lambda: count_values(cast, wanted, label),
+        )
         counted = dict(zip([*asked, *(each.column for each in learnt)], counts, strict=True))
         encoded = fit_categories(coded, counted, cast, self.encodings, totals, draft)
         for encoding, stage in multiplied(plan, schema, self.encodings):
@@ -78,7 +87,7 @@ class FeatureEstimator(Estimator[FeatureModel]):
             encoded[encoding].append(stage.getOutputCol())
         bags = fit_words(listed, counted, for_trees="tree" in self.encodings)
         draft.extend(bags.stages, bags.made)
-        texts = [fit_texts(dataset, block, for_trees="tree" in self.encodings) for block in plan.blocks("text")]
+        texts = [self._texts(dataset, block) for block in plan.blocks("text")]
         for each in texts:
             draft.extend(each.stages, each.made)
         shared = [*add_shared_hashes(plan, draft), *fit_components(plan, draft, given)]
@@ -91,6 +100,12 @@ class FeatureEstimator(Estimator[FeatureModel]):
         is_worded = bool(bags.vectors or texts)
         draft.add(_finishing(draft.made, [encoding for encoding in self.encodings if is_worded and encoding != "tree"]))
         return draft.model()
+
+    def _texts(self, dataset: DataFrame, block: Text) -> FittedTexts:
+        for_trees = "tree" in self.encodings
+        return self.memo.one(
+            ("texts", repr(self.plan.custom), repr(block), for_trees), lambda: fit_texts(dataset, block, for_trees=for_trees)
+        )
 
     def _assemble(self, encoding: str, inputs: Sequence[str], draft: Draft, dataset: DataFrame, label: Label | None) -> None:
         """Add the stage that puts the columns together, and where slots are selected the one that keeps those."""
@@ -106,9 +121,9 @@ class FeatureEstimator(Estimator[FeatureModel]):
         draft.add(VectorSlicer(inputCol=whole, outputCol=output, indices=kept))
 
 
-def feature_pipeline(plan: FeaturePlan, encodings: Collection[str]) -> FeatureEstimator:
+def feature_pipeline(plan: FeaturePlan, encodings: Collection[str], memo: Memo | None = None) -> FeatureEstimator:
     """Return the estimator of the planned features; its ``fit`` gives a PipelineModel of MLlib's own stages."""
-    return FeatureEstimator(plan, encodings)
+    return FeatureEstimator(plan, encodings, memo)
 
 
 def _selecting(casts: dict[str, str], slots: Slots) -> SQLTransformer:

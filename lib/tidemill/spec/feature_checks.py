@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tidemill.spec.feature_groups import GROUPS
+from tidemill.spec.feature_values import value_problems
 from tidemill.spec.node import Key, Node
 
 Found = Iterator[tuple[tuple[Key, ...], str]]
@@ -19,6 +20,7 @@ def feature_problems(root: Node) -> Found:
     """Yield what is wrong with the declared columns: the label, a key, an excluded one, one that is named twice."""
     yield from _columns(root)
     yield from _signed(root)
+    yield from value_problems(root)
 
 
 def declared_blocks(root: Node, group: str) -> Iterator[tuple[Path, Node]]:

@@ -91,6 +91,7 @@ class Training(Block):
     tuner: Tuner = Tuner()
     select: Literal["best", "one_standard_error"] = "best"
     models: dict[Name, Family] = Field(default={})
+    features: dict[str, Range] = Field(default={}, description="parameters of feature groups to be tuned, such as `numeric.scale`")
     balance: Literal["none", "weights", "undersample"] = "none"
     calibrate: Literal["none", "isotonic", "sigmoid"] = "none"
     threshold: Threshold | None = None

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pyspark.sql import functions as F
 
 from tidemill.caching import cached
-from tidemill.features import plan_features, reserved_columns
-from tidemill.spec.models import CustomFamily, Space, Training
+from tidemill.features import FeaturePlan, plan_features, reserved_columns
+from tidemill.spec.models import CustomFamily, Features, Space, Training
 from tidemill.steps.new_version import Trained, register
 from tidemill.steps.past_trials import PastTrials
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.scratch import scratch
+from tidemill.steps.variants import Variants, feature_space, may_need_parts
 from tidemill.training import Problem, Search, SearchResult, refit, search_spaces
 from tidemill.training.balance import balance_of
 from tidemill.training.engines import choose_engines, room
@@ -45,10 +46,15 @@ def train(context: StepContext) -> StepResult:
     dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
     rows = labelled(dataset.where(F.col("split") == "train"), declared, training.task)
     labels = read_labels(rows, declared, training.task)
-    plan = plan_features(pipeline.features, rows, exclude=reserved_columns(declared), load=context.spec.function, classes=labels.classes)
+
+    def planned(features: Literal["auto"] | Features) -> FeaturePlan:
+        return plan_features(features, rows, exclude=reserved_columns(declared), load=context.spec.function, classes=labels.classes)
+
+    plan = planned(pipeline.features)
+    plan_of = Variants(pipeline.features, plan, planned)
     rule = declared.split_rule()
     # Rows of one group are in one part, as they are in one fold.
-    parted_by = ([rule.group] if rule.group else declared.key) if plan.needs_parts else ()
+    parted_by = ([rule.group] if rule.group else declared.key) if plan.needs_parts or may_need_parts(training) else ()
     with cached(training_rows(rows, declared.key, labels, plan.columns, parted_by)) as frame, scratch(context.lake.root) as folder:
         folds, notes = check_folds(frame, labels, training.selection_metric, is_expanding=rule.is_expanding, has_gap=rule.gap is not None)
         balance = balance_of(training.balance, _class_counts(frame), labels.n_classes) if training.balance != "none" else None
@@ -66,7 +72,7 @@ def train(context: StepContext) -> StepResult:
         past = PastTrials(context, plan, problem)
         finder = Search(
             frame,
-            plan,
+            plan_of,
             spaces,
             problem,
             engines=engines,
@@ -75,9 +81,9 @@ def train(context: StepContext) -> StepResult:
             parallelism=training.tuner.parallelism,
         )
         tuned, found, adjustment = _searched(training, spaces, finder, past, list(folds), total)
-        model = refit(frame, plan, found.best, problem, finder.engines, **adjustment)
+        model = refit(frame, plan_of(found.best.variant), found.best, problem, finder.engines, **adjustment)
     types = {name: dataset.schema[name].dataType.simpleString() for name in plan.columns}
-    trained = Trained(model, found, labels, types, plan, problem, finder.engines.library(found.best.family, problem))
+    trained = Trained(model, found, labels, types, plan_of(found.best.variant), problem, finder.engines.library(found.best.family, problem))
     version = register(context, trained)
     return StepResult(
         outputs={pipeline.model_name: version},
@@ -93,7 +99,8 @@ def _searched(
     """Search, choose, and see what is to be done to the probabilities; every trial is recorded, whatever comes of it."""
     adjusts = training.calibrate != "none" or training.threshold is not None
     try:
-        tuned = tune(finder, spaces, training.tuner, folds, total, is_last=not adjusts)
+        tried = {name: {**feature_space(training), **space} for name, space in spaces.items()}
+        tuned = tune(finder, tried, training.tuner, folds, total, is_last=not adjusts)
         found = choose(tuned.rows, tuned.trials, finder.problem.metric, folds=folds, rule=training.select)
         past.record(found.rows)
         return tuned, found, _adjustment(training, finder, found, folds) if adjusts else {}
@@ -147,6 +154,9 @@ def _remarks(context: StepContext, found: SearchResult, tuned: Tuned, finder: Se
     asked = len({(row.trial, row.fold, row.share) for row in found.rows})
     made = f"{finder.folds.fits} of features and {finder.fits} of models were made"
     notes.append(f"{asked} fits of features and a model were asked for: {made}")
+    if context.spec.pipeline.training.features:
+        learnt = f"{finder.folds.learnt} of {finder.folds.asked} things that they ask of the rows were learnt"
+        notes.append(f"variants of the features share what they have in common: {learnt}")
     if found.failures:
         number, error = next(iter(sorted(found.failures.items())))
         notes.append(f"{len(found.failures)} of {len(tuned.trials)} trials failed; trial {number}: {error}")

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from pyspark.ml import PipelineModel
 from pyspark.sql import functions as F
@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from tidemill.caching import cached
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nominal_slots
+from tidemill.features.memo import Memo
 from tidemill.features.names import PART
 from tidemill.spark_errors import sentence
 from tidemill.training.tasks.copy import Copy, TooLarge, write_copy
@@ -29,6 +30,17 @@ Made = TypeVar("Made")
 WEIGHT = "_weight"
 ORDER = "_order"
 """The column by which the rows of a copy are sorted: a hash of the key, so that the first rows are a sample in every layout."""
+
+
+NO_VARIANT = "{}"
+"""The name of the features as they are declared."""
+
+
+class Place(NamedTuple):
+    """A fold, and the variant of the features."""
+
+    fold: int
+    variant: str = NO_VARIANT
 
 
 @dataclass(frozen=True)
@@ -51,13 +63,15 @@ class CopiedVectors:
 class Folds:
     """Makes the vectors of a fold when they are first wanted, for each engine its own, and frees them when told to.
 
-    ``encodings`` are those that each engine needs. ``fits`` counts the feature pipelines that were fitted.
+    ``plan_of`` gives the features of a variant by its name (`Trial.variant`); the variants of a fold share what they learn alike.
+    ``encodings`` are those that each engine needs. ``fits`` counts the feature pipelines that were fitted, ``asked`` and ``learnt`` the
+    things that these wanted to know of the rows, and those of them that no variant before had learnt.
     """
 
     def __init__(
         self,
         frame: DataFrame,
-        plan: FeaturePlan,
+        plan_of: Callable[[str], FeaturePlan],
         encodings: Mapping[str, Collection[str]],
         problem: Problem,
         *,
@@ -65,81 +79,96 @@ class Folds:
         most_bytes: int = 0,
     ) -> None:
         """Remember what to make; nothing is made yet."""
-        self._frame, self._plan, self._is_expanding, self._balance = frame, plan, problem.is_expanding, problem.balance
+        self._frame, self._plan_of, self._is_expanding, self._balance = frame, plan_of, problem.is_expanding, problem.balance
         self.encodings = {engine: sorted(wanted) for engine, wanted in encodings.items()}
         self._scratch, self._most_bytes = scratch, most_bytes
-        self._locks: dict[int, threading.Lock] = {}
+        self._locks: dict[Place, threading.Lock] = {}
         self._lock = threading.Lock()
-        self._features: dict[int, PipelineModel] = {}
-        self._vectors: dict[int, Vectors] = {}
-        self._copies: dict[int, CopiedVectors] = {}
-        self._held: dict[int, ExitStack] = {}
+        self._memos: dict[int, Memo] = {}
+        self._features: dict[Place, PipelineModel] = {}
+        self._vectors: dict[Place, Vectors] = {}
+        self._copies: dict[Place, CopiedVectors] = {}
+        self._held: dict[Place, ExitStack] = {}
         self.fits = 0
 
-    def prepare(self, number: int) -> None:
+    @property
+    def asked(self) -> int:
+        """How many things were to be learnt of the rows of the folds."""
+        return sum(memo.asked for memo in self._memos.values())
+
+    @property
+    def learnt(self) -> int:
+        """How many of them had to be."""
+        return sum(memo.done for memo in self._memos.values())
+
+    def prepare(self, place: Place) -> None:
         """Fit the features of a fold ahead of what they are for."""
-        with self._locked(number):
-            self._made(self._fitted, number)
+        with self._locked(place):
+            self._made(self._fitted, place)
 
-    def vectors(self, number: int) -> Vectors:
+    def vectors(self, place: Place) -> Vectors:
         """Return the vectors of a fold for MLlib."""
-        with self._locked(number):
-            if number not in self._vectors:
-                self._vectors[number] = self._made(self._cache, number)
-            return self._vectors[number]
+        with self._locked(place):
+            if place not in self._vectors:
+                self._vectors[place] = self._made(self._cache, place)
+            return self._vectors[place]
 
-    def copied(self, number: int) -> CopiedVectors:
+    def copied(self, place: Place) -> CopiedVectors:
         """Return the vectors of a fold for tasks.
 
         Raises:
             TooLarge: they take more than a copy may.
         """
-        with self._locked(number):
-            if number not in self._copies:
-                self._copies[number] = self._made(self._copy, number)
-            return self._copies[number]
+        with self._locked(place):
+            if place not in self._copies:
+                self._copies[place] = self._made(self._copy, place)
+            return self._copies[place]
 
-    def free(self, number: int) -> None:
-        """Let go of a fold's vectors."""
-        with self._locked(number):
-            self._vectors.pop(number, None)
-            self._copies.pop(number, None)
-            self._features.pop(number, None)
-            held = self._held.pop(number, None)
+    def free(self, place: Place) -> None:
+        """Let go of the vectors of a fold."""
+        with self._locked(place):
+            self._vectors.pop(place, None)
+            self._copies.pop(place, None)
+            self._features.pop(place, None)
+            held = self._held.pop(place, None)
         if held:
             held.close()
 
     def close(self) -> None:
         """Let go of all of them."""
-        for number in list(self._held):
-            self.free(number)
+        for place in list(self._held):
+            self.free(place)
 
-    def _locked(self, number: int) -> threading.Lock:
+    def _locked(self, place: Place) -> threading.Lock:
         with self._lock:
-            return self._locks.setdefault(number, threading.Lock())
+            return self._locks.setdefault(place, threading.Lock())
 
-    def _made(self, make: Callable[[int], Made], number: int) -> Made:
+    def _made(self, make: Callable[[Place], Made], place: Place) -> Made:
         """Return what ``make`` gives for a fold, whose number its failure names."""
         try:
-            return make(number)
+            return make(place)
         except TooLarge:
             raise
         except Exception as error:
-            raise StepError(f"train: the features cannot be fitted on the training rows of fold {number}: {sentence(error)}") from error
+            told = "" if place.variant == NO_VARIANT else f" with {place.variant}"
+            rows = f"the training rows of fold {place.fold}"
+            raise StepError(f"train: the features{told} cannot be fitted on {rows}: {sentence(error)}") from error
 
     def _train(self, number: int) -> DataFrame:
         return self._frame.where(F.col("fold") < number if self._is_expanding else F.col("fold") != number)
 
-    def _fitted(self, number: int) -> PipelineModel:
-        if number not in self._features:
+    def _fitted(self, place: Place) -> PipelineModel:
+        if place not in self._features:
             wanted = sorted({encoding for encodings in self.encodings.values() for encoding in encodings})
-            self._features[number] = feature_pipeline(self._plan, wanted).fit(self._train(number))
+            with self._lock:
+                memo = self._memos.setdefault(place.fold, Memo())
+            self._features[place] = feature_pipeline(self._plan_of(place.variant), wanted, memo).fit(self._train(place.fold))
             with self._lock:
                 self.fits += 1
-        return self._features[number]
+        return self._features[place]
 
-    def _cache(self, number: int) -> Vectors:
-        features = self._fitted(number)
+    def _cache(self, place: Place) -> Vectors:
+        features, number = self._fitted(place), place.fold
         order = [ORDER] if ORDER in self._frame.columns else []
         columns = ["label", *order, *(f"features_{encoding}" for encoding in self.encodings["spark"])]
         train = balanced(features.transform(self._train(number)), self._balance, columns)
@@ -148,11 +177,11 @@ class Folds:
             held.enter_context(cached(train))
             held.enter_context(cached(held_out))
             train.count()
-            self._held.setdefault(number, ExitStack()).push(held.pop_all())
+            self._held.setdefault(place, ExitStack()).push(held.pop_all())
         return Vectors(train, held_out, max_categories(features))
 
-    def _copy(self, number: int) -> CopiedVectors:
-        features = self._fitted(number)
+    def _copy(self, place: Place) -> CopiedVectors:
+        features, number = self._fitted(place), place.fold
         # Rows without a fold serve the final fit alone; where folds expand, those behind the fold have not happened yet.
         rows = self._frame.where(F.col("fold") <= number) if self._is_expanding else self._frame.where(F.col("fold").isNotNull())
         if PART in rows.columns:  # those of the fold were not in the fit, so that they lie in no part of it
@@ -160,7 +189,7 @@ class Folds:
         encodings = self.encodings["tasks"]
         vectors = copyable(features.transform(rows), F.col("fold") == number, self._balance, encodings)
         copy = write_copy(vectors, self._scratch, encodings, self._most_bytes)
-        self._held.setdefault(number, ExitStack()).callback(copy.remove)
+        self._held.setdefault(place, ExitStack()).callback(copy.remove)
         return CopiedVectors(copy, nominal_slots(features) if "tree" in encodings else {})
 
 

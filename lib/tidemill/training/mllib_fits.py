@@ -32,7 +32,7 @@ def fit_family(trial: Trial, vectors: DataFrame, categories: int, problem: Probl
         StepError: rows have weights, and the family does not heed them.
     """
     family = problem.family(trial.family)
-    estimator = family.build(trial.params, task=problem.task, n_classes=problem.n_classes, seed=problem.seed, max_categories=categories)
+    estimator = family.build(trial.of_family, task=problem.task, n_classes=problem.n_classes, seed=problem.seed, max_categories=categories)
     if WEIGHT in vectors.columns:
         if not (estimator.hasParam("weightCol") and family.takes_weights):
             raise StepError(f"{trial.family} knows no weights of rows; write `balance: undersample`, or `engine: tasks` where it has one")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pyspark import inheritable_thread_target
 from tidemill.features import FeaturePlan
 from tidemill.training import mllib_fits, task_fits
 from tidemill.training.engines import SPARK, TASKS, Engines
-from tidemill.training.folds import Folds
+from tidemill.training.folds import Folds, Place
 from tidemill.training.prefixes import is_sequential, shared_fits
 from tidemill.training.problem import Problem
 from tidemill.training.selection import FAILED, SUCCEEDED, SearchResult, TrialFold, choose, first_errors
@@ -32,6 +33,7 @@ SIDE_BY_SIDE = 2
 
 Done = Callable[[Sequence[TrialFold]], None]
 Known = Mapping[tuple[str, str, int], TrialFold]
+PlanOf = Callable[[str], FeaturePlan]
 
 
 class Search:
@@ -42,7 +44,7 @@ class Search:
     Args:
         frame: the training rows, cached: the raw columns of ``plan``, ``label`` DOUBLE (class index, with the number of classes in its
             metadata, or value), ``fold`` INT and, for the engine tasks, ``_order`` BIGINT.
-        plan: the features.
+        plan: the features, or what gives those of a variant by its name (`Trial.variant`).
         families: those whose trials are to come.
         problem: task, metric, number of classes, seed.
         engines: which engine fits which family; without any, MLlib fits all.
@@ -53,7 +55,7 @@ class Search:
     def __init__(
         self,
         frame: DataFrame,
-        plan: FeaturePlan,
+        plan: FeaturePlan | PlanOf,
         families: Collection[str],
         problem: Problem,
         *,
@@ -63,7 +65,8 @@ class Search:
         parallelism: int | None = None,
     ) -> None:
         """Remember what to search with; nothing is fitted yet."""
-        self._frame, self._plan, self._families, self.problem = frame, plan, sorted(families), problem
+        self._frame, self._families, self.problem = frame, sorted(families), problem
+        self._plan_of: PlanOf = (lambda _: plan) if isinstance(plan, FeaturePlan) else plan
         self._done, self._known, self._parallelism = done, known or {}, parallelism
         self._failed: set[int] = set()
         self._told = threading.Lock()
@@ -82,34 +85,35 @@ class Search:
             SpecError: the vectors are too large for the engine that is asked for.
         """
         self._settle(trials, folds, share)
-        # Fits that go round by round come first: while they wait for their driver, the short ones fill the cores.
         own = {engine: [trial for trial in trials if self.engines.engine(trial.family) == engine] for engine in (SPARK, TASKS)}
+        # Fits that go round by round come first: while they wait for their driver, the short ones fill the cores.
         spark = sorted(shared_fits(own[SPARK], self.problem.task), key=lambda group: not is_sequential(group[0]))
-        tasks = own[TASKS]
-        left = {fold: len(spark) + bool(tasks) for fold in folds}
+        variants = list(dict.fromkeys(trial.variant for trial in trials))
+        tasks = {variant: found for variant in variants if (found := [trial for trial in own[TASKS] if trial.variant == variant])}
+        left = Counter(Place(fold, group[0].variant) for fold in folds for group in [*spark, *tasks.values()])
 
-        def ended(fold: int, rows: list[TrialFold]) -> list[TrialFold]:
+        def ended(place: Place, rows: list[TrialFold]) -> list[TrialFold]:
             with self._told:
                 self._failed.update(row.trial for row in rows if row.state == FAILED)
-                left[fold] -= 1
+                left[place] -= 1
                 if self._done and rows:
                     self._done(rows)
-            if is_last and not left[fold]:
-                self.folds.free(fold)
+            if is_last and not left[place]:
+                self.folds.free(place)
             return rows
 
-        def run_spark(fold: int, group: list[Trial]) -> list[TrialFold]:
-            return ended(fold, self._by_spark(fold, group, share))
+        def run_spark(place: Place, group: list[Trial]) -> list[TrialFold]:
+            return ended(place, self._by_spark(place, group, share))
 
-        def run_tasks(fold: int) -> list[TrialFold]:
-            return ended(fold, self._by_tasks(fold, tasks, share))
+        def run_tasks(place: Place) -> list[TrialFold]:
+            return ended(place, self._by_tasks(place, tasks[place.variant], share))
 
         wrapped = inheritable_thread_target(self._frame.sparkSession)
         with ThreadPoolExecutor(self._parallelism or SIDE_BY_SIDE) as pool:
             running = []
-            for fold in folds:
-                running += [pool.submit(wrapped(run_tasks), fold)] if tasks else []
-                running += [pool.submit(wrapped(run_spark), fold, group) for group in spark]
+            for place in (Place(fold, variant) for fold in folds for variant in variants):
+                running += [pool.submit(wrapped(run_tasks), place)] if place.variant in tasks else []
+                running += [pool.submit(wrapped(run_spark), place, group) for group in spark if group[0].variant == place.variant]
             try:
                 rows = [row for future in running for row in future.result()]
             finally:
@@ -124,9 +128,9 @@ class Search:
             Exception: it cannot be fitted again.
         """
         if self.engines.engine(trial.family) == TASKS:
-            fits = [task_fits.task_fit([trial], self.folds.copied(fold), self.problem) for fold in folds]
+            fits = [task_fits.task_fit([trial], self.folds.copied(Place(fold, trial.variant)), self.problem) for fold in folds]
             return run_counts(self._frame.sparkSession, fits)
-        return np.sum([mllib_fits.counts_of(trial, self.folds.vectors(fold), self.problem) for fold in folds], axis=0)
+        return np.sum([mllib_fits.counts_of(trial, self.folds.vectors(Place(fold, trial.variant)), self.problem) for fold in folds], axis=0)
 
     def close(self) -> None:
         """Free all vectors."""
@@ -138,7 +142,7 @@ class Search:
             encodings[self.engines.engine(name)].add(self.problem.family(name).encoding)
         return Folds(
             self._frame,
-            self._plan,
+            self._plan_of,
             encodings,
             self.problem,
             scratch=self.engines.scratch,
@@ -148,15 +152,16 @@ class Search:
     def _settle(self, trials: Sequence[Trial], folds: Sequence[int], share: float) -> None:
         """Make the first copy that is needed; where it is too large, give its families to MLlib, if that is free to choose."""
         by_tasks = [trial for trial in trials if self.engines.engine(trial.family) == TASKS]
-        needed = [fold for fold in folds if len(self._reused(by_tasks, fold, share)) < len(by_tasks)]
+        wanted = [(Place(fold, trial.variant), trial) for fold in folds for trial in by_tasks]
+        needed = list(dict.fromkeys(place for place, trial in wanted if not self._reused([trial], place.fold, share)))
         if not needed:
             return
         wrapped = inheritable_thread_target(self._frame.sparkSession)
         try:
             with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
                 first = pool.submit(wrapped(self.folds.copied), needed[0])
-                for fold in needed[1:SIDE_BY_SIDE]:
-                    pool.submit(wrapped(self.folds.prepare), fold)  # where it fails, it does so again when it is wanted
+                for place in needed[1:SIDE_BY_SIDE]:
+                    pool.submit(wrapped(self.folds.prepare), place)  # where it fails, it does so again when it is wanted
                 first.result()
         except TooLarge as error:
             self.folds.close()
@@ -174,22 +179,22 @@ class Search:
         reused = self._reused(alive, fold, share)
         return [trial for trial in alive if trial.number not in reused], list(reused.values())
 
-    def _by_spark(self, fold: int, group: Sequence[Trial], share: float) -> list[TrialFold]:
+    def _by_spark(self, place: Place, group: Sequence[Trial], share: float) -> list[TrialFold]:
         """Fit once by MLlib and measure each trial that the fit serves."""
-        fresh, rows = self._fresh(group, fold, share)
+        fresh, rows = self._fresh(group, place.fold, share)
         if not fresh:
             return rows
         self.fits += 1
-        return rows + self._judged(mllib_fits.measure(fresh, self.folds.vectors(fold), self.problem, share), fresh, fold, share)
+        return rows + self._judged(mllib_fits.measure(fresh, self.folds.vectors(place), self.problem, share), fresh, place.fold, share)
 
-    def _by_tasks(self, fold: int, trials: Sequence[Trial], share: float) -> list[TrialFold]:
+    def _by_tasks(self, place: Place, trials: Sequence[Trial], share: float) -> list[TrialFold]:
         """Fit all trials of a fold in one job, those that share a fit in one task."""
-        fresh, rows = self._fresh(trials, fold, share)
+        fresh, rows = self._fresh(trials, place.fold, share)
         if not fresh:
             return rows
-        fits = task_fits.grouped(fresh, self.folds.copied(fold), self.problem, share=share)
+        fits = task_fits.grouped(fresh, self.folds.copied(place), self.problem, share=share)
         self.fits += len(fits)
-        return rows + self._judged(task_fits.measure(self._frame.sparkSession, fits), fresh, fold, share)
+        return rows + self._judged(task_fits.measure(self._frame.sparkSession, fits), fresh, place.fold, share)
 
     def _judged(self, outcomes: Sequence[Outcome], trials: Sequence[Trial], fold: int, share: float) -> list[TrialFold]:
         """Return the rows of outcomes; a metric that is no number is a failure."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tidemill.spec.feature_values import PREFIX
 from tidemill.spec.models import Space, Tuner
 from tidemill.training.space import Params, draw, grid, size, uniform
 
@@ -20,6 +21,21 @@ class Trial:
     number: int
     family: str
     params: Params
+
+    @property
+    def of_family(self) -> Params:
+        """The parameters of the family alone."""
+        return {name: value for name, value in self.params.items() if not name.startswith(PREFIX)}
+
+    @property
+    def of_features(self) -> Params:
+        """The values that go into the block ``features``, by their path there."""
+        return {name.removeprefix(PREFIX): value for name, value in self.params.items() if name.startswith(PREFIX)}
+
+    @property
+    def variant(self) -> str:
+        """The trial's features by name: those with the same name have the same vectors."""
+        return json.dumps(self.of_features, sort_keys=True)
 
     @property
     def params_json(self) -> str:

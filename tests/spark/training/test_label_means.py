@@ -10,7 +10,7 @@ from tidemill.features import FeaturePlan
 from tidemill.spec.models import Categorical, Dataset
 from tidemill.training import folds as room
 from tidemill.training.classes import class_metadata
-from tidemill.training.folds import Folds
+from tidemill.training.folds import Folds, Place
 from tidemill.training.labels import Labels
 from tidemill.training.problem import Problem
 from tidemill.training.rows import training_rows
@@ -62,8 +62,8 @@ def _numbers(vectors):
 
 
 def test_both_sides_of_a_fold_in_spark(frame, data):
-    folds = Folds(frame, PLAN, {"spark": ["tree"], "tasks": []}, PROBLEM)
-    vectors = folds.vectors(FOLD)
+    folds = Folds(frame, lambda _: PLAN, {"spark": ["tree"], "tasks": []}, PROBLEM)
+    vectors = folds.vectors(Place(FOLD))
     try:
         sides = [_same(_numbers(side), data) for side in (vectors.train, vectors.held_out)]
     finally:
@@ -84,8 +84,8 @@ def test_both_sides_of_a_copy_for_tasks(frame, data, monkeypatch):
         return Kept()
 
     monkeypatch.setattr(room, "write_copy", keep)
-    folds = Folds(frame, PLAN, {"spark": [], "tasks": ["tree"]}, PROBLEM, scratch="unused", most_bytes=1)
-    folds.copied(FOLD)
+    folds = Folds(frame, lambda _: PLAN, {"spark": [], "tasks": ["tree"]}, PROBLEM, scratch="unused", most_bytes=1)
+    folds.copied(Place(FOLD))
     folds.close()
     assert _same(copied, data) == set(data.index)
 

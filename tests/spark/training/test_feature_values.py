@@ -1,0 +1,49 @@
+"""Features tuned along with their estimator: each variant is fitted as if it were declared, and learns only what no other has."""
+
+import dataclasses
+
+import pytest
+
+from tidemill.features import FeaturePlan
+from tidemill.spec.feature_values import with_values
+from tidemill.spec.models import Features
+from tidemill.training import Problem, Search, Trial, search
+from tidemill.training.engines import Engines
+
+PROBLEM = Problem("binary", "areaUnderROC", 2, seed=7)
+DECLARED = Features.model_validate({"numeric": {"columns": ["x", "z"]}, "categorical": {"columns": ["carrier"]}})
+TRIALS = [
+    Trial(0, "logistic_regression", {"regParam": 0.1}),
+    Trial(1, "logistic_regression", {"regParam": 0.1, "features.numeric.scale": "none", "standardization": False}),
+    Trial(2, "logistic_regression", {"regParam": 0.1, "features.categorical.min_frequency": 60}),
+    Trial(3, "logistic_regression", {"regParam": 0.2, "features.categorical.min_frequency": 60}),
+]
+
+
+def plan_with(values):
+    features = with_values(DECLARED, values)
+    return FeaturePlan(features.numeric, features.categorical)
+
+
+def plan_of(variant):
+    import json
+
+    return plan_with(json.loads(variant))
+
+
+@pytest.mark.parametrize("engine", ["tasks", "spark"])
+def test_a_variant_has_the_values_of_features_that_are_declared_so(frames, tmp_path, engine):
+    engines = Engines({"logistic_regression": engine}, str(tmp_path))
+    finder = Search(frames["binary"], plan_of, ["logistic_regression"], PROBLEM, engines=engines)
+    rows = finder.run(TRIALS, [0, 1], is_last=True)
+    assert {row.error for row in rows} == {None}
+    assert finder.folds.fits == 6  # three variants, two folds
+    # Both numbers, the same scaled otherwise, and the counts of the carriers; the last variant asks for nothing new.
+    assert (finder.folds.learnt, finder.folds.asked - finder.folds.learnt) == (2 * (1 + 2 + 1 + 2), 2 * (1 + 1 + 1 + 1 + 2))
+    for trial in TRIALS[:3]:
+        alone = dataclasses.replace(trial, params=trial.of_family)
+        declared = search(frames["binary"], plan_with(trial.of_features), [alone], [0, 1], PROBLEM, engines).rows
+        assert [row.value for row in rows if row.trial == trial.number] == pytest.approx([row.value for row in declared], abs=1e-9)
+    values = {row.trial: row.value for row in rows if row.fold == 0}
+    assert len(set(values.values())) == 4
+    assert not list(tmp_path.glob("copy-*"))
