@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from tidemill.caching import cached
 from tidemill.features import FeaturePlan, plan_features, reserved_columns
+from tidemill.spec.blocks import microseconds
 from tidemill.spec.models import CustomFamily, Features, Space, Training
 from tidemill.steps.new_version import Trained, register
 from tidemill.steps.past_trials import PastTrials
@@ -79,6 +80,7 @@ def train(context: StepContext) -> StepResult:
             done=past.keep,
             known=past.known(),
             parallelism=training.tuner.parallelism,
+            limit=None if training.tuner.trial_timeout is None else microseconds(training.tuner.trial_timeout) / 1e6,
         )
         tuned, found, adjustment = _searched(training, spaces, finder, past, list(folds), total)
         model = refit(frame, plan_of(found.best.variant), found.best, problem, finder.engines, **adjustment)

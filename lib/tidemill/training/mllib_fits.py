@@ -14,6 +14,7 @@ from tidemill.evaluation import compute_metrics
 from tidemill.spark_errors import sentence
 from tidemill.training.adjusted import AdjustedProbabilities
 from tidemill.training.folds import ORDER, WEIGHT, Vectors
+from tidemill.training.limits import taken_away
 from tidemill.training.out_of_fold import counted_by_spark
 from tidemill.training.prefixes import predictions_of
 from tidemill.training.problem import Problem
@@ -40,11 +41,15 @@ def fit_family(trial: Trial, vectors: DataFrame, categories: int, problem: Probl
     return estimator.fit(vectors)
 
 
-def measure(group: Sequence[Trial], vectors: Vectors, problem: Problem, share: float) -> list[Outcome]:
-    """Fit the first trial on a share of the training rows, and measure each of the group by what it makes of that model."""
+def measure(group: Sequence[Trial], vectors: Vectors, problem: Problem, share: float, limit: float | None = None) -> list[Outcome]:
+    """Fit the first trial on a share of the training rows, and measure each of the group by what it makes of that model.
+
+    The fit may take ``limit`` seconds, where that is given.
+    """
     started = time.perf_counter()
     try:
-        model = fit_family(group[0], _first_rows(vectors.train, share), vectors.max_categories, problem)
+        with taken_away(vectors.train.sparkSession, limit):
+            model = fit_family(group[0], _first_rows(vectors.train, share), vectors.max_categories, problem)
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
         spent = (time.perf_counter() - started) / len(group)
         return [Outcome(trial.number, {}, spent, 0.0, sentence(error)) for trial in group]

@@ -50,6 +50,8 @@ class Search:
         engines: which engine fits which family; without any, MLlib fits all.
         done: is told of the rows of each fit as it ends.
         known: what is known from a search that was cut short: family, parameters and fold → the row.
+        parallelism: fits of MLlib's, or folds of tasks, side by side.
+        limit: seconds that a fit may take.
     """
 
     def __init__(
@@ -63,11 +65,12 @@ class Search:
         done: Done | None = None,
         known: Known | None = None,
         parallelism: int | None = None,
+        limit: float | None = None,
     ) -> None:
         """Remember what to search with; nothing is fitted yet."""
         self._frame, self._families, self.problem = frame, sorted(families), problem
         self._plan_of: PlanOf = (lambda _: plan) if isinstance(plan, FeaturePlan) else plan
-        self._done, self._known, self._parallelism = done, known or {}, parallelism
+        self._done, self._known, self._parallelism, self._limit = done, known or {}, parallelism, limit
         self._failed: set[int] = set()
         self._told = threading.Lock()
         self.fits = 0
@@ -185,14 +188,16 @@ class Search:
         if not fresh:
             return rows
         self.fits += 1
-        return rows + self._judged(mllib_fits.measure(fresh, self.folds.vectors(place), self.problem, share), fresh, place.fold, share)
+        return rows + self._judged(
+            mllib_fits.measure(fresh, self.folds.vectors(place), self.problem, share, self._limit), fresh, place.fold, share
+        )
 
     def _by_tasks(self, place: Place, trials: Sequence[Trial], share: float) -> list[TrialFold]:
         """Fit all trials of a fold in one job, those that share a fit in one task."""
         fresh, rows = self._fresh(trials, place.fold, share)
         if not fresh:
             return rows
-        fits = task_fits.grouped(fresh, self.folds.copied(place), self.problem, share=share)
+        fits = task_fits.grouped(fresh, self.folds.copied(place), self.problem, share=share, limit=self._limit)
         self.fits += len(fits)
         return rows + self._judged(task_fits.measure(self._frame.sparkSession, fits), fresh, place.fold, share)
 

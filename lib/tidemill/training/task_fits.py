@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-def task_fit(group: Sequence[Trial], copied: CopiedVectors, problem: Problem, *, share: float = 1.0) -> Fit:
+def task_fit(group: Sequence[Trial], copied: CopiedVectors, problem: Problem, *, share: float = 1.0, limit: float | None = None) -> Fit:
     """Return the fit that serves a group of trials on copied vectors."""
     family = problem.family(group[0].family)
     assert family.learner is not None  # engines are chosen by it
@@ -26,10 +26,12 @@ def task_fit(group: Sequence[Trial], copied: CopiedVectors, problem: Problem, *,
         for trial in group
     }
     factors = problem.balance.factors if problem.balance else ()
-    return Fit(copied.copy, family.learner, family.encoding, settings, copied.nominal, share, factors=factors)
+    return Fit(copied.copy, family.learner, family.encoding, settings, copied.nominal, share, factors, limit)
 
 
-def grouped(trials: Sequence[Trial], copied: CopiedVectors, problem: Problem, *, share: float = 1.0) -> list[Fit]:
+def grouped(
+    trials: Sequence[Trial], copied: CopiedVectors, problem: Problem, *, share: float = 1.0, limit: float | None = None
+) -> list[Fit]:
     """Return the fits that serve the trials, those that share one together, neighbours first."""
     groups: dict[str, list[Trial]] = {}
     shared: dict[str, Sharing] = {}
@@ -45,7 +47,7 @@ def grouped(trials: Sequence[Trial], copied: CopiedVectors, problem: Problem, *,
     for key, group in groups.items():
         most = shared[key].most or len(group)
         near = sorted(group, key=lambda trial: [float(trial.params.get(name, 0)) for name in reversed(shared[key].parameters)])
-        fits += [task_fit(near[first : first + most], copied, problem, share=share) for first in range(0, len(near), most)]
+        fits += [task_fit(near[first : first + most], copied, problem, share=share, limit=limit) for first in range(0, len(near), most)]
     return fits
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import time
 
 import numpy as np
 import pytest
@@ -199,3 +200,21 @@ def test_the_engine_is_chosen_by_what_a_family_has_and_by_size(tmp_path):
             choose_engines(asked, {"lightgbm": {}, "factorization_machines": {}}, problem_of("binary"), **given)
         assert [fault.key for fault in caught.value.faults] == [f"training.models.{family}"]
     assert math.isfinite(auto.most_bytes)
+
+
+@pytest.mark.parametrize(
+    ("engine", "name", "endless", "short", "limit"),
+    [
+        ("tasks", "hist_gradient_boosting", {"max_iter": 500_000, "max_leaf_nodes": 5}, {"max_iter": 2, "max_leaf_nodes": 4}, 5.0),
+        ("spark", "logistic_regression", {"maxIter": 500_000, "tol": 0.0, "elasticNetParam": 1.0}, {"maxIter": 1}, 10.0),
+    ],
+)
+def test_a_fit_that_takes_too_long_is_stopped_and_the_rest_goes_on(frames, tmp_path, engine, name, endless, short, limit):
+    engines = Engines({name: engine}, str(tmp_path))
+    finder = Search(frames["binary"], PLAN, [name], problem_of("binary"), engines=engines, limit=limit, parallelism=1)
+    started = time.monotonic()
+    rows = finder.run([Trial(0, name, endless), Trial(1, name, short)], [0])
+    finder.close()
+    assert [row.state for row in rows] == ["FAILED", "SUCCEEDED"], [row.error for row in rows]
+    assert rows[0].error == f"stopped after {limit:g} seconds, as training.tuner.trial_timeout says"
+    assert time.monotonic() - started < 120

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from tidemill.training.balance import corrected
+from tidemill.training.limits import TimedOut, alarm
 from tidemill.training.out_of_fold import counted
 from tidemill.training.tasks.copy import HELD_OUT, TRAIN, Copy, Part, open_part
 from tidemill.training.tasks.cores import one_core
@@ -32,7 +33,7 @@ class Fit:
     """One fit on the training rows of ``copy``, which serves all of ``settings`` (trial → setting).
 
     ``share`` is that of the training rows, the first in their order. What it says of classes is divided by ``factors``, where there are
-    any.
+    any. It may take ``limit`` seconds, where that is given.
     """
 
     copy: Copy
@@ -42,6 +43,7 @@ class Fit:
     nominal: Mapping[int, int] = field(default_factory=dict)
     share: float = 1.0
     factors: tuple[float, ...] = ()
+    limit: float | None = None
 
     @property
     def setting(self) -> Setting:
@@ -88,8 +90,9 @@ def measure(fit: Fit) -> list[Outcome]:
     """Fit and score the held-out rows, in a worker; a failure, whatever it is, is an outcome, and of one setting alone."""
     started = time.perf_counter()
     try:
-        with one_core():
-            models = list(fit.learner.fit_each(_training_rows(fit), list(fit.settings.values())))
+        rows = _training_rows(fit)
+        with one_core(), alarm(fit.limit):
+            models = list(fit.learner.fit_each(rows, list(fit.settings.values())))
         held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
         if len(fit.settings) > 1:
@@ -184,4 +187,6 @@ def _training_rows(fit: Fit) -> Rows:
 
 def _sentence(error: Exception) -> str:
     """Return what went wrong in one line."""
+    if isinstance(error, TimedOut):
+        return str(error)
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
