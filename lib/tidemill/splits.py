@@ -101,7 +101,7 @@ def _side(df: DataFrame, dataset: Dataset, rule: Split) -> Column:
         is_test = _own_column(df, str(rule.column))
     elif rule.stratified:
         shares = [float(rule.test), 1 - float(rule.test)]
-        is_test = dealt(df, _col(dataset.label), hashed(dataset.key, rule.seed), shares, what=dataset.label) == 0
+        is_test = dealt(df, _col(str(dataset.label)), hashed(dataset.key, rule.seed), shares, what=str(dataset.label)) == 0
     else:
         is_test = is_test_by_hash([str(rule.group)] if rule.by == "group" else dataset.key, rule.seed, float(rule.test))
     return F.when(is_test, "test").otherwise("train")
@@ -137,7 +137,7 @@ def _fold(train: DataFrame, dataset: Dataset, rule: Split, folds: int) -> tuple[
     if not rule.stratified:
         return fold_by_hash([str(rule.group)] if by == "group" else dataset.key, rule.seed, folds), notes
     code = hashed(dataset.key, rule.seed, stream="fold")
-    return dealt(train, _col(dataset.label), code, [1 / folds] * folds, what=dataset.label, turn=True), notes
+    return dealt(train, _col(str(dataset.label)), code, [1 / folds] * folds, what=str(dataset.label), turn=True), notes
 
 
 def _bounds(df: DataFrame, column: str) -> tuple[Number, Number, int]:

@@ -105,6 +105,8 @@ def _print_commands(spec: Spec, lake: Lake, file: Path) -> None:
         "binary": f"SELECT prediction, count(*), avg(probability) FROM {table} GROUP BY prediction",
         "multiclass": f"SELECT prediction, count(*) FROM {table} GROUP BY prediction",
         "regression": f"SELECT min(prediction), avg(prediction), max(prediction) FROM {table}",
+        "clustering": f"SELECT prediction, count(*) FROM {table} GROUP BY prediction",
+        "anomaly": f"SELECT * FROM {table} ORDER BY probability DESC LIMIT 10",
     }
     CONSOLE.print(Text("\nWorth typing next", style="bold"))
     for command in (

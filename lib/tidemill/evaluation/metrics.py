@@ -10,6 +10,7 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
+from tidemill.evaluation.clusters import silhouette
 from tidemill.logits import logit
 from tidemill.spec.models import MINIMISED
 
@@ -30,7 +31,7 @@ def is_better(metric: str, a: float, b: float) -> bool:
     return a < b if metric in MINIMISED else a > b
 
 
-def compute_metrics(predictions: DataFrame, task: str, n_classes: int = 2) -> dict[str, float]:
+def compute_metrics(predictions: DataFrame, task: str, n_classes: int = 2, features: str = "features_linear") -> dict[str, float]:
     """Compute every metric of the task over all rows, by one aggregation.
 
     - binary: ``areaUnderROC`` and ``areaUnderPR`` of the probability of class 1, ``accuracy``, ``f1`` **of the positive
@@ -40,6 +41,8 @@ def compute_metrics(predictions: DataFrame, task: str, n_classes: int = 2) -> di
       sibling). A metric that needs both classes is NaN where one is absent.
     - multiclass: ``accuracy``, ``f1`` (mean over the classes, weighted by their rows: MLlib's default), ``logLoss``.
     - regression: ``rmse``, ``mae``, ``r2`` (about the mean of these rows; NaN where the label is constant).
+    - clustering: ``silhouette`` (see `tidemill.evaluation.clusters`) of the vectors in ``features``.
+    - anomaly: ``areaUnderPR`` and ``areaUnderROC`` of the rows that have a label.
 
     ``accuracy`` and ``f1`` judge ``prediction``, so whatever threshold the model carries (0.5 unless it says otherwise).
     ``logLoss`` is exact, with probabilities held in [1e-15, 1 - 1e-15]; a label beyond the classes counts as probability 0.
@@ -47,8 +50,9 @@ def compute_metrics(predictions: DataFrame, task: str, n_classes: int = 2) -> di
     Args:
         predictions: ``label`` DOUBLE (class index or value), ``prediction`` DOUBLE and, for classification,
             ``probability`` VECTOR; one row per example.
-        task: ``binary``, ``multiclass`` or ``regression``.
+        task: which task.
         n_classes: number of classes the model knows.
+        features: the column of vectors, for clustering.
 
     Raises:
         StepError: there is no row, or a prediction is null or NaN.
@@ -57,6 +61,11 @@ def compute_metrics(predictions: DataFrame, task: str, n_classes: int = 2) -> di
         return _binary(predictions)
     if task == "multiclass":
         return _multiclass(predictions, n_classes)
+    if task == "clustering":
+        return {"silhouette": silhouette(predictions, features)}
+    if task == "anomaly":
+        found = _binary(predictions.where(F.col("label").isNotNull()))
+        return {name: found[name] for name in ("areaUnderPR", "areaUnderROC")}
     return _regression(predictions)
 
 

@@ -77,11 +77,11 @@ class _Profile:
 
 
 def auto_groups(
-    df: DataFrame, usable: Sequence[str], *, drops_constants: bool, n_classes: int
+    df: DataFrame, usable: Sequence[str], *, drops_constants: bool, n_classes: int | None
 ) -> tuple[Groups, list[Choice], dict[str, int]]:
     """Return the groups, what was chosen for each of ``usable`` and why, and the lengths of lists that all have one.
 
-    ``n_classes`` is that of the label, 0 for a number; ``df`` are the training rows, read once.
+    ``n_classes`` is that of the label, 0 for a number, None where none is learned from; ``df`` are the training rows, read once.
     """
     profiles = _profiles(df, usable)
     choices = [_choice(profile, drops_constants=drops_constants, n_classes=n_classes) for profile in profiles]
@@ -135,7 +135,7 @@ def _figures(name: str, kind: T.DataType) -> Iterator[tuple[str, Column]]:
         yield "high", F.max(F.size(value))
 
 
-def _choice(profile: _Profile, *, drops_constants: bool, n_classes: int) -> Choice:
+def _choice(profile: _Profile, *, drops_constants: bool, n_classes: int | None) -> Choice:
     group = group_of(profile.kind)
     reason = ""
     if group == "other":
@@ -168,7 +168,7 @@ def _list_of_numbers(profile: _Profile) -> tuple[str, str, str, dict[str, Any]]:
     return "lists of numbers, summed up", f"they have {profile.low} to {profile.high} numbers", "array", {"encode": "summary"}
 
 
-def _number(profile: _Profile, n_classes: int) -> Choice:
+def _number(profile: _Profile, n_classes: int | None) -> Choice:
     """Return a number, or what an id is: its order says nothing."""
     is_whole = isinstance(profile.kind, T.IntegralType)
     if is_whole and profile.named_as_id:
@@ -179,7 +179,7 @@ def _number(profile: _Profile, n_classes: int) -> Choice:
     return Choice(profile.name, "numeric", "numbers", "their type is a number", settings, profile.figures)
 
 
-def _text(profile: _Profile, n_classes: int) -> Choice:
+def _text(profile: _Profile, n_classes: int | None) -> Choice:
     many = profile.distinct > min(AUTO_CATEGORIES, profile.rows / 2)
     is_prose = profile.words >= _WORDS and profile.letters >= _LETTERS and profile.beginnings <= profile.present / 2
     if many and is_prose and profile.rows >= _TEXTS:
@@ -194,14 +194,14 @@ def _text(profile: _Profile, n_classes: int) -> Choice:
     return _category(profile, n_classes, "their type is text and their values are few")
 
 
-def _category(profile: _Profile, n_classes: int, why: str) -> Choice:
-    """Return slots a value where they are few, else the label's mean of each, or hashes where there are many classes."""
+def _category(profile: _Profile, n_classes: int | None, why: str) -> Choice:
+    """Return slots a value where they are few, else the label's mean of each, or hashes where there are many classes or no label."""
     if profile.distinct <= AUTO_CATEGORIES:
         settings: dict[str, Any] = {"encode": "auto", "min_frequency": 1}
         return Choice(profile.name, "categorical", "categories, a slot a value", why, settings, profile.figures)
     reason = f"about {profile.distinct:,} different values in {profile.rows:,} rows, more than {AUTO_CATEGORIES}"
-    if n_classes > _MOST_MEANS:
-        reason += f", and the label has {n_classes} classes"
+    if n_classes is None or n_classes > _MOST_MEANS:
+        reason += ", and no label is learned from" if n_classes is None else f", and the label has {n_classes} classes"
         return Choice(profile.name, "categorical", "categories, hashed", reason, {"encode": "hashing", "size": 256}, profile.figures)
     settings = {"encode": "target", "smoothing": _SMOOTHING}
     return Choice(profile.name, "categorical", "categories, the label's mean of each value", reason, settings, profile.figures)

@@ -83,7 +83,8 @@ class FeaturePlan:
 def reserved_columns(dataset: Dataset) -> frozenset[str]:
     """Return the columns of a dataset that must never be features: key, label, what is excluded, the data's own split."""
     own = dataset.split_rule().column
-    return frozenset([*dataset.key, dataset.label, *dataset.exclude, *([own] if own else [])])
+    label = [dataset.label] if dataset.label else []
+    return frozenset([*dataset.key, *label, *dataset.exclude, *([own] if own else [])])
 
 
 def plan_features(
@@ -93,11 +94,13 @@ def plan_features(
     exclude: Collection[str],
     load: Callable[[str], Any] | None = None,
     classes: Sequence[object] | None = None,
+    learns_label: bool = True,
 ) -> FeaturePlan:
     """Resolve the feature groups against the columns of ``df``, reading it once.
 
     ``exclude`` are the key, the label and whatever else must not be a feature; ``split``, ``fold`` and names with ``_`` in front never are.
-    ``load`` returns the object of a dotted name, for custom stages; ``classes`` are those of the label, None where it is a number.
+    ``load`` returns the object of a dotted name, for custom stages; ``classes`` are those of the label, None where it is a number; where
+    ``learns_label`` is false, nothing that is made of the label is chosen.
 
     Raises:
         SpecError: a declared column is not there, is excluded, or has a type that does not fit; or no column is left.
@@ -107,7 +110,7 @@ def plan_features(
     names = tuple(str(label) for label in classes or ())
     if features == "auto" or features.is_auto:
         drops = features == "auto" or features.checks is None or features.checks.constant == "drop"
-        groups, choices, sizes = auto_groups(df, usable, drops_constants=drops, n_classes=len(names))
+        groups, choices, sizes = auto_groups(df, usable, drops_constants=drops, n_classes=len(names) if learns_label else None)
         plan = FeaturePlan(**groups, notes=remarks(choices), choices=tuple(choices), sizes=sizes)
     else:
         groups, notes, sizes = declared_groups(features, df, exclude)

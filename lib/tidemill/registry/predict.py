@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pyspark.ml.functions import vector_to_array
@@ -25,7 +26,8 @@ def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFram
 
     - ``prediction`` has the label's own type (a regression on a whole-number label is rounded).
     - ``probability`` is a DOUBLE, that of the positive class (binary), an ARRAY<DOUBLE> in the order of the classes (multiclass), or
-      a null DOUBLE (regression).
+      a null DOUBLE (regression). Of anomalies it is the share of training rows that are less strange; of clusters an ARRAY<DOUBLE>, the
+      probability of each, null where the family gives none.
     - ``score_error`` is null where the row was scored; else it says why not, and both others are null.
 
     Feature columns of another type are cast to the type the model was trained on. Columns named like the three are replaced.
@@ -34,15 +36,17 @@ def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFram
         UsageError: a feature column of the model is missing.
     """
     scored, kept = _transform(model, manifest, df)
-    index, probability = F.col("prediction"), _probability(manifest)
-    bad = _is_bad(index) if manifest.task == "regression" else _is_bad(index) | probability.isNull() | F.exists(probability, _is_bad)
+    index, probability = F.col("prediction").cast("double"), _probability(manifest, has_any="probability" in scored.columns)
+    bad = _is_bad(index)
+    if probability is not None:
+        bad = bad | probability.isNull() | F.exists(probability, _is_bad)
     value = _value(manifest, index)
     score_error = F.coalesce(
         F.col(_CAST_ERROR),
         F.when(bad, F.lit("the model gave no number for this row")),
         F.when(value.isNull(), F.concat(F.lit("the prediction does not fit the label's type: "), index.cast("string"))),
     )
-    shown = F.get(probability, F.lit(1)) if manifest.task == "binary" else probability
+    shown = _shown(manifest, probability)
     outputs = scored.select(*kept.values(), value.alias("prediction"), shown.alias("probability"), score_error.alias("score_error"))
     return outputs.select(
         *[F.col(place).alias(name) for name, place in kept.items()],
@@ -57,6 +61,14 @@ def labelled_predictions(model: PipelineModel, manifest: Manifest, df: DataFrame
     scored, kept = _transform(model, manifest, df)
     columns = ["prediction"] if manifest.task == "regression" else ["prediction", "probability"]
     return scored.select(encode_label(manifest, F.col(kept[label])).alias("label"), *columns)
+
+
+def model_outputs(
+    model: PipelineModel, manifest: Manifest, df: DataFrame, kept_columns: Sequence[str], outputs: Sequence[str]
+) -> DataFrame:
+    """Return columns of the rows, and beside them columns that the stages of the model add."""
+    scored, kept = _transform(model, manifest, df)
+    return scored.select(*[F.col(kept[name]).alias(name) for name in kept_columns], *outputs)
 
 
 def encode_label(manifest: Manifest, label: Column) -> Column:
@@ -117,10 +129,16 @@ def _cast_error(name: str, cast: Column, wanted: str) -> Column:
     return F.when(_named(name).isNotNull() & cast.isNull(), message)
 
 
-def _probability(manifest: Manifest) -> Column:
-    if manifest.task == "regression":
-        return F.lit(None).cast("double")
-    return vector_to_array(F.col("probability"))
+def _probability(manifest: Manifest, *, has_any: bool) -> Column | None:
+    """Return the probabilities as an array, None where the model gives none."""
+    return vector_to_array(F.col("probability")) if has_any and manifest.task != "regression" else None
+
+
+def _shown(manifest: Manifest, probability: Column | None) -> Column:
+    """Return ``probability`` in the type that it has for the task."""
+    if probability is None:
+        return F.lit(None).cast("array<double>" if manifest.task == "clustering" else "double")
+    return F.get(probability, F.lit(1)) if manifest.task in ("binary", "anomaly") else probability
 
 
 def _classes(manifest: Manifest) -> Column:

@@ -21,13 +21,15 @@ _MICROSECONDS = {"s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6, "d": 86400 * 10
 
 SOURCE_FORMATS = ("csv", "tsv", "json", "parquet", "orc", "avro", "xml", "text", "binaryFile", "delta", "jdbc", "kafka")
 WITHOUT_FILES = frozenset({"jdbc", "kafka", "delta"})
-TASKS = ("binary", "multiclass", "regression")
+TASKS = ("binary", "multiclass", "regression", "clustering", "anomaly")
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("areaUnderPR", "areaUnderROC", "accuracy", "f1", "logLoss"),
     "multiclass": ("f1", "accuracy", "logLoss"),
     "regression": ("rmse", "mae", "r2"),
+    "clustering": ("silhouette",),
+    "anomaly": ("areaUnderPR", "areaUnderROC", "massVolume"),
 }
-MINIMISED = frozenset({"logLoss", "rmse", "mae"})
+MINIMISED = frozenset({"logLoss", "rmse", "mae", "massVolume"})
 # What may be named, what is tried where a spec names none, and that where it declares texts.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "binary": (
@@ -42,16 +44,22 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "linear_regression", "random_forest", "gradient_boosted_trees", "factorization_machines", "hist_gradient_boosting",
         "xgboost", "lightgbm",
     ),
+    "clustering": ("kmeans", "bisecting_kmeans", "gaussian_mixture"),
+    "anomaly": ("isolation_forest", "gaussian_mixture"),
 }  # fmt: skip
 DEFAULT_FAMILIES: dict[str, tuple[str, ...]] = {
     "binary": ("logistic_regression", "random_forest", "gradient_boosted_trees"),
     "multiclass": ("logistic_regression", "random_forest", "gradient_boosted_trees"),
     "regression": ("linear_regression", "random_forest", "gradient_boosted_trees"),
+    "clustering": ("kmeans", "bisecting_kmeans", "gaussian_mixture"),
+    "anomaly": ("isolation_forest", "gaussian_mixture"),
 }
 TEXT_FAMILIES: dict[str, tuple[str, ...]] = {
     "binary": ("linear_svm", "logistic_regression", "naive_bayes"),
     "multiclass": ("linear_svm", "logistic_regression", "naive_bayes"),
     "regression": ("linear_regression",),
+    "clustering": ("kmeans", "bisecting_kmeans"),
+    "anomaly": ("isolation_forest",),
 }
 
 

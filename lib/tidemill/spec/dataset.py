@@ -96,7 +96,7 @@ class Dataset(Block):
     lookups: dict[Name, Lookup] = Field(default={})
     aggregates: Aggregates = Field(default={}, description="one block, or several by name")
     key: list[Name] = Field(min_length=1)
-    label: Name
+    label: Name | None = Field(default=None, description="required but for clustering and anomaly, which do not learn from it")
     positive: Scalar | None = None
     event_time: Name | None = None
     split: Split | None = Field(default=None, description="absent: by time where `event_time` is given, else by hash; test: 0.2")

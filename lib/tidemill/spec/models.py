@@ -43,6 +43,7 @@ from tidemill.spec.feature_groups import (
     Text,
 )
 from tidemill.spec.search import CustomFamily, Family, FloatRange, IntRange, LogRange, Range, Space, Threshold, Training, Tuner
+from tidemill.spec.tasks import TASK_KINDS, TaskKind, default_metric
 
 __all__ = [
     "DEFAULT_FAMILIES",
@@ -188,6 +189,16 @@ class Pipeline(Block):
     evaluation: Evaluation = Evaluation()
     scoring: Scoring = Scoring()
     monitoring: Monitoring = Monitoring()
+
+    @property
+    def task_kind(self) -> TaskKind:
+        """What the label is to the task."""
+        return TASK_KINDS[self.training.task]
+
+    @property
+    def selection_metric(self) -> str:
+        """The metric that the search optimises; where no label is declared, one that needs none."""
+        return self.training.metric or default_metric(self.training.task, has_label=self.dataset.label is not None)
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from tidemill.spec.blocks import METRICS, Block, DottedName, Duration, Name, Scalar, Share
+from tidemill.spec.blocks import Block, DottedName, Duration, Name, Scalar, Share
 
 Bounds = Annotated[list[float], Field(min_length=2, max_length=2)]
 
@@ -85,8 +85,12 @@ class Threshold(Block):
 class Training(Block):
     """The search: families, their spaces, folds and metric."""
 
-    task: Literal["binary", "multiclass", "regression"]
-    metric: str | None = Field(default=None, description="absent: areaUnderPR (binary), f1 (multiclass), rmse (regression)")
+    task: Literal["binary", "multiclass", "regression", "clustering", "anomaly"]
+    metric: str | None = Field(
+        default=None,
+        description="absent: areaUnderPR (binary), f1 (multiclass), rmse (regression), silhouette (clustering), and for anomaly areaUnderPR "
+        "where the dataset has a label, else massVolume",
+    )
     folds: int = Field(default=3, ge=2, le=50)
     engine: Literal["auto", "spark", "tasks"] = "auto"
     tuner: Tuner = Tuner()
@@ -96,8 +100,4 @@ class Training(Block):
     balance: Literal["none", "weights", "undersample"] = "none"
     calibrate: Literal["none", "isotonic", "sigmoid"] = "none"
     threshold: Threshold | None = None
-
-    @property
-    def selection_metric(self) -> str:
-        """The metric that the search optimises."""
-        return self.metric or METRICS[self.task][0]
+    contamination: float = Field(default=0.01, gt=0, le=0.5, description="anomaly: the share of training rows that are called anomalies")

@@ -73,12 +73,13 @@ def _check_names(frame: DataFrame) -> None:
 def _check_columns(frame: DataFrame, declared: Dataset, task: str) -> None:
     """Refuse names that are not there, or that tidemill adds; all at once."""
     columns = frame.columns
-    wanted = [*(("key", name) for name in declared.key), ("label", declared.label), *(("exclude", name) for name in declared.exclude)]
+    label = [("label", declared.label)] if declared.label else []
+    wanted = [*(("key", name) for name in declared.key), *label, *(("exclude", name) for name in declared.exclude)]
     faults = [_missing(key, name, columns) for key, name in wanted if name not in columns] + split_faults(columns, declared)
     own = declared.split_rule().column
     added = [name for name in columns if name.lower() in ("split", "fold") and name != own]
     faults += [_fault("sql" if declared.sql else "from", f"has a column {name!r}, which tidemill adds itself; rename it") for name in added]
-    if declared.label in columns:
+    if declared.label is not None and declared.label in columns:
         faults += _label_type(frame.schema[declared.label].dataType, declared.label, task)
     if faults:
         raise SpecError(faults)

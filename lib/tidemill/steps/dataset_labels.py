@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
@@ -9,6 +10,7 @@ from pyspark.sql import types as T
 
 from tidemill.errors import ExpectationRefused, Fault, SpecError, did_you_mean
 from tidemill.lake.names import quoted
+from tidemill.spec.tasks import TASK_KINDS
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, Row
@@ -26,24 +28,35 @@ def check_labels(marked: DataFrame, declared: Dataset, task: str) -> tuple[str, 
         ExpectationRefused: too few or too many classes, a side without labels, a label that is not finite.
         SpecError: ``positive`` is none of the labels.
     """
-    label = F.col(quoted(declared.label))
+    if not TASK_KINDS[task].learns_label:
+        return _check_judging(marked, declared) if TASK_KINDS[task].label == "judges" and declared.label else ()
+    label = F.col(quoted(str(declared.label)))
     if task == "regression":
         wild_rows = _not_finite(marked, declared)
         found = marked.groupBy("split").agg(F.count("*").alias("n"), F.count(label).alias("labelled"), wild_rows.alias("wild")).collect()
         wild = sum(row["wild"] for row in found)
         if wild:
             raise ExpectationRefused(f"dataset: the label {declared.label} is NaN or infinite in {wild:,} rows; make it NULL in the SQL")
-        _refuse_unlabelled(declared.label, {row["split"]: row["labelled"] for row in found if row["split"] != "gap"})
-        return _notes(declared.label, sum(row["n"] - row["labelled"] for row in found))
+        _refuse_unlabelled(str(declared.label), {row["split"]: row["labelled"] for row in found if row["split"] != "gap"})
+        return _notes(str(declared.label), sum(row["n"] - row["labelled"] for row in found))
     found = marked.groupBy("split", label.alias("label")).agg(F.count("*").alias("n")).limit(2 * MOST_CLASSES + 3).collect()
     _refuse_classes(declared, task, [row for row in found if row["label"] is not None])
-    return _notes(declared.label, sum(row["n"] for row in found if row["label"] is None))
+    return _notes(str(declared.label), sum(row["n"] for row in found if row["label"] is None))
+
+
+def _check_judging(marked: DataFrame, declared: Dataset) -> tuple[str, ...]:
+    """Refuse a label of anomalies without two values; rows may lack it, and it may be that none of the training rows is an anomaly."""
+    label = F.col(quoted(str(declared.label)))
+    found = marked.groupBy(label.alias("label")).agg(F.count("*").alias("n")).limit(MOST_CLASSES + 2).collect()
+    _refuse_number(declared, "anomaly", {row["label"]: row["n"] for row in found if row["label"] is not None})
+    unlabelled = sum(row["n"] for row in found if row["label"] is None)
+    return (f"{unlabelled:,} rows have no {declared.label}: they are learned from as all are, and judge nothing",) if unlabelled else ()
 
 
 def _not_finite(marked: DataFrame, declared: Dataset) -> Column:
-    if not isinstance(marked.schema[declared.label].dataType, T.FractionalType):
+    if not isinstance(marked.schema[str(declared.label)].dataType, T.FractionalType):
         return F.lit(0)
-    value = F.col(quoted(declared.label)).cast("double")
+    value = F.col(quoted(str(declared.label))).cast("double")
     return F.count_if(F.isnan(value) | (F.abs(value) == float("inf")))
 
 
@@ -51,11 +64,22 @@ def _refuse_classes(declared: Dataset, task: str, found: list[Row]) -> None:
     totals: dict[object, int] = {}
     for row in found:
         totals[row["label"]] = totals.get(row["label"], 0) + row["n"]
+    _refuse_number(declared, task, totals)
+    _refuse_unlabelled(str(declared.label), {split: sum(row["n"] for row in found if row["split"] == split) for split in ("train", "test")})
+    trained = {row["label"] for row in found if row["split"] == "train"}
+    if len(trained) < 2:
+        raise ExpectationRefused(
+            f"dataset: every labelled train row has the label {next(iter(trained))!r}; choose a `split` that leaves two classes in train"
+        )
+
+
+def _refuse_number(declared: Dataset, task: str, totals: Mapping[object, int]) -> None:
+    """Refuse too few or too many classes, and a ``positive`` that is none of them."""
     classes = sorted(totals, key=lambda value: (-totals[value], str(value)))
-    fewest, most = (2, 2) if task == "binary" else (2, MOST_CLASSES)
+    fewest, most = (2, MOST_CLASSES) if task == "multiclass" else (2, 2)
     if not fewest <= len(classes) <= most:
         shown = ", ".join(f"{value!r} ({totals[value]:,} rows)" for value in classes[:_SHOWN]) + (", …" if len(classes) > _SHOWN else "")
-        expected = "exactly two different values" if task == "binary" else f"2 to {most:,} different values"
+        expected = f"2 to {most:,} different values" if task == "multiclass" else "exactly two different values"
         many = f"more than {MOST_CLASSES:,}" if len(classes) > MOST_CLASSES else str(len(classes))
         raise ExpectationRefused(
             f"dataset: the label {declared.label} has {many}: {shown or 'it is null in every row'};"
@@ -65,12 +89,6 @@ def _refuse_classes(declared: Dataset, task: str, found: list[Row]) -> None:
     if declared.positive is not None and declared.positive not in classes and str(declared.positive).lower() not in map(str.lower, words):
         message = f"{declared.positive!r} is none of the labels {' and '.join(words)}{did_you_mean(str(declared.positive), words)}"
         raise SpecError([Fault("pipeline.yml", None, "dataset.positive", message)])
-    _refuse_unlabelled(declared.label, {split: sum(row["n"] for row in found if row["split"] == split) for split in ("train", "test")})
-    trained = {row["label"] for row in found if row["split"] == "train"}
-    if len(trained) < 2:
-        raise ExpectationRefused(
-            f"dataset: every labelled train row has the label {next(iter(trained))!r}; choose a `split` that leaves two classes in train"
-        )
 
 
 def _refuse_unlabelled(label: str, labelled: dict[str, int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from tidemill.evaluation.gates import Gate, GateResult, default_gate, parse_gate
 from tidemill.registry import Deployments, Manifest, load_model
 from tidemill.registry.predict import encode_label, labelled_predictions
 from tidemill.steps.result import StepContext, StepResult
+from tidemill.steps.without_label import cluster_rows, free_baseline, free_metrics, told_sizes
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -46,26 +47,33 @@ def evaluate(context: StepContext) -> StepResult:
     model, manifest = load_model(context.lake, context.pipeline, version)
     dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
     test, train = (dataset.where(F.col("split") == split) for split in ("test", "train"))
-    rows = _count(test, pipeline.dataset.label, manifest)
+    label = pipeline.dataset.label
+    learns = pipeline.task_kind.learns_label
+    rows = _count(test, str(label), manifest) if learns else test.count()
     gates = _gates(context)
     deployments = Deployments(context.lake.ledger, context.pipeline)
 
-    metrics = _measure(model, manifest, test, pipeline.dataset.label)
-    baseline = baseline_metrics(
-        _labels(train, pipeline.dataset.label, manifest), _labels(test, pipeline.dataset.label, manifest), manifest.task, manifest.n_classes
-    )
+    metrics = _measure(context, model, manifest, test)
+    if learns:
+        known = [_labels(side, str(label), manifest) for side in (train, test)]
+        baseline = baseline_metrics(*known, manifest.task, manifest.n_classes)
+    else:
+        baseline = free_baseline(manifest, test, label)
+    sizes = cluster_rows(model, manifest, dataset) if manifest.task == "clustering" else []
     champion = _reigning(context, deployments, test) if any(gate.needs_champion for gate in gates) else None
-    _record(context, {version: metrics, BASELINE_VERSION: baseline} | ({champion.version: champion.metrics} if champion else {}))
+    _record(
+        context, {version: metrics, BASELINE_VERSION: baseline} | ({champion.version: champion.metrics} if champion else {}), version, sizes
+    )
     results = [gate.evaluate(metrics, baseline, champion.metrics if champion else None) for gate in gates]
     notes = _decide(context, deployments, version, results, _evidence(results, metrics, baseline, champion))
-    return StepResult(outputs={pipeline.model_name: version}, rows_in=rows, rows_out=rows, notes=notes)
+    return StepResult(outputs={pipeline.model_name: version}, rows_in=rows, rows_out=rows, notes=(*notes, *told_sizes(sizes)))
 
 
 def _gates(context: StepContext) -> list[Gate]:
-    training = context.spec.pipeline.training
-    declared = context.spec.pipeline.evaluation.gates
-    texts = [default_gate(training.selection_metric)] if declared is None else declared
-    gates = [parse_gate(text, training.task) for text in texts]
+    pipeline = context.spec.pipeline
+    declared = pipeline.evaluation.gates
+    texts = [default_gate(pipeline.selection_metric)] if declared is None else declared
+    gates = [parse_gate(text, pipeline.training.task) for text in texts]
     sliced = [gate.text for gate in gates if gate.needs_slices]
     if sliced:
         raise StepError(f"evaluation.gates: metrics of slices are not built yet, found {'; '.join(sliced)}; gate the metrics of all rows")
@@ -91,7 +99,11 @@ def _count(test: DataFrame, label: str, manifest: Manifest) -> int:
     return int(rows)
 
 
-def _measure(model: PipelineModel, manifest: Manifest, test: DataFrame, label: str) -> Metrics:
+def _measure(context: StepContext, model: PipelineModel, manifest: Manifest, test: DataFrame) -> Metrics:
+    declared = context.spec.pipeline.dataset
+    if not context.spec.pipeline.task_kind.learns_label:
+        return free_metrics(model, manifest, test, declared)
+    label = str(declared.label)
     predictions = labelled_predictions(model, manifest, test, label).where(F.col("label").isNotNull())
     return compute_metrics(predictions, manifest.task, manifest.n_classes)
 
@@ -103,20 +115,21 @@ def _reigning(context: StepContext, deployments: Deployments, test: DataFrame) -
         return None
     try:
         model, manifest = load_model(context.lake, context.pipeline, version)
-        return _Champion(version, _measure(model, manifest, test, context.spec.pipeline.dataset.label))
+        return _Champion(version, _measure(context, model, manifest, test))
     except TidemillError as error:
         raise StepError(
             f"evaluation.gates: champion {version} cannot be measured on the new test rows ({error}); leave `champion` out once"
         ) from error
 
 
-def _record(context: StepContext, measured: Mapping[int, Metrics]) -> None:
+def _record(context: StepContext, measured: Mapping[int, Metrics], candidate: int, sizes: Sequence[Mapping[str, object]]) -> None:
     common = {"pipeline": context.pipeline, "run_id": context.run_id, "split": "test"}
     rows = [
         {**common, "model_version": version, "metric": metric, "value": value if math.isfinite(value) else None}
         for version, metrics in measured.items()
         for metric, value in metrics.items()
     ]
+    rows += [{**common, "model_version": candidate, **size} for size in sizes]
     context.lake.ledger.put("ops.metrics", rows, where={"pipeline": context.pipeline, "run_id": context.run_id})
 
 

@@ -39,7 +39,7 @@ def register(context: StepContext, trained: Trained) -> int:
     family = trained.problem.family(found.best.family)
     deployments = Deployments(context.lake.ledger, context.pipeline)
     version = _own_candidate(deployments, context.run_id) or deployments.next_version()
-    metric = pipeline.training.selection_metric
+    metric = pipeline.selection_metric
     manifest = Manifest(
         pipeline=context.pipeline,
         version=version,

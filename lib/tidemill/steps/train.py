@@ -20,7 +20,7 @@ from tidemill.training import Problem, Search, SearchResult, refit, search_space
 from tidemill.training.balance import balance_of
 from tidemill.training.engines import choose_engines, room
 from tidemill.training.families.own import OwnFamily
-from tidemill.training.labels import labelled, read_labels
+from tidemill.training.labels import free_labels, labelled, read_labels
 from tidemill.training.out_of_fold import calibration, moved, threshold
 from tidemill.training.rows import check_folds, training_rows
 from tidemill.training.selection import NoTrialSucceeded, choose
@@ -46,10 +46,18 @@ def train(context: StepContext) -> StepResult:
     spaces = _spaces(context, own)
     dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
     rows = labelled(dataset.where(F.col("split") == "train"), declared, training.task)
-    labels = read_labels(rows, declared, training.task)
+    metric, learns = pipeline.selection_metric, pipeline.task_kind.learns_label
+    labels = read_labels(rows, declared, training.task) if learns else free_labels(dataset, declared, training.task, metric)
 
     def planned(features: Literal["auto"] | Features) -> FeaturePlan:
-        return plan_features(features, rows, exclude=reserved_columns(declared), load=context.spec.function, classes=labels.classes)
+        return plan_features(
+            features,
+            rows,
+            exclude=reserved_columns(declared),
+            load=context.spec.function,
+            classes=labels.classes if learns else None,
+            learns_label=learns,
+        )
 
     plan = planned(pipeline.features)
     plan_of = Variants(pipeline.features, plan, planned)
@@ -57,9 +65,9 @@ def train(context: StepContext) -> StepResult:
     # Rows of one group are in one part, as they are in one fold.
     parted_by = ([rule.group] if rule.group else declared.key) if plan.needs_parts or may_need_parts(training) else ()
     with cached(training_rows(rows, declared.key, labels, plan.columns, parted_by)) as frame, scratch(context.lake.root) as folder:
-        folds, notes = check_folds(frame, labels, training.selection_metric, is_expanding=rule.is_expanding, has_gap=rule.gap is not None)
+        folds, notes = check_folds(frame, labels, metric, is_expanding=rule.is_expanding, has_gap=rule.gap is not None)
         balance = balance_of(training.balance, _class_counts(frame), labels.n_classes) if training.balance != "none" else None
-        problem = Problem(training.task, training.selection_metric, labels.n_classes, training.tuner.seed, rule.is_expanding, balance, own)
+        problem = Problem(training.task, metric, labels.n_classes, training.tuner.seed, rule.is_expanding, balance, own)
         total = frame.count()
         engines = choose_engines(
             training.engine,
@@ -99,13 +107,14 @@ def _searched(
     training: Training, spaces: Mapping[str, Space], finder: Search, past: PastTrials, folds: Sequence[int], total: int
 ) -> tuple[Tuned, SearchResult, dict[str, Any]]:
     """Search, choose, and see what is to be done to the probabilities; every trial is recorded, whatever comes of it."""
+    fixed = {"threshold": 1 - training.contamination} if training.task == "anomaly" else {}
     adjusts = training.calibrate != "none" or training.threshold is not None
     try:
         tried = {name: {**feature_space(training), **space} for name, space in spaces.items()}
         tuned = tune(finder, tried, training.tuner, folds, total, is_last=not adjusts)
         found = choose(tuned.rows, tuned.trials, finder.problem.metric, folds=folds, rule=training.select)
         past.record(found.rows)
-        return tuned, found, _adjustment(training, finder, found, folds) if adjusts else {}
+        return tuned, found, _adjustment(training, finder, found, folds) if adjusts else fixed
     except NoTrialSucceeded as error:
         past.record(error.rows)
         raise

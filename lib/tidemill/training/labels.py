@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
 from tidemill.lake.names import quoted
+from tidemill.spec.tasks import TASK_KINDS, WITHOUT_LABEL
 from tidemill.training.classes import class_metadata
 
 if TYPE_CHECKING:
@@ -21,11 +22,16 @@ MOST_CLASSES = 1000
 
 @dataclass(frozen=True)
 class Labels:
-    """The label column, its Spark type, and its classes in the order of their indices; None for a regression."""
+    """The label column, its Spark type, and its classes in the order of their indices; None for a regression.
 
-    column: str
+    Without a ``column`` nothing is read: ``type`` and ``classes`` are then what a prediction is. ``is_learned``: only rows that have a
+    label are examples; else it may be null, and no more than judges.
+    """
+
+    column: str | None
     type: str
     classes: tuple[object, ...] | None
+    is_learned: bool = True
 
     @property
     def n_classes(self) -> int:
@@ -39,6 +45,8 @@ class Labels:
 
     def encoded(self) -> Column:
         """Return ``label`` DOUBLE: the index of the class, with the number of classes in its metadata, or the value."""
+        if self.column is None:
+            return F.lit(None).cast("double").alias("label")
         value = F.col(quoted(self.column))
         if self.classes is None:
             return value.cast("double").alias("label")
@@ -47,8 +55,10 @@ class Labels:
 
 
 def labelled(rows: DataFrame, declared: Dataset, task: str) -> DataFrame:
-    """Return the rows whose label is not null, for a regression also not NaN."""
-    value = F.col(quoted(declared.label))
+    """Return the rows whose label is not null, for a regression also not NaN; all rows where the task learns no label."""
+    if not TASK_KINDS[task].learns_label:
+        return rows
+    value = F.col(quoted(str(declared.label)))
     return rows.where(value.isNotNull() & ~F.isnan(value.cast("double")) if task == "regression" else value.isNotNull())
 
 
@@ -58,25 +68,48 @@ def read_labels(rows: DataFrame, declared: Dataset, task: str) -> Labels:
     Raises:
         StepError: the number of classes does not suit the task, or ``positive`` is none of them.
     """
-    kind = rows.schema[declared.label].dataType.simpleString()
+    label = str(declared.label)
+    kind = rows.schema[label].dataType.simpleString()
     if task == "regression":
-        return Labels(declared.label, kind, None)
-    found = rows.select(F.col(quoted(declared.label)).alias("label")).distinct().limit(MOST_CLASSES + 1).collect()
+        return Labels(label, kind, None)
+    found = rows.select(F.col(quoted(label)).alias("label")).distinct().limit(MOST_CLASSES + 1).collect()
     classes = sorted(row["label"] for row in found)
     most = 2 if task == "binary" else MOST_CLASSES
     if not 2 <= len(classes) <= most:
         expected = "exactly 2" if task == "binary" else f"2 to {most}"
         shown = ", ".join(map(repr, classes[:5])) or "none"
         raise StepError(
-            f"train: the labelled training rows hold {len(classes)} different values of {declared.label} ({shown}), expected {expected} "
+            f"train: the labelled training rows hold {len(classes)} different values of {label} ({shown}), expected {expected} "
             f"for `task: {task}`; choose another split or task, or mend the label in the dataset's SQL"
         )
-    if declared.positive is not None and task == "binary":
+    return Labels(label, kind, _positive_last(classes, declared) if task == "binary" else tuple(classes))
+
+
+def _positive_last(classes: list[object], declared: Dataset) -> tuple[object, ...]:
+    """Return two classes, the positive one last: the greater one, unless the spec says which."""
+    if declared.positive is not None:
         negative = [label for label in classes if not _same(label, declared.positive)]
         if len(negative) != 1:
             raise StepError(f"train: dataset.positive is {declared.positive!r}, expected one of {classes[0]!r} and {classes[1]!r}")
-        classes.sort(key=lambda label: label not in negative)
-    return Labels(declared.label, kind, tuple(classes))
+        return tuple(sorted(classes, key=lambda label: label not in negative))
+    return tuple(classes)
+
+
+def free_labels(dataset: DataFrame, declared: Dataset, task: str, metric: str) -> Labels:
+    """Return what a task predicts that learns no label: numbers of clusters, or of anomalies what their label says, else a boolean.
+
+    The label of anomalies is read where ``metric`` is measured by it; its classes are those of the whole dataset, since nothing is
+    learned from it.
+
+    Raises:
+        StepError: the label of anomalies has not two values, or ``positive`` is none of them.
+    """
+    if task == "clustering":
+        return Labels(None, "int", None, is_learned=False)
+    if declared.label is None:
+        return Labels(None, "boolean", (False, True), is_learned=False)
+    found = read_labels(dataset.where(F.col(quoted(declared.label)).isNotNull()), declared, "binary")
+    return replace(found, column=None if metric in WITHOUT_LABEL else found.column, is_learned=False)
 
 
 def _same(label: object, declared: object) -> bool:

@@ -69,8 +69,9 @@ def _measured(model: Model, trial: Trial, fitted: Trial, vectors: Vectors, probl
     found: Mapping[str, float] = {}
     error = None
     try:
+        features = f"features_{problem.family(trial.family).encoding}"
         predictions = predictions_of(model, trial, fitted, vectors.held_out, problem.task)
-        found = compute_metrics(_adjusted(predictions, problem), problem.task, problem.n_classes)
+        found = compute_metrics(_adjusted(predictions, problem), problem.task, problem.n_classes, features)
     except Exception as caught:  # noqa: BLE001 - as above
         error = sentence(caught)
     took = time.perf_counter() - started

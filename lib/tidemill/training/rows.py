@@ -57,7 +57,7 @@ def check_folds(
     Raises:
         StepError: there are no rows, fewer than two folds, or a fold lacks a class that its training or its metric needs.
     """
-    by_class = labels.classes is not None
+    by_class = labels.classes is not None and labels.column is not None
     grouped = frame.groupBy("fold", *(["label"] if by_class else [])).count().collect()
     counts: dict[int, int] = {}
     members: dict[int, set[int]] = {}
@@ -67,30 +67,33 @@ def check_folds(
         if row["fold"] is None:
             raise StepError(f"train: {row['count']} training rows have no fold; run dataset again")
         counts[row["fold"]] = counts.get(row["fold"], 0) + row["count"]
-        members.setdefault(row["fold"], set()).add(int(row["label"]) if by_class else 0)
+        members.setdefault(row["fold"], set()).update([int(row["label"])] if by_class and row["label"] is not None else [])
     if len(counts) < 2:
         total = sum(counts.values())
         raise StepError(
-            f"train: found {total} labelled training rows in {len(counts)} fold(s), expected rows in at least 2 folds; "
-            f"add rows, label more of them, or choose another split"
+            f"train: found {total} {'labelled ' if labels.is_learned else ''}training rows in {len(counts)} fold(s), expected rows in at least 2 folds; "
+            f"add rows, {'label more of them, ' if labels.is_learned else ''}or choose another split"
         )
     notes = _check_classes(members, labels, metric, is_expanding) if by_class else ()
     return dict(sorted(counts.items())[1 if is_expanding else 0 :]), notes
 
 
 def _check_classes(members: dict[int, set[int]], labels: Labels, metric: str, is_expanding: bool) -> tuple[str, ...]:
-    """Refuse a fold in which a model cannot be fitted or measured; return notes of classes that a fold does without."""
+    """Refuse a fold in which a model cannot be fitted or measured; return notes of classes that a fold does without.
+
+    A label that is not learned may be missing where models are fitted, not where they are measured.
+    """
     classes, without = labels.classes or (), "before" if is_expanding else "without"
     notes = []
     for fold in sorted(members)[1 if is_expanding else 0 :]:
         trained = set().union(*(found for other, found in members.items() if (other < fold if is_expanding else other != fold)))
         missing = [str(label) for index, label in enumerate(classes) if index not in trained]
-        if missing and len(trained) < 2:
+        if labels.is_learned and missing and len(trained) < 2:
             raise StepError(
                 f"train: {without} fold {fold}, no training row has {labels.column} = {missing[0]}, expected both classes outside every "
                 f"fold; use fewer folds, or `folds_by: hash`"
             )
-        if missing:
+        if labels.is_learned and missing:
             notes.append(f"{without} fold {fold}, no training row has {labels.column} = {', '.join(missing)}; its models cannot predict it")
         if len(classes) == 2 and metric in _NEEDS_BOTH and len(members[fold]) < 2:
             absent = next(str(label) for index, label in enumerate(classes) if index not in members[fold])

@@ -67,7 +67,7 @@ def _spec_part(spec: Spec, node: Node) -> object:
         "prepare": lambda: _dump(pipeline.tables[item]),
         "dataset": lambda: [_dump(pipeline.dataset), training.folds, training.task, _judged(pipeline.features)],
         "train": lambda: [_dump(training), _dump(pipeline.features), _dump(pipeline.dataset)],
-        "evaluate": lambda: [_dump(pipeline.evaluation), training.task, training.selection_metric],
+        "evaluate": lambda: [_dump(pipeline.evaluation), training.task, pipeline.selection_metric],
         "deploy": lambda: None,
         "score": lambda: [_dump(pipeline.scoring), pipeline.dataset.key, _dump(pipeline.features)],
         "monitor": lambda: [_dump(pipeline.monitoring), pipeline.dataset.key, _dump(pipeline.scoring)],

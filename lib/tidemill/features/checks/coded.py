@@ -25,13 +25,14 @@ def coded(marked: DataFrame, judged: Subjects, dataset: Dataset, target: Target)
     other values are their hashes; what cannot be hashed is 0 or null. Rows of a gap between train and test are left out; training rows
     that a gap between folds leaves without one are in the last.
     """
-    label = column(target.name)
-    y = F.xxhash64(label.cast("string")) if target.task == "multiclass" else target.number() - F.lit(target.mean)
+    y = target.number() - F.lit(target.mean)
+    if target.task == "multiclass":
+        y = F.when(column(target.name).isNotNull(), F.xxhash64(column(target.name).cast("string")))
     return marked.where(F.col("split").isin("train", "test")).select(
         (F.col("split") == "train").alias("is_train"),
         key_hash(dataset, "checks").alias("row"),
         F.coalesce(F.pmod(F.col("fold"), F.lit(FOLDS)), F.lit(FOLDS - 1)).alias("fold"),
-        F.when(label.isNotNull(), y).alias("y"),
+        y.alias("y"),
         *[_code(marked.schema[name].dataType, name).alias(f"c{place}") for place, name in enumerate(judged.all)],
         *[_behind(marked, name, dataset).alias(f"l{place}") for place, name in enumerate(judged.all) if name in judged.instants],
     )

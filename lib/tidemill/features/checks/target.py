@@ -10,11 +10,12 @@ from pyspark.sql import functions as F
 
 from tidemill.columns import column
 from tidemill.spec.models import Dataset
+from tidemill.spec.tasks import TASK_KINDS
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is known of the label in the training rows; ``counts`` are rows a class (empty for a regression)."""
+    """What is known of the label in the training rows; ``counts`` are rows a class (empty for a regression, and without a label)."""
 
     name: str
     task: str
@@ -39,13 +40,27 @@ class Target:
         return self.counts[self.greatest] / self.rows
 
     def number(self) -> Column:
-        """Return the label as a DOUBLE: itself, or 1 for the greater of two classes; null where there is none."""
+        """Return the label as a DOUBLE: itself, or 1 for the greater of two classes; null where there is none.
+
+        Without a label all rows are alike: every training row counts as learned from.
+        """
+        if not self.name:
+            return F.lit(0.0)
         label = column(self.name)
         return label.cast("double") if self.task == "regression" else (label == F.lit(self.greatest)).cast("double")
 
 
 def read_target(marked: DataFrame, dataset: Dataset, task: str) -> Target:
-    """Return the label's figures over the labelled training rows, in one aggregate of at most a thousand groups."""
+    """Return the label's figures over the labelled training rows, in one aggregate of at most a thousand groups.
+
+    A label that is not used, or judges and has one value in the training rows, is none.
+    """
+    use = TASK_KINDS[task].label
+    if dataset.label is None or use == "unused":
+        return Target("", task, 0, {}, 0.0, 0.0)
+    if use == "judges":
+        found = read_target(marked, dataset, "binary")
+        return found if len(found.counts) == 2 else Target("", task, 0, {}, 0.0, 0.0)
     label = column(dataset.label)
     learned = marked.where((F.col("split") == "train") & label.isNotNull())
     if task == "regression":

@@ -9,6 +9,7 @@ from tidemill.spec.models import Space
 from tidemill.training.families.bayes import NAIVE_BAYES
 from tidemill.training.families.factors import FACTORIZATION_MACHINES
 from tidemill.training.families.family import Encoding, Family, MLlibFamily, space_fault
+from tidemill.training.families.groups import BISECTING_KMEANS, GAUSSIAN_MIXTURE, ISOLATION_FOREST, KMEANS, MIXTURE_DENSITY
 from tidemill.training.families.learned import HIST_GRADIENT_BOOSTING, LIGHTGBM_TREES, XGBOOST_TREES
 from tidemill.training.families.linear import LINEAR_REGRESSION, LINEAR_SVM, LOGISTIC_REGRESSION
 from tidemill.training.families.perceptron import MULTILAYER_PERCEPTRON
@@ -28,8 +29,14 @@ _ALL: tuple[Family, ...] = (
     HIST_GRADIENT_BOOSTING,
     XGBOOST_TREES,
     LIGHTGBM_TREES,
+    KMEANS,
+    BISECTING_KMEANS,
+    GAUSSIAN_MIXTURE,
+    ISOLATION_FOREST,
+    MIXTURE_DENSITY,
 )
-FAMILIES: dict[str, Family] = {family.name: family for family in _ALL}
+FAMILIES: dict[str, Family] = {family.name: family for family in reversed(_ALL)}
+_BY_TASK = {(family.name, task): family for family in _ALL for task in family.tasks}  # one name may be two programs, each for a task
 
 
 def family_of(name: str, task: str) -> Family:
@@ -38,9 +45,9 @@ def family_of(name: str, task: str) -> Family:
     Raises:
         SpecError: there is none, or it does not suit the task.
     """
-    family = FAMILIES.get(name)
-    if family is None or task not in family.tasks:
-        fitting = [known.name for known in FAMILIES.values() if task in known.tasks]
+    family = _BY_TASK.get((name, task))
+    if family is None:
+        fitting = [known for known, suited in _BY_TASK if suited == task]
         message = f"no model family for `task: {task}`{did_you_mean(name, fitting)}; choose from {', '.join(fitting)}"
         raise SpecError([Fault("pipeline.yml", None, f"training.models.{name}", message)])
     return family

@@ -11,7 +11,8 @@ from pyspark.ml import Estimator
 from pyspark.ml.param import Param
 
 from tidemill.errors import Fault, SpecError, did_you_mean
-from tidemill.spec.models import TASKS, FloatRange, IntRange, LogRange, Range, Scalar, Space
+from tidemill.spec.models import FloatRange, IntRange, LogRange, Range, Scalar, Space
+from tidemill.spec.tasks import LABELLED
 from tidemill.training.tasks.learner import Learner
 
 Encoding = Literal["linear", "tree", "positive"]
@@ -77,9 +78,9 @@ class Family(Protocol):
 
 
 class AnyTask:
-    """What families share that suit every task and take parameters as they are."""
+    """What families share that suit every task with a label and take parameters as they are."""
 
-    tasks: tuple[str, ...] = TASKS
+    tasks: tuple[str, ...] = LABELLED
 
     @property
     def for_texts(self) -> Space:

@@ -12,8 +12,9 @@ from pyspark.sql import SparkSession
 
 from tidemill.errors import SpecError, did_you_mean
 from tidemill.spec.models import IntRange, LogRange, Scalar, Space
+from tidemill.spec.tasks import LABELLED
 from tidemill.training.families.family import AnyTask, Encoding, Family, space_fault
-from tidemill.training.tasks.boosting import Boosting
+from tidemill.training.tasks.boosting import Library
 from tidemill.training.tasks.histogram import HISTOGRAM
 from tidemill.training.tasks.lgbm import LIGHTGBM
 from tidemill.training.tasks.xgb import XGBOOST
@@ -24,7 +25,16 @@ _OURS = frozenset(
         *("random_state", "seed", "n_jobs", "nthread", "num_threads", "verbose", "verbosity", "device", "objective", "early_stopping"),
         *("early_stopping_rounds", "eval_metric", "callbacks", "categorical_features", "categorical_feature", "enable_categorical"),
         *("feature_types", "missing", "booster", "validation_fraction", "n_iter_no_change", "scoring", "warm_start", "class_weight"),
-        *("importance_type", "base_score", "multi_strategy", "tol", "num_parallel_tree", "validate_parameters", "boosting_type"),
+        *(
+            "importance_type",
+            "contamination",
+            "base_score",
+            "multi_strategy",
+            "tol",
+            "num_parallel_tree",
+            "validate_parameters",
+            "boosting_type",
+        ),
     }
 )
 
@@ -34,10 +44,11 @@ class LearnedFamily(AnyTask):
     """A family that is not MLlib's: it learns in single tasks, and scores by Spark all the same."""
 
     name: str
-    learner: Boosting
+    learner: Library
     default: Space
     encoding: Encoding = "tree"
     takes_weights: bool = True
+    tasks: tuple[str, ...] = LABELLED
     distributed: Mapping[str, str] = field(default_factory=dict)  # task → the library's own estimator on Spark, by its dotted name
 
     def is_mllib(self, task: str) -> bool:

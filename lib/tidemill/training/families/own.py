@@ -11,6 +11,7 @@ from pyspark.ml import Estimator
 from tidemill.errors import StepError
 from tidemill.features.custom import CustomStage
 from tidemill.spec.models import Scalar, Space
+from tidemill.spec.tasks import LABELLED
 from tidemill.training.families.family import AnyTask, Encoding
 
 _ENCODINGS = ("linear", "tree", "positive")
@@ -20,6 +21,8 @@ _ENCODINGS = ("linear", "tree", "positive")
 class OwnFamily(AnyTask):
     """An Estimator that reads ``featuresCol`` and ``labelCol`` and whose model adds ``prediction`` and, for classes, ``probability``.
 
+    One that finds clusters reads no label.
+
     Its class may say by an attribute ``encoding`` which vectors it wants: ``linear`` (scaled and one-hot; where it says nothing),
     ``tree`` (numbers and indices of categories) or ``positive``.
     """
@@ -28,6 +31,8 @@ class OwnFamily(AnyTask):
     python: str
     kind: Callable[..., Any]
     declared: Space = field(default_factory=dict)
+
+    tasks: tuple[str, ...] = (*LABELLED, "clustering")
 
     learner = None
     takes_weights = False
@@ -63,9 +68,9 @@ class OwnFamily(AnyTask):
             StepError: it cannot be made with these parameters, or is no Estimator with those two columns.
         """
         estimator = CustomStage(self.python, self.kind, dict(params), key=f"training.models.{self.name}").build()
-        columns = {"featuresCol": f"features_{self.encoding}", "labelCol": "label"}
+        columns = {"featuresCol": f"features_{self.encoding}", **({"labelCol": "label"} if task in LABELLED else {})}
         if not isinstance(estimator, Estimator) or not all(estimator.hasParam(name) for name in columns):
-            raise StepError(f"training.models.{self.name}: {self.python} is no Estimator with the params featuresCol and labelCol")
+            raise StepError(f"training.models.{self.name}: {self.python} is no Estimator with the params {' and '.join(columns)}")
         for name, value in {**columns, "seed": seed}.items():
             if estimator.hasParam(name) and not (name == "seed" and "seed" in params):
                 estimator.set(estimator.getParam(name), value)

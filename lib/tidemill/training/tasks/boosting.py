@@ -27,28 +27,14 @@ def _parameters(module: str, name: str) -> frozenset[str]:
     return frozenset(getattr(import_module(module), name)().get_params())
 
 
-@dataclass(frozen=True)
-class FirstRounds:
-    """The first ``rounds`` of a longer model: exactly what a fit of so many rounds gives."""
-
-    whole: Scorer
-    rounds: int
-
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """Return what the first rounds predict."""
-        return self.whole.predict(features, self.rounds)
-
-
-@dataclass(frozen=True)
-class Boosting(ABC):
-    """What the three share: how parameters of a spec are named, which are a library's own, and which counts the ``rounds``."""
+class Library(ABC):
+    """What learners of other libraries share: how parameters of a spec are named, and which are a library's own."""
 
     package: str
     module: str
     estimator: str
-    rounds: str
-    renamed: Mapping[str, str] = field(default_factory=dict)  # a spec's name → the library's; empty: the spec's names are the library's
-    layout: Layout = "dense"
+    renamed: Mapping[str, str]  # a spec's name → the library's; empty: the spec's names are the library's
+    layout: Layout
 
     def names(self) -> frozenset[str]:
         """Return the parameters that a spec may name."""
@@ -69,6 +55,38 @@ class Boosting(ABC):
     def fit(self, rows: Rows, setting: Setting) -> Scorer:
         """Fit on one core."""
 
+    @abstractmethod
+    def load(self, dump: bytes, task: str) -> Scorer:
+        """Return the model that ``dump`` wrote."""
+
+    def given(self, setting: Setting) -> dict[str, Any]:
+        """Return the parameters by the library's names."""
+        return {self.renamed.get(name, name): value for name, value in setting.params.items()}
+
+
+@dataclass(frozen=True)
+class FirstRounds:
+    """The first ``rounds`` of a longer model: exactly what a fit of so many rounds gives."""
+
+    whole: Scorer
+    rounds: int
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Return what the first rounds predict."""
+        return self.whole.predict(features, self.rounds)
+
+
+@dataclass(frozen=True)
+class Boosting(Library):
+    """What the three share: which parameter counts the ``rounds``, and that a model holds those of fewer."""
+
+    package: str
+    module: str
+    estimator: str
+    rounds: str
+    renamed: Mapping[str, str] = field(default_factory=dict)  # a spec's name → the library's; empty: the spec's names are the library's
+    layout: Layout = "dense"
+
     def sharing(self, task: str, slots: int) -> Sharing | None:
         """Return the number of rounds: a model of 30 is the first 30 of one of 60."""
         return Sharing((self.rounds,))
@@ -78,11 +96,3 @@ class Boosting(ABC):
         counts = [int(setting.params.get(self.rounds, 0)) for setting in settings]
         whole = self.fit(rows, settings[counts.index(max(counts))])
         return [whole if count == max(counts) else FirstRounds(whole, count) for count in counts]
-
-    @abstractmethod
-    def load(self, dump: bytes, task: str) -> Scorer:
-        """Return the model that ``dump`` wrote."""
-
-    def given(self, setting: Setting) -> dict[str, Any]:
-        """Return the parameters by the library's names."""
-        return {self.renamed.get(name, name): value for name, value in setting.params.items()}

@@ -33,7 +33,7 @@ class LearnedModel(Model, MLReadable["LearnedModel"], MLWritable):
     """
 
     family: Param[str] = Param(Params._dummy(), "family", "the family that reads the model")
-    task: Param[str] = Param(Params._dummy(), "task", "binary, multiclass or regression")
+    task: Param[str] = Param(Params._dummy(), "task", "the task that the family was fitted for")
     featuresCol: Param[str] = Param(Params._dummy(), "featuresCol", "the column of vectors")  # noqa: N815 - MLlib's name
 
     def __init__(self, family: str = "", task: str = "", features: str = "", dumped: bytes = b"") -> None:
@@ -63,8 +63,12 @@ class LearnedModel(Model, MLReadable["LearnedModel"], MLWritable):
     @property
     def featureImportances(self) -> DenseVector:  # noqa: N802 - MLlib's name
         """What each slot gained in all splits by it; the sum is 1."""
-        gains = load(self.getOrDefault(self.family), self.getOrDefault(self.task), self.dumped).gains()
+        gains = self.scorer().gains()
         return Vectors.dense(gains / gains.sum() if gains.sum() > 0 else gains)
+
+    def scorer(self) -> Scorer:
+        """Return what scores arrays of vectors."""
+        return load(self.getOrDefault(self.family), self.getOrDefault(self.task), self.dumped)
 
     def write(self) -> MLWriter:
         """Return what saves the model: its parameters, and a Parquet file of one row with the dump."""

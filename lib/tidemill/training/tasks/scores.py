@@ -14,9 +14,9 @@ def metrics(labels: np.ndarray, predicted: np.ndarray, task: str) -> dict[str, f
     """Return every metric of the task.
 
     Args:
-        labels: class indices, or values; a class that the model does not know is beyond its columns.
+        labels: class indices, or values; a class that the model does not know is beyond its columns. Of anomalies some may be NaN.
         predicted: values, or the probability of each class (n, classes).
-        task: ``binary``, ``multiclass`` or ``regression``.
+        task: which task.
 
     Raises:
         ValueError: there is no row, or a prediction is no number.
@@ -28,6 +28,10 @@ def metrics(labels: np.ndarray, predicted: np.ndarray, task: str) -> dict[str, f
         raise ValueError(f"{bad} of {len(labels)} predictions are no numbers; check the features for NaN or infinite values")
     if task == "regression":
         return _regression(labels, predicted)
+    if task == "anomaly":
+        is_judged = ~np.isnan(labels)
+        found = _binary(labels[is_judged], predicted[is_judged, 1])
+        return {name: found[name] for name in ("areaUnderPR", "areaUnderROC")}
     return _binary(labels, predicted[:, 1]) if task == "binary" else _multiclass(labels.astype(np.int64), predicted)
 
 
