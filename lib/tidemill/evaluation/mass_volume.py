@@ -18,11 +18,11 @@ MOST_SLOTS = 5
 def mass_volume(strangeness: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, seed: int) -> float:
     """Return how much room the least strange rows take, between 0 and 1: less is better, and 1 is what a constant score comes to.
 
-    For each share of the rows from 0.9 to 0.999 the region that is no stranger than that share of them has a volume; this is the
-    mean of the volumes. A good order closes tightly around the rows that are alike. The volume is the share of points, drawn evenly from the
-    box that ``rows`` fill, that lie in the region. Of more than five slots a point is a row in which five, chosen by chance, are drawn anew:
-    volumes are then those of slices through the rows. Points depend on ``rows`` and ``seed`` alone, so that orders are compared on
-    the same ones.
+    For each share of the rows from 0.9 to 0.999 the region that is no stranger than that share of them has a volume; this is the mean
+    of the volumes. A good order closes tightly around the rows that are alike. The volume is the share of points, drawn evenly from
+    the box that ``rows`` fill, that lie in the region. Of more than five slots a point is a row in which five, chosen by chance, are
+    drawn anew: volumes are then those of slices through the rows. Points depend on ``rows`` and ``seed`` alone, so that orders are
+    compared on the same ones.
 
     Source: Goix: How to evaluate the quality of unsupervised anomaly detection algorithms? (ICML workshop on anomaly detection, 2016):
     the area under the mass-volume curve above a mass of 0.9. For many dimensions it averages over models of five features each; here

@@ -63,12 +63,10 @@ def labelled_predictions(model: PipelineModel, manifest: Manifest, df: DataFrame
     return scored.select(encode_label(manifest, F.col(kept[label])).alias("label"), *columns)
 
 
-def model_outputs(
-    model: PipelineModel, manifest: Manifest, df: DataFrame, kept_columns: Sequence[str], outputs: Sequence[str]
-) -> DataFrame:
+def model_outputs(model: PipelineModel, manifest: Manifest, df: DataFrame, columns: Sequence[str], outputs: Sequence[str]) -> DataFrame:
     """Return columns of the rows, and beside them columns that the stages of the model add."""
     scored, kept = _transform(model, manifest, df)
-    return scored.select(*[F.col(kept[name]).alias(name) for name in kept_columns], *outputs)
+    return scored.select(*[F.col(kept[name]).alias(name) for name in columns], *outputs)
 
 
 def encode_label(manifest: Manifest, label: Column) -> Column:

@@ -88,8 +88,8 @@ class Training(Block):
     task: Literal["binary", "multiclass", "regression", "clustering", "anomaly"]
     metric: str | None = Field(
         default=None,
-        description="absent: areaUnderPR (binary), f1 (multiclass), rmse (regression), silhouette (clustering), and for anomaly areaUnderPR "
-        "where the dataset has a label, else massVolume",
+        description="absent: areaUnderPR (binary), f1 (multiclass), rmse (regression), silhouette (clustering), and for anomaly "
+        "areaUnderPR where the dataset has a label, else massVolume",
     )
     folds: int = Field(default=3, ge=2, le=50)
     engine: Literal["auto", "spark", "tasks"] = "auto"

@@ -16,6 +16,8 @@ Found = Iterator[tuple[tuple[Key, ...], str]]
 def task_problems(root: Node) -> Found:
     """Yield what does not go with the task: a label that is missing, and what needs one."""
     task = _text(root, "training", "task")
+    if task is None:
+        yield from _label(root, task)
     if task not in TASK_KINDS:
         return
     has_label = _is_given(root, "dataset", "label")
@@ -41,16 +43,17 @@ def _is_given(root: Node, *path: Key) -> bool:
     return node is not None and node.value is not None
 
 
-def _label(root: Node, task: str) -> Found:
+def _label(root: Node, task: str | None) -> Found:
     dataset = root.at("dataset")
     if dataset is None or "label" in dataset.mapping:
         return
     if any(did_you_mean(name, ["label"]) for name in dataset.mapping):
         return  # a fault of its own says what was meant
     free = " and ".join(f"`{name}`" for name in TASK_KINDS if name not in LABELLED)
+    named = f" for `task: {task}`" if task else ""
     yield (
         ("dataset", "label"),
-        f"missing; `label:` is required in this block for `task: {task}`; only {free} do without",
+        f"missing; `label:` is required in this block{named}; only {free} do without",
     )
 
 

@@ -55,8 +55,8 @@ def evaluate(context: StepContext) -> StepResult:
 
     metrics = _measure(context, model, manifest, test)
     if learns:
-        known = [_labels(side, str(label), manifest) for side in (train, test)]
-        baseline = baseline_metrics(*known, manifest.task, manifest.n_classes)
+        known, asked = (_labels(side, str(label), manifest) for side in (train, test))
+        baseline = baseline_metrics(known, asked, manifest.task, manifest.n_classes)
     else:
         baseline = free_baseline(manifest, test, label)
     sizes = cluster_rows(model, manifest, dataset) if manifest.task == "clustering" else []
@@ -124,7 +124,7 @@ def _reigning(context: StepContext, deployments: Deployments, test: DataFrame) -
 
 def _record(context: StepContext, measured: Mapping[int, Metrics], candidate: int, sizes: Sequence[Mapping[str, object]]) -> None:
     common = {"pipeline": context.pipeline, "run_id": context.run_id, "split": "test"}
-    rows = [
+    rows: list[dict[str, object]] = [
         {**common, "model_version": version, "metric": metric, "value": value if math.isfinite(value) else None}
         for version, metrics in measured.items()
         for metric, value in metrics.items()

@@ -50,7 +50,7 @@ def register(context: StepContext, trained: Trained) -> int:
         cv_value=found.best_value,
         classes=None if labels.classes is None else list(labels.classes),
         label_type=labels.type,
-        positive=labels.positive if pipeline.training.task == "binary" else None,
+        positive=labels.positive if pipeline.training.task in ("binary", "anomaly") else None,
         feature_columns=trained.types,
         run_id=context.run_id,
         dataset_version=context.inputs[pipeline.dataset_table],

@@ -69,9 +69,9 @@ def check_folds(
         counts[row["fold"]] = counts.get(row["fold"], 0) + row["count"]
         members.setdefault(row["fold"], set()).update([int(row["label"])] if by_class and row["label"] is not None else [])
     if len(counts) < 2:
-        total = sum(counts.values())
+        total, which = sum(counts.values()), "labelled " if labels.is_learned else ""
         raise StepError(
-            f"train: found {total} {'labelled ' if labels.is_learned else ''}training rows in {len(counts)} fold(s), expected rows in at least 2 folds; "
+            f"train: found {total} {which}training rows in {len(counts)} fold(s), expected rows in at least 2 folds; "
             f"add rows, {'label more of them, ' if labels.is_learned else ''}or choose another split"
         )
     notes = _check_classes(members, labels, metric, is_expanding) if by_class else ()

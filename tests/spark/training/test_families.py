@@ -9,6 +9,7 @@ from pyspark.ml.functions import vector_to_array
 from sklearn.metrics import accuracy_score, r2_score
 
 from tidemill.spec.models import FAMILIES as DEFAULTS
+from tidemill.spec.tasks import LABELLED
 from tidemill.training import FAMILIES, Problem, Trial, refit
 from tidemill.training.families import MLlibFamily
 
@@ -22,7 +23,7 @@ CHEAP = {
     "factorization_machines": {"factorSize": 2, "stepSize": 0.1, "maxIter": 60},
 }
 # Those of other libraries are tested with the engine tasks.
-CASES = [(task, name) for task, names in DEFAULTS.items() for name in names if isinstance(FAMILIES[name], MLlibFamily)]
+CASES = [(task, name) for task in LABELLED for name in DEFAULTS[task] if isinstance(FAMILIES[name], MLlibFamily)]
 
 
 @pytest.mark.parametrize(("task", "name"), CASES)

@@ -46,7 +46,7 @@ def test_all_faults_at_once_in_the_order_of_the_file(faults: Callable) -> None:
         ),
         (6, "sources.weather.load", "expected one of 'incremental', 'full', found 'fulll'; did you mean 'full'?"),
         (7, "sources.weather", "duplicate key; it is already on line 6: keep one of them"),
-        (8, "dataset.label", "missing; `label:` is required in this block"),
+        (8, "dataset.label", "missing; `label:` is required in this block for `task: binary`; only `clustering` and `anomaly` do without"),
         (9, "dataset.sql", "reads bronze.flihgts, which is not declared under `sources:`; did you mean 'bronze.flights'?"),
         (10, "dataset.key", "expected at least 1 item, found a list of 0"),
         (
@@ -82,7 +82,7 @@ def test_the_message_names_file_line_and_key(write: Callable, changed: Callable)
     file = write(changed("task: binary", "task: binry"))
     with pytest.raises(SpecError) as caught:
         load_spec(file, environ={})
-    expected = "training.task: expected one of 'binary', 'multiclass', 'regression', found 'binry'; did you mean 'binary'?"
+    expected = "training.task: expected one of 'binary', 'multiclass', 'regression', 'clustering', 'anomaly', found 'binry'; did you mean 'binary'?"
     assert str(caught.value) == f"{file}:25: {expected}"
 
 

@@ -5,7 +5,7 @@ import pytest
 from tidemill.errors import SpecError
 from tidemill.spec import models
 from tidemill.spec.models import FloatRange, IntRange, LogRange
-from tidemill.training.families import FAMILIES, search_spaces
+from tidemill.training.families import FAMILIES, family_of, search_spaces
 
 
 @pytest.mark.parametrize("task", models.TASKS)
@@ -14,7 +14,7 @@ def test_every_family_a_spec_may_name_exists_with_a_default_space_that_its_estim
     assert list(spaces) == list(models.FAMILIES[task])
     for name, space in spaces.items():
         assert space
-        assert FAMILIES[name].faults(space, task) == {}
+        assert family_of(name, task).faults(space, task) == {}
 
 
 def test_default_spaces_of_boosted_trees_have_30_to_60_rounds():

@@ -25,16 +25,8 @@ _OURS = frozenset(
         *("random_state", "seed", "n_jobs", "nthread", "num_threads", "verbose", "verbosity", "device", "objective", "early_stopping"),
         *("early_stopping_rounds", "eval_metric", "callbacks", "categorical_features", "categorical_feature", "enable_categorical"),
         *("feature_types", "missing", "booster", "validation_fraction", "n_iter_no_change", "scoring", "warm_start", "class_weight"),
-        *(
-            "importance_type",
-            "contamination",
-            "base_score",
-            "multi_strategy",
-            "tol",
-            "num_parallel_tree",
-            "validate_parameters",
-            "boosting_type",
-        ),
+        *("importance_type", "base_score", "multi_strategy", "tol", "num_parallel_tree", "validate_parameters", "boosting_type"),
+        *("contamination",),
     }
 )
 

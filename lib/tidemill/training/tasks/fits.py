@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from tidemill.evaluation.mass_volume import mass_volume
+from tidemill.evaluation.mass_volume import MOST_ROWS, mass_volume
 from tidemill.training.balance import corrected
 from tidemill.training.limits import TimedOut, alarm
 from tidemill.training.out_of_fold import counted
@@ -20,6 +20,7 @@ from tidemill.training.tasks.copy import HELD_OUT, TRAIN, Copy, Part, open_part
 from tidemill.training.tasks.cores import one_core
 from tidemill.training.tasks.kept import kept
 from tidemill.training.tasks.learner import Learner, Linear, Predictor, Rows, Setting
+from tidemill.training.tasks.outliers import spread_out
 from tidemill.training.tasks.scores import metrics
 
 if TYPE_CHECKING:
@@ -120,8 +121,9 @@ def _found(model: Predictor, fit: Fit, held_out: Part, predicted: np.ndarray) ->
     """Return the metrics of predictions; of anomalies that no label judges the room that the least strange rows take."""
     labels, setting = np.asarray(held_out.labels), fit.setting
     if setting.task == "anomaly" and np.isnan(labels).all():
+        looked_at = spread_out(held_out.features[:MOST_ROWS])
         with one_core():
-            return {"massVolume": mass_volume(lambda rows: model.predict(rows)[:, 1], np.asarray(held_out.features), setting.seed)}
+            return {"massVolume": mass_volume(lambda rows: model.predict(rows)[:, 1], looked_at, setting.seed)}
     return metrics(labels, predicted, setting.task)
 
 

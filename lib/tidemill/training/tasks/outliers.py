@@ -8,11 +8,31 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from tidemill.training.tasks.boosting import Library
-from tidemill.training.tasks.learner import Layout, Rows, Setting, Sharing
+from tidemill.training.tasks.learner import Layout, Matrix, Rows, Setting, Sharing
 from tidemill.training.tasks.skops_format import dumped, loaded
 from tidemill.training.tasks.strangeness import MOST_ROWS, Quantiles
+
+
+# What vectors may take that are spread out, in a task.
+_MOST_CELLS = 100_000_000
+
+
+def spread_out(features: Matrix) -> np.ndarray:
+    """Return the vectors with their zeros.
+
+    Raises:
+        MemoryError: they are too many for that.
+    """
+    if not sp.issparse(features):
+        return np.asarray(features)
+    rows, slots = features.shape
+    if rows * slots > _MOST_CELLS:
+        raise MemoryError(f"{rows:,} vectors of {slots:,} slots, most of them 0, are not spread out; use fewer slots, such as `hashing`")
+    found: np.ndarray = features.toarray()
+    return found
 
 
 @dataclass(frozen=True)
@@ -22,9 +42,9 @@ class Strangeness:
     model: Any
     quantiles: Quantiles
 
-    def predict(self, features: np.ndarray, rounds: int | None = None) -> np.ndarray:
+    def predict(self, features: Matrix, rounds: int | None = None) -> np.ndarray:
         """Return (n, 2): one less the share of training rows that are less strange, and that share."""
-        share = self.quantiles.share(-self.model.score_samples(features))
+        share = self.quantiles.share(-self.model.score_samples(spread_out(features)))
         return np.stack([1 - share, share], axis=1)
 
     def dump(self) -> bytes:
@@ -54,7 +74,7 @@ class Outliers(Library):
         """Fit on one core; labels are not looked at."""
         from sklearn.exceptions import ConvergenceWarning
 
-        features = np.asarray(rows.features)
+        features = rows.kept("spread out", lambda: spread_out(rows.features))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a bounded number of steps is what was asked for
             model = self.model(setting).fit(features)
@@ -103,10 +123,11 @@ class Mixture(Outliers):
         return GaussianMixture(random_state=setting.seed, **{"reg_covar": 1e-3, **self.given(setting)})
 
 
-ISOLATION = Isolation("scikit-learn", "sklearn.ensemble", "IsolationForest")
+ISOLATION = Isolation("scikit-learn", "sklearn.ensemble", "IsolationForest", layout="any")
 MIXTURE = Mixture(
     "scikit-learn",
     "sklearn.mixture",
     "GaussianMixture",
-    renamed={"k": "n_components", "maxIter": "max_iter", "tol": "tol", "covarianceType": "covariance_type", "regCovar": "reg_covar"},
+    renamed={"k": "n_components", "maxIter": "max_iter", "covarianceType": "covariance_type", "regCovar": "reg_covar"},
+    layout="any",
 )
