@@ -124,4 +124,4 @@ def test_stranger_rows_than_any_seen_stay_apart(finished, spark, tmp_path):
     file = tmp_path / "new.csv"
     file.write_text("id,amount,age,shop\n2000,0.1,0.2,a\n2001,60,-50,b\n")
     near, far = score_rows(spark, finished.spec, finished.lake, str(file)).toPandas().sort_values("id").itertuples()
-    assert (near.prediction, far.prediction) == (False, True) and near.probability < 0.9 < 0.99 < far.probability < 1
+    assert (near.prediction, far.prediction) == (False, True) and near.probability < 0.9 and 0.99 < far.probability < 1

@@ -15,7 +15,6 @@ from tidemill.training.tasks.learner import Layout, Matrix, Rows, Setting, Shari
 from tidemill.training.tasks.skops_format import dumped, loaded
 from tidemill.training.tasks.strangeness import MOST_ROWS, Quantiles
 
-
 # What vectors may take that are spread out, in a task.
 _MOST_CELLS = 100_000_000
 
@@ -26,13 +25,12 @@ def spread_out(features: Matrix) -> np.ndarray:
     Raises:
         MemoryError: they are too many for that.
     """
-    if not sp.issparse(features):
+    if not isinstance(features, sp.csr_matrix):
         return np.asarray(features)
     rows, slots = features.shape
     if rows * slots > _MOST_CELLS:
         raise MemoryError(f"{rows:,} vectors of {slots:,} slots, most of them 0, are not spread out; use fewer slots, such as `hashing`")
-    found: np.ndarray = features.toarray()
-    return found
+    return np.asarray(features.toarray())
 
 
 @dataclass(frozen=True)
