@@ -55,6 +55,14 @@ class Library(ABC):
     def fit(self, rows: Rows, setting: Setting) -> Scorer:
         """Fit on one core."""
 
+    def sharing(self, task: str, slots: int) -> Sharing | None:
+        """Return what one fit can serve: nothing but its own setting."""
+        return None
+
+    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[Predictor]:
+        """Fit each by itself."""
+        return [self.fit(rows, setting) for setting in settings]
+
     @abstractmethod
     def load(self, dump: bytes, task: str) -> Scorer:
         """Return the model that ``dump`` wrote."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from tidemill.training.tasks.boosting import Library
-from tidemill.training.tasks.learner import Layout, Matrix, Rows, Setting, Sharing
+from tidemill.training.tasks.learner import Layout, Matrix, Rows, Setting
 from tidemill.training.tasks.skops_format import dumped, loaded
 from tidemill.training.tasks.strangeness import MOST_ROWS, Quantiles
 
@@ -77,14 +77,6 @@ class Outliers(Library):
             warnings.simplefilter("ignore", ConvergenceWarning)  # a bounded number of steps is what was asked for
             model = self.model(setting).fit(features)
         return Strangeness(model, Quantiles.of(-model.score_samples(features[:MOST_ROWS])))
-
-    def sharing(self, task: str, slots: int) -> Sharing | None:
-        """Return None."""
-        return None
-
-    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[Strangeness]:
-        """Fit each by itself."""
-        return [self.fit(rows, setting) for setting in settings]
 
     def load(self, dump: bytes, task: str) -> Strangeness:
         """Return the model that ``dump`` wrote."""
