@@ -112,6 +112,20 @@ def test_only_what_would_become_a_feature_is_judged(frame):
     assert {finding.column for finding in judge_features(frame, DATASET, "binary", declared)} == {"noise", "far", "code", "y"}
 
 
+def test_a_label_that_only_judges_or_none_leaks_less(frame):
+    some = Features.model_validate({"numeric": {"columns": ["near", "digit", "code", "twin", "almost", "same"]}})
+    judging = judge_features(frame, DATASET, "anomaly", some)
+    assert {(finding.column, finding.check) for finding in judging if finding.action == "block"} == {("digit", "copy")}
+    assert _of(judging, "leakage")["near"].action == "warn"
+    without = DATASET.model_copy(update={"label": None})
+    for dataset, task in ((without, "clustering"), (without, "anomaly"), (DATASET, "clustering")):
+        free = judge_features(frame.drop("y") if dataset is without else frame, dataset, task, some)
+        assert {(finding.check, finding.column) for finding in free if finding.action != "pass"} == {
+            ("constant", "same"), ("duplicate", "twin"), ("duplicate", "almost"),
+        }  # fmt: skip
+        assert not _of(free, "leakage", "copy", "missing", "balance")
+
+
 def test_checks_may_warn_be_off_or_allow(frame):
     numbers = {"columns": ["near", "noise"]}
     warned = judge_features(frame, DATASET, "binary", Features.model_validate({"numeric": numbers, "checks": {"leakage": "warn"}}))

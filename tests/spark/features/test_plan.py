@@ -126,6 +126,9 @@ def test_many_classes_have_hashes_and_not_a_mean_each(wide):
     plan = plan_features("auto", wide.select("tail", "y"), exclude={"y"}, classes=range(40))
     assert (plan.categorical.encode, plan.needs_parts) == ("hashing", False)
     assert plan_features("auto", wide.select("tail", "y"), exclude={"y"}).categorical.encode == "target"  # a number
+    free = plan_features("auto", wide.select("tail"), exclude=(), learns_label=False)
+    assert (free.categorical.encode, free.needs_label) == ("hashing", False)
+    assert "no label is learned from" in free.choices[0].reason
 
 
 def test_a_block_may_hold_any_column_name_and_says_what_is_wrong(wide):
