@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from tidemill.evaluation.mass_volume import MOST_SLOTS, drawn_points, mass_volume
+from tidemill.training.tasks.learner import Rows, Setting
+from tidemill.training.tasks.outliers import ISOLATION, MIXTURE
 from tidemill.training.tasks.strangeness import Quantiles
 
 
@@ -61,3 +64,16 @@ def test_a_better_order_closes_more_tightly():
     forest = IsolationForest(random_state=0).fit(rows)
     found = [mass_volume(lambda points, model=model: -model.score_samples(points), rows, seed=7) for model in (two, forest, one)]
     assert found == sorted(found) and found[0] < 0.2 < found[2]
+
+
+@pytest.mark.parametrize(("learner", "params"), [(ISOLATION, {"n_estimators": 10, "max_samples": 64}), (MIXTURE, {"k": 2})])
+def test_what_finds_anomalies_takes_sparse_vectors_and_comes_back_from_its_dump(learner, params):
+    rng = np.random.default_rng(6)
+    vectors = rng.normal(size=(200, 20)) * (rng.random((200, 20)) < 0.2)
+    setting = Setting(params, "anomaly", 2, 7)
+    dense, sparse = (learner.fit(Rows(features, np.full(200, np.nan)), setting) for features in (vectors, sp.csr_matrix(vectors)))
+    found = dense.predict(vectors)
+    assert np.array_equal(found, sparse.predict(sp.csr_matrix(vectors))) and np.allclose(found.sum(axis=1), 1)
+    assert np.array_equal(found, learner.load(dense.dump(), "anomaly").predict(vectors))
+    assert (found[:, 1] >= 0.9).sum() == 20  # the strangest tenth of the training rows
+    assert learner.sharing("anomaly", 20) is None and len(list(learner.fit_each(Rows(vectors, np.zeros(200)), [setting] * 2))) == 2
