@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tidemill.errors import did_you_mean
 from tidemill.spec.feature_checks import declared_blocks
 from tidemill.spec.node import Key, Node
-from tidemill.spec.tasks import LABELLED, TASK_KINDS
+from tidemill.spec.tasks import LABELLED, TASK_KINDS, WITHOUT_LABEL, default_metric
 
 Found = Iterator[tuple[tuple[Key, ...], str]]
 
@@ -67,10 +67,21 @@ def _learned(root: Node, task: str) -> Found:
         yield ("features", "select", "method"), f"learns from the label, and `task: {task}` learns from none; write `variance`"
     if _text(root, "training", "balance") not in (None, "none"):
         yield ("training", "balance"), f"balances the classes of a label, and `task: {task}` learns from none; leave it out"
+    tuned = root.at("training", "features")
+    if tuned is not None and tuned.mapping and _metric(root, task) in WITHOUT_LABEL:
+        message = f"cannot be tuned by {_metric(root, task)}, which compares models of the same features alone; set it in `features`"
+        yield ("training", "features"), message
+    for place, values in (tuned.mapping if tuned else {}).items():
+        if "target" in (values.string, *values.strings):
+            yield ("training", "features", place), f"`target` learns from the label, and `task: {task}` learns from none; leave it out"
     models = root.at("training", "models")
     for name, family in (models.mapping if models and task == "anomaly" else {}).items():
         if "python" in family.mapping:
             yield ("training", "models", name), "a family of your own is for the other tasks; choose isolation_forest or gaussian_mixture"
+
+
+def _metric(root: Node, task: str) -> str:
+    return _text(root, "training", "metric") or default_metric(task, has_label=_is_given(root, "dataset", "label"))
 
 
 def _judged(root: Node) -> Found:

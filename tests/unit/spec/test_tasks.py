@@ -65,6 +65,11 @@ TARGET = "features: {categorical: {columns: [c], encode: target}}\ntraining"
          "`target` learns from the label, and `task: clustering` learns from none; write `hashing` or `count`"),
         ("training", "features: {select: {method: univariate, top: 3}}\ntraining", "features.select.method",
          "learns from the label, and `task: clustering` learns from none; write `variance`"),
+        ("clustering}", "clustering, features: {numeric.scale: [none, standard]}}\nfeatures: {numeric: {columns: [x]}}",
+         "training.features", "cannot be tuned by silhouette, which compares models of the same features alone; set it in `features`"),
+        ("key: [id]}\ntraining: {task: clustering}", "key: [id], label: odd}\ntraining: {task: anomaly, features: {categorical.encode: "
+         "[onehot, target]}}\nfeatures: {categorical: {columns: [x]}}", "training.features.categorical.encode",
+         "`target` learns from the label, and `task: anomaly` learns from none; leave it out"),
         ("clustering}", "clustering, balance: weights}", "training.balance",
          "balances the classes of a label, and `task: clustering` learns from none; leave it out"),
         ("clustering}", "anomaly, calibrate: isotonic}", "training.calibrate",
