@@ -102,7 +102,7 @@ def test_sizes_of_clusters_are_metrics_of_slices(finished, spark):
     assert any("clusters of the training rows: 0 (" in note for note in evaluated.notes)
 
 
-def test_one_cluster_is_a_failed_trial_and_the_search_goes_on(finished):
+def test_a_mixture_of_one_is_a_failed_trial_and_the_search_goes_on(finished):
     rows = finished.lake.ledger.rows("ops.trials", pipeline="customers")
     alone = [row for row in rows if row["family"] == "gaussian_mixture" and row["params"] == '{"k": 1}']
     assert {row["state"] for row in alone} == {"FAILED"}
