@@ -33,7 +33,7 @@ def test_each_value_is_put_where_its_path_leads_and_nowhere_else() -> None:
     [texts] = found.texts
     assert (texts.steps[-1].min_df, texts.steps[-2].lengths) == (4, (1, 2))
     assert (found.select.top, found.custom[0].params) == (9, {"k": 7})
-    assert with_values(found, {path: value for path, value in (("numeric.scale", "standard"),)}).numeric == FEATURES.numeric
+    assert with_values(found, {"numeric.scale": "standard"}).numeric == FEATURES.numeric
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,8 @@ def test_each_value_is_put_where_its_path_leads_and_nowhere_else() -> None:
         ("{numeric.scal: [1]}", "numeric.scal", "numeric.scal: 1 does not fit into `features`: there is no such key"),
         ("{categorical.encode: [onehot]}", "categorical.encode",
          "there is no 'categorical.encode' in `features`: nothing is declared at 'categorical'"),
-        ("{numeric.columns: [a]}", "numeric.columns", "'numeric.columns' is no parameter of a feature group; write such as `numeric.scale`"),
+        ("{numeric.columns: [a]}", "numeric.columns",
+         "'numeric.columns' is no parameter of a feature group; write such as `numeric.scale`"),
     ],
 )  # fmt: skip
 def test_a_path_that_leads_nowhere_and_a_value_that_does_not_fit(
