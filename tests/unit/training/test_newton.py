@@ -8,7 +8,8 @@ from sklearn.linear_model import ElasticNet, LogisticRegression, Ridge
 from tidemill.training.tasks import newton
 from tidemill.training.tasks.learner import Rows, Setting
 from tidemill.training.tasks.linear import LeastSquares, Logistic
-from tidemill.training.tasks.newton import LogLoss, Path, Penalty, SquaredLoss, penalised
+from tidemill.training.tasks.losses import LogLoss, SquaredLoss
+from tidemill.training.tasks.newton import Path, Penalty, penalised
 
 STEPS, TOLERANCE = 100, 1e-8
 

@@ -13,7 +13,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from tidemill.training.tasks.learner import Layout, Linear, Matrix, Rows, Setting, Sharing
-from tidemill.training.tasks.newton import MOST_SLOTS, LogLoss, Loss, Path, Penalty, SquaredLoss, penalised
+from tidemill.training.tasks.losses import LogLoss, Loss, SquaredLoss
+from tidemill.training.tasks.newton import MOST_SLOTS, Path, Penalty, penalised
 
 _PACKAGE = "scikit-learn"
 # An absent class is as good as never predicted.
