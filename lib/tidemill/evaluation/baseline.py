@@ -11,37 +11,70 @@ from tidemill.errors import StepError
 from tidemill.evaluation.metrics import compute_metrics
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
+
+_LEVELS = 500
 
 
-def constant_predictions(train: DataFrame, rows: DataFrame, task: str, n_classes: int = 2) -> DataFrame:
+def constant_predictions(
+    train: DataFrame,
+    rows: DataFrame,
+    task: str,
+    n_classes: int = 2,
+    *,
+    weight: str | None = None,
+    quantile: float | None = None,
+) -> DataFrame:
     """Predict one constant for every row: the shares of the classes (their greatest as prediction), or the mean of the label.
 
+    With a ``quantile`` it is that of the label in place of the mean, which a loss of quantiles is least with.
+
     Args:
-        train: the labelled training rows; ``label`` DOUBLE (class index or value).
-        rows: the rows to predict for; ``label`` DOUBLE.
+        train: the labelled training rows; ``label`` DOUBLE (class index or value) and the column ``weight``, where it is given.
+        rows: the rows to predict for; the same columns.
         task: ``binary``, ``multiclass`` or ``regression``.
         n_classes: number of classes.
+        weight: the column of what rows count for.
+        quantile: between 0 and 1.
 
     Returns:
-        ``label``, ``prediction`` DOUBLE and, for classification, ``probability`` VECTOR; one row for each of ``rows``.
+        ``label``, the weight, ``prediction`` DOUBLE and, for classification, ``probability`` VECTOR; one row for each of ``rows``.
         Where two classes are equally frequent, the first is predicted.
     """
+    counts, kept = F.lit(1.0) if weight is None else F.col(weight), ["label", *([weight] if weight else [])]
     if task == "regression":
-        mean = train.agg(F.avg("label")).first()
+        mean = train.agg(F.try_divide(F.sum(counts * F.col("label")), F.sum(counts))).first()
         if mean is None or mean[0] is None:
             raise StepError("baseline: found no labelled training row, expected at least one; check the split and the label column")
-        return rows.select("label", F.lit(float(mean[0])).alias("prediction"))
-    counts = {int(row["label"]): int(row["count"]) for row in train.groupBy("label").count().collect()}
-    total = sum(counts.values())
+        constant = float(mean[0]) if quantile is None else _quantile(train, counts, quantile)
+        return rows.select(*kept, F.lit(constant).alias("prediction"))
+    found = {int(row["label"]): float(row["n"]) for row in train.groupBy("label").agg(F.sum(counts).alias("n")).collect()}
+    total = sum(found.values())
     if not total:
         raise StepError("baseline: found no labelled training row, expected at least one; check the split and the label column")
-    shares = [counts.get(index, 0) / total for index in range(n_classes)]
+    shares = [found.get(index, 0.0) / total for index in range(n_classes)]
     prediction = float(shares.index(max(shares)))
     probability = array_to_vector(F.array(*[F.lit(share) for share in shares]))
-    return rows.select("label", F.lit(prediction).alias("prediction"), probability.alias("probability"))
+    return rows.select(*kept, F.lit(prediction).alias("prediction"), probability.alias("probability"))
 
 
-def baseline_metrics(train: DataFrame, rows: DataFrame, task: str, n_classes: int = 2) -> dict[str, float]:
+def baseline_metrics(
+    train: DataFrame,
+    rows: DataFrame,
+    task: str,
+    n_classes: int = 2,
+    *,
+    weight: str | None = None,
+    quantile: float | None = None,
+) -> dict[str, float]:
     """Compute the metrics, on ``rows``, of the constant that was fitted on ``train`` (see `constant_predictions`)."""
-    return compute_metrics(constant_predictions(train, rows, task, n_classes), task, n_classes)
+    predictions = constant_predictions(train, rows, task, n_classes, weight=weight, quantile=quantile)
+    return compute_metrics(predictions, task, n_classes, weight=weight, quantile=quantile)
+
+
+def _quantile(train: DataFrame, counts: Column, quantile: float) -> float:
+    """Return the label of which ``quantile`` of the rows, by what they count for, are at most as great: to about one row in 500."""
+    levels = [place / _LEVELS for place in range(_LEVELS + 1)]
+    cuts: list[float] = (train.agg(F.percentile_approx("label", levels, 10_000)).first() or [[]])[0]
+    held = train.agg(*[F.sum(F.when(F.col("label") <= cut, counts).otherwise(0.0)) for cut in cuts]).first() or [0.0]
+    return float(next((cut for cut, share in zip(cuts, held, strict=True) if share >= quantile * held[-1]), cuts[-1]))

@@ -12,13 +12,14 @@ from pyspark.sql import functions as F
 from tidemill.errors import StepError
 from tidemill.evaluation.clusters import silhouette
 from tidemill.logits import logit
-from tidemill.spec.models import MINIMISED
+from tidemill.spec.blocks import MINIMISED, QUANTILE_LOSS
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 BINS_PER_LOGIT = 2000
 MAX_BIN = 50_000  # p within 1.4e-11 of 0 or 1 falls into the outermost bin; at most 100,001 bins reach the driver
+_W = "_tidemill_weight"
 EPSILON = 1e-15  # MLlib's and scikit-learn's bound of the log loss
 
 
@@ -31,7 +32,15 @@ def is_better(metric: str, a: float, b: float) -> bool:
     return a < b if metric in MINIMISED else a > b
 
 
-def compute_metrics(predictions: DataFrame, task: str, n_classes: int = 2, features: str = "features_linear") -> dict[str, float]:
+def compute_metrics(
+    predictions: DataFrame,
+    task: str,
+    n_classes: int = 2,
+    features: str = "features_linear",
+    *,
+    weight: str | None = None,
+    quantile: float | None = None,
+) -> dict[str, float]:
     """Compute every metric of the task over all rows, by one aggregation.
 
     - binary: ``areaUnderROC`` and ``areaUnderPR`` of the probability of class 1, ``accuracy``, ``f1`` **of the positive
@@ -40,9 +49,12 @@ def compute_metrics(predictions: DataFrame, task: str, n_classes: int = 2, featu
       curve starts at recall 0 with the precision of the highest score (``average_precision_score`` is its step-wise
       sibling). A metric that needs both classes is NaN where one is absent.
     - multiclass: ``accuracy``, ``f1`` (mean over the classes, weighted by their rows: MLlib's default), ``logLoss``.
-    - regression: ``rmse``, ``mae``, ``r2`` (about the mean of these rows; NaN where the label is constant).
+    - regression: ``rmse``, ``mae``, ``r2`` (about the mean of these rows; NaN where the label is constant); with a ``quantile`` q also
+      ``quantileLoss``, the mean of q × residual above the prediction and (1 - q) × what is left below it.
     - clustering: ``silhouette`` (see `tidemill.evaluation.clusters`) of the vectors in ``features``.
     - anomaly: ``areaUnderPR`` and ``areaUnderROC`` of the rows that have a label.
+
+    With ``weight`` each row counts for what that column says, in every metric, as scikit-learn's ``sample_weight`` has it.
 
     ``accuracy`` and ``f1`` judge ``prediction``, so whatever threshold the model carries (0.5 unless it says otherwise).
     ``logLoss`` is exact, with probabilities held in [1e-15, 1 - 1e-15]; a label beyond the classes counts as probability 0.
@@ -53,20 +65,23 @@ def compute_metrics(predictions: DataFrame, task: str, n_classes: int = 2, featu
         task: which task.
         n_classes: number of classes the model knows.
         features: the column of vectors, for clustering.
+        weight: the column of what rows count for; None: all alike.
+        quantile: that of ``quantileLoss``.
 
     Raises:
-        StepError: there is no row, or a prediction is null or NaN.
+        StepError: there is no row, none counts, or a prediction is null or NaN.
     """
+    weighted = predictions.withColumn(_W, F.lit(1) if weight is None else F.col(weight).cast("double"))
     if task == "binary":
-        return _binary(predictions)
+        return _binary(weighted)
     if task == "multiclass":
-        return _multiclass(predictions, n_classes)
+        return _multiclass(weighted, n_classes)
     if task == "clustering":
         return {"silhouette": silhouette(predictions, features)}
     if task == "anomaly":
-        found = _binary(predictions.where(F.col("label").isNotNull()))
+        found = _binary(weighted.where(F.col("label").isNotNull()))
         return {name: found[name] for name in ("areaUnderPR", "areaUnderROC")}
-    return _regression(predictions)
+    return _regression(weighted, quantile)
 
 
 def _is_bad(value: Column) -> Column:
@@ -74,20 +89,22 @@ def _is_bad(value: Column) -> Column:
 
 
 def _total(condition: Column) -> Column:
-    return F.sum(F.when(condition, 1).otherwise(0))
+    return F.sum(F.when(condition, F.col(_W)).otherwise(0))
 
 
 def _log_loss(p: Column) -> Column:
-    return F.sum(-F.log(F.least(F.greatest(p, F.lit(EPSILON)), F.lit(1 - EPSILON))))
+    return F.sum(F.col(_W) * -F.log(F.least(F.greatest(p, F.lit(EPSILON)), F.lit(1 - EPSILON))))
 
 
-def _check(rows: int, bad: int) -> None:
+def _check(rows: int, bad: int, total: float) -> None:
     if rows == 0:
         raise StepError("metrics: found no row to evaluate, expected at least one with a label; check the split and the label column")
     if bad:
         raise StepError(
             f"metrics: {bad} of {rows} predictions are null or NaN, expected a number each; check the features for NaN or infinite values"
         )
+    if not total > 0:
+        raise StepError(f"metrics: the weights of all {rows} rows to evaluate are 0, expected some above it; check `dataset.weight`")
 
 
 def ratio(a: float, b: float) -> float:
@@ -100,14 +117,16 @@ def _binary(predictions: DataFrame) -> dict[str, float]:
         (F.col("label") == 1).alias("is_positive"),
         (F.col("prediction") == 1).alias("is_called"),
         vector_to_array(F.col("probability"))[1].alias("p"),
+        _W,
     )
     p, is_positive, is_called = F.col("p"), F.col("is_positive"), F.col("is_called")
     score_bin = F.round(F.least(F.greatest(logit(p) * BINS_PER_LOGIT, F.lit(-float(MAX_BIN))), F.lit(float(MAX_BIN)))).cast("int")
     counts = (
         rows.groupBy(F.when(~_is_bad(p), score_bin).alias("score_bin"))
         .agg(
-            F.count("*").alias("n"),
-            _total(_is_bad(p)).alias("bad"),
+            F.count("*").alias("rows"),
+            F.sum(_W).alias("n"),
+            F.count_if(_is_bad(p)).alias("bad"),
             _total(is_positive).alias("positive"),
             _total(is_called).alias("called"),
             _total(is_positive & is_called).alias("hit"),
@@ -117,16 +136,17 @@ def _binary(predictions: DataFrame) -> dict[str, float]:
         .to_pandas()
         .sort_values("score_bin", ascending=False)
     )
-    n, bad, positive, called, hit = (int(counts[name].sum()) for name in ("n", "bad", "positive", "called", "hit"))
-    _check(n, bad)
+    n, positive, called, hit = (counts[name].sum() for name in ("n", "positive", "called", "hit"))
+    _check(int(counts["rows"].sum()), int(counts["bad"].sum()), n)
+    counts = counts[counts["n"] > 0]  # rows that do not count make no point of a curve
     positives = counts["positive"].to_numpy(dtype=float)
     roc, pr = areas(positives, counts["n"].to_numpy(dtype=float) - positives)
     return {
         "areaUnderPR": pr,
         "areaUnderROC": roc,
-        "accuracy": (n - positive - called + 2 * hit) / n,
+        "accuracy": float(n - positive - called + 2 * hit) / float(n),
         "f1": ratio(2 * hit, positive + called),
-        "logLoss": float(counts["loss"].sum()) / n,
+        "logLoss": float(counts["loss"].sum()) / float(n),
     }
 
 
@@ -146,38 +166,44 @@ def _multiclass(predictions: DataFrame, n_classes: int) -> dict[str, float]:
     p = F.col("p")
     is_known = (F.col("label") >= 0) & (F.col("label") < n_classes)
     cells = (
-        predictions.select("label", "prediction", vector_to_array(F.col("probability")).alias("p"))
+        predictions.select("label", "prediction", vector_to_array(F.col("probability")).alias("p"), _W)
         .groupBy("label", "prediction")
         .agg(
-            F.count("*").alias("n"),
-            _total(p.isNull() | F.exists(p, _is_bad)).alias("bad"),
+            F.count("*").alias("rows"),
+            F.sum(_W).alias("n"),
+            F.count_if(p.isNull() | F.exists(p, _is_bad)).alias("bad"),
             _log_loss(F.when(is_known, F.get(p, F.col("label").cast("int"))).otherwise(0.0)).alias("loss"),
         )
         .toArrow()
         .to_pandas()
     )
-    n = int(cells["n"].sum())
-    _check(n, int(cells["bad"].sum()))
+    n = float(cells["n"].sum())
+    _check(int(cells["rows"].sum()), int(cells["bad"].sum()), n)
     hits = cells[cells["label"] == cells["prediction"]].set_index("label")["n"]
     actual, called = cells.groupby("label")["n"].sum(), cells.groupby("prediction")["n"].sum()
     f1 = (2 * hits / (actual + called.reindex(actual.index, fill_value=0))).reindex(actual.index).fillna(0.0)
     return {"f1": float((f1 * actual).sum()) / n, "accuracy": float(hits.sum()) / n, "logLoss": float(cells["loss"].sum()) / n}
 
 
-def _regression(predictions: DataFrame) -> dict[str, float]:
-    residual = F.col("label") - F.col("prediction")
+def _regression(predictions: DataFrame, quantile: float | None) -> dict[str, float]:
+    weight, label, residual = F.col(_W), F.col("label"), F.col("label") - F.col("prediction")
+    level = F.lit(0.5 if quantile is None else quantile)
     row = predictions.agg(
-        F.count("*").alias("n"),
-        _total(_is_bad(residual)).alias("bad"),
-        F.sum(residual * residual).alias("squares"),
-        F.sum(F.abs(residual)).alias("absolutes"),
+        F.count("*").alias("rows"),
+        F.sum(weight).alias("n"),
+        F.count_if(_is_bad(residual)).alias("bad"),
+        F.sum(weight * residual * residual).alias("squares"),
+        F.sum(weight * F.abs(residual)).alias("absolutes"),
+        F.sum(weight * F.greatest(level * residual, (level - 1) * residual)).alias("losses"),
+        F.try_divide(F.sum(weight * label), F.sum(weight)).alias("mean"),
         F.var_pop("label").alias("variance"),
+        (F.min(weight) == F.max(weight)).alias("are_alike"),
     ).first()
     assert row is not None  # an aggregate without groups always has one row
-    _check(row["n"], row["bad"])
-    n = row["n"]
-    return {
-        "rmse": math.sqrt(row["squares"] / n),
-        "mae": row["absolutes"] / n,
-        "r2": 1 - ratio(row["squares"] / n, row["variance"]),
-    }
+    _check(row["rows"], row["bad"], row["n"] or 0.0)
+    n, variance = row["n"], row["variance"]
+    if not row["are_alike"]:  # about the mean of rows that count for more or less, which a second look tells exactly
+        spread = predictions.agg(F.sum(weight * (label - F.lit(row["mean"])) ** 2)).first()
+        variance = (spread[0] if spread else 0.0) / n
+    found = {"rmse": math.sqrt(row["squares"] / n), "mae": row["absolutes"] / n, "r2": 1 - ratio(row["squares"] / n, variance)}
+    return found if quantile is None else {**found, QUANTILE_LOSS: row["losses"] / n}

@@ -81,10 +81,9 @@ class FeaturePlan:
 
 
 def reserved_columns(dataset: Dataset) -> frozenset[str]:
-    """Return the columns of a dataset that must never be features: key, label, what is excluded, the data's own split."""
-    own = dataset.split_rule().column
-    label = [dataset.label] if dataset.label else []
-    return frozenset([*dataset.key, *label, *dataset.exclude, *([own] if own else [])])
+    """Return the columns of a dataset that must never be features: key, label, weight, what is excluded, the data's own split."""
+    own = [name for name in (dataset.label, dataset.weight, dataset.split_rule().column) if name]
+    return frozenset([*dataset.key, *dataset.exclude, *own])
 
 
 def plan_features(

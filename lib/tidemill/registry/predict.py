@@ -56,10 +56,14 @@ def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFram
     )
 
 
-def labelled_predictions(model: PipelineModel, manifest: Manifest, df: DataFrame, label: str) -> DataFrame:
-    """Return what metrics are computed from: ``label`` DOUBLE, ``prediction`` DOUBLE and, for classification, ``probability`` VECTOR."""
+def labelled_predictions(model: PipelineModel, manifest: Manifest, df: DataFrame, label: str, weight: str | None = None) -> DataFrame:
+    """Return what metrics are computed from: ``label`` DOUBLE, ``prediction`` DOUBLE and, for classification, ``probability`` VECTOR.
+
+    With ``weight``, that column as ``weight`` DOUBLE.
+    """
     scored, kept = _transform(model, manifest, df)
-    columns = ["prediction"] if manifest.task == "regression" else ["prediction", "probability"]
+    columns = [F.col(name) for name in (["prediction"] if manifest.task == "regression" else ["prediction", "probability"])]
+    columns += [F.col(kept[weight]).cast("double").alias("weight")] if weight else []
     return scored.select(encode_label(manifest, F.col(kept[label])).alias("label"), *columns)
 
 

@@ -25,11 +25,13 @@ TASKS = ("binary", "multiclass", "regression", "clustering", "anomaly")
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("areaUnderPR", "areaUnderROC", "accuracy", "f1", "logLoss"),
     "multiclass": ("f1", "accuracy", "logLoss"),
-    "regression": ("rmse", "mae", "r2"),
+    "regression": ("rmse", "mae", "r2", "quantileLoss"),
     "clustering": ("silhouette",),
     "anomaly": ("areaUnderPR", "areaUnderROC", "massVolume"),
 }
-MINIMISED = frozenset({"logLoss", "rmse", "mae", "massVolume"})
+QUANTILE_LOSS = "quantileLoss"
+"""A metric of regressions with ``loss: {quantile: …}`` alone."""
+MINIMISED = frozenset({"logLoss", "rmse", "mae", "massVolume", QUANTILE_LOSS})
 # What may be named, what is tried where a spec names none, and that where it declares texts.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "binary": (

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tidemill.errors import Fault, did_you_mean
+from tidemill.spec.blocks import QUANTILE_LOSS
 from tidemill.spec.dataset_checks import dataset_problems
 from tidemill.spec.expectation_checks import expectation_problems
 from tidemill.spec.feature_checks import feature_problems
@@ -17,6 +18,7 @@ from tidemill.spec.node import Key, Node, dotted
 from tidemill.spec.queries import query_faults
 from tidemill.spec.task_checks import task_problems
 from tidemill.spec.topics import topic_faults
+from tidemill.spec.training_checks import training_problems
 
 FILE_FORMATS = frozenset(SOURCE_FORMATS) - {"jdbc", "kafka"}  # a Delta table has a path too
 
@@ -27,6 +29,7 @@ def check_faults(root: Node, folder: Path) -> list[Fault]:
     """Return the faults of the rules between keys."""
     rules: tuple[Callable[[Node], Found], ...] = (
         lambda node: _sources(node, folder), _names, expectation_problems, dataset_problems, feature_problems, task_problems, _training,
+        training_problems,
         _spaces, _gates, _drift,
     )  # fmt: skip
     faults = []
@@ -104,8 +107,10 @@ def _training(root: Node) -> Found:
         yield ("training", "metric"), f"{metric!r} does not fit `task: {task}`{_known(metric, METRICS[task])}"
     for key in ("calibrate", "threshold"):
         node = root.at("training", key)
-        if node is not None and node.value not in (None, "none") and task != "binary":
-            yield ("training", key), f"is for `task: binary` alone, found `task: {task}`; leave it out"
+        suits = ("binary", "multiclass") if key == "calibrate" else ("binary",)
+        if node is not None and node.value not in (None, "none") and task not in suits:
+            alone = "`task: binary` and `multiclass`" if key == "calibrate" else "`task: binary`"
+            yield ("training", key), f"is for {alone} alone, found `task: {task}`; leave it out"
     if task == "regression" and _text(root, "training", "balance") not in (None, "none"):
         yield ("training", "balance"), "balances classes, and a regression has none; leave it out"
     rules = _entries(root, "training", "threshold")
@@ -147,6 +152,7 @@ def _gates(root: Node) -> Found:
     # By name, not by an import: the spec stands below the rooms that use it.
     parse = getattr(importlib.import_module("tidemill.evaluation.gates"), "parse_gate", None)
     task, node = _text(root, "training", "task"), root.at("evaluation", "gates")
+    quantile = root.at("training", "loss", "quantile")
     for index, gate in enumerate(node.items if node else []):
         if parse is None or gate.string is None or "slices" in gate.string:
             continue
@@ -154,6 +160,11 @@ def _gates(root: Node) -> Found:
             parse(gate.string, task if task in METRICS else None)
         except ValueError as error:
             yield ("evaluation", "gates", index), str(error)
+        if QUANTILE_LOSS in gate.string and quantile is None:
+            yield (
+                ("evaluation", "gates", index),
+                f"{QUANTILE_LOSS} is measured at a quantile; declare it: `training.loss: {{quantile: 0.9}}`",
+            )
 
 
 def _drift(root: Node) -> Found:

@@ -101,6 +101,7 @@ class Dataset(Block):
     event_time: Name | None = None
     split: Split | None = Field(default=None, description="absent: by time where `event_time` is given, else by hash; test: 0.2")
     exclude: list[Name] = Field(default=[])
+    weight: Name | None = Field(default=None, description="a numeric column: what a row counts for in fits and in metrics")
 
     @model_validator(mode="after")
     def _one_definition(self) -> Dataset:

@@ -36,7 +36,7 @@ def declared_blocks(root: Node, group: str) -> Iterator[tuple[Path, Node]]:
 
 def _columns(root: Node) -> Found:
     dataset = root.at("dataset") or root
-    label = node.string if (node := dataset.at("label")) else None
+    label, weight = (node.string if (node := dataset.at(name)) else None for name in ("label", "weight"))
     keys, exclude = (node.strings if (node := dataset.at(name)) else [] for name in ("key", "exclude"))
     plain: dict[str, str] = {}
     for group in GROUPS:
@@ -46,6 +46,8 @@ def _columns(root: Node) -> Found:
                 treatment = _treatment(group, block)
                 if column == label:
                     yield place, f"{column!r} is the label; a model may not see it"
+                elif column == weight:
+                    yield place, f"{column!r} is `dataset.weight`, which no new row has; leave it out"
                 elif column in keys:
                     yield place, f"{column!r} is part of the key, which says nothing about new rows; leave it out"
                 elif column in exclude:

@@ -42,7 +42,7 @@ from tidemill.spec.feature_groups import (
     Select,
     Text,
 )
-from tidemill.spec.search import CustomFamily, Family, FloatRange, IntRange, LogRange, Range, Space, Threshold, Training, Tuner
+from tidemill.spec.search import CustomFamily, Family, FloatRange, IntRange, LogRange, Quantile, Range, Space, Threshold, Training, Tuner
 from tidemill.spec.tasks import TASK_KINDS, TaskKind, default_metric
 
 __all__ = [
@@ -87,6 +87,7 @@ __all__ = [
     "Pipeline",
     "Polynomial",
     "PythonPart",
+    "Quantile",
     "Range",
     "Reference",
     "Retrain",
@@ -198,7 +199,8 @@ class Pipeline(Block):
     @property
     def selection_metric(self) -> str:
         """The metric that the search optimises; where no label is declared, one that needs none."""
-        return self.training.metric or default_metric(self.training.task, has_label=self.dataset.label is not None)
+        named = self.training.metric or self.training.loss_metric
+        return named or default_metric(self.training.task, has_label=self.dataset.label is not None)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -212,12 +214,24 @@ class Pipeline(Block):
 
     @property
     def families(self) -> dict[str, Family]:
-        """The declared families, or the default ones of the task; of texts, those that bear as many slots as there are words."""
+        """The declared families, or the default ones of the task that can do what is asked for."""
+        return self.training.models or {name: {} for name in self._default_families if name not in self.left_out}
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The default families that cannot do what the spec asks for, each with what it lacks."""
+        needs = self.training.needs(is_weighted=self.dataset.weight is not None)
+        names = () if self.training.models else self._default_families
+        return {name: lack for name in names if (lack := needs.lack(name))}
+
+    @property
+    def _default_families(self) -> tuple[str, ...]:
+        """The default families of the task; of texts, those that bear as many slots as there are words."""
         task = self.training.task
         names = TEXT_FAMILIES[task] if self.has_texts else DEFAULT_FAMILIES[task]
         if isinstance(self.features, Features) and any(block.is_signed for block in self.features.texts):
             names = tuple(name for name in names if name != "naive_bayes")
-        return self.training.models or {name: {} for name in names}
+        return names
 
     @property
     def dataset_table(self) -> str:

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from tidemill.spec.blocks import Block, DottedName, Duration, Name, Scalar, Share
+from tidemill.spec.abilities import Needs
+from tidemill.spec.blocks import QUANTILE_LOSS, Block, ColumnName, DottedName, Duration, Name, Scalar, Share
 
 Bounds = Annotated[list[float], Field(min_length=2, max_length=2)]
 
@@ -82,14 +83,20 @@ class Threshold(Block):
     at_recall: Share | None = None
 
 
+class Quantile(Block):
+    """The loss whose best constant is a quantile of the label."""
+
+    quantile: Annotated[float, Field(gt=0, lt=1)]
+
+
 class Training(Block):
     """The search: families, their spaces, folds and metric."""
 
     task: Literal["binary", "multiclass", "regression", "clustering", "anomaly"]
     metric: str | None = Field(
         default=None,
-        description="absent: areaUnderPR (binary), f1 (multiclass), rmse (regression), silhouette (clustering), and for anomaly "
-        "areaUnderPR where the dataset has a label, else massVolume",
+        description="absent: areaUnderPR (binary), f1 (multiclass), rmse or what goes with `loss` (regression), silhouette "
+        "(clustering), and for anomaly areaUnderPR where the dataset has a label, else massVolume",
     )
     folds: int = Field(default=3, ge=2, le=50)
     engine: Literal["auto", "spark", "tasks"] = "auto"
@@ -101,3 +108,27 @@ class Training(Block):
     calibrate: Literal["none", "isotonic", "sigmoid"] = "none"
     threshold: Threshold | None = None
     contamination: float = Field(default=0.01, gt=0, le=0.5, description="anomaly: the share of training rows that are called anomalies")
+    target: Literal["identity", "log"] = Field(default="identity", description="log: models learn log(1 + label) and give the label back")
+    loss: Literal["squared", "absolute"] | Quantile = Field(default="squared", description="what a regression minimises")
+    monotone: dict[ColumnName, Literal["increasing", "decreasing"]] = Field(
+        default={}, description="how predictions may go with a numeric column, all others being equal"
+    )
+
+    @property
+    def loss_metric(self) -> str | None:
+        """The metric that goes with the loss, where that is not the squared one."""
+        return {"absolute": "mae", "quantile": QUANTILE_LOSS}.get(self.loss_kind)
+
+    @property
+    def quantile(self) -> float | None:
+        """The quantile that is learned, if one is."""
+        return self.loss.quantile if isinstance(self.loss, Quantile) else None
+
+    @property
+    def loss_kind(self) -> str:
+        """``squared``, ``absolute`` or ``quantile``."""
+        return "quantile" if isinstance(self.loss, Quantile) else self.loss
+
+    def needs(self, *, is_weighted: bool) -> Needs:
+        """Return what a family has to be able to do; ``is_weighted``: rows have weights."""
+        return Needs(self.engine, bool(self.monotone), self.loss_kind, is_weighted)

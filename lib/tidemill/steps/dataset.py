@@ -17,6 +17,7 @@ from tidemill.splits import split_faults, split_rows
 from tidemill.steps.dataset_checks import check_features
 from tidemill.steps.dataset_history import with_history
 from tidemill.steps.dataset_labels import check_labels
+from tidemill.steps.dataset_weights import check_weights, weight_type
 from tidemill.steps.result import StepContext, StepResult
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def dataset(context: StepContext) -> StepResult:
             _check_columns(known, declared, task)
             rows = _check_key(known, declared.key)
             marked, told = split_rows(known, declared, pipeline.training.folds)
+            check_weights(marked, declared)
             notes = (*remarks, *told, *check_labels(marked, declared, task), *check_features(context, marked))
             version = context.lake.replace(marked, pipeline.dataset_table, meta=context.meta(rows=rows))
     return StepResult(outputs={pipeline.dataset_table: version}, rows_in=rows, rows_out=rows, notes=notes)
@@ -75,7 +77,9 @@ def _check_columns(frame: DataFrame, declared: Dataset, task: str) -> None:
     columns = frame.columns
     label = [("label", declared.label)] if declared.label else []
     wanted = [*(("key", name) for name in declared.key), *label, *(("exclude", name) for name in declared.exclude)]
+    wanted += [("weight", declared.weight)] if declared.weight else []
     faults = [_missing(key, name, columns) for key, name in wanted if name not in columns] + split_faults(columns, declared)
+    faults += weight_type(frame, declared)
     own = declared.split_rule().column
     added = [name for name in columns if name.lower() in ("split", "fold") and name != own]
     faults += [_fault("sql" if declared.sql else "from", f"has a column {name!r}, which tidemill adds itself; rename it") for name in added]

@@ -55,8 +55,10 @@ def evaluate(context: StepContext) -> StepResult:
 
     metrics = _measure(context, model, manifest, test)
     if learns:
-        known, asked = (_labels(side, str(label), manifest) for side in (train, test))
-        baseline = baseline_metrics(known, asked, manifest.task, manifest.n_classes)
+        weight = pipeline.dataset.weight
+        known, asked = (_labels(side, str(label), manifest, weight) for side in (train, test))
+        named = "weight" if weight else None
+        baseline = baseline_metrics(known, asked, manifest.task, manifest.n_classes, weight=named, quantile=pipeline.training.quantile)
     else:
         baseline = free_baseline(manifest, test, label)
     sizes = cluster_rows(model, manifest, dataset) if manifest.task == "clustering" else []
@@ -80,8 +82,9 @@ def _gates(context: StepContext) -> list[Gate]:
     return gates
 
 
-def _labels(df: DataFrame, label: str, manifest: Manifest) -> DataFrame:
-    return df.select(encode_label(manifest, F.col(label)).alias("label")).where(F.col("label").isNotNull())
+def _labels(df: DataFrame, label: str, manifest: Manifest, weight: str | None = None) -> DataFrame:
+    weights = [F.col(weight).cast("double").alias("weight")] if weight else []
+    return df.select(encode_label(manifest, F.col(label)).alias("label"), *weights).where(F.col("label").isNotNull())
 
 
 def _count(test: DataFrame, label: str, manifest: Manifest) -> int:
@@ -100,12 +103,12 @@ def _count(test: DataFrame, label: str, manifest: Manifest) -> int:
 
 
 def _measure(context: StepContext, model: PipelineModel, manifest: Manifest, test: DataFrame) -> Metrics:
-    declared = context.spec.pipeline.dataset
+    declared, quantile = context.spec.pipeline.dataset, context.spec.pipeline.training.quantile
     if not context.spec.pipeline.task_kind.learns_label:
         return free_metrics(model, manifest, test, declared)
-    label = str(declared.label)
-    predictions = labelled_predictions(model, manifest, test, label).where(F.col("label").isNotNull())
-    return compute_metrics(predictions, manifest.task, manifest.n_classes)
+    predictions = labelled_predictions(model, manifest, test, str(declared.label), declared.weight).where(F.col("label").isNotNull())
+    weight = "weight" if declared.weight else None
+    return compute_metrics(predictions, manifest.task, manifest.n_classes, weight=weight, quantile=quantile)
 
 
 def _reigning(context: StepContext, deployments: Deployments, test: DataFrame) -> _Champion | None:

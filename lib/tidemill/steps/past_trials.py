@@ -31,7 +31,8 @@ class PastTrials:
             context.inputs[pipeline.dataset_table],
             declared_features(pipeline.features),
             plan.columns,
-            [problem.task, problem.metric, problem.n_classes, problem.seed, problem.is_expanding, problem.balance],
+            problem.asked,
+            pipeline.dataset.weight,
             pipeline.training.engine,
         ]
         self._search = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pyspark.sql import functions as F
 
 from tidemill.caching import cached
+from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, plan_features, reserved_columns
 from tidemill.spec.blocks import microseconds
 from tidemill.spec.models import CustomFamily, Features, Space, Training
@@ -20,8 +22,10 @@ from tidemill.training import Problem, Search, SearchResult, refit, search_space
 from tidemill.training.balance import balance_of
 from tidemill.training.engines import choose_engines, room
 from tidemill.training.families.own import OwnFamily
+from tidemill.training.folds import WEIGHT
 from tidemill.training.labels import free_labels, labelled, read_labels
-from tidemill.training.out_of_fold import calibration, moved, threshold
+from tidemill.training.monotone import check_monotone
+from tidemill.training.out_of_fold import MOST_CLASSES, calibrations, moved, threshold
 from tidemill.training.rows import check_folds, training_rows
 from tidemill.training.selection import NoTrialSucceeded, choose
 from tidemill.training.tune import Tuned, tune
@@ -47,10 +51,14 @@ def train(context: StepContext) -> StepResult:
     dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
     rows = labelled(dataset.where(F.col("split") == "train"), declared, training.task)
     metric, learns = pipeline.selection_metric, pipeline.task_kind.learns_label
-    labels = read_labels(rows, declared, training.task) if learns else free_labels(dataset, declared, training.task, metric)
+    labels = (
+        read_labels(rows, declared, training.task, training.target) if learns else free_labels(dataset, declared, training.task, metric)
+    )
+    if training.calibrate != "none" and labels.n_classes > MOST_CLASSES:
+        raise StepError(f"train: `calibrate` is for up to {MOST_CLASSES} classes, found {labels.n_classes}; leave it out")
 
     def planned(features: Literal["auto"] | Features) -> FeaturePlan:
-        return plan_features(
+        made = plan_features(
             features,
             rows,
             exclude=reserved_columns(declared),
@@ -58,16 +66,34 @@ def train(context: StepContext) -> StepResult:
             classes=labels.classes if learns else None,
             learns_label=learns,
         )
+        check_monotone(made, training.monotone, str(context.spec.file))
+        return made
 
     plan = planned(pipeline.features)
     plan_of = Variants(pipeline.features, plan, planned)
     rule = declared.split_rule()
     # Rows of one group are in one part, as they are in one fold.
     parted_by = ([rule.group] if rule.group else declared.key) if plan.needs_parts or may_need_parts(training) else ()
-    with cached(training_rows(rows, declared.key, labels, plan.columns, parted_by)) as frame, scratch(context.lake.root) as folder:
+    with (
+        cached(training_rows(rows, declared.key, labels, plan.columns, parted_by, declared.weight)) as frame,
+        scratch(context.lake.root) as folder,
+    ):
         folds, notes = check_folds(frame, labels, metric, is_expanding=rule.is_expanding, has_gap=rule.gap is not None)
         balance = balance_of(training.balance, _class_counts(frame), labels.n_classes) if training.balance != "none" else None
-        problem = Problem(training.task, metric, labels.n_classes, training.tuner.seed, rule.is_expanding, balance, own)
+        problem = Problem(
+            training.task,
+            metric,
+            labels.n_classes,
+            training.tuner.seed,
+            rule.is_expanding,
+            balance,
+            own,
+            target=training.target,
+            loss=training.loss_kind,
+            quantile=training.quantile,
+            monotone=training.monotone,
+            is_weighted=declared.weight is not None,
+        )
         total = frame.count()
         engines = choose_engines(
             training.engine,
@@ -90,7 +116,7 @@ def train(context: StepContext) -> StepResult:
             parallelism=training.tuner.parallelism,
             limit=None if training.tuner.trial_timeout is None else microseconds(training.tuner.trial_timeout) / 1e6,
         )
-        tuned, found, adjustment = _searched(training, spaces, finder, past, list(folds), total)
+        tuned, found, adjustment = _searched(training, spaces, finder, past, folds, total)
         model = refit(frame, plan_of(found.best.variant), found.best, problem, finder.engines, **adjustment)
     types = {name: dataset.schema[name].dataType.simpleString() for name in plan.columns}
     trained = Trained(model, found, labels, types, plan_of(found.best.variant), problem, finder.engines.library(found.best.family, problem))
@@ -104,15 +130,15 @@ def train(context: StepContext) -> StepResult:
 
 
 def _searched(
-    training: Training, spaces: Mapping[str, Space], finder: Search, past: PastTrials, folds: Sequence[int], total: int
+    training: Training, spaces: Mapping[str, Space], finder: Search, past: PastTrials, folds: Mapping[int, int], total: int
 ) -> tuple[Tuned, SearchResult, dict[str, Any]]:
     """Search, choose, and see what is to be done to the probabilities; every trial is recorded, whatever comes of it."""
     fixed = {"threshold": 1 - training.contamination} if training.task == "anomaly" else {}
     adjusts = training.calibrate != "none" or training.threshold is not None
     try:
         tried = {name: {**feature_space(training), **space} for name, space in spaces.items()}
-        tuned = tune(finder, tried, training.tuner, folds, total, is_last=not adjusts)
-        found = choose(tuned.rows, tuned.trials, finder.problem.metric, folds=folds, rule=training.select)
+        tuned = tune(finder, tried, training.tuner, list(folds), total, is_last=not adjusts)
+        found = choose(tuned.rows, tuned.trials, finder.problem.metric, folds=list(folds), rule=training.select)
         past.record(found.rows)
         return tuned, found, _adjustment(training, finder, found, folds) if adjusts else fixed
     except NoTrialSucceeded as error:
@@ -140,18 +166,22 @@ def _spaces(context: StepContext, own: Mapping[str, OwnFamily]) -> dict[str, Spa
     return {name: own[name].declared if name in own else found[name] for name in pipeline.families}
 
 
-def _class_counts(frame: DataFrame) -> dict[int, int]:
-    return {int(row["label"]): int(row["count"]) for row in frame.groupBy("label").count().collect()}
+def _class_counts(frame: DataFrame) -> dict[int, float]:
+    """Return what the rows of each class count for."""
+    counts = F.sum(WEIGHT) if WEIGHT in frame.columns else F.count("*")
+    return {int(row["label"]): row["n"] for row in frame.groupBy("label").agg(counts.alias("n")).collect()}
 
 
-def _adjustment(training: Training, finder: Search, found: SearchResult, folds: Sequence[int]) -> dict[str, Any]:
+def _adjustment(training: Training, finder: Search, found: SearchResult, folds: Mapping[int, int]) -> dict[str, Any]:
     """Return the calibration and the threshold that the best trial's predictions of unseen rows ask for."""
-    counts = finder.out_of_fold(found.best, folds)
+    counts = finder.out_of_fold(found.best, list(folds))
+    if finder.problem.is_weighted:  # by the measure of rows, so that half a row is half a row in any unit of the weights
+        counts = counts * (sum(folds.values()) / counts[0].sum())
     adjustment: dict[str, Any] = {}
     if training.calibrate != "none":
-        table = calibration(training.calibrate, counts)
-        adjustment["table"] = [float(value) for value in table]
-        counts = moved(counts, table)
+        table = calibrations(training.calibrate, counts)
+        adjustment["table"] = table
+        counts = moved(counts, np.array(table)) if len(counts) == 2 else counts
     if training.threshold is not None:
         adjustment["threshold"] = threshold(training.threshold, counts)
     return adjustment
@@ -161,7 +191,8 @@ def _remarks(context: StepContext, found: SearchResult, tuned: Tuned, finder: Se
     """Return notes on what was fitted, on families without a trial and on trials that failed."""
     tried = {trial.family for trial in tuned.trials}
     untried = [name for name in context.spec.pipeline.families if name not in tried]
-    notes = [f"{', '.join(untried)}: not tried, training.tuner.trials is {len(tuned.trials)}"] if untried else []
+    notes = [f"left out: {lack}" for lack in context.spec.pipeline.left_out.values()]
+    notes += [f"{', '.join(untried)}: not tried, training.tuner.trials is {len(tuned.trials)}"] if untried else []
     asked = len({(row.trial, row.fold, row.share) for row in found.rows})
     made = f"{finder.folds.fits} of features and {finder.fits} of models were made"
     notes.append(f"{asked} fits of features and a model were asked for: {made}")

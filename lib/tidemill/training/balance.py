@@ -33,8 +33,8 @@ class Balance:
         return F.get(F.array(*map(F.lit, self.factors)), F.col(label).cast("int"))
 
 
-def balance_of(kind: str, counts: Mapping[int, int], n_classes: int) -> Balance | None:
-    """Return what makes the classes count alike; ``counts`` are the training rows of each.
+def balance_of(kind: str, counts: Mapping[int, float], n_classes: int) -> Balance | None:
+    """Return what makes the classes count alike; ``counts`` are the training rows of each, or what they count for.
 
     Weights are ``n / (classes × rows of the class)``, whose sum over the rows is n; of the rows of a class as many are kept as the
     rarest has.

@@ -35,13 +35,16 @@ def set_parameters(estimator: Estimator) -> dict[str, object]:
 
 
 def against_the_rest(
-    dataset: DataFrame, label: str, features: str, classes: Sequence[int], fit: Callable[[int, DataFrame], Fitted]
+    dataset: DataFrame, label: str, features: str, classes: Sequence[int], fit: Callable[[int, DataFrame], Fitted], also: Sequence[str] = ()
 ) -> list[Fitted]:
-    """Return what ``fit`` makes of each class, given it and the rows whose label is 1 for it and 0 for the rest; two at a time."""
+    """Return what ``fit`` makes of each class, given it and the rows whose label is 1 for it and 0 for the rest; two at a time.
+
+    ``also`` names further columns that the rows keep.
+    """
 
     def fit_one(index: int) -> Fitted:
         is_class = (F.col(label) == index).cast("double").alias(label, metadata=class_metadata(2))
-        return fit(index, dataset.select(features, is_class))
+        return fit(index, dataset.select(features, is_class, *also))
 
     # Wrapped one by one: each thread needs properties of its own, or their SQL executions mix.
     tasks = [inheritable_thread_target(dataset.sparkSession)(partial(fit_one, index)) for index in classes]

@@ -58,7 +58,7 @@ class Engines:
             SpecError: the spec asks for tasks, or no family is MLlib's.
         """
         size = f"the vectors of a fold take {n_bytes / 1e9:.1f} GB, a task may have {self.most_bytes / 1e9:.1f} GB"
-        own = [name for name in self.of if problem.family(name).is_mllib(problem.task)]
+        own = [name for name in self.of if _is_mllib(name, problem)]
         if not self.is_free or not own:
             raise SpecError([_fault("training.engine", f"{size}; write `engine: spark`, with families of MLlib")])
         moved = dict.fromkeys(self.of, SPARK)
@@ -77,10 +77,10 @@ def choose_engines(
         SpecError: a family cannot be fitted by the engine that is asked for.
     """
     reasons = {name: _reason(name, space, problem, scratch) for name, space in spaces.items()}
-    mllib = {name: problem.family(name).is_mllib(problem.task) for name in spaces}
+    mllib = {name: _is_mllib(name, problem) for name in spaces}
     if asked == SPARK:
         faults = [
-            _fault(f"training.models.{name}", f"{name} is no family of MLlib; write `engine: auto`")
+            _fault(f"training.models.{name}", problem.mllib_lack(name) or f"{name} is no family of MLlib; write `engine: auto`")
             for name, own in mllib.items()
             if not own
         ]
@@ -95,9 +95,21 @@ def choose_engines(
         return Engines(dict.fromkeys(spaces, TASKS), scratch, most_bytes)
     if least > most_bytes:
         return Engines(dict.fromkeys(spaces, TASKS), scratch, most_bytes, True).without_tasks(problem, least)
+    stuck = [
+        _fault(f"training.models.{name}", f"{why}, and {lack}")
+        for name, why in reasons.items()
+        if why and (lack := problem.mllib_lack(name))
+    ]
+    if stuck:
+        raise SpecError(stuck)
     found = {name: SPARK if why and mllib[name] else TASKS for name, why in reasons.items()}
     notes = tuple(f"{name}: engine spark, {why}" for name, why in reasons.items() if why and mllib[name])
     return Engines(found, scratch, most_bytes, True, notes)
+
+
+def _is_mllib(name: str, problem: Problem) -> bool:
+    """Return True where the engine ``spark`` has the family, and it can do all that is asked for."""
+    return problem.family(name).is_mllib(problem.task) and not problem.mllib_lack(name)
 
 
 def room(spark: SparkSession) -> int:

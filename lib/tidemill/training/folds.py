@@ -17,6 +17,7 @@ from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nom
 from tidemill.features.memo import Memo
 from tidemill.features.names import PART
 from tidemill.spark_errors import sentence
+from tidemill.training.monotone import directions
 from tidemill.training.tasks.copy import Copy, TooLarge, write_copy
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 
 WEIGHT = "_weight"
+"""What a row counts for: in the frame to train on its own weight, in vectors to learn from that times the one of its class."""
 ORDER = "_order"
 """The column by which the rows of a copy are sorted: a hash of the key, so that the first rows are a sample in every layout."""
 
@@ -45,19 +47,21 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Vectors:
-    """The vectors of one fold in Spark, cached: ``label``, ``_order`` and ``features_<encoding>``."""
+    """The vectors of one fold in Spark, cached: ``label``, ``_order``, ``features_<encoding>`` and, where rows have one, ``_weight``."""
 
     train: DataFrame
     held_out: DataFrame
     max_categories: int
+    monotone: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class CopiedVectors:
-    """The vectors of one fold in files, and which slots of the trees' are categories."""
+    """The vectors of one fold in files, which slots of the trees' are categories, and which way predictions may go with each."""
 
     copy: Copy
     nominal: Mapping[int, int]
+    monotone: tuple[int, ...] = ()
 
 
 class Folds:
@@ -80,6 +84,7 @@ class Folds:
     ) -> None:
         """Remember what to make; nothing is made yet."""
         self._frame, self._plan_of, self._is_expanding, self._balance = frame, plan_of, problem.is_expanding, problem.balance
+        self._monotone = problem.monotone
         self.encodings = {engine: sorted(wanted) for engine, wanted in encodings.items()}
         self._scratch, self._most_bytes = scratch, most_bytes
         self._locks: dict[Place, threading.Lock] = {}
@@ -172,13 +177,14 @@ class Folds:
         order = [ORDER] if ORDER in self._frame.columns else []
         columns = ["label", *order, *(f"features_{encoding}" for encoding in self.encodings["spark"])]
         train = balanced(features.transform(self._train(number)), self._balance, columns)
-        held_out = features.transform(self._frame.where(F.col("fold") == number).drop(PART)).select(columns)
+        weight = [WEIGHT] if WEIGHT in self._frame.columns else []
+        held_out = features.transform(self._frame.where(F.col("fold") == number).drop(PART)).select(*columns, *weight)
         with ExitStack() as held:
             held.enter_context(cached(train))
             held.enter_context(cached(held_out))
             train.count()
             self._held.setdefault(place, ExitStack()).push(held.pop_all())
-        return Vectors(train, held_out, max_categories(features))
+        return Vectors(train, held_out, max_categories(features), directions(features, self._monotone))
 
     def _copy(self, place: Place) -> CopiedVectors:
         features, number = self._fitted(place), place.fold
@@ -190,23 +196,32 @@ class Folds:
         vectors = copyable(features.transform(rows), F.col("fold") == number, self._balance, encodings)
         copy = write_copy(vectors, self._scratch, encodings, self._most_bytes)
         self._held.setdefault(place, ExitStack()).callback(copy.remove)
-        return CopiedVectors(copy, nominal_slots(features) if "tree" in encodings else {})
+        if "tree" not in encodings:
+            return CopiedVectors(copy, {})
+        return CopiedVectors(copy, nominal_slots(features), directions(features, self._monotone))
 
 
 def balanced(vectors: DataFrame, balance: Balance | None, columns: Sequence[str]) -> DataFrame:
     """Return ``columns`` of the rows that are learned from, and where rows have weights their ``_weight``."""
+    own = [WEIGHT] if WEIGHT in vectors.columns else []
     if balance is None:
-        return vectors.select(*columns)
+        return vectors.select(*columns, *own)
     if balance.kind == "undersample":
-        return vectors.where(balance.kept("label", ORDER)).select(*columns)
-    return vectors.select(*columns, balance.weight("label").alias(WEIGHT))
+        return vectors.where(balance.kept("label", ORDER)).select(*columns, *own)
+    return vectors.select(*columns, _weight(vectors, balance).alias(WEIGHT))
+
+
+def _weight(vectors: DataFrame, balance: Balance | None) -> Column:
+    """Return what a row to be learned from counts for: its own weight, times that of its class."""
+    own = F.col(WEIGHT) if WEIGHT in vectors.columns else F.lit(1.0)
+    return own * balance.weight("label") if balance is not None and balance.kind == "weights" else own
 
 
 def copyable(vectors: DataFrame, is_held_out: Column, balance: Balance | None, encodings: Sequence[str]) -> DataFrame:
-    """Return the columns of a copy; of the rows to be learned from those that ``balance`` keeps."""
+    """Return the columns of a copy; of the rows to be learned from those that ``balance`` keeps. Others have their own weight."""
     kept = vectors
     if balance is not None and balance.kind == "undersample":
         kept = vectors.where(is_held_out | balance.kept("label", ORDER))
-    weight = balance.weight("label") if balance is not None and balance.kind == "weights" else F.lit(1.0)
+    weight = F.when(is_held_out, _weight(vectors, None)).otherwise(_weight(vectors, balance))
     columns = [f"features_{encoding}" for encoding in encodings]
     return kept.select(F.col(ORDER).alias("order"), is_held_out.alias("is_held_out"), "label", weight.alias("weight"), *columns)

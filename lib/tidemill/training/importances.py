@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from pyspark.ml import PipelineModel
+from pyspark.ml.feature import SQLTransformer
 
 from tidemill.training.adjusted import AdjustedProbabilities
 
@@ -46,8 +47,8 @@ def importances(model: PipelineModel, slots: Sequence[str], columns: Sequence[st
 
 
 def _figures(model: PipelineModel) -> Iterator[tuple[str, np.ndarray]]:
-    # What adjusts probabilities comes behind the model.
-    stage = model.stages[-2] if isinstance(model.stages[-1], AdjustedProbabilities) else model.stages[-1]
+    # What adjusts probabilities, or brings a target back, comes behind the model.
+    stage = model.stages[-2] if isinstance(model.stages[-1], AdjustedProbabilities | SQLTransformer) else model.stages[-1]
     if hasattr(stage, "featureImportances"):
         yield "gain", stage.featureImportances.toArray()
     elif hasattr(stage, "coefficientMatrix"):

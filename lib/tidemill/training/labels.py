@@ -11,6 +11,7 @@ from tidemill.errors import StepError
 from tidemill.lake.names import quoted
 from tidemill.spec.tasks import TASK_KINDS, WITHOUT_LABEL
 from tidemill.training.classes import class_metadata
+from tidemill.training.targets import refuse_below_zero
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -25,13 +26,15 @@ class Labels:
     """The label column, its Spark type, and its classes in the order of their indices; None for a regression.
 
     Without a ``column`` nothing is read: ``type`` and ``classes`` are then what a prediction is. ``is_learned``: only rows that have a
-    label are examples; else it may be null, and no more than judges.
+    label are examples; else it may be null, and no more than judges. ``target``: ``log`` where the logarithm of one more than the value is
+    learned.
     """
 
     column: str | None
     type: str
     classes: tuple[object, ...] | None
     is_learned: bool = True
+    target: str = "identity"
 
     @property
     def n_classes(self) -> int:
@@ -49,7 +52,8 @@ class Labels:
             return F.lit(None).cast("double").alias("label")
         value = F.col(quoted(self.column))
         if self.classes is None:
-            return value.cast("double").alias("label")
+            number = value.cast("double")
+            return (F.log1p(number) if self.target == "log" else number).alias("label")
         classes = F.array(*[F.lit(label).cast(self.type) for label in self.classes])
         return (F.array_position(classes, value) - 1).cast("double").alias("label", metadata=class_metadata(self.n_classes))
 
@@ -62,16 +66,18 @@ def labelled(rows: DataFrame, declared: Dataset, task: str) -> DataFrame:
     return rows.where(value.isNotNull() & ~F.isnan(value.cast("double")) if task == "regression" else value.isNotNull())
 
 
-def read_labels(rows: DataFrame, declared: Dataset, task: str) -> Labels:
+def read_labels(rows: DataFrame, declared: Dataset, task: str, target: str = "identity") -> Labels:
     """Read the classes off the labelled training rows: sorted, the positive one of two last.
 
     Raises:
-        StepError: the number of classes does not suit the task, or ``positive`` is none of them.
+        StepError: the number of classes does not suit the task, ``positive`` is none of them, or a label below 0 has no logarithm.
     """
     label = str(declared.label)
     kind = rows.schema[label].dataType.simpleString()
     if task == "regression":
-        return Labels(label, kind, None)
+        if target == "log":
+            refuse_below_zero(rows, label)
+        return Labels(label, kind, None, target=target)
     found = rows.select(F.col(quoted(label)).alias("label")).distinct().limit(MOST_CLASSES + 1).collect()
     classes = sorted(row["label"] for row in found)
     most = 2 if task == "binary" else MOST_CLASSES

@@ -18,7 +18,9 @@ from tidemill.training.limits import taken_away
 from tidemill.training.out_of_fold import counted_by_spark
 from tidemill.training.prefixes import predictions_of
 from tidemill.training.problem import Problem
+from tidemill.training.targets import brought_back
 from tidemill.training.tasks.fits import Outcome
+from tidemill.training.tasks.xgb import asked_for
 from tidemill.training.tuner import Trial
 
 if TYPE_CHECKING:
@@ -26,18 +28,25 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-def fit_family(trial: Trial, vectors: DataFrame, categories: int, problem: Problem) -> Model:
+def fit_family(trial: Trial, vectors: DataFrame, categories: int, problem: Problem, monotone: Sequence[int] = ()) -> Model:
     """Fit the trial's estimator on ``vectors``: ``label``, ``features_<encoding>`` and, where rows have weights, ``_weight``.
 
     Raises:
-        StepError: rows have weights, and the family does not heed them.
+        StepError: rows have weights, and the family does not heed them; or it cannot do what the problem asks for.
     """
     family = problem.family(trial.family)
+    lack = problem.mllib_lack(trial.family)
+    if lack:
+        raise StepError(lack)
     estimator = family.build(trial.of_family, task=problem.task, n_classes=problem.n_classes, seed=problem.seed, max_categories=categories)
     if WEIGHT in vectors.columns:
         if not (estimator.hasParam("weightCol") and family.takes_weights):
-            raise StepError(f"{trial.family} knows no weights of rows; write `balance: undersample`, or `engine: tasks` where it has one")
+            instead = "leave `dataset.weight` out" if problem.is_weighted else "write `balance: undersample`"
+            raise StepError(f"{trial.family} knows no weights of rows; {instead}, or `engine: tasks` where it has one")
         estimator.set(estimator.getParam("weightCol"), WEIGHT)
+    told = asked_for(problem.loss, problem.quantile, monotone) if trial.family == "xgboost" else {}
+    for name, value in told.items():
+        estimator.set(estimator.getParam(name), value)
     return estimator.fit(vectors)
 
 
@@ -49,7 +58,7 @@ def measure(group: Sequence[Trial], vectors: Vectors, problem: Problem, share: f
     started = time.perf_counter()
     try:
         with taken_away(vectors.train.sparkSession, limit):
-            model = fit_family(group[0], _first_rows(vectors.train, share), vectors.max_categories, problem)
+            model = fit_family(group[0], _first_rows(vectors.train, share), vectors.max_categories, problem, vectors.monotone)
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
         spent = (time.perf_counter() - started) / len(group)
         return [Outcome(trial.number, {}, spent, 0.0, sentence(error)) for trial in group]
@@ -58,9 +67,10 @@ def measure(group: Sequence[Trial], vectors: Vectors, problem: Problem, share: f
 
 
 def counts_of(trial: Trial, vectors: Vectors, problem: Problem) -> np.ndarray:
-    """Fit the trial, and count what it says of the rows that it has not seen, as `out_of_fold.counted`."""
-    model = fit_family(trial, vectors.train, vectors.max_categories, problem)
-    return counted_by_spark(_adjusted(model.transform(vectors.held_out), problem))
+    """Fit the trial, and count what it says of the rows that it has not seen, as `out_of_fold.counted_by_class`."""
+    model = fit_family(trial, vectors.train, vectors.max_categories, problem, vectors.monotone)
+    said = _adjusted(model.transform(vectors.held_out), problem)
+    return counted_by_spark(said, _weight_of(vectors.held_out), problem.n_classes)
 
 
 def _measured(model: Model, trial: Trial, fitted: Trial, vectors: Vectors, problem: Problem, spent: float) -> Outcome:
@@ -71,7 +81,14 @@ def _measured(model: Model, trial: Trial, fitted: Trial, vectors: Vectors, probl
     try:
         features = f"features_{problem.family(trial.family).encoding}"
         predictions = predictions_of(model, trial, fitted, vectors.held_out, problem.task)
-        found = compute_metrics(_adjusted(predictions, problem), problem.task, problem.n_classes, features)
+        found = compute_metrics(
+            _adjusted(predictions, problem),
+            problem.task,
+            problem.n_classes,
+            features,
+            weight=_weight_of(vectors.held_out),
+            quantile=problem.quantile,
+        )
     except Exception as caught:  # noqa: BLE001 - as above
         error = sentence(caught)
     took = time.perf_counter() - started
@@ -79,9 +96,15 @@ def _measured(model: Model, trial: Trial, fitted: Trial, vectors: Vectors, probl
 
 
 def _adjusted(predictions: DataFrame, problem: Problem) -> DataFrame:
-    """Return the predictions with the classes' shares as they are."""
+    """Return the predictions with the classes' shares, and the label, as they are."""
+    if problem.target == "log":
+        return brought_back().transform(predictions).withColumn("label", F.expm1("label"))
     balance = problem.balance
     return predictions if balance is None else AdjustedProbabilities(balance.factors).transform(predictions)
+
+
+def _weight_of(rows: DataFrame) -> str | None:
+    return WEIGHT if WEIGHT in rows.columns else None
 
 
 def _first_rows(train: DataFrame, share: float) -> DataFrame:

@@ -38,7 +38,8 @@ class OneVsRestBoosting(GBTClassifier):
             own = {"probabilityCol": _column(index), "predictionCol": "", "rawPredictionCol": ""}
             return GBTClassifier()._set(**{**given, **own}).fit(rows)
 
-        models = against_the_rest(dataset, label, self.getFeaturesCol(), range(classes), fit)
+        also = [self.getWeightCol()] if self.isSet(self.weightCol) else []
+        models = against_the_rest(dataset, label, self.getFeaturesCol(), range(classes), fit, also)
         return PipelineModel([*models, *_combined(dataset.sparkSession, classes)])
 
 

@@ -19,13 +19,26 @@ if TYPE_CHECKING:
 BINS_PER_LOGIT = 50
 LIMIT = 16
 SIZE = 2 * LIMIT * BINS_PER_LOGIT + 1
+MOST_CLASSES = 100
+"""A table for each is kept with the model."""
 LOGITS = np.linspace(-LIMIT, LIMIT, SIZE)
 
 
-def counted(labels: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """Return the rows (0) and the positive rows (1) in each bin of the grid, shape (2, SIZE)."""
-    bins = _bins(p)
-    return np.stack([np.bincount(bins, minlength=SIZE), np.bincount(bins[labels == 1], minlength=SIZE)])
+def counted(labels: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return the rows (0) and the positive rows (1) in each bin of the grid, shape (2, SIZE); with ``weights`` what they count for."""
+    bins, is_one = _bins(p), labels == 1
+    ones = None if weights is None else weights[is_one]
+    return np.stack([np.bincount(bins, weights, minlength=SIZE), np.bincount(bins[is_one], ones, minlength=SIZE)])
+
+
+def counted_by_class(labels: np.ndarray, p: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return what `counted` gives for what a model says of classes (rows, classes).
+
+    Of two classes, it is that of the second; of more, each against the rest one below the other, shape (2 × classes, SIZE).
+    """
+    if p.shape[1] == 2:
+        return counted(labels, p[:, 1], weights)
+    return np.concatenate([counted((labels == place).astype(float), p[:, place], weights) for place in range(p.shape[1])])
 
 
 def _bins(p: np.ndarray) -> np.ndarray:
@@ -38,15 +51,18 @@ def on_grid(p: Column) -> Column:
     return (held + LIMIT) * BINS_PER_LOGIT
 
 
-def counted_by_spark(predictions: DataFrame) -> np.ndarray:
-    """Return the same of a frame with ``label`` and ``probability``, by one aggregate of at most SIZE rows."""
-    p = vector_to_array(F.col("probability"))[1]
-    place = F.rint(on_grid(p)).cast("int")
-    found = np.zeros((2, SIZE), dtype=np.int64)
-    for row in (
-        predictions.groupBy(place.alias("place")).agg(F.count("*").alias("rows"), F.count_if(F.col("label") == 1).alias("ones")).collect()
-    ):
-        found[:, row["place"]] = row["rows"], row["ones"]
+def counted_by_spark(predictions: DataFrame, weight: str | None = None, n_classes: int = 2) -> np.ndarray:
+    """Return the same of a frame with ``label``, ``probability`` and the column of weights, by one aggregate of SIZE rows a class."""
+    classes = [1] if n_classes == 2 else list(range(n_classes))
+    counts = F.lit(1) if weight is None else F.col(weight)
+    said = F.explode(F.array(*[F.lit(place) for place in classes])).alias("of")
+    each = predictions.select(vector_to_array(F.col("probability")).alias("p"), "label", counts.alias("n"), said)
+    place = F.rint(on_grid(F.get(F.col("p"), F.col("of")))).cast("int")
+    ones = F.when(F.col("label") == F.col("of"), F.col("n")).otherwise(0)
+    found = np.zeros((2 * len(classes), SIZE), dtype=np.int64 if weight is None else np.float64)
+    for row in each.groupBy("of", place.alias("place")).agg(F.sum("n").alias("rows"), F.sum(ones).alias("ones")).collect():
+        first = 2 * classes.index(row["of"])
+        found[first : first + 2, row["place"]] = row["rows"], row["ones"]
     return found
 
 
@@ -67,6 +83,13 @@ def calibration(kind: str, counts: np.ndarray) -> np.ndarray:
     model.fit(LOGITS[seen], positives[seen] / rows[seen], sample_weight=rows[seen])
     least = 0.5 / rows.sum()
     return np.clip(model.predict(LOGITS), least, 1 - least)
+
+
+def calibrations(kind: str, counts: np.ndarray) -> list[float] | list[list[float]]:
+    """Return the table of `calibration`; of more than two classes one for each against the rest, as `counted_by_class` has them."""
+    if len(counts) == 2:
+        return [float(value) for value in calibration(kind, counts)]
+    return [[float(value) for value in calibration(kind, counts[first : first + 2])] for first in range(0, len(counts), 2)]
 
 
 def _platt(points: np.ndarray, rows: np.ndarray, positives: np.ndarray) -> np.ndarray:

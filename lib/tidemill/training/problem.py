@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tidemill.spec.abilities import Needs
 from tidemill.training.balance import Balance
 from tidemill.training.families import Family, family_of
 
@@ -15,6 +16,9 @@ class Problem:
 
     ``is_expanding``: a fold is validated by models of the folds before it alone, and the first by none.
     ``balance``: what the rows of each class count for in a fit; what a model says is brought back to the classes as they are.
+    ``target``: ``log`` where the label that is learned is the logarithm of one more than the label; metrics are of the label itself.
+    ``loss``: squared, absolute or quantile, and then of which. ``monotone``: raw column → increasing or decreasing.
+    ``is_weighted``: rows have weights of their own, besides those of ``balance``.
     """
 
     task: str
@@ -24,6 +28,11 @@ class Problem:
     is_expanding: bool = False
     balance: Balance | None = None
     own: Mapping[str, Family] = field(default_factory=dict)
+    target: str = "identity"
+    loss: str = "squared"
+    quantile: float | None = None
+    monotone: Mapping[str, str] = field(default_factory=dict)
+    is_weighted: bool = False
 
     def family(self, name: str) -> Family:
         """Return the family of that name: one of the user's ``own``, or a built-in one.
@@ -32,3 +41,13 @@ class Problem:
             SpecError: there is none, or it does not suit the task.
         """
         return self.own[name] if name in self.own else family_of(name, self.task)
+
+    def mllib_lack(self, name: str) -> str | None:
+        """Return what the family cannot do of this problem by the engine ``spark``; weights are refused by the fit itself."""
+        return None if name in self.own else Needs("spark", bool(self.monotone), self.loss).lack(name)
+
+    @property
+    def asked(self) -> list[object]:
+        """All that its figures depend on, as plain values."""
+        around = [self.target, self.loss, self.quantile, dict(self.monotone), self.is_weighted]
+        return [self.task, self.metric, self.n_classes, self.seed, self.is_expanding, self.balance, *around]

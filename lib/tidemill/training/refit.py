@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pyspark.ml import PipelineModel
@@ -12,12 +11,14 @@ from tidemill.caching import cached
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nominal_slots
 from tidemill.spark_errors import sentence
-from tidemill.training.adjusted import AdjustedProbabilities
+from tidemill.training.adjusted import AdjustedProbabilities, Table
 from tidemill.training.engines import TASKS, Engines
 from tidemill.training.folds import CopiedVectors, balanced, copyable
 from tidemill.training.linear_scores import linear_scores, linear_values
 from tidemill.training.mllib_fits import fit_family
+from tidemill.training.monotone import directions
 from tidemill.training.problem import Problem
+from tidemill.training.targets import brought_back
 from tidemill.training.task_fits import task_fit
 from tidemill.training.tasks.copy import write_copy
 from tidemill.training.tasks.fits import fit_model
@@ -36,7 +37,7 @@ def refit(
     problem: Problem,
     engines: Engines | None = None,
     *,
-    table: Sequence[float] = (),
+    table: Table = (),
     threshold: float | None = None,
 ) -> PipelineModel:
     """Fit features and estimator of ``trial`` on every row of ``frame``, by the engine of its family.
@@ -56,10 +57,13 @@ def refit(
             model = _by_tasks(frame, features, trial, problem, engines)
         else:
             with cached(balanced(features.transform(frame), problem.balance, ["label", f"features_{encoding}"])) as vectors:
-                model = fit_family(trial, vectors, max_categories(features), problem)
+                ways = directions(features, problem.monotone) if encoding == "tree" else ()
+                model = fit_family(trial, vectors, max_categories(features), problem, ways)
     except Exception as error:
         raise StepError(f"train: {trial.family} {trial.params_json} cannot be fitted on all training rows: {sentence(error)}") from error
     stages = [*_flat(features), *_flat(model)]
+    if problem.target == "log":
+        stages.append(brought_back())
     factors = problem.balance.factors if problem.balance else ()
     if factors or len(table) or threshold is not None:
         stages.append(AdjustedProbabilities(factors, table, threshold))
@@ -74,7 +78,8 @@ def _by_tasks(frame: DataFrame, features: PipelineModel, trial: Trial, problem: 
     # All folds together are a part larger than the rows that any fold leaves.
     copy = write_copy(vectors, engines.scratch, [encoding], 2 * engines.most_bytes)
     try:
-        copied = CopiedVectors(copy, nominal_slots(features) if encoding == "tree" else {})
+        is_tree = encoding == "tree"
+        copied = CopiedVectors(copy, nominal_slots(features) if is_tree else {}, directions(features, problem.monotone) if is_tree else ())
         found = fit_model(spark, task_fit([trial], copied, problem))
     finally:
         copy.remove()

@@ -11,7 +11,7 @@ from tidemill.errors import StepError
 from tidemill.features.names import PART, PARTS
 from tidemill.lake.names import quoted
 from tidemill.splits import hashed
-from tidemill.training.folds import ORDER
+from tidemill.training.folds import ORDER, WEIGHT
 from tidemill.training.labels import Labels
 
 if TYPE_CHECKING:
@@ -23,11 +23,15 @@ _ORDERED = "order of training rows"
 _NEEDS_BOTH = ("areaUnderPR", "areaUnderROC")
 
 
-def training_rows(rows: DataFrame, key: Sequence[str], labels: Labels, columns: Sequence[str], parted_by: Sequence[str] = ()) -> DataFrame:
+def training_rows(
+    rows: DataFrame, key: Sequence[str], labels: Labels, columns: Sequence[str], parted_by: Sequence[str] = (), weight: str | None = None
+) -> DataFrame:
     """Return the feature columns, ``label`` DOUBLE, ``fold`` INT and ``_order`` BIGINT of ``rows``, in an order that only the key decides.
 
     With ``parted_by``, the columns that keep rows together, there is ``_part`` INT too: features made of the label of other rows are, for
     a row of the training, made of those of the other parts.
+
+    With ``weight``, its column as ``_weight`` DOUBLE.
 
     Forests draw their rows by position, so the same rows in another layout would give another forest; and rows spread by their key are
     spread evenly, while the files of a dataset may hold a block of time each.
@@ -44,7 +48,8 @@ def training_rows(rows: DataFrame, key: Sequence[str], labels: Labels, columns: 
     # Spread evenly over all numbers, whatever the keys are like: the first rows by it are a sample.
     order = F.xxhash64(F.lit(_ORDERED), *keys).alias(ORDER)
     parts = [F.pmod(hashed(parted_by, 0, stream="part"), F.lit(PARTS)).cast("int").alias(PART)] if parted_by else []
-    return ordered.select(*kept, labels.encoded(), F.col("fold").cast("int").alias("fold"), order, *parts)
+    weights = [F.col(quoted(weight)).cast("double").alias(WEIGHT)] if weight else []
+    return ordered.select(*kept, labels.encoded(), F.col("fold").cast("int").alias("fold"), order, *parts, *weights)
 
 
 def check_folds(

@@ -22,7 +22,16 @@ def task_fit(group: Sequence[Trial], copied: CopiedVectors, problem: Problem, *,
     family = problem.family(group[0].family)
     assert family.learner is not None  # engines are chosen by it
     settings = {
-        trial.number: Setting(family.learner_params(trial.of_family, problem.task), problem.task, problem.n_classes, problem.seed)
+        trial.number: Setting(
+            family.learner_params(trial.of_family, problem.task),
+            problem.task,
+            problem.n_classes,
+            problem.seed,
+            loss=problem.loss,
+            quantile=problem.quantile,
+            monotone=copied.monotone,
+            target=problem.target,
+        )
         for trial in group
     }
     factors = problem.balance.factors if problem.balance else ()

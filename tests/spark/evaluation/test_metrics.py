@@ -144,3 +144,48 @@ def test_better_follows_the_direction_of_the_metric():
     assert not is_better("rmse", math.nan, 2.0)
     assert is_better("f1", 0.1, math.nan)
     assert not is_better("r2", 0.5, 0.5)
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_weighted_metrics_agree_with_scikit_learn_and_with_those_of_tasks(spark, task):
+    from tidemill.training.tasks.scores import metrics as of_arrays
+
+    rng = np.random.default_rng(9)
+    w = rng.choice([0.0, 0.5, 3.0], 400)
+    if task == "regression":
+        y, z = 1e6 + rng.normal(size=400), 1e6 + rng.normal(size=400)
+        frame = spark.createDataFrame(pd.DataFrame({"label": y, "prediction": z, "w": w}))
+        found = compute_metrics(frame, task, weight="w", quantile=0.3)
+        assert found["r2"] == pytest.approx(sk.r2_score(y, z, sample_weight=w), rel=1e-9)
+        assert found["rmse"] == pytest.approx(sk.root_mean_squared_error(y, z, sample_weight=w))
+        assert found["quantileLoss"] == pytest.approx(sk.mean_pinball_loss(y, z, alpha=0.3, sample_weight=w))
+        assert found == pytest.approx(of_arrays(y, z, task, w, 0.3))
+        nothing = frame.withColumn("w", F.lit(0.0))
+    else:
+        n_classes = 2 if task == "binary" else 3
+        p = rng.dirichlet(np.ones(n_classes), 400)
+        y = rng.integers(0, n_classes, 400)
+        table = pd.DataFrame({"label": y.astype(float), "prediction": p.argmax(axis=1).astype(float), "p": p.tolist(), "w": w})
+        frame = spark.createDataFrame(table).withColumn("probability", array_to_vector("p"))
+        found = compute_metrics(frame, task, n_classes, weight="w")
+        assert found["logLoss"] == pytest.approx(sk.log_loss(y, p, sample_weight=w))
+        assert found["accuracy"] == pytest.approx(sk.accuracy_score(y, p.argmax(axis=1), sample_weight=w))
+        assert found == pytest.approx(of_arrays(y, p, task, w))
+        nothing = frame.withColumn("w", F.lit(0.0))
+        if task == "binary":
+            for metric in ("areaUnderROC", "areaUnderPR"):
+                evaluator = BinaryClassificationEvaluator(rawPredictionCol="probability", metricName=metric, numBins=0, weightCol="w")
+                assert found[metric] == pytest.approx(evaluator.evaluate(frame), abs=1e-3)
+    with pytest.raises(StepError, match="weights of all 400 rows to evaluate are 0"):
+        compute_metrics(nothing, task, 3, weight="w")
+
+
+def test_the_constant_baseline_is_weighted_and_of_a_quantile_loss_a_quantile(spark):
+    train = spark.createDataFrame([(1.0, 3.0), (0.0, 1.0), (5.0, 0.0)], "label double, w double")
+    test = spark.createDataFrame([(1.0, 1.0), (0.0, 2.0)], "label double, w double")
+    assert baseline_metrics(train, test, "regression", weight="w")["mae"] == pytest.approx((0.25 * 1 + 0.75 * 2) / 3)
+    found = baseline_metrics(train, test, "regression", weight="w", quantile=0.2)
+    assert found["quantileLoss"] == pytest.approx(0.2 * 1 / 3)  # the constant is 0
+    assert baseline_metrics(train, test, "regression", weight="w", quantile=0.9)["mae"] == pytest.approx(2 / 3)  # and here 1
+    classes = train.where("label < 2")
+    assert baseline_metrics(classes, test, "binary", weight="w")["logLoss"] == pytest.approx(-(math.log(0.75) + 2 * math.log(0.25)) / 3)

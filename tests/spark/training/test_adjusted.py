@@ -9,14 +9,26 @@ from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.sql import functions as F
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score, precision_score, recall_score
+from sklearn.metrics import f1_score, log_loss, precision_score, recall_score
 
+from tidemill.features import FeaturePlan
+from tidemill.spec.models import Numeric
 from tidemill.spec.search import Threshold
 from tidemill.training import Problem, Search, Trial, refit
 from tidemill.training.adjusted import AdjustedProbabilities
 from tidemill.training.balance import balance_of, corrected
 from tidemill.training.engines import Engines
-from tidemill.training.out_of_fold import LOGITS, SIZE, calibration, counted, counted_by_spark, moved, threshold
+from tidemill.training.out_of_fold import (
+    LOGITS,
+    SIZE,
+    calibration,
+    calibrations,
+    counted,
+    counted_by_class,
+    counted_by_spark,
+    moved,
+    threshold,
+)
 
 from .conftest import PLAN
 
@@ -116,3 +128,55 @@ def test_balanced_classes_are_brought_back(frames, tmp_path, kind, engine):
     # Without the correction, the rare class would seem to be about as frequent as the other.
     raw = PipelineModel(model.stages[:-1]).transform(rare).agg(F.avg(vector_to_array("probability")[1])).first()[0]
     assert raw > share + 0.1
+
+
+@pytest.mark.parametrize("kind", ["isotonic", "sigmoid"])
+def test_several_classes_are_calibrated_each_against_the_rest_as_scikit_learn_does(spark, kind):
+    rng = np.random.default_rng(6)
+    logits = rng.normal(size=(4000, 3)) + np.array([0.5, 0.0, -1.0])
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (shares.cumsum(axis=1) < rng.random((4000, 1))).sum(axis=1)
+    sure = np.exp(2.5 * logits) / np.exp(2.5 * logits).sum(axis=1, keepdims=True)  # too sure of itself
+    counts = counted_by_class(labels, sure)
+    rows = [(float(label), [float(value) for value in p]) for label, p in zip(labels, sure, strict=True)]
+    frame = spark.createDataFrame(rows, "label DOUBLE, p ARRAY<DOUBLE>").select(
+        "label", "p", array_to_vector("p").alias("probability"), F.lit(0.0).alias("prediction")
+    )
+    assert np.array_equal(counted_by_spark(frame, None, 3), counts)
+    found = AdjustedProbabilities(table=calibrations(kind, counts)).transform(frame).toPandas()
+    adjusted = np.stack([vector.toArray() for vector in found["probability"]])
+    # What CalibratedClassifierCV does: a calibrator a class, the probabilities divided by their sum.
+    given, each = np.stack(found["p"]), np.empty((4000, 3))
+    for place in range(3):
+        x, y = np.log(given[:, place] / (1 - given[:, place])), (found["label"] == place).astype(float)
+        if kind == "isotonic":
+            each[:, place] = IsotonicRegression(out_of_bounds="clip").fit(x, y).predict(x)
+        else:
+            each[:, place] = LogisticRegression(C=np.inf).fit(x[:, None], y).predict_proba(x[:, None])[:, 1]
+    expected = each / each.sum(axis=1, keepdims=True)
+    assert np.allclose(adjusted.sum(axis=1), 1.0) and (adjusted.argmax(axis=1) == found["prediction"]).all()
+    assert np.abs(adjusted - expected).mean() < 5e-3
+    assert log_loss(found["label"], adjusted) < log_loss(found["label"], given) - 0.1
+
+
+@pytest.mark.parametrize("engine", ["tasks", "spark"])
+def test_a_naive_bayes_that_counts_everything_thirty_times_is_brought_back_by_unseen_rows(frames, tmp_path, engine):
+    names = [f"{sign}_{copy}" for sign in ("x", "opposite") for copy in range(30)]
+    x, fold = F.coalesce("x", F.lit(0.0)), F.pmod("_order", F.lit(2)).cast("int").alias("fold")
+    frame = frames["multiclass"].select(*[(x if name[0] == "x" else -x).alias(name) for name in names], "label", fold, "_order")
+    plan = FeaturePlan(Numeric(columns=names, scale="none"))
+    problem, trial = Problem("multiclass", "logLoss", 3, 7), Trial(0, "naive_bayes", {"smoothing": 0.5})
+    engines = Engines({"naive_bayes": engine}, str(tmp_path))
+    finder = Search(frame, plan, ["naive_bayes"], problem, engines=engines)
+    counts = finder.out_of_fold(trial, [0, 1])
+    finder.close()
+    sizes = [row["count"] for row in frame.groupBy("label").count().orderBy("label").collect()]
+    assert [int(value) for value in counts.sum(axis=1)] == [value for size in sizes for value in (sum(sizes), size)]
+    model = refit(frame, plan, trial, problem, engines, table=calibrations("sigmoid", counts))
+    last = model.stages[-1]
+    last.write().overwrite().save(str(tmp_path / "stage"))
+    losses = []
+    for stages in (model.stages[:-1], [*model.stages[:-1], AdjustedProbabilities.load(str(tmp_path / "stage"))]):
+        scored = PipelineModel(stages).transform(frame).select("label", "probability").toPandas()
+        losses.append(log_loss(scored["label"], np.stack([vector.toArray() for vector in scored["probability"]])))
+    assert losses[1] < losses[0] - 0.1

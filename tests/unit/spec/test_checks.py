@@ -267,7 +267,12 @@ def test_faults_found_later_get_their_line(write: Callable[..., Path], changed: 
 @pytest.mark.parametrize(
     ("task", "given", "key", "message"),
     [
-        ("multiclass", "calibrate: isotonic", "training.calibrate", "is for `task: binary` alone, found `task: multiclass`; leave it out"),
+        (
+            "regression",
+            "calibrate: isotonic",
+            "training.calibrate",
+            "is for `task: binary` and `multiclass` alone, found `task: regression`; leave it out",
+        ),
         (
             "multiclass",
             "threshold: {maximise: f1}",

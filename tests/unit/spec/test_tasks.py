@@ -73,7 +73,7 @@ TARGET = "features: {categorical: {columns: [c], encode: target}}\ntraining"
         ("clustering}", "clustering, balance: weights}", "training.balance",
          "balances the classes of a label, and `task: clustering` learns from none; leave it out"),
         ("clustering}", "anomaly, calibrate: isotonic}", "training.calibrate",
-         "is for `task: binary` alone, found `task: anomaly`; leave it out"),
+         "is for `task: binary` and `multiclass` alone, found `task: anomaly`; leave it out"),
         ("clustering}", "anomaly, threshold: {maximise: f1}}", "training.threshold",
          "is for `task: binary` alone, found `task: anomaly`; leave it out"),
         ("clustering}", "clustering, contamination: 0.1}", "training.contamination",

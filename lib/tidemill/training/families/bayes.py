@@ -31,7 +31,8 @@ class CompleteNaiveBayes(NaiveBayes):
     def _fit(self, dataset: DataFrame) -> NaiveBayesModel:
         label, features = self.getLabelCol(), self.getFeaturesCol()
         metadata = dataset.schema[label].metadata
-        rows = dataset.select(F.col(features), F.col(label), F.lit(1.0).alias(_WEIGHT))
+        weight = F.col(self.getWeightCol()) if self.isSet(self.weightCol) else F.lit(1.0)
+        rows = dataset.select(F.col(features), F.col(label), weight.alias(_WEIGHT))
         first = rows.first()
         if first is not None:
             nothing = Vectors.sparse(len(first[features]), [], [])
@@ -44,6 +45,7 @@ class CompleteNaiveBayes(NaiveBayes):
 
 NAIVE_BAYES = MLlibFamily(
     name="naive_bayes",
+    takes_weights=True,
     learner=Bayes(),
     encoding="positive",
     estimators={"binary": CompleteNaiveBayes, "multiclass": CompleteNaiveBayes},

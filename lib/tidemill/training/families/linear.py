@@ -30,6 +30,7 @@ LOGISTIC_REGRESSION = MLlibFamily(
 )
 LINEAR_REGRESSION = MLlibFamily(
     name="linear_regression",
+    takes_weights=True,
     learner=LeastSquares(),
     encoding="linear",
     estimators={"regression": LinearRegression},

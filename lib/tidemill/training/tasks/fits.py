@@ -15,7 +15,7 @@ import pyarrow as pa
 from tidemill.evaluation.mass_volume import MOST_ROWS, mass_volume
 from tidemill.training.balance import corrected
 from tidemill.training.limits import TimedOut, alarm
-from tidemill.training.out_of_fold import counted
+from tidemill.training.out_of_fold import SIZE, counted_by_class
 from tidemill.training.tasks.copy import HELD_OUT, TRAIN, Copy, Part, open_part
 from tidemill.training.tasks.cores import one_core
 from tidemill.training.tasks.kept import kept
@@ -124,7 +124,9 @@ def _found(model: Predictor, fit: Fit, held_out: Part, predicted: np.ndarray) ->
         looked_at = spread_out(held_out.features[:MOST_ROWS])
         with one_core():
             return {"massVolume": mass_volume(lambda rows: model.predict(rows)[:, 1], looked_at, setting.seed)}
-    return metrics(labels, predicted, setting.task)
+    if setting.target == "log":
+        labels, predicted = np.expm1(labels), np.expm1(predicted)
+    return metrics(labels, predicted, setting.task, given_weights(held_out), setting.quantile)
 
 
 def _predicted(model: Predictor, fit: Fit, features: Any) -> np.ndarray:
@@ -133,7 +135,7 @@ def _predicted(model: Predictor, fit: Fit, features: Any) -> np.ndarray:
 
 
 def run_counts(spark: SparkSession, fits: Sequence[Fit]) -> np.ndarray:
-    """Fit each, and count what all together say of the rows that they have not seen: shape (2, SIZE), as `out_of_fold.counted`.
+    """Fit each, and count what all together say of the rows that they have not seen, as `out_of_fold.counted_by_class`.
 
     Raises:
         Exception: a fit failed.
@@ -146,11 +148,12 @@ def run_counts(spark: SparkSession, fits: Sequence[Fit]) -> np.ndarray:
                 with one_core():
                     scorer = fit.learner.fit(_training_rows(fit), fit.setting)
                     held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
-                    found = counted(np.asarray(held_out.labels), _predicted(scorer, fit, held_out.features)[:, 1])
-                yield pa.RecordBatch.from_pydict({"rows": [list(found[0])], "positives": [list(found[1])]})
+                    said = _predicted(scorer, fit, held_out.features)
+                    found = counted_by_class(np.asarray(held_out.labels), said, given_weights(held_out)).astype(float)
+                yield pa.RecordBatch.from_pydict({"counts": [list(found.ravel())]})
 
-    table = spark.range(0, len(fits), 1, len(fits)).mapInArrow(work, "rows ARRAY<BIGINT>, positives ARRAY<BIGINT>").toArrow()
-    return np.stack([np.sum(table[name].to_pylist(), axis=0) for name in ("rows", "positives")])
+    table = spark.range(0, len(fits), 1, len(fits)).mapInArrow(work, "counts ARRAY<DOUBLE>").toArrow()
+    return np.asarray(np.sum(table["counts"].to_pylist(), axis=0).reshape(-1, SIZE))
 
 
 def fit_model(spark: SparkSession, fit: Fit) -> Linear | bytes:
@@ -189,12 +192,18 @@ def _training_rows(fit: Fit) -> Rows:
     def opened() -> Rows:
         part = open_part(fit.copy, fit.encoding, TRAIN, fit.learner.layout)
         count = max(1, round(len(part.labels) * fit.share))
-        weights = None if (part.weights == 1.0).all() else part.weights[:count]
+        weights = given_weights(part)
+        weights = None if weights is None else weights[:count]
         if count == len(part.labels):
             return Rows(part.features, part.labels, fit.nominal, key, weights)
         return Rows(part.features[:count], part.labels[:count], fit.nominal, key, weights)
 
     return kept(key, opened)
+
+
+def given_weights(part: Part) -> np.ndarray | None:
+    """Return what the rows count for; None where all count for 1."""
+    return None if (part.weights == 1.0).all() else np.asarray(part.weights)
 
 
 def _sentence(error: Exception) -> str:

@@ -29,6 +29,10 @@ class Histogram(Boosting):
             given["max_bins"] = min(int(given["max_bins"]), 255)
         if self.renamed:
             given["max_leaf_nodes"] = None  # depth alone bounds the trees of MLlib
+        if setting.loss != "squared":
+            given |= {"loss": "quantile", "quantile": setting.quantile} if setting.loss == "quantile" else {"loss": "absolute_error"}
+        if any(setting.monotone):
+            given["monotonic_cst"] = list(setting.monotone)
         model = kind(random_state=setting.seed, **given).fit(rows.features, rows.labels, rows.weights)
         return HistogramScorer(model, setting.task, setting.n_classes)
 

@@ -35,6 +35,11 @@ class Rows:
     key: str = ""
     weights: np.ndarray | None = None
 
+    @property
+    def total(self) -> float:
+        """What all rows together count for."""
+        return float(len(self.labels) if self.weights is None else self.weights.sum())
+
     def kept(self, what: str, make: Callable[[], Made]) -> Made:
         """Return what ``make`` makes of these rows, kept for the next fits on them; rows without a ``key`` keep nothing."""
         return kept(f"{self.key}/{what}" if self.key else "", make)
@@ -42,12 +47,20 @@ class Rows:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a fit is to be: the parameters, and of the problem what an estimator needs to know."""
+    """What a fit is to be: the parameters, and of the problem what an estimator needs to know.
+
+    ``monotone``: for each slot 1 or -1 where predictions may only rise or fall with it, else 0; empty where all are free.
+    ``target``: ``log`` where labels and predictions are logarithms.
+    """
 
     params: Mapping[str, Scalar]
     task: str
     n_classes: int
     seed: int
+    loss: str = "squared"
+    quantile: float | None = None
+    monotone: tuple[int, ...] = ()
+    target: str = "identity"
 
 
 class Predictor(Protocol):

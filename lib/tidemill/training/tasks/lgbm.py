@@ -30,6 +30,10 @@ class LightGBM(Boosting):
         objective = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}[setting.task]
         own = {"objective": objective, "seed": setting.seed, "deterministic": True, "force_row_wise": True}
         classes = {"num_class": setting.n_classes} if setting.task == "multiclass" else {}
+        if setting.loss != "squared":
+            given |= {"objective": "quantile", "alpha": setting.quantile} if setting.loss == "quantile" else {"objective": "regression_l1"}
+        if any(setting.monotone):
+            given["monotone_constraints"] = list(setting.monotone)
         data = rows.kept(f"lightgbm/{bins}", binned)
         return LightGBMScorer(lightgbm.train({**alike, **own, **classes, **given}, data, rounds), setting.task)
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from tidemill.training.tasks.deviations import deviations
 from tidemill.training.tasks.learner import Layout, Linear, Matrix, Rows, Setting, Sharing
 from tidemill.training.tasks.losses import LogLoss, Loss, SquaredLoss
 from tidemill.training.tasks.newton import MOST_SLOTS, Path, Penalty, penalised
@@ -106,7 +107,7 @@ class Logistic(_Penalised):
         features, scale = _scaled(rows, bool(params.get("standardization", True)))
         ratio, steps = float(params.get("elasticNetParam", 0.0)), int(params.get("maxIter", 50))
         model = LogisticRegression(
-            C=_cost(params, len(rows.labels)),
+            C=_cost(params, rows.total),
             l1_ratio=ratio,
             solver="saga" if ratio else "lbfgs",
             max_iter=steps * _PASSES_A_STEP if ratio else steps,
@@ -136,7 +137,7 @@ class Svm(_LinearLearner):
         from sklearn.svm import LinearSVC
 
         steps = int(setting.params.get("maxIter", 20)) * _PASSES_A_PASS
-        cost = min(_cost(setting.params, len(rows.labels)), 1e6)
+        cost = min(_cost(setting.params, rows.total), 1e6)
         model = LinearSVC(loss="hinge", C=cost, max_iter=steps, random_state=setting.seed)
         with _unconverged():
             model.fit(rows.features, rows.labels, sample_weight=rows.weights)
@@ -191,9 +192,9 @@ class LeastSquares(_Penalised):
         if ratio and penalty:
             model = ElasticNet(alpha=penalty, l1_ratio=ratio, max_iter=1000, random_state=setting.seed)
         else:
-            model = Ridge(alpha=max(penalty, _NO_PENALTY) * len(rows.labels), random_state=setting.seed)
+            model = Ridge(alpha=max(penalty, _NO_PENALTY) * rows.total, random_state=setting.seed)
         with _unconverged():
-            model.fit(features, rows.labels / height)
+            model.fit(features, rows.labels / height, sample_weight=rows.weights)
         return Linear(np.atleast_2d(model.coef_ * scale * height), np.atleast_1d(model.intercept_ * height), setting.task)
 
     def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[Linear]:
@@ -205,10 +206,10 @@ class LeastSquares(_Penalised):
 
 def _height(rows: Rows) -> float:
     """Return the deviation of the labels, by which MLlib divides them."""
-    return float(rows.labels.std(ddof=1)) or 1.0
+    return float(deviations(rows.labels[:, None], rows.weights)[0]) or 1.0
 
 
-def _cost(params: Mapping[str, Any], rows: int) -> float:
+def _cost(params: Mapping[str, Any], rows: float) -> float:
     """Return scikit-learn's C: what a row's loss weighs against the penalty."""
     penalty = float(params.get("regParam", 0.0))
     return 1.0 / (penalty * rows) if penalty > 0 else np.inf
@@ -218,18 +219,12 @@ def _scaled(rows: Rows, is_wanted: bool) -> tuple[Matrix, np.ndarray]:
     """Return the features with columns of deviation 1, and what turns weights of theirs into weights of the given ones."""
     if not is_wanted:
         return rows.features, np.ones(rows.features.shape[1])
-    return rows.kept("scaled", lambda: _of_one_deviation(rows.features))
+    return rows.kept("scaled", lambda: _of_one_deviation(rows.features, rows.weights))
 
 
-def _of_one_deviation(features: Any) -> tuple[Matrix, np.ndarray]:
-    count = features.shape[0]
-    if sp.issparse(features):
-        means = np.asarray(features.mean(axis=0)).ravel()
-        squares = np.asarray(features.power(2).sum(axis=0)).ravel()
-        deviations = np.sqrt(np.maximum(squares - count * means**2, 0.0) / max(count - 1, 1))
-    else:
-        deviations = features.std(axis=0, ddof=1)
-    scale = np.divide(1.0, deviations, out=np.zeros_like(deviations), where=deviations > 0)
+def _of_one_deviation(features: Any, weights: np.ndarray | None) -> tuple[Matrix, np.ndarray]:
+    found = deviations(features, weights)
+    scale = np.divide(1.0, found, out=np.zeros_like(found), where=found > 0)
     return (features @ sp.diags(scale) if sp.issparse(features) else features * scale), scale
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ class XGBoost(Boosting):
         objective = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regression": "reg:squarederror"}[setting.task]
         own = {"objective": objective, "seed": setting.seed, "nthread": 1, "tree_method": "hist", "max_bin": bins, "verbosity": 0}
         classes = {"num_class": setting.n_classes} if setting.task == "multiclass" else {}
+        given |= asked_for(setting.loss, setting.quantile, setting.monotone)
         booster = xgboost.train({**own, **classes, **given}, rows.kept(f"xgboost/{bins}", binned), rounds)
         return XGBoostScorer(booster, setting.task)
 
@@ -54,6 +56,8 @@ class XGBoostScorer:
 
         matrix = xgboost.DMatrix(features, feature_types=self.model.feature_types, enable_categorical=True, nthread=1)
         found = self.model.predict(matrix, iteration_range=(0, rounds or 0)).astype(np.float64)
+        if self.task == "regression":
+            return found.reshape(len(features))
         return np.column_stack([1 - found, found]) if self.task == "binary" else found
 
     def dump(self) -> bytes:
@@ -66,6 +70,14 @@ class XGBoostScorer:
         for name, gain in self.model.get_score(importance_type="total_gain").items():
             found[int(name.removeprefix("f"))] = gain
         return found
+
+
+def asked_for(loss: str, quantile: float | None, monotone: Sequence[int]) -> dict[str, Any]:
+    """Return the parameters of a loss that is not the squared one, and of slots that predictions may only rise or fall with."""
+    found: dict[str, Any] = {"monotone_constraints": f"({','.join(map(str, monotone))})"} if any(monotone) else {}
+    if loss == "quantile":
+        found |= {"objective": "reg:quantileerror", "quantile_alpha": quantile}
+    return found | {"objective": "reg:absoluteerror"} if loss == "absolute" else found
 
 
 def _feature_types(rows: Rows) -> list[str]:

@@ -1,0 +1,49 @@
+"""Predictions that may only rise, or only fall, with a column: from raw columns to the slots of the trees' vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pyspark.ml import PipelineModel
+
+from tidemill.errors import Fault, SpecError, did_you_mean
+from tidemill.features import FeaturePlan, slot_names
+from tidemill.spec.feature_groups import GROUPS
+
+_SIGNS = {"increasing": 1, "decreasing": -1}
+
+
+def directions(features: PipelineModel, declared: Mapping[str, str]) -> tuple[int, ...]:
+    """Return for each slot of ``features_tree`` 1, -1, or 0 where predictions are free; nothing where no column is declared.
+
+    A column whose slot was not selected is in no prediction.
+    """
+    if not declared:
+        return ()
+    return tuple(_SIGNS[declared[name]] if name in declared else 0 for name in slot_names(features, "tree"))
+
+
+def check_monotone(plan: FeaturePlan, declared: Mapping[str, str], file: str) -> None:
+    """Refuse columns that are not one number of the features, or of which other slots are made too.
+
+    Raises:
+        SpecError: there are such columns; all of them are named.
+    """
+    faults = [Fault(file, None, f"training.monotone.{column}", why) for column in declared if (why := _reason(plan, column))]
+    if faults:
+        raise SpecError(faults)
+
+
+def _reason(plan: FeaturePlan, column: str) -> str | None:
+    groups = [group for group in GROUPS for block in plan.blocks(group) if column in _named(block)]
+    groups += ["custom" for stage in plan.custom if column in stage.columns]
+    if groups == ["numeric"]:
+        return None
+    if not groups:
+        return f"{column!r} is no feature{did_you_mean(column, plan.columns)}; name a numeric column, or leave it out"
+    return f"{column!r} is in `features.{groups[-1]}`, expected one number of `features.numeric` and of no other group"
+
+
+def _named(block: object) -> list[str]:
+    pairs = [name for pair in getattr(block, "pairs", ()) for name in pair]
+    return [*getattr(block, "columns", ()), *pairs]

@@ -1,0 +1,98 @@
+"""What learners of trees make of losses and monotone slots, on arrays alone."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import mean_absolute_error, mean_pinball_loss
+
+from tidemill.training.families import FAMILIES
+from tidemill.training.tasks.cores import one_core
+from tidemill.training.tasks.deviations import deviations
+from tidemill.training.tasks.learner import Rows, Setting
+from tidemill.training.tasks.scores import metrics
+
+PARAMS = {
+    "hist_gradient_boosting": {"max_iter": 25, "min_samples_leaf": 5},
+    "xgboost": {"n_estimators": 25, "max_depth": 4},
+    "lightgbm": {"n_estimators": 25, "min_child_samples": 5},
+    "gradient_boosted_trees": {"maxIter": 25, "minInstancesPerNode": 5},
+}
+GRID = np.column_stack([np.tile(np.linspace(0, 10, 101), 3), np.repeat([-1.0, 0.0, 1.0], 101)])
+
+
+def examples(seed=3, rows=1000):
+    """A price that grows with x but for a dent, as its noise does."""
+    rng = np.random.default_rng(seed)
+    x, z = rng.uniform(0, 10, rows), rng.normal(size=rows)
+    return np.column_stack([x, z]), np.exp(0.3 * x + 0.8 * np.sin(x) + 0.3 * rng.normal(size=rows))
+
+
+def fitted(name, rows, task="regression", **given):
+    with one_core():
+        return FAMILIES[name].learner.fit(rows, Setting(PARAMS[name], task, 2 if task == "binary" else 0, 7, **given))
+
+
+@pytest.mark.parametrize("name", PARAMS)
+@pytest.mark.parametrize("task", ["regression", "binary"])
+def test_predictions_never_fall_along_a_slot_that_is_held_and_do_without(name, task):
+    features, price = examples()
+    rows = Rows(features, price if task == "regression" else (price > np.median(price)).astype(float))
+    falls = []
+    for ways in ((), (1, 0)):
+        found = fitted(name, rows, task, monotone=ways).predict(GRID)
+        values = found if task == "regression" else found[:, 1]
+        falls.append(min(np.diff(part).min() for part in np.split(values, 3)))
+    assert falls[0] < -1e-3 and falls[1] >= -1e-12
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_losses_find_their_own_best_predictions(name):
+    rows, (unseen, truth) = Rows(*examples()), examples(seed=4)
+    high, low, middle, mean = (
+        fitted(name, rows, **given).predict(unseen)
+        for given in ({"loss": "quantile", "quantile": 0.9}, {"loss": "quantile", "quantile": 0.1}, {"loss": "absolute"}, {})
+    )
+    assert (truth <= high).mean() == pytest.approx(0.9, abs=0.05)
+    assert (truth <= low).mean() == pytest.approx(0.1, abs=0.05)
+    assert mean_pinball_loss(truth, high, alpha=0.9) < mean_pinball_loss(truth, mean, alpha=0.9)
+    wild = np.where(np.arange(len(rows.labels)) % 10 == 0, 5000.0, rows.labels)
+    heeded, unheeded = (fitted(name, Rows(rows.features, wild), loss=loss).predict(unseen) for loss in ("squared", "absolute"))
+    assert mean_absolute_error(truth, unheeded) < mean_absolute_error(truth, heeded) / 5
+    assert mean_absolute_error(truth, middle) < mean_absolute_error(truth, np.full(len(truth), np.median(truth)))
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_weighted_metrics_are_scikit_learns(task):
+    from sklearn import metrics as sk
+
+    rng = np.random.default_rng(5)
+    weights = rng.choice([0.0, 0.5, 3.0], 500)
+    if task == "regression":
+        truth, found = 1e6 + rng.normal(size=500), 1e6 + rng.normal(size=500)
+        given = metrics(truth, found, task, weights, 0.3)
+        assert given["rmse"] == pytest.approx(sk.root_mean_squared_error(truth, found, sample_weight=weights))
+        assert given["mae"] == pytest.approx(sk.mean_absolute_error(truth, found, sample_weight=weights))
+        assert given["r2"] == pytest.approx(sk.r2_score(truth, found, sample_weight=weights))
+        assert given["quantileLoss"] == pytest.approx(sk.mean_pinball_loss(truth, found, alpha=0.3, sample_weight=weights))
+        assert "quantileLoss" not in metrics(truth, found, task)
+        return
+    p = rng.dirichlet(np.ones(2 if task == "binary" else 4), 500)
+    truth = rng.integers(0, p.shape[1], 500)
+    given = metrics(truth, p, task, weights)
+    assert given["logLoss"] == pytest.approx(sk.log_loss(truth, p, sample_weight=weights))
+    assert given["accuracy"] == pytest.approx(sk.accuracy_score(truth, p.argmax(axis=1), sample_weight=weights))
+    f1 = sk.f1_score(truth, p.argmax(axis=1), sample_weight=weights, average="binary" if task == "binary" else "weighted")
+    assert given["f1"] == pytest.approx(f1)
+    if task == "binary":
+        assert given["areaUnderROC"] == pytest.approx(sk.roc_auc_score(truth, p[:, 1], sample_weight=weights), abs=5e-4)
+    with pytest.raises(ValueError, match="weights of all 500 rows to validate with are 0"):
+        metrics(truth, p, task, np.zeros(500))
+
+
+def test_weighted_deviations_are_by_hand_and_of_plain_rows_numpys():
+    import scipy.sparse as sp
+
+    rng = np.random.default_rng(6)
+    x, w = rng.normal(size=(50, 3)) * (rng.random((50, 3)) < 0.4), rng.uniform(0, 3, 50)
+    for features in (x, sp.csr_matrix(x)):
+        assert np.allclose(deviations(features), x.std(axis=0, ddof=1))
+        assert np.allclose(deviations(features, w) ** 2, np.cov(x.T, aweights=w).diagonal())
