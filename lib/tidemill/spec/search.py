@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from tidemill.spec.blocks import Block, DottedName, Duration, Name, Scalar, Share
+from tidemill.spec.blocks import Block, ColumnName, DottedName, Duration, Name, Scalar, Share
 
 Bounds = Annotated[list[float], Field(min_length=2, max_length=2)]
 
@@ -85,11 +85,11 @@ class Threshold(Block):
 class Training(Block):
     """The search: families, their spaces, folds and metric."""
 
-    task: Literal["binary", "multiclass", "regression", "clustering", "anomaly"]
+    task: Literal["binary", "multiclass", "regression", "clustering", "anomaly", "recommendation"]
     metric: str | None = Field(
         default=None,
-        description="absent: areaUnderPR (binary), f1 (multiclass), rmse (regression), silhouette (clustering), and for anomaly "
-        "areaUnderPR where the dataset has a label, else massVolume",
+        description="absent: areaUnderPR (binary), f1 (multiclass), rmse (regression), silhouette (clustering), for anomaly "
+        "areaUnderPR where the dataset has a label, else massVolume, for recommendation rmse, or ndcgAtK where it is implicit",
     )
     folds: int = Field(default=3, ge=2, le=50)
     engine: Literal["auto", "spark", "tasks"] = "auto"
@@ -101,3 +101,13 @@ class Training(Block):
     calibrate: Literal["none", "isotonic", "sigmoid"] = "none"
     threshold: Threshold | None = None
     contamination: float = Field(default=0.01, gt=0, le=0.5, description="anomaly: the share of training rows that are called anomalies")
+    user: ColumnName | None = Field(default=None, description="recommendation: the column that says who")
+    item: ColumnName | None = Field(default=None, description="recommendation: the column that says what")
+    implicit: bool | None = Field(default=None, description="recommendation: the label counts what was done; absent: it is a rating")
+    at: int | None = Field(default=None, gt=0, le=1000, description="recommendation: K of the metrics and of the items a user gets; 10")
+    relevant: float | None = Field(default=None, description="recommendation: the least rating that counts; absent: the training's mean")
+
+    @property
+    def items_each(self) -> int:
+        """K: how many items a user is recommended, and how many of them the metrics look at."""
+        return self.at or 10
