@@ -8,6 +8,9 @@ from pyspark.sql import types as T
 
 from tidemill.lake.names import quoted
 
+NOT_SCORED = "_tidemill_not_scored"
+"""A stage of a model may add this STRING: why it cannot score the row, null where it can."""
+
 
 def column(name: str) -> Column:
     """Return the column of exactly this name, dots and all."""

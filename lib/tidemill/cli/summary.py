@@ -12,6 +12,7 @@ from tidemill.lake import Lake
 from tidemill.lake.ledger import query
 from tidemill.registry.deployments import Deployments
 from tidemill.spec import Spec
+from tidemill.spec.models import NUMERIC_LABEL, RECOMMENDATION
 from tidemill.workflow import RunOutcome
 from tidemill.workflow.leaderboard import leaderboard, rank
 
@@ -86,7 +87,7 @@ def _print_predictions(spec: Spec, lake: Lake) -> None:
     if not lake.exists(table):
         return
     columns = [*spec.pipeline.dataset.key, *spec.pipeline.scoring.keep, "prediction", "probability", "model_version"]
-    if spec.pipeline.training.task == "regression":
+    if spec.pipeline.training.task in NUMERIC_LABEL:
         columns.remove("probability")
     data = DeltaTable(lake.path(table))
     present = {field.name for field in data.schema().fields}
@@ -107,6 +108,7 @@ def _print_commands(spec: Spec, lake: Lake, file: Path) -> None:
         "regression": f"SELECT min(prediction), avg(prediction), max(prediction) FROM {table}",
         "clustering": f"SELECT prediction, count(*) FROM {table} GROUP BY prediction",
         "anomaly": f"SELECT * FROM {table} ORDER BY probability DESC LIMIT 10",
+        RECOMMENDATION: f"SELECT * FROM {spec.pipeline.recommendations_table} WHERE rank <= 3",
     }
     CONSOLE.print(Text("\nWorth typing next", style="bold"))
     for command in (

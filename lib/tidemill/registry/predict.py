@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
+from tidemill.columns import NOT_SCORED
 from tidemill.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFram
 
     - ``prediction`` has the label's own type (a regression on a whole-number label is rounded).
     - ``probability`` is a DOUBLE, that of the positive class (binary), an ARRAY<DOUBLE> in the order of the classes (multiclass), or
-      a null DOUBLE (regression). Of anomalies it is the share of training rows that are less strange; of clusters an ARRAY<DOUBLE>, the
-      probability of each, null where the family gives none.
+      a null DOUBLE (regression, recommendation). Of anomalies it is the share of training rows that are less strange; of clusters an
+      ARRAY<DOUBLE>, the probability of each, null where the family gives none.
     - ``score_error`` is null where the row was scored; else it says why not, and both others are null.
 
     Feature columns of another type are cast to the type the model was trained on. Columns named like the three are replaced.
@@ -43,6 +44,7 @@ def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFram
     value = _value(manifest, index)
     score_error = F.coalesce(
         F.col(_CAST_ERROR),
+        *([F.col(NOT_SCORED)] if NOT_SCORED in scored.columns else []),
         F.when(bad, F.lit("the model gave no number for this row")),
         F.when(value.isNull(), F.concat(F.lit("the prediction does not fit the label's type: "), index.cast("string"))),
     )

@@ -21,13 +21,18 @@ _MICROSECONDS = {"s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6, "d": 86400 * 10
 
 SOURCE_FORMATS = ("csv", "tsv", "json", "parquet", "orc", "avro", "xml", "text", "binaryFile", "delta", "jdbc", "kafka")
 WITHOUT_FILES = frozenset({"jdbc", "kafka", "delta"})
-TASKS = ("binary", "multiclass", "regression", "clustering", "anomaly")
+RECOMMENDATION = "recommendation"
+TASKS = ("binary", "multiclass", "regression", "clustering", "anomaly", RECOMMENDATION)
+NUMERIC_LABEL = frozenset({"regression", RECOMMENDATION})
+"""Tasks whose label is a number, not a class."""
+RANKING = ("ndcgAtK", "meanAveragePrecisionAtK", "precisionAtK", "recallAtK")
 METRICS: dict[str, tuple[str, ...]] = {
     "binary": ("areaUnderPR", "areaUnderROC", "accuracy", "f1", "logLoss"),
     "multiclass": ("f1", "accuracy", "logLoss"),
     "regression": ("rmse", "mae", "r2", "quantileLoss"),
     "clustering": ("silhouette",),
     "anomaly": ("areaUnderPR", "areaUnderROC", "massVolume"),
+    RECOMMENDATION: (*RANKING, "rmse", "mae", "coverage"),
 }
 QUANTILE_LOSS = "quantileLoss"
 """A metric of regressions with ``loss: {quantile: …}`` alone."""
@@ -48,6 +53,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "clustering": ("kmeans", "bisecting_kmeans", "gaussian_mixture"),
     "anomaly": ("isolation_forest", "gaussian_mixture"),
+    RECOMMENDATION: ("als",),
 }  # fmt: skip
 DEFAULT_FAMILIES: dict[str, tuple[str, ...]] = {
     "binary": ("logistic_regression", "random_forest", "gradient_boosted_trees"),
@@ -55,6 +61,7 @@ DEFAULT_FAMILIES: dict[str, tuple[str, ...]] = {
     "regression": ("linear_regression", "random_forest", "gradient_boosted_trees"),
     "clustering": ("kmeans", "bisecting_kmeans", "gaussian_mixture"),
     "anomaly": ("isolation_forest", "gaussian_mixture"),
+    RECOMMENDATION: ("als",),
 }
 TEXT_FAMILIES: dict[str, tuple[str, ...]] = {
     "binary": ("linear_svm", "logistic_regression", "naive_bayes"),
@@ -62,6 +69,7 @@ TEXT_FAMILIES: dict[str, tuple[str, ...]] = {
     "regression": ("linear_regression",),
     "clustering": ("kmeans", "bisecting_kmeans"),
     "anomaly": ("isolation_forest",),
+    RECOMMENDATION: ("als",),
 }
 
 

@@ -16,6 +16,7 @@ from tidemill.spec.feature_checks import feature_problems
 from tidemill.spec.models import FAMILIES, METRICS, SOURCE_FORMATS
 from tidemill.spec.node import Key, Node, dotted
 from tidemill.spec.queries import query_faults
+from tidemill.spec.recommendation_checks import recommendation_problems
 from tidemill.spec.task_checks import task_problems
 from tidemill.spec.topics import topic_faults
 from tidemill.spec.training_checks import training_problems
@@ -29,8 +30,7 @@ def check_faults(root: Node, folder: Path) -> list[Fault]:
     """Return the faults of the rules between keys."""
     rules: tuple[Callable[[Node], Found], ...] = (
         lambda node: _sources(node, folder), _names, expectation_problems, dataset_problems, feature_problems, task_problems, _training,
-        training_problems,
-        _spaces, _gates, _drift,
+        training_problems, _spaces, recommendation_problems, _gates, _drift,
     )  # fmt: skip
     faults = []
     for rule in rules:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 
+from tidemill.spec.blocks import NUMERIC_LABEL
 from tidemill.spec.measures import column_name, parse_measure
 from tidemill.spec.node import Key, Node
 
@@ -98,8 +99,8 @@ def _split_growth(root: Node, path: tuple[Key, ...]) -> Found:
         yield (*path, "stratified"), "a group stays together, so its classes cannot be dealt out; leave out `stratified`, or split by hash"
     elif "hash" not in (by, folds):
         yield (*path, "stratified"), "what is split by time cannot be dealt out class by class; leave it out, or give `folds_by: hash`"
-    elif _text(root, "training", "task") == "regression":
-        yield (*path, "stratified"), "a regression has no classes; leave it out"
+    elif (task := _text(root, "training", "task")) in NUMERIC_LABEL:
+        yield (*path, "stratified"), f"a {task} has no classes; leave it out"
 
 
 def _point_in_time(root: Node) -> Found:

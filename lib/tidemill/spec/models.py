@@ -11,6 +11,9 @@ from tidemill.spec.blocks import (
     FAMILIES,
     METRICS,
     MINIMISED,
+    NUMERIC_LABEL,
+    RANKING,
+    RECOMMENDATION,
     SOURCE_FORMATS,
     TASKS,
     TEXT_FAMILIES,
@@ -50,6 +53,9 @@ __all__ = [
     "FAMILIES",
     "METRICS",
     "MINIMISED",
+    "NUMERIC_LABEL",
+    "RANKING",
+    "RECOMMENDATION",
     "SOURCE_FORMATS",
     "TASKS",
     "TEXT_FAMILIES",
@@ -125,6 +131,7 @@ class Scoring(Block):
     load: Literal["full", "incremental"] = "full"
     keep: list[Name] = Field(default=[])
     shadow: bool = False
+    seen: bool = Field(default=False, description="recommendation: also recommend what a user has had in the training rows")
 
     @model_validator(mode="after")
     def _one_definition(self) -> Scoring:
@@ -199,6 +206,8 @@ class Pipeline(Block):
     @property
     def selection_metric(self) -> str:
         """The metric that the search optimises; where no label is declared, one that needs none."""
+        if self.training.metric is None and self.training.task == RECOMMENDATION and not self.training.implicit:
+            return "rmse"  # a model of ratings that is chosen by its ranks may predict no rating at all
         named = self.training.metric or self.training.loss_metric
         return named or default_metric(self.training.task, has_label=self.dataset.label is not None)
 
@@ -242,6 +251,11 @@ class Pipeline(Block):
     def predictions_table(self) -> str:
         """``gold.<pipeline>_predictions``."""
         return f"gold.{self.pipeline}_predictions"
+
+    @property
+    def recommendations_table(self) -> str:
+        """``gold.<pipeline>_recommendations``, of the task recommendation."""
+        return f"gold.{self.pipeline}_recommendations"
 
     @property
     def model_name(self) -> str:

@@ -92,11 +92,12 @@ class Quantile(Block):
 class Training(Block):
     """The search: families, their spaces, folds and metric."""
 
-    task: Literal["binary", "multiclass", "regression", "clustering", "anomaly"]
+    task: Literal["binary", "multiclass", "regression", "clustering", "anomaly", "recommendation"]
     metric: str | None = Field(
         default=None,
         description="absent: areaUnderPR (binary), f1 (multiclass), rmse or what goes with `loss` (regression), silhouette "
-        "(clustering), and for anomaly areaUnderPR where the dataset has a label, else massVolume",
+        "(clustering), for anomaly areaUnderPR where the dataset has a label, else massVolume, for recommendation rmse, or ndcgAtK "
+        "where it is implicit",
     )
     folds: int = Field(default=3, ge=2, le=50)
     engine: Literal["auto", "spark", "tasks"] = "auto"
@@ -113,6 +114,11 @@ class Training(Block):
     monotone: dict[ColumnName, Literal["increasing", "decreasing"]] = Field(
         default={}, description="how predictions may go with a numeric column, all others being equal"
     )
+    user: ColumnName | None = Field(default=None, description="recommendation: the column that says who")
+    item: ColumnName | None = Field(default=None, description="recommendation: the column that says what")
+    implicit: bool | None = Field(default=None, description="recommendation: the label counts what was done; absent: it is a rating")
+    at: int | None = Field(default=None, gt=0, le=1000, description="recommendation: K of the metrics and of the items a user gets; 10")
+    relevant: float | None = Field(default=None, description="recommendation: the least rating that counts; absent: the training's mean")
 
     @property
     def loss_metric(self) -> str | None:
@@ -132,3 +138,8 @@ class Training(Block):
     def needs(self, *, is_weighted: bool) -> Needs:
         """Return what a family has to be able to do; ``is_weighted``: rows have weights."""
         return Needs(self.engine, bool(self.monotone), self.loss_kind, is_weighted)
+
+    @property
+    def items_each(self) -> int:
+        """K: how many items a user is recommended, and how many of them the metrics look at."""
+        return self.at or 10

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tidemill.errors import did_you_mean
 from tidemill.spec.feature_checks import declared_blocks
 from tidemill.spec.node import Key, Node
-from tidemill.spec.tasks import LABELLED, TASK_KINDS, WITHOUT_LABEL, default_metric
+from tidemill.spec.tasks import TASK_KINDS, WITHOUT_LABEL, default_metric
 
 Found = Iterator[tuple[tuple[Key, ...], str]]
 
@@ -49,7 +49,7 @@ def _label(root: Node, task: str | None) -> Found:
         return
     if any(did_you_mean(name, ["label"]) for name in dataset.mapping):
         return  # a fault of its own says what was meant
-    free = " and ".join(f"`{name}`" for name in TASK_KINDS if name not in LABELLED)
+    free = " and ".join(f"`{name}`" for name, kind in TASK_KINDS.items() if not kind.learns_label)
     named = f" for `task: {task}`" if task else ""
     yield (
         ("dataset", "label"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tidemill.spec.blocks import METRICS
+from tidemill.spec.blocks import METRICS, RECOMMENDATION
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class TaskKind:
     """
 
     label: Literal["learned", "judges", "unused"]
+    reads_features: bool = True  # else two ids alone
 
     @property
     def learns_label(self) -> bool:
@@ -31,9 +32,10 @@ TASK_KINDS: dict[str, TaskKind] = {
     "regression": TaskKind("learned"),
     "clustering": TaskKind("unused"),
     "anomaly": TaskKind("judges"),
+    RECOMMENDATION: TaskKind("learned", reads_features=False),
 }
-LABELLED = tuple(task for task, kind in TASK_KINDS.items() if kind.learns_label)
-"""The tasks that learn a label."""
+LABELLED = tuple(task for task, kind in TASK_KINDS.items() if kind.learns_label and kind.reads_features)
+"""The tasks that learn a label from features."""
 
 WITHOUT_LABEL = frozenset({"silhouette", "massVolume"})
 """The metrics that no label is needed for."""

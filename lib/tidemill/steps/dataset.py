@@ -13,9 +13,11 @@ from pyspark.sql import types as T
 from tidemill.errors import ExpectationRefused, Fault, SpecError, StepError, did_you_mean
 from tidemill.lake.names import quoted
 from tidemill.spark_errors import as_step_error
+from tidemill.spec.models import NUMERIC_LABEL
 from tidemill.splits import split_faults, split_rows
 from tidemill.steps.dataset_checks import check_features
 from tidemill.steps.dataset_history import with_history
+from tidemill.steps.dataset_ids import id_faults
 from tidemill.steps.dataset_labels import check_labels
 from tidemill.steps.dataset_weights import check_weights, weight_type
 from tidemill.steps.result import StepContext, StepResult
@@ -23,7 +25,7 @@ from tidemill.steps.result import StepContext, StepResult
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from tidemill.spec.models import Dataset
+    from tidemill.spec.models import Dataset, Training
 
 _SAMPLES = 5
 
@@ -48,7 +50,7 @@ def dataset(context: StepContext) -> StepResult:
         frame = _read(context)
         _check_names(frame)
         with with_history(context, frame) as (known, remarks):
-            _check_columns(known, declared, task)
+            _check_columns(known, declared, pipeline.training)
             rows = _check_key(known, declared.key)
             marked, told = split_rows(known, declared, pipeline.training.folds)
             check_weights(marked, declared)
@@ -72,7 +74,7 @@ def _check_names(frame: DataFrame) -> None:
         raise StepError(f"dataset: the SQL returns more than one column named {', '.join(twice)}; give each a name of its own with AS")
 
 
-def _check_columns(frame: DataFrame, declared: Dataset, task: str) -> None:
+def _check_columns(frame: DataFrame, declared: Dataset, training: Training) -> None:
     """Refuse names that are not there, or that tidemill adds; all at once."""
     columns = frame.columns
     label = [("label", declared.label)] if declared.label else []
@@ -84,15 +86,16 @@ def _check_columns(frame: DataFrame, declared: Dataset, task: str) -> None:
     added = [name for name in columns if name.lower() in ("split", "fold") and name != own]
     faults += [_fault("sql" if declared.sql else "from", f"has a column {name!r}, which tidemill adds itself; rename it") for name in added]
     if declared.label is not None and declared.label in columns:
-        faults += _label_type(frame.schema[declared.label].dataType, declared.label, task)
+        faults += _label_type(frame.schema[declared.label].dataType, declared.label, training.task)
+    faults += id_faults(frame.schema, training)
     if faults:
         raise SpecError(faults)
 
 
 def _label_type(kind: T.DataType, label: str, task: str) -> list[Fault]:
     """Return a fault where no label of the task can have this type."""
-    if task == "regression" and not isinstance(kind, T.NumericType):
-        message = f"{label} is of type {kind.simpleString()}; `task: regression` expects a number: CAST it, or choose another task"
+    if task in NUMERIC_LABEL and not isinstance(kind, T.NumericType):
+        message = f"{label} is of type {kind.simpleString()}; `task: {task}` expects a number: CAST it, or choose another task"
         return [_fault("label", message)]
     if isinstance(kind, T.ArrayType | T.MapType | T.StructType | T.BinaryType | T.NullType):
         return [_fault("label", f"{label} is of type {kind.simpleString()}; `task: {task}` expects a string, a number or a boolean")]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tidemill.errors import ExpectationRefused
 from tidemill.features.checks import judge_features
 from tidemill.features.checks.findings import refusal, remarks
+from tidemill.spec.models import RECOMMENDATION
 from tidemill.steps.result import StepContext
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ def check_features(context: StepContext, marked: DataFrame) -> tuple[str, ...]:
         ExpectationRefused: the label leaks into a column, and ``features.checks.leakage`` is ``block``.
     """
     pipeline = context.spec.pipeline
+    if pipeline.training.task == RECOMMENDATION:
+        return ()  # it has no feature columns
     findings = judge_features(marked, pipeline.dataset, pipeline.training.task, pipeline.features)
     common = {"pipeline": context.pipeline, "run_id": context.run_id, "table": pipeline.dataset_table}
     rows = [{**common, **finding.row()} for finding in findings]

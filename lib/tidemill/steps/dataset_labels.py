@@ -10,6 +10,7 @@ from pyspark.sql import types as T
 
 from tidemill.errors import ExpectationRefused, Fault, SpecError, did_you_mean
 from tidemill.lake.names import quoted
+from tidemill.spec.models import NUMERIC_LABEL
 from tidemill.spec.tasks import TASK_KINDS
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def check_labels(marked: DataFrame, declared: Dataset, task: str) -> tuple[str, 
     if not TASK_KINDS[task].learns_label:
         return _check_judging(marked, declared) if TASK_KINDS[task].label == "judges" and declared.label else ()
     label = F.col(quoted(str(declared.label)))
-    if task == "regression":
+    if task in NUMERIC_LABEL:
         wild_rows = _not_finite(marked, declared)
         found = marked.groupBy("split").agg(F.count("*").alias("n"), F.count(label).alias("labelled"), wild_rows.alias("wild")).collect()
         wild = sum(row["wild"] for row in found)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from tidemill.columns import column
 from tidemill.errors import GateRefused, StepError, TidemillError
 from tidemill.lake import Lake
-from tidemill.registry import Deployments, load_model, project
+from tidemill.registry import Deployments, Manifest, load_model, project
 from tidemill.registry.predict import predict
+from tidemill.spec.models import RECOMMENDATION
 from tidemill.steps.result import StepContext, StepResult
 
 SAMPLE_ROWS = 100
@@ -57,7 +62,10 @@ def mend_mlflow(lake: Lake, pipeline: str) -> tuple[str, ...]:
 def _prove(context: StepContext, version: int) -> int:
     """Score a sample of the dataset that the version was trained on; return how many rows."""
     model, manifest = load_model(context.lake, context.pipeline, version)
-    sample = context.lake.read(context.spark, context.spec.pipeline.dataset_table, manifest.dataset_version).limit(SAMPLE_ROWS)
+    rows = context.lake.read(context.spark, context.spec.pipeline.dataset_table, manifest.dataset_version)
+    if manifest.task == RECOMMENDATION:
+        rows = _known(rows, str(context.spec.pipeline.dataset.label), manifest)
+    sample = rows.limit(SAMPLE_ROWS)
     row = (
         predict(model, manifest, sample)
         .agg(F.count("*").alias("rows"), F.count("score_error").alias("failed"), F.min("score_error").alias("error"))
@@ -71,3 +79,9 @@ def _prove(context: StepContext, version: int) -> int:
             f"{row['rows']} sample rows ({row['error']}); train again"
         )
     return int(row["rows"])
+
+
+def _known(rows: DataFrame, label: str, manifest: Manifest) -> DataFrame:
+    """Return the rows whose user and item a recommender has been trained on; it cannot score others."""
+    is_whole = [column(name).isNotNull() for name in (*manifest.feature_columns, label)]
+    return rows.where(reduce(Column.__and__, is_whole, F.col("split") == "train"))

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pyspark.sql import functions as F
 
@@ -15,6 +15,8 @@ from tidemill.evaluation import baseline_metrics, compute_metrics
 from tidemill.evaluation.gates import Gate, GateResult, default_gate, parse_gate
 from tidemill.registry import Deployments, Manifest, load_model
 from tidemill.registry.predict import encode_label, labelled_predictions
+from tidemill.spec.models import RECOMMENDATION
+from tidemill.steps.ranked_test import RankedTest
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.without_label import cluster_rows, free_baseline, free_metrics, told_sizes
 
@@ -35,8 +37,8 @@ class _Champion:
 def evaluate(context: StepContext) -> StepResult:
     """Measure the candidate on the labelled test rows and let the gates decide: CHALLENGER, or REJECTED.
 
-    Writes ``ops.metrics``: the candidate, the constant baseline as version 0 and, where a gate asks for it, the reigning champion on
-    the same rows. Safe to repeat.
+    Writes ``ops.metrics``: the candidate, the constant baseline (of a recommendation, the popular items) as version 0 and, where a gate
+    asks for it, the reigning champion on the same rows. Safe to repeat.
 
     Raises:
         GateRefused: a gate said no; all that did are named.
@@ -46,23 +48,15 @@ def evaluate(context: StepContext) -> StepResult:
     version = context.inputs[pipeline.model_name]
     model, manifest = load_model(context.lake, context.pipeline, version)
     dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
-    test, train = (dataset.where(F.col("split") == split) for split in ("test", "train"))
-    label = pipeline.dataset.label
-    learns = pipeline.task_kind.learns_label
-    rows = _count(test, str(label), manifest) if learns else test.count()
+    judge = RankedTest(context, dataset) if manifest.task == RECOMMENDATION else _ScoredTest(context, dataset)
+    rows = judge.rows(manifest)
     gates = _gates(context)
     deployments = Deployments(context.lake.ledger, context.pipeline)
 
-    metrics = _measure(context, model, manifest, test)
-    if learns:
-        weight = pipeline.dataset.weight
-        known, asked = (_labels(side, str(label), manifest, weight) for side in (train, test))
-        named = "weight" if weight else None
-        baseline = baseline_metrics(known, asked, manifest.task, manifest.n_classes, weight=named, quantile=pipeline.training.quantile)
-    else:
-        baseline = free_baseline(manifest, test, label)
+    metrics = judge.measure(model, manifest)
+    baseline = judge.baseline(manifest)
     sizes = cluster_rows(model, manifest, dataset) if manifest.task == "clustering" else []
-    champion = _reigning(context, deployments, test) if any(gate.needs_champion for gate in gates) else None
+    champion = _reigning(context, deployments, judge) if any(gate.needs_champion for gate in gates) else None
     _record(
         context, {version: metrics, BASELINE_VERSION: baseline} | ({champion.version: champion.metrics} if champion else {}), version, sizes
     )
@@ -102,23 +96,56 @@ def _count(test: DataFrame, label: str, manifest: Manifest) -> int:
     return int(rows)
 
 
-def _measure(context: StepContext, model: PipelineModel, manifest: Manifest, test: DataFrame) -> Metrics:
-    declared, quantile = context.spec.pipeline.dataset, context.spec.pipeline.training.quantile
-    if not context.spec.pipeline.task_kind.learns_label:
-        return free_metrics(model, manifest, test, declared)
-    predictions = labelled_predictions(model, manifest, test, str(declared.label), declared.weight).where(F.col("label").isNotNull())
-    weight = "weight" if declared.weight else None
-    return compute_metrics(predictions, manifest.task, manifest.n_classes, weight=weight, quantile=quantile)
+class _Judge(Protocol):
+    """What a task measures a model by, on the test rows."""
+
+    def rows(self, manifest: Manifest) -> int:
+        """Return how many rows are measured; refuse a test set that cannot be."""
+        ...
+
+    def measure(self, model: PipelineModel, manifest: Manifest) -> Metrics:
+        """Return the metrics of a model."""
+        ...
+
+    def baseline(self, manifest: Manifest) -> Metrics:
+        """Return the metrics of what a model must beat."""
+        ...
 
 
-def _reigning(context: StepContext, deployments: Deployments, test: DataFrame) -> _Champion | None:
+class _ScoredTest:
+    """The test rows of a task that scores each row by itself, and may compare what it says with a label."""
+
+    def __init__(self, context: StepContext, dataset: DataFrame) -> None:
+        self._test, self._train = (dataset.where(F.col("split") == split) for split in ("test", "train"))
+        self._declared, self._learns = context.spec.pipeline.dataset, context.spec.pipeline.task_kind.learns_label
+        self._label, self._quantile = str(self._declared.label), context.spec.pipeline.training.quantile
+        self._weight = "weight" if self._declared.weight else None
+
+    def rows(self, manifest: Manifest) -> int:
+        return _count(self._test, self._label, manifest) if self._learns else self._test.count()
+
+    def measure(self, model: PipelineModel, manifest: Manifest) -> Metrics:
+        if not self._learns:
+            return free_metrics(model, manifest, self._test, self._declared)
+        predictions = labelled_predictions(model, manifest, self._test, self._label, self._declared.weight)
+        known = predictions.where(F.col("label").isNotNull())
+        return compute_metrics(known, manifest.task, manifest.n_classes, weight=self._weight, quantile=self._quantile)
+
+    def baseline(self, manifest: Manifest) -> Metrics:
+        if not self._learns:
+            return free_baseline(manifest, self._test, self._declared.label)
+        known, asked = (_labels(rows, self._label, manifest, self._declared.weight) for rows in (self._train, self._test))
+        return baseline_metrics(known, asked, manifest.task, manifest.n_classes, weight=self._weight, quantile=self._quantile)
+
+
+def _reigning(context: StepContext, deployments: Deployments, judge: _Judge) -> _Champion | None:
     """Measure the reigning champion on the candidate's test rows."""
     version = deployments.champion()
     if version is None:
         return None
     try:
         model, manifest = load_model(context.lake, context.pipeline, version)
-        return _Champion(version, _measure(context, model, manifest, test))
+        return _Champion(version, judge.measure(model, manifest))
     except TidemillError as error:
         raise StepError(
             f"evaluation.gates: champion {version} cannot be measured on the new test rows ({error}); leave `champion` out once"

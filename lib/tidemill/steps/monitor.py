@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 from tidemill.errors import DriftRefused
 from tidemill.monitoring.drift import ColumnDrift, level, measure_drift
 from tidemill.registry import load_manifest
-from tidemill.spec.models import Drift
+from tidemill.spec.models import RECOMMENDATION, Drift
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.scoring_rows import scoring_rows
 
@@ -26,6 +26,8 @@ def monitor(context: StepContext) -> StepResult:
     manifest = load_manifest(context.lake, context.pipeline, version)
     # Two texts are seldom the same, so that how often each is there says nothing.
     unwatched = {*pipeline.dataset.key, pipeline.dataset.label, pipeline.dataset.event_time, *pipeline.texts}
+    if manifest.task == RECOMMENDATION:
+        unwatched |= set(manifest.feature_columns)  # which ids there are says nothing either
     columns = [name for name in manifest.feature_columns if name not in unwatched]
     dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
     found = measure_drift(dataset.where(F.col("split") == "train"), scoring_rows(context), columns)

@@ -58,7 +58,7 @@ def register(context: StepContext, trained: Trained) -> int:
         features=declared_features(pipeline.features),
         code=_code(context, [*plan.custom, *([family] if isinstance(family, OwnFamily) else [])]),
         library=trained.library,
-        slots=slot_names(trained.model, family.encoding),
+        slots=slot_names(trained.model, family.encoding) if plan.columns or plan.custom else [],
         chosen=[choice.row() for choice in plan.choices],
     )
     save_model(context.lake, trained.model, manifest)

@@ -13,7 +13,6 @@ from tidemill.steps.feature_spec import declared_features
 from tidemill.training.selection import SUCCEEDED, TrialFold
 
 if TYPE_CHECKING:
-    from tidemill.features import FeaturePlan
     from tidemill.steps.result import StepContext
     from tidemill.training import Problem
 
@@ -23,14 +22,14 @@ _COLUMNS = [field.name for field in dataclasses.fields(TrialFold) if field.name 
 class PastTrials:
     """The rows of ``ops.trials`` that belong to one search: the same rows, features, problem and folds."""
 
-    def __init__(self, context: StepContext, plan: FeaturePlan, problem: Problem) -> None:
-        """Name the search by all that its figures depend on, but for the trials themselves."""
+    def __init__(self, context: StepContext, learned_from: object, problem: Problem) -> None:
+        """Name the search by all that its figures depend on, but for the trials themselves; ``learned_from`` are columns and the like."""
         self._context = context
         pipeline = context.spec.pipeline
         parts = [
             context.inputs[pipeline.dataset_table],
             declared_features(pipeline.features),
-            plan.columns,
+            learned_from,
             problem.asked,
             pipeline.dataset.weight,
             pipeline.training.engine,

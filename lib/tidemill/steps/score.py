@@ -14,7 +14,9 @@ from tidemill.errors import ExpectationRefused, StepError, did_you_mean
 from tidemill.features.unseen import Unseen, count_unseen
 from tidemill.registry import load_model
 from tidemill.registry.predict import OUTPUTS, predict
+from tidemill.spec.models import RECOMMENDATION
 from tidemill.steps.feature_spec import refuse_other_features
+from tidemill.steps.recommendations import write_recommendations
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.scoring_rows import scoring_name, scoring_rows
 
@@ -70,9 +72,12 @@ def score(context: StepContext) -> StepResult:
         predictions = context.lake.read(context.spark, table, committed).where(F.col("model_version") == version)
         failed = _check_none_lost(context, scored, predictions, key, count)
     _record_unseen(context, version, count, unseen)
+    outputs = {table: committed}
+    if manifest.task == RECOMMENDATION:
+        outputs[pipeline.recommendations_table], _ = write_recommendations(context, model, manifest)
     notes = [f"{failed} of {count} rows could not be scored; see score_error in {table}"] if failed else []
     notes += [each.sentence(count) for each in unseen if each.rows]
-    return StepResult(outputs={table: committed}, rows_in=count, rows_out=count, notes=tuple(notes))
+    return StepResult(outputs=outputs, rows_in=count, rows_out=count, notes=tuple(notes))
 
 
 def _record_unseen(context: StepContext, version: int, count: int, unseen: Sequence[Unseen]) -> None:

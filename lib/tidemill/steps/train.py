@@ -12,9 +12,10 @@ from tidemill.caching import cached
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, plan_features, reserved_columns
 from tidemill.spec.blocks import microseconds
-from tidemill.spec.models import CustomFamily, Features, Space, Training
+from tidemill.spec.models import RECOMMENDATION, CustomFamily, Features, Space, Training
 from tidemill.steps.new_version import Trained, register
 from tidemill.steps.past_trials import PastTrials
+from tidemill.steps.recommender import train_recommender
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.scratch import scratch
 from tidemill.steps.variants import Variants, feature_space, may_need_parts
@@ -46,6 +47,8 @@ def train(context: StepContext) -> StepResult:
     """
     pipeline = context.spec.pipeline
     training, declared = pipeline.training, pipeline.dataset
+    if training.task == RECOMMENDATION:
+        return train_recommender(context)
     own = _own_families(context)
     spaces = _spaces(context, own)
     dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
@@ -104,7 +107,7 @@ def train(context: StepContext) -> StepResult:
             columns=len(plan.columns),
             most_bytes=room(context.spark),
         )
-        past = PastTrials(context, plan, problem)
+        past = PastTrials(context, plan.columns, problem)
         finder = Search(
             frame,
             plan_of,

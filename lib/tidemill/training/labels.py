@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
 from tidemill.lake.names import quoted
+from tidemill.spec.models import NUMERIC_LABEL
 from tidemill.spec.tasks import TASK_KINDS, WITHOUT_LABEL
 from tidemill.training.classes import class_metadata
 from tidemill.training.targets import refuse_below_zero
@@ -59,11 +60,11 @@ class Labels:
 
 
 def labelled(rows: DataFrame, declared: Dataset, task: str) -> DataFrame:
-    """Return the rows whose label is not null, for a regression also not NaN; all rows where the task learns no label."""
+    """Return the rows whose label is not null, where it is a number also not NaN; all rows where the task learns no label."""
     if not TASK_KINDS[task].learns_label:
         return rows
     value = F.col(quoted(str(declared.label)))
-    return rows.where(value.isNotNull() & ~F.isnan(value.cast("double")) if task == "regression" else value.isNotNull())
+    return rows.where(value.isNotNull() & ~F.isnan(value.cast("double")) if task in NUMERIC_LABEL else value.isNotNull())
 
 
 def read_labels(rows: DataFrame, declared: Dataset, task: str, target: str = "identity") -> Labels:
@@ -74,7 +75,7 @@ def read_labels(rows: DataFrame, declared: Dataset, task: str, target: str = "id
     """
     label = str(declared.label)
     kind = rows.schema[label].dataType.simpleString()
-    if task == "regression":
+    if task in NUMERIC_LABEL:
         if target == "log":
             refuse_below_zero(rows, label)
         return Labels(label, kind, None, target=target)

@@ -58,7 +58,7 @@ def measure(group: Sequence[Trial], vectors: Vectors, problem: Problem, share: f
     started = time.perf_counter()
     try:
         with taken_away(vectors.train.sparkSession, limit):
-            model = fit_family(group[0], _first_rows(vectors.train, share), vectors.max_categories, problem, vectors.monotone)
+            model = fit_family(group[0], first_rows(vectors.train, share), vectors.max_categories, problem, vectors.monotone)
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
         spent = (time.perf_counter() - started) / len(group)
         return [Outcome(trial.number, {}, spent, 0.0, sentence(error)) for trial in group]
@@ -107,6 +107,6 @@ def _weight_of(rows: DataFrame) -> str | None:
     return WEIGHT if WEIGHT in rows.columns else None
 
 
-def _first_rows(train: DataFrame, share: float) -> DataFrame:
+def first_rows(train: DataFrame, share: float) -> DataFrame:
     """Return the share of the rows that come first by ``_order``, which is spread evenly over all BIGINTs."""
     return train if share >= 1 else train.where(F.col(ORDER) < int(-(2**63) + share * 2.0**64))

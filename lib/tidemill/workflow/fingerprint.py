@@ -69,7 +69,7 @@ def _spec_part(spec: Spec, node: Node) -> object:
         "train": lambda: [_dump(training), _dump(pipeline.features), _dump(pipeline.dataset)],
         "evaluate": lambda: [_dump(pipeline.evaluation), training.task, pipeline.selection_metric],
         "deploy": lambda: None,
-        "score": lambda: [_dump(pipeline.scoring), pipeline.dataset.key, _dump(pipeline.features)],
+        "score": lambda: [_dump(pipeline.scoring), pipeline.dataset.key, _dump(pipeline.features), training.at],
         "monitor": lambda: [_dump(pipeline.monitoring), pipeline.dataset.key, _dump(pipeline.scoring)],
     }[node.step]()
     return part

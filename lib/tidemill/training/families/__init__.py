@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tidemill.errors import Fault, SpecError, did_you_mean
 from tidemill.spec.models import Space
+from tidemill.training.families.als import ALTERNATING_LEAST_SQUARES
 from tidemill.training.families.bayes import NAIVE_BAYES
 from tidemill.training.families.factors import FACTORIZATION_MACHINES
 from tidemill.training.families.family import Encoding, Family, MLlibFamily, space_fault
@@ -34,6 +35,7 @@ _ALL: tuple[Family, ...] = (
     GAUSSIAN_MIXTURE,
     ISOLATION_FOREST,
     MIXTURE_DENSITY,
+    ALTERNATING_LEAST_SQUARES,
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in reversed(_ALL)}
 _BY_TASK = {(family.name, task): family for family in _ALL for task in family.tasks}  # one name may be two programs, each for a task
