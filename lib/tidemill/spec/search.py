@@ -101,3 +101,7 @@ class Training(Block):
     calibrate: Literal["none", "isotonic", "sigmoid"] = "none"
     threshold: Threshold | None = None
     contamination: float = Field(default=0.01, gt=0, le=0.5, description="anomaly: the share of training rows that are called anomalies")
+    ensemble: Literal["none", "blend", "stack"] = Field(
+        default="none",
+        description="the best trials of all families together, where that is better: their weighted mean, or a linear model of them",
+    )

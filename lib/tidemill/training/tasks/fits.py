@@ -132,6 +132,18 @@ def _predicted(model: Predictor, fit: Fit, features: Any) -> np.ndarray:
     return corrected(found, fit.factors) if fit.factors else found
 
 
+def unseen(fit: Fit) -> tuple[np.ndarray, np.ndarray]:
+    """Fit, and return the labels of the rows that the fit has not seen, and what it says of them; in a worker.
+
+    Raises:
+        Exception: the fit failed.
+    """
+    with one_core():
+        scorer = fit.learner.fit(_training_rows(fit), fit.setting)
+        held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
+        return np.asarray(held_out.labels), _predicted(scorer, fit, held_out.features)
+
+
 def run_counts(spark: SparkSession, fits: Sequence[Fit]) -> np.ndarray:
     """Fit each, and count what all together say of the rows that they have not seen: shape (2, SIZE), as `out_of_fold.counted`.
 
@@ -142,11 +154,8 @@ def run_counts(spark: SparkSession, fits: Sequence[Fit]) -> np.ndarray:
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch.column("id").to_pylist():
-                fit = fits[number]
-                with one_core():
-                    scorer = fit.learner.fit(_training_rows(fit), fit.setting)
-                    held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
-                    found = counted(np.asarray(held_out.labels), _predicted(scorer, fit, held_out.features)[:, 1])
+                labels, predicted = unseen(fits[number])
+                found = counted(labels, predicted[:, 1])
                 yield pa.RecordBatch.from_pydict({"rows": [list(found[0])], "positives": [list(found[1])]})
 
     table = spark.range(0, len(fits), 1, len(fits)).mapInArrow(work, "rows ARRAY<BIGINT>, positives ARRAY<BIGINT>").toArrow()
