@@ -122,7 +122,11 @@ def _ensemble(root: Node) -> Found:
     kind = _text(root, "training", "ensemble")
     if kind not in ("blend", "stack"):
         return
-    families = list(_entries(root, "training", "models"))
+    task, families = _text(root, "training", "task"), list(_entries(root, "training", "models"))
+    if task not in ("binary", "multiclass", "regression"):
+        yield ("training", "ensemble"), f"is for binary, multiclass and regression, found `task: {task}`; leave it out"
+    if _entries(root, "training", "features"):
+        yield ("training", "ensemble"), "needs members with the same features, and `training.features` tunes them; leave out one of the two"
     if len(families) == 1:
         yield ("training", "ensemble"), f"a {kind} needs two families, found {families[0]} alone; name another in `models`, or leave it out"
     if not is_local(_text(root, "lake") or ""):
