@@ -83,7 +83,7 @@ def test_a_blend_of_what_each_family_sees_beats_both_on_rows_held_out(lake, trai
     # The places are those of the members, the best of them first.
     assert np.allclose(scored["probability"], [one["weight"] for one in members.values()] @ both, atol=1e-5)
     alone = [brier_score_loss(scored["late"], p) for p in both]
-    assert brier_score_loss(scored["late"], scored["probability"]) < min(alone) - 0.005
+    assert brier_score_loss(scored["late"], scored["probability"]) < min(alone) - 0.002
     assert not list(lake_scratch(lake)), "the predictions are gone"
 
 
@@ -92,7 +92,7 @@ def lake_scratch(lake):
 
 
 def test_a_stack_keeps_balance_calibration_and_threshold(lake, trained):
-    models = {"logistic_regression": LINEAR, "hist_gradient_boosting": {"max_iter": 25, "max_leaf_nodes": 6}}
+    models = {"logistic_regression": {"regParam": 0.001}, "hist_gradient_boosting": {"max_iter": 25, "max_leaf_nodes": 6}}
     declared = spec(models, ensemble="stack", balance="weights", calibrate="sigmoid", threshold={"maximise": "f1"})
     _, held_out = trained(declared, examples(shift=-3.5))
     model, manifest = load_model(lake, "late", 1)
