@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tidemill.errors import Fault, did_you_mean
+from tidemill.lake.names import is_local
 from tidemill.spec.blocks import QUANTILE_LOSS
 from tidemill.spec.dataset_checks import dataset_problems
 from tidemill.spec.expectation_checks import expectation_problems
@@ -113,12 +114,34 @@ def _training(root: Node) -> Found:
             yield ("training", key), f"is for {alone} alone, found `task: {task}`; leave it out"
     if task == "regression" and _text(root, "training", "balance") not in (None, "none"):
         yield ("training", "balance"), "balances classes, and a regression has none; leave it out"
+    yield from _ensemble(root)
     rules = _entries(root, "training", "threshold")
     if root.at("training", "threshold") is not None and len(rules) != 1:
         yield ("training", "threshold"), "takes one of maximise, at_precision, at_recall"
     for name, family in _entries(root, "training", "models").items():
         if name not in FAMILIES[task] and "python" not in family.mapping:
             yield ("training", "models", name), f"unknown model family for `task: {task}`{_known(name, FAMILIES[task])}"
+
+
+def _ensemble(root: Node) -> Found:
+    kind = _text(root, "training", "ensemble")
+    if kind not in ("blend", "stack"):
+        return
+    task, families = _text(root, "training", "task"), list(_entries(root, "training", "models"))
+    if task not in ("binary", "multiclass", "regression"):
+        yield ("training", "ensemble"), f"is for binary, multiclass and regression, found `task: {task}`; leave it out"
+    if _entries(root, "training", "features"):
+        yield ("training", "ensemble"), "needs members with the same features, and `training.features` tunes them; leave out one of the two"
+    if len(families) == 1:
+        yield ("training", "ensemble"), f"a {kind} needs two families, found {families[0]} alone; name another in `models`, or leave it out"
+    if root.at("dataset", "weight") is not None:
+        yield ("training", "ensemble"), "combines rows that count alike, and `dataset.weight` weighs them; leave out one of the two"
+    if root.at("training", "loss") is not None and _text(root, "training", "loss") != "squared":
+        yield ("training", "ensemble"), "combines by squared errors, and `training.loss` asks for others; leave out one of the two"
+    if kind == "stack" and _entries(root, "training", "monotone"):
+        yield ("training", "ensemble"), "a stack may weigh a member below nothing, against `training.monotone`; write `blend`"
+    if not is_local(_text(root, "lake") or ""):
+        yield ("training", "ensemble"), "needs a lake on a file system that all executors see; leave it out"
 
 
 def _spaces(root: Node) -> Found:

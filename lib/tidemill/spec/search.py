@@ -108,6 +108,10 @@ class Training(Block):
     balance: Literal["none", "weights", "undersample"] = "none"
     calibrate: Literal["none", "isotonic", "sigmoid"] = "none"
     threshold: Threshold | None = None
+    ensemble: Literal["none", "blend", "stack"] = Field(
+        default="none",
+        description="the best trials of all families together, where that is better: their weighted mean, or a linear model of them",
+    )
     contamination: float = Field(default=0.01, gt=0, le=0.5, description="anomaly: the share of training rows that are called anomalies")
     target: Literal["identity", "log"] = Field(default="identity", description="log: models learn log(1 + label) and give the label back")
     loss: Literal["squared", "absolute"] | Quantile = Field(default="squared", description="what a regression minimises")

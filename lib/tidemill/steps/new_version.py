@@ -31,12 +31,16 @@ class Trained:
     plan: FeaturePlan
     problem: Problem
     library: str
+    families: Sequence[str]  # of which the model is made: one, or those of an ensemble's members
 
 
 def register(context: StepContext, trained: Trained) -> int:
     """Save the model as a new version and make it CANDIDATE; the ledger's row is what makes it exist."""
     pipeline, found, labels, plan = context.spec.pipeline, trained.found, trained.labels, trained.plan
-    family = trained.problem.family(found.best.family)
+    families = [trained.problem.family(name) for name in trained.families]
+    own = [family for family in families if isinstance(family, OwnFamily)]
+    encodings = dict.fromkeys(family.encoding for family in families) if plan.columns or plan.custom else {}
+    slots = dict.fromkeys(name for encoding in encodings for name in slot_names(trained.model, encoding))
     deployments = Deployments(context.lake.ledger, context.pipeline)
     version = _own_candidate(deployments, context.run_id) or deployments.next_version()
     metric = pipeline.selection_metric
@@ -56,9 +60,9 @@ def register(context: StepContext, trained: Trained) -> int:
         dataset_version=context.inputs[pipeline.dataset_table],
         dataset_inputs=_dataset_inputs(context),
         features=declared_features(pipeline.features),
-        code=_code(context, [*plan.custom, *([family] if isinstance(family, OwnFamily) else [])]),
+        code=_code(context, [*plan.custom, *own]),
         library=trained.library,
-        slots=slot_names(trained.model, family.encoding) if plan.columns or plan.custom else [],
+        slots=list(slots),
         chosen=[choice.row() for choice in plan.choices],
     )
     save_model(context.lake, trained.model, manifest)

@@ -64,7 +64,7 @@ def train_recommender(context: StepContext) -> StepResult:
         model = refit_pairs(frame, named, found.best, problem, preferences)
         library = finder.engines.library(found.best.family, problem)
         types = {name: dataset.schema[name].dataType.simpleString() for name in (preferences.user, preferences.item)}
-        version = register(context, Trained(model, found, labels, types, FeaturePlan(), problem, library))
+        version = register(context, Trained(model, found, labels, types, FeaturePlan(), problem, library, [found.best.family]))
     lost = [f"{without:,} labelled training rows have no {preferences.user} or no {preferences.item} and take no part"] if without else []
     remarks = (*notes, *lost, *finder.engines.notes, *tuned.notes, *_failures(found, tuned))
     return StepResult(outputs={pipeline.model_name: version}, rows_in=total + without, rows_out=total, notes=remarks)

@@ -19,16 +19,18 @@ from tidemill.steps.recommender import train_recommender
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.scratch import scratch
 from tidemill.steps.variants import Variants, feature_space, may_need_parts
-from tidemill.training import Problem, Search, SearchResult, refit, search_spaces
+from tidemill.training import Problem, Search, refit, search_spaces
 from tidemill.training.balance import balance_of
 from tidemill.training.engines import choose_engines, room
+from tidemill.training.ensemble import Tried, try_ensemble
 from tidemill.training.families.own import OwnFamily
 from tidemill.training.folds import WEIGHT
 from tidemill.training.labels import free_labels, labelled, read_labels
 from tidemill.training.monotone import check_monotone
 from tidemill.training.out_of_fold import MOST_CLASSES, calibrations, moved, threshold
+from tidemill.training.refit_ensemble import refit_ensemble
 from tidemill.training.rows import check_folds, training_rows
-from tidemill.training.selection import NoTrialSucceeded, choose
+from tidemill.training.selection import NoTrialSucceeded, choose, first_errors
 from tidemill.training.tune import Tuned, tune
 
 if TYPE_CHECKING:
@@ -119,31 +121,48 @@ def train(context: StepContext) -> StepResult:
             parallelism=training.tuner.parallelism,
             limit=None if training.tuner.trial_timeout is None else microseconds(training.tuner.trial_timeout) / 1e6,
         )
-        tuned, found, adjustment = _searched(training, spaces, finder, past, folds, total)
-        model = refit(frame, plan_of(found.best.variant), found.best, problem, finder.engines, **adjustment)
+        tuned, tried, adjustment = _searched(context, spaces, finder, past, folds, total, folder)
+        found, ensemble, best_plan = tried.result, tried.ensemble, plan_of(tried.parts[0].variant)
+        if ensemble:
+            model = refit_ensemble(frame, best_plan, ensemble, problem, finder.engines, **adjustment)
+        else:
+            model = refit(frame, best_plan, found.best, problem, finder.engines, **adjustment)
     types = {name: dataset.schema[name].dataType.simpleString() for name in plan.columns}
-    trained = Trained(model, found, labels, types, plan_of(found.best.variant), problem, finder.engines.library(found.best.family, problem))
+    families = [trial.family for trial in tried.parts]
+    libraries = dict.fromkeys(finder.engines.library(family, problem) for family in families)
+    trained = Trained(model, found, labels, types, best_plan, problem, ", ".join(libraries), families)
     version = register(context, trained)
     return StepResult(
         outputs={pipeline.model_name: version},
         rows_in=total,
         rows_out=total,
-        notes=(*plan.notes, *notes, *finder.engines.notes, *tuned.notes, *_remarks(context, found, tuned, finder)),
+        notes=(*plan.notes, *notes, *finder.engines.notes, *tuned.notes, *_remarks(context, tuned, finder), *tried.notes),
     )
 
 
 def _searched(
-    training: Training, spaces: Mapping[str, Space], finder: Search, past: PastTrials, folds: Mapping[int, int], total: int
-) -> tuple[Tuned, SearchResult, dict[str, Any]]:
+    context: StepContext,
+    spaces: Mapping[str, Space],
+    finder: Search,
+    past: PastTrials,
+    counts: Mapping[int, int],
+    total: int,
+    folder: str,
+) -> tuple[Tuned, Tried, dict[str, Any]]:
     """Search, choose, and see what is to be done to the probabilities; every trial is recorded, whatever comes of it."""
+    training = context.spec.pipeline.training
     fixed = {"threshold": 1 - training.contamination} if training.task == "anomaly" else {}
-    adjusts = training.calibrate != "none" or training.threshold is not None
+    adjusts, kind = training.calibrate != "none" or training.threshold is not None, training.ensemble
     try:
-        tried = {name: {**feature_space(training), **space} for name, space in spaces.items()}
-        tuned = tune(finder, tried, training.tuner, list(folds), total, is_last=not adjusts)
-        found = choose(tuned.rows, tuned.trials, finder.problem.metric, folds=list(folds), rule=training.select)
-        past.record(found.rows)
-        return tuned, found, _adjustment(training, finder, found, folds) if adjusts else fixed
+        searched = {name: {**feature_space(training), **space} for name, space in spaces.items()}
+        folds = list(counts)
+        tuned = tune(finder, searched, training.tuner, folds, total, is_last=not adjusts and kind == "none")
+        tried = Tried(choose(tuned.rows, tuned.trials, finder.problem.metric, folds=folds, rule=training.select))
+        past.record(tried.result.rows)
+        if kind != "none":
+            tried = try_ensemble(kind, context.spark, finder, tried.result, tuned.trials, folds, scratch=folder, with_counts=adjusts)
+            past.record(tried.result.rows)
+        return tuned, tried, _adjustment(training, finder, tried, counts) if adjusts else fixed
     except NoTrialSucceeded as error:
         past.record(error.rows)
         raise
@@ -175,9 +194,10 @@ def _class_counts(frame: DataFrame) -> dict[int, float]:
     return {int(row["label"]): row["n"] for row in frame.groupBy("label").agg(counts.alias("n")).collect()}
 
 
-def _adjustment(training: Training, finder: Search, found: SearchResult, folds: Mapping[int, int]) -> dict[str, Any]:
-    """Return the calibration and the threshold that the best trial's predictions of unseen rows ask for."""
-    counts = finder.out_of_fold(found.best, list(folds))
+def _adjustment(training: Training, finder: Search, tried: Tried, folds: Mapping[int, int]) -> dict[str, Any]:
+    """Return the calibration and the threshold that the candidate's predictions of unseen rows ask for."""
+    known = tried.ensemble.counts if tried.ensemble else None
+    counts = finder.out_of_fold(tried.result.best, list(folds)) if known is None else known
     if finder.problem.is_weighted:  # by the measure of rows, so that half a row is half a row in any unit of the weights
         counts = counts * (sum(folds.values()) / counts[0].sum())
     adjustment: dict[str, Any] = {}
@@ -190,19 +210,20 @@ def _adjustment(training: Training, finder: Search, found: SearchResult, folds: 
     return adjustment
 
 
-def _remarks(context: StepContext, found: SearchResult, tuned: Tuned, finder: Search) -> tuple[str, ...]:
+def _remarks(context: StepContext, tuned: Tuned, finder: Search) -> tuple[str, ...]:
     """Return notes on what was fitted, on families without a trial and on trials that failed."""
     tried = {trial.family for trial in tuned.trials}
     untried = [name for name in context.spec.pipeline.families if name not in tried]
     notes = [f"left out: {lack}" for lack in context.spec.pipeline.left_out.values()]
     notes += [f"{', '.join(untried)}: not tried, training.tuner.trials is {len(tuned.trials)}"] if untried else []
-    asked = len({(row.trial, row.fold, row.share) for row in found.rows})
+    asked = len({(row.trial, row.fold, row.share) for row in tuned.rows})
     made = f"{finder.folds.fits} of features and {finder.fits} of models were made"
     notes.append(f"{asked} fits of features and a model were asked for: {made}")
     if context.spec.pipeline.training.features:
         learnt = f"{finder.folds.learnt} of {finder.folds.asked} things that they ask of the rows were learnt"
         notes.append(f"variants of the features share what they have in common: {learnt}")
-    if found.failures:
-        number, error = next(iter(sorted(found.failures.items())))
-        notes.append(f"{len(found.failures)} of {len(tuned.trials)} trials failed; trial {number}: {error}")
+    failures = first_errors(tuned.rows)
+    if failures:
+        number, error = next(iter(sorted(failures.items())))
+        notes.append(f"{len(failures)} of {len(tuned.trials)} trials failed; trial {number}: {error}")
     return tuple(notes)

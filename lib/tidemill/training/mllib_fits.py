@@ -68,9 +68,13 @@ def measure(group: Sequence[Trial], vectors: Vectors, problem: Problem, share: f
 
 def counts_of(trial: Trial, vectors: Vectors, problem: Problem) -> np.ndarray:
     """Fit the trial, and count what it says of the rows that it has not seen, as `out_of_fold.counted_by_class`."""
+    return counted_by_spark(unseen(trial, vectors, problem), _weight_of(vectors.held_out), problem.n_classes)
+
+
+def unseen(trial: Trial, vectors: Vectors, problem: Problem) -> DataFrame:
+    """Fit the trial, and return the rows that it has not seen with what it says of them."""
     model = fit_family(trial, vectors.train, vectors.max_categories, problem, vectors.monotone)
-    said = _adjusted(model.transform(vectors.held_out), problem)
-    return counted_by_spark(said, _weight_of(vectors.held_out), problem.n_classes)
+    return _adjusted(model.transform(vectors.held_out), problem)
 
 
 def _measured(model: Model, trial: Trial, fitted: Trial, vectors: Vectors, problem: Problem, spent: float) -> Outcome:

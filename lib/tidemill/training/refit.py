@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyspark.ml import PipelineModel
@@ -27,7 +29,7 @@ from tidemill.training.tuner import Trial
 
 if TYPE_CHECKING:
     from pyspark.ml import Transformer
-    from pyspark.sql import DataFrame
+    from pyspark.sql import DataFrame, SparkSession
 
 
 def refit(
@@ -61,7 +63,7 @@ def refit(
                 model = fit_family(trial, vectors, max_categories(features), problem, ways)
     except Exception as error:
         raise StepError(f"train: {trial.family} {trial.params_json} cannot be fitted on all training rows: {sentence(error)}") from error
-    stages = [*_flat(features), *_flat(model)]
+    stages = [*flat(features), *flat(model)]
     if problem.target == "log":
         stages.append(brought_back())
     factors = problem.balance.factors if problem.balance else ()
@@ -71,18 +73,29 @@ def refit(
 
 
 def _by_tasks(frame: DataFrame, features: PipelineModel, trial: Trial, problem: Problem, engines: Engines) -> Transformer:
-    """Fit in one task; a linear model becomes a stage of MLlib, another one that asks its library."""
-    encoding, spark = problem.family(trial.family).encoding, frame.sparkSession
-    column = f"features_{encoding}"
-    vectors = copyable(features.transform(frame), F.lit(False), problem.balance, [encoding])
+    with whole_copy(frame, features, [problem.family(trial.family).encoding], problem, engines) as copied:
+        return learned_stage(frame.sparkSession, trial, copied, problem)
+
+
+@contextmanager
+def whole_copy(
+    frame: DataFrame, features: PipelineModel, encodings: Sequence[str], problem: Problem, engines: Engines
+) -> Iterator[CopiedVectors]:
+    """Have the vectors of all rows in files for the length of the block."""
+    vectors = copyable(features.transform(frame), F.lit(False), problem.balance, encodings)
     # All folds together are a part larger than the rows that any fold leaves.
-    copy = write_copy(vectors, engines.scratch, [encoding], 2 * engines.most_bytes)
+    copy = write_copy(vectors, engines.scratch, encodings, 2 * engines.most_bytes)
     try:
-        is_tree = encoding == "tree"
-        copied = CopiedVectors(copy, nominal_slots(features) if is_tree else {}, directions(features, problem.monotone) if is_tree else ())
-        found = fit_model(spark, task_fit([trial], copied, problem))
+        is_tree = "tree" in encodings
+        yield CopiedVectors(copy, nominal_slots(features) if is_tree else {}, directions(features, problem.monotone) if is_tree else ())
     finally:
         copy.remove()
+
+
+def learned_stage(spark: SparkSession, trial: Trial, copied: CopiedVectors, problem: Problem) -> Transformer:
+    """Fit in one task; a linear model becomes a stage of MLlib, another one that asks its library."""
+    column = f"features_{problem.family(trial.family).encoding}"
+    found = fit_model(spark, task_fit([trial], copied, problem))
     if isinstance(found, bytes):
         return LearnedModel(trial.family, problem.task, column, found)
     if problem.task == "regression":
@@ -90,5 +103,6 @@ def _by_tasks(frame: DataFrame, features: PipelineModel, trial: Trial, problem: 
     return linear_scores(spark, found.weights, found.biases, problem.n_classes, column)
 
 
-def _flat(model: Transformer) -> list[Transformer]:
-    return [stage for part in model.stages for stage in _flat(part)] if isinstance(model, PipelineModel) else [model]
+def flat(model: Transformer) -> list[Transformer]:
+    """Return the stages of a model, whatever pipelines they stand in."""
+    return [stage for part in model.stages for stage in flat(part)] if isinstance(model, PipelineModel) else [model]

@@ -289,6 +289,32 @@ def test_what_is_done_to_probabilities_needs_classes(faults: Callable, task: str
     assert [found[1:] for found in faults(text)] == [(key, message)]
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            "ensemble: stack\n  models: {random_forest: {}}",
+            "a stack needs two families, found random_forest alone; name another in `models`, or leave it out",
+        ),
+        (
+            "ensemble: blend\n  features: {numeric.scale: [none, standard]}",
+            "needs members with the same features, and `training.features` tunes them; leave out one of the two",
+        ),
+        ("ensemble: blend\nlake: s3a://bucket/lake", "needs a lake on a file system that all executors see; leave it out"),
+    ],
+)
+def test_an_ensemble_needs_families_and_a_place(faults: Callable, given: str, message: str) -> None:
+    found = [each[1:] for each in faults(SMALL.format(task="regression", given=given))]
+    assert [each for each in found if each[0] == "training.ensemble"] == [("training.ensemble", message)]
+
+
+def test_an_ensemble_needs_something_to_learn(faults: Callable) -> None:
+    found = faults(SMALL.format(task="clustering", given="ensemble: blend").replace(", label: y", ""))
+    assert [each[1:] for each in found] == [
+        ("training.ensemble", "is for binary, multiclass and regression, found `task: clustering`; leave it out")
+    ]
+
+
 def test_all_that_is_done_to_probabilities_fits_together(write: Callable) -> None:
     given = "calibrate: isotonic\n  balance: weights\n  threshold: {at_recall: 0.5}"
     training = load_spec(write(SMALL.format(task="binary", given=given)), environ={}).pipeline.training

@@ -153,6 +153,12 @@ def open_part(copy: Copy, encoding: str, part: str, layout: Layout) -> Part:
     return Part(features, labels, weights)
 
 
+def open_order(copy: Copy, part: str) -> np.ndarray:
+    """Return the ``order`` of the rows of ``part``; in a worker."""
+    found: np.ndarray = np.load(_assembled(copy) / f"{part}.order.npy", mmap_mode="r")
+    return found
+
+
 def _home(name: str) -> Path:
     """Return where a copy is put together: in the executor's own folder, which goes with it."""
     base = os.environ.get("SPARK_LOCAL_DIRS", "").partition(",")[0] or tempfile.gettempdir()
@@ -184,6 +190,7 @@ def _assemble(copy: Copy, home: Path) -> None:
     places = np.argsort(order, kind="stable")
     chosen = {TRAIN: places[~is_held_out[places]], HELD_OUT: places[is_held_out[places]]}
     for part, rows in chosen.items():
+        np.save(home / f"{part}.order.npy", order[rows])
         np.save(home / f"{part}.labels.npy", labels[rows])
         np.save(home / f"{part}.weights.npy", weights[rows])
     for encoding in copy.encodings:

@@ -134,6 +134,21 @@ def _predicted(model: Predictor, fit: Fit, features: Any) -> np.ndarray:
     return corrected(found, fit.factors) if fit.factors else found
 
 
+def unseen(fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Fit, and return the labels of the rows that the fit has not seen, what it says of them, and what they count for; in a worker.
+
+    Raises:
+        Exception: the fit failed.
+    """
+    with one_core():
+        scorer = fit.learner.fit(_training_rows(fit), fit.setting)
+        held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
+        labels, predicted = np.asarray(held_out.labels), _predicted(scorer, fit, held_out.features)
+    if fit.setting.target == "log":
+        labels, predicted = np.expm1(labels), np.expm1(predicted)
+    return labels, predicted, given_weights(held_out)
+
+
 def run_counts(spark: SparkSession, fits: Sequence[Fit]) -> np.ndarray:
     """Fit each, and count what all together say of the rows that they have not seen, as `out_of_fold.counted_by_class`.
 
@@ -144,12 +159,8 @@ def run_counts(spark: SparkSession, fits: Sequence[Fit]) -> np.ndarray:
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch.column("id").to_pylist():
-                fit = fits[number]
-                with one_core():
-                    scorer = fit.learner.fit(_training_rows(fit), fit.setting)
-                    held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
-                    said = _predicted(scorer, fit, held_out.features)
-                    found = counted_by_class(np.asarray(held_out.labels), said, given_weights(held_out)).astype(float)
+                labels, predicted, weights = unseen(fits[number])
+                found = counted_by_class(labels, predicted, weights).astype(float)
                 yield pa.RecordBatch.from_pydict({"counts": [list(found.ravel())]})
 
     table = spark.range(0, len(fits), 1, len(fits)).mapInArrow(work, "counts ARRAY<DOUBLE>").toArrow()

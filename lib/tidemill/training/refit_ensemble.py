@@ -1,0 +1,86 @@
+"""The members of an ensemble on all training rows, and what combines them, as one model."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from pyspark.ml import PipelineModel
+
+from tidemill.caching import cached
+from tidemill.errors import StepError
+from tidemill.features import FeaturePlan, feature_pipeline, max_categories
+from tidemill.spark_errors import sentence
+from tidemill.training.adjusted import AdjustedProbabilities, Table
+from tidemill.training.combined import AsidePredictions, member_column
+from tidemill.training.engines import SPARK, TASKS, Engines
+from tidemill.training.ensemble import Ensemble
+from tidemill.training.folds import balanced
+from tidemill.training.mllib_fits import fit_family
+from tidemill.training.monotone import directions
+from tidemill.training.problem import Problem
+from tidemill.training.refit import flat, learned_stage, whole_copy
+from tidemill.training.targets import brought_back
+
+if TYPE_CHECKING:
+    from pyspark.ml import Transformer
+    from pyspark.sql import DataFrame
+
+
+def refit_ensemble(
+    frame: DataFrame,
+    plan: FeaturePlan,
+    ensemble: Ensemble,
+    problem: Problem,
+    engines: Engines,
+    *,
+    table: Table = (),
+    threshold: float | None = None,
+) -> PipelineModel:
+    """Fit features and members on every row of ``frame``, each by the engine of its family; see `refit`.
+
+    The features of all encodings are fitted once. Each member's stages are followed by one that puts aside what it says, and all of them
+    by those that combine it.
+
+    Raises:
+        StepError: a fit failed.
+    """
+    by_engine = {
+        engine: {place: trial for place, trial in ensemble.members.items() if engines.engine(trial.family) == engine}
+        for engine in (SPARK, TASKS)
+    }
+    encodings = {
+        engine: sorted({problem.family(trial.family).encoding for trial in trials.values()}) for engine, trials in by_engine.items()
+    }
+    fitting = "its features"
+    models: dict[int, Transformer] = {}
+    try:
+        features = feature_pipeline(plan, sorted({*encodings[SPARK], *encodings[TASKS]})).fit(frame)
+        with ExitStack() as held:
+            if by_engine[TASKS]:
+                copied = held.enter_context(whole_copy(frame, features, encodings[TASKS], problem, engines))
+            if by_engine[SPARK]:
+                columns = ["label", *(f"features_{encoding}" for encoding in encodings[SPARK])]
+                vectors = held.enter_context(cached(balanced(features.transform(frame), problem.balance, columns)))
+            for place, trial in ensemble.members.items():
+                fitting = f"{trial.family} {trial.params_json}"
+                if place in by_engine[TASKS]:
+                    models[place] = learned_stage(frame.sparkSession, trial, copied, problem)
+                else:
+                    ways = directions(features, problem.monotone) if problem.family(trial.family).encoding == "tree" else ()
+                    models[place] = fit_family(trial, vectors, max_categories(features), problem, ways)
+    except Exception as error:
+        message = f"train: {ensemble.trial.family}: {fitting} cannot be fitted on all training rows: {sentence(error)}"
+        raise StepError(message) from error
+    stages = flat(features)
+    for place, model in models.items():
+        stages += flat(model)
+        if problem.target == "log":
+            stages.append(brought_back())
+        if problem.balance:
+            stages.append(AdjustedProbabilities(problem.balance.factors))
+        stages.append(AsidePredictions(member_column(place), problem.n_classes))
+    stages += ensemble.stages
+    if len(table) or threshold is not None:
+        stages.append(AdjustedProbabilities((), table, threshold))
+    return PipelineModel(stages)

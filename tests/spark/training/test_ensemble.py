@@ -1,0 +1,136 @@
+"""Blends and stacks against scikit-learn and a solver on the same rows; members' predictions against fits of their own."""
+
+import numpy as np
+import pytest
+from pyspark.ml.functions import vector_to_array
+from pyspark.sql import functions as F
+from scipy.optimize import minimize
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from tidemill.training import Problem, Search, Trial, refit
+from tidemill.training.classes import class_metadata
+from tidemill.training.combined import LEAST, AsidePredictions, member_column
+from tidemill.training.combiners import blends, stack
+from tidemill.training.engines import Engines
+from tidemill.training.member_predictions import read_predictions, write_predictions
+
+from .conftest import PLAN
+
+CLASSES = {"binary": 2, "multiclass": 3, "regression": 0}
+ROWS = 600
+
+
+def problem_of(task):
+    return Problem(task, {"binary": "logLoss", "multiclass": "logLoss", "regression": "rmse"}[task], CLASSES[task], seed=7)
+
+
+def said(task):
+    """Folds, labels, and what three members say of the rows, each with another error: (fold, label, [rows × classes or 1])."""
+    rng = np.random.default_rng(3)
+    classes = CLASSES[task]
+    score = rng.normal(size=(ROWS, max(classes, 1)))
+    if not classes:
+        label = 100 + 20 * score[:, 0]
+        members = [100 + 20 * (0.9 * score + rng.normal(0.1, error, score.shape)) for error in (0.3, 0.5, 2.0)]
+        return np.arange(ROWS) % 3, label, members
+    label = (2 * score + rng.gumbel(size=score.shape)).argmax(axis=1).astype(float)
+    raised = [np.exp(scale * score + rng.normal(0, error, score.shape)) for scale, error in ((2.0, 1.0), (4.0, 1.5), (0.3, 1.0))]
+    return np.arange(ROWS) % 3, label, [each / each.sum(axis=1, keepdims=True) for each in raised]
+
+
+def frame_of(spark, task):
+    fold, label, members = said(task)
+    rows = [(int(f), float(y), *[each[place].tolist() for each in members]) for place, (f, y) in enumerate(zip(fold, label, strict=True))]
+    columns = ", ".join(f"{member_column(place)} ARRAY<DOUBLE>" for place in range(3))
+    frame = spark.createDataFrame(rows, f"fold INT, label DOUBLE, {columns}")
+    label = F.col("label").alias("label", metadata=class_metadata(CLASSES[task])) if CLASSES[task] else F.col("label")
+    return frame.select("fold", label, *map(member_column, range(3)))
+
+
+def predictions(frame, stages, task):
+    for stage in stages:
+        frame = stage.transform(frame)
+    assert not [name for name in frame.columns if name.startswith("_") or name == "rawPrediction"]
+    column = F.col("prediction") if task == "regression" else vector_to_array("probability")
+    found = frame.select(column.alias("p"), "prediction").toPandas()
+    if task != "regression":
+        assert (np.stack(found["p"]).argmax(axis=1) == found["prediction"]).all()
+    return np.stack(found["p"])
+
+
+@pytest.mark.parametrize("task", CLASSES)
+def test_a_blend_has_the_weights_of_least_squares_of_the_rows_it_may_see(spark, task):
+    fold, label, members = said(task)
+    truth = np.eye(CLASSES[task])[label.astype(int)] if CLASSES[task] else label[:, None]
+
+    def solved(rows):
+        scale = np.var(truth)
+        start = np.full(3, 1 / 3)
+        return minimize(
+            lambda w: np.mean((sum(wi * p[rows] for wi, p in zip(w, members, strict=True)) - truth[rows]) ** 2) / scale,
+            start,
+            method="SLSQP",
+            bounds=[(0, 1)] * 3,
+            constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
+            options={"ftol": 1e-14},
+        ).x
+
+    frame = frame_of(spark, task)
+    whole, by_fold = blends(frame, 3, [0, 1, 2], problem_of(task))
+    assert np.allclose(whole.weights, solved(fold >= 0), atol=1e-4)
+    for held_out, combiner in by_fold.items():
+        assert np.allclose(combiner.weights, solved(fold != held_out), atol=1e-4)
+    blended = sum(weight * p for weight, p in zip(whole.weights, members, strict=True))
+    assert np.allclose(predictions(frame, whole.stages, task).reshape(blended.shape), blended)
+
+
+@pytest.mark.parametrize("task", CLASSES)
+def test_a_stack_is_scikit_learns_on_the_same_rows(spark, task):
+    _, label, members = said(task)
+    frame = frame_of(spark, task)
+    combiner = stack(frame, 3, problem_of(task))
+    found = predictions(frame, combiner.stages, task)
+    if task == "regression":
+        x = np.hstack(members)
+        scaled = x / x.std(axis=0, ddof=1)
+        model = Ridge(alpha=1.0).fit(scaled, label)
+        assert np.allclose(combiner.weights, model.coef_ / x.std(axis=0, ddof=1), atol=1e-3)
+        assert np.allclose(found, model.predict(scaled), rtol=1e-4)
+        return
+    held = [np.clip(p, LEAST, 1 - LEAST) for p in members]
+    x = np.stack([np.log(p[:, 1] / (1 - p[:, 1])) for p in held], axis=1) if task == "binary" else np.log(np.hstack(held))
+    model = LogisticRegression(C=1.0, tol=1e-10, max_iter=5000).fit(x, label)
+    assert np.allclose(found, model.predict_proba(x), atol=1e-3)
+    own = model.coef_[0] if task == "binary" else [np.mean([model.coef_[c, 3 * place + c] for c in range(3)]) for place in range(3)]
+    assert np.allclose(combiner.weights, own, atol=1e-3)
+
+
+def test_what_a_member_has_no_number_for_the_ensemble_has_none_for(spark):
+    frame = frame_of(spark, "binary")
+    silent = frame.limit(1).withColumn(member_column(1), F.array(F.lit(float("nan")), F.lit(float("nan"))))
+    for combiner in (blends(frame, 3, [0, 1, 2], problem_of("binary"))[0], stack(frame, 3, problem_of("binary"))):
+        rows = silent
+        for stage in combiner.stages:
+            rows = stage.transform(rows)
+        assert np.isnan(rows.select(vector_to_array("probability")[1]).first()[0])
+    nothing = spark.createDataFrame([(None, None)], "probability STRUCT<a: INT>, prediction DOUBLE")
+    assert np.isnan(AsidePredictions("m", 0).transform(nothing.drop("probability")).first()["m"]).all()
+
+
+def test_members_speak_of_the_rows_of_a_fold_as_models_that_have_not_seen_it(spark, frames, tmp_path):
+    frame, problem = frames["multiclass"], problem_of("multiclass")
+    trials = [Trial(0, "logistic_regression", {"regParam": 0.01}), Trial(1, "naive_bayes", {"smoothing": 0.5})]
+    engines = Engines({"logistic_regression": "tasks", "naive_bayes": "spark"}, str(tmp_path))
+    finder = Search(frame, PLAN, list(engines.of), problem, engines=engines)
+    write_predictions(spark, finder, trials, [1], str(tmp_path / "said"))
+    finder.close()
+    found = read_predictions(spark, 2, str(tmp_path / "said"), problem).toPandas()
+    assert len(found) == frame.where("fold = 1").count() and set(found["fold"]) == {1}
+    for place, trial in enumerate(trials):
+        model = refit(frame.where("fold = 0"), PLAN, trial, problem, engines)
+        alone = model.transform(frame.where("fold = 1")).select("label", vector_to_array("probability").alias("p")).toPandas()
+        pairs = [
+            sorted(map(tuple, np.column_stack([each["label"], np.stack(each[name])]).round(6)))
+            for each, name in ((alone, "p"), (found, member_column(place)))
+        ]
+        assert np.allclose(*pairs, atol=1e-5)
