@@ -19,7 +19,7 @@ from tidemill.training.engines import SPARK, TASKS, Engines
 from tidemill.training.folds import Folds, Place
 from tidemill.training.prefixes import is_sequential, shared_fits
 from tidemill.training.problem import Problem
-from tidemill.training.selection import FAILED, SUCCEEDED, SearchResult, TrialFold, choose, first_errors
+from tidemill.training.selection import FAILED, SUCCEEDED, SearchResult, TrialFold, choose, in_order
 from tidemill.training.tasks.copy import TooLarge
 from tidemill.training.tasks.fits import Outcome, run_counts
 from tidemill.training.tuner import Trial
@@ -122,7 +122,7 @@ class Search:
             finally:
                 for future in running:
                     future.cancel()
-        return _in_order(rows, trials, folds, self._absent)
+        return in_order(rows, trials, folds, self._absent)
 
     def out_of_fold(self, trial: Trial, folds: Sequence[int]) -> np.ndarray:
         """Return what the trial says of the rows that it has not seen, of all folds together, as `out_of_fold.counted`.
@@ -247,25 +247,3 @@ def search(
     finally:
         found.close()
     return choose(rows, trials, problem.metric, folds=folds)
-
-
-def _in_order(
-    done: Sequence[TrialFold],
-    trials: Sequence[Trial],
-    folds: Sequence[int],
-    absent: Callable[[Trial, int, float, str], TrialFold],
-) -> list[TrialFold]:
-    """Return a row for each fold and trial; what follows a trial's first failure does not count, whether it was still tried or not."""
-    found = {(row.fold, row.trial): row for row in done}
-    errors: dict[int, str] = {}
-    rows = []
-    for fold in folds:
-        for trial in trials:
-            row = found.get((fold, trial.number))
-            if trial.number in errors or row is None:
-                first = errors.get(trial.number) or first_errors(done).get(trial.number, "failed")
-                row = absent(trial, fold, row.seconds if row else 0.0, f"not counted, since it failed in an earlier fold: {first}")
-            if row.state == FAILED:
-                errors.setdefault(trial.number, row.error or "failed")
-            rows.append(row)
-    return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tidemill.errors import StepError
@@ -137,3 +137,25 @@ def first_errors(rows: Sequence[TrialFold]) -> dict[int, str]:
         if row.state == FAILED:
             errors.setdefault(row.trial, row.error or "failed")
     return errors
+
+
+def in_order(
+    done: Sequence[TrialFold],
+    trials: Sequence[Trial],
+    folds: Sequence[int],
+    absent: Callable[[Trial, int, float, str], TrialFold],
+) -> list[TrialFold]:
+    """Return a row for each fold and trial; what follows a trial's first failure does not count, whether it was still tried or not."""
+    found = {(row.fold, row.trial): row for row in done}
+    errors: dict[int, str] = {}
+    rows = []
+    for fold in folds:
+        for trial in trials:
+            row = found.get((fold, trial.number))
+            if trial.number in errors or row is None:
+                first = errors.get(trial.number) or first_errors(done).get(trial.number, "failed")
+                row = absent(trial, fold, row.seconds if row else 0.0, f"not counted, since it failed in an earlier fold: {first}")
+            if row.state == FAILED:
+                errors.setdefault(trial.number, row.error or "failed")
+            rows.append(row)
+    return rows

@@ -51,7 +51,7 @@ def test_ten_lines_are_a_spec(write: Callable[..., Path]) -> None:
         ("  item:", "  engine: tasks\n  item:", "training.engine",
          "ALS is fitted by the whole cluster; write `engine: spark`, or leave it out"),
         ("  item:", "  calibrate: isotonic\n  item:", "training.calibrate",
-         "is for `task: binary` alone, found `task: recommendation`; leave it out"),
+         "is for `task: binary` and `multiclass` alone, found `task: recommendation`; leave it out"),
         ("  item:", "  threshold: {maximise: f1}\n  item:", "training.threshold",
          "is for `task: binary` alone, found `task: recommendation`; leave it out"),
         ("  item:", "  implicit: true\n  metric: rmse\n  item:", "training.metric",

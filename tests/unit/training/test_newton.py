@@ -7,9 +7,9 @@ from sklearn.linear_model import ElasticNet, LogisticRegression, Ridge
 
 from tidemill.training.tasks import newton
 from tidemill.training.tasks.learner import Rows, Setting
-from tidemill.training.tasks.linear import LeastSquares, Logistic
 from tidemill.training.tasks.losses import LogLoss, SquaredLoss
 from tidemill.training.tasks.newton import Path, Penalty, penalised
+from tidemill.training.tasks.penalised import LeastSquares, Logistic
 
 STEPS, TOLERANCE = 100, 1e-8
 

@@ -8,7 +8,8 @@ from pyspark.ml.regression import LinearRegression
 from tidemill.spec.models import LogRange, Space
 from tidemill.training.families.family import MLlibFamily
 from tidemill.training.linear_svm import LinearSvm
-from tidemill.training.tasks.linear import LeastSquares, Logistic, Svm
+from tidemill.training.tasks.linear import Svm
+from tidemill.training.tasks.penalised import LeastSquares, Logistic
 
 # MLlib's standardization takes the weights of rare categories more lightly; which is better is for the folds to say.
 _LINEAR: Space = {"regParam": LogRange(log=[1e-5, 1e-1]), "elasticNetParam": [0.0, 0.5, 1.0], "standardization": [True, False]}
