@@ -40,23 +40,13 @@ def check_faults(root: Node, folder: Path) -> list[Fault]:
     return faults
 
 
-def _text(root: Node, *path: Key) -> str | None:
-    node = root.at(*path)
-    return node.string if node else None
-
-
-def _entries(root: Node, *path: Key) -> dict[str, Node]:
-    node = root.at(*path)
-    return node.mapping if node else {}
-
-
 def _known(word: str, known: Sequence[str]) -> str:
     return f"{did_you_mean(word, known)}; known: {', '.join(known)}"
 
 
 def _sources(root: Node, folder: Path) -> Found:
-    for name, source in _entries(root, "sources").items():
-        kind = _text(source, "format")
+    for name, source in root.entries_at("sources").items():
+        kind = source.string_at("format")
         if kind is not None and kind not in SOURCE_FORMATS and "." not in kind:
             yield ("sources", name, "format"), f"unknown format {kind!r}{_known(kind, SOURCE_FORMATS)}"
         path = source.at("path")
@@ -69,7 +59,7 @@ def _sources(root: Node, folder: Path) -> Found:
             yield from topic_faults(name, source)
         if kind == "xml":
             yield from _row_tag(("sources", name), source)
-        schema = _text(source, "schema")
+        schema = source.string_at("schema")
         if schema and schema.endswith((".ddl", ".json")) and not (folder / schema).is_file():
             near = did_you_mean(schema, [file.name for file in folder.iterdir() if file.suffix in (".ddl", ".json")])
             yield ("sources", name, "schema"), f"no file {folder / schema}{near}; schema files are looked up beside the spec"
@@ -77,7 +67,7 @@ def _sources(root: Node, folder: Path) -> Found:
 
 def _row_tag(path: tuple[Key, ...], source: Node) -> Found:
     """Yield what an xml source lacks: the option that says which elements are records."""
-    options = _entries(source, "options")
+    options = source.entries_at("options")
     given = next((name for name in options if name.lower() == "rowtag"), None)
     if given is None:
         near = next((name for name in options if did_you_mean(name, ["rowTag"])), None)
@@ -89,7 +79,7 @@ def _row_tag(path: tuple[Key, ...], source: Node) -> Found:
 
 def _names(root: Node) -> Found:
     for block in ("sources", "tables"):
-        declared = _entries(root, block)
+        declared = root.entries_at(block)
         lower: dict[str, str] = {}
         for name in declared:
             base = name.removesuffix("_quarantine")
@@ -100,10 +90,10 @@ def _names(root: Node) -> Found:
 
 
 def _training(root: Node) -> Found:
-    task = _text(root, "training", "task")
+    task = root.string_at("training", "task")
     if task not in METRICS:
         return
-    metric = _text(root, "training", "metric")
+    metric = root.string_at("training", "metric")
     if metric is not None and metric not in METRICS[task]:
         yield ("training", "metric"), f"{metric!r} does not fit `task: {task}`{_known(metric, METRICS[task])}"
     for key in ("calibrate", "threshold"):
@@ -112,42 +102,42 @@ def _training(root: Node) -> Found:
         if node is not None and node.value not in (None, "none") and task not in suits:
             alone = "`task: binary` and `multiclass`" if key == "calibrate" else "`task: binary`"
             yield ("training", key), f"is for {alone} alone, found `task: {task}`; leave it out"
-    if task == "regression" and _text(root, "training", "balance") not in (None, "none"):
+    if task == "regression" and root.string_at("training", "balance") not in (None, "none"):
         yield ("training", "balance"), "balances classes, and a regression has none; leave it out"
     yield from _ensemble(root)
-    rules = _entries(root, "training", "threshold")
+    rules = root.entries_at("training", "threshold")
     if root.at("training", "threshold") is not None and len(rules) != 1:
         yield ("training", "threshold"), "takes one of maximise, at_precision, at_recall"
-    for name, family in _entries(root, "training", "models").items():
+    for name, family in root.entries_at("training", "models").items():
         if name not in FAMILIES[task] and "python" not in family.mapping:
             yield ("training", "models", name), f"unknown model family for `task: {task}`{_known(name, FAMILIES[task])}"
 
 
 def _ensemble(root: Node) -> Found:
-    kind = _text(root, "training", "ensemble")
+    kind = root.string_at("training", "ensemble")
     if kind not in ("blend", "stack"):
         return
-    task, families = _text(root, "training", "task"), list(_entries(root, "training", "models"))
+    task, families = root.string_at("training", "task"), list(root.entries_at("training", "models"))
     if task not in ("binary", "multiclass", "regression"):
         yield ("training", "ensemble"), f"is for binary, multiclass and regression, found `task: {task}`; leave it out"
-    if _entries(root, "training", "features"):
+    if root.entries_at("training", "features"):
         yield ("training", "ensemble"), "needs members with the same features, and `training.features` tunes them; leave out one of the two"
     if len(families) == 1:
         yield ("training", "ensemble"), f"a {kind} needs two families, found {families[0]} alone; name another in `models`, or leave it out"
     if root.at("dataset", "weight") is not None:
         yield ("training", "ensemble"), "combines rows that count alike, and `dataset.weight` weighs them; leave out one of the two"
-    if root.at("training", "loss") is not None and _text(root, "training", "loss") != "squared":
+    if root.at("training", "loss") is not None and root.string_at("training", "loss") != "squared":
         yield ("training", "ensemble"), "combines by squared errors, and `training.loss` asks for others; leave out one of the two"
-    if kind == "stack" and _entries(root, "training", "monotone"):
+    if kind == "stack" and root.entries_at("training", "monotone"):
         yield ("training", "ensemble"), "a stack may weigh a member below nothing, against `training.monotone`; write `blend`"
-    if not is_local(_text(root, "lake") or ""):
+    if not is_local(root.string_at("lake") or ""):
         yield ("training", "ensemble"), "needs a lake on a file system that all executors see; leave it out"
 
 
 def _spaces(root: Node) -> Found:
-    for family, block in _entries(root, "training", "models").items():
+    for family, block in root.entries_at("training", "models").items():
         is_custom = "python" in block.mapping
-        space = _entries(block, "space") if is_custom else block.mapping
+        space = block.entries_at("space") if is_custom else block.mapping
         for name, values in space.items():
             path = ("training", "models", family, *(("space",) if is_custom else ()), name)
             for kind in ("log", "int", "float"):
@@ -174,7 +164,7 @@ def _gates(root: Node) -> Found:
         return
     # By name, not by an import: the spec stands below the rooms that use it.
     parse = getattr(importlib.import_module("tidemill.evaluation.gates"), "parse_gate", None)
-    task, node = _text(root, "training", "task"), root.at("evaluation", "gates")
+    task, node = root.string_at("training", "task"), root.at("evaluation", "gates")
     quantile = root.at("training", "loss", "quantile")
     for index, gate in enumerate(node.items if node else []):
         if parse is None or gate.string is None or "slices" in gate.string:

@@ -31,11 +31,6 @@ def aggregate_nodes(root: Node) -> list[tuple[tuple[Key, ...], Node]]:
     return [((*path, name), child) for name, child in node.mapping.items()]
 
 
-def _text(root: Node, *path: Key) -> str | None:
-    node = root.at(*path)
-    return node.string if node else None
-
-
 def _list(root: Node, *path: Key) -> list[str]:
     node = root.at(*path)
     return node.strings if node else []
@@ -47,13 +42,13 @@ def _is_given(root: Node, *path: Key) -> bool:
 
 
 def _columns(root: Node) -> Found:
-    label = _text(root, "dataset", "label")
+    label = root.string_at("dataset", "label")
     keys, exclude = _list(root, "dataset", "key"), _list(root, "dataset", "exclude")
     if label in keys:
         yield ("dataset", "label"), f"{label!r} is also in `key`; a key tells rows apart and a label is what is to be predicted"
     if label in exclude:
         yield ("dataset", "exclude"), f"holds the label {label!r}; the label is never a feature, so leave it out here"
-    if label is not None and label == _text(root, "dataset", "event_time"):
+    if label is not None and label == root.string_at("dataset", "event_time"):
         yield ("dataset", "label"), f"{label!r} is also the `event_time`"
     for path in (("dataset", "key"), ("dataset", "exclude"), ("scoring", "keep")):
         names = _list(root, *path)
@@ -66,13 +61,13 @@ def _split(root: Node) -> Found:
     test = root.at(*path, "test")
     if test is not None and isinstance(test.value, int | float) and test.value in (0, 1):
         yield (*path, "test"), f"expected a share between 0 and 1, found {test.value}; 0.2 keeps a fifth of the rows for the test"
-    if test is not None and test.string is not None and _text(root, *path, "by") == "time":
+    if test is not None and test.string is not None and root.string_at(*path, "by") == "time":
         try:
             datetime.fromisoformat(test.string)
         except ValueError:
             if not re.fullmatch(r"[-+]?\d+(\.\d+)?", test.string):
                 yield (*path, "test"), f'expected a share such as 0.2 or an instant such as "2013-11-01", found {test.string!r}'
-    folds_by = _text(root, *path, "folds_by")
+    folds_by = root.string_at(*path, "folds_by")
     if folds_by in ("time", "expanding") and not _is_given(root, "dataset", "event_time"):
         yield (*path, "folds_by"), f"`{folds_by}` needs `event_time: <column>` in the dataset"
     if folds_by == "group" and not _is_given(root, *path, "group"):
@@ -83,9 +78,9 @@ def _split(root: Node) -> Found:
 def _split_growth(root: Node, path: tuple[Key, ...]) -> Found:
     """Yield what is wrong with `gap` and `stratified`."""
     default = "time" if _is_given(root, "dataset", "event_time") else "hash"
-    by = _text(root, *path, "by") or "hash"
+    by = root.string_at(*path, "by") or "hash"
     by = default if root.at("dataset", "split") is None else by
-    folds = _text(root, *path, "folds_by") or {"time": "time", "group": "group"}.get(by, "hash")
+    folds = root.string_at(*path, "folds_by") or {"time": "time", "group": "group"}.get(by, "hash")
     if _is_given(root, *path, "gap"):
         gap = root.at(*path, "gap")
         if by != "time" and folds not in ("time", "expanding"):
@@ -99,7 +94,7 @@ def _split_growth(root: Node, path: tuple[Key, ...]) -> Found:
         yield (*path, "stratified"), "a group stays together, so its classes cannot be dealt out; leave out `stratified`, or split by hash"
     elif "hash" not in (by, folds):
         yield (*path, "stratified"), "what is split by time cannot be dealt out class by class; leave it out, or give `folds_by: hash`"
-    elif (task := _text(root, "training", "task")) in NUMERIC_LABEL:
+    elif (task := root.string_at("training", "task")) in NUMERIC_LABEL:
         yield (*path, "stratified"), f"a {task} has no classes; leave it out"
 
 

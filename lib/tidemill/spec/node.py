@@ -83,6 +83,16 @@ class Node:
             node = node.child(key)
         return node
 
+    def string_at(self, *path: Key) -> str | None:
+        """Return the text below ``path``, or None."""
+        node = self.at(*path)
+        return node.string if node else None
+
+    def entries_at(self, *path: Key) -> dict[str, Node]:
+        """Return the entries of the mapping below ``path``; none where there is no such thing."""
+        node = self.at(*path)
+        return node.mapping if node else {}
+
     def child(self, key: Key) -> Node | None:
         """Return the entry or item called ``key``, or None."""
         if isinstance(key, str):

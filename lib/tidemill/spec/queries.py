@@ -37,7 +37,7 @@ def query_faults(name: str, source: Node, kind: str) -> Found:
         if _given(source, key):
             yield ("sources", name, key), f"means nothing to `format: {kind}`, which reads `path:`; leave it out"
     # A class of one's own may have positions of another kind; it says itself what it lacks.
-    if kind == "jdbc" and _text(source, "load") == "incremental":
+    if kind == "jdbc" and source.string_at("load") == "incremental":
         yield from _incremental(name, source)
 
 
@@ -64,7 +64,7 @@ def _jdbc_options(name: str, source: Node) -> Found:
         yield ("sources", name, "options", given["overlap"][0]), "`overlap:` says it already; leave one of them out"
     overlaps += [("sources", name, "options", given["overlap"][0])] if "overlap" in given else []
     # Where `load: incremental` lacks its watermark, that is said once.
-    if overlaps and not _given(source, "watermark") and _text(source, "load") != "incremental":
+    if overlaps and not _given(source, "watermark") and source.string_at("load") != "incremental":
         yield overlaps[0], "says how far behind the watermark late rows are looked for; give `watermark: <column>`, or leave it out"
     for option in ("numPartitions", "lowerBound", "upperBound"):
         if option.lower() in given and "partitioncolumn" not in given:
@@ -102,7 +102,7 @@ def _options(name: str, source: Node, kind: str) -> Found:
 def _delta(name: str, source: Node) -> Found:
     options = source.at("options")
     given = [option for option in (options.mapping if options else ()) if option.lower() in ("versionasof", "timestampasof")]
-    if given and _text(source, "load") == "incremental":
+    if given and source.string_at("load") == "incremental":
         yield ("sources", name, "options", given[0]), "is for `load: full`; `incremental` goes on from the version it has read"
     if len(given) > 1:
         yield ("sources", name, "options", given[1]), f"`{given[0]}` says already which version is meant; leave one of them"
@@ -111,8 +111,3 @@ def _delta(name: str, source: Node) -> Found:
 def _given(source: Node, key: str) -> bool:
     node = source.at(key)
     return node is not None and node.value is not None and node.value != ""
-
-
-def _text(source: Node, key: str) -> str | None:
-    node = source.at(key)
-    return node.string if node else None

@@ -15,7 +15,7 @@ Found = Iterator[tuple[tuple[Key, ...], str]]
 
 def task_problems(root: Node) -> Found:
     """Yield what does not go with the task: a label that is missing, and what needs one."""
-    task = _text(root, "training", "task")
+    task = root.string_at("training", "task")
     if task is None:
         yield from _label(root, task)
     if task not in TASK_KINDS:
@@ -31,11 +31,6 @@ def task_problems(root: Node) -> Found:
         yield from _without_label(root, task)
     if task != "anomaly" and _is_given(root, "training", "contamination"):
         yield ("training", "contamination"), f"is for `task: anomaly` alone, found `task: {task}`; leave it out"
-
-
-def _text(root: Node, *path: Key) -> str | None:
-    node = root.at(*path)
-    return node.string if node else None
 
 
 def _is_given(root: Node, *path: Key) -> bool:
@@ -60,12 +55,12 @@ def _label(root: Node, task: str | None) -> Found:
 def _learned(root: Node, task: str) -> Found:
     """Yield what would learn from a label where the task does not."""
     for path, block in declared_blocks(root, "categorical"):
-        if _text(block, "encode") == "target":
+        if block.string_at("encode") == "target":
             yield (*path, "encode"), f"`target` learns from the label, and `task: {task}` learns from none; write `hashing` or `count`"
-    method = _text(root, "features", "select", "method")
+    method = root.string_at("features", "select", "method")
     if _is_given(root, "features", "select") and method != "variance":
         yield ("features", "select", "method"), f"learns from the label, and `task: {task}` learns from none; write `variance`"
-    if _text(root, "training", "balance") not in (None, "none"):
+    if root.string_at("training", "balance") not in (None, "none"):
         yield ("training", "balance"), f"balances the classes of a label, and `task: {task}` learns from none; leave it out"
     tuned = root.at("training", "features")
     if tuned is not None and tuned.mapping and _metric(root, task) in WITHOUT_LABEL:
@@ -81,12 +76,12 @@ def _learned(root: Node, task: str) -> Found:
 
 
 def _metric(root: Node, task: str) -> str:
-    return _text(root, "training", "metric") or default_metric(task, has_label=_is_given(root, "dataset", "label"))
+    return root.string_at("training", "metric") or default_metric(task, has_label=_is_given(root, "dataset", "label"))
 
 
 def _judged(root: Node) -> Found:
     """Yield the metrics that only a label can give."""
-    metric = _text(root, "training", "metric")
+    metric = root.string_at("training", "metric")
     if metric in ("areaUnderPR", "areaUnderROC"):
         yield ("training", "metric"), f"{metric} needs `dataset.label`, which says what is an anomaly; write `massVolume`, or leave it out"
     gates = root.at("evaluation", "gates")

@@ -22,7 +22,7 @@ _REFIT_LEAVES = (
 def training_problems(root: Node) -> Found:
     """Yield what does not go together."""
     yield from _weight(root)
-    task = _text(root, "training", "task")
+    task = root.string_at("training", "task")
     if task not in FAMILIES:
         return
     if task not in LABELLED:
@@ -36,18 +36,13 @@ def training_problems(root: Node) -> Found:
     yield from _families(root, task)
 
 
-def _text(root: Node, *path: Key) -> str | None:
-    node = root.at(*path)
-    return node.string if node else None
-
-
 def _is_given(root: Node, *path: Key) -> bool:
     node = root.at(*path)
     return node is not None and node.value not in (None, {}, [])
 
 
 def _weight(root: Node) -> Found:
-    dataset, weight = root.at("dataset"), _text(root, "dataset", "weight")
+    dataset, weight = root.at("dataset"), root.string_at("dataset", "weight")
     if dataset is None or weight is None:
         return
     path: tuple[Key, ...] = ("dataset", "weight")
@@ -56,7 +51,7 @@ def _weight(root: Node) -> Found:
         if node is not None and weight in node.strings:
             yield path, f"{weight!r} is also in `{key}`; the weight is never a feature, so leave it out there"
     for key in ("label", "event_time"):
-        if weight == _text(root, "dataset", key):
+        if weight == root.string_at("dataset", key):
             yield path, f"{weight!r} is also the `{key}`; name a column that says what a row counts for"
 
 
@@ -67,7 +62,11 @@ def _regression_alone(root: Node, task: str) -> Found:
             node = root.at("training", key)
             if node is not None and node.value not in (None, usual):
                 yield ("training", key), f"is for `task: regression` alone, found `task: {task}`; leave it out"
-    if _text(root, "training", "metric") == QUANTILE_LOSS and task == "regression" and not _is_given(root, "training", "loss", "quantile"):
+    if (
+        root.string_at("training", "metric") == QUANTILE_LOSS
+        and task == "regression"
+        and not _is_given(root, "training", "loss", "quantile")
+    ):
         yield ("training", "metric"), f"{QUANTILE_LOSS} is measured at a quantile; declare it: `loss: {{quantile: 0.9}}`"
 
 
@@ -78,7 +77,7 @@ def _monotone(root: Node, task: str) -> Found:
     if task == "multiclass":
         yield ("training", "monotone"), "says how one number goes with a column, and `task: multiclass` predicts several; leave it out"
         return
-    if task == "regression" and (_is_given(root, "training", "loss", "quantile") or _text(root, "training", "loss") == "absolute"):
+    if task == "regression" and (_is_given(root, "training", "loss", "quantile") or root.string_at("training", "loss") == "absolute"):
         yield ("training", "monotone"), _REFIT_LEAVES
     models = root.at("training", "models")
     for name, family in (models.mapping if models else {}).items():
@@ -88,7 +87,7 @@ def _monotone(root: Node, task: str) -> Found:
     for column in node.mapping:
         path: tuple[Key, ...] = ("training", "monotone", column)
         for key in ("label", "weight"):
-            if column == _text(root, "dataset", key):
+            if column == root.string_at("dataset", key):
                 yield path, f"{column!r} is `dataset.{key}`, which is no feature"
         groups = _groups(root, column)
         if "numeric" not in groups and not is_open:
@@ -120,9 +119,9 @@ def _groups(root: Node, column: str) -> list[str]:
 
 def _families(root: Node, task: str) -> Found:
     """Yield the named families that cannot do what is asked for; where none is named, that no default one can."""
-    quantile, loss = _is_given(root, "training", "loss", "quantile"), _text(root, "training", "loss")
+    quantile, loss = _is_given(root, "training", "loss", "quantile"), root.string_at("training", "loss")
     needs = Needs(
-        _text(root, "training", "engine") or "auto",
+        root.string_at("training", "engine") or "auto",
         _is_given(root, "training", "monotone"),
         "squared" if task != "regression" else "quantile" if quantile else "absolute" if loss == "absolute" else "squared",
         _is_given(root, "dataset", "weight"),
