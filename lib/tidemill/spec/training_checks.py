@@ -28,7 +28,7 @@ def training_problems(root: Node) -> Found:
     if task not in LABELLED:
         for path in (("dataset", "weight"), ("training", "monotone")):
             if _is_given(root, *path):
-                yield path, f"is for tasks that learn a label, and `task: {task}` learns from none; leave it out"
+                yield path, f"is for tasks that learn a label from features, found `task: {task}`; leave it out"
         yield from _regression_alone(root, task)
         return
     yield from _regression_alone(root, task)

@@ -52,6 +52,8 @@ def test_ten_lines_are_a_spec(write: Callable[..., Path]) -> None:
          "ALS is fitted by the whole cluster; write `engine: spark`, or leave it out"),
         ("  item:", "  calibrate: isotonic\n  item:", "training.calibrate",
          "is for `task: binary` and `multiclass` alone, found `task: recommendation`; leave it out"),
+        ("  label: rating", "  label: rating\n  weight: trust", "dataset.weight",
+         "is for tasks that learn a label from features, found `task: recommendation`; leave it out"),
         ("  item:", "  threshold: {maximise: f1}\n  item:", "training.threshold",
          "is for `task: binary` alone, found `task: recommendation`; leave it out"),
         ("  item:", "  implicit: true\n  metric: rmse\n  item:", "training.metric",
