@@ -49,7 +49,7 @@ def rows(spark):
 
 
 def framed(rows, label="price", *, classes=0, weighted=False, target="identity"):
-    column = F.col("late").alias("label", metadata=class_metadata(2)) if classes else Labels(label, "double", None, target).encoded()
+    column = F.col("late").alias("label", metadata=class_metadata(2)) if classes else Labels(label, "double", None, target=target).encoded()
     return rows.select("x", "z", column, "fold", "_order", *([F.col("weight").alias(WEIGHT)] if weighted else []))
 
 
