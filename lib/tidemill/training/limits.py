@@ -5,12 +5,16 @@ from __future__ import annotations
 import signal
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pyspark.sql.utils import is_remote
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+Tagged = Callable[[str], object]
 
 _AGAIN = 1.0
 
@@ -51,6 +55,7 @@ def taken_away(spark: SparkSession, seconds: float | None) -> Iterator[None]:
     if seconds is None:
         yield
         return
+    add, remove, cancel = _tags(spark)
     tag = f"tidemill-{uuid.uuid4().hex}"
     ended = threading.Event()
     is_over = threading.Event()
@@ -59,11 +64,11 @@ def taken_away(spark: SparkSession, seconds: float | None) -> Iterator[None]:
         wait: float = seconds
         while not ended.wait(wait):  # between two jobs there is nothing to cancel, but in front of the next
             is_over.set()
-            spark.interruptTag(tag)
+            cancel(tag)
             wait = _AGAIN
 
     watcher = threading.Thread(target=watch, name=tag, daemon=True)
-    spark.addTag(tag)
+    add(tag)
     watcher.start()
     try:
         yield
@@ -73,5 +78,16 @@ def taken_away(spark: SparkSession, seconds: float | None) -> Iterator[None]:
         raise
     finally:
         ended.set()
-        spark.removeTag(tag)
+        remove(tag)
         watcher.join()
+
+
+def _tags(spark: SparkSession) -> tuple[Tagged, Tagged, Tagged]:
+    """Return what tags the jobs of a thread, takes the tag off, and cancels the jobs that have it.
+
+    The context does, where there is one: the session's own tags, as of Spark 4.2, make plans that know it unfit to be sent to tasks.
+    """
+    if is_remote():
+        return spark.addTag, spark.removeTag, spark.interruptTag
+    context = spark.sparkContext
+    return context.addJobTag, context.removeJobTag, context.cancelJobsWithTag

@@ -120,8 +120,8 @@ def test_expanding_folds_learn_from_the_past_alone_and_rows_of_a_gap_from_none(l
     module = sys.modules["tidemill.training.folds"]
     fit = module.feature_pipeline
 
-    def watched(plan, encodings):
-        made = fit(plan, encodings)
+    def watched(plan, encodings, memo):
+        made = fit(plan, encodings, memo)
 
         class Watched:
             def fit(self, frame):
@@ -191,7 +191,7 @@ def test_a_search_that_was_killed_goes_on_with_what_it_had_finished(lake, contex
     # That run came to a model, and is over: the next one asks for itself, and another metric is another search.
     monkeypatch.setattr(Deployments, "rows", lambda self: [{"run_id": name, "to_state": "CANDIDATE"} for name in ("r1", "r2")])
     monkeypatch.setattr(Deployments, "states", lambda self: {1: "CANDIDATE"})
-    assert again("r3")[0] == "2 of features and 4 of models were made"
+    assert again("r3")[0] == "2 of features and 2 of models were made"  # two penalties on one path
 
 
 def test_what_cannot_be_learned_from_is_said_in_one_sentence(context):
