@@ -82,3 +82,8 @@ class Block(BaseModel):
 def microseconds(duration: str) -> int:
     """Return the microseconds of ``2h``."""
     return int(duration[:-1]) * _MICROSECONDS[duration[-1]]
+
+
+def seconds(duration: str | None) -> float | None:
+    """Return the seconds of ``2h``; None of None."""
+    return None if duration is None else microseconds(duration) / 1e6

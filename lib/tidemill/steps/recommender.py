@@ -8,24 +8,21 @@ from pyspark.sql import functions as F
 
 from tidemill.caching import cached
 from tidemill.features import FeaturePlan
-from tidemill.spec.blocks import microseconds
+from tidemill.spec.blocks import seconds
 from tidemill.spec.models import Space
 from tidemill.steps.new_version import Trained, register
 from tidemill.steps.past_trials import PastTrials
 from tidemill.steps.result import StepContext, StepResult
-from tidemill.training import Problem, SearchResult, search_spaces
+from tidemill.steps.searching import failures, searched
+from tidemill.training import Problem, search_spaces
 from tidemill.training.families.als import spaces_for
 from tidemill.training.labels import Labels, labelled
 from tidemill.training.recommendation.ids import known_ids
 from tidemill.training.recommendation.preferences import Preferences
 from tidemill.training.recommendation.search import RatingSearch, refit_pairs
 from tidemill.training.rows import check_folds
-from tidemill.training.selection import NoTrialSucceeded, choose
-from tidemill.training.tune import Tuned, tune
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pyspark.sql import DataFrame
 
 _NUMBERS = ("_user", "_item")
@@ -51,14 +48,23 @@ def train_recommender(context: StepContext) -> StepResult:
     labels = Labels(str(pipeline.dataset.label), "double", None)
     with known_ids(rows, "user", "item") as ids, cached(_numbered(ids.transform(rows))) as frame:
         folds, notes = check_folds(frame, labels, problem.metric, is_expanding=rule.is_expanding, has_gap=rule.gap is not None)
-        total, without = frame.count(), declared.count() - frame.count()
+        total = frame.count()
+        without = declared.count() - total
         past = PastTrials(context, [preferences, pipeline.dataset.event_time], problem)
-        limit = None if training.tuner.trial_timeout is None else microseconds(training.tuner.trial_timeout) / 1e6
-        side_by_side = training.tuner.parallelism
         finder = RatingSearch(
-            frame, spaces, problem, preferences, done=past.keep, known=past.known(), parallelism=side_by_side, limit=limit
+            frame,
+            spaces,
+            problem,
+            preferences,
+            done=past.keep,
+            known=past.known(),
+            parallelism=training.tuner.parallelism,
+            limit=seconds(training.tuner.trial_timeout),
         )
-        tuned, found = _searched(context, spaces, finder, past, list(folds), total)
+        try:
+            tuned, found = searched(training, spaces, finder, past, list(folds), total)
+        finally:
+            finder.close()
         named = ids.copy()
         named._set(userCol=preferences.user, itemCol=preferences.item)
         model = refit_pairs(frame, named, found.best, problem, preferences)
@@ -66,7 +72,7 @@ def train_recommender(context: StepContext) -> StepResult:
         types = {name: dataset.schema[name].dataType.simpleString() for name in (preferences.user, preferences.item)}
         version = register(context, Trained(model, found, labels, types, FeaturePlan(), problem, library, [found.best.family]))
     lost = [f"{without:,} labelled training rows have no {preferences.user} or no {preferences.item} and take no part"] if without else []
-    remarks = (*notes, *lost, *finder.engines.notes, *tuned.notes, *_failures(found, tuned))
+    remarks = (*notes, *lost, *finder.engines.notes, *tuned.notes, *failures(tuned))
     return StepResult(outputs={pipeline.model_name: version}, rows_in=total + without, rows_out=total, notes=remarks)
 
 
@@ -80,27 +86,3 @@ def _spaces(context: StepContext) -> dict[str, Space]:
 def _numbered(rows: DataFrame) -> DataFrame:
     user, item = (F.col(number).alias(name) for number, name in zip(_NUMBERS, ("user", "item"), strict=True))
     return rows.select(user, item, "rating", F.col("rating").alias("label"), F.col("fold").cast("int").alias("fold"))
-
-
-def _searched(
-    context: StepContext, spaces: dict[str, Space], finder: RatingSearch, past: PastTrials, folds: Sequence[int], total: int
-) -> tuple[Tuned, SearchResult]:
-    """Search and choose; every trial is recorded, whatever comes of it."""
-    training = context.spec.pipeline.training
-    try:
-        tuned = tune(finder, spaces, training.tuner, folds, total)
-        found = choose(tuned.rows, tuned.trials, finder.problem.metric, folds=folds, rule=training.select)
-        past.record(found.rows)
-        return tuned, found
-    except NoTrialSucceeded as error:
-        past.record(error.rows)
-        raise
-    finally:
-        finder.close()
-
-
-def _failures(found: SearchResult, tuned: Tuned) -> tuple[str, ...]:
-    if not found.failures:
-        return ()
-    number, error = next(iter(sorted(found.failures.items())))
-    return (f"{len(found.failures)} of {len(tuned.trials)} trials failed; trial {number}: {error}",)

@@ -11,13 +11,14 @@ from pyspark.sql import functions as F
 from tidemill.caching import cached
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, plan_features, reserved_columns
-from tidemill.spec.blocks import microseconds
+from tidemill.spec.blocks import seconds
 from tidemill.spec.models import RECOMMENDATION, CustomFamily, Features, Space, Training
 from tidemill.steps.new_version import Trained, register
 from tidemill.steps.past_trials import PastTrials
 from tidemill.steps.recommender import train_recommender
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.scratch import scratch
+from tidemill.steps.searching import failures, searched
 from tidemill.steps.variants import Variants, feature_space, may_need_parts
 from tidemill.training import Problem, Search, refit, search_spaces
 from tidemill.training.balance import balance_of
@@ -30,8 +31,7 @@ from tidemill.training.monotone import check_monotone
 from tidemill.training.out_of_fold import MOST_CLASSES, calibrations, moved, threshold
 from tidemill.training.refit_ensemble import refit_ensemble
 from tidemill.training.rows import check_folds, training_rows
-from tidemill.training.selection import NoTrialSucceeded, choose, first_errors
-from tidemill.training.tune import Tuned, tune
+from tidemill.training.tune import Tuned
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -119,7 +119,7 @@ def train(context: StepContext) -> StepResult:
             done=past.keep,
             known=past.known(),
             parallelism=training.tuner.parallelism,
-            limit=None if training.tuner.trial_timeout is None else microseconds(training.tuner.trial_timeout) / 1e6,
+            limit=seconds(training.tuner.trial_timeout),
         )
         tuned, tried, adjustment = _searched(context, spaces, finder, past, folds, total, folder)
         found, ensemble, best_plan = tried.result, tried.ensemble, plan_of(tried.parts[0].variant)
@@ -154,18 +154,14 @@ def _searched(
     fixed = {"threshold": 1 - training.contamination} if training.task == "anomaly" else {}
     adjusts, kind = training.calibrate != "none" or training.threshold is not None, training.ensemble
     try:
-        searched = {name: {**feature_space(training), **space} for name, space in spaces.items()}
+        tuned_spaces = {name: {**feature_space(training), **space} for name, space in spaces.items()}
         folds = list(counts)
-        tuned = tune(finder, searched, training.tuner, folds, total, is_last=not adjusts and kind == "none")
-        tried = Tried(choose(tuned.rows, tuned.trials, finder.problem.metric, folds=folds, rule=training.select))
-        past.record(tried.result.rows)
+        tuned, found = searched(training, tuned_spaces, finder, past, folds, total, is_last=not adjusts and kind == "none")
+        tried = Tried(found)
         if kind != "none":
             tried = try_ensemble(kind, context.spark, finder, tried.result, tuned.trials, folds, scratch=folder, with_counts=adjusts)
             past.record(tried.result.rows)
         return tuned, tried, _adjustment(training, finder, tried, counts) if adjusts else fixed
-    except NoTrialSucceeded as error:
-        past.record(error.rows)
-        raise
     finally:
         finder.close()
 
@@ -222,8 +218,4 @@ def _remarks(context: StepContext, tuned: Tuned, finder: Search) -> tuple[str, .
     if context.spec.pipeline.training.features:
         learnt = f"{finder.folds.learnt} of {finder.folds.asked} things that they ask of the rows were learnt"
         notes.append(f"variants of the features share what they have in common: {learnt}")
-    failures = first_errors(tuned.rows)
-    if failures:
-        number, error = next(iter(sorted(failures.items())))
-        notes.append(f"{len(failures)} of {len(tuned.trials)} trials failed; trial {number}: {error}")
-    return tuple(notes)
+    return (*notes, *failures(tuned))

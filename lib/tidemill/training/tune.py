@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tidemill.spec.blocks import microseconds
+from tidemill.spec.blocks import seconds
 from tidemill.spec.models import Space, Tuner
 from tidemill.training.halving import halve
 from tidemill.training.sampler import GENERATION, Sampler
@@ -33,7 +33,7 @@ def tune(search: Search, spaces: Mapping[str, Space], tuner: Tuner, folds: Seque
     begins after it; the first generation always ends.
     """
     started = time.monotonic()
-    limit = None if tuner.timeout is None else microseconds(tuner.timeout) / 1e6
+    limit = seconds(tuner.timeout)
     metric = search.problem.metric
     if tuner.strategy not in _ASKED:
         planned = plan_trials(spaces, tuner)

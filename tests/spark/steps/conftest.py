@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ import pytest
 
 from tidemill.lake import Lake
 from tidemill.registry import Deployments, Manifest, save_model
+from tidemill.spec import load_spec
 from tidemill.steps.ingest import ingest
 from tidemill.steps.result import StepContext, StepResult
+from tidemill.workflow import LazySpark, Runner
 
 SPEC = {
     "pipeline": "late",
@@ -43,6 +46,22 @@ def examples() -> pd.DataFrame:
             "fold": np.where(np.arange(n) < 40, np.arange(n) % 3, None),
         }
     )
+
+
+@pytest.fixture(scope="session")
+def whole_pipeline(spark) -> Callable[[Path, str, pd.DataFrame], SimpleNamespace]:
+    """Run all steps in a folder: of the spec's text, which names it as ``{folder}``, over the rows of ``rows.csv`` there."""
+
+    def run(folder: Path, text: str, rows: pd.DataFrame) -> SimpleNamespace:
+        rows.to_csv(folder / "rows.csv", index=False)
+        file = folder / "pipeline.yml"
+        file.write_text(text.format(folder=folder))
+        spec = load_spec(file)
+        runner = Runner(spec, LazySpark(lambda: spark))
+        outcome = runner.run(runner.graph.select())
+        return SimpleNamespace(outcome=outcome, lake=Lake(f"{folder}/lake"), spec=spec, file=file)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import auc, precision_recall_curve, roc_auc_score
 
-from tidemill.lake import Lake
 from tidemill.registry import load_model
 from tidemill.registry.predict import predict
-from tidemill.spec import load_spec
 from tidemill.steps.evaluate import evaluate
 from tidemill.steps.score_rows import score_rows
 from tidemill.steps.train import train
-from tidemill.workflow import LazySpark, Runner
 
 SPEC = """\
 pipeline: payments
 lake: {folder}/lake
-sources: {{payments: {{format: csv, path: "{folder}/payments.csv", options: {{header: true}}}}}}
+sources: {{payments: {{format: csv, path: "{folder}/rows.csv", options: {{header: true}}}}}}
 tables: {{payments: {{sql: SELECT * FROM bronze.payments, key: [id]}}}}
 dataset: {{from: silver.payments, key: [id], label: is_fraud, split: {{by: hash, test: 0.3, stratified: true}}}}
 training:
@@ -47,16 +42,9 @@ def payments() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def finished(spark, tmp_path_factory):
+def finished(whole_pipeline, tmp_path_factory):
     """One run over all steps, with a label."""
-    folder = tmp_path_factory.mktemp("anomalies")
-    payments().to_csv(folder / "payments.csv", index=False)
-    file = folder / "pipeline.yml"
-    file.write_text(SPEC.format(folder=folder))
-    spec = load_spec(file)
-    runner = Runner(spec, LazySpark(lambda: spark))
-    outcome = runner.run(runner.graph.select())
-    return SimpleNamespace(outcome=outcome, lake=Lake(f"{folder}/lake"), spec=spec)
+    return whole_pipeline(tmp_path_factory.mktemp("anomalies"), SPEC, payments())
 
 
 def test_planted_rows_are_the_strangest_and_as_many_are_called_as_the_spec_says(finished, spark):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,17 +9,14 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.preprocessing import StandardScaler
 
 from tidemill.cli.app import main
-from tidemill.lake import Lake
 from tidemill.registry import load_model
 from tidemill.registry.predict import model_outputs
-from tidemill.spec import load_spec
 from tidemill.steps.score_rows import score_rows
-from tidemill.workflow import LazySpark, Runner
 
 SPEC = """\
 pipeline: customers
 lake: {folder}/lake
-sources: {{customers: {{format: csv, path: "{folder}/customers.csv", options: {{header: true}}}}}}
+sources: {{customers: {{format: csv, path: "{folder}/rows.csv", options: {{header: true}}}}}}
 tables: {{customers: {{sql: SELECT * FROM bronze.customers, key: [id]}}}}
 dataset: {{from: silver.customers, key: [id], exclude: [group]}}
 training:
@@ -47,16 +42,9 @@ def customers() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def finished(spark, tmp_path_factory):
+def finished(whole_pipeline, tmp_path_factory):
     """One run over all steps."""
-    folder = tmp_path_factory.mktemp("clusters")
-    customers().to_csv(folder / "customers.csv", index=False)
-    file = folder / "pipeline.yml"
-    file.write_text(SPEC.format(folder=folder))
-    spec = load_spec(file)
-    runner = Runner(spec, LazySpark(lambda: spark))
-    outcome = runner.run(runner.graph.select())
-    return SimpleNamespace(outcome=outcome, lake=Lake(f"{folder}/lake"), spec=spec, file=file)
+    return whole_pipeline(tmp_path_factory.mktemp("clusters"), SPEC, customers())
 
 
 def test_three_groups_are_found_and_every_row_is_in_its_own(finished, spark):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from tidemill.training.tasks.learner import Layout, Predictor, Rows, Scorer, Setting, Sharing, is_installed
+from tidemill.training.tasks.learner import Layout, OneByOne, Predictor, Rows, Scorer, Setting, Sharing, is_installed
 
 # More categories than this are taken as numbers by all three alike: bins are single bytes.
 _MOST_CATEGORIES = 254
@@ -27,7 +27,7 @@ def _parameters(module: str, name: str) -> frozenset[str]:
     return frozenset(getattr(import_module(module), name)().get_params())
 
 
-class Library(ABC):
+class Library(OneByOne):
     """What learners of other libraries share: how parameters of a spec are named, and which are a library's own."""
 
     package: str
@@ -55,14 +55,6 @@ class Library(ABC):
     def fit(self, rows: Rows, setting: Setting) -> Scorer:
         """Fit on one core."""
 
-    def sharing(self, task: str, slots: int) -> Sharing | None:
-        """Return what one fit can serve: nothing but its own setting."""
-        return None
-
-    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[Predictor]:
-        """Fit each by itself."""
-        return [self.fit(rows, setting) for setting in settings]
-
     @abstractmethod
     def load(self, dump: bytes, task: str) -> Scorer:
         """Return the model that ``dump`` wrote."""
@@ -72,11 +64,19 @@ class Library(ABC):
         return {self.renamed.get(name, name): value for name, value in setting.params.items()}
 
 
+class Staged(Scorer, Protocol):
+    """A boosted model, which is the sum of its rounds."""
+
+    def predict(self, features: np.ndarray, rounds: int | None = None) -> np.ndarray:
+        """Return values or probabilities, of the first ``rounds`` alone where they are given."""
+        ...
+
+
 @dataclass(frozen=True)
 class FirstRounds:
     """The first ``rounds`` of a longer model: exactly what a fit of so many rounds gives."""
 
-    whole: Scorer
+    whole: Staged
     rounds: int
 
     def predict(self, features: np.ndarray) -> np.ndarray:
@@ -94,6 +94,10 @@ class Boosting(Library):
     rounds: str
     renamed: Mapping[str, str] = field(default_factory=dict)  # a spec's name → the library's; empty: the spec's names are the library's
     layout: Layout = "dense"
+
+    @abstractmethod
+    def fit(self, rows: Rows, setting: Setting) -> Staged:
+        """Fit on one core."""
 
     def sharing(self, task: str, slots: int) -> Sharing | None:
         """Return the number of rounds: a model of 30 is the first 30 of one of 60."""

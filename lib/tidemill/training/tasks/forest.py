@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tidemill.training.tasks.learner import Layout, Rows, Setting, Sharing
+from tidemill.training.tasks.learner import Layout, OneByOne, Rows, Setting
 from tidemill.training.tasks.skops_format import dumped, loaded, spread
 
 _NAMES = frozenset({"numTrees", "maxDepth", "minInstancesPerNode", "subsamplingRate", "featureSubsetStrategy", "impurity"})
@@ -17,7 +17,7 @@ _IMPURITIES = {"gini": "gini", "entropy": "entropy", "variance": "squared_error"
 
 
 @dataclass(frozen=True)
-class Forest:
+class Forest(OneByOne):
     """Random forests; rows are drawn with replacement, as MLlib draws them, and categories are numbers in the order of their frequency."""
 
     package: str = "scikit-learn"
@@ -45,14 +45,6 @@ class Forest:
         )
         return ForestScorer(model.fit(rows.features, rows.labels, sample_weight=rows.weights), setting.n_classes)
 
-    def sharing(self, task: str, slots: int) -> Sharing | None:
-        """Return None."""
-        return None
-
-    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[ForestScorer]:
-        """Fit each by itself."""
-        return [self.fit(rows, setting) for setting in settings]
-
     def load(self, dump: bytes, task: str) -> ForestScorer:
         """Return the model that ``dump`` wrote."""
         return ForestScorer(*loaded(dump))
@@ -65,7 +57,7 @@ class ForestScorer:
     model: Any
     n_classes: int
 
-    def predict(self, features: np.ndarray, rounds: int | None = None) -> np.ndarray:
+    def predict(self, features: np.ndarray) -> np.ndarray:
         """Return values or probabilities."""
         if not self.n_classes:
             return np.asarray(self.model.predict(features))

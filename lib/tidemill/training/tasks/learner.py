@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -74,10 +75,6 @@ class Predictor(Protocol):
 class Scorer(Predictor, Protocol):
     """A fitted model, in the worker."""
 
-    def predict(self, features: np.ndarray, rounds: int | None = None) -> np.ndarray:
-        """Return values (n), or the probabilities of the classes (n, classes); of the first ``rounds`` alone where they are given."""
-        ...
-
     def dump(self) -> bytes:
         """Return the model in the library's own format."""
         ...
@@ -143,6 +140,22 @@ class Sharing:
 
     parameters: tuple[str, ...]
     most: int | None = None
+
+
+class OneByOne(ABC):
+    """Learners of which each setting needs a fit of its own."""
+
+    @abstractmethod
+    def fit(self, rows: Rows, setting: Setting) -> Scorer | Linear:
+        """Learn on one core."""
+
+    def sharing(self, task: str, slots: int) -> Sharing | None:
+        """Return None."""
+        return None
+
+    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[Predictor]:
+        """Fit each by itself."""
+        return [self.fit(rows, setting) for setting in settings]
 
 
 @runtime_checkable

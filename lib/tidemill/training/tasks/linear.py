@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from tidemill.training.tasks.deviations import deviations
-from tidemill.training.tasks.learner import Layout, Linear, Matrix, Rows, Setting, Sharing
+from tidemill.training.tasks.learner import Layout, Linear, Matrix, OneByOne, Rows, Setting
 
 _PACKAGE = "scikit-learn"
 # An absent class is as good as never predicted.
@@ -24,7 +23,7 @@ _MARGIN_SCALE = 2.0  # the probability of a margin; see LinearSvm
 
 
 @dataclass(frozen=True)
-class LinearLearner(ABC):
+class LinearLearner(OneByOne):
     """What linear learners share."""
 
     names: frozenset[str]
@@ -34,18 +33,6 @@ class LinearLearner(ABC):
     def refused(self, names: Mapping[str, object], task: str) -> list[str]:
         """Return the parameters that this learner does not know."""
         return [name for name in names if name not in self.names]
-
-    @abstractmethod
-    def fit(self, rows: Rows, setting: Setting) -> Linear:
-        """Learn on one core."""
-
-    def sharing(self, task: str, slots: int) -> Sharing | None:
-        """Return None."""
-        return None
-
-    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[Linear]:
-        """Fit each by itself."""
-        return [self.fit(rows, setting) for setting in settings]
 
 
 class Svm(LinearLearner):

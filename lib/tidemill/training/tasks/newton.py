@@ -83,7 +83,6 @@ class Path:
     def start(self) -> None:
         """Go back to no weights at all."""
         self._curvature: np.ndarray | None = None
-        self._has_curvature = False
         self.weights = np.zeros(self._features.shape[1])
         self.intercept = 0.0
         self._margins = np.zeros(len(self._labels))
@@ -100,8 +99,7 @@ class Path:
                 break
             if self._curvature is None or left > (_GOOD_STEP if 2 * step < steps else _GOOD_LATE_STEP) * before:
                 # What a sample says is asked once: where it misleads, as it may of rare categories, all rows are.
-                self._curvature = self._curved(len(self._labels) if self._has_curvature else self._sample)
-                self._has_curvature = True
+                self._curvature = self._curved(self._sample if self._curvature is None else len(self._labels))
             moved = self._walk(slope, of_intercept, penalty, value)
             if moved is None:  # no way down: as near as the numbers allow
                 return left <= 100 * tolerance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +13,7 @@ import scipy.sparse as sp
 
 from tidemill.training.tasks.boosting import Library
 from tidemill.training.tasks.learner import Layout, Matrix, Rows, Setting
+from tidemill.training.tasks.linear import unconverged
 from tidemill.training.tasks.skops_format import dumped, loaded
 from tidemill.training.tasks.strangeness import MOST_ROWS, Quantiles
 
@@ -40,7 +42,7 @@ class Strangeness:
     model: Any
     quantiles: Quantiles
 
-    def predict(self, features: Matrix, rounds: int | None = None) -> np.ndarray:
+    def predict(self, features: Matrix) -> np.ndarray:
         """Return (n, 2): one less the share of training rows that are less strange, and that share."""
         share = self.quantiles.share(-self.model.score_samples(spread_out(features)))
         return np.stack([1 - share, share], axis=1)
@@ -64,17 +66,14 @@ class Outliers(Library):
     renamed: Mapping[str, str] = field(default_factory=dict)
     layout: Layout = "dense"
 
+    @abstractmethod
     def model(self, setting: Setting) -> Any:
         """Return the model of scikit-learn, not fitted yet."""
-        raise NotImplementedError
 
     def fit(self, rows: Rows, setting: Setting) -> Strangeness:
         """Fit on one core; labels are not looked at."""
-        from sklearn.exceptions import ConvergenceWarning
-
         features = rows.kept("spread out", lambda: spread_out(rows.features))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a bounded number of steps is what was asked for
+        with unconverged():
             model = self.model(setting).fit(features)
         return Strangeness(model, Quantiles.of(-model.score_samples(features[:MOST_ROWS])))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,20 +36,45 @@ class _Penalised(LinearLearner):
         """Return True where the minima are found by steps of Newton's method."""
         return task != "multiclass" and slots <= MOST_SLOTS
 
-    def on_path(self, rows: Rows, settings: Sequence[Setting], loss: Loss, height: float) -> Iterable[Linear]:
-        """Return the model of each setting; labels and penalties are divided by ``height``."""
-        params = settings[0].params
+    def fit(self, rows: Rows, setting: Setting) -> Linear:
+        """Fit a path of one penalty, or by scikit-learn."""
+        [model] = self.fit_each(rows, [setting])
+        return model
+
+    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> list[Linear]:
+        """Fit along the penalties, or each by itself."""
+        if self.has_path(settings[0].task, rows.features.shape[1]):
+            return self._on_path(rows, settings)
+        return [self.elsewhere(rows, setting) for setting in settings]
+
+    def _on_path(self, rows: Rows, settings: Sequence[Setting]) -> list[Linear]:
+        """Return the model of each setting; labels and penalties are divided by the height of the labels."""
+        params, height = settings[0].params, self.height(rows)
         features, scale = scaled(rows, bool(params.get("standardization", True)))
         penalties = [
             Penalty(float(setting.params.get("regParam", 0.0)) / height, float(setting.params.get("elasticNetParam", 0.0)))
             for setting in settings
         ]
         steps, tolerance = int(params.get("maxIter", 50)), float(params.get("tol", _TOLERANCE))
-        path = Path(features, rows.labels / height, rows.weights, loss)
+        path = Path(features, rows.labels / height, rows.weights, self.loss)
         found = {place: (weights, bias) for place, weights, bias in penalised(path, penalties, steps=steps, tolerance=tolerance)}
-        for place, setting in enumerate(settings):
-            weights, bias = found[place]
-            yield Linear(np.atleast_2d(weights * scale * height), np.atleast_1d(bias * height), setting.task)
+        return [
+            Linear(np.atleast_2d(weights * scale * height), np.atleast_1d(bias * height), setting.task)
+            for (weights, bias), setting in zip((found[place] for place in range(len(settings))), settings, strict=True)
+        ]
+
+    @property
+    @abstractmethod
+    def loss(self) -> Loss:
+        """What a row costs."""
+
+    def height(self, rows: Rows) -> float:
+        """Return what labels are divided by before they are learned."""
+        return 1.0
+
+    @abstractmethod
+    def elsewhere(self, rows: Rows, setting: Setting) -> Linear:
+        """Fit by scikit-learn."""
 
 
 class Logistic(_Penalised):
@@ -61,10 +87,13 @@ class Logistic(_Penalised):
         """Take MLlib's parameters."""
         super().__init__(frozenset({"regParam", "elasticNetParam", "maxIter", "tol", "standardization"}))
 
-    def fit(self, rows: Rows, setting: Setting) -> Linear:
-        """Fit on a path of one penalty; of many slots or classes by L-BFGS, or by SAGA where weights shall become 0."""
-        if self.has_path(setting.task, rows.features.shape[1]):
-            return next(iter(self.on_path(rows, [setting], LogLoss(), 1.0)))
+    @property
+    def loss(self) -> Loss:
+        """Return the log loss."""
+        return LogLoss()
+
+    def elsewhere(self, rows: Rows, setting: Setting) -> Linear:
+        """Fit by L-BFGS, or by SAGA where weights shall become 0."""
         from sklearn.linear_model import LogisticRegression
 
         params = setting.params
@@ -82,12 +111,6 @@ class Logistic(_Penalised):
             model.fit(features, rows.labels, sample_weight=rows.weights)
         return of_classes(model.coef_ * scale, model.intercept_, model.classes_, setting)
 
-    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[Linear]:
-        """Fit along the penalties."""
-        if not self.has_path(settings[0].task, rows.features.shape[1]):
-            return super().fit_each(rows, settings)
-        return self.on_path(rows, settings, LogLoss(), 1.0)
-
 
 class LeastSquares(_Penalised):
     """Linear regression with MLlib's penalty: that of columns, and a label, scaled to deviation 1."""
@@ -96,15 +119,22 @@ class LeastSquares(_Penalised):
         """Take MLlib's parameters."""
         super().__init__(frozenset({"regParam", "elasticNetParam", "maxIter", "standardization"}))
 
-    def fit(self, rows: Rows, setting: Setting) -> Linear:
-        """Fit on a path of one penalty; of many slots by ridge regression, or by coordinate descent where weights shall become 0."""
-        if self.has_path(setting.task, rows.features.shape[1]):
-            return next(iter(self.on_path(rows, [setting], SquaredLoss(), _height(rows))))
+    @property
+    def loss(self) -> Loss:
+        """Return the squared loss, whose curvature is the same everywhere: each penalty takes a step or two."""
+        return SquaredLoss()
+
+    def height(self, rows: Rows) -> float:
+        """Return the deviation of the labels, by which MLlib divides them."""
+        return float(deviations(rows.labels[:, None], rows.weights)[0]) or 1.0
+
+    def elsewhere(self, rows: Rows, setting: Setting) -> Linear:
+        """Fit by ridge regression, or by coordinate descent where weights shall become 0."""
         from sklearn.linear_model import ElasticNet, Ridge
 
         params = setting.params
         features, scale = scaled(rows, bool(params.get("standardization", True)))
-        height = _height(rows)
+        height = self.height(rows)
         penalty, ratio = float(params.get("regParam", 0.0)) / height, float(params.get("elasticNetParam", 0.0))
         model: Any
         if ratio and penalty:
@@ -114,14 +144,3 @@ class LeastSquares(_Penalised):
         with unconverged():
             model.fit(features, rows.labels / height, sample_weight=rows.weights)
         return Linear(np.atleast_2d(model.coef_ * scale * height), np.atleast_1d(model.intercept_ * height), setting.task)
-
-    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[Linear]:
-        """Fit along the penalties: the curvature is the same everywhere, so that each takes a step or two."""
-        if not self.has_path(settings[0].task, rows.features.shape[1]):
-            return super().fit_each(rows, settings)
-        return self.on_path(rows, settings, SquaredLoss(), _height(rows))
-
-
-def _height(rows: Rows) -> float:
-    """Return the deviation of the labels, by which MLlib divides them."""
-    return float(deviations(rows.labels[:, None], rows.weights)[0]) or 1.0
