@@ -36,14 +36,25 @@ def alarm(seconds: float | None) -> Iterator[None]:
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield
         return
+    is_over = has_ended = False
 
     def stop(_signal: int, _frame: Any) -> None:
-        raise TimedOut(seconds)
+        nonlocal is_over
+        is_over = True
+        if not has_ended:
+            raise TimedOut(seconds)
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)  # again, for a library may swallow what is raised in it
     try:
-        yield
+        try:
+            yield
+        finally:
+            has_ended = True
+    except Exception as error:
+        if is_over:  # compiled code raises an error of its own for one that it meets
+            raise TimedOut(seconds) from error
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
