@@ -10,13 +10,15 @@ import psutil
 class Watch(threading.Thread):
     """Looks at all processes below ``root`` (this one where it is not given) until it is stopped; ``root`` itself counts where given.
 
-    ``largest`` is the greatest resident memory of one of them, ``together`` that of all at one time, in bytes.
+    ``largest`` is the greatest resident memory of one of them, ``largest_named`` of one with ``named`` in its command, ``together`` that of
+    all at one time, in bytes.
     """
 
-    def __init__(self, root: int | None = None) -> None:
+    def __init__(self, root: int | None = None, named: str = "") -> None:
         """Begin."""
         super().__init__(daemon=True)
-        self.largest = self.together = 0
+        self.largest = self.largest_named = self.together = 0
+        self._named, self._are_named = named, dict[int, bool]()
         self._root, self._is_seen = psutil.Process(root), root is not None
         self._cpu: dict[int, float] = {}
         self._ended = threading.Event()
@@ -39,10 +41,17 @@ class Watch(threading.Thread):
                 try:
                     times = process.cpu_times()
                     sizes.append(process.memory_info().rss)
+                    if self._is_named(process):
+                        self.largest_named = max(self.largest_named, sizes[-1])
                 except psutil.NoSuchProcess:
                     continue
                 self._cpu[process.pid] = times.user + times.system
             self.largest, self.together = max([self.largest, *sizes]), max(self.together, sum(sizes))
+
+    def _is_named(self, process: psutil.Process) -> bool:
+        if process.pid not in self._are_named:
+            self._are_named[process.pid] = bool(self._named) and any(self._named in word for word in process.cmdline())
+        return self._are_named[process.pid]
 
     def stop(self) -> None:
         """End the watch."""

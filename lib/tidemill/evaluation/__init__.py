@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tidemill.lazy import names_of
 
 if TYPE_CHECKING:
     from tidemill.evaluation.baseline import baseline_metrics, constant_predictions
@@ -21,16 +22,11 @@ __all__ = [
     "parse_gate",
 ]
 
-_HOMES = {
-    "baseline": ("baseline_metrics", "constant_predictions"),
-    "gates": ("Gate", "GateResult", "default_gate", "parse_gate"),
-    "metrics": ("compute_metrics", "is_better"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import the module that defines ``name`` when it is first asked for."""
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"tidemill.evaluation.{module}"), name)
-    raise AttributeError(f"module 'tidemill.evaluation' has no attribute {name!r}")
+__getattr__ = names_of(
+    __name__,
+    {
+        "baseline": ("baseline_metrics", "constant_predictions"),
+        "gates": ("Gate", "GateResult", "default_gate", "parse_gate"),
+        "metrics": ("compute_metrics", "is_better"),
+    },
+)

@@ -5,22 +5,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
 from tidemill.evaluation.clusters import silhouette
+from tidemill.evaluation.curves import BINS_PER_LOGIT, EPSILON, MAX_BIN, areas, ratio
 from tidemill.logits import logit
 from tidemill.spec.blocks import MINIMISED, QUANTILE_LOSS
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-BINS_PER_LOGIT = 2000
-MAX_BIN = 50_000  # p within 1.4e-11 of 0 or 1 falls into the outermost bin; at most 100,001 bins reach the driver
 _W = "_tidemill_weight"
-EPSILON = 1e-15  # MLlib's and scikit-learn's bound of the log loss
 
 
 def is_better(metric: str, a: float, b: float) -> bool:
@@ -107,11 +104,6 @@ def _check(rows: int, bad: int, total: float) -> None:
         raise StepError(f"metrics: the weights of all {rows} rows to evaluate are 0, expected some above it; check `dataset.weight`")
 
 
-def ratio(a: float, b: float) -> float:
-    """Return ``a / b``, NaN where ``b`` is 0."""
-    return float(a) / float(b) if b else math.nan
-
-
 def _binary(predictions: DataFrame) -> dict[str, float]:
     rows = predictions.select(
         (F.col("label") == 1).alias("is_positive"),
@@ -148,18 +140,6 @@ def _binary(predictions: DataFrame) -> dict[str, float]:
         "f1": ratio(2 * hit, positive + called),
         "logLoss": float(counts["loss"].sum()) / float(n),
     }
-
-
-def areas(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, float]:
-    """Return the areas under the ROC and the precision-recall curve from counts by falling score."""
-    tp, fp = np.cumsum(positives), np.cumsum(negatives)
-    if tp[-1] == 0:
-        return math.nan, math.nan
-    precision, recall = tp / (tp + fp), tp / tp[-1]
-    pr = float(np.trapezoid(np.r_[precision[0], precision], np.r_[0.0, recall]))
-    if fp[-1] == 0:
-        return math.nan, pr
-    return float(np.trapezoid(np.r_[0.0, recall], np.r_[0.0, fp / fp[-1]])), pr
 
 
 def _multiclass(predictions: DataFrame, n_classes: int) -> dict[str, float]:

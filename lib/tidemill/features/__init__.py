@@ -1,9 +1,16 @@
 """Features: the columns of a spec's ``features`` block as stages of MLlib, and the way back from a slot to its raw column."""
 
-from tidemill.features.estimator import FeatureEstimator, feature_pipeline
-from tidemill.features.model import FeatureModel
-from tidemill.features.plan import FeaturePlan, plan_features, reserved_columns
-from tidemill.features.slots import max_categories, nominal_slots, slot_names
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tidemill.lazy import names_of
+
+if TYPE_CHECKING:
+    from tidemill.features.estimator import FeatureEstimator, feature_pipeline
+    from tidemill.features.model import FeatureModel
+    from tidemill.features.plan import FeaturePlan, plan_features, reserved_columns
+    from tidemill.features.slots import max_categories, nominal_slots, slot_names
 
 __all__ = [
     "FeatureEstimator",
@@ -16,3 +23,13 @@ __all__ = [
     "reserved_columns",
     "slot_names",
 ]
+
+__getattr__ = names_of(
+    __name__,
+    {
+        "estimator": ("FeatureEstimator", "feature_pipeline"),
+        "model": ("FeatureModel",),
+        "plan": ("FeaturePlan", "plan_features", "reserved_columns"),
+        "slots": ("max_categories", "nominal_slots", "slot_names"),
+    },
+)

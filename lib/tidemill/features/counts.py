@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from tidemill.columns import column
 from tidemill.errors import StepError
+from tidemill.features.memo import SET
 from tidemill.features.names import PART, PARTS
 
 if TYPE_CHECKING:
@@ -58,14 +60,19 @@ class Totals:
     suffixes: Sequence[str]
 
 
-def count_values(df: DataFrame, subjects: Sequence[Subject], label: Label | None) -> tuple[list[Counts], Totals]:
+def count_values(
+    df: DataFrame, subjects: Sequence[Subject], label: Label | None, within: Column | None = None
+) -> dict[int, tuple[list[Counts], Totals]]:
     """Return the counts of each of ``subjects`` and those of all rows. Null is no value.
+
+    They are those of each set of rows; ``within`` gives the sets that a row is in, as an array made of its ``fold``. Without it all rows
+    are set 0.
 
     Raises:
         StepError: means of the label are asked for, and there are too many classes, or the rows have no part.
     """
     if not subjects:
-        return [], Totals(np.zeros((PARTS, 1)), ())
+        return {0: ([], Totals(np.zeros((PARTS, 1)), ()))}
     has_label = label is not None and any(subject.by_label for subject in subjects)
     summed = _summed(df, label) if has_label and label is not None else []
     # What stands for the rows themselves comes with the values: one aggregate knows both.
@@ -73,14 +80,25 @@ def count_values(df: DataFrame, subjects: Sequence[Subject], label: Label | None
     seen = [_each(place, subject) for place, subject in enumerate(subjects)]
     parts = [F.col(PART).cast("int").alias("part")] if has_label else []
     sums = [value.alias(f"y{place}") for place, value in enumerate(summed)]
-    told = df.select(F.explode(F.concat(F.array(*every), *seen) if every else F.concat(*seen)).alias("seen"), *parts, *sums)
+    folds = [] if within is None else ["fold"]
+    told = df.select(F.explode(F.concat(F.array(*every), *seen) if every else F.concat(*seen)).alias("seen"), *parts, *sums, *folds)
     told = told.select("seen.place", "seen.value", *[name for name in told.columns if name != "seen"]).where("value IS NOT NULL")
-    counted = told.groupBy("place", "value").agg(F.count("*").alias("n"), *_by_part(len(summed), has_label))
-    frequent_first = Window.partitionBy("place").orderBy(F.desc("n"), "value")
+    counted = told.groupBy(*folds, "place", "value").agg(F.count("*").alias("n"), *_by_part(len(summed), has_label))
+    if within is None:
+        counted = counted.withColumn(SET, F.lit(0))
+    else:  # the folds are counted once, and what they have is added up for each set
+        sums = [F.sum(name).alias(name) for name in counted.columns if name not in ("fold", "place", "value")]
+        counted = counted.withColumn(SET, F.explode(within)).groupBy(SET, "place", "value").agg(*sums)
+    frequent_first = Window.partitionBy(SET, "place").orderBy(F.desc("n"), "value")
     ranked = counted.withColumn("rank", F.row_number().over(frequent_first)).where(F.col("rank") <= MOST_VALUES)
-    table = ranked.orderBy("place", "rank").toArrow()
-    counts, everything = _taken_apart(table, len(subjects), len(summed), has_label)
-    return counts, Totals(everything, label.suffixes if has_label and label is not None else ())
+    table = ranked.orderBy(SET, "place", "rank").toArrow()
+    suffixes = label.suffixes if has_label and label is not None else ()
+    found = {}
+    for number in [0] if within is None else pc.unique(table.column(SET)).to_pylist():
+        of_set = table.filter(pc.equal(table.column(SET), number))
+        counts, everything = _taken_apart(of_set, len(subjects), len(summed), has_label)
+        found[number] = counts, Totals(everything, suffixes)
+    return found
 
 
 def _summed(df: DataFrame, label: Label) -> list[Column]:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from pyspark.ml import Estimator
 from pyspark.ml.feature import SQLTransformer, VectorAssembler, VectorSlicer
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
@@ -21,7 +21,7 @@ from tidemill.features.counts import count_values
 from tidemill.features.custom import fit_custom
 from tidemill.features.labels import LABEL, Label, label_of
 from tidemill.features.lists import fit_words, words
-from tidemill.features.memo import Memo
+from tidemill.features.memo import Memo, Sample
 from tidemill.features.model import Draft, FeatureModel
 from tidemill.features.names import PART, internal
 from tidemill.features.plan import FeaturePlan
@@ -66,8 +66,12 @@ class FeatureEstimator(Estimator[FeatureModel]):
         casts = {scalar.column: scalar.sql for scalar in numbers} | {each.column: each.sql for each in coded}
         casts |= {each.column: each.sql for each in listed} | shared_casts(plan)
         carried = [name for name in (LABEL, PART) if name in dataset.columns]
-        cast = dataset.select(*[F.expr(sql).alias(column) for column, sql in casts.items()], *carried)
-        slots = fit_slots(plan, numbers, cast, self.encodings, products(plan, schema), self.memo)
+        selected: list[Column | str] = [*[F.expr(sql).alias(column) for column, sql in casts.items()], *carried]
+        cast = dataset.select(*selected)
+        # What a stage of the user's own adds is another column in each fold.
+        together = None if plan.custom else self.memo.together
+        sample = Sample(cast, self.memo, together.rows.select(*selected, "fold") if together else None)
+        slots = fit_slots(plan, numbers, sample, self.encodings, products(plan, schema))
         slots.computed.update(custom.slots)
         draft = Draft()
         draft.extend(custom.stages, custom.added)
@@ -76,10 +80,8 @@ class FeatureEstimator(Estimator[FeatureModel]):
         asked = subjects(coded)
         learnt = [each for each in listed if not each.is_hashed]
         wanted = [*asked.values(), *(each.subject for each in learnt)]
-        counts, totals = self.memo.one(
-            ("counts", repr(plan.custom), repr(wanted), repr([casts[each.name] for each in wanted])),
-            lambda: count_values(cast, wanted, label),
-        )
+        key = ("counts", repr(plan.custom), repr(wanted), repr([casts[each.name] for each in wanted]))
+        counts, totals = self.memo.one(key, lambda: sample.learnt(key, lambda rows, within: count_values(rows, wanted, label, within)))
         counted = dict(zip([*asked, *(each.column for each in learnt)], counts, strict=True))
         encoded = fit_categories(coded, counted, cast, self.encodings, totals, draft)
         for encoding, stage in multiplied(plan, schema, self.encodings):

@@ -1,10 +1,19 @@
-"""What has been learnt of the same rows before: several plans on one fold share what they have in common."""
+"""What has been learnt before: of the same rows by several plans, and of all folds together in one pass over the rows."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pyspark.sql import functions as F
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+SET = "_set"
+"""The column that names a set of rows, such as those that a fold learns from."""
 
 Key = TypeVar("Key", bound=Hashable)
 Learnt = TypeVar("Learnt")
@@ -16,8 +25,9 @@ class Memo:
     ``asked`` and ``done`` count the things that were wanted and those that had to be learnt.
     """
 
-    def __init__(self) -> None:
-        """Know nothing yet."""
+    def __init__(self, together: Together | None = None, number: int = 0) -> None:
+        """Know nothing yet; the rows are the set ``number`` of those that ``together`` are learnt of."""
+        self.together, self.number = together, number
         self._known: dict[Hashable, Any] = {}
         self._lock = threading.RLock()
         self.asked = self.done = 0
@@ -35,3 +45,44 @@ class Memo:
             for key, learnt in learn(unknown).items() if unknown else ():
                 self._known[key] = learnt
             return {key: self._known[key] for key in wanted}
+
+
+class Together:
+    """Sets of rows that overlap, and what was learnt of all of them in one pass: the rows that each of ``folds`` learns from."""
+
+    def __init__(self, rows: DataFrame, folds: Sequence[int], *, is_expanding: bool) -> None:
+        """Take rows that have ``fold`` INT; where folds expand, each learns from those before it alone."""
+        self.rows, self._folds, self._is_expanding = rows, tuple(folds), is_expanding
+        self._found: dict[Hashable, dict[int, Any]] = {}
+        self._lock = threading.Lock()
+
+    def within(self) -> Column:
+        """Return the sets that a row is in, an array; one without a fold is in none."""
+        every = F.array(*map(F.lit, self._folds))
+        return F.filter(every, lambda each: each > F.col("fold") if self._is_expanding else each != F.col("fold"))
+
+    def of(self, number: int, key: Hashable, learn: Callable[[], Mapping[int, Learnt]]) -> Learnt | None:
+        """Return what ``learn`` gives, or gave for that key, of one set, and forget it; None where it gives nothing."""
+        with self._lock:
+            if key not in self._found:
+                self._found[key] = dict(learn())
+            found: Learnt | None = self._found[key].pop(number, None)
+            return found
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows to learn from, and where they are a set among others ``all_rows`` with their ``fold``, of which all sets are learnt at once."""
+
+    rows: DataFrame
+    memo: Memo
+    all_rows: DataFrame | None = None
+
+    def learnt(self, key: Hashable, learn: Callable[[DataFrame, Column | None], Mapping[int, Learnt]]) -> Learnt:
+        """Return what ``learn`` gives: called with rows and the sets that each is in, by the number of the set, else under 0."""
+        all_rows, together = self.all_rows, self.memo.together
+        if all_rows is not None and together is not None:
+            found = together.of(self.memo.number, key, lambda: learn(all_rows, together.within()))
+            if found is not None:
+                return found
+        return learn(self.rows, None)[0]

@@ -10,6 +10,7 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from tidemill.features.memo import SET
 from tidemill.features.names import number
 from tidemill.lake.names import quoted
 
@@ -60,18 +61,26 @@ class Fitted:
         return f"coalesce(least(greatest(({self.filled_sql(column)} - {number(self.low)}) / {number(scale)}, 0.0D), 1.0D), 0.0D)"
 
 
-def fit_numbers(df: DataFrame, treatments: Mapping[str, Treatment]) -> dict[str, Fitted]:
+def fit_numbers(df: DataFrame, treatments: Mapping[str, Treatment], within: Column | None = None) -> dict[int, dict[str, Fitted]]:
     """Learn all columns of ``treatments`` (DOUBLE, null is missing) in one aggregate over ``df``.
+
+    Returns what is learnt of each set of rows; ``within`` gives those that a row is in, as an array. Without it all rows are set 0.
 
     Mean and deviation are those of the imputed column, as if it had been imputed first, with n - 1 as MLlib has it; quartiles are those
     of the values present. A column without any value is filled with 0.
     """
     if not any(_is_learnt(treatment) for treatment in treatments.values()):
-        return {column: Fitted(None if treatment.impute == "none" else float(treatment.impute)) for column, treatment in treatments.items()}
+        given = {column: None if treatment.impute == "none" else float(treatment.impute) for column, treatment in treatments.items()}
+        return {0: {column: Fitted(fill) for column, fill in given.items()}}
     columns = list(treatments)
     wanted = [F.struct(*_aggregates(column, treatments[column])).alias(str(place)) for place, column in enumerate(columns)]
-    row = df.agg(F.count("*").alias("rows"), *wanted).collect()[0]
-    return {column: _fitted(row[str(place)].asDict(), row["rows"], treatments[column]) for place, column in enumerate(columns)}
+    sets = df.groupBy() if within is None else df.withColumn(SET, F.explode(within)).groupBy(SET)
+    return {
+        0 if within is None else row[SET]: {
+            column: _fitted(row[str(place)].asDict(), row["rows"], treatments[column]) for place, column in enumerate(columns)
+        }
+        for row in sets.agg(F.count("*").alias("rows"), *wanted).collect()
+    }
 
 
 def _is_learnt(treatment: Treatment) -> bool:

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
-from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
 from tidemill.features.buckets import Bucketed, bucket_slots
 from tidemill.features.kinds import group_of
-from tidemill.features.memo import Memo
+from tidemill.features.memo import Sample
 from tidemill.features.names import OF_THE_DAY, PERIODS, boolean_sql, internal, number, number_sql, part_sql, turn_sql
 from tidemill.features.numbers import Fitted, Treatment, fit_numbers
 from tidemill.lake.names import quoted
@@ -148,13 +147,12 @@ def products(plan: FeaturePlan, schema: T.StructType) -> list[tuple[str, ...]]:
 def fit_slots(
     plan: FeaturePlan,
     found: Sequence[Scalar],
-    df: DataFrame,
+    sample: Sample,
     encodings: Collection[str],
     multiplied: Sequence[tuple[str, ...]],
-    memo: Memo,
 ) -> Slots:
-    """Return the slots of each encoding; at most one aggregate over ``df``, which has the scalars' columns."""
-    fitted = _fitted(plan, found, df, encodings, memo)
+    """Return the slots of each encoding; at most one aggregate over the sample, which has the scalars' columns."""
+    fitted = _fitted(plan, found, sample, encodings)
     by_name = {scalar.name: scalar for scalar in found}
     declared = {name for block in plan.blocks("polynomial") for name in block.columns}
     buckets = list(_bucketed(plan, by_name, fitted))
@@ -184,16 +182,17 @@ def fit_slots(
     return slots
 
 
-def _fitted(plan: FeaturePlan, found: Sequence[Scalar], df: DataFrame, encodings: Collection[str], memo: Memo) -> dict[str, Fitted]:
+def _fitted(plan: FeaturePlan, found: Sequence[Scalar], sample: Sample, encodings: Collection[str]) -> dict[str, Fitted]:
     """Return what is learnt of each number, of those that are not known by one aggregate."""
     sql = {scalar.column: f"{scalar.sql} of {plan.custom!r}" for scalar in found}
     treatments = {(column, sql[column], treatment): treatment for column, treatment in _treatments(found, encodings).items()}
 
     def learn(wanted: Mapping[tuple[str, str, Treatment], Treatment]) -> dict[tuple[str, str, Treatment], Fitted]:
-        learnt = fit_numbers(df, {column: treatment for (column, _, treatment) in wanted})
+        asked = {column: treatment for (column, _, treatment) in wanted}
+        learnt = sample.learnt(frozenset(wanted), lambda rows, within: fit_numbers(rows, asked, within))
         return {key: learnt[key[0]] for key in wanted}
 
-    return {column: fitted for (column, _, _), fitted in memo.each(treatments, learn).items()}
+    return {column: fitted for (column, _, _), fitted in sample.memo.each(treatments, learn).items()}
 
 
 def _bucketed(plan: FeaturePlan, by_name: dict[str, Scalar], fitted: dict[str, Fitted]) -> Iterator[Bucketed]:

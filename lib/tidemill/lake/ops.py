@@ -169,6 +169,7 @@ OPS_TABLES: dict[str, pa.Schema] = {
         score_seconds=pa.float64(),
         share=pa.float64(),
         search=pa.string(),
+        rounds=pa.int32(),
         at=INSTANT,
     ),
     "ops.importances": _schema(

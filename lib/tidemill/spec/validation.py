@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -150,9 +150,18 @@ def _message(path: Path, node: Node, errors: list[Error]) -> str:
         return f"expected {' or '.join(wanted)}, found {path[-1]!r}"
     if len(wanted) == 4:  # the four kinds of a scalar
         wanted = ["a plain value (text, a number, true or false)"]
+    if wanted == ["text"] and _is_duration(path):
+        return f"expected {_PATTERNS['Duration']}, found {_found(node)}"
     if wanted == ["text"] and node.text and not isinstance(node.value, dict | list):
         hint = f'; write it in quotes: "{node.text}"' if node.origin is None else ""
     return f"expected {' or '.join(wanted)}, found {_found(node)}{hint}"
+
+
+def _is_duration(path: Path) -> bool:
+    """Return True where the key is a duration's, which a number in quotes is not."""
+    fields = [model.model_fields.get(str(path[-1])) for model in blocks_at(path[:-1])]
+    declared = [each for field in fields if field for each in (*field.metadata, *get_args(field.annotation))]
+    return any(each == models.Duration or getattr(each, "pattern", None) == _pattern("Duration") for each in declared)
 
 
 def _unknown_key(path: Path) -> str:

@@ -11,10 +11,11 @@ from tidemill.features.custom import CustomStage, is_own
 from tidemill.registry import Deployments, Manifest, save_model
 from tidemill.steps.feature_spec import declared_features, record_choices
 from tidemill.steps.result import StepContext
-from tidemill.training import Problem, SearchResult
 from tidemill.training.families.own import OwnFamily
 from tidemill.training.importances import importances
 from tidemill.training.labels import Labels
+from tidemill.training.problem import Problem
+from tidemill.training.selection import SearchResult
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel

@@ -14,7 +14,7 @@ from tidemill.training.selection import SUCCEEDED, TrialFold
 
 if TYPE_CHECKING:
     from tidemill.steps.result import StepContext
-    from tidemill.training import Problem
+    from tidemill.training.problem import Problem
 
 _COLUMNS = [field.name for field in dataclasses.fields(TrialFold) if field.name != "trial"]
 

@@ -14,9 +14,10 @@ from tidemill.steps.new_version import Trained, register
 from tidemill.steps.past_trials import PastTrials
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.searching import failures, searched
-from tidemill.training import Problem, search_spaces
+from tidemill.training.families import search_spaces
 from tidemill.training.families.als import spaces_for
 from tidemill.training.labels import Labels, labelled
+from tidemill.training.problem import Problem
 from tidemill.training.recommendation.ids import known_ids
 from tidemill.training.recommendation.preferences import Preferences
 from tidemill.training.recommendation.search import RatingSearch, refit_pairs
@@ -68,7 +69,7 @@ def train_recommender(context: StepContext) -> StepResult:
         named = ids.copy()
         named._set(userCol=preferences.user, itemCol=preferences.item)
         model = refit_pairs(frame, named, found.best, problem, preferences)
-        library = finder.engines.library(found.best.family, problem)
+        library = found.libraries({found.best.number})
         types = {name: dataset.schema[name].dataType.simpleString() for name in (preferences.user, preferences.item)}
         version = register(context, Trained(model, found, labels, types, FeaturePlan(), problem, library, [found.best.family]))
     lost = [f"{without:,} labelled training rows have no {preferences.user} or no {preferences.item} and take no part"] if without else []

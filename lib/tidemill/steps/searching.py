@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tidemill.spec.models import Space, Training
 from tidemill.steps.past_trials import PastTrials
-from tidemill.training import Search, SearchResult
-from tidemill.training.selection import NoTrialSucceeded, choose, first_errors
+from tidemill.training.early_stopping import settled
+from tidemill.training.search import Search
+from tidemill.training.selection import NoTrialSucceeded, SearchResult, choose, first_errors
 from tidemill.training.tune import Tuned, tune
 
 
@@ -21,7 +23,7 @@ def searched(
     *,
     is_last: bool = True,
 ) -> tuple[Tuned, SearchResult]:
-    """Return what was tried and what is chosen of it, after it is written to ``ops.trials``.
+    """Return what was tried and what is chosen of it, after it is written to ``ops.trials``; rounds of boosting are settled.
 
     ``total`` is the number of training rows; ``is_last``: the vectors of the folds are not wanted afterwards.
 
@@ -35,7 +37,7 @@ def searched(
         past.record(error.rows)
         raise
     past.record(found.rows)
-    return tuned, found
+    return tuned, replace(found, best=settled(found.best, found.rows, finder.problem))
 
 
 def failures(tuned: Tuned) -> list[str]:

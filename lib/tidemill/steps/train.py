@@ -20,17 +20,21 @@ from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.scratch import scratch
 from tidemill.steps.searching import failures, searched
 from tidemill.steps.variants import Variants, feature_space, may_need_parts
-from tidemill.training import Problem, Search, refit, search_spaces
+from tidemill.training import early_stopping
 from tidemill.training.balance import balance_of
 from tidemill.training.engines import choose_engines, room
 from tidemill.training.ensemble import Tried, try_ensemble
+from tidemill.training.families import search_spaces
 from tidemill.training.families.own import OwnFamily
 from tidemill.training.folds import WEIGHT
 from tidemill.training.labels import free_labels, labelled, read_labels
 from tidemill.training.monotone import check_monotone
 from tidemill.training.out_of_fold import MOST_CLASSES, calibrations, moved, threshold
+from tidemill.training.problem import Problem
+from tidemill.training.refit import refit
 from tidemill.training.refit_ensemble import refit_ensemble
 from tidemill.training.rows import check_folds, training_rows
+from tidemill.training.search import Search
 from tidemill.training.tune import Tuned
 
 if TYPE_CHECKING:
@@ -128,15 +132,15 @@ def train(context: StepContext) -> StepResult:
         else:
             model = refit(frame, best_plan, found.best, problem, finder.engines, **adjustment)
     types = {name: dataset.schema[name].dataType.simpleString() for name in plan.columns}
-    families = [trial.family for trial in tried.parts]
-    libraries = dict.fromkeys(finder.engines.library(family, problem) for family in families)
-    trained = Trained(model, found, labels, types, best_plan, problem, ", ".join(libraries), families)
+    libraries = found.libraries({trial.number for trial in tried.parts})
+    trained = Trained(model, found, labels, types, best_plan, problem, libraries, [trial.family for trial in tried.parts])
     version = register(context, trained)
+    early = early_stopping.remarks(tried.parts, found.rows)
     return StepResult(
         outputs={pipeline.model_name: version},
         rows_in=total,
         rows_out=total,
-        notes=(*plan.notes, *notes, *finder.engines.notes, *tuned.notes, *_remarks(context, tuned, finder), *tried.notes),
+        notes=(*plan.notes, *notes, *finder.engines.notes, *tuned.notes, *_remarks(context, tuned, finder), *tried.notes, *early),
     )
 
 

@@ -11,6 +11,7 @@ from tidemill.errors import Fault, SpecError
 from tidemill.lake.names import is_local
 from tidemill.training.families.learned import LearnedFamily
 from tidemill.training.problem import Problem
+from tidemill.training.tasks.boosting import PATIENCE
 from tidemill.training.tasks.learner import library
 
 if TYPE_CHECKING:
@@ -43,13 +44,11 @@ class Engines:
         return self.of.get(family, SPARK)
 
     def library(self, family: str, problem: Problem) -> str:
-        """Return the name and version of the library that fits the family."""
+        """Return the name and version of the library that fits the family; a fit by tasks may know better."""
         learner = problem.family(family).learner
         if learner is not None and (self.engine(family) == TASKS or isinstance(problem.family(family), LearnedFamily)):
-            return library(learner)
-        from importlib.metadata import version
-
-        return f"{_MLLIB} {version(_MLLIB)}"
+            return library(learner.package)
+        return library(_MLLIB)
 
     def without_tasks(self, problem: Problem, n_bytes: int) -> Engines:
         """Return the engines where a copy of ``n_bytes`` is too large; families that MLlib does not have stay, and will fail.
@@ -84,6 +83,8 @@ def choose_engines(
             for name, own in mllib.items()
             if not own
         ]
+        early = [f"training.models.{name}.{PATIENCE}" for name, space in spaces.items() if PATIENCE in space]
+        faults += [_fault(key, "`engine: spark` fits every round; leave it out, or write `engine: auto`") for key in early]
         if faults:
             raise SpecError(faults)
         return Engines(dict.fromkeys(spaces, SPARK))

@@ -17,6 +17,7 @@ from tidemill.caching import cached
 from tidemill.evaluation import compute_metrics, is_better
 from tidemill.spark_errors import sentence
 from tidemill.training.combiners import BLEND, Combiner, blends, stacks
+from tidemill.training.early_stopping import settled
 from tidemill.training.engines import SPARK
 from tidemill.training.member_predictions import read_predictions, write_predictions
 from tidemill.training.out_of_fold import counted_by_spark
@@ -108,12 +109,13 @@ def try_ensemble(
         with_counts: whether counts are wanted, for a calibration or a threshold.
     """
     metric = finder.problem.metric
-    members = members_of(found, trials, metric)
+    members = [settled(trial, found.rows, finder.problem) for trial in members_of(found, trials, metric)]
     if len(members) < 2 or len(folds) < 2:
         lack = f"found {len(members)} family that succeeded" if len(members) < 2 else "found one fold that is validated"
         return Tried(found, notes=(f"ensemble: {lack}, a {kind} needs two; the candidate is the best trial",))
     folder = f"{scratch}/ensemble-{uuid.uuid4().hex}"
-    maker = _Maker(kind, finder, members, tuple(folds), 1 + max(trial.number for trial in trials))
+    libraries = found.libraries({trial.number for trial in members})
+    maker = _Maker(kind, finder, members, tuple(folds), 1 + max(trial.number for trial in trials), libraries)
     try:
         ensemble, rows = maker.made(spark, folder, with_counts=with_counts)
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
@@ -147,6 +149,7 @@ class _Maker:
     members: Sequence[Trial]
     folds: tuple[int, ...]
     number: int
+    libraries: str
 
     def made(self, spark: SparkSession, folder: str, *, with_counts: bool) -> tuple[Ensemble, list[TrialFold]]:
         """Return the ensemble, fitted on all predictions, and its rows."""
@@ -187,7 +190,6 @@ class _Maker:
 
     def row(self, fold: int, params: str, found: _Measured | None = None, spent: float = 0.0, error: str | None = None) -> TrialFold:
         """Return the row of a fold."""
-        libraries = [self.finder.engines.library(trial.family, self.finder.problem) for trial in self.members]
         return TrialFold(
             trial=self.number,
             fold=fold,
@@ -199,6 +201,6 @@ class _Maker:
             state=SUCCEEDED if found else FAILED,
             engine=SPARK,
             error=error,
-            library=", ".join(dict.fromkeys(libraries)),
+            library=self.libraries,
             score_seconds=found.seconds if found else None,
         )

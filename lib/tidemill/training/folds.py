@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from tidemill.caching import cached
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nominal_slots
-from tidemill.features.memo import Memo
+from tidemill.features.memo import Memo, Together
 from tidemill.features.names import PART
 from tidemill.spark_errors import sentence
 from tidemill.training.monotone import directions
@@ -90,6 +90,7 @@ class Folds:
         self._locks: dict[Place, threading.Lock] = {}
         self._lock = threading.Lock()
         self._memos: dict[int, Memo] = {}
+        self._together: Together | None = None
         self._features: dict[Place, PipelineModel] = {}
         self._vectors: dict[Place, Vectors] = {}
         self._copies: dict[Place, CopiedVectors] = {}
@@ -105,6 +106,11 @@ class Folds:
     def learnt(self) -> int:
         """How many of them had to be."""
         return sum(memo.done for memo in self._memos.values())
+
+    def expect(self, folds: Sequence[int]) -> None:
+        """Know which folds are to come: what their features ask of the rows is learnt of all of them at once."""
+        if len(folds) > 1:
+            self._together = Together(self._frame, folds, is_expanding=self._is_expanding)
 
     def prepare(self, place: Place) -> None:
         """Fit the features of a fold ahead of what they are for."""
@@ -166,7 +172,7 @@ class Folds:
         if place not in self._features:
             wanted = sorted({encoding for encodings in self.encodings.values() for encoding in encodings})
             with self._lock:
-                memo = self._memos.setdefault(place.fold, Memo())
+                memo = self._memos.setdefault(place.fold, Memo(self._together, place.fold))
             self._features[place] = feature_pipeline(self._plan_of(place.variant), wanted, memo).fit(self._train(place.fold))
             with self._lock:
                 self.fits += 1

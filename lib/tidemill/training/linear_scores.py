@@ -1,19 +1,23 @@
-"""Given weights as a stage of MLlib: a logistic regression bounded to them, or a linear one of rows that have no other answer."""
+"""Given weights as a stage of MLlib: by its constructor, or where Java is out of reach by a fit that has no other answer."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import uuid
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pyspark.ml.classification import LogisticRegression
 from pyspark.ml.linalg import Matrices, Vectors, VectorUDT
 from pyspark.ml.regression import LinearRegression
+from pyspark.ml.wrapper import JavaParams
 from pyspark.sql import types as T
+from pyspark.sql.utils import is_remote
 
 from tidemill.training.classes import class_metadata
 
 if TYPE_CHECKING:
     from pyspark.ml import Model
+    from pyspark.ml.linalg import DenseMatrix, DenseVector
     from pyspark.sql import SparkSession
 
 _BOUNDS = ("lowerBoundsOnCoefficients", "upperBoundsOnCoefficients", "lowerBoundsOnIntercepts", "upperBoundsOnIntercepts")
@@ -31,18 +35,33 @@ def linear_scores(
 ) -> Model:
     """Return the model whose raw prediction is ``weights @ x + biases``, and whose probability is the softmax of it.
 
-    ``weights`` has one row a class, or a single one for the second of two classes. MLlib has no way to make a model of given weights that
-    any session can save and load; a regression whose bounds leave no room takes no step. ``probability`` and ``raw`` name its
-    columns, empty for one that it is not to add.
+    ``weights`` has one row a class, or a single one for the second of two classes. ``probability`` and ``raw`` name its columns, empty for
+    one that it is not to add.
     """
-    size = weights.shape[1]
+    matrix, bias = Matrices.dense(len(weights), weights.shape[1], weights.ravel(order="F")), Vectors.dense(biases)
+    if is_remote():
+        return bounded(spark, matrix, bias, n_classes, features, probability=probability, raw=raw)
+    model = _made("classification.LogisticRegressionModel", matrix, bias, n_classes, len(weights) > 1)
+    return model._set(featuresCol=features, labelCol="label", probabilityCol=probability, rawPredictionCol=raw)
+
+
+def _made(name: str, *figures: object) -> Any:
+    """Return the model that the constructor of MLlib's class makes; Scala keeps it to Spark, Java does not."""
+    kind = f"org.apache.spark.ml.{name}"
+    return JavaParams._from_java(JavaParams._new_java_obj(kind, f"{kind.rpartition('.')[2]}_{uuid.uuid4().hex[:12]}", *figures))
+
+
+def bounded(
+    spark: SparkSession, matrix: DenseMatrix, bias: DenseVector, n_classes: int, features: str, *, probability: str, raw: str
+) -> Model:
+    """Return a logistic regression whose bounds leave no room: it takes no step."""
+    size = matrix.numCols
     # A slot that never changes would lose its weight, hence a row of ones.
     rows = [(Vectors.dense(np.ones(size)) if index == 0 else Vectors.sparse(size, [], []), float(index)) for index in range(n_classes)]
     label = T.StructField("label", T.DoubleType(), metadata=class_metadata(n_classes))
     corners = spark.createDataFrame(rows, T.StructType([T.StructField(features, VectorUDT()), label])).coalesce(1)
-    matrix = Matrices.dense(len(weights), size, weights.ravel(order="F"))
     model = LogisticRegression(
-        family="multinomial" if len(weights) > 1 else "binomial",
+        family="multinomial" if matrix.numRows > 1 else "binomial",
         featuresCol=features,
         labelCol="label",
         probabilityCol=probability,
@@ -51,8 +70,8 @@ def linear_scores(
         standardization=False,
         lowerBoundsOnCoefficients=matrix,
         upperBoundsOnCoefficients=matrix,
-        lowerBoundsOnIntercepts=Vectors.dense(biases),
-        upperBoundsOnIntercepts=Vectors.dense(biases),
+        lowerBoundsOnIntercepts=bias,
+        upperBoundsOnIntercepts=bias,
     ).fit(corners)
     for name in _BOUNDS:  # they are as large as the model and would be saved with it, as text
         model.clear(model.getParam(name))
@@ -60,11 +79,14 @@ def linear_scores(
 
 
 def linear_values(spark: SparkSession, weights: np.ndarray, bias: float, features: str) -> Model:
-    """Return the model whose prediction is ``weights @ x + bias``.
+    """Return the model whose prediction is ``weights @ x + bias``."""
+    if is_remote():
+        return least_squares(spark, weights, bias, features)
+    return _made("regression.LinearRegressionModel", Vectors.dense(weights), float(bias))._set(featuresCol=features, labelCol="label")
 
-    MLlib has no way to make one of given weights that any session can save and load; least squares through the origin and the ends of the
-    axes find nothing else.
-    """
+
+def least_squares(spark: SparkSession, weights: np.ndarray, bias: float, features: str) -> Model:
+    """Return a linear regression through the origin and the ends of the axes: it finds nothing but the weights."""
     size = len(weights)
     ends = [(Vectors.sparse(size, [place], [1.0]), float(weight + bias)) for place, weight in enumerate(weights)]
     schema = T.StructType([T.StructField(features, VectorUDT()), T.StructField("label", T.DoubleType())])

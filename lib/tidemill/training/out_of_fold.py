@@ -6,14 +6,14 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
 from tidemill.logits import logit, logits
-from tidemill.spec.search import Threshold
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
+
+    from tidemill.spec.search import Threshold
 
 # The grid is even in the logit: fine where probabilities are near 0 or 1, as those of rare events are.
 BINS_PER_LOGIT = 50
@@ -53,6 +53,8 @@ def on_grid(p: Column) -> Column:
 
 def counted_by_spark(predictions: DataFrame, weight: str | None = None, n_classes: int = 2) -> np.ndarray:
     """Return the same of a frame with ``label``, ``probability`` and the column of weights, by one aggregate of SIZE rows a class."""
+    from pyspark.ml.functions import vector_to_array
+
     classes = [1] if n_classes == 2 else list(range(n_classes))
     counts = F.lit(1) if weight is None else F.col(weight)
     said = F.explode(F.array(*[F.lit(place) for place in classes])).alias("of")

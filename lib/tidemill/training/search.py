@@ -224,9 +224,10 @@ class Search:
             state=FAILED if error else SUCCEEDED,
             engine=self.engines.engine(trial.family),
             error=error,
-            library=self.engines.library(trial.family, self.problem),
+            library=outcome.library or self.engines.library(trial.family, self.problem),
             score_seconds=outcome.score_seconds,
             share=share,
+            rounds=outcome.rounds,
         )
 
     def _absent(self, trial: Trial, fold: int, seconds: float, error: str) -> TrialFold:

@@ -21,7 +21,8 @@ class TrialFold:
 
     ``value`` is null where the trial failed; ``seconds`` are those of the fit and the metric, and the trial's share of a fit that served
     several trials; ``score_seconds`` those of predicting the fold's rows. ``share`` is that of the training rows that were learned from:
-    below 1 where the trial was stopped early. ``library`` fitted it.
+    below 1 where the trial was stopped early. ``library`` fitted it. ``rounds`` are those of boosting that the fold's own rows chose, where
+    the trial asked them to: its ``value`` is a little too good then.
     """
 
     trial: int
@@ -37,6 +38,7 @@ class TrialFold:
     library: str | None = None
     score_seconds: float | None = None
     share: float = 1.0
+    rounds: int | None = None
 
     def row(self) -> dict[str, object]:
         """Return the columns by name."""
@@ -64,6 +66,10 @@ class SearchResult:
     def best_value(self) -> float:
         """The best trial's mean over the folds."""
         return self.means[self.best.number]
+
+    def libraries(self, trials: Collection[int]) -> str:
+        """Return the names and versions of what fitted the trials."""
+        return ", ".join(dict.fromkeys(row.library for row in self.rows if row.trial in trials and row.library))
 
     @property
     def failures(self) -> dict[int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tidemill.spark_errors import sentence
@@ -66,9 +67,11 @@ def measure(spark: SparkSession, fits: Sequence[Fit]) -> list[Outcome]:
     A fit that takes its worker down takes the job down: then each trial is tried by itself, so that the others come to their end.
     """
     try:
-        return run_fits(spark, fits)
+        found = run_fits(spark, fits)
     except Exception:  # noqa: BLE001 - whose failure it is shows below
-        return [_alone(spark, fit) for group in fits for fit in group.alone()]
+        found = [_alone(spark, fit) for group in fits for fit in group.alone()]
+    libraries = {trial: fit.library for fit in fits for trial in fit.settings}
+    return [replace(outcome, library=libraries[outcome.trial]) for outcome in found]
 
 
 def _alone(spark: SparkSession, fit: Fit) -> Outcome:

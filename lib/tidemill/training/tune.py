@@ -32,6 +32,7 @@ def tune(search: Search, spaces: Mapping[str, Space], tuner: Tuner, folds: Seque
     ``is_last``: the vectors of the folds are not wanted afterwards. With a timeout, trials are tried a generation at a time, and none
     begins after it; the first generation always ends.
     """
+    search.folds.expect(folds)
     started = time.monotonic()
     limit = seconds(tuner.timeout)
     metric = search.problem.metric

@@ -24,7 +24,7 @@ from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.score import score
 from tidemill.steps.score_rows import score_rows
 from tidemill.steps.train import train
-from tidemill.training import Problem
+from tidemill.training.problem import Problem
 from tidemill.training.recommendation.preferences import Preferences, RatingVectors, fit, measure
 
 K, NOISE = 5, 0.2

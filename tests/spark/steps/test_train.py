@@ -104,8 +104,25 @@ def test_the_best_parameters_of_all_training_rows_become_a_candidate(spark, lake
         "metric": "areaUnderROC", "cv_value": manifest.cv_value, "family": manifest.family, "params": manifest.params, "trials": 2,
         "library": manifest.library,
     }  # fmt: skip
-    assert manifest.library.split()[0] == "scikit-learn"
+    assert manifest.library.split()[0] == "tidemill", "so few slots are fitted by its own steps"
     assert {(row["engine"], row["library"]) for row in trials} == {("tasks", manifest.library)}
+
+
+def test_boosting_that_stops_early_gets_the_rounds_that_its_folds_found_best(lake, context):
+    models = {"xgboost": {"n_estimators": 150, "learning_rate": 0.3, "max_depth": [2, 4], "early_stopping_rounds": 5}}
+    result = train(context(spec(models=models)))
+    trials = lake.ledger.rows("ops.trials", pipeline="late", run_id="r1")
+    model, manifest = load_model(lake, "late", 1)
+    chosen = [row for row in trials if json.loads(row["params"])["max_depth"] == manifest.params["max_depth"]]
+    rounds = [row["rounds"] for row in sorted(chosen, key=lambda row: row["fold"])]
+    assert len(rounds) == 2 and all(1 <= count < 145 for count in rounds)
+    assert all(json.loads(row["params"])["early_stopping_rounds"] == 5 for row in trials)
+    expected = round(sum(rounds) / 2)
+    assert manifest.params == {"n_estimators": expected, "learning_rate": 0.3, "max_depth": manifest.params["max_depth"]}
+    assert model.stages[-1].scorer().model.num_boosted_rounds() == expected
+    assert any(f"xgboost: {expected} rounds, the mean of {rounds[0]}, {rounds[1]}" in note for note in result.notes)
+    with pytest.raises(SpecError, match="fits every round"):
+        train(context(spec(models=models, engine="spark")))
 
 
 def test_expanding_folds_learn_from_the_past_alone_and_rows_of_a_gap_from_none(lake, context, monkeypatch):

@@ -14,7 +14,6 @@ from sklearn.metrics import f1_score, log_loss, precision_score, recall_score
 from tidemill.features import FeaturePlan
 from tidemill.spec.models import Numeric
 from tidemill.spec.search import Threshold
-from tidemill.training import Problem, Search, Trial, refit
 from tidemill.training.adjusted import AdjustedProbabilities
 from tidemill.training.balance import balance_of, corrected
 from tidemill.training.engines import Engines
@@ -29,6 +28,10 @@ from tidemill.training.out_of_fold import (
     moved,
     threshold,
 )
+from tidemill.training.problem import Problem
+from tidemill.training.refit import refit
+from tidemill.training.search import Search
+from tidemill.training.tuner import Trial
 
 from .conftest import PLAN
 

@@ -7,12 +7,15 @@ from pyspark.sql import functions as F
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from tidemill.training import Problem, Search, Trial, refit
 from tidemill.training.classes import class_metadata
 from tidemill.training.combined import LEAST, AsidePredictions, member_column
 from tidemill.training.combiners import blends, stack
 from tidemill.training.engines import Engines
 from tidemill.training.member_predictions import read_predictions, write_predictions
+from tidemill.training.problem import Problem
+from tidemill.training.refit import refit
+from tidemill.training.search import Search
+from tidemill.training.tuner import Trial
 
 from .conftest import PLAN
 

@@ -10,8 +10,10 @@ from sklearn.metrics import accuracy_score, r2_score
 
 from tidemill.spec.models import FAMILIES as DEFAULTS
 from tidemill.spec.tasks import LABELLED
-from tidemill.training import FAMILIES, Problem, Trial, refit
-from tidemill.training.families import MLlibFamily
+from tidemill.training.families import FAMILIES, MLlibFamily
+from tidemill.training.problem import Problem
+from tidemill.training.refit import refit
+from tidemill.training.tuner import Trial
 
 from .conftest import PLAN
 

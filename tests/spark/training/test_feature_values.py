@@ -7,8 +7,10 @@ import pytest
 from tidemill.features import FeaturePlan
 from tidemill.spec.feature_values import with_values
 from tidemill.spec.models import Features
-from tidemill.training import Problem, Search, Trial, search
 from tidemill.training.engines import Engines
+from tidemill.training.problem import Problem
+from tidemill.training.search import Search, search
+from tidemill.training.tuner import Trial
 
 PROBLEM = Problem("binary", "areaUnderROC", 2, seed=7)
 DECLARED = Features.model_validate({"numeric": {"columns": ["x", "z"]}, "categorical": {"columns": ["carrier"]}})

@@ -14,9 +14,12 @@ from tidemill.evaluation import compute_metrics
 from tidemill.evaluation.clusters import OneCluster
 from tidemill.features import feature_pipeline
 from tidemill.spec.tasks import LABELLED
-from tidemill.training import Problem, Trial, refit, search
 from tidemill.training.engines import Engines
 from tidemill.training.families.own import OwnFamily
+from tidemill.training.problem import Problem
+from tidemill.training.refit import refit
+from tidemill.training.search import search
+from tidemill.training.tuner import Trial
 
 from .conftest import PLAN
 

@@ -13,10 +13,14 @@ from sklearn.metrics import accuracy_score, r2_score
 
 from tidemill.errors import SpecError
 from tidemill.features import feature_pipeline
-from tidemill.training import FAMILIES, Problem, Search, Trial, refit, search
 from tidemill.training.engines import Engines, choose_engines
+from tidemill.training.families import FAMILIES
 from tidemill.training.folds import copyable
+from tidemill.training.problem import Problem
+from tidemill.training.refit import refit
+from tidemill.training.search import Search, search
 from tidemill.training.tasks.copy import HELD_OUT, TRAIN, open_part, write_copy
+from tidemill.training.tuner import Trial
 
 from .conftest import PLAN
 

@@ -10,8 +10,10 @@ from sklearn.svm import LinearSVC
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan
 from tidemill.spec.models import Text
-from tidemill.training import Problem, Trial, refit
 from tidemill.training.classes import class_metadata
+from tidemill.training.problem import Problem
+from tidemill.training.refit import refit
+from tidemill.training.tuner import Trial
 
 TOPICS = {
     0: "grain wheat harvest corn tonnes crop farm export",

@@ -107,6 +107,8 @@ def test_the_message_names_file_line_and_key(write: Callable, changed: Callable)
         ("test: \"2013-11-01\"", "test: true", 20, "dataset.split.test", "expected a number or text, found true"),
         ("columns: [distance]", "columns: [distance, 3]", 23, "features.numeric.columns.1",
          'expected text, found 3; write it in quotes: "3"'),
+        ("task: binary", "task: binary\n  tuner: {trial_timeout: 5}", 26, "training.tuner.trial_timeout",
+         "expected a duration such as 30m, 2h or 1d, found 5"),
         ("task: binary", "task: binary\n  folds: 2.5", 26, "training.folds", "expected a whole number, found 2.5"),
         ("task: binary", "task: binary\n  folds: 1", 26, "training.folds", "expected a number of at least 2, found 1"),
         ("task: binary", "task: binary\n  folds: true", 26, "training.folds", "expected a whole number, found true"),

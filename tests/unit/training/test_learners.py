@@ -1,10 +1,13 @@
 """What learners of trees make of losses and monotone slots, on arrays alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from sklearn.metrics import mean_absolute_error, mean_pinball_loss
+from sklearn.metrics import log_loss, mean_absolute_error, mean_pinball_loss, mean_squared_error
 
 from tidemill.training.families import FAMILIES
+from tidemill.training.tasks.boosting import PATIENCE
 from tidemill.training.tasks.cores import one_core
 from tidemill.training.tasks.deviations import deviations
 from tidemill.training.tasks.learner import Rows, Setting
@@ -96,3 +99,35 @@ def test_weighted_deviations_are_by_hand_and_of_plain_rows_numpys():
     for features in (x, sp.csr_matrix(x)):
         assert np.allclose(deviations(features), x.std(axis=0, ddof=1))
         assert np.allclose(deviations(features, w) ** 2, np.cov(x.T, aweights=w).diagonal())
+
+
+@pytest.mark.parametrize("name", ["hist_gradient_boosting", "xgboost", "lightgbm"])
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_a_fit_stops_where_unseen_rows_are_told_no_better_and_is_its_best_rounds(name, task):
+    features, price = examples(rows=400)
+    unseen, truth = examples(seed=5, rows=300)
+    labels, expected = (price, truth) if task == "regression" else ((each > 4).astype(float) for each in (price, truth))
+    learner, patience = FAMILIES[name].learner, 8
+    lengths = [200, 12, 3]
+    settings = [
+        Setting({**PARAMS[name], learner.rounds: length, "learning_rate": 0.3}, task, 2 if task == "binary" else 0, 7) for length in lengths
+    ]
+    with one_core():
+        whole = learner.fit(Rows(features, labels), settings[0])
+        watchful = [replace(setting, params={**setting.params, PATIENCE: patience}) for setting in settings]
+        found = list(learner.fit_each(Rows(features, labels), watchful, lambda: Rows(unseen, expected)))
+    judge = mean_squared_error if task == "regression" else log_loss
+    losses = []
+    while len(losses) < 200 and (not losses or len(losses) - 1 - int(np.argmin(losses)) < patience):
+        losses.append(judge(expected, whole.predict(unseen, len(losses) + 1)))
+    assert len(losses) < 200, "the rows do stop it"
+    assert [model.rounds for model in found] == [1 + int(np.argmin(losses[:length])) for length in lengths]
+    for model in found:
+        assert np.allclose(model.predict(unseen), whole.predict(unseen, model.rounds))
+
+
+@pytest.mark.parametrize(("value", "is_right"), [(10, True), ([5, 20], True), (0, False), ([5, 2.5], False), ("ten", False), (True, False)])
+def test_patience_is_a_number_of_rounds_and_of_these_libraries_alone(value, is_right):
+    for name in ("hist_gradient_boosting", "xgboost", "lightgbm"):
+        assert bool(FAMILIES[name].faults({PATIENCE: value}, "binary")) != is_right
+    assert "has no parameter" in FAMILIES["gradient_boosted_trees"].faults({PATIENCE: value}, "binary")[PATIENCE]

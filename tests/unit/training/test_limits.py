@@ -11,7 +11,7 @@ from tidemill.training.limits import TimedOut, alarm
 
 
 def test_an_alarm_is_told_as_one_whatever_a_library_makes_of_it():
-    with pytest.raises(TimedOut, match="stopped after 0.05 seconds"), alarm(0.05):
+    with pytest.raises(TimedOut, match=r"stopped after 0\.05 seconds"), alarm(0.05):
         try:
             time.sleep(10)
         except TimedOut as error:

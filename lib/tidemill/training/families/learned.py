@@ -11,19 +11,19 @@ from pyspark.ml import Estimator
 from pyspark.sql import SparkSession
 
 from tidemill.errors import SpecError, did_you_mean
-from tidemill.spec.models import IntRange, LogRange, Scalar, Space
+from tidemill.spec.models import IntRange, LogRange, Range, Scalar, Space
 from tidemill.spec.tasks import LABELLED
 from tidemill.training.families.family import AnyTask, Encoding, Family, space_fault
-from tidemill.training.tasks.boosting import Library
+from tidemill.training.tasks.boosting import PATIENCE, Library
 from tidemill.training.tasks.histogram import HISTOGRAM
 from tidemill.training.tasks.lgbm import LIGHTGBM
 from tidemill.training.tasks.xgb import XGBOOST
 
-# What tidemill itself decides: the rows, the task, the cores, the seed, and when to stop.
+# What tidemill itself decides: the rows, the task, the cores, the seed, and what tells when to stop.
 _OURS = frozenset(
     {
         *("random_state", "seed", "n_jobs", "nthread", "num_threads", "verbose", "verbosity", "device", "objective", "early_stopping"),
-        *("early_stopping_rounds", "eval_metric", "callbacks", "categorical_features", "categorical_feature", "enable_categorical"),
+        *("eval_metric", "callbacks", "categorical_features", "categorical_feature", "enable_categorical"),
         *("feature_types", "missing", "booster", "validation_fraction", "n_iter_no_change", "scoring", "warm_start", "class_weight"),
         *("importance_type", "base_score", "multi_strategy", "tol", "num_parallel_tree", "validate_parameters", "boosting_type"),
         *("contamination",),
@@ -64,16 +64,20 @@ class LearnedFamily(AnyTask):
                 found[name] = f"{name!r} is set by tidemill; {instead}"
             elif name not in known:
                 found[name] = f"{self.name} has no parameter {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}"
+            elif name == PATIENCE and not _are_counts(space[name]):
+                found[name] = "expected whole numbers from 1: after so many rounds without a gain on the fold's own rows a fit stops"
         return found
 
     def build(self, params: Mapping[str, Scalar], *, task: str, n_classes: int, seed: int, max_categories: int) -> Estimator:
         """Return the library's own estimator on Spark, which trains one model on all workers together.
 
         Raises:
-            SpecError: the library has none.
+            SpecError: the library has none, or none that stops early.
         """
         if task not in self.distributed:
             raise SpecError([space_fault(self.name, "", f"{self.name} cannot be fitted by `engine: spark`; write `tasks` or `auto`")])
+        if PATIENCE in params:
+            raise SpecError([space_fault(self.name, PATIENCE, "`engine: spark` fits every round; leave it out, or write `engine: tasks`")])
         module, _, name = self.distributed[task].rpartition(".")
         spark = SparkSession.active()
         logging.getLogger("XGBoost-PySpark").setLevel(logging.WARNING)
@@ -87,6 +91,14 @@ class LearnedFamily(AnyTask):
             **params,
         )
         return estimator
+
+
+def _are_counts(values: Range) -> bool:
+    """Return True where all values are whole numbers from 1."""
+    if isinstance(values, IntRange):
+        return values.int[0] >= 1
+    each = values if isinstance(values, list) else [values]
+    return all(isinstance(value, int) and not isinstance(value, bool) and value >= 1 for value in each)
 
 
 HIST_GRADIENT_BOOSTING: Family = LearnedFamily(

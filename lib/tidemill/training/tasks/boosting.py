@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from typing import Any, Protocol
@@ -13,6 +13,8 @@ import numpy as np
 
 from tidemill.training.tasks.learner import Layout, OneByOne, Predictor, Rows, Scorer, Setting, Sharing, is_installed
 
+PATIENCE = "early_stopping_rounds"
+"""The parameter of boosted trees that says after how many rounds without a gain on the fold's held-out rows a fit stops."""
 # More categories than this are taken as numbers by all three alike: bins are single bytes.
 _MOST_CATEGORIES = 254
 
@@ -84,9 +86,13 @@ class FirstRounds:
         return self.whole.predict(features, self.rounds)
 
 
+class Stopped(FirstRounds):
+    """The rounds after which rows that were not learned from are told best."""
+
+
 @dataclass(frozen=True)
 class Boosting(Library):
-    """What the three share: which parameter counts the ``rounds``, and that a model holds those of fewer."""
+    """What the three share: which parameter counts the ``rounds``, that a model holds those of fewer, and when enough are enough."""
 
     package: str
     module: str
@@ -95,16 +101,29 @@ class Boosting(Library):
     renamed: Mapping[str, str] = field(default_factory=dict)  # a spec's name → the library's; empty: the spec's names are the library's
     layout: Layout = "dense"
 
+    def names(self) -> frozenset[str]:
+        """Return the parameters that a spec may name; where they are the library's own, the one that stops early is among them."""
+        return super().names() if self.renamed else super().names() | {PATIENCE}
+
     @abstractmethod
     def fit(self, rows: Rows, setting: Setting) -> Staged:
         """Fit on one core."""
+
+    @abstractmethod
+    def fit_until(self, rows: Rows, setting: Setting, unseen: Rows, patience: int) -> tuple[Staged, Sequence[float]]:
+        """Fit until the loss of ``unseen`` rows has not fallen for so many rounds; return that loss after each round, too."""
 
     def sharing(self, task: str, slots: int) -> Sharing | None:
         """Return the number of rounds: a model of 30 is the first 30 of one of 60."""
         return Sharing((self.rounds,))
 
-    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[Predictor]:
-        """Fit as many rounds as any setting asks for, and return the first of them for each."""
+    def fit_each(self, rows: Rows, settings: Sequence[Setting], unseen: Callable[[], Rows] | None = None) -> Iterable[Predictor]:
+        """Fit as many rounds as any setting asks for, and return the first of them for each: all, or those that are best."""
         counts = [int(setting.params.get(self.rounds, 0)) for setting in settings]
-        whole = self.fit(rows, settings[counts.index(max(counts))])
-        return [whole if count == max(counts) else FirstRounds(whole, count) for count in counts]
+        longest = settings[counts.index(max(counts))]
+        params = {name: value for name, value in longest.params.items() if name != PATIENCE}
+        if unseen is None or params == longest.params:
+            whole = self.fit(rows, longest)
+            return [whole if count == max(counts) else FirstRounds(whole, count) for count in counts]
+        whole, losses = self.fit_until(rows, replace(longest, params=params), unseen(), int(longest.params[PATIENCE]))
+        return [Stopped(whole, 1 + int(np.argmin(losses[: count or None]))) for count in counts]

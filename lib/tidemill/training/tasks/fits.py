@@ -16,17 +16,18 @@ from tidemill.evaluation.mass_volume import MOST_ROWS, mass_volume
 from tidemill.training.balance import corrected
 from tidemill.training.limits import TimedOut, alarm
 from tidemill.training.out_of_fold import SIZE, counted_by_class
+from tidemill.training.tasks.boosting import Stopped
 from tidemill.training.tasks.copy import HELD_OUT, TRAIN, Copy, Part, open_part
 from tidemill.training.tasks.cores import one_core
 from tidemill.training.tasks.kept import kept
-from tidemill.training.tasks.learner import Learner, Linear, Predictor, Rows, Setting
+from tidemill.training.tasks.learner import Learner, Linear, Predictor, Rows, Setting, library
 from tidemill.training.tasks.outliers import spread_out
 from tidemill.training.tasks.scores import metrics
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-_OUTCOME = "trial INT, metrics STRING, seconds DOUBLE, score_seconds DOUBLE, error STRING"
+_OUTCOME = "trial INT, metrics STRING, seconds DOUBLE, score_seconds DOUBLE, error STRING, rounds INT"
 _MODEL = "weights ARRAY<DOUBLE>, biases ARRAY<DOUBLE>, dumped BINARY"
 
 
@@ -52,6 +53,11 @@ class Fit:
         """The setting of a fit that serves one."""
         return next(iter(self.settings.values()))
 
+    @property
+    def library(self) -> str:
+        """The name and version of what fits it."""
+        return library(self.learner.fitted_by(self.setting.task, self.copy.slots_of(self.encoding)))
+
     def alone(self) -> list[Fit]:
         """Return a fit for each setting."""
         return [replace(self, settings={trial: setting}) for trial, setting in self.settings.items()]
@@ -59,13 +65,18 @@ class Fit:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial came to on one fold; ``metrics`` is empty where there is an ``error``."""
+    """What a trial came to on one fold; ``metrics`` is empty where there is an ``error``.
+
+    ``library`` fitted it, where that is known; ``rounds`` are those of boosting, where the rows that measured them chose them.
+    """
 
     trial: int
     metrics: Mapping[str, float]
     seconds: float
     score_seconds: float
     error: str | None
+    library: str | None = None
+    rounds: int | None = None
 
 
 def run_fits(spark: SparkSession, fits: Sequence[Fit]) -> list[Outcome]:
@@ -81,6 +92,7 @@ def run_fits(spark: SparkSession, fits: Sequence[Fit]) -> list[Outcome]:
                     "seconds": [outcome.seconds for outcome in outcomes],
                     "score_seconds": [outcome.score_seconds for outcome in outcomes],
                     "error": pa.array([outcome.error for outcome in outcomes], pa.string()),
+                    "rounds": pa.array([outcome.rounds for outcome in outcomes], pa.int32()),
                 }
                 yield pa.RecordBatch.from_pydict(columns)
 
@@ -94,7 +106,7 @@ def measure(fit: Fit) -> list[Outcome]:
     try:
         rows = _training_rows(fit)
         with one_core(), alarm(fit.limit):
-            models = list(fit.learner.fit_each(rows, list(fit.settings.values())))
+            models = list(fit.learner.fit_each(rows, list(fit.settings.values()), lambda: _unseen_rows(fit)))
         held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
         if len(fit.settings) > 1:
@@ -114,7 +126,8 @@ def _scored(model: Predictor, fit: Fit, held_out: Part, trial: int, spent: float
     except Exception as error:  # noqa: BLE001 - as above
         return Outcome(trial, {}, spent + time.perf_counter() - started, 0.0, _sentence(error))
     known = {name: value for name, value in found.items() if math.isfinite(value)}
-    return Outcome(trial, known, spent + time.perf_counter() - started, took, None)
+    rounds = model.rounds if isinstance(model, Stopped) else None
+    return Outcome(trial, known, spent + time.perf_counter() - started, took, None, rounds=rounds)
 
 
 def _found(model: Predictor, fit: Fit, held_out: Part, predicted: np.ndarray) -> Mapping[str, float]:
@@ -210,6 +223,16 @@ def _training_rows(fit: Fit) -> Rows:
         return Rows(part.features[:count], part.labels[:count], fit.nominal, key, weights)
 
     return kept(key, opened)
+
+
+def _unseen_rows(fit: Fit) -> Rows:
+    """Return the rows that a fit can tell itself by when to stop: they count for what rows to learn from would."""
+    part = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
+    weights = given_weights(part)
+    if fit.factors:
+        own = 1.0 if weights is None else weights
+        weights = own * np.asarray(fit.factors)[np.asarray(part.labels, dtype=int)]
+    return Rows(part.features, part.labels, fit.nominal, weights=weights)
 
 
 def given_weights(part: Part) -> np.ndarray | None:

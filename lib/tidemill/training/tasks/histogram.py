@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -19,12 +19,24 @@ class Histogram(Boosting):
 
     def fit(self, rows: Rows, setting: Setting) -> HistogramScorer:
         """Fit on one core."""
+        return HistogramScorer(
+            self._model(rows, setting, early_stopping=False).fit(rows.features, rows.labels, rows.weights), setting.task, setting.n_classes
+        )
+
+    def fit_until(self, rows: Rows, setting: Setting, unseen: Rows, patience: int) -> tuple[HistogramScorer, Sequence[float]]:
+        """Fit until the loss of unseen rows falls no more."""
+        model = self._model(rows, setting, early_stopping=True, n_iter_no_change=patience, scoring="loss", tol=0.0)
+        watched = {"X_val": unseen.features, "y_val": unseen.labels, "sample_weight_val": unseen.weights}
+        model.fit(rows.features, rows.labels, rows.weights, **watched)
+        return HistogramScorer(model, setting.task, setting.n_classes), list(-model.validation_score_[1:])  # the first is of no round
+
+    def _model(self, rows: Rows, setting: Setting, **more: Any) -> Any:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
         kind = HistGradientBoostingRegressor if setting.task == "regression" else HistGradientBoostingClassifier
         # What a spec leaves out of MLlib's parameters is as MLlib has it, where that is a matter of size.
         size = {"max_iter": 20, "max_depth": 5} if self.renamed else {}
-        given = {**size, "early_stopping": False, "categorical_features": nominal(rows), **self.given(setting)}
+        given = {**size, **more, "categorical_features": nominal(rows), **self.given(setting)}
         if "max_bins" in given:
             given["max_bins"] = min(int(given["max_bins"]), 255)
         if self.renamed:
@@ -33,8 +45,7 @@ class Histogram(Boosting):
             given |= {"loss": "quantile", "quantile": setting.quantile} if setting.loss == "quantile" else {"loss": "absolute_error"}
         if any(setting.monotone):
             given["monotonic_cst"] = list(setting.monotone)
-        model = kind(random_state=setting.seed, **given).fit(rows.features, rows.labels, rows.weights)
-        return HistogramScorer(model, setting.task, setting.n_classes)
+        return kind(random_state=setting.seed, **given)
 
     def load(self, dump: bytes, task: str) -> HistogramScorer:
         """Return the model that ``dump`` wrote."""

@@ -6,15 +6,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import scipy.sparse as sp
 
-from tidemill.spec.models import Scalar
 from tidemill.training.tasks.kept import kept
+
+if TYPE_CHECKING:
+    from tidemill.spec.models import Scalar
 
 Made = TypeVar("Made")
 Matrix: TypeAlias = "np.ndarray | sp.csr_matrix"
@@ -109,7 +112,7 @@ class Learner(Protocol):
 
     @property
     def package(self) -> str:
-        """The distribution that does the work."""
+        """The distribution whose parameters these are."""
         ...
 
     @property
@@ -121,6 +124,10 @@ class Learner(Protocol):
         """Return the parameters among ``names`` that it does not know."""
         ...
 
+    def fitted_by(self, task: str, slots: int) -> str:
+        """Return the distribution that does the work, given so many slots."""
+        ...
+
     def fit(self, rows: Rows, setting: Setting) -> Scorer | Linear:
         """Learn from ``rows`` on one core; the same rows and setting give the same model."""
         ...
@@ -129,8 +136,11 @@ class Learner(Protocol):
         """Return what settings may differ in for one fit to serve them all, given so many slots; None where each needs its own."""
         ...
 
-    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[Predictor]:
-        """Return the models of settings that differ by what is shared alone, in their order, each as `fit` would give it."""
+    def fit_each(self, rows: Rows, settings: Sequence[Setting], unseen: Callable[[], Rows] | None = None) -> Iterable[Predictor]:
+        """Return the models of settings that differ by what is shared alone, in their order, each as `fit` would give it.
+
+        ``unseen`` gives rows that are not learned from, for settings that say to stop where those are told no better.
+        """
         ...
 
 
@@ -145,6 +155,12 @@ class Sharing:
 class OneByOne(ABC):
     """Learners of which each setting needs a fit of its own."""
 
+    package: str
+
+    def fitted_by(self, task: str, slots: int) -> str:
+        """Return the distribution that does the work, given so many slots."""
+        return self.package
+
     @abstractmethod
     def fit(self, rows: Rows, setting: Setting) -> Scorer | Linear:
         """Learn on one core."""
@@ -153,7 +169,7 @@ class OneByOne(ABC):
         """Return None."""
         return None
 
-    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> Iterable[Predictor]:
+    def fit_each(self, rows: Rows, settings: Sequence[Setting], unseen: Callable[[], Rows] | None = None) -> Iterable[Predictor]:
         """Fit each by itself."""
         return [self.fit(rows, setting) for setting in settings]
 
@@ -171,12 +187,13 @@ class Loader(Learner, Protocol):
 _ALSO = {"xgboost": "xgboost-cpu"}
 
 
-def library(learner: Learner) -> str:
-    """Return the name and version of the package that does the work; the name alone where it is not installed."""
-    for distribution in (learner.package, _ALSO.get(learner.package, learner.package)):
+@cache
+def library(package: str) -> str:
+    """Return the name and version of a package; the name alone where it is not installed."""
+    for distribution in (package, _ALSO.get(package, package)):
         with suppress(PackageNotFoundError):
-            return f"{learner.package} {version(distribution)}"
-    return learner.package
+            return f"{package} {version(distribution)}"
+    return package
 
 
 def is_installed(module: str) -> bool:

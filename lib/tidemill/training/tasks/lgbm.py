@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,20 @@ class LightGBM(Boosting):
     """LightGBM; kept as its own text."""
 
     def fit(self, rows: Rows, setting: Setting) -> LightGBMScorer:
-        """Fit on one core; bins are made once for all fits on the same rows."""
+        """Fit on one core."""
+        return LightGBMScorer(self._train(rows, setting), setting.task)
+
+    def fit_until(self, rows: Rows, setting: Setting, unseen: Rows, patience: int) -> tuple[LightGBMScorer, Sequence[float]]:
+        """Fit until the loss of unseen rows falls no more."""
+        import lightgbm
+
+        told: dict[str, dict[str, list[float]]] = {}
+        calls = [lightgbm.early_stopping(patience, verbose=False), lightgbm.record_evaluation(told)]
+        booster = self._train(rows, setting, unseen, callbacks=calls)
+        return LightGBMScorer(booster, setting.task), next(iter(told["unseen"].values()))
+
+    def _train(self, rows: Rows, setting: Setting, unseen: Rows | None = None, **more: Any) -> Any:
+        """Return the booster; bins are made once for all fits on the same rows."""
         import lightgbm
 
         given = self.given(setting)
@@ -35,7 +49,10 @@ class LightGBM(Boosting):
         if any(setting.monotone):
             given["monotone_constraints"] = list(setting.monotone)
         data = rows.kept(f"lightgbm/{bins}", binned)
-        return LightGBMScorer(lightgbm.train({**alike, **own, **classes, **given}, data, rounds), setting.task)
+        if unseen is not None:
+            watched = lightgbm.Dataset(unseen.features, unseen.labels, weight=unseen.weights, reference=data, params=alike)
+            more |= {"valid_sets": [watched], "valid_names": ["unseen"]}
+        return lightgbm.train({**alike, **own, **classes, **given}, data, rounds, **more)
 
     def load(self, dump: bytes, task: str) -> LightGBMScorer:
         """Return the model that ``dump`` wrote."""

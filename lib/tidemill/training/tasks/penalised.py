@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,12 +36,16 @@ class _Penalised(LinearLearner):
         """Return True where the minima are found by steps of Newton's method."""
         return task != "multiclass" and slots <= MOST_SLOTS
 
+    def fitted_by(self, task: str, slots: int) -> str:
+        """Return tidemill for paths, else scikit-learn."""
+        return "tidemill" if self.has_path(task, slots) else self.package
+
     def fit(self, rows: Rows, setting: Setting) -> Linear:
         """Fit a path of one penalty, or by scikit-learn."""
         [model] = self.fit_each(rows, [setting])
         return model
 
-    def fit_each(self, rows: Rows, settings: Sequence[Setting]) -> list[Linear]:
+    def fit_each(self, rows: Rows, settings: Sequence[Setting], unseen: Callable[[], Rows] | None = None) -> list[Linear]:
         """Fit along the penalties, or each by itself."""
         if self.has_path(settings[0].task, rows.features.shape[1]):
             return self._on_path(rows, settings)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from tidemill.evaluation.metrics import BINS_PER_LOGIT, EPSILON, MAX_BIN, areas, ratio
+from tidemill.evaluation.curves import BINS_PER_LOGIT, EPSILON, MAX_BIN, areas, ratio
 from tidemill.logits import logits
 from tidemill.spec.blocks import QUANTILE_LOSS
 

@@ -16,7 +16,22 @@ class XGBoost(Boosting):
     """XGBoost by histograms; kept in its own binary JSON."""
 
     def fit(self, rows: Rows, setting: Setting) -> XGBoostScorer:
-        """Fit on one core; bins are made once for all fits on the same rows."""
+        """Fit on one core."""
+        return XGBoostScorer(self._train(rows, setting), setting.task)
+
+    def fit_until(self, rows: Rows, setting: Setting, unseen: Rows, patience: int) -> tuple[XGBoostScorer, Sequence[float]]:
+        """Fit until the loss of unseen rows falls no more."""
+        import xgboost
+
+        told: dict[str, dict[str, list[float]]] = {}
+        kinds = {"feature_types": _feature_types(rows), "enable_categorical": True, "nthread": 1}
+        matrix = xgboost.DMatrix(unseen.features, unseen.labels, weight=unseen.weights, **kinds)
+        watched = {"evals": [(matrix, "unseen")], "early_stopping_rounds": patience, "evals_result": told, "verbose_eval": False}
+        booster = self._train(rows, setting, **watched)
+        return XGBoostScorer(booster, setting.task), list(told["unseen"].values())[-1]
+
+    def _train(self, rows: Rows, setting: Setting, **watched: Any) -> Any:
+        """Return the booster; bins are made once for all fits on the same rows."""
         import xgboost
 
         given = self.given(setting)
@@ -31,8 +46,7 @@ class XGBoost(Boosting):
         own = {"objective": objective, "seed": setting.seed, "nthread": 1, "tree_method": "hist", "max_bin": bins, "verbosity": 0}
         classes = {"num_class": setting.n_classes} if setting.task == "multiclass" else {}
         given |= asked_for(setting.loss, setting.quantile, setting.monotone)
-        booster = xgboost.train({**own, **classes, **given}, rows.kept(f"xgboost/{bins}", binned), rounds)
-        return XGBoostScorer(booster, setting.task)
+        return xgboost.train({**own, **classes, **given}, rows.kept(f"xgboost/{bins}", binned), rounds, **watched)
 
     def load(self, dump: bytes, task: str) -> XGBoostScorer:
         """Return the model that ``dump`` wrote."""

@@ -1,0 +1,22 @@
+"""Packages whose names load on first use, so that what runs in a worker imports little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+
+def names_of(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """Return a ``__getattr__`` for ``package`` that imports the module that defines a name when it is first asked for.
+
+    ``homes``: module of the package → the names that it defines.
+    """
+
+    def found(name: str) -> Any:
+        for module, names in homes.items():
+            if name in names:
+                return getattr(import_module(f"{package}.{module}"), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return found

@@ -1,0 +1,90 @@
+"""What the features of all folds ask of the rows, learnt in one pass: the same as each fold learns by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.ml.functions import vector_to_array
+from pyspark.sql import functions as F
+
+from tidemill.features import FeaturePlan, counts, estimator, scalars
+from tidemill.spec.models import Categorical, Numeric
+from tidemill.training.classes import class_metadata
+from tidemill.training.folds import Folds, Place
+from tidemill.training.problem import Problem
+
+FOLDS = [0, 1, 2]
+PLAN = FeaturePlan(
+    [Numeric(columns=["x"], impute="median", scale="robust"), Numeric(columns=["z"], impute="mean", indicators=True)],
+    [Categorical(columns=["carrier"], min_frequency=3), Categorical(columns=["tail"], encode="target", smoothing=2.0)],
+)
+ENCODINGS = {"spark": ["linear", "tree"], "tasks": []}
+
+
+@pytest.fixture(scope="module")
+def frame(spark):
+    rng = np.random.default_rng(12)
+    rows = 240
+    fold = rng.integers(0, 4, rows)  # those of 3 are of no fold
+    data = pd.DataFrame(
+        {
+            "x": rng.normal(size=rows) + fold,
+            "z": rng.normal(size=rows),
+            "carrier": rng.choice(["AA", "DL", "UA", "B6"], rows, p=[0.6, 0.3, 0.07, 0.03]),
+            "tail": rng.choice(list("abcdef"), rows),
+            "label": (rng.random(rows) < 0.4).astype(float),
+            "fold": fold,
+            "_part": rng.integers(0, 5, rows),
+            "_order": np.arange(rows),
+        }
+    )
+    data.loc[rng.random(rows) < 0.2, "x"] = np.nan
+    data.loc[(rng.random(rows) < 0.3) & (fold == 1), "z"] = np.nan  # its indicator is a slot where fold 1 is learned from
+    data.loc[rng.random(rows) < 0.1, "carrier"] = None
+    label = F.col("label").alias("label", metadata=class_metadata(2))
+    numbers = [F.when(~F.isnan(name), F.col(name)).alias(name) for name in ("x", "z")]
+    held = F.when(F.col("fold") < 3, F.col("fold")).cast("int").alias("fold")
+    made = spark.createDataFrame(data).select(*numbers, "carrier", "tail", label, held, F.col("_part").cast("int"), "_order").persist()
+    yield made
+    made.unpersist()
+
+
+def vectors(folds, number):
+    found = folds.vectors(Place(number))
+    rows = found.train.union(found.held_out).orderBy("_order")
+    arrays = [vector_to_array(f"features_{encoding}").alias(encoding) for encoding in ENCODINGS["spark"]]
+    table = rows.select("_order", *arrays).toPandas()
+    return table["_order"].to_numpy(), [np.stack(table[encoding]) for encoding in ENCODINGS["spark"]]
+
+
+@pytest.mark.parametrize("is_expanding", [False, True])
+def test_all_folds_learn_in_one_pass_what_each_learns_by_itself(frame, monkeypatch, is_expanding):
+    passes = []
+
+    def counting(name, function):
+        def counted(*given):
+            passes.append((name, len(given) > 1 and given[-1] is not None))
+            return function(*given)
+
+        return counted
+
+    monkeypatch.setattr(scalars, "fit_numbers", counting("numbers", scalars.fit_numbers))
+    monkeypatch.setattr(estimator, "count_values", counting("values", counts.count_values))
+    problem = dataclasses.replace(Problem("binary", "areaUnderROC", 2, seed=7), is_expanding=is_expanding)
+    validated = FOLDS[1:] if is_expanding else FOLDS
+    alone, together = (Folds(frame, lambda _: PLAN, ENCODINGS, problem) for _ in range(2))
+    together.expect(validated)
+    for number in validated:
+        passes.clear()
+        (order, expected), (same_order, found) = vectors(alone, number), vectors(together, number)
+        assert (order == same_order).all()
+        for one, other in zip(expected, found, strict=True):
+            np.testing.assert_allclose(other, one, rtol=1e-12, atol=1e-12)
+        of_all = [("numbers", True), ("values", True)] if number == validated[0] else []
+        assert sorted(passes) == sorted([("numbers", False), ("values", False), *of_all])
+    assert (together.asked, together.learnt) == (alone.asked, alone.learnt)
+    for each in (alone, together):
+        each.close()
