@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # No more values of a column than this come to the driver; of more, the most frequent ones.
 MOST_VALUES = 50_000
+# So many figures of all sets together, at the most.
+_MOST_FIGURES = 25_000_000
 # The label has a mean a class and value; beyond so many classes that is more than the data.
 MOST_CLASSES = 50
 
@@ -58,6 +60,12 @@ class Totals:
 
     by_part: np.ndarray
     suffixes: Sequence[str]
+
+
+def is_small(subjects: Sequence[Subject], label: Label | None, sets: int) -> bool:
+    """Return True where the driver can hold the counts of so many sets of rows at once, however many values the columns have."""
+    sums = len(label.means) if label is not None and any(subject.by_label for subject in subjects) else 0
+    return sets * len(subjects) * (2 + (PARTS * (1 + sums) if sums else 0)) * MOST_VALUES <= _MOST_FIGURES
 
 
 def count_values(

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from tidemill.errors import StepError
 from tidemill.features.categories import categories, fit_categories, multiplied, styled, subjects
 from tidemill.features.components import add_shared_hashes, fit_components, shared_casts
-from tidemill.features.counts import count_values
+from tidemill.features.counts import count_values, is_small
 from tidemill.features.custom import fit_custom
 from tidemill.features.labels import LABEL, Label, label_of
 from tidemill.features.lists import fit_words, words
@@ -81,6 +81,8 @@ class FeatureEstimator(Estimator[FeatureModel]):
         learnt = [each for each in listed if not each.is_hashed]
         wanted = [*asked.values(), *(each.subject for each in learnt)]
         key = ("counts", repr(plan.custom), repr(wanted), repr([casts[each.name] for each in wanted]))
+        if together and not is_small(wanted, label, len(together.folds)):
+            sample = Sample(cast, self.memo)
         counts, totals = self.memo.one(key, lambda: sample.learnt(key, lambda rows, within: count_values(rows, wanted, label, within)))
         counted = dict(zip([*asked, *(each.column for each in learnt)], counts, strict=True))
         encoded = fit_categories(coded, counted, cast, self.encodings, totals, draft)

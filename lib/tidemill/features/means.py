@@ -13,7 +13,7 @@ import numpy as np
 
 from tidemill.features.counts import Counts, Totals
 from tidemill.features.names import PART, PARTS, internal, numbers
-from tidemill.features.numbers import Fitted
+from tidemill.features.numbers import Fitted, differ
 from tidemill.lake.names import quoted
 
 
@@ -87,4 +87,5 @@ def _spread(values: np.ndarray, weights: np.ndarray) -> Fitted:
     mean = float((values * weights).sum() / rows)
     deviation = float(np.sqrt((weights * (values - mean) ** 2).sum() / (rows - 1)))
     used = values[weights > 0]
-    return Fitted(None, mean, deviation if deviation > 0 else 1.0, float(used.min()), float(used.max()))
+    low, high = float(used.min()), float(used.max())
+    return Fitted(None, mean, deviation if differ((low, high)) else 1.0, low, high)

@@ -52,13 +52,13 @@ class Together:
 
     def __init__(self, rows: DataFrame, folds: Sequence[int], *, is_expanding: bool) -> None:
         """Take rows that have ``fold`` INT; where folds expand, each learns from those before it alone."""
-        self.rows, self._folds, self._is_expanding = rows, tuple(folds), is_expanding
+        self.rows, self.folds, self._is_expanding = rows, tuple(folds), is_expanding
         self._found: dict[Hashable, dict[int, Any]] = {}
         self._lock = threading.Lock()
 
     def within(self) -> Column:
         """Return the sets that a row is in, an array; one without a fold is in none."""
-        every = F.array(*map(F.lit, self._folds))
+        every = F.array(*map(F.lit, self.folds))
         return F.filter(every, lambda each: each > F.col("fold") if self._is_expanding else each != F.col("fold"))
 
     def of(self, number: int, key: Hashable, learn: Callable[[], Mapping[int, Learnt]]) -> Learnt | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from tidemill.lake.names import quoted
 
 # A quantile is at most 1/10000 of the rows away from the exact one; below 10,000 rows it is exact.
 _ACCURACY = 10_000
+# The mean of equal numbers is not always that number.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,11 @@ def _fitted(found: Mapping[str, Any], rows: int, treatment: Treatment) -> Fitted
     present = found["n"]
     missing = rows - present if fill is not None else 0
     shift, scale = 0.0, 1.0
+    seen = [found["low"], found["high"], *([fill] if missing and fill is not None else [])] if present else []
     if present and treatment.scale == "standard":
         shift, scale = _moments(found, present, missing, fill or 0.0)
+        scale = scale if differ(seen) else 0.0
     elif present and treatment.scale == "minmax":
-        seen = [found["low"], found["high"], *([fill] if missing and fill is not None else [])]
         shift, scale = min(seen), max(seen) - min(seen)
     elif present and treatment.scale == "robust":
         low, shift, high = found["quartiles"]
@@ -123,6 +126,11 @@ def _fitted(found: Mapping[str, Any], rows: int, treatment: Treatment) -> Fitted
     low, high = (found["low"], found["high"]) if present else (0.0, 1.0)
     cuts = tuple(sorted(set(found["cuts"]))) if treatment.cuts and present else ()
     return Fitted(fill, shift, scale if scale > 0 and math.isfinite(scale) else 1.0, low, high, present < rows, cuts)
+
+
+def differ(values: Collection[float]) -> bool:
+    """Return True where values, or the least and the greatest of them, differ by more than rounding."""
+    return max(values) - min(values) > _ROUNDING * max(map(abs, values))
 
 
 def _fill(found: Mapping[str, Any], treatment: Treatment) -> float | None:

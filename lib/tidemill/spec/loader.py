@@ -12,7 +12,7 @@ from tidemill.errors import Fault, SpecError
 from tidemill.spec.checks import check_faults
 from tidemill.spec.code import load_object, module_file
 from tidemill.spec.document import read_document
-from tidemill.spec.models import Pipeline, Table
+from tidemill.spec.models import CustomFamily, Features, Pipeline, Table
 from tidemill.spec.node import Node
 from tidemill.spec.not_built import not_built_faults
 from tidemill.spec.overlay import merged, overlay_files, with_settings
@@ -57,6 +57,13 @@ class Spec:
     def source_code(self, dotted: str) -> str:
         """Return the text of the file that defines ``dotted``."""
         return module_file(self.folder, dotted).read_text(encoding="utf-8", errors="replace")
+
+    def training_code(self) -> list[str]:
+        """Return the text of each file that defines a stage of the features or a family of the user's own."""
+        features = self.pipeline.features
+        stages = [stage.python for stage in features.custom] if isinstance(features, Features) else []
+        families = [family.python for family in self.pipeline.families.values() if isinstance(family, CustomFamily)]
+        return [self.source_code(python) for python in (*stages, *families)]
 
     def sql_inputs(self, value: str) -> list[str]:
         """Return the tables (``silver.flights``) that the SQL of ``value`` reads, sorted."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tidemill.registry import Deployments
 from tidemill.steps.feature_spec import declared_features
 from tidemill.training.selection import SUCCEEDED, TrialFold
+from tidemill.version import VERSION
 
 if TYPE_CHECKING:
     from tidemill.steps.result import StepContext
@@ -20,7 +21,7 @@ _COLUMNS = [field.name for field in dataclasses.fields(TrialFold) if field.name 
 
 
 class PastTrials:
-    """The rows of ``ops.trials`` that belong to one search: the same rows, features, problem and folds."""
+    """The rows of ``ops.trials`` that belong to one search: the same rows, features, problem, folds and code."""
 
     def __init__(self, context: StepContext, learned_from: object, problem: Problem) -> None:
         """Name the search by all that its figures depend on, but for the trials themselves; ``learned_from`` are columns and the like."""
@@ -33,6 +34,8 @@ class PastTrials:
             problem.asked,
             pipeline.dataset.weight,
             pipeline.training.engine,
+            VERSION,
+            context.spec.training_code(),
         ]
         self._search = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
@@ -44,7 +47,7 @@ class PastTrials:
         found = {}
         for row in rows:
             if row.get("search") == self._search and row["run_id"] not in made and row["state"] == SUCCEEDED and row["share"] == 1.0:
-                kept = TrialFold(trial=-1, **{column: row[column] for column in _COLUMNS})  # type: ignore[arg-type]
+                kept = TrialFold(trial=-1, **{column: row.get(column) for column in _COLUMNS})  # type: ignore[arg-type]
                 found[kept.family, kept.params, kept.fold] = kept
         return found
 

@@ -39,4 +39,4 @@ def feature_space(training: Training) -> Space:
 
 def may_need_parts(training: Training) -> bool:
     """Return True where a trial may encode by the label."""
-    return any("target" in values for values in training.features.values() if isinstance(values, list))
+    return any("target" in (values if isinstance(values, list) else [values]) for values in training.features.values())

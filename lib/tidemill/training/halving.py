@@ -69,6 +69,17 @@ def halve(
     return done
 
 
+def stopped_means(rows: Sequence[TrialFold]) -> dict[int, tuple[int, float]]:
+    """Return of each trial that was stopped how much of the rows and folds it got, a greater number being more, and its mean there."""
+    found: dict[int, list[TrialFold]] = {}
+    for row in rows:
+        if row.state == STOPPED:
+            found.setdefault(row.trial, []).append(row)
+    return {
+        trial: (round(1e6 * sum(row.share for row in own)), sum(row.value or 0.0 for row in own) / len(own)) for trial, own in found.items()
+    }
+
+
 def _stopped(row: TrialFold) -> TrialFold:
     return dataclasses.replace(row, state=STOPPED) if row.state == SUCCEEDED else row
 

@@ -58,12 +58,19 @@ class Sampler:
                 self._left[name] -= 1
         return trials
 
-    def tell(self, values: Mapping[int, float]) -> None:
-        """Tell what the last generation came to: trial → mean over the folds; one without a value failed."""
+    def tell(self, values: Mapping[int, float], stopped: Mapping[int, tuple[int, float]] | None = None) -> None:
+        """Tell what the last generation came to: trial → mean over the folds; one without a value failed, or was ``stopped``.
+
+        Of these, as `halving.stopped_means` has them, samplers learn too: what got further is worth more than what did not.
+        """
         optuna = _optuna()
         for number, (name, asked) in self._asked.items():
             if number in values:
                 self._studies[name].tell(asked, values[number])
+            elif stopped and number in stopped:
+                step, value = stopped[number]
+                asked.report(value, step)
+                self._studies[name].tell(asked, state=optuna.trial.TrialState.PRUNED)
             else:
                 self._studies[name].tell(asked, state=optuna.trial.TrialState.FAIL)
         self._asked.clear()

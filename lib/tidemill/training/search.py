@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pyspark import inheritable_thread_target
 
+from tidemill.errors import StepError
 from tidemill.features import FeaturePlan
 from tidemill.training import mllib_fits, task_fits
+from tidemill.training.early_stopping import settled
 from tidemill.training.engines import SPARK, TASKS, Engines
-from tidemill.training.folds import Folds, Place
+from tidemill.training.folds import NO_VARIANT, Folds, Place
 from tidemill.training.prefixes import is_sequential, shared_fits
 from tidemill.training.problem import Problem
 from tidemill.training.selection import FAILED, SUCCEEDED, SearchResult, TrialFold, choose, in_order
@@ -71,11 +73,17 @@ class Search:
         self._frame, self._families, self.problem = frame, sorted(families), problem
         self._plan_of: PlanOf = (lambda _: plan) if isinstance(plan, FeaturePlan) else plan
         self._done, self._known, self._parallelism, self._limit = done, known or {}, parallelism, limit
+        self._expected: Sequence[int] = ()
         self._failed: set[int] = set()
         self._told = threading.Lock()
         self.fits = 0
         self.engines = engines or Engines()
         self.folds = self._folds()
+
+    def expect(self, folds: Sequence[int]) -> None:
+        """Know which folds are to come, so that what all of them ask of the rows is learnt at once."""
+        self._expected = folds
+        self.folds.expect(folds)
 
     def run(self, trials: Sequence[Trial], folds: Sequence[int], *, share: float = 1.0, is_last: bool = False) -> list[TrialFold]:
         """Return a row for each fold and trial, the folds one after the other.
@@ -87,6 +95,16 @@ class Search:
             StepError: the features cannot be fitted on a fold.
             SpecError: the vectors are too large for the engine that is asked for.
         """
+        try:
+            return self._run(trials, folds, share, is_last=is_last)
+        except TooLarge as error:  # of any fold: they differ where they expand, and in what their features have seen
+            self.folds.close()
+            self.engines = self.engines.without_tasks(self.problem, error.n_bytes)
+            self.folds = self._folds()
+            self.folds.expect(self._expected)
+            return self._run(trials, folds, share, is_last=is_last)
+
+    def _run(self, trials: Sequence[Trial], folds: Sequence[int], share: float, *, is_last: bool) -> list[TrialFold]:
         self._settle(trials, folds, share)
         own = {engine: [trial for trial in trials if self.engines.engine(trial.family) == engine] for engine in (SPARK, TASKS)}
         # Fits that go round by round come first: while they wait for their driver, the short ones fill the cores.
@@ -153,28 +171,29 @@ class Search:
         )
 
     def _settle(self, trials: Sequence[Trial], folds: Sequence[int], share: float) -> None:
-        """Make the first copy that is needed; where it is too large, give its families to MLlib, if that is free to choose."""
+        """Make the first copy that is needed before any fit, and the features of the next one; where folds expand, the last is largest."""
         by_tasks = [trial for trial in trials if self.engines.engine(trial.family) == TASKS]
-        wanted = [(Place(fold, trial.variant), trial) for fold in folds for trial in by_tasks]
+        first_folds = sorted(folds, reverse=self.problem.is_expanding)
+        wanted = [(Place(fold, trial.variant), trial) for fold in first_folds for trial in by_tasks]
         needed = list(dict.fromkeys(place for place, trial in wanted if not self._reused([trial], place.fold, share)))
         if not needed:
             return
         wrapped = inheritable_thread_target(self._frame.sparkSession)
-        try:
-            with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-                first = pool.submit(wrapped(self.folds.copied), needed[0])
-                for place in needed[1:SIDE_BY_SIDE]:
-                    pool.submit(wrapped(self.folds.prepare), place)  # where it fails, it does so again when it is wanted
-                first.result()
-        except TooLarge as error:
-            self.folds.close()
-            self.engines = self.engines.without_tasks(self.problem, error.n_bytes)
-            self.folds = self._folds()
+        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+            first = pool.submit(wrapped(self.folds.copied), needed[0])
+            for place in needed[1:SIDE_BY_SIDE]:
+                pool.submit(wrapped(self.folds.prepare), place)
+            if isinstance(error := first.exception(), TooLarge):  # others come again when the vectors are wanted
+                raise error
 
     def _reused(self, group: Sequence[Trial], fold: int, share: float) -> dict[int, TrialFold]:
-        """Return the rows that are known already."""
-        found = {trial.number: self._known.get((trial.family, trial.params_json, fold)) for trial in group} if share == 1 else {}
-        return {number: replace(row, trial=number) for number, row in found.items() if row is not None}
+        """Return the rows that are known already, of fits by the engine that would fit them now."""
+        found = [(trial, self._known.get((trial.family, trial.params_json, fold))) for trial in group] if share == 1 else []
+        return {
+            trial.number: replace(row, trial=trial.number)
+            for trial, row in found
+            if row is not None and row.engine == self.engines.engine(trial.family)
+        }
 
     def _fresh(self, group: Sequence[Trial], fold: int, share: float) -> tuple[list[Trial], list[TrialFold]]:
         """Return the trials of a group that are to be fitted, and the rows of the others; those that failed are in neither."""
@@ -188,16 +207,22 @@ class Search:
         if not fresh:
             return rows
         self.fits += 1
-        return rows + self._judged(
-            mllib_fits.measure(fresh, self.folds.vectors(place), self.problem, share, self._limit), fresh, place.fold, share
-        )
+        try:
+            found = mllib_fits.measure(fresh, self.folds.vectors(place), self.problem, share, self._limit)
+        except StepError as error:
+            found = _of_bad_features(error, place, fresh)
+        return rows + self._judged(found, fresh, place.fold, share)
 
     def _by_tasks(self, place: Place, trials: Sequence[Trial], share: float) -> list[TrialFold]:
         """Fit all trials of a fold in one job, those that share a fit in one task."""
         fresh, rows = self._fresh(trials, place.fold, share)
         if not fresh:
             return rows
-        fits = task_fits.grouped(fresh, self.folds.copied(place), self.problem, share=share, limit=self._limit)
+        try:
+            copied = self.folds.copied(place)
+        except StepError as error:
+            return rows + self._judged(_of_bad_features(error, place, fresh), fresh, place.fold, share)
+        fits = task_fits.grouped(fresh, copied, self.problem, share=share, limit=self._limit)
         self.fits += len(fits)
         return rows + self._judged(task_fits.measure(self._frame.sparkSession, fits), fresh, place.fold, share)
 
@@ -234,6 +259,13 @@ class Search:
         return self._row(trial, fold, 1.0, Outcome(trial.number, {}, seconds, 0.0, error), None, error)
 
 
+def _of_bad_features(error: StepError, place: Place, trials: Sequence[Trial]) -> list[Outcome]:
+    """Return the failures of trials whose own values make features that cannot be fitted; those of the spec as it stands end the search."""
+    if place.variant == NO_VARIANT:
+        raise error
+    return [Outcome(trial.number, {}, 0.0, 0.0, str(error)) for trial in trials]
+
+
 def search(
     frame: DataFrame, plan: FeaturePlan, trials: Sequence[Trial], folds: Sequence[int], problem: Problem, engines: Engines | None = None
 ) -> SearchResult:
@@ -247,4 +279,5 @@ def search(
         rows = found.run(trials, folds, is_last=True)
     finally:
         found.close()
-    return choose(rows, trials, problem.metric, folds=folds)
+    chosen = choose(rows, trials, problem.metric, folds=folds)
+    return replace(chosen, best=settled(chosen.best, chosen.rows, problem))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tidemill.spec.blocks import seconds
 from tidemill.spec.models import Space, Tuner
-from tidemill.training.halving import halve
+from tidemill.training.halving import halve, stopped_means
 from tidemill.training.sampler import GENERATION, Sampler
 from tidemill.training.search import Search
 from tidemill.training.selection import TrialFold, means
@@ -32,13 +32,13 @@ def tune(search: Search, spaces: Mapping[str, Space], tuner: Tuner, folds: Seque
     ``is_last``: the vectors of the folds are not wanted afterwards. With a timeout, trials are tried a generation at a time, and none
     begins after it; the first generation always ends.
     """
-    search.folds.expect(folds)
+    search.expect(folds)
     started = time.monotonic()
     limit = seconds(tuner.timeout)
     metric = search.problem.metric
     if tuner.strategy not in _ASKED:
         planned = plan_trials(spaces, tuner)
-        if tuner.early_stopping == "hyperband":
+        if limit is None and tuner.early_stopping == "hyperband":
             return Tuned(tuple(planned), tuple(halve(search, planned, folds, rows, metric, is_last=is_last)))
         if limit is None:
             return Tuned(tuple(planned), tuple(search.run(planned, folds, is_last=is_last)))
@@ -57,7 +57,7 @@ def tune(search: Search, spaces: Mapping[str, Space], tuner: Tuner, folds: Seque
         tried += wave
         found += done
         if sampler:
-            sampler.tell(means(done, folds))
+            sampler.tell(means(done, folds), stopped_means(done))
     return Tuned(tuple(tried), tuple(found), notes)
 
 

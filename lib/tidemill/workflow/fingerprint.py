@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tidemill.sources.files import list_files
 from tidemill.spec import Spec
-from tidemill.spec.models import Block, CustomFamily, Features
+from tidemill.spec.models import Block, Features
 from tidemill.version import VERSION
 from tidemill.workflow.graph import Node
 
@@ -94,9 +94,7 @@ def _code(spec: Spec, node: Node) -> list[str]:
     if node.step == "dataset" and pipeline.dataset.sql:
         return [spec.sql_text(pipeline.dataset.sql)]
     if node.step == "train":
-        stages = pipeline.features.custom if isinstance(pipeline.features, Features) else []
-        families = [family.python for family in pipeline.families.values() if isinstance(family, CustomFamily)]
-        return [spec.source_code(python) for python in (*(stage.python for stage in stages), *families)]
+        return spec.training_code()
     if node.step in ("score", "monitor") and pipeline.scoring.sql:
         return [spec.sql_text(pipeline.scoring.sql)]
     return []

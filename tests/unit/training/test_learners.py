@@ -99,6 +99,13 @@ def test_weighted_deviations_are_by_hand_and_of_plain_rows_numpys():
     for features in (x, sp.csr_matrix(x)):
         assert np.allclose(deviations(features), x.std(axis=0, ddof=1))
         assert np.allclose(deviations(features, w) ** 2, np.cov(x.T, aweights=w).diagonal())
+    alike = np.tile([0.1, np.cos(np.pi / 2), 1.0, 1e9, 0.0], (20_000, 1))
+    for features in (alike, sp.csr_matrix(alike)):
+        for counts in (None, rng.uniform(0.3, 3, 20_000)):
+            assert (deviations(features, counts) == 0).all()
+    far = rng.normal([1e7, -1e5], size=(500, 2))
+    for features in (far, sp.csr_matrix(far)):
+        assert np.allclose(deviations(features), far.std(axis=0, ddof=1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["hist_gradient_boosting", "xgboost", "lightgbm"])
@@ -124,6 +131,18 @@ def test_a_fit_stops_where_unseen_rows_are_told_no_better_and_is_its_best_rounds
     assert [model.rounds for model in found] == [1 + int(np.argmin(losses[:length])) for length in lengths]
     for model in found:
         assert np.allclose(model.predict(unseen), whole.predict(unseen, model.rounds))
+
+
+@pytest.mark.parametrize("name", ["hist_gradient_boosting", "xgboost", "lightgbm"])
+def test_a_class_that_only_unseen_rows_have_does_not_keep_a_fit_from_stopping(name):
+    features, price = examples(rows=300)
+    labels = np.minimum(price // 4, 2)
+    learner = FAMILIES[name].learner
+    setting = Setting({**PARAMS[name], PATIENCE: 3}, "multiclass", 3, 7)
+    is_seen = labels < 2
+    with one_core():
+        [found] = learner.fit_each(Rows(features[is_seen], labels[is_seen]), [setting], lambda: Rows(features, labels))
+    assert found.predict(features).shape == (300, 3)
 
 
 @pytest.mark.parametrize(("value", "is_right"), [(10, True), ([5, 20], True), (0, False), ([5, 2.5], False), ("ten", False), (True, False)])

@@ -97,3 +97,24 @@ def test_a_setting_has_the_same_model_alone_and_among_others(rows, learner, task
     assert learner.sharing(task, newton.MOST_SLOTS + 1) is None
     for setting, model in zip(settings, learner.fit_each(given, settings), strict=True):
         np.testing.assert_allclose(model.weights, learner.fit(given, setting).weights, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix])
+@pytest.mark.parametrize("is_weighted", [False, True])
+@pytest.mark.parametrize(("learner", "task", "labels"), [(Logistic(), "binary", 1), (LeastSquares(), "regression", 2)])
+def test_slots_of_one_value_and_slots_far_from_zero_change_nothing_for_the_others(rows, form, is_weighted, learner, task, labels):
+    features, weights = rows[0][:, :6], rows[3] if is_weighted else None
+    ones = np.ones((4000, 1))
+    month = np.sin(2 * np.pi * 6 / 12)  # as good as 0
+    wide = np.hstack([features, 0.1 * ones, month * ones, 1e6 * ones, ones])
+    setting = Setting({"regParam": 1e-3}, task, 2 if task == "binary" else 0, 1)
+    plain = learner.fit(Rows(features, rows[labels], weights=weights), setting)
+    found = learner.fit(Rows(form(wide), rows[labels], weights=weights), setting)
+    np.testing.assert_allclose(found.weights[0, :6], plain.weights[0], atol=1e-5)
+    np.testing.assert_allclose(found.predict(wide), plain.predict(features), atol=1e-5)
+    for distance in (1e3, 1e6):
+        for is_scaled in (True, False):
+            asked = Setting({**setting.params, "standardization": is_scaled}, task, setting.n_classes, 1)
+            near = learner.fit(Rows(features, rows[labels], weights=weights), asked)
+            far = learner.fit(Rows(form(features + distance), rows[labels], weights=weights), asked)
+            np.testing.assert_allclose(far.weights, near.weights, atol=1e-4)

@@ -3,6 +3,7 @@
 import dataclasses
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from tidemill.spec.models import IntRange, LogRange, Tuner
@@ -21,6 +22,9 @@ class Known:
         self.problem = SimpleNamespace(metric="rmse")
         self.asked = []
         self.seconds, self.clock = seconds, clock
+
+    def expect(self, folds):
+        self.expected = list(folds)
 
     def run(self, trials, folds, *, share=1.0, is_last=False):
         self.asked.append((len(trials), len(folds), share))
@@ -54,6 +58,19 @@ def test_tpe_finds_a_better_place_than_chance():
         return choose(found.rows, found.trials, "rmse").best_value
 
     assert best("tpe") < 0.5 * best("random")
+
+
+def test_tpe_learns_of_trials_that_hyperband_stopped():
+    tuner = Tuner(strategy="tpe", trials=60, seed=5, early_stopping="hyperband")
+    search = Known()
+    found = tune(search, {"a": SPACES["a"]}, tuner, [0, 1, 2], 300_000)
+    assert search.expected == [0, 1, 2]
+    at_random = tune(Known(), {"a": SPACES["a"]}, Tuner(strategy="random", trials=60, seed=5), [0, 1, 2], 300_000)
+
+    def late(trials):
+        return np.median([abs(np.log(trial.params["x"])) for trial in trials[30:]])
+
+    assert late(found.trials) < 0.6 * late(at_random.trials), "the later half looks where the first did well"
 
 
 def test_trials_that_failed_are_told_and_the_search_goes_on():
@@ -99,3 +116,5 @@ def test_no_trial_begins_after_the_timeout_and_no_family_is_left_out(monkeypatch
     assert len(found.trials) == 2 * GENERATION
     assert {trial.family for trial in found.trials} == {"a", "b"}
     assert "training.tuner.timeout of 1m is over: 16 trials were tried" in found.notes[0]
+    stopping = tune(Known(seconds=40.0, clock=clock), SPACES, Tuner(**{**tuner.model_dump(), "early_stopping": "hyperband"}), [0, 1], 1000)
+    assert len(stopping.trials) == GENERATION and "8 trials were tried" in stopping.notes[0]

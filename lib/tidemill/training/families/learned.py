@@ -77,7 +77,8 @@ class LearnedFamily(AnyTask):
         if task not in self.distributed:
             raise SpecError([space_fault(self.name, "", f"{self.name} cannot be fitted by `engine: spark`; write `tasks` or `auto`")])
         if PATIENCE in params:
-            raise SpecError([space_fault(self.name, PATIENCE, "`engine: spark` fits every round; leave it out, or write `engine: tasks`")])
+            message = "a fit on the whole cluster, as of vectors too large for tasks, has every round; leave it out"
+            raise SpecError([space_fault(self.name, PATIENCE, message)])
         module, _, name = self.distributed[task].rpartition(".")
         spark = SparkSession.active()
         logging.getLogger("XGBoost-PySpark").setLevel(logging.WARNING)

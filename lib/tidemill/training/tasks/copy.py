@@ -59,7 +59,7 @@ class TooLarge(Exception):
     def __init__(self, n_bytes: int) -> None:
         """Keep the measure."""
         self.n_bytes = n_bytes
-        super().__init__(f"{n_bytes:,} bytes")
+        super().__init__(f"the vectors take {n_bytes:,} bytes, more than one copy of them may have for tasks; write `engine: spark`")
 
 
 def write_copy(vectors: DataFrame, folder: str, encodings: Sequence[str], most_bytes: int) -> Copy:

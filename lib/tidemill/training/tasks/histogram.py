@@ -26,7 +26,10 @@ class Histogram(Boosting):
     def fit_until(self, rows: Rows, setting: Setting, unseen: Rows, patience: int) -> tuple[HistogramScorer, Sequence[float]]:
         """Fit until the loss of unseen rows falls no more."""
         model = self._model(rows, setting, early_stopping=True, n_iter_no_change=patience, scoring="loss", tol=0.0)
-        watched = {"X_val": unseen.features, "y_val": unseen.labels, "sample_weight_val": unseen.weights}
+        # Of a class that no row to learn from has, scikit-learn knows no loss.
+        can_be = np.full(len(unseen.labels), True) if setting.task == "regression" else np.isin(unseen.labels, rows.labels)
+        counts = None if unseen.weights is None else unseen.weights[can_be]
+        watched = {"X_val": unseen.features[can_be], "y_val": unseen.labels[can_be], "sample_weight_val": counts}
         model.fit(rows.features, rows.labels, rows.weights, **watched)
         return HistogramScorer(model, setting.task, setting.n_classes), list(-model.validation_score_[1:])  # the first is of no round
 

@@ -64,7 +64,8 @@ class Path:
     """The minima of ``mean(loss) + penalty``, one after the other.
 
     Args:
-        features: (rows, slots), at most MOST_SLOTS of them, of about the same spread.
+        features: (rows, slots), at most MOST_SLOTS of them, of about the same spread. Weights belong to what lies between a value and the
+            mean of its slot, so that a slot far from 0 is learned as well as any; ``bias`` is that of the values as they are.
         labels: as the loss wants them.
         weights: what each row counts for; None: all alike.
         loss: of a row's margin.
@@ -76,15 +77,21 @@ class Path:
         count = len(self._labels)
         self._shares = np.full(count, 1.0 / count) if weights is None else np.asarray(weights, dtype=np.float64) / np.sum(weights)
         self._transposed = features.T
+        self._means = np.asarray(self._transposed @ self._shares)
         self._by_margin = np.empty(count)
         self._sample = min(count, max(_LEAST_SAMPLE, _ROWS_A_SLOT * features.shape[1]))
         self.start()
+
+    @property
+    def bias(self) -> float:
+        """What a row of zeros has for a margin."""
+        return self._intercept - float(self._means @ self.weights)
 
     def start(self) -> None:
         """Go back to no weights at all."""
         self._curvature: np.ndarray | None = None
         self.weights = np.zeros(self._features.shape[1])
-        self.intercept = 0.0
+        self._intercept = 0.0
         self._margins = np.zeros(len(self._labels))
 
     def minimise(self, penalty: Penalty, *, steps: int, tolerance: float) -> bool:
@@ -111,14 +118,14 @@ class Path:
         assert self._curvature is not None
         target, by_intercept = _minimum(self._curvature, slope, of_intercept, self.weights, penalty)
         step = target - self.weights
-        along = np.asarray(self._features @ step) + by_intercept
+        along = np.asarray(self._features @ step) + (by_intercept - float(self._means @ step))
         gain = float(slope @ step) + of_intercept * by_intercept + penalty.of(target) - penalty.of(self.weights)
         length = 1.0
         while length > _SHORTEST:
             margins, weights = self._margins + length * along, self.weights + length * step
             found = self._value(margins, weights, penalty)
             if found <= value + _ENOUGH * length * min(gain, 0.0) and found < value:
-                self._margins, self.weights, self.intercept = margins, weights, self.intercept + length * by_intercept
+                self._margins, self.weights, self._intercept = margins, weights, self._intercept + length * by_intercept
                 return found
             length /= 2
         return None
@@ -132,7 +139,8 @@ class Path:
         by_margin = self._by_margin
         for part in _blocks(len(by_margin), _BLOCK):
             np.multiply(self._shares[part], self._loss.slope(self._margins[part], self._labels[part]), out=by_margin[part])
-        return np.asarray(self._transposed @ by_margin), float(by_margin.sum())
+        of_intercept = float(by_margin.sum())
+        return np.asarray(self._transposed @ by_margin) - self._means * of_intercept, of_intercept
 
     def _curved(self, count: int) -> np.ndarray:
         """Return the second derivatives of the mean loss, the intercept last, of the first ``count`` rows, which are a sample."""
@@ -143,15 +151,22 @@ class Path:
         inner, edge = np.zeros((size, size), order="F"), np.zeros(size)
         for part in _blocks(count, _DENSE_BLOCK):
             rows, raised = self._features[part], block[: part.stop - part.start]
-            np.multiply(rows.toarray(out=raised) if sp.issparse(rows) else rows, roots[part], out=raised)
+            np.subtract(rows.toarray(out=raised) if sp.issparse(rows) else rows, self._means, out=raised)
+            raised *= roots[part]
             inner = dsyrk(1.0, raised.T, beta=1.0, c=inner, overwrite_c=1)
             edge += roots[part, 0] @ raised
         found = np.zeros((size + 1, size + 1))
         found[:size, :size] = np.triu(inner) + np.triu(inner, 1).T
         found[size, :size] = found[:size, size] = edge
         found[size, size] = heights.sum()
-        found[np.diag_indices(size + 1)] += _JITTER * (1.0 + np.trace(found) / (size + 1))
-        return found
+        return _raised(found)
+
+
+def _raised(curved: np.ndarray) -> np.ndarray:
+    """Return the matrix with a little more on its diagonal, each place in proportion to itself, so that it can be taken apart."""
+    places = np.diag_indices(len(curved))
+    curved[places] += _JITTER * np.where(curved[places] > 0, curved[places], 1.0)
+    return curved
 
 
 def _blocks(count: int, size: int) -> Iterator[slice]:
@@ -168,7 +183,7 @@ def penalised(path: Path, penalties: Sequence[Penalty], *, steps: int, tolerance
         if not path.minimise(penalties[place], steps=steps, tolerance=tolerance) and place != order[0]:
             path.start()
             path.minimise(penalties[place], steps=steps, tolerance=tolerance)
-        yield place, path.weights.copy(), path.intercept
+        yield place, path.weights.copy(), path.bias
 
 
 def _outside(slope: np.ndarray, weights: np.ndarray, penalty: Penalty) -> float:
@@ -190,7 +205,7 @@ def _minimum(curved: np.ndarray, slope: np.ndarray, of_intercept: float, weights
         return weights + step[:-1], float(step[-1])
     # The intercept goes where it costs least, whatever the weights are; what is left is a parabola in them alone.
     inner = curved[:-1, :-1] - np.outer(last, last) / curved[-1, -1]
-    inner[np.diag_indices(len(weights))] += _JITTER * (1.0 + np.trace(inner) / max(len(weights), 1))
+    inner = _raised(inner)
     wanted = inner @ weights - (slope - last * of_intercept / curved[-1, -1])
     target = _elastic(inner, wanted, weights, penalty)
     return target, float(-(of_intercept + last @ (target - weights)) / curved[-1, -1])
