@@ -14,8 +14,8 @@ Seconds are those of the search with the fit of its choice on all rows, starting
 without Spark); CPU seconds and the greatest resident memory are those of the process and its children. Prints a table and ratios, and
 writes them with the machine's description to benchmarks/results/training.json.
 
-With --growth tidemill is measured against itself, both engines, 3 folds, the driver and the executors each a process: rows × 1, 4 and 16
-(of more than there are some twice), penalties × 1 and 4, and one executor or two. The greatest resident memory of the driver's Java, whose
+With --growth tidemill is measured against itself, both engines, 3 folds, the driver and the executors each a process: rows × 1, 4 and 16,
+penalties × 1 and 4, and one executor or two. The greatest resident memory of the driver's Java, whose
 heap may have 1 GB, stands beside. It is written to benchmarks/results/training_growth.json.
 """
 
@@ -48,7 +48,7 @@ XGBOOST = {
 }
 GRID = {"max_depth": [3, 5, 7, 9], "learning_rate": [0.03, 0.08, 0.2, 0.5], "min_child_weight": [1, 5, 20, 80], "n_estimators": 50}
 # Rows, penalties, executors.
-GROWTH = ((75_000, 6, 2), (300_000, 6, 2), (1_200_000, 6, 2), (75_000, 24, 2), (300_000, 6, 1))
+GROWTH = ((20_000, 4, 2), (80_000, 4, 2), (320_000, 4, 2), (20_000, 16, 2), (320_000, 4, 1))
 
 
 def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[str, float | str]:
@@ -73,7 +73,7 @@ def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[
     if os.environ.get("TIDEMILL_MASTER", "").startswith("local-cluster"):
         memory = {"spark.driver.memory": "1g", "spark.executor.memory": "2g"}
     spark = get_spark("benchmark", memory)
-    _repeated(peers.frame, rows).to_parquet("search.parquet", index=False)
+    peers.frame.to_parquet("search.parquet", index=False)
     spark.read.parquet("search.parquet").count()
     plan = FeaturePlan(Numeric(columns=peers.NUM, impute="mean"), Categorical(columns=peers.CAT, encode="auto"))
     engine = "auto" if way.startswith("grid") else way.partition("_")[0]
@@ -106,13 +106,6 @@ def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[
     values = [row.value or 0.0 for row in found.rows if row.trial == found.best.number and row.state == "SUCCEEDED"]
     error = statistics.stdev(values) / len(values) ** 0.5
     return {"seconds": seconds, "areaUnderROC": found.best_value, "standard_error": error, "fits": search.fits}
-
-
-def _repeated(frame, rows: int):  # type: ignore[no-untyped-def]
-    """Return so many rows; where there are fewer, some of them twice, each in the fold that it is in."""
-    import pandas as pd
-
-    return frame if len(frame) >= rows else pd.concat([frame] * (rows // len(frame) + 1)).head(rows)
 
 
 def _peers(rows: int, folds: int, params: int):  # type: ignore[no-untyped-def]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,12 +17,13 @@ from tidemill.features import FeaturePlan
 from tidemill.training import mllib_fits, task_fits
 from tidemill.training.early_stopping import settled
 from tidemill.training.engines import SPARK, TASKS, Engines
-from tidemill.training.folds import NO_VARIANT, Folds, Place
+from tidemill.training.folds import Folds, Place
+from tidemill.training.outcome_rows import OutcomeRows, of_bad_features
 from tidemill.training.prefixes import is_sequential, shared_fits
 from tidemill.training.problem import Problem
-from tidemill.training.selection import FAILED, SUCCEEDED, SearchResult, TrialFold, choose, in_order
+from tidemill.training.selection import FAILED, SearchResult, TrialFold, choose, in_order
 from tidemill.training.tasks.copy import TooLarge
-from tidemill.training.tasks.fits import Outcome, run_counts
+from tidemill.training.tasks.fits import run_counts
 from tidemill.training.tuner import Trial
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Search:
             finally:
                 for future in running:
                     future.cancel()
-        return in_order(rows, trials, folds, self._absent)
+        return in_order(rows, trials, folds, self.rows.absent)
 
     def out_of_fold(self, trial: Trial, folds: Sequence[int]) -> np.ndarray:
         """Return what the trial says of the rows that it has not seen, of all folds together, as `out_of_fold.counted`.
@@ -152,6 +152,11 @@ class Search:
             fits = [task_fits.task_fit([trial], self.folds.copied(Place(fold, trial.variant)), self.problem) for fold in folds]
             return run_counts(self._frame.sparkSession, fits)
         return np.sum([mllib_fits.counts_of(trial, self.folds.vectors(Place(fold, trial.variant)), self.problem) for fold in folds], axis=0)
+
+    @property
+    def rows(self) -> OutcomeRows:
+        """What makes rows of outcomes, with the engines as they are now."""
+        return OutcomeRows(self.problem, self.engines)
 
     def close(self) -> None:
         """Free all vectors."""
@@ -210,8 +215,8 @@ class Search:
         try:
             found = mllib_fits.measure(fresh, self.folds.vectors(place), self.problem, share, self._limit)
         except StepError as error:
-            found = _of_bad_features(error, place, fresh)
-        return rows + self._judged(found, fresh, place.fold, share)
+            found = of_bad_features(error, place, fresh)
+        return rows + self.rows.judged(found, fresh, place.fold, share)
 
     def _by_tasks(self, place: Place, trials: Sequence[Trial], share: float) -> list[TrialFold]:
         """Fit all trials of a fold in one job, those that share a fit in one task."""
@@ -221,53 +226,19 @@ class Search:
         try:
             copied = self.folds.copied(place)
         except StepError as error:
-            return rows + self._judged(_of_bad_features(error, place, fresh), fresh, place.fold, share)
+            return rows + self.rows.judged(of_bad_features(error, place, fresh), fresh, place.fold, share)
         fits = task_fits.grouped(fresh, copied, self.problem, share=share, limit=self._limit)
         self.fits += len(fits)
-        return rows + self._judged(task_fits.measure(self._frame.sparkSession, fits), fresh, place.fold, share)
-
-    def _judged(self, outcomes: Sequence[Outcome], trials: Sequence[Trial], fold: int, share: float) -> list[TrialFold]:
-        """Return the rows of outcomes; a metric that is no number is a failure."""
-        by_number = {trial.number: trial for trial in trials}
-        rows = []
-        for outcome in outcomes:
-            value, error = outcome.metrics.get(self.problem.metric, math.nan), outcome.error
-            if error is None and not math.isfinite(value):
-                error = f"{self.problem.metric} is {value} on the validation rows of fold {fold}"
-            rows.append(self._row(by_number[outcome.trial], fold, share, outcome, None if error else value, error))
-        return rows
-
-    def _row(self, trial: Trial, fold: int, share: float, outcome: Outcome, value: float | None, error: str | None) -> TrialFold:
-        return TrialFold(
-            trial=trial.number,
-            fold=fold,
-            family=trial.family,
-            params=trial.params_json,
-            metric=self.problem.metric,
-            value=value,
-            seconds=outcome.seconds,
-            state=FAILED if error else SUCCEEDED,
-            engine=self.engines.engine(trial.family),
-            error=error,
-            library=outcome.library or self.engines.library(trial.family, self.problem),
-            score_seconds=outcome.score_seconds,
-            share=share,
-            rounds=outcome.rounds,
-        )
-
-    def _absent(self, trial: Trial, fold: int, seconds: float, error: str) -> TrialFold:
-        return self._row(trial, fold, 1.0, Outcome(trial.number, {}, seconds, 0.0, error), None, error)
-
-
-def _of_bad_features(error: StepError, place: Place, trials: Sequence[Trial]) -> list[Outcome]:
-    """Return the failures of trials whose own values make features that cannot be fitted; those of the spec as it stands end the search."""
-    if place.variant == NO_VARIANT:
-        raise error
-    return [Outcome(trial.number, {}, 0.0, 0.0, str(error)) for trial in trials]
+        return rows + self.rows.judged(task_fits.measure(self._frame.sparkSession, fits), fresh, place.fold, share)
 
 
 def search(
-    frame: DataFrame, plan: FeaturePlan, trials: Sequence[Trial], folds: Sequence[int], problem: Problem, engines: Engines | None = None
+    frame: DataFrame,
+    plan: FeaturePlan | PlanOf,
+    trials: Sequence[Trial],
+    folds: Sequence[int],
+    problem: Problem,
+    engines: Engines | None = None,
 ) -> SearchResult:
     """Cross-validate every trial once and choose the best by its mean over the folds; see `Search` for the arguments.
 

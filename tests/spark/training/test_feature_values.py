@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from tidemill.errors import StepError
 from tidemill.features import FeaturePlan
 from tidemill.spec.feature_values import with_values
 from tidemill.spec.models import Features
@@ -49,3 +50,19 @@ def test_a_variant_has_the_values_of_features_that_are_declared_so(frames, tmp_p
     values = {row.trial: row.value for row in rows if row.fold == 0}
     assert len(set(values.values())) == 4
     assert not list(tmp_path.glob("copy-*"))
+
+
+@pytest.mark.parametrize("engine", ["tasks", "spark"])
+def test_features_that_cannot_be_made_fail_the_trials_that_ask_for_them_alone(frames, tmp_path, engine):
+    def plan_or_none(variant):
+        if "min_frequency" in variant:
+            raise StepError("features: nothing is left")
+        return plan_of(variant)
+
+    engines = Engines({"logistic_regression": engine}, str(tmp_path))
+    found = search(frames["binary"], plan_or_none, [TRIALS[2], TRIALS[0], TRIALS[1]], [0, 1], PROBLEM, engines)
+    assert {row.trial: row.state for row in found.rows} == {2: "FAILED", 0: "SUCCEEDED", 1: "SUCCEEDED"}
+    assert "nothing is left" in found.failures[2] and "min_frequency" in found.failures[2]
+    assert found.best.number in (0, 1)
+    with pytest.raises(StepError, match="fold 0"):
+        search(frames["binary"], lambda _: plan_or_none("min_frequency"), TRIALS[:1], [0, 1], PROBLEM, engines)

@@ -13,13 +13,14 @@ from sklearn.metrics import accuracy_score, r2_score
 
 from tidemill.errors import SpecError
 from tidemill.features import feature_pipeline
+from tidemill.training import folds as room
 from tidemill.training.engines import Engines, choose_engines
 from tidemill.training.families import FAMILIES
 from tidemill.training.folds import copyable
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
 from tidemill.training.search import Search, search
-from tidemill.training.tasks.copy import HELD_OUT, TRAIN, open_part, write_copy
+from tidemill.training.tasks.copy import HELD_OUT, TRAIN, TooLarge, open_part, write_copy
 from tidemill.training.tuner import Trial
 
 from .conftest import PLAN
@@ -187,6 +188,29 @@ def test_what_is_known_is_not_fitted_again_and_a_copy_too_large_goes_to_mllib(fr
     with pytest.raises(SpecError, match="write `engine: spark`"):
         refused.run([Trial(0, "lightgbm", {})], [0])
     assert not list(tmp_path.glob("copy-*"))
+
+
+def test_a_copy_that_is_too_large_in_a_later_fold_goes_to_mllib_too(frames, tmp_path, monkeypatch):
+    made = []
+
+    def grown(*given):
+        made.append(given)
+        if len(made) > 1:
+            raise TooLarge(10**10)
+        return write_copy(*given)
+
+    monkeypatch.setattr(room, "write_copy", grown)
+    engines = engines_of(tmp_path, "logistic_regression", is_free=True)
+    finder = Search(frames["binary"], PLAN, ["logistic_regression"], problem_of("binary"), engines=engines)
+    trials = [Trial(0, "logistic_regression", {"regParam": 0.1})]
+    rows = finder.run(trials, [0, 1], is_last=True)
+    assert [(row.engine, row.state, row.fold) for row in rows] == [("spark", "SUCCEEDED", 0), ("spark", "SUCCEEDED", 1)]
+    assert not list(tmp_path.glob("copy-*"))
+    # A search that was killed on its way there, and goes on where there is more room, takes nothing over from the other engine.
+    known = {(row.family, row.params, row.fold): row for row in rows}
+    monkeypatch.setattr(room, "write_copy", write_copy)
+    again = Search(frames["binary"], PLAN, ["logistic_regression"], problem_of("binary"), engines=engines, known=known)
+    assert {row.engine for row in again.run(trials, [0, 1], is_last=True)} == {"tasks"}
 
 
 def test_the_engine_is_chosen_by_what_a_family_has_and_by_size(tmp_path):

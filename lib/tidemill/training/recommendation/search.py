@@ -89,7 +89,7 @@ class RatingSearch(Search):
         fresh, rows = self._fresh(group, place.fold, share)
         for trial in fresh:
             self.fits += 1
-            rows += self._judged([self._measured(trial, place, share)], [trial], place.fold, share)
+            rows += self.rows.judged([self._measured(trial, place, share)], [trial], place.fold, share)
         return rows
 
     def _measured(self, trial: Trial, place: Place, share: float) -> Outcome:
