@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pyspark.ml.classification import LogisticRegression
-from pyspark.ml.linalg import Matrices, Vectors, VectorUDT
+from pyspark.ml.linalg import DenseMatrix, Vectors, VectorUDT
 from pyspark.ml.regression import LinearRegression
 from pyspark.ml.wrapper import JavaParams
 from pyspark.sql import types as T
@@ -17,7 +17,7 @@ from tidemill.training.classes import class_metadata
 
 if TYPE_CHECKING:
     from pyspark.ml import Model
-    from pyspark.ml.linalg import DenseMatrix, DenseVector
+    from pyspark.ml.linalg import DenseVector
     from pyspark.sql import SparkSession
 
 _BOUNDS = ("lowerBoundsOnCoefficients", "upperBoundsOnCoefficients", "lowerBoundsOnIntercepts", "upperBoundsOnIntercepts")
@@ -38,7 +38,7 @@ def linear_scores(
     ``weights`` has one row a class, or a single one for the second of two classes. ``probability`` and ``raw`` name its columns, empty for
     one that it is not to add.
     """
-    matrix, bias = Matrices.dense(len(weights), weights.shape[1], weights.ravel(order="F")), Vectors.dense(biases)
+    matrix, bias = DenseMatrix(*weights.shape, weights.ravel(), isTransposed=True), Vectors.dense(biases)  # of two classes it must lie so
     if is_remote():
         return bounded(spark, matrix, bias, n_classes, features, probability=probability, raw=raw)
     model = _made("classification.LogisticRegressionModel", matrix, bias, n_classes, len(weights) > 1)

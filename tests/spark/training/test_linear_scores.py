@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from pyspark.ml import PipelineModel
-from pyspark.ml.linalg import Matrices, Vectors
+from pyspark.ml.linalg import DenseMatrix, Vectors
 
 from tidemill.training.linear_scores import bounded, least_squares, linear_scores, linear_values
 
@@ -20,7 +20,7 @@ def test_scores_of_given_weights_are_the_softmax_of_their_margins_made_either_wa
     margins = np.hstack([np.zeros_like(margins), margins]) if classes == 2 else margins
     expected = np.exp(margins) / np.exp(margins).sum(axis=1, keepdims=True)
     frame = spark.createDataFrame([(Vectors.dense(row),) for row in ROWS], ["x"])
-    matrix = Matrices.dense(*weights.shape, weights.ravel(order="F"))
+    matrix = DenseMatrix(*weights.shape, weights.ravel(), isTransposed=True)
     models = [
         linear_scores(spark, weights, biases, classes, "x"),
         bounded(spark, matrix, Vectors.dense(biases), classes, "x", probability="probability", raw="rawPrediction"),
