@@ -64,16 +64,18 @@ def unseen_top(best: Best, users: DataFrame, seen: DataFrame, k: int) -> DataFra
 
 def top(best: Best, users: DataFrame, k: int) -> DataFrame:
     """Return the best ``k`` items of each user, whatever was seen, as ``unseen_top`` does."""
-    return _ranked(best(users, k), k)
+    return _ranked(best(users, k + _FEWEST), k)
 
 
 def ranking_metrics(ranked: DataFrame, relevant: DataFrame, k: int) -> dict[str, float]:
     """Return MLlib's ranking metrics at ``k``, the mean over the users of ``relevant``; NaN where there is none.
 
-    A user for whom nothing was recommended counts as 0. An item is relevant or not, so the gain of nDCG is 1 or 0.
+    A user for whom nothing was recommended counts as 0. An item is relevant or not, so the gain of nDCG is 1 or 0. Where the ids of
+    ``relevant`` are of another type, they are taken as ids of the type in ``ranked``; those that are none are unknown.
 
     Source: RankingEvaluator of MLlib; K. Järvelin and J. Kekäläinen, Cumulated gain-based evaluation of IR techniques, 2002.
     """
+    ranked, relevant = _alike(ranked, relevant)
     hits = ranked.where(F.col("rank") <= k).join(relevant, on=["user", "item"], how="inner")
     so_far = F.row_number().over(Window.partitionBy("user").orderBy("rank"))
     of_users = (
@@ -123,9 +125,9 @@ def rating_metrics(predictions: DataFrame, *, is_implicit: bool) -> dict[str, fl
 
 
 def popularity(train: DataFrame, *, is_implicit: bool) -> DataFrame:
-    """Return ``item`` and ``score``: its mean rating, begun with five of the overall mean, or of counts the number of its users."""
+    """Return ``item`` and ``score``: its mean rating, begun with five of the overall mean, or the number of users who count above 0."""
     if is_implicit:
-        return train.groupBy("item").agg(F.count("*").cast("double").alias("score"))
+        return train.groupBy("item").agg(F.count_if(F.col("rating") > 0).cast("double").alias("score"))
     mean = least_relevant(train, None)
     return train.groupBy("item").agg(((F.sum("rating") + _PRIOR * mean) / (F.count("*") + _PRIOR)).alias("score"))
 
@@ -144,6 +146,16 @@ def popular_ratings(rows: DataFrame, train: DataFrame, items: DataFrame) -> Data
     users = train.select("user", F.lit(True).alias("_is_known")).distinct()
     found = rows.join(users, on="user", how="left").join(items, on="item", how="left")
     return found.select("rating", F.when(F.col("_is_known"), F.col("score")).alias("prediction"))
+
+
+def _alike(ranked: DataFrame, relevant: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """Return both with ids of one type, which is text where they had two: so an id that the other type cannot hold is still itself."""
+    for name in ("user", "item"):
+        kind = ranked.schema[name].dataType
+        if relevant.schema[name].dataType != kind:
+            same = F.coalesce(F.col(name).try_cast(kind).cast("string"), F.col(name).cast("string"))
+            ranked, relevant = ranked.withColumn(name, F.col(name).cast("string")), relevant.withColumn(name, same)
+    return ranked, relevant
 
 
 def _ranked(found: DataFrame, k: int) -> DataFrame:

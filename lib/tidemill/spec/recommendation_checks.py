@@ -12,6 +12,8 @@ Found = Iterator[tuple[tuple[Key, ...], str]]
 _OWN_KEYS = (("training", "user"), ("training", "item"), ("training", "implicit"), ("training", "at"), ("training", "relevant"),
              ("scoring", "seen"))  # fmt: skip
 _OWN_COLUMNS = ("rank", "score", "model_version", "run_id", "scored_at")
+# What the stages of the model and `predict` add to the frame, whose two columns keep their names there.
+_TAKEN = ("_user", "_item", "_user_id", "_item_id", "prediction", "probability", "score_error")
 
 
 def recommendation_problems(root: Node) -> Found:
@@ -39,6 +41,8 @@ def _ids(root: Node) -> Found:
             yield path, f"{name!r} is also the label, which is the rating or the count"
         elif name is not None and name.lower() in _OWN_COLUMNS:
             yield path, f"{name!r} is a column of the recommendations' own; rename it in the dataset's SQL"
+        elif name is not None and name.lower() in _TAKEN:
+            yield path, f"{name!r} is a name that the model needs for itself; rename the column in the dataset's SQL"
     if root.string_at("training", "user") == root.string_at("training", "item") is not None:
         yield ("training", "item"), f"{root.string_at('training', 'item')!r} is also the `user`"
 

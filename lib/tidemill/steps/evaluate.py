@@ -16,7 +16,7 @@ from tidemill.evaluation.gates import Gate, GateResult, default_gate, parse_gate
 from tidemill.registry import Deployments, Manifest, load_model
 from tidemill.registry.predict import encode_label, labelled_predictions
 from tidemill.spec.models import RECOMMENDATION
-from tidemill.steps.ranked_test import RankedTest
+from tidemill.steps.ranked_test import RankedTest, other_rows
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.without_label import cluster_rows, free_baseline, free_metrics, told_sizes
 
@@ -61,7 +61,8 @@ def evaluate(context: StepContext) -> StepResult:
         context, {version: metrics, BASELINE_VERSION: baseline} | ({champion.version: champion.metrics} if champion else {}), version, sizes
     )
     results = [gate.evaluate(metrics, baseline, champion.metrics if champion else None) for gate in gates]
-    notes = _decide(context, deployments, version, results, _evidence(results, metrics, baseline, champion))
+    remarks = other_rows(metrics, champion.metrics) if champion and manifest.task == RECOMMENDATION else ()
+    notes = _decide(context, deployments, version, results, _evidence(results, metrics, baseline, champion), remarks)
     return StepResult(outputs={pipeline.model_name: version}, rows_in=rows, rows_out=rows, notes=(*notes, *told_sizes(sizes)))
 
 
@@ -169,17 +170,25 @@ def _evidence(results: list[GateResult], metrics: Metrics, baseline: Metrics, ch
 
 
 def _decide(
-    context: StepContext, deployments: Deployments, version: int, results: list[GateResult], evidence: dict[str, object]
+    context: StepContext,
+    deployments: Deployments,
+    version: int,
+    results: list[GateResult],
+    evidence: dict[str, object],
+    remarks: tuple[str, ...],
 ) -> tuple[str, ...]:
-    """Record what follows from the gates and return the notes; a version that a person or an earlier run deployed keeps its state."""
+    """Record what follows from the gates and return the notes; a version that a person or an earlier run deployed keeps its state.
+
+    ``remarks`` are what is to be known of the figures.
+    """
     refused = [result.sentence for result in results if not result.passed]
     state = deployments.state(version)
     if refused:
-        reason = "; ".join(refused)
+        reason = "; ".join((*refused, *remarks))
         if state not in ("CHAMPION", "RETIRED"):
             deployments.move(version, "REJECTED", run_id=context.run_id, reason=reason, evidence=evidence)
         raise GateRefused(f"model {version} of {context.pipeline} was refused by {len(refused)} of {len(results)} gates: {reason}")
     if state in ("CHAMPION", "RETIRED"):
-        return (f"model {version} is {state} already and stays so",)
+        return (f"model {version} is {state} already and stays so", *remarks)
     deployments.move(version, "CHALLENGER", run_id=context.run_id, reason=f"passed {len(results)} gates", evidence=evidence)
-    return tuple(result.sentence for result in results if result.left is None)
+    return (*(result.sentence for result in results if result.left is None), *remarks)

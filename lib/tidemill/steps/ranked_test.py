@@ -14,6 +14,8 @@ from tidemill.training.recommendation.preferences import Preferences
 from tidemill.training.recommendation.recommend import recommend
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pyspark.ml import PipelineModel
     from pyspark.sql import DataFrame
 
@@ -62,3 +64,14 @@ class RankedTest:
             rated = popular_ratings(self._held_out, train, items)
             errors = rating_metrics(rated, is_implicit=wanted.is_implicit)
             return {**ranking_metrics(ranked, relevant, wanted.k), **errors}
+
+
+def other_rows(candidate: Mapping[str, float], champion: Mapping[str, float]) -> tuple[str, ...]:
+    """Return a note where the errors of two models are of different rows, since one of them knows more users or items."""
+    own, other = candidate["coverage"], champion["coverage"]
+    if "rmse" not in candidate or own == other:
+        return ()
+    return (
+        f"rmse and mae are of the test rows whose user and item a model knows: {own:.1%} for the candidate, {other:.1%} for the champion, "
+        "so that theirs differ by their rows, too",
+    )

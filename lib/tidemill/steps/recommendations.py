@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from tidemill.caching import cached
-from tidemill.training.recommendation.preferences import Preferences
+from tidemill.columns import column
 from tidemill.training.recommendation.recommend import recommend
 
 if TYPE_CHECKING:
@@ -22,15 +22,14 @@ def write_recommendations(context: StepContext, model: PipelineModel, manifest: 
     """Write ``gold.<pipeline>_recommendations``: for each user of the model the best items; return the table's version and the rows.
 
     One row per (user, rank, model_version): the user's and the item's column, each in its own type, ``rank`` INT from 1, ``score``,
-    ``model_version``, ``run_id``, ``scored_at``. What a user had in the training rows is left out, unless ``scoring.seen``. The rows of
-    the version are replaced in one commit, so that a repeat gives the same.
+    ``model_version``, ``run_id``, ``scored_at``. What a user has in any row of the dataset, of whatever split and labelled or not, is left
+    out, unless ``scoring.seen``. The rows of the version are replaced in one commit, so that a repeat gives the same.
     """
     pipeline = context.spec.pipeline
     user, item = manifest.feature_columns
-    wanted = Preferences(user, item, str(pipeline.dataset.label), k=pipeline.training.items_each)
-    dataset = context.lake.read(context.spark, pipeline.dataset_table, manifest.dataset_version)
-    seen = None if pipeline.scoring.seen else wanted.rows(dataset.where(F.col("split") == "train"))
-    found = recommend(model, wanted.k, seen=seen).select(
+    dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
+    seen = None if pipeline.scoring.seen else dataset.select(column(user).alias("user"), column(item).alias("item"))
+    found = recommend(model, pipeline.training.items_each, seen=seen).select(
         F.col("user").alias(user),
         "rank",
         F.col("item").alias(item),

@@ -86,4 +86,4 @@ def _spaces(context: StepContext) -> dict[str, Space]:
 
 def _numbered(rows: DataFrame) -> DataFrame:
     user, item = (F.col(number).alias(name) for number, name in zip(_NUMBERS, ("user", "item"), strict=True))
-    return rows.select(user, item, "rating", F.col("rating").alias("label"), F.col("fold").cast("int").alias("fold"))
+    return rows.select(user, item, "rating", F.col("fold").cast("int").alias("fold"))

@@ -16,8 +16,10 @@ from pyspark.sql import functions as F
 from tidemill.caching import cached
 from tidemill.evaluation import compute_metrics, is_better
 from tidemill.spark_errors import sentence
+from tidemill.spec.models import MINIMISED
+from tidemill.training.combined import BlendedPredictions, member_column
 from tidemill.training.combiners import BLEND, Combiner, blends, stacks
-from tidemill.training.early_stopping import settled
+from tidemill.training.early_stopping import rounds_of, settled
 from tidemill.training.engines import SPARK
 from tidemill.training.member_predictions import read_predictions, write_predictions
 from tidemill.training.out_of_fold import counted_by_spark
@@ -93,10 +95,12 @@ def try_ensemble(
     scratch: str,
     with_counts: bool = False,
 ) -> Tried:
-    """Combine the members, measure that fold by fold, and choose it where its mean is better than that of the best trial.
+    """Combine the members, measure that fold by fold, and choose it where its mean is better than that of the best of them.
 
     Each fold is measured by a combination that was fitted on the predictions of the other folds' rows, each of these by members that had
-    not seen it. That is a row a fold of ``ops.trials``, under the number after the last one. What fails leaves the best trial.
+    not seen it. That is a row a fold of ``ops.trials``, under the number after the last one. What fails leaves the trial that was chosen.
+    The rounds of a member that was stopped early were chosen by the rows that it was measured on, so it is measured again with the rounds
+    that all folds settled on.
 
     Args:
         kind: ``blend`` or ``stack``.
@@ -110,31 +114,38 @@ def try_ensemble(
     """
     metric = finder.problem.metric
     members = [settled(trial, found.rows, finder.problem) for trial in members_of(found, trials, metric)]
+    chosen = f"the candidate is {found.best.family}, trial {found.best.number}"
     if len(members) < 2 or len(folds) < 2:
         lack = f"found {len(members)} family that succeeded" if len(members) < 2 else "found one fold that is validated"
-        return Tried(found, notes=(f"ensemble: {lack}, a {kind} needs two; the candidate is the best trial",))
+        return Tried(found, notes=(f"ensemble: {lack}, a {kind} needs two; {chosen}",))
     folder = f"{scratch}/ensemble-{uuid.uuid4().hex}"
     libraries = found.libraries({trial.number for trial in members})
-    maker = _Maker(kind, finder, members, tuple(folds), 1 + max(trial.number for trial in trials), libraries)
+    early = tuple(place for place, trial in enumerate(members) if rounds_of(trial, found.rows))
+    maker = _Maker(kind, finder, members, early, tuple(folds), 1 + max(trial.number for trial in trials), libraries)
     try:
-        ensemble, rows = maker.made(spark, folder, with_counts=with_counts)
+        ensemble, rows, again = maker.made(spark, folder, with_counts=with_counts)
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
         rows = [maker.row(fold, "{}", error=sentence(error)) for fold in folds]
-        note = f"ensemble: the {kind} failed: {sentence(error)}; the candidate is the best trial"
+        note = f"ensemble: the {kind} failed: {sentence(error)}; {chosen}"
         return Tried(replace(found, rows=(*found.rows, *rows)), notes=(note,))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     value = sum(row.value or 0.0 for row in rows) / len(rows)
-    best = found.means[members[0].number]
-    judged = f"{metric} {value:.4g} in cross-validation, {best:.4g} for the best trial"
+    alone = [again.get(place, found.means[trial.number]) for place, trial in enumerate(members)]
+    best = min(alone) if metric in MINIMISED else max(alone)
+    judged = f"{metric} {value:.4g} in cross-validation, {best:.4g} for the best of them alone"
     known = replace(found, rows=(*found.rows, *rows), means={**found.means, ensemble.trial.number: value})
     if len(ensemble.members) < 2:
         family = next(iter(ensemble.members.values())).family
-        return Tried(known, notes=(f"ensemble: the {kind} leaves {family} alone; the candidate is the best trial",))
+        return Tried(known, notes=(f"ensemble: the {kind} leaves {family} alone; {chosen}",))
     if not is_better(metric, value, best):
-        return Tried(known, notes=(f"ensemble: the {kind} is no better ({judged}); the candidate is the best trial",))
+        return Tried(known, notes=(f"ensemble: the {kind} is no better ({judged}); {chosen}",))
     note = f"ensemble: the candidate is the {kind} of {_told(ensemble.trial)} ({judged}); ops.importances has no rows of it"
     return Tried(replace(known, best=ensemble.trial), ensemble, (note,))
+
+
+def _of(fold: int, rows: DataFrame) -> DataFrame:
+    return rows.where(F.col("fold") == fold)
 
 
 def _told(trial: Trial) -> str:
@@ -147,12 +158,13 @@ class _Maker:
     kind: str
     finder: Search
     members: Sequence[Trial]
+    early: tuple[int, ...]
     folds: tuple[int, ...]
     number: int
     libraries: str
 
-    def made(self, spark: SparkSession, folder: str, *, with_counts: bool) -> tuple[Ensemble, list[TrialFold]]:
-        """Return the ensemble, fitted on all predictions, and its rows."""
+    def made(self, spark: SparkSession, folder: str, *, with_counts: bool) -> tuple[Ensemble, list[TrialFold], dict[int, float]]:
+        """Return the ensemble, fitted on all predictions, its rows, and by its place the mean of each member that was stopped early."""
         started = time.perf_counter()
         problem, size = self.finder.problem, len(self.members)
         write_predictions(spark, self.finder, self.members, self.folds, folder)
@@ -160,7 +172,8 @@ class _Maker:
             combined = blends if self.kind == BLEND else stacks
             whole, by_fold = combined(rows, size, self.folds, problem)
             spent = (time.perf_counter() - started) / len(self.folds)
-            measured = {fold: self._measured(by_fold[fold], rows.where(F.col("fold") == fold), with_counts) for fold in self.folds}
+            measured = {fold: self._measured(by_fold[fold].stages, _of(fold, rows), with_counts) for fold in self.folds}
+            again = {place: self._alone(place, rows) for place in self.early}
         trial = Trial(self.number, self.kind, self._params(whole))
         rows_of_folds = [self.row(fold, trial.params_json, found, spent) for fold, found in measured.items()]
         bad = [f"{problem.metric} is {found.value} on fold {fold}" for fold, found in measured.items() if not math.isfinite(found.value)]
@@ -169,12 +182,16 @@ class _Maker:
         # A blend leaves out whom it does not hear; the weights of a stack may have any sign, and hang together.
         kept = {place: one for place, one in enumerate(self.members) if self.kind != BLEND or whole.weights[place] > 0}
         counted = [found.counts for found in measured.values() if found.counts is not None]
-        return Ensemble(trial, kept, whole.stages, np.sum(counted, axis=0) if counted else None), rows_of_folds
+        return Ensemble(trial, kept, whole.stages, np.sum(counted, axis=0) if counted else None), rows_of_folds, again
 
-    def _measured(self, combiner: Combiner, rows: DataFrame, with_counts: bool) -> _Measured:
+    def _alone(self, place: int, rows: DataFrame) -> float:
+        stage = BlendedPredictions([member_column(place)], [1.0], self.finder.problem.task)
+        return sum(self._measured((stage,), _of(fold, rows)).value for fold in self.folds) / len(self.folds)
+
+    def _measured(self, stages: Sequence[Transformer], rows: DataFrame, with_counts: bool = False) -> _Measured:
         started = time.perf_counter()
         problem, said = self.finder.problem, rows
-        for stage in combiner.stages:
+        for stage in stages:
             said = stage.transform(said)
         value = compute_metrics(said, problem.task, problem.n_classes)[problem.metric]
         counts = counted_by_spark(said, None, problem.n_classes) if with_counts else None

@@ -32,7 +32,8 @@ _SCHEMA = f"{ORDER} BIGINT, label DOUBLE, p ARRAY<DOUBLE>, member INT, fold INT"
 def write_predictions(spark: SparkSession, finder: Search, members: Sequence[Trial], folds: Sequence[int], folder: str) -> None:
     """Fit each member once more a fold, and write what it says of the fold's rows below ``folder``.
 
-    ``member=<place>/fold=<number>/…``: written by the workers that fitted it, or by Spark. Nothing of it comes to the driver.
+    ``member=<place>/fold=<number>/…``: written by the workers that fitted it, or by Spark. Nothing of it comes to the driver. Where one
+    fails, those that have not begun are left out.
 
     Raises:
         Exception: a member cannot be fitted again.
@@ -46,8 +47,13 @@ def write_predictions(spark: SparkSession, finder: Search, members: Sequence[Tri
             jobs += [partial(_by_spark, finder, trial, fold, _place(folder, place, fold)) for fold in folds]
     wrapped = [inheritable_thread_target(spark)(job) for job in jobs]
     with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
-        for done in [pool.submit(job) for job in wrapped]:
-            done.result()
+        running = [pool.submit(job) for job in wrapped]
+        try:
+            for future in running:
+                future.result()
+        finally:
+            for future in running:
+                future.cancel()
 
 
 def _by_tasks(spark: SparkSession, finder: Search, members: dict[int, Trial], folds: Sequence[int], folder: str) -> None:

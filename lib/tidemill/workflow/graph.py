@@ -8,6 +8,7 @@ from graphlib import TopologicalSorter
 
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.spec import Spec
+from tidemill.spec.models import RECOMMENDATION
 
 STEPS = ("ingest", "prepare", "dataset", "train", "evaluate", "deploy", "score", "monitor")
 
@@ -100,6 +101,8 @@ def build_graph(spec: Spec) -> Graph:
     pipeline = spec.pipeline
     dataset, model = pipeline.dataset_table, pipeline.model_name
     scored = spec.scoring_inputs()
+    # What the dataset has of a user is not new to them, wherever the rows to score come from.
+    served = (*scored, dataset) if pipeline.training.task == RECOMMENDATION else scored
     nodes = [Node(f"ingest.{name}", writes=f"bronze.{name}") for name in pipeline.sources]
     nodes += [Node(f"prepare.{name}", reads=tuple(spec.table_inputs(name)), writes=f"silver.{name}") for name in pipeline.tables]
     nodes += [
@@ -107,7 +110,7 @@ def build_graph(spec: Spec) -> Graph:
         Node("train", reads=(dataset,), writes=model),
         Node("evaluate", reads=(dataset, model), needs=("train",)),
         Node("deploy", reads=(model,), needs=("evaluate",)),
-        Node("score", reads=tuple(dict.fromkeys((*scored, model))), writes=pipeline.predictions_table, after=("deploy",)),
+        Node("score", reads=tuple(dict.fromkeys((*served, model))), writes=pipeline.predictions_table, after=("deploy",)),
         Node("monitor", reads=tuple(dict.fromkeys((dataset, *scored, model))), needs=("score",)),
     ]
     graph = Graph(tuple(nodes))

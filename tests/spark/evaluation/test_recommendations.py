@@ -15,6 +15,7 @@ from tidemill.evaluation.recommendations import (
     ranking_metrics,
     rating_metrics,
     relevant_pairs,
+    top,
     unseen_top,
 )
 
@@ -51,6 +52,24 @@ def test_metrics_are_those_of_numpy_and_of_mllib(spark):
 def test_nobody_to_ask_is_no_number(spark):
     nothing = spark.createDataFrame([], "user string, item int, rank int")
     assert all(math.isnan(value) for value in ranking_metrics(nothing, nothing.select("user", "item"), K).values())
+
+
+def test_ids_of_another_type_are_taken_as_those_of_the_model_and_what_is_none_is_unknown(spark):
+    ranked = spark.createDataFrame([(7, 1, 1), (7, 2, 2), (8, 3, 1)], "user int, item bigint, rank int")
+    liked = [("07", "1"), ("7", "9"), ("8", "three"), ("x", "1"), ("y", "1")]
+    found = ranking_metrics(ranked, spark.createDataFrame(liked, "user string, item string"), K)
+    assert found == pytest.approx(by_hand({7: [1, 2], 8: [3]}, {7: {1, 9}, 8: {"three"}, "x": {1}, "y": {1}}, K))
+    assert found["recallAtK"] == 1 / 8
+
+
+def test_equal_scores_go_by_the_item_whatever_order_they_come_in(spark):
+    items = spark.createDataFrame([(item, 1.0) for item in range(40)], "item int, score double")
+
+    def best(users, count):
+        return users.crossJoin(items.orderBy("score", (items["item"] * 7) % 40).limit(count))
+
+    users = spark.createDataFrame([(1,)], "user int")
+    assert [row["item"] for row in top(best, users, K).orderBy("rank").collect()] == [0, 1, 2, 3, 4]
 
 
 def test_everybody_gets_the_best_of_what_is_new_to_them(spark):
@@ -93,4 +112,5 @@ def test_errors_are_those_of_known_rows_and_coverage_says_how_many(spark):
     )
     errors = np.array([expected[3] - 2.0, expected[2] - 5.0])
     assert found == pytest.approx({"rmse": np.sqrt((errors**2).mean()), "mae": np.abs(errors).mean(), "coverage": 0.5})
-    assert {row.item: row.score for row in popularity(frame, is_implicit=True).collect()} == {1: 3.0, 2: 1.0, 3: 1.0}
+    counts = spark.createDataFrame([*train.itertuples(index=False), ("c", 2, 0.0), ("c", 4, 0.0)], frame.schema)
+    assert {row.item: row.score for row in popularity(counts, is_implicit=True).collect()} == {1: 3.0, 2: 1.0, 3: 1.0, 4: 0.0}

@@ -119,4 +119,4 @@ def test_where_it_is_no_better_the_best_trial_is_the_candidate(lake, trained):
     }
     assert load_model(lake, "late", 1)[1].family == "logistic_regression"
     note = next(note for note in result.notes if note.startswith("ensemble:"))
-    assert "the stack is no better (logLoss" in note and note.endswith("the candidate is the best trial")
+    assert "the stack is no better (logLoss" in note and note.endswith("the candidate is logistic_regression, trial 0")

@@ -1,20 +1,28 @@
 """Blends and stacks against scikit-learn and a solver on the same rows; members' predictions against fits of their own."""
 
+import time
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import log_loss
 
+from tidemill.training import member_predictions
 from tidemill.training.classes import class_metadata
 from tidemill.training.combined import LEAST, AsidePredictions, member_column
 from tidemill.training.combiners import blends, stack
+from tidemill.training.early_stopping import rounds_of, settled
 from tidemill.training.engines import Engines
+from tidemill.training.ensemble import try_ensemble
 from tidemill.training.member_predictions import read_predictions, write_predictions
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
 from tidemill.training.search import Search
+from tidemill.training.selection import SearchResult, choose
 from tidemill.training.tuner import Trial
 
 from .conftest import PLAN
@@ -137,3 +145,44 @@ def test_members_speak_of_the_rows_of_a_fold_as_models_that_have_not_seen_it(spa
             for each, name in ((alone, "p"), (found, member_column(place)))
         ]
         assert np.allclose(*pairs, atol=1e-5)
+
+
+def test_one_that_fails_leaves_out_those_that_have_not_begun(spark, tmp_path, monkeypatch):
+    begun = []
+
+    def fit(_finder, _trial, fold, _place):
+        begun.append(fold)
+        if fold == 0:
+            raise ValueError("no model")
+        time.sleep(0.3)
+
+    monkeypatch.setattr(member_predictions, "_by_spark", fit)
+    with pytest.raises(ValueError, match="no model"):
+        write_predictions(spark, SimpleNamespace(engines=Engines()), [Trial(0, "naive_bayes", {})], range(12), str(tmp_path))
+    assert len(begun) <= 4
+
+
+def test_a_note_names_the_trial_that_was_chosen_also_where_it_is_not_the_best():
+    trials = [Trial(number, "naive_bayes", {"smoothing": float(number)}) for number in (0, 1)]
+    found = SearchResult((), {0: 0.5, 1: 0.4}, trials[0])
+    tried = try_ensemble("blend", None, SimpleNamespace(problem=problem_of("binary")), found, trials, [0, 1], scratch="")
+    assert tried.notes == ("ensemble: found 1 family that succeeded, a blend needs two; the candidate is naive_bayes, trial 0",)
+
+
+def test_a_member_that_stopped_early_counts_as_it_is_with_the_rounds_that_all_folds_settled_on(spark, frames, tmp_path):
+    frame, problem, folds = frames["binary"].withColumn("fold", F.pmod("_order", F.lit(2)).cast("int")), problem_of("binary"), [0, 1]
+    boosted = {"max_iter": 200, "learning_rate": 0.1, "max_leaf_nodes": 4, "early_stopping_rounds": 5}
+    trials = [Trial(0, "hist_gradient_boosting", boosted), Trial(1, "logistic_regression", {"regParam": 50.0})]
+    engines = Engines(dict.fromkeys(("hist_gradient_boosting", "logistic_regression"), "tasks"), str(tmp_path))
+    finder = Search(frame, PLAN, list(engines.of), problem, engines=engines)
+    found = choose(finder.run(trials, folds), trials, problem.metric)
+    tried = try_ensemble("stack", spark, finder, found, trials, folds, scratch=str(tmp_path))
+    finder.close()
+    assert len(set(rounds_of(trials[0], found.rows))) == 2, "so that no fold has both the best rounds and those settled on"
+    losses = []
+    for fold in folds:
+        model = refit(frame.where(F.col("fold") != fold), PLAN, settled(trials[0], found.rows, problem), problem, engines)
+        held_out = model.transform(frame.where(F.col("fold") == fold)).select("label", vector_to_array("probability").alias("p")).toPandas()
+        losses.append(log_loss(held_out["label"], np.stack(held_out["p"])))
+    assert found.means[0] < np.mean(losses) < found.means[1]
+    assert f"{np.mean(losses):.4g} for the best of them alone" in tried.notes[0]

@@ -10,6 +10,7 @@ import pytest
 from tidemill.spec import load_spec
 from tidemill.training.families import search_spaces
 from tidemill.training.families.als import spaces_for
+from tidemill.workflow.graph import build_graph
 
 FILMS = """\
 pipeline: films
@@ -35,6 +36,14 @@ def test_ten_lines_are_a_spec(write: Callable[..., Path]) -> None:
     assert pipeline.recommendations_table == "gold.films_recommendations"
 
 
+def test_score_reads_the_dataset_wherever_its_rows_come_from(write: Callable[..., Path]) -> None:
+    for scoring, reads in (("", ("gold.films_dataset", "models.films")),
+                           ("scoring: {from: bronze.ratings}\n", ("bronze.ratings", "gold.films_dataset", "models.films"))):  # fmt: skip
+        node = build_graph(load_spec(write(FILMS + scoring), environ={}))["score"]
+        assert node.reads == reads
+        assert "dataset" in node.needs
+
+
 @pytest.mark.parametrize(
     ("old", "new", "key", "said"),
     [
@@ -43,6 +52,10 @@ def test_ten_lines_are_a_spec(write: Callable[..., Path]) -> None:
         ("item: film_id", "item: rating", "training.item", "'rating' is also the label, which is the rating or the count"),
         ("item: film_id", "item: score", "training.item",
          "'score' is a column of the recommendations' own; rename it in the dataset's SQL"),
+        ("user: user_id", "user: _user", "training.user",
+         "'_user' is a name that the model needs for itself; rename the column in the dataset's SQL"),
+        ("item: film_id", "item: Prediction", "training.item",
+         "'Prediction' is a name that the model needs for itself; rename the column in the dataset's SQL"),
         ("training:", "features: {numeric: {columns: [age]}}\ntraining:", "features",
          "`task: recommendation` reads `training.user` and `training.item` alone; leave `features` out"),
         ("  item:", "  features: {numeric.scale: [standard, none]}\n  item:", "training.features",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.ml.recommendation import ALS, ALSModel
 from pyspark.sql import functions as F
+from pyspark.sql.utils import is_remote
 
 from tidemill.columns import column
 from tidemill.evaluation.recommendations import (
@@ -90,6 +91,20 @@ def fit(pairs_: DataFrame, params: Mapping[str, Scalar], problem: Problem, *, is
     ordered = pairs_.repartition("user").sortWithinPartitions("user", "item")
     named = ordered.select(F.col("user").alias(USER), F.col("item").alias(ITEM), F.col("rating").alias(RATING))
     return estimator.setImplicitPrefs(is_implicit).fit(named)
+
+
+def forget(model: ALSModel) -> None:
+    """Free the vectors of a model that is not used any more: MLlib persists them as RDDs, which it leaves to its garbage collection.
+
+    Spark Connect shows no RDD, so that there it is left at that.
+    """
+    if is_remote():
+        return
+    for factors in (model.userFactors, model.itemFactors):
+        rdd = factors._jdf.queryExecution().toRdd()
+        while not rdd.getStorageLevel().isValid() and not rdd.dependencies().isEmpty():
+            rdd = rdd.dependencies().head().rdd()
+        rdd.unpersist(False)
 
 
 def with_order(pairs_: DataFrame) -> DataFrame:

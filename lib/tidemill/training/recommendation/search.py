@@ -17,7 +17,7 @@ from tidemill.spark_errors import sentence
 from tidemill.training.folds import Folds, Place
 from tidemill.training.limits import taken_away
 from tidemill.training.mllib_fits import first_rows
-from tidemill.training.recommendation.preferences import Preferences, RatingVectors, fit, measure, with_order
+from tidemill.training.recommendation.preferences import Preferences, RatingVectors, fit, forget, measure, with_order
 from tidemill.training.search import Done, Known, Search
 from tidemill.training.tasks.fits import Outcome
 
@@ -101,7 +101,10 @@ class RatingSearch(Search):
             with taken_away(ratings.train.sparkSession, self._limit):
                 model = fit(first_rows(ratings.train, share), trial.params, self.problem, is_implicit=self._preferences.is_implicit)
             fitted = time.perf_counter()
-            found = measure(model, ratings, self._preferences, [self.problem.metric])
+            try:
+                found = measure(model, ratings, self._preferences, [self.problem.metric])
+            finally:
+                forget(model)
         except Exception as caught:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
             error = sentence(caught)
         ended = time.perf_counter()
