@@ -38,7 +38,8 @@ def linear_scores(
     ``weights`` has one row a class, or a single one for the second of two classes. ``probability`` and ``raw`` name its columns, empty for
     one that it is not to add.
     """
-    matrix, bias = DenseMatrix(*weights.shape, weights.ravel(), isTransposed=True), Vectors.dense(biases)  # of two classes it must lie so
+    rows, slots = weights.shape
+    matrix, bias = DenseMatrix(rows, slots, weights.ravel(), isTransposed=True), Vectors.dense(biases)  # of two classes it must lie so
     if is_remote():
         return bounded(spark, matrix, bias, n_classes, features, probability=probability, raw=raw)
     model = _made("classification.LogisticRegressionModel", matrix, bias, n_classes, len(weights) > 1)
