@@ -178,11 +178,12 @@ def _regression(predictions: DataFrame, quantile: float | None) -> dict[str, flo
         F.try_divide(F.sum(weight * label), F.sum(weight)).alias("mean"),
         F.var_pop("label").alias("variance"),
         (F.min(weight) == F.max(weight)).alias("are_alike"),
+        (F.min(F.when(weight > 0, label)) == F.max(F.when(weight > 0, label))).alias("is_constant"),
     ).first()
     assert row is not None  # an aggregate without groups always has one row
     _check(row["rows"], row["bad"], row["n"] or 0.0)
-    n, variance = row["n"], row["variance"]
-    if not row["are_alike"]:  # about the mean of rows that count for more or less, which a second look tells exactly
+    n, variance = row["n"], 0.0 if row["is_constant"] else row["variance"]
+    if not row["are_alike"] and not row["is_constant"]:  # a second look tells it exactly
         spread = predictions.agg(F.sum(weight * (label - F.lit(row["mean"])) ** 2)).first()
         variance = (spread[0] if spread else 0.0) / n
     found = {"rmse": math.sqrt(row["squares"] / n), "mae": row["absolutes"] / n, "r2": 1 - ratio(row["squares"] / n, variance)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,12 @@ class Deployments:
         """Return the reigning champion: the version that became CHAMPION last and still is; None where there is none."""
         return next((version for version, state in reversed(self.states().items()) if state == "CHAMPION"), None)
 
+    def champion_before(self, version: int) -> int | None:
+        """Return the version that was CHAMPION before another one became it last; None where there was none."""
+        champions = [int(str(row["model_version"])) for row in self.rows() if row["to_state"] == "CHAMPION"]
+        earlier = champions[: len(champions) - champions[::-1].index(version)] if version in champions else champions
+        return next((other for other in reversed(earlier) if other != version), None)
+
     def move(
         self, version: int, to_state: str, *, run_id: str, reason: str, evidence: Mapping[str, object] | None = None, actor: str = AUTOMATIC
     ) -> None:
@@ -90,7 +97,7 @@ class Deployments:
 
 
 def _json(evidence: Mapping[str, object] | None) -> str | None:
-    """Return the evidence as JSON; NaN, which JSON lacks, as null."""
+    """Return the evidence as JSON; NaN and infinity, which JSON lacks, as null."""
     return None if not evidence else json.dumps(_finite(evidence), ensure_ascii=False, default=str)
 
 
@@ -99,4 +106,4 @@ def _finite(value: object) -> object:
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
-    return None if isinstance(value, float) and value != value else value  # noqa: PLR0124 - only NaN differs from itself
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -36,7 +36,8 @@ def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFram
     Raises:
         UsageError: a feature column of the model is missing.
     """
-    scored, kept = _transform(model, manifest, df)
+    scored, every = _transform(model, manifest, df)
+    kept = {name: place for name, place in every.items() if name not in OUTPUTS}
     index, probability = F.col("prediction").cast("double"), _probability(manifest, has_any="probability" in scored.columns)
     bad = _is_bad(index)
     if probability is not None:
@@ -83,8 +84,8 @@ def encode_label(manifest: Manifest, label: Column) -> Column:
     if manifest.classes is None:
         value = label.cast("double")
         return F.when(~F.isnan(value), value)
-    position = F.array_position(_classes(manifest), label.cast(manifest.label_type))
-    return F.when(position > 0, position - 1).when(position == 0, manifest.n_classes).cast("double")
+    position = F.coalesce(F.array_position(_classes(manifest), label.try_cast(manifest.label_type)), F.lit(0))
+    return F.when(position > 0, position - 1).when(label.isNotNull(), manifest.n_classes).cast("double")
 
 
 def _transform(model: PipelineModel, manifest: Manifest, df: DataFrame) -> tuple[DataFrame, dict[str, str]]:
@@ -96,7 +97,7 @@ def _transform(model: PipelineModel, manifest: Manifest, df: DataFrame) -> tuple
     types = {field.name: field.dataType.simpleString() for field in df.schema.fields}
     wrong = {name: wanted for name, wanted in manifest.feature_columns.items() if types[name] != wanted}
     cast = {name: _named(name).try_cast(wanted) for name, wanted in wrong.items()}
-    kept = {name: f"_tidemill_{place}" for place, name in enumerate(name for name in df.columns if name not in OUTPUTS)}
+    kept = {name: f"_tidemill_{place}" for place, name in enumerate(df.columns)}
     features = [cast[name].alias(name) if name in cast else _named(name) for name in manifest.feature_columns]
     error = F.coalesce(*[_cast_error(name, cast[name], wanted) for name, wanted in wrong.items()], F.lit(None).cast("string"))
     # The error stands last and is no struct of all columns: Catalyst derives a constraint for each way to rename the columns of an
@@ -114,7 +115,7 @@ def _named(name: str) -> Column:
 
 
 def _is_bad(value: Column) -> Column:
-    return value.isNull() | F.isnan(value)
+    return value.isNull() | F.isnan(value) | (F.abs(value) == float("inf"))
 
 
 def _require(manifest: Manifest, df: DataFrame) -> None:

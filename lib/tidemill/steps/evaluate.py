@@ -56,7 +56,7 @@ def evaluate(context: StepContext) -> StepResult:
     metrics = judge.measure(model, manifest)
     baseline = judge.baseline(manifest)
     sizes = cluster_rows(model, manifest, dataset) if manifest.task == "clustering" else []
-    champion = _reigning(context, deployments, judge) if any(gate.needs_champion for gate in gates) else None
+    champion = _reigning(context, deployments, judge, version) if any(gate.needs_champion for gate in gates) else None
     _record(
         context, {version: metrics, BASELINE_VERSION: baseline} | ({champion.version: champion.metrics} if champion else {}), version, sizes
     )
@@ -139,9 +139,11 @@ class _ScoredTest:
         return baseline_metrics(known, asked, manifest.task, manifest.n_classes, weight=self._weight, quantile=self._quantile)
 
 
-def _reigning(context: StepContext, deployments: Deployments, judge: _Judge) -> _Champion | None:
+def _reigning(context: StepContext, deployments: Deployments, judge: _Judge, candidate: int) -> _Champion | None:
     """Measure the reigning champion on the candidate's test rows."""
     version = deployments.champion()
+    if version == candidate:  # evaluated once more: it is held against the one that it took over from
+        version = deployments.champion_before(candidate)
     if version is None:
         return None
     try:

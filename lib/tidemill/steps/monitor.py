@@ -6,7 +6,8 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import DriftRefused
 from tidemill.monitoring.drift import ColumnDrift, level, measure_drift
-from tidemill.registry import load_manifest
+from tidemill.registry import Manifest, load_manifest
+from tidemill.spark_errors import sentence
 from tidemill.spec.models import RECOMMENDATION, Drift
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.scoring_rows import scoring_rows
@@ -15,7 +16,8 @@ from tidemill.steps.scoring_rows import scoring_rows
 def monitor(context: StepContext) -> StepResult:
     """Measure the drift of the model's feature columns and write it to ``ops.drift``, one row a column; safe to repeat.
 
-    The reference is the training rows (split ``train``) of the dataset. Keys, the label, ``event_time`` and instants are not watched.
+    The reference is the training rows (split ``train``) of the dataset at the version that the model was trained on, or, where that cannot
+    be read any more, as it is now. Keys, the label, ``event_time`` and instants are not watched.
     Where the spec has no ``monitoring.drift``, drift is recorded with the default levels and refuses nothing.
 
     Raises:
@@ -29,16 +31,33 @@ def monitor(context: StepContext) -> StepResult:
     if manifest.task == RECOMMENDATION:
         unwatched |= set(manifest.feature_columns)  # which ids there are says nothing either
     columns = [name for name in manifest.feature_columns if name not in unwatched]
-    dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
-    found = measure_drift(dataset.where(F.col("split") == "train"), scoring_rows(context), columns)
+    found, remarks = _measured(context, manifest, columns)
     rule = pipeline.monitoring.drift or Drift()
     _record(context, version, rule, found)
     alerts = [drift for drift in found if level(drift.value, rule.warn, rule.alert) == "alert"]
     if alerts and rule.on_alert == "fail":
         raise DriftRefused(f"drift of {_named(alerts)} is not below monitoring.drift.alert ({rule.alert}); look at them, or train anew")
     rows = found[0].rows_scored if found else None
-    notes = (f"drift at the alert level ({rule.alert}): {_named(alerts)}",) if alerts else ()
+    notes = (f"drift at the alert level ({rule.alert}): {_named(alerts)}", *remarks) if alerts else remarks
     return StepResult(rows_in=rows, rows_out=len(found), notes=notes)
+
+
+def _measured(context: StepContext, manifest: Manifest, columns: list[str]) -> tuple[list[ColumnDrift], tuple[str, ...]]:
+    """Return the drift of the columns, and a note where it is not against the rows that the model was trained on."""
+    table = context.spec.pipeline.dataset_table
+    now = context.inputs[table]
+
+    def since(version: int) -> list[ColumnDrift]:
+        dataset = context.lake.read(context.spark, table, version)
+        return measure_drift(dataset.where(F.col("split") == "train"), scoring_rows(context), columns)
+
+    if manifest.dataset_version == now:
+        return since(now), ()
+    try:
+        return since(manifest.dataset_version), ()
+    except Exception as error:  # noqa: BLE001 - files of an old version may be gone; whatever else it is shows again below
+        note = f"drift is against {table} as it is now; version {manifest.dataset_version}, which model {manifest.version} was trained on, "
+        return since(now), (f"{note}cannot be read: {sentence(error)}",)
 
 
 def _record(context: StepContext, version: int, rule: Drift, found: list[ColumnDrift]) -> None:

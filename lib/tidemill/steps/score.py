@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from tidemill.caching import cached
+from tidemill.columns import column
 from tidemill.errors import ExpectationRefused, StepError, did_you_mean
 from tidemill.features.unseen import Unseen, count_unseen
 from tidemill.registry import load_model
@@ -48,7 +49,7 @@ def score(context: StepContext) -> StepResult:
     model, manifest = load_model(context.lake, context.pipeline, version)
     refuse_other_features(context.lake, context.pipeline, pipeline.features, manifest)
     wanted = dict.fromkeys((*key, *keep, *manifest.feature_columns))
-    given = predict(model, manifest, rows.select(*[name for name in wanted if name in rows.columns])).select(
+    given = predict(model, manifest, rows.select(*[column(name) for name in wanted if name in rows.columns])).select(
         *key,
         *keep,
         "prediction",

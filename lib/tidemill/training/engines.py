@@ -125,7 +125,7 @@ def room(spark: SparkSession) -> int:
 def _bytes(text: str) -> int:
     units = {"k": 10, "m": 20, "g": 30, "t": 40}
     number = text.lower().rstrip("b")
-    return int(number[:-1]) << units[number[-1]] if number[-1] in units else int(number)
+    return int(number[:-1]) << units[number[-1]] if number[-1] in units else int(number) << units["m"]  # as Spark has it
 
 
 def _reason(name: str, space: Space, problem: Problem, scratch: str) -> str | None:

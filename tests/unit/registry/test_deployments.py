@@ -45,10 +45,22 @@ def test_a_repeated_move_leaves_no_row_and_an_impossible_one_is_named(lake):
         _move(deployments, 7, "CHALLENGER")
 
 
-def test_evidence_is_json_without_nan(lake):
+def test_evidence_is_json_without_nan_and_infinity(lake):
     deployments = Deployments(lake.ledger, "p")
-    _move(deployments, 1, "CANDIDATE", evidence={"metrics": {"f1": float("nan"), "accuracy": 0.5}, "gates": [{"passed": True}]})
-    assert json.loads(deployments.rows()[0]["evidence"]) == {"metrics": {"f1": None, "accuracy": 0.5}, "gates": [{"passed": True}]}
+    metrics = {"f1": float("nan"), "accuracy": 0.5, "rmse": float("inf"), "r2": -float("inf")}
+    _move(deployments, 1, "CANDIDATE", evidence={"metrics": metrics, "gates": [{"passed": True}]})
+    found = json.loads(deployments.rows()[0]["evidence"], parse_constant=pytest.fail)
+    assert found == {"metrics": {"f1": None, "accuracy": 0.5, "rmse": None, "r2": None}, "gates": [{"passed": True}]}
+
+
+def test_the_champion_before_another_is_the_one_that_it_took_over_from(lake):
+    deployments = Deployments(lake.ledger, "p")
+    assert deployments.champion_before(1) is None
+    for version in (1, 2, 3):
+        _move(deployments, version, "CANDIDATE", "CHALLENGER", "CHAMPION")
+    assert [deployments.champion_before(version) for version in (1, 2, 3)] == [None, 1, 2]
+    _move(deployments, 1, "CHAMPION")  # back again
+    assert (deployments.champion(), deployments.champion_before(1)) == (1, 3)
 
 
 def test_a_manifest_survives_json_and_keeps_the_types_of_its_classes():

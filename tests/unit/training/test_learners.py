@@ -91,6 +91,23 @@ def test_weighted_metrics_are_scikit_learns(task):
         metrics(truth, p, task, np.zeros(500))
 
 
+def test_a_class_that_no_row_has_is_never_predicted_however_long_the_rows():
+    rng = np.random.default_rng(8)
+    labels = rng.choice([0.0, 2.0], 60)
+    words = rng.poisson(np.where(labels[:, None] == 0, [3.0, 1.0, 9.0, 7.0], [1.0, 3.0, 9.0, 7.0]) * 5)
+    for kind in ("multinomial", "complement"):
+        setting = Setting({"modelType": kind, "smoothing": 1.0}, "multiclass", 3, 7)
+        found = FAMILIES["naive_bayes"].learner.fit(Rows(words.astype(float), labels), setting).predict(words)
+        assert set(found.argmax(axis=1)) == {0, 2}
+        assert (found[:, 1] < 1e-20).all()
+
+
+def test_the_r2_of_labels_of_one_value_is_no_number():
+    labels = np.full(20, 0.1)
+    found = metrics(labels, labels + 1e-3, "regression", np.random.default_rng(1).uniform(0.5, 2, 20))
+    assert np.isnan(found["r2"]) and found["mae"] == pytest.approx(1e-3)
+
+
 def test_weighted_deviations_are_by_hand_and_of_plain_rows_numpys():
     import scipy.sparse as sp
 

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 TRAIN, HELD_OUT = "train", "held_out"
 # A matrix that is fuller than this is no larger, and faster, with its zeros.
 _SPARSE_SHARE = 0.3
+_OF = "of.txt"
 _REPORT = "piece STRING, rows BIGINT, bytes BIGINT, slots ARRAY<BIGINT>"
 
 
@@ -48,9 +50,8 @@ class Copy:
         return self.slots[self.encodings.index(encoding)]
 
     def remove(self) -> None:
-        """Delete the pieces, and what was made of them on this machine."""
+        """Delete the pieces; what executors made of them goes with the next copy that they make, and at the latest with them."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.rmtree(_home(self.name), ignore_errors=True)
 
 
 class TooLarge(Exception):
@@ -174,9 +175,19 @@ def _assembled(copy: Copy) -> Path:
                 making = home.with_name(f"{home.name}.making")
                 shutil.rmtree(making, ignore_errors=True)
                 making.mkdir(parents=True)
+                (making / _OF).write_text(copy.folder, encoding="utf-8")
                 _assemble(copy, making)
                 making.rename(home)
+                _sweep(home.parent)
     return home
+
+
+def _sweep(base: Path) -> None:
+    """Delete what was made of copies that are gone: who removes a copy cannot reach the folders of executors."""
+    for mark in base.glob(f"copy-*/{_OF}"):
+        with suppress(FileNotFoundError):
+            if not Path(mark.read_text(encoding="utf-8")).exists():
+                shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 def _assemble(copy: Copy, home: Path) -> None:

@@ -109,7 +109,9 @@ def of_classes(weights: np.ndarray, biases: np.ndarray, found: np.ndarray, setti
     if setting.n_classes == 2:
         return Linear(weights[1:] - weights[:1], biases[1:] - biases[:1], setting.task)
     places = found.astype(int)
-    all_weights, all_biases = np.zeros((setting.n_classes, weights.shape[1])), np.full(setting.n_classes, biases.min() - _NEVER)
+    # Below the mean of what the others say, whatever the row: some class is always above that.
+    all_weights = np.tile(weights.mean(axis=0), (setting.n_classes, 1))
+    all_biases = np.full(setting.n_classes, biases.mean() - _NEVER)
     all_weights[places], all_biases[places] = weights, biases
     return Linear(all_weights, all_biases, setting.task)
 

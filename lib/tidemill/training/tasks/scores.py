@@ -84,7 +84,9 @@ def _multiclass(labels: np.ndarray, p: np.ndarray, counts: np.ndarray) -> dict[s
 def _regression(labels: np.ndarray, predicted: np.ndarray, counts: np.ndarray, quantile: float | None) -> dict[str, float]:
     residuals = labels - predicted
     squares = float(np.average(residuals**2, weights=counts))
-    variance = float(np.average((labels - np.average(labels, weights=counts)) ** 2, weights=counts))
+    counted = labels[counts > 0]
+    spread = (labels - np.average(labels, weights=counts)) ** 2
+    variance = float(np.average(spread, weights=counts)) if counted.min() < counted.max() else 0.0  # rounding makes no variance
     found = {"rmse": math.sqrt(squares), "mae": float(np.average(np.abs(residuals), weights=counts)), "r2": 1 - ratio(squares, variance)}
     if quantile is not None:
         losses = np.where(residuals >= 0, quantile * residuals, (quantile - 1) * residuals)
