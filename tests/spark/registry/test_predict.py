@@ -8,6 +8,7 @@ from pyspark.ml import Pipeline
 from pyspark.ml.classification import LogisticRegression
 from pyspark.ml.feature import SQLTransformer, VectorAssembler
 from pyspark.ml.regression import LinearRegression
+from pyspark.sql import functions as F
 from sklearn.linear_model import LogisticRegression as Reference
 
 from tidemill.errors import StepError, UsageError
@@ -90,6 +91,9 @@ def test_multiclass_gives_the_array_in_the_order_of_the_classes(spark):
 def test_regression_predicts_in_the_type_of_the_label(spark, label_type, expected):
     train = spark.createDataFrame([(x, 2 * x + 1.4) for x in X], "x double, label double")
     model = _stages(LinearRegression()).fit(train)
+    endless = spark.createDataFrame([(float("inf"),)], "x double")
+    told = predict(model, _manifest("regression"), endless).first()
+    assert (told["prediction"], told["score_error"]) == (None, "the model gave no number for this row")
     scored = predict(model, _manifest("regression", label_type=label_type), spark.createDataFrame([(10,), (10**12,)], "x bigint"))
     small, huge = scored.orderBy("x").collect()
     assert scored.dtypes[1:3] == [("prediction", label_type), ("probability", "double")]
@@ -111,6 +115,11 @@ def test_labels_become_indices(spark, binary):
     frame = spark.createDataFrame([("no", 0.0), ("yes", 0.0), ("perhaps", 0.0), (None, 0.0)], "answer string, x double")
     found = [row["label"] for row in labelled_predictions(model, manifest, frame, "answer").collect()]
     assert found == [0.0, 1.0, 2.0, None]
+    numbered = _manifest("binary", classes=[0, 1], label_type="int", positive=1)
+    found = frame.unionAll(spark.createDataFrame([("1", 0.0)], frame.schema)).select(encode_label(numbered, F.col("answer"))).collect()
+    assert [row[0] for row in found] == [2.0, 2.0, 2.0, None, 1.0], "what is no number is of no class that training knew"
+    named = spark.createDataFrame([("yes", 0.0)], "probability string, x double")
+    assert labelled_predictions(model, manifest, named, "probability").first()["label"] == 1.0
     flags = _manifest("binary", classes=[True, False], label_type="boolean", positive=False)
     frame = spark.createDataFrame([(True,), (False,)], "flag boolean")
     assert [row[0] for row in frame.select(encode_label(flags, frame["flag"])).collect()] == [0.0, 1.0]

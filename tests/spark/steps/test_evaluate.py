@@ -76,6 +76,15 @@ def test_a_gate_on_the_champion_says_so_where_there_is_none(trained):
     assert "no champion" in result.notes[0]
 
 
+def test_a_champion_that_is_evaluated_again_is_held_against_the_one_before_it(trained):
+    trained.train("bad", "CHALLENGER", "CHAMPION")
+    champion = trained.train("good", "CHALLENGER", "CHAMPION")
+    trained.spec["evaluation"] = {"gates": ["areaUnderPR > champion.areaUnderPR"]}
+    result = evaluate(trained.context("evaluate", champion))
+    assert result.notes == ("model 2 is CHAMPION already and stays so",)
+    assert trained.states() == {1: "RETIRED", 2: "CHAMPION"}
+
+
 def test_an_empty_test_set_is_named(trained):
     version = trained.train("good")
     frame = trained.lake.read(trained.spark, "gold.late_dataset").where("split = 'train' OR is_late IS NULL")

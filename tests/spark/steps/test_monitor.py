@@ -1,8 +1,11 @@
 """monitor: drift rows, levels, and the rule that fails."""
 
 import math
+from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
+from pyspark.sql import functions as F
 
 from tidemill.errors import DriftRefused
 from tidemill.steps.monitor import monitor
@@ -31,6 +34,19 @@ def test_drift_of_the_features_is_recorded_and_refuses_nothing_by_default(traine
 
     monitor(trained.context("monitor", version))
     assert len(trained.lake.ledger.rows("ops.drift")) == 2
+
+
+def test_drift_is_against_the_rows_that_the_model_was_trained_on_as_long_as_they_are_there(trained):
+    version = trained.train("good", "CHALLENGER", "CHAMPION")
+    shifted = trained.lake.read(trained.spark, "gold.late_dataset").withColumn("x", F.col("x") + 100)
+    now = trained.lake.replace(shifted, "gold.late_dataset", meta={})
+    context = trained.context("monitor", version, **{"gold.late_dataset": now})
+    assert monitor(context).notes and _drift(trained.lake)["x"]["level"] == "alert"
+    for file in DeltaTable(trained.lake.path("gold.late_dataset"), version=trained.dataset_version).file_uris():
+        Path(file).unlink()
+    result = monitor(context)
+    assert _drift(trained.lake)["x"]["value"] == 0
+    assert f"as it is now; version {trained.dataset_version}, which model 1 was trained on, cannot be read" in result.notes[-1]
 
 
 def test_on_alert_fail_names_the_columns_after_the_rows_are_written(trained):
