@@ -108,7 +108,8 @@ def test_linear_families_find_what_mllib_finds(frames, tmp_path, task, name, par
     assert (by_spark.engine, by_spark.library.split()[0]) == ("spark", "pyspark")
 
 
-def test_a_copy_holds_the_vectors_of_each_part_in_one_order_whatever_the_layout(frames, tmp_path):
+def test_a_copy_holds_the_vectors_of_each_part_in_one_order_whatever_the_layout(frames, tmp_path, monkeypatch):
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", f"{tmp_path}/executor")
     frame = frames["binary"]
     features = feature_pipeline(PLAN, ["linear", "tree"]).fit(frame)
     vectors = copyable(features.transform(frame), F.col("fold") == 1, None, ["linear", "tree"])
@@ -118,6 +119,7 @@ def test_a_copy_holds_the_vectors_of_each_part_in_one_order_whatever_the_layout(
         parts = [open_part(copy, encoding, part, "any") for encoding in ("linear", "tree") for part in (TRAIN, HELD_OUT)]
         dense = [part.features if isinstance(part.features, np.ndarray) else part.features.toarray() for part in parts]
         found.append([np.array(array) for array in (*dense, *(part.labels for part in parts))])
+        assert [home.name for home in tmp_path.glob("executor/copy-*")] == [copy.name], "what was made of the one before is gone"
         copy.remove()
     assert all(np.array_equal(one, three) for one, three in zip(*found, strict=True))
     rows = vectors.orderBy("order").toPandas()
