@@ -9,6 +9,7 @@ from pyspark.ml import PipelineModel
 from tidemill.errors import StepError
 from tidemill.registry.custom_code import modules
 from tidemill.registry.manifest import Manifest, manifest_file, model_folder
+from tidemill.spark_errors import sentence
 
 if TYPE_CHECKING:
     from tidemill.lake import Lake
@@ -47,4 +48,6 @@ def load_model(lake: Lake, pipeline: str, version: int) -> tuple[PipelineModel, 
         with modules(manifest.code):
             return PipelineModel.load(path), manifest
     except Exception as error:
-        raise StepError(f"model {version} of {pipeline}: its files at {path} do not load; run train again to make a new version") from error
+        raise StepError(
+            f"model {version} of {pipeline}: its files at {path} do not load ({sentence(error)}); run train again to make a new version"
+        ) from error

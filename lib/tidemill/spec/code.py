@@ -47,16 +47,63 @@ def own_file(folder: Path, dotted: str) -> Path | None:
     return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
 
 
+def own_imports(folder: Path, file: Path) -> dict[str, str]:
+    """Return the text of each module beside the spec that a file of there imports, by the name that it imports it by.
+
+    Each stands behind those that it imports itself, as far as they do not import each other.
+
+    Raises:
+        UsageError: one of the files is not valid Python.
+    """
+    found: dict[str, str] = {}
+    seen: set[str] = set()
+
+    def follow(importing: Path, name: str) -> None:
+        for imported in _imported(importing, name):
+            parts = imported.split(".")
+            for count in range(1, len(parts) + 1):
+                own, place = ".".join(parts[:count]), folder.joinpath(*parts[:count])
+                path = next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
+                if path is None and not place.is_dir():
+                    break
+                if own in seen:
+                    continue
+                seen.add(own)
+                if path is not None:
+                    follow(path, f"{own}." if path.name == "__init__.py" else own)
+                found[own] = path.read_text(encoding="utf-8", errors="replace") if path else ""
+
+    follow(file, "")
+    return found
+
+
+def _imported(file: Path, name: str) -> Iterator[str]:
+    """Yield the modules that a file may mean by what it imports; ``name`` is its own, with a dot behind it where it is a package."""
+    for statement in ast.walk(_parsed(file)):
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            above = name.split(".")[: -statement.level] if statement.level else []
+            base = ".".join([*above, *([statement.module] if statement.module else [])])
+            if base:
+                yield base
+                yield from (f"{base}.{alias.name}" for alias in statement.names)
+
+
+def _parsed(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_bytes(), filename=str(file))
+    except SyntaxError as error:
+        raise UsageError(f"{file}:{error.lineno}: not valid Python: {error.msg}") from error
+
+
 def defined_names(file: Path) -> dict[str, list[str] | None]:
     """Return the names a module defines, each with its parameters (None where it is no function), without running it.
 
     Raises:
         UsageError: the file is not valid Python.
     """
-    try:
-        tree = ast.parse(file.read_bytes(), filename=str(file))
-    except SyntaxError as error:
-        raise UsageError(f"{file}:{error.lineno}: not valid Python: {error.msg}") from error
+    tree = _parsed(file)
     names: dict[str, list[str] | None] = {}
     for statement in tree.body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):

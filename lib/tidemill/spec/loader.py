@@ -10,7 +10,7 @@ from typing import Any
 
 from tidemill.errors import Fault, SpecError
 from tidemill.spec.checks import check_faults
-from tidemill.spec.code import load_object, module_file
+from tidemill.spec.code import load_object, module_file, own_file, own_imports
 from tidemill.spec.document import read_document
 from tidemill.spec.models import CustomFamily, Features, Pipeline, Table
 from tidemill.spec.node import Node
@@ -58,12 +58,21 @@ class Spec:
         """Return the text of the file that defines ``dotted``."""
         return module_file(self.folder, dotted).read_text(encoding="utf-8", errors="replace")
 
+    def own_imports(self, dotted: str) -> dict[str, str]:
+        """Return the text of each module beside the spec that the file of ``dotted`` imports, by its name."""
+        file = own_file(self.folder, dotted)
+        return own_imports(self.folder, file) if file else {}
+
+    def code(self, dotted: str) -> list[str]:
+        """Return the text of the file that defines ``dotted``, and of what it imports from beside the spec."""
+        return [self.source_code(dotted), *self.own_imports(dotted).values()]
+
     def training_code(self) -> list[str]:
-        """Return the text of each file that defines a stage of the features or a family of the user's own."""
+        """Return the text of each file that stages of the features or families of the user's own are made of."""
         features = self.pipeline.features
         stages = [stage.python for stage in features.custom] if isinstance(features, Features) else []
         families = [family.python for family in self.pipeline.families.values() if isinstance(family, CustomFamily)]
-        return [self.source_code(python) for python in (*stages, *families)]
+        return [text for python in (*stages, *families) for text in self.code(python)]
 
     def sql_inputs(self, value: str) -> list[str]:
         """Return the tables (``silver.flights``) that the SQL of ``value`` reads, sorted."""

@@ -83,8 +83,10 @@ def register(context: StepContext, trained: Trained) -> int:
 
 
 def _code(context: StepContext, parts: Sequence[CustomStage | OwnFamily]) -> dict[str, str]:
-    """Return the text of each module that lies beside the spec: it is kept with the model."""
-    return {str(part.kind.__module__): context.spec.source_code(part.python) for part in parts if is_own(part)}
+    """Return the text of each module that lies beside the spec, after those that it imports: they are kept with the model."""
+    own = [part for part in parts if is_own(part)]
+    imported = {name: text for part in own for name, text in context.spec.own_imports(part.python).items()}
+    return imported | {str(part.kind.__module__): context.spec.source_code(part.python) for part in own}
 
 
 def _dataset_inputs(context: StepContext) -> dict[str, int]:

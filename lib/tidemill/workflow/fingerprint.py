@@ -86,11 +86,11 @@ def _code(spec: Spec, node: Node) -> list[str]:
     pipeline, item = spec.pipeline, node.item
     if node.step == "ingest":
         source = pipeline.sources[item]
-        own = [spec.source_code(source.format)] if "." in source.format else []
+        own = spec.code(source.format) if "." in source.format else []
         return own + ([spec.schema_text(source.schema_)] if source.schema_ else [])
     if node.step == "prepare":
         table = pipeline.tables[item]
-        return [spec.sql_text(table.sql) if table.sql else spec.source_code(table.python or "")]
+        return [spec.sql_text(table.sql)] if table.sql else spec.code(table.python or "")
     if node.step == "dataset" and pipeline.dataset.sql:
         return [spec.sql_text(pipeline.dataset.sql)]
     if node.step == "train":
