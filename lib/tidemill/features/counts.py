@@ -64,7 +64,7 @@ class Totals:
 
 def is_small(subjects: Sequence[Subject], label: Label | None, sets: int) -> bool:
     """Return True where the driver can hold the counts of so many sets of rows at once, however many values the columns have."""
-    sums = len(label.means) if label is not None and any(subject.by_label for subject in subjects) else 0
+    sums = len(label.means) if label is not None and _is_by_label(subjects) else 0
     return sets * len(subjects) * (2 + (PARTS * (1 + sums) if sums else 0)) * MOST_VALUES <= _MOST_FIGURES
 
 
@@ -81,7 +81,7 @@ def count_values(
     """
     if not subjects:
         return {0: ([], Totals(np.zeros((PARTS, 1)), ()))}
-    has_label = label is not None and any(subject.by_label for subject in subjects)
+    has_label = label is not None and _is_by_label(subjects)
     summed = _summed(df, label) if has_label and label is not None else []
     # What stands for the rows themselves comes with the values: one aggregate knows both.
     every = [F.struct(F.lit(-1).alias("place"), F.lit("").alias("value"))] if has_label else []
@@ -95,8 +95,8 @@ def count_values(
     if within is None:
         counted = counted.withColumn(SET, F.lit(0))
     else:  # the folds are counted once, and what they have is added up for each set
-        sums = [F.sum(name).alias(name) for name in counted.columns if name not in ("fold", "place", "value")]
-        counted = counted.withColumn(SET, F.explode(within)).groupBy(SET, "place", "value").agg(*sums)
+        added = [F.sum(name).alias(name) for name in counted.columns if name not in ("fold", "place", "value")]
+        counted = counted.withColumn(SET, F.explode(within)).groupBy(SET, "place", "value").agg(*added)
     frequent_first = Window.partitionBy(SET, "place").orderBy(F.desc("n"), "value")
     ranked = counted.withColumn("rank", F.row_number().over(frequent_first)).where(F.col("rank") <= MOST_VALUES)
     table = ranked.orderBy(SET, "place", "rank").toArrow()
@@ -107,6 +107,10 @@ def count_values(
         counts, everything = _taken_apart(of_set, len(subjects), len(summed), has_label)
         found[number] = counts, Totals(everything, suffixes)
     return found
+
+
+def _is_by_label(subjects: Sequence[Subject]) -> bool:
+    return any(subject.by_label for subject in subjects)
 
 
 def _summed(df: DataFrame, label: Label) -> list[Column]:

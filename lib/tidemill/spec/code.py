@@ -43,7 +43,11 @@ def module_file(folder: Path, dotted: str) -> Path:
 
 def own_file(folder: Path, dotted: str) -> Path | None:
     """Return the file beside the spec that defines ``dotted``, or None."""
-    place = folder.joinpath(*dotted.split(".")[:-1])
+    return _file_at(folder.joinpath(*dotted.split(".")[:-1]))
+
+
+def _file_at(place: Path) -> Path | None:
+    """Return the file of the module, or of the package, that would stand at ``place``; None where there is none."""
     return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
 
 
@@ -63,7 +67,7 @@ def own_imports(folder: Path, file: Path) -> dict[str, str]:
             parts = imported.split(".")
             for count in range(1, len(parts) + 1):
                 own, place = ".".join(parts[:count]), folder.joinpath(*parts[:count])
-                path = next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
+                path = _file_at(place)
                 if path is None and not place.is_dir():
                     break
                 if own in seen:

@@ -71,11 +71,6 @@ class SearchResult:
         """Return the names and versions of what fitted the trials."""
         return ", ".join(dict.fromkeys(row.library for row in self.rows if row.trial in trials and row.library))
 
-    @property
-    def failures(self) -> dict[int, str]:
-        """The first error of each trial that failed."""
-        return first_errors(self.rows)
-
 
 def choose(
     rows: Sequence[TrialFold], trials: Sequence[Trial], metric: str, *, folds: Sequence[int] | None = None, rule: str = "best"

@@ -11,6 +11,7 @@ from tidemill.spec.models import Features
 from tidemill.training.engines import Engines
 from tidemill.training.problem import Problem
 from tidemill.training.search import Search, search
+from tidemill.training.selection import first_errors
 from tidemill.training.tuner import Trial
 
 PROBLEM = Problem("binary", "areaUnderROC", 2, seed=7)
@@ -62,7 +63,8 @@ def test_features_that_cannot_be_made_fail_the_trials_that_ask_for_them_alone(fr
     engines = Engines({"logistic_regression": engine}, str(tmp_path))
     found = search(frames["binary"], plan_or_none, [TRIALS[2], TRIALS[0], TRIALS[1]], [0, 1], PROBLEM, engines)
     assert {row.trial: row.state for row in found.rows} == {2: "FAILED", 0: "SUCCEEDED", 1: "SUCCEEDED"}
-    assert "nothing is left" in found.failures[2] and "min_frequency" in found.failures[2]
+    error = first_errors(found.rows)[2]
+    assert "nothing is left" in error and "min_frequency" in error
     assert found.best.number in (0, 1)
     with pytest.raises(StepError, match="fold 0"):
         search(frames["binary"], lambda _: plan_or_none("min_frequency"), TRIALS[:1], [0, 1], PROBLEM, engines)

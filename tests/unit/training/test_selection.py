@@ -3,7 +3,7 @@
 import pytest
 
 from tidemill.errors import StepError
-from tidemill.training.selection import TrialFold, choose
+from tidemill.training.selection import TrialFold, choose, first_errors
 from tidemill.training.tuner import Trial
 
 TRIALS = [Trial(0, "a", {}), Trial(1, "a", {}), Trial(2, "b", {})]
@@ -33,7 +33,7 @@ def test_the_earlier_of_equals_wins():
 def test_a_trial_that_failed_in_one_fold_cannot_win():
     found = choose([*rows([[1.0], [2.0], [3.0]]), row(0, 1, None, "boom"), row(1, 1, 2.0), row(2, 1, 3.0)], TRIALS, "rmse")
     assert found.best.number == 1
-    assert found.failures == {0: "boom"}
+    assert first_errors(found.rows) == {0: "boom"}
 
 
 def test_where_all_fail_each_familys_first_error_is_named():

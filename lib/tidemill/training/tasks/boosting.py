@@ -32,7 +32,6 @@ def _parameters(module: str, name: str) -> frozenset[str]:
 class Library(OneByOne):
     """What learners of other libraries share: how parameters of a spec are named, and which are a library's own."""
 
-    package: str
     module: str
     estimator: str
     renamed: Mapping[str, str]  # a spec's name → the library's; empty: the spec's names are the library's
