@@ -76,7 +76,10 @@ def run(
 
 def check(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
     """Parse and resolve the spec and all it names; nothing is written."""
+    from tidemill.steps.spaces import declared_spaces
+
     loaded = spec_of(spec, env, set_)
+    declared_spaces(loaded)
     nodes = build_graph(loaded).nodes
     if json_:
         print_json({"pipeline": loaded.pipeline.pipeline, "nodes": [node.name for node in nodes], "faults": []})

@@ -199,6 +199,7 @@ def _add_means(
     raw: dict[str, str] = {}
     blind: dict[str, str] = {}  # as the rows of the training see it
     encoded: dict[str, str] = {}
+    apart: dict[str, str] = {}
     for each in coded:
         category, counts = each.category, counted[each.sql]
         slots = []
@@ -211,10 +212,10 @@ def _add_means(
             for encoding in encodings:
                 if category.style(encoding) == each.style:
                     name = internal(encoding, slot.name)
-                    encoded[name] = slot.encoded(encoding)
+                    encoded[name], apart[name] = slot.encoded(encoding), slot.encoded(encoding, is_apart=True)
                     found[encoding].append(name)
     if raw:
-        draft.add(_looked_up(raw, encoded), [*raw, *encoded], _looked_up(blind, encoded))
+        draft.add(_looked_up(raw, encoded), [*raw, *encoded], _looked_up(blind, apart))
     return found
 
 

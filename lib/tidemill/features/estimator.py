@@ -71,11 +71,12 @@ class FeatureEstimator(Estimator[FeatureModel]):
         # What a stage of the user's own adds is another column in each fold.
         together = None if plan.custom else self.memo.together
         sample = Sample(cast, self.memo, together.rows.select(*selected, "fold") if together else None)
-        slots = fit_slots(plan, numbers, sample, self.encodings, products(plan, schema))
+        slots, apart = fit_slots(plan, numbers, sample, self.encodings, products(plan, schema))
         slots.computed.update(custom.slots)
+        apart.computed.update(custom.slots)
         draft = Draft()
         draft.extend(custom.stages, custom.added)
-        draft.add(_selecting(casts, slots), [*casts, *slots.computed, *slots.products])
+        draft.add(_selecting(casts, slots), [*casts, *slots.computed, *slots.products], _selecting(casts, apart))
 
         asked = subjects(coded)
         learnt = [each for each in listed if not each.is_hashed]

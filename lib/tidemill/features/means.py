@@ -7,7 +7,7 @@ cross-fitting as scikit-learn's TargetEncoder has it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,11 +27,12 @@ class Looked:
     training_sql: str
     spread: Fitted
 
-    def encoded(self, encoding: str) -> str:
-        """Return SQL for the slot over ``column``."""
+    def encoded(self, encoding: str, *, is_apart: bool = False) -> str:
+        """Return SQL for the slot over ``column``; ``is_apart`` is as in `Fitted`."""
         if encoding == "tree":
             return quoted(self.column)
-        return self.spread.scaled_sql(self.column) if encoding == "linear" else self.spread.positive_sql(self.column)
+        spread = replace(self.spread, is_apart=is_apart)
+        return spread.scaled_sql(self.column) if encoding == "linear" else spread.positive_sql(self.column)
 
 
 def count_slot(name: str, index: str, counts: Counts, labels: Sequence[str]) -> Looked:

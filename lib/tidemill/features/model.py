@@ -1,4 +1,4 @@
-"""The fitted features: one pipeline for rows to be scored, and its other side for the rows that it was fitted on."""
+"""The fitted features: one pipeline for rows to be scored, and its other side for the rows of a search."""
 
 from __future__ import annotations
 
@@ -13,19 +13,24 @@ from tidemill.features.names import PART
 
 
 class FeatureModel(PipelineModel):
-    """A PipelineModel of MLlib that does not show the rows it was fitted on what their own labels say.
+    """A PipelineModel of MLlib, and what stands in for some of its stages in a search.
 
-    Rows that come with the column ``_part`` are those of the training: where a feature is learnt from the label, a row sees what the
-    other parts say, and a row whose part is null what all of them say. ``stages`` alone are saved, and serve all rows.
+    It does not show the rows it was fitted on what their own labels say: where a feature is learnt from the label, the rows of a search
+    have the column ``_part``; a row sees what the other parts say, and one whose part is null what all of them say. And what is learnt is
+    kept out of generated code, which is the same for every fold then. ``stages`` alone are saved, and serve all rows.
     """
 
     def __init__(self, stages: Sequence[Transformer], in_training: Sequence[Transformer] | None = None) -> None:
-        """Take the stages, and those for rows of the training where they differ."""
+        """Take the stages, and those for rows of a search where they differ."""
         super().__init__(list(stages))
         self.in_training = list(stages if in_training is None else in_training)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         return _applied(self.in_training if PART in dataset.columns else self.stages, dataset)
+
+    def in_search(self, rows: DataFrame) -> DataFrame:
+        """Transform rows of a search: those that it was fitted on, and those that the fold holds out, which are in no part."""
+        return _applied(self.in_training, rows)
 
 
 @dataclass

@@ -150,9 +150,23 @@ def fit_slots(
     sample: Sample,
     encodings: Collection[str],
     multiplied: Sequence[tuple[str, ...]],
-) -> Slots:
-    """Return the slots of each encoding; at most one aggregate over the sample, which has the scalars' columns."""
+) -> tuple[Slots, Slots]:
+    """Return the slots of each encoding; at most one aggregate over the sample, which has the scalars' columns.
+
+    The second are the same slots with what is learnt set apart, as in `Fitted`: for the rows of the folds.
+    """
     fitted = _fitted(plan, found, sample, encodings)
+    apart = {column: replace(each, is_apart=True) for column, each in fitted.items()}
+    return _slots(plan, found, fitted, encodings, multiplied), _slots(plan, found, apart, encodings, multiplied)
+
+
+def _slots(
+    plan: FeaturePlan,
+    found: Sequence[Scalar],
+    fitted: Mapping[str, Fitted],
+    encodings: Collection[str],
+    multiplied: Sequence[tuple[str, ...]],
+) -> Slots:
     by_name = {scalar.name: scalar for scalar in found}
     declared = {name for block in plan.blocks("polynomial") for name in block.columns}
     buckets = list(_bucketed(plan, by_name, fitted))
@@ -195,11 +209,14 @@ def _fitted(plan: FeaturePlan, found: Sequence[Scalar], sample: Sample, encoding
     return {column: fitted for (column, _, _), fitted in sample.memo.each(treatments, learn).items()}
 
 
-def _bucketed(plan: FeaturePlan, by_name: dict[str, Scalar], fitted: dict[str, Fitted]) -> Iterator[Bucketed]:
+def _bucketed(plan: FeaturePlan, by_name: Mapping[str, Scalar], fitted: Mapping[str, Fitted]) -> Iterator[Bucketed]:
     for block in plan.blocks("buckets"):
         for name in block.columns:
             column = by_name[name].column
-            yield Bucketed(name, column, block.cuts if block.quantiles is None else fitted[column].cuts)
+            if block.quantiles is None:
+                yield Bucketed(name, column, block.cuts)
+            else:
+                yield Bucketed(name, column, fitted[column].cuts, fitted[column].is_apart)
 
 
 def _treatments(found: Sequence[Scalar], encodings: Collection[str]) -> dict[str, Treatment]:

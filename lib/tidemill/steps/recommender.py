@@ -9,13 +9,11 @@ from pyspark.sql import functions as F
 from tidemill.caching import cached
 from tidemill.features import FeaturePlan
 from tidemill.spec.blocks import seconds
-from tidemill.spec.models import Space
 from tidemill.steps.new_version import Trained, register
 from tidemill.steps.past_trials import PastTrials
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.searching import failures, searched
-from tidemill.training.families import search_spaces
-from tidemill.training.families.als import spaces_for
+from tidemill.steps.spaces import declared_spaces
 from tidemill.training.labels import Labels, labelled
 from tidemill.training.problem import Problem
 from tidemill.training.recommendation.ids import known_ids
@@ -41,7 +39,7 @@ def train_recommender(context: StepContext) -> StepResult:
     pipeline = context.spec.pipeline
     training, rule = pipeline.training, pipeline.dataset.split_rule()
     preferences = Preferences.of(training, pipeline.dataset)
-    spaces = _spaces(context)
+    spaces = declared_spaces(context.spec)
     dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
     declared = labelled(dataset.where(F.col("split") == "train"), pipeline.dataset, training.task)
     rows = preferences.rows(declared, "fold")
@@ -75,13 +73,6 @@ def train_recommender(context: StepContext) -> StepResult:
     lost = [f"{without:,} labelled training rows have no {preferences.user} or no {preferences.item} and take no part"] if without else []
     remarks = (*notes, *lost, *finder.engines.notes, *tuned.notes, *failures(tuned))
     return StepResult(outputs={pipeline.model_name: version}, rows_in=total + without, rows_out=total, notes=remarks)
-
-
-def _spaces(context: StepContext) -> dict[str, Space]:
-    pipeline = context.spec.pipeline
-    declared = {name: family for name, family in pipeline.families.items() if isinstance(family, dict)}
-    spaces = search_spaces(declared, pipeline.training.task, str(context.spec.file))
-    return spaces_for(spaces, declared, is_implicit=pipeline.training.implicit or False)
 
 
 def _numbered(rows: DataFrame) -> DataFrame:

@@ -19,12 +19,12 @@ from tidemill.steps.recommender import train_recommender
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.scratch import scratch
 from tidemill.steps.searching import failures, searched
+from tidemill.steps.spaces import declared_spaces
 from tidemill.steps.variants import Variants, feature_space, may_need_parts
 from tidemill.training import early_stopping
 from tidemill.training.balance import balance_of
 from tidemill.training.engines import choose_engines, room
 from tidemill.training.ensemble import Tried, try_ensemble
-from tidemill.training.families import search_spaces
 from tidemill.training.families.own import OwnFamily
 from tidemill.training.folds import WEIGHT
 from tidemill.training.labels import free_labels, labelled, read_labels
@@ -56,7 +56,7 @@ def train(context: StepContext) -> StepResult:
     if training.task == RECOMMENDATION:
         return train_recommender(context)
     own = _own_families(context)
-    spaces = _spaces(context, own)
+    spaces = declared_spaces(context.spec)
     dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
     rows = labelled(dataset.where(F.col("split") == "train"), declared, training.task)
     metric, learns = pipeline.selection_metric, pipeline.task_kind.learns_label
@@ -178,14 +178,6 @@ def _own_families(context: StepContext) -> dict[str, OwnFamily]:
         for name, family in declared.items()
         if isinstance(family, CustomFamily)
     }
-
-
-def _spaces(context: StepContext, own: Mapping[str, OwnFamily]) -> dict[str, Space]:
-    """Return what is searched, family by family, in the order of the spec."""
-    pipeline = context.spec.pipeline
-    built_in = {name: family for name, family in pipeline.families.items() if not isinstance(family, CustomFamily)}
-    found = search_spaces(built_in, pipeline.training.task, str(context.spec.file), texts=pipeline.has_texts)
-    return {name: own[name].declared if name in own else found[name] for name in pipeline.families}
 
 
 def _class_counts(frame: DataFrame) -> dict[int, float]:

@@ -8,14 +8,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from pyspark.ml import PipelineModel
 from pyspark.sql import functions as F
 
 from tidemill.caching import cached
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nominal_slots
 from tidemill.features.memo import Memo, Together
-from tidemill.features.names import PART
+from tidemill.features.names import PART, set_apart
 from tidemill.spark_errors import sentence
 from tidemill.training.monotone import directions
 from tidemill.training.tasks.copy import Copy, TooLarge, write_copy
@@ -23,6 +22,7 @@ from tidemill.training.tasks.copy import Copy, TooLarge, write_copy
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
+    from tidemill.features.model import FeatureModel
     from tidemill.training.balance import Balance
     from tidemill.training.problem import Problem
 
@@ -91,7 +91,7 @@ class Folds:
         self._lock = threading.Lock()
         self._memos: dict[int, Memo] = {}
         self._together: Together | None = None
-        self._features: dict[Place, PipelineModel] = {}
+        self._features: dict[Place, FeatureModel] = {}
         self._vectors: dict[Place, Vectors] = {}
         self._copies: dict[Place, CopiedVectors] = {}
         self._held: dict[Place, ExitStack] = {}
@@ -166,9 +166,14 @@ class Folds:
             raise StepError(f"train: the features{told} cannot be fitted on {rows}: {sentence(error)}") from error
 
     def _train(self, number: int) -> DataFrame:
-        return self._frame.where(F.col("fold") < number if self._is_expanding else F.col("fold") != number)
+        return self._frame.where(F.col("fold") < _apart(number) if self._is_expanding else F.col("fold") != _apart(number))
 
-    def _fitted(self, place: Place) -> PipelineModel:
+    def _rows(self, condition: Column, number: int) -> DataFrame:
+        """Return some rows; those of the fold were not in the fit of its features, so that they lie in no part of it."""
+        rows = self._frame.where(condition)
+        return rows.withColumn(PART, F.when(F.col("fold") != _apart(number), F.col(PART))) if PART in rows.columns else rows
+
+    def _fitted(self, place: Place) -> FeatureModel:
         if place not in self._features:
             wanted = sorted({encoding for encodings in self.encodings.values() for encoding in encodings})
             with self._lock:
@@ -182,9 +187,9 @@ class Folds:
         features, number = self._fitted(place), place.fold
         order = [ORDER] if ORDER in self._frame.columns else []
         columns = ["label", *order, *(f"features_{encoding}" for encoding in self.encodings["spark"])]
-        train = balanced(features.transform(self._train(number)), self._balance, columns)
+        train = balanced(features.in_search(self._train(number)), self._balance, columns)
         weight = [WEIGHT] if WEIGHT in self._frame.columns else []
-        held_out = features.transform(self._frame.where(F.col("fold") == number).drop(PART)).select(*columns, *weight)
+        held_out = features.in_search(self._rows(F.col("fold") == _apart(number), number)).select(*columns, *weight)
         with ExitStack() as held:
             held.enter_context(cached(train))
             held.enter_context(cached(held_out))
@@ -195,16 +200,19 @@ class Folds:
     def _copy(self, place: Place) -> CopiedVectors:
         features, number = self._fitted(place), place.fold
         # Rows without a fold serve the final fit alone; where folds expand, those behind the fold have not happened yet.
-        rows = self._frame.where(F.col("fold") <= number) if self._is_expanding else self._frame.where(F.col("fold").isNotNull())
-        if PART in rows.columns:  # those of the fold were not in the fit, so that they lie in no part of it
-            rows = rows.withColumn(PART, F.when(F.col("fold") != number, F.col(PART)))
+        rows = self._rows(F.col("fold") <= _apart(number) if self._is_expanding else F.col("fold").isNotNull(), number)
         encodings = self.encodings["tasks"]
-        vectors = copyable(features.transform(rows), F.col("fold") == number, self._balance, encodings)
+        vectors = copyable(features.in_search(rows), F.col("fold") == _apart(number), self._balance, encodings)
         copy = write_copy(vectors, self._scratch, encodings, self._most_bytes)
         self._held.setdefault(place, ExitStack()).callback(copy.remove)
         if "tree" not in encodings:
             return CopiedVectors(copy, {})
         return CopiedVectors(copy, nominal_slots(features), directions(features, self._monotone))
+
+
+def _apart(number: int) -> Column:
+    """Return the number of a fold, for a condition that gives the same generated code for every fold."""
+    return F.expr(set_apart(str(number), "fold"))
 
 
 def balanced(vectors: DataFrame, balance: Balance | None, columns: Sequence[str]) -> DataFrame:

@@ -12,7 +12,7 @@ from tidemill.training.search import Search
 from tidemill.training.selection import STOPPED, SUCCEEDED, TrialFold, means
 from tidemill.training.tuner import Trial
 
-# One in four goes on: 64 trials become 16, and then 4.
+# One in four goes on, with four times the rows: 64 trials become 16, and then 4.
 _ETA = 4
 # A first rung of fewer rows picks hardly better than chance.
 LEAST_ROWS = 5_000
@@ -31,13 +31,13 @@ def rungs(n_trials: int, rows: int, n_folds: int) -> list[Rung]:
     """Return the rungs of a bracket that begins with ``n_trials``, the last on all rows and folds.
 
     Source: Li, Jamieson, DeSalvo, Rostamizadeh, Talwalkar: Hyperband, JMLR 18 (2018), algorithm 1: its most eager bracket, whose budget
-    is the rows and the folds. Rows grow threefold and trials fall to a quarter with each rung.
+    is the rows and the folds. With each rung trials fall to a quarter, and rows grow fourfold and folds to twice as many or more.
     """
     found = [Rung(n_trials, 1.0, n_folds)]
     survivors, share, folds = n_trials, 1.0, n_folds
     while survivors > _ETA and len(found) < 3:
         survivors = math.ceil(survivors / _ETA)
-        share, folds = share / 3, max(1, math.ceil(folds / 2))
+        share, folds = share / _ETA, max(1, folds // 2)
         found.append(Rung(survivors, share, folds))
     # Budgets rise while trials fall.
     budgets = [(max(rung.share, min(1.0, LEAST_ROWS / max(rows, 1))), rung.folds) for rung in reversed(found)]

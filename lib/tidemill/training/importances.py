@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from pyspark.ml import PipelineModel
-from pyspark.ml.feature import SQLTransformer
+from pyspark.ml import PipelineModel, Transformer
 
-from tidemill.training.adjusted import AdjustedProbabilities
+from tidemill.training.combined import AsidePredictions
 
 # A vocabulary may have more slots than anybody reads: those that count most are kept.
 MOST_SLOTS = 1000
@@ -35,7 +34,10 @@ class Importance:
 
 
 def importances(model: PipelineModel, slots: Sequence[str], columns: Sequence[str]) -> list[Importance]:
-    """Return the slots by what they count for in the last stage, at most 1000; empty where the family tells nothing of the kind."""
+    """Return the slots by what they count for in the model, at most 1000; empty where the family tells nothing of the kind.
+
+    Where each class has a model of its own, it is the mean of theirs; of an ensemble nothing is told, whose members read other slots.
+    """
     for kind, values in _figures(model):
         if len(values) == len(slots):
             order = np.argsort(-np.abs(values), kind="stable")[:MOST_SLOTS]
@@ -47,15 +49,25 @@ def importances(model: PipelineModel, slots: Sequence[str], columns: Sequence[st
 
 
 def _figures(model: PipelineModel) -> Iterator[tuple[str, np.ndarray]]:
-    # What adjusts probabilities, or brings a target back, comes behind the model.
-    stage = model.stages[-2] if isinstance(model.stages[-1], AdjustedProbabilities | SQLTransformer) else model.stages[-1]
-    if hasattr(stage, "featureImportances"):
-        yield "gain", stage.featureImportances.toArray()
-    elif hasattr(stage, "coefficientMatrix"):
-        matrix = stage.coefficientMatrix.toArray()
-        yield "coefficient", matrix[0] if len(matrix) == 1 else np.abs(matrix).mean(axis=0)
-    elif hasattr(stage, "coefficients"):
-        yield "coefficient", stage.coefficients.toArray()
+    """Yield what the stages that read the slots say of them, each way that it can be read; nothing of several models that are combined."""
+    if any(isinstance(stage, AsidePredictions) for stage in model.stages):
+        return
+    stages = [stage for stage in model.stages if _reads_slots(stage)]
+    gains = [stage.featureImportances.toArray() for stage in stages if hasattr(stage, "featureImportances")]
+    if gains:  # several where each class has its own trees
+        yield "gain", np.mean(gains, axis=0)
+        return
+    for stage in stages:
+        if hasattr(stage, "coefficientMatrix"):
+            matrix = stage.coefficientMatrix.toArray()
+            yield "coefficient", matrix[0] if len(matrix) == 1 else np.abs(matrix).mean(axis=0)
+        elif hasattr(stage, "coefficients"):
+            yield "coefficient", stage.coefficients.toArray()
+
+
+def _reads_slots(stage: Transformer) -> bool:
+    """Return False where a stage reads what other models say; of a stage of somebody's own it is not known."""
+    return not stage.hasParam("featuresCol") or str(stage.getOrDefault("featuresCol")).startswith("features_")
 
 
 def _column(slot: str, columns: Sequence[str]) -> str | None:

@@ -17,7 +17,7 @@ from tidemill.registry.deployments import Deployments
 from tidemill.spec import Spec
 from tidemill.steps import STEP_FUNCTIONS
 from tidemill.steps.result import StepContext, StepResult
-from tidemill.workflow.fingerprint import changed_parts, fingerprint
+from tidemill.workflow.fingerprint import changed_parts, definition, fingerprint, is_defined_alike
 from tidemill.workflow.graph import Graph, Node, build_graph
 from tidemill.workflow.lazy_spark import LazySpark
 from tidemill.workflow.outcome import Outcome, RunOutcome
@@ -72,6 +72,7 @@ class Runner:
 
         Raises:
             UsageError: another run of this pipeline is going on in this lake.
+            SpecError: names are another pipeline's, or train is to come and a family's parameters are wrong; nothing has run then.
         """
         with locked(self.lake.root, f"run.{self.spec.pipeline.pipeline}", wait=False) as alone:
             if not alone:
@@ -81,6 +82,7 @@ class Runner:
                 raise UsageError(f"another run of {name} is going on in {root}{who}; wait for it to end, or look with `tidemill status`")
             if not self._force:
                 refuse_shared_names(self.spec, nodes, self._states)
+            self._refuse_wrong_parameters(nodes)
             self._states.begin(node.name for node in nodes)
             try:
                 with progress or PlainProgress() as shown:
@@ -116,6 +118,14 @@ class Runner:
         if not reasons:
             reasons = tuple(f"{output} is no longer in the lake" for output in lost_outputs(self.lake, outputs))
         return Decision(node.name, inputs, print_, reasons, outputs)
+
+    def _refuse_wrong_parameters(self, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            before = self._states.last_good(node.name) if node.step == "train" else None
+            if node.step == "train" and not (before and is_defined_alike(str(before["fingerprint"]), definition(self.spec, node))):
+                from tidemill.steps.spaces import declared_spaces  # imports the libraries of the families
+
+                declared_spaces(self.spec)
 
     def _work_off(self, nodes: Sequence[Node], progress: Progress) -> list[Outcome]:
         waiting, ended = {node.name: node for node in nodes}, dict[str, Outcome]()
