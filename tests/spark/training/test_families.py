@@ -8,9 +8,11 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.functions import vector_to_array
 from sklearn.metrics import accuracy_score, r2_score
 
+from tidemill.features import slot_names
 from tidemill.spec.models import FAMILIES as DEFAULTS
 from tidemill.spec.tasks import LABELLED
 from tidemill.training.families import FAMILIES, MLlibFamily
+from tidemill.training.importances import importances
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
 from tidemill.training.tuner import Trial
@@ -68,15 +70,18 @@ def test_one_against_the_rest_divides_each_classs_probability_by_their_sum(frame
     problem = Problem("multiclass", "f1", 3, seed=7)
     model = refit(frame, PLAN, Trial(0, "gradient_boosted_trees", {"maxIter": 3, "maxDepth": 2}), problem)
     vectors = feature_pipeline(PLAN, ["tree"]).fit(frame).transform(frame)
-    each = []
+    each, gains = [], []
     for label in range(3):
         against = vectors.select("features_tree", (F.col("label") == label).cast("double").alias("label"))
-        alone = GBTClassifier(featuresCol="features_tree", maxIter=3, maxDepth=2, seed=7).fit(against).transform(against)
-        each.append(alone.select(vector_to_array("probability")[1].alias("p")).toPandas()["p"])
+        alone = GBTClassifier(featuresCol="features_tree", maxIter=3, maxDepth=2, seed=7).fit(against)
+        gains.append(alone.featureImportances.toArray())
+        each.append(alone.transform(against).select(vector_to_array("probability")[1].alias("p")).toPandas()["p"])
     expected = np.stack(each, axis=1)
     expected = expected / expected.sum(axis=1, keepdims=True)
     found = np.stack(model.transform(frame).select(vector_to_array("probability").alias("p")).toPandas()["p"])
     assert np.allclose(found, expected, atol=1e-12)
+    told = {row.slot: row.importance for row in importances(model, slot_names(model, "tree"), PLAN.columns)}
+    assert np.allclose([told[slot] for slot in slot_names(model, "tree")], np.mean(gains, axis=0))
 
 
 @pytest.mark.parametrize("name", [name for task, name in CASES if task == "multiclass"])

@@ -42,6 +42,23 @@ def test_every_fault_is_told_with_its_line_and_the_exit_code_is_2(spec, capsys):
 
 
 @pytest.mark.parametrize(
+    ("models", "told"),
+    [
+        ("gradient_boosted_trees: {maxDeth: 3}", "maxDeth: gradient_boosted_trees has no parameter 'maxDeth'; did you mean 'maxDepth'?"),
+        ("hist_gradient_boosting: {early_stopping_rounds: 0}", "early_stopping_rounds: expected whole numbers from 1"),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_wrong_parameters_of_a_family_are_told_before_anything_runs(spec, capsys, tmp_path, command, models, told):
+    spec.write_text(spec.read_text().replace("{task: binary}", f"\n  task: binary\n  models:\n    {models}"))
+    (tmp_path / "planes.csv").write_text("tail,late\nN1,1\n")
+    assert main([command, str(spec)]) == 2
+    shown = capsys.readouterr().err
+    assert "pipeline.yml:9" in shown and told in " ".join(shown.split())
+    assert not list((tmp_path / "lake").rglob("*.parquet"))
+
+
+@pytest.mark.parametrize(
     ("words", "told"),
     [
         (["run", "SPEC", "--only", "trian"], "did you mean 'train'"),

@@ -118,3 +118,31 @@ def test_slots_of_one_value_and_slots_far_from_zero_change_nothing_for_the_other
             near = learner.fit(Rows(features, rows[labels], weights=weights), asked)
             far = learner.fit(Rows(form(features + distance), rows[labels], weights=weights), asked)
             np.testing.assert_allclose(far.weights, near.weights, atol=1e-4)
+
+
+def test_second_derivatives_of_sparse_rows_are_those_of_all_their_values():
+    draw = np.random.default_rng(8)
+    count = 3000
+    hot = np.zeros((count, 60))
+    for first, last in ((0, 20), (20, 60)):  # two categories; of the second one row in ten has none
+        hot[np.arange(count), draw.integers(first, last, count)] = draw.uniform(0.5, 2.0, count)
+    hot[::10, 20:] = 0.0
+    whole = np.hstack([draw.normal(size=(count, 2)), hot, np.where(draw.random((count, 1)) < 0.4, 3.0, 0.0)])
+    sparse, heights = sp.csr_matrix(whole), draw.uniform(0.1, 1.0, 2000)
+    parted = newton._parted(sparse, means := whole.mean(axis=0))
+    assert parted is not None
+    centred = whole[:2000] - means
+    for inner, edge in (parted.products(heights, means), newton._products(sparse[:2000], heights, means)):
+        np.testing.assert_allclose(inner, centred.T @ np.diag(heights) @ centred, atol=1e-9)
+        np.testing.assert_allclose(edge, centred.T @ heights, atol=1e-9)
+
+
+def test_rows_are_taken_whole_where_products_of_their_values_are_more_work_or_inexact():
+    draw = np.random.default_rng(9)
+    hot = np.eye(40)[draw.integers(0, 40, 2000)]
+    assert newton._parted(sp.csr_matrix(hot), hot.mean(axis=0)) is not None
+    far = np.hstack([hot, np.full((2000, 1), 2013.0) + draw.normal(size=(2000, 1))])
+    assert newton._parted(sp.csr_matrix(far), far.mean(axis=0)) is None
+    one_long = np.vstack([hot, np.ones((1, 40))])
+    assert newton._parted(sp.csr_matrix(one_long), one_long.mean(axis=0)) is None
+    assert newton._parted(sp.csr_matrix(draw.normal(size=(2000, 40))), np.zeros(40)) is None
