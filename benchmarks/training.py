@@ -101,7 +101,7 @@ def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[
         tuned = tune(search, spaces, tuner, list(range(folds)), count)
         found = choose(tuned.rows, tuned.trials, problem.metric)
         search.close()
-        refit(frame, plan, found.best, problem, search.engines)
+        refit(frame, plan, found.best, problem, search.engines, memo=search.folds.of_all_rows)
         seconds = time.perf_counter() - started
     values = [row.value or 0.0 for row in found.rows if row.trial == found.best.number and row.state == "SUCCEEDED"]
     error = statistics.stdev(values) / len(values) ** 0.5

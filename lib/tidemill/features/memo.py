@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SET = "_set"
 """The column that names a set of rows, such as those that a fold learns from."""
+ALL_ROWS = -1
+"""The set of all rows, those without a fold too: what is learnt of them with the folds serves the final fit."""
 
 Key = TypeVar("Key", bound=Hashable)
 Learnt = TypeVar("Learnt")
@@ -48,7 +50,7 @@ class Memo:
 
 
 class Together:
-    """Sets of rows that overlap, and what was learnt of all of them in one pass: the rows that each of ``folds`` learns from."""
+    """Sets of rows that overlap, and what was learnt of all of them in one pass: the rows that each of ``folds`` learns from, and all."""
 
     def __init__(self, rows: DataFrame, folds: Sequence[int], *, is_expanding: bool) -> None:
         """Take rows that have ``fold`` INT; where folds expand, each learns from those before it alone."""
@@ -57,16 +59,20 @@ class Together:
         self._lock = threading.Lock()
 
     def within(self) -> Column:
-        """Return the sets that a row is in, an array; one without a fold is in none."""
+        """Return the sets that a row is in, an array; one without a fold is in ALL_ROWS alone."""
         every = F.array(*map(F.lit, self.folds))
-        return F.filter(every, lambda each: each > F.col("fold") if self._is_expanding else each != F.col("fold"))
+        of_folds = F.filter(every, lambda each: each > F.col("fold") if self._is_expanding else each != F.col("fold"))
+        return F.concat(of_folds, F.array(F.lit(ALL_ROWS)))
 
     def of(self, number: int, key: Hashable, learn: Callable[[], Mapping[int, Learnt]]) -> Learnt | None:
-        """Return what ``learn`` gives, or gave for that key, of one set, and forget it; None where it gives nothing."""
+        """Return what ``learn`` gives, or gave for that key, of one set, and forget it; None where it gives nothing.
+
+        All rows come last: of them alone nothing is learnt.
+        """
         with self._lock:
-            if key not in self._found:
+            if key not in self._found and number != ALL_ROWS:
                 self._found[key] = dict(learn())
-            found: Learnt | None = self._found[key].pop(number, None)
+            found: Learnt | None = self._found.get(key, {}).pop(number, None)
             return found
 
 

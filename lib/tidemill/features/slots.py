@@ -54,19 +54,24 @@ def nominal_slots(model: PipelineModel) -> dict[int, int]:
 
 def slots_of(model: PipelineModel, vector: str) -> list[Slot]:
     """Return the slots of a column of vectors that the model adds; empty where it adds none of this name."""
-    known = _Known(list(_stages(model)))
+    known = _Known(list(_stages(model)), vector)
     return known.slots(vector) if vector in known.vectors else []
 
 
 class _Known:
-    """The slots of the columns that stages add, followed from stage to stage."""
+    """The slots of the columns that stages add, followed from stage to stage up to the one that adds ``vector``.
 
-    def __init__(self, stages: list[Any]) -> None:
+    Those behind it put together what a model says, not features.
+    """
+
+    def __init__(self, stages: list[Any], vector: str) -> None:
         self.vectors: dict[str, list[Slot]] = {
             column: [Slot(name) for name in names] for column, names in text_slots(stages).items()
         }  # a text's own slices are among them
         self._labels: dict[str, list[str]] = {}
         for stage in stages:
+            if vector in self.vectors:
+                break
             self._add(stage)
 
     def slots(self, column: str) -> list[Slot]:

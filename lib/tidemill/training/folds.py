@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from tidemill.caching import cached
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nominal_slots
-from tidemill.features.memo import Memo, Together
+from tidemill.features.memo import ALL_ROWS, Memo, Together
 from tidemill.features.names import PART, set_apart
 from tidemill.spark_errors import sentence
 from tidemill.training.monotone import directions
@@ -34,6 +34,7 @@ ORDER = "_order"
 """The column by which the rows of a copy are sorted: a hash of the key, so that the first rows are a sample in every layout."""
 
 
+_NO_FOLD, _LAST = -1, 2**31 - 1
 NO_VARIANT = "{}"
 """The name of the features as they are declared."""
 
@@ -91,6 +92,7 @@ class Folds:
         self._lock = threading.Lock()
         self._memos: dict[int, Memo] = {}
         self._together: Together | None = None
+        self.of_all_rows = Memo()
         self._features: dict[Place, FeatureModel] = {}
         self._vectors: dict[Place, Vectors] = {}
         self._copies: dict[Place, CopiedVectors] = {}
@@ -108,9 +110,13 @@ class Folds:
         return sum(memo.done for memo in self._memos.values())
 
     def expect(self, folds: Sequence[int]) -> None:
-        """Know which folds are to come: what their features ask of the rows is learnt of all of them at once."""
+        """Know which folds are to come: what their features ask of the rows is learnt of all of them at once.
+
+        What it says of all rows is kept in ``of_all_rows``, for the fit behind the search.
+        """
         if len(folds) > 1:
             self._together = Together(self._frame, folds, is_expanding=self._is_expanding)
+            self.of_all_rows = Memo(self._together, ALL_ROWS)
 
     def prepare(self, place: Place) -> None:
         """Fit the features of a fold ahead of what they are for."""
@@ -168,11 +174,6 @@ class Folds:
     def _train(self, number: int) -> DataFrame:
         return self._frame.where(F.col("fold") < _apart(number) if self._is_expanding else F.col("fold") != _apart(number))
 
-    def _rows(self, condition: Column, number: int) -> DataFrame:
-        """Return some rows; those of the fold were not in the fit of its features, so that they lie in no part of it."""
-        rows = self._frame.where(condition)
-        return rows.withColumn(PART, F.when(F.col("fold") != _apart(number), F.col(PART))) if PART in rows.columns else rows
-
     def _fitted(self, place: Place) -> FeatureModel:
         if place not in self._features:
             wanted = sorted({encoding for encodings in self.encodings.values() for encoding in encodings})
@@ -189,7 +190,7 @@ class Folds:
         columns = ["label", *order, *(f"features_{encoding}" for encoding in self.encodings["spark"])]
         train = balanced(features.in_search(self._train(number)), self._balance, columns)
         weight = [WEIGHT] if WEIGHT in self._frame.columns else []
-        held_out = features.in_search(self._rows(F.col("fold") == _apart(number), number)).select(*columns, *weight)
+        held_out = features.in_search(_chosen(self._frame, (number, number), number)).select(*columns, *weight)
         with ExitStack() as held:
             held.enter_context(cached(train))
             held.enter_context(cached(held_out))
@@ -200,9 +201,9 @@ class Folds:
     def _copy(self, place: Place) -> CopiedVectors:
         features, number = self._fitted(place), place.fold
         # Rows without a fold serve the final fit alone; where folds expand, those behind the fold have not happened yet.
-        rows = self._rows(F.col("fold") <= _apart(number) if self._is_expanding else F.col("fold").isNotNull(), number)
+        folds = (0, number if self._is_expanding else _LAST)
         encodings = self.encodings["tasks"]
-        vectors = copyable(features.in_search(rows), F.col("fold") == _apart(number), self._balance, encodings)
+        vectors = copyable(self._frame, features, self._balance, encodings, folds, number)
         copy = write_copy(vectors, self._scratch, encodings, self._most_bytes)
         self._held.setdefault(place, ExitStack()).callback(copy.remove)
         if "tree" not in encodings:
@@ -213,6 +214,16 @@ class Folds:
 def _apart(number: int) -> Column:
     """Return the number of a fold, for a condition that gives the same generated code for every fold."""
     return F.expr(set_apart(str(number), "fold"))
+
+
+def _fold() -> Column:
+    return F.coalesce(F.col("fold"), F.lit(_NO_FOLD))
+
+
+def _chosen(frame: DataFrame, folds: tuple[int, int], held_out: int) -> DataFrame:
+    """Return the rows between two folds; those of ``held_out`` were in no fit of features, so that they lie in no part of one."""
+    rows = frame.where(_fold().between(*map(_apart, folds)))
+    return rows.withColumn(PART, F.when(_fold() != _apart(held_out), F.col(PART))) if PART in rows.columns else rows
 
 
 def balanced(vectors: DataFrame, balance: Balance | None, columns: Sequence[str]) -> DataFrame:
@@ -231,9 +242,20 @@ def _weight(vectors: DataFrame, balance: Balance | None) -> Column:
     return own * balance.weight("label") if balance is not None and balance.kind == "weights" else own
 
 
-def copyable(vectors: DataFrame, is_held_out: Column, balance: Balance | None, encodings: Sequence[str]) -> DataFrame:
-    """Return the columns of a copy; of the rows to be learned from those that ``balance`` keeps. Others have their own weight."""
-    kept = vectors
+def copyable(
+    frame: DataFrame,
+    features: FeatureModel,
+    balance: Balance | None,
+    encodings: Sequence[str],
+    folds: tuple[int, int] = (_NO_FOLD, _LAST),
+    held_out: int = _NO_FOLD - 1,
+) -> DataFrame:
+    """Return the columns of a copy of the rows between two folds, by the same generated code whichever these are; without them of all.
+
+    Of the rows to be learned from those that ``balance`` keeps; those of the fold ``held_out`` have their own weight.
+    """
+    kept = vectors = features.in_search(_chosen(frame, folds, held_out))
+    is_held_out = _fold() == _apart(held_out)
     if balance is not None and balance.kind == "undersample":
         kept = vectors.where(is_held_out | balance.kept("label", ORDER))
     weight = F.when(is_held_out, _weight(vectors, None)).otherwise(_weight(vectors, balance))

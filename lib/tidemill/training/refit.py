@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyspark.ml import PipelineModel
-from pyspark.sql import functions as F
 
 from tidemill.caching import cached
 from tidemill.errors import StepError
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
     from pyspark.ml import Transformer
     from pyspark.sql import DataFrame, SparkSession
 
+    from tidemill.features.memo import Memo
+    from tidemill.features.model import FeatureModel
+
 
 def refit(
     frame: DataFrame,
@@ -41,12 +43,14 @@ def refit(
     *,
     table: Table = (),
     threshold: float | None = None,
+    memo: Memo | None = None,
 ) -> PipelineModel:
     """Fit features and estimator of ``trial`` on every row of ``frame``, by the engine of its family.
 
     The model holds the feature stages of its own encoding and the family's, and adds ``prediction`` DOUBLE and, for classification,
     ``probability`` VECTOR to any frame that has the raw columns of ``plan``. ``table`` and ``threshold`` are those of
-    `AdjustedProbabilities`, which comes last where there are any, or where classes were balanced.
+    `AdjustedProbabilities`, which comes last where there are any, or where classes were balanced. ``memo`` holds what a search has
+    learnt of the rows already.
 
     Raises:
         StepError: the fit failed.
@@ -54,7 +58,7 @@ def refit(
     encoding = problem.family(trial.family).encoding
     engines = engines or Engines()
     try:
-        features = feature_pipeline(plan, [encoding]).fit(frame)
+        features = feature_pipeline(plan, [encoding], memo).fit(frame)
         if engines.engine(trial.family) == TASKS:
             model = _by_tasks(frame, features, trial, problem, engines)
         else:
@@ -72,17 +76,17 @@ def refit(
     return PipelineModel(stages)
 
 
-def _by_tasks(frame: DataFrame, features: PipelineModel, trial: Trial, problem: Problem, engines: Engines) -> Transformer:
+def _by_tasks(frame: DataFrame, features: FeatureModel, trial: Trial, problem: Problem, engines: Engines) -> Transformer:
     with whole_copy(frame, features, [problem.family(trial.family).encoding], problem, engines) as copied:
         return learned_stage(frame.sparkSession, trial, copied, problem)
 
 
 @contextmanager
 def whole_copy(
-    frame: DataFrame, features: PipelineModel, encodings: Sequence[str], problem: Problem, engines: Engines
+    frame: DataFrame, features: FeatureModel, encodings: Sequence[str], problem: Problem, engines: Engines
 ) -> Iterator[CopiedVectors]:
     """Have the vectors of all rows in files for the length of the block."""
-    vectors = copyable(features.transform(frame), F.lit(False), problem.balance, encodings)
+    vectors = copyable(frame, features, problem.balance, encodings)
     # All folds together are a part larger than the rows that any fold leaves.
     copy = write_copy(vectors, engines.scratch, encodings, 2 * engines.most_bytes)
     try:

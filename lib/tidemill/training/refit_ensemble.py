@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pyspark.ml import Transformer
     from pyspark.sql import DataFrame
 
+    from tidemill.features.memo import Memo
+
 
 def refit_ensemble(
     frame: DataFrame,
@@ -36,6 +38,7 @@ def refit_ensemble(
     *,
     table: Table = (),
     threshold: float | None = None,
+    memo: Memo | None = None,
 ) -> PipelineModel:
     """Fit features and members on every row of ``frame``, each by the engine of its family; see `refit`.
 
@@ -55,7 +58,7 @@ def refit_ensemble(
     fitting = "its features"
     models: dict[int, Transformer] = {}
     try:
-        features = feature_pipeline(plan, sorted({*encodings[SPARK], *encodings[TASKS]})).fit(frame)
+        features = feature_pipeline(plan, sorted({*encodings[SPARK], *encodings[TASKS]}), memo).fit(frame)
         with ExitStack() as held:
             if by_engine[TASKS]:
                 copied = held.enter_context(whole_copy(frame, features, encodings[TASKS], problem, engines))
