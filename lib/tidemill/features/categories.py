@@ -20,11 +20,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from tidemill.features.counts import MOST_VALUES, Counts, Subject, Totals
+from tidemill.features.learnt import Learnt, selected
 from tidemill.features.means import count_slot, target_slots
 from tidemill.features.model import Draft
 from tidemill.features.names import category_sql, internal, known_sql
 from tidemill.features.scalars import is_number, pairs
-from tidemill.lake.names import quoted
 
 if TYPE_CHECKING:
     from tidemill.features.plan import FeaturePlan
@@ -199,7 +199,7 @@ def _add_means(
     raw: dict[str, str] = {}
     blind: dict[str, str] = {}  # as the rows of the training see it
     encoded: dict[str, str] = {}
-    apart: dict[str, str] = {}
+    apart, learnt = dict[str, str](), Learnt()
     for each in coded:
         category, counts = each.category, counted[each.sql]
         slots = []
@@ -212,16 +212,15 @@ def _add_means(
             for encoding in encodings:
                 if category.style(encoding) == each.style:
                     name = internal(encoding, slot.name)
-                    encoded[name], apart[name] = slot.encoded(encoding), slot.encoded(encoding, is_apart=True)
+                    encoded[name], apart[name] = slot.encoded(encoding), slot.encoded(encoding, learnt.number)
                     found[encoding].append(name)
     if raw:
-        draft.add(_looked_up(raw, encoded), [*raw, *encoded], _looked_up(blind, apart))
+        draft.add(_looked_up(raw, encoded), [*raw, *encoded], _looked_up(blind, apart, learnt))
     return found
 
 
-def _looked_up(raw: dict[str, str], encoded: dict[str, str]) -> SQLTransformer:
-    first, second = ("".join(f", {sql} AS {quoted(name)}" for name, sql in each.items()) for each in (raw, encoded))
-    return SQLTransformer(statement=f"SELECT *{second} FROM (SELECT *{first} FROM __THIS__)")
+def _looked_up(raw: dict[str, str], encoded: dict[str, str], learnt: Learnt | None = None) -> SQLTransformer:
+    return SQLTransformer(statement=selected(encoded, f"({selected(raw, '__THIS__')})", learnt))
 
 
 def _one_hot(cast: DataFrame, hot: Sequence[Styled], indexer: StringIndexerModel) -> OneHotEncoderModel:

@@ -20,6 +20,7 @@ from tidemill.features.components import add_shared_hashes, fit_components, shar
 from tidemill.features.counts import count_values, is_small
 from tidemill.features.custom import fit_custom
 from tidemill.features.labels import LABEL, Label, label_of
+from tidemill.features.learnt import Learnt, selected
 from tidemill.features.lists import fit_words, words
 from tidemill.features.memo import Memo, Sample
 from tidemill.features.model import Draft, FeatureModel
@@ -71,12 +72,13 @@ class FeatureEstimator(Estimator[FeatureModel]):
         # What a stage of the user's own adds is another column in each fold.
         together = None if plan.custom else self.memo.together
         sample = Sample(cast, self.memo, together.rows.select(*selected, "fold") if together else None)
-        slots, apart = fit_slots(plan, numbers, sample, self.encodings, products(plan, schema))
+        kept_out = Learnt()
+        slots, apart = fit_slots(plan, numbers, sample, self.encodings, products(plan, schema), kept_out)
         slots.computed.update(custom.slots)
         apart.computed.update(custom.slots)
         draft = Draft()
         draft.extend(custom.stages, custom.added)
-        draft.add(_selecting(casts, slots), [*casts, *slots.computed, *slots.products], _selecting(casts, apart))
+        draft.add(_selecting(casts, slots), [*casts, *slots.computed, *slots.products], _selecting(casts, apart, kept_out))
 
         asked = subjects(coded)
         learnt = [each for each in listed if not each.is_hashed]
@@ -131,13 +133,12 @@ def feature_pipeline(plan: FeaturePlan, encodings: Collection[str], memo: Memo |
     return FeatureEstimator(plan, encodings, memo)
 
 
-def _selecting(casts: dict[str, str], slots: Slots) -> SQLTransformer:
+def _selecting(casts: dict[str, str], slots: Slots, learnt: Learnt | None = None) -> SQLTransformer:
     """Return the stage that adds ``casts``, the slots computed from them, and the products of those."""
     statement = "__THIS__"
-    for columns in (casts, slots.computed, slots.products):
+    for columns, numbers in ((casts, None), (slots.computed, learnt), (slots.products, None)):
         if columns:
-            listed = "".join(f", {sql} AS {quoted(column)}" for column, sql in columns.items())
-            statement = f"(SELECT *{listed} FROM {statement})"
+            statement = f"({selected(columns, statement, numbers)})"
     return SQLTransformer(statement=statement[1:-1] if statement.startswith("(") else "SELECT * FROM __THIS__")
 
 

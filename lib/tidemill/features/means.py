@@ -6,13 +6,13 @@ cross-fitting as scikit-learn's TargetEncoder has it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tidemill.features.counts import Counts, Totals
-from tidemill.features.names import PART, PARTS, internal, numbers
+from tidemill.features.names import PART, PARTS, internal, number, numbers
 from tidemill.features.numbers import Fitted, differ
 from tidemill.lake.names import quoted
 
@@ -27,11 +27,11 @@ class Looked:
     training_sql: str
     spread: Fitted
 
-    def encoded(self, encoding: str, *, is_apart: bool = False) -> str:
-        """Return SQL for the slot over ``column``; ``is_apart`` is as in `Fitted`."""
+    def encoded(self, encoding: str, write: Callable[[float], str] = number) -> str:
+        """Return SQL for the slot over ``column``; ``write`` is as in `Fitted`."""
         if encoding == "tree":
             return quoted(self.column)
-        spread = replace(self.spread, is_apart=is_apart)
+        spread = replace(self.spread, write=write)
         return spread.scaled_sql(self.column) if encoding == "linear" else spread.positive_sql(self.column)
 
 

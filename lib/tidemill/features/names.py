@@ -89,15 +89,6 @@ def number(value: float) -> str:
     return f"({value!r}D)" if value < 0 else f"{value!r}D"
 
 
-def set_apart(literal: str, column: str) -> str:
-    """Return SQL for a value that is not part of the code that Spark generates; ``column`` is any that may be null.
-
-    A literal stands in that code, so that code that differs in a mean alone is compiled, and warmed up, once for each mean. What is taken
-    out of an array, by a place that is always 0 but not known to be, is handed to the code instead.
-    """
-    return f"get(array({literal}), CAST({quoted(column)} IS NULL AS INT) & 0)"
-
-
 def numbers(values: Iterable[float]) -> str:
     """Return SQL for a list of numbers, which the parser takes for one word, however many they are."""
     return f"CAST(split('{' '.join(repr(float(value)) for value in values)}', ' ') AS ARRAY<DOUBLE>)"

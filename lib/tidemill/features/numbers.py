@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.features.memo import SET
-from tidemill.features.names import number, set_apart
+from tidemill.features.names import number
 from tidemill.lake.names import quoted
 
 # A quantile is at most 1/10000 of the rows away from the exact one; below 10,000 rows it is exact.
@@ -38,10 +38,7 @@ class Treatment:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The numbers learnt from a column; ``fill`` None leaves missing values as they are.
-
-    ``is_apart``: SQL holds them so that another fold's gives the same generated code, see `set_apart`.
-    """
+    """The numbers learnt from a column; ``fill`` None leaves missing values as they are; ``write`` makes SQL of one."""
 
     fill: float | None
     shift: float = 0.0
@@ -50,25 +47,22 @@ class Fitted:
     high: float = 1.0
     has_missing: bool = False
     cuts: tuple[float, ...] = ()
-    is_apart: bool = False
+    write: Callable[[float], str] = field(default=number, compare=False)
 
     def filled_sql(self, column: str) -> str:
         """Return SQL for the column without missing values."""
-        return quoted(column) if self.fill is None else f"coalesce({quoted(column)}, {self._number(self.fill, column)})"
+        return quoted(column) if self.fill is None else f"coalesce({quoted(column)}, {self.write(self.fill)})"
 
     def scaled_sql(self, column: str) -> str:
         """Return SQL for the filled column, shifted and scaled."""
-        return f"({self.filled_sql(column)} - {self._number(self.shift, column)}) / {self._number(self.scale, column)}"
+        return f"({self.filled_sql(column)} - {self.write(self.shift)}) / {self.write(self.scale)}"
 
     def positive_sql(self, column: str) -> str:
         """Return SQL for the column between 0, its least value in training, and 1, its greatest; a missing value that stays so is 0."""
         width = self.high - self.low
         scale = width if width > 0 and math.isfinite(width) else 1.0
-        share = f"({self.filled_sql(column)} - {self._number(self.low, column)}) / {self._number(scale, column)}"
+        share = f"({self.filled_sql(column)} - {self.write(self.low)}) / {self.write(scale)}"
         return f"coalesce(least(greatest({share}, 0.0D), 1.0D), 0.0D)"
-
-    def _number(self, value: float, column: str) -> str:
-        return set_apart(number(value), column) if self.is_apart else number(value)
 
 
 def fit_numbers(df: DataFrame, treatments: Mapping[str, Treatment], within: Column | None = None) -> dict[int, dict[str, Fitted]]:

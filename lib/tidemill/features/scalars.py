@@ -11,6 +11,7 @@ from pyspark.sql import types as T
 
 from tidemill.features.buckets import Bucketed, bucket_slots
 from tidemill.features.kinds import group_of
+from tidemill.features.learnt import Learnt
 from tidemill.features.memo import Sample
 from tidemill.features.names import OF_THE_DAY, PERIODS, boolean_sql, internal, number, number_sql, part_sql, turn_sql
 from tidemill.features.numbers import Fitted, Treatment, fit_numbers
@@ -150,13 +151,14 @@ def fit_slots(
     sample: Sample,
     encodings: Collection[str],
     multiplied: Sequence[tuple[str, ...]],
+    learnt: Learnt,
 ) -> tuple[Slots, Slots]:
     """Return the slots of each encoding; at most one aggregate over the sample, which has the scalars' columns.
 
-    The second are the same slots with what is learnt set apart, as in `Fitted`: for the rows of the folds.
+    The second are the same slots with their numbers in ``learnt``: for the rows of a search.
     """
     fitted = _fitted(plan, found, sample, encodings)
-    apart = {column: replace(each, is_apart=True) for column, each in fitted.items()}
+    apart = {column: replace(each, write=learnt.number) for column, each in fitted.items()}
     return _slots(plan, found, fitted, encodings, multiplied), _slots(plan, found, apart, encodings, multiplied)
 
 
@@ -216,7 +218,7 @@ def _bucketed(plan: FeaturePlan, by_name: Mapping[str, Scalar], fitted: Mapping[
             if block.quantiles is None:
                 yield Bucketed(name, column, block.cuts)
             else:
-                yield Bucketed(name, column, fitted[column].cuts, fitted[column].is_apart)
+                yield Bucketed(name, column, fitted[column].cuts, fitted[column].write)
 
 
 def _treatments(found: Sequence[Scalar], encodings: Collection[str]) -> dict[str, Treatment]:
