@@ -79,7 +79,7 @@ def check(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = Fal
     from tidemill.steps.spaces import declared_spaces
 
     loaded = spec_of(spec, env, set_)
-    declared_spaces(loaded)
+    declared_spaces(loaded, needs_libraries=False)  # a spec may be checked where nothing is trained
     nodes = build_graph(loaded).nodes
     if json_:
         print_json({"pipeline": loaded.pipeline.pipeline, "nodes": [node.name for node in nodes], "faults": []})

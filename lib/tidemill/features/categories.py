@@ -199,7 +199,7 @@ def _add_means(
     raw: dict[str, str] = {}
     blind: dict[str, str] = {}  # as the rows of the training see it
     encoded: dict[str, str] = {}
-    apart, learnt = dict[str, str](), Learnt()
+    apart, kept_out = dict[str, str](), Learnt()
     for each in coded:
         category, counts = each.category, counted[each.sql]
         slots = []
@@ -212,10 +212,11 @@ def _add_means(
             for encoding in encodings:
                 if category.style(encoding) == each.style:
                     name = internal(encoding, slot.name)
-                    encoded[name], apart[name] = slot.encoded(encoding), slot.encoded(encoding, learnt.number)
+                    encoded[name], apart[name] = slot.encoded(encoding), slot.encoded(encoding, kept_out.number)
                     found[encoding].append(name)
     if raw:
-        draft.add(_looked_up(raw, encoded), [*raw, *encoded], _looked_up(blind, apart, learnt))
+        in_search = _looked_up(blind, apart, kept_out) if kept_out.is_worth_it else _looked_up(blind, encoded)
+        draft.add(_looked_up(raw, encoded), [*raw, *encoded], in_search)
     return found
 
 

@@ -51,11 +51,12 @@ class FeatureEstimator(Estimator[FeatureModel]):
     def __init__(self, plan: FeaturePlan, encodings: Collection[str], memo: Memo | None = None) -> None:
         """Take the columns from ``plan``; ``encodings`` are some of ``linear``, ``tree`` and ``positive``.
 
-        ``memo`` holds what other plans have learnt of the same rows.
+        ``memo`` holds what has been learnt of the same rows for other plans, or for more encodings.
         """
         super().__init__()
         self.plan, self.memo = plan, memo or Memo()
         self.encodings = [encoding for encoding in ENCODINGS if encoding in encodings]
+        self._learnt_for = [encoding for encoding in ENCODINGS if encoding in {*encodings, *self.memo.encodings}]
 
     def _fit(self, dataset: DataFrame) -> FeatureModel:
         """Learn from ``dataset``, which is read once for the numbers and once for the values of categories and lists."""
@@ -63,27 +64,32 @@ class FeatureEstimator(Estimator[FeatureModel]):
         label = label_of(given, plan.classes) if plan.needs_label else None
         custom, dataset = self.memo.one(("custom", repr(plan.custom)), lambda: fit_custom(plan.custom, given))
         numbers, listed = scalars(plan, schema), words(plan, schema)
-        coded = styled(categories(plan, schema), self.encodings)
+        coded, counted_for = (styled(categories(plan, schema), encodings) for encodings in (self.encodings, self._learnt_for))
         casts = {scalar.column: scalar.sql for scalar in numbers} | {each.column: each.sql for each in coded}
         casts |= {each.column: each.sql for each in listed} | shared_casts(plan)
+        looked_at = casts | {each.column: each.sql for each in counted_for}
         carried = [name for name in (LABEL, PART) if name in dataset.columns]
-        selected: list[Column | str] = [*[F.expr(sql).alias(column) for column, sql in casts.items()], *carried]
+        selected: list[Column | str] = [*[F.expr(sql).alias(column) for column, sql in looked_at.items()], *carried]
         cast = dataset.select(*selected)
         # What a stage of the user's own adds is another column in each fold.
         together = None if plan.custom else self.memo.together
         sample = Sample(cast, self.memo, together.rows.select(*selected, "fold") if together else None)
         kept_out = Learnt()
-        slots, apart = fit_slots(plan, numbers, sample, self.encodings, products(plan, schema), kept_out)
+        slots, apart = fit_slots(plan, numbers, sample, self.encodings, self._learnt_for, products(plan, schema), kept_out)
         slots.computed.update(custom.slots)
         apart.computed.update(custom.slots)
         draft = Draft()
         draft.extend(custom.stages, custom.added)
-        draft.add(_selecting(casts, slots), [*casts, *slots.computed, *slots.products], _selecting(casts, apart, kept_out))
+        draft.add(
+            _selecting(casts, slots),
+            [*casts, *slots.computed, *slots.products],
+            _selecting(casts, apart, kept_out) if kept_out.is_worth_it else None,
+        )
 
-        asked = subjects(coded)
+        asked = subjects(counted_for)
         learnt = [each for each in listed if not each.is_hashed]
         wanted = [*asked.values(), *(each.subject for each in learnt)]
-        key = ("counts", repr(plan.custom), repr(wanted), repr([casts[each.name] for each in wanted]))
+        key = ("counts", repr(plan.custom), repr(wanted), repr([looked_at[each.name] for each in wanted]))
         if together and not is_small(wanted, label, len(together.folds) + 1):
             sample = Sample(cast, self.memo)
         counts, totals = self.memo.one(key, lambda: sample.learnt(key, lambda rows, within: count_values(rows, wanted, label, within)))

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tidemill.features.names import number
+from tidemill.features.names import PREFIX, number
 from tidemill.lake.names import quoted
 
-_TABLE = "_learnt"
-# Code with more numbers than this is too long to be compiled anyway.
-_MOST = 250
+_TABLE = f"{PREFIX}learnt"
+# With the rows' own columns more than Spark generates code for (`spark.sql.codegen.maxFields` is 100) are no gain.
+_MOST = 66
 
 
 class Learnt:
@@ -26,13 +26,17 @@ class Learnt:
     def number(self, value: float) -> str:
         """Return SQL for ``value`` in a statement of `selected`."""
         self._values.append(value)
-        return f"{_TABLE}.n{len(self._values) - 1}" if len(self._values) <= _MOST else number(value)
+        return f"{_TABLE}.{_name(len(self._values) - 1)}"
+
+    @property
+    def is_worth_it(self) -> bool:
+        """True where there are numbers, and not too many of them."""
+        return 0 < len(self._values) <= _MOST
 
     def beside(self, table: str) -> str:
-        """Return SQL for ``table`` with the numbers beside each of its rows; itself where there are none."""
-        held = self._values[:_MOST]
-        names = ", ".join(f"n{place}" for place in range(len(held)))
-        return f"{table} CROSS JOIN VALUES ({', '.join(map(number, held))}) AS {_TABLE}({names})" if held else table
+        """Return SQL for ``table`` with the numbers beside each of its rows."""
+        names = ", ".join(map(_name, range(len(self._values))))
+        return f"{table} CROSS JOIN VALUES ({', '.join(map(number, self._values))}) AS {_TABLE}({names})"
 
 
 def selected(columns: Mapping[str, str], table: str, learnt: Learnt | None = None) -> str:
@@ -40,4 +44,9 @@ def selected(columns: Mapping[str, str], table: str, learnt: Learnt | None = Non
     listed = "".join(f", {sql} AS {quoted(name)}" for name, sql in columns.items())
     if learnt is None:
         return f"SELECT *{listed} FROM {table}"
-    return f"SELECT /*+ BROADCAST({_TABLE}) */ _rows.*{listed} FROM {learnt.beside(f'{table} AS _rows')}"
+    rows = f"{PREFIX}rows"
+    return f"SELECT /*+ BROADCAST({_TABLE}) */ {rows}.*{listed} FROM {learnt.beside(f'{table} AS {rows}')}"
+
+
+def _name(place: int) -> str:
+    return f"{PREFIX}learnt_{place}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,9 +27,9 @@ class Memo:
     ``asked`` and ``done`` count the things that were wanted and those that had to be learnt.
     """
 
-    def __init__(self, together: Together | None = None, number: int = 0) -> None:
-        """Know nothing yet; the rows are the set ``number`` of those that ``together`` are learnt of."""
-        self.together, self.number = together, number
+    def __init__(self, together: Together | None = None, number: int = 0, encodings: Collection[str] = ()) -> None:
+        """Know nothing yet; the rows are the set ``number`` of those that ``together`` are learnt of, for these encodings at least."""
+        self.together, self.number, self.encodings = together, number, encodings
         self._known: dict[Hashable, Any] = {}
         self._lock = threading.RLock()
         self.asked = self.done = 0

@@ -20,17 +20,17 @@ class FeatureModel(PipelineModel):
     kept out of generated code, which is the same for every fold then. ``stages`` alone are saved, and serve all rows.
     """
 
-    def __init__(self, stages: Sequence[Transformer], in_training: Sequence[Transformer] | None = None) -> None:
+    def __init__(self, stages: Sequence[Transformer], in_search: Sequence[Transformer] | None = None) -> None:
         """Take the stages, and those for rows of a search where they differ."""
         super().__init__(list(stages))
-        self.in_training = list(stages if in_training is None else in_training)
+        self.search_stages = list(stages if in_search is None else in_search)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        return _applied(self.in_training if PART in dataset.columns else self.stages, dataset)
+        return _applied(self.search_stages if PART in dataset.columns else self.stages, dataset)
 
     def in_search(self, rows: DataFrame) -> DataFrame:
         """Transform rows of a search: those that it was fitted on, and those that the fold holds out, which are in no part."""
-        return _applied(self.in_training, rows)
+        return _applied(self.search_stages, rows)
 
 
 @dataclass
@@ -38,13 +38,13 @@ class Draft:
     """The stages so far, and the columns that the last of them will drop."""
 
     stages: list[Transformer] = field(default_factory=list)
-    in_training: list[Transformer] = field(default_factory=list)
+    search_stages: list[Transformer] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
 
-    def add(self, stage: Transformer, made: Iterable[str] = (), in_training: Transformer | None = None) -> None:
+    def add(self, stage: Transformer, made: Iterable[str] = (), in_search: Transformer | None = None) -> None:
         """Add a stage, the columns that it makes, and what stands in for it in training."""
         self.stages.append(stage)
-        self.in_training.append(in_training or stage)
+        self.search_stages.append(in_search or stage)
         self.made += made
 
     def extend(self, stages: Iterable[Transformer], made: Iterable[str]) -> None:
@@ -55,11 +55,11 @@ class Draft:
 
     def over(self, dataset: DataFrame) -> DataFrame:
         """Return the rows of the training with what the stages so far make of them."""
-        return _applied(self.in_training, dataset)
+        return _applied(self.search_stages, dataset)
 
     def model(self) -> FeatureModel:
         """Return the fitted features."""
-        return FeatureModel(self.stages, self.in_training)
+        return FeatureModel(self.stages, self.search_stages)
 
 
 def _applied(stages: Sequence[Transformer], dataset: DataFrame) -> DataFrame:

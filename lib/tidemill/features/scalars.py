@@ -150,15 +150,17 @@ def fit_slots(
     found: Sequence[Scalar],
     sample: Sample,
     encodings: Collection[str],
+    learnt_for: Collection[str],
     multiplied: Sequence[tuple[str, ...]],
-    learnt: Learnt,
+    kept_out: Learnt,
 ) -> tuple[Slots, Slots]:
     """Return the slots of each encoding; at most one aggregate over the sample, which has the scalars' columns.
 
-    The second are the same slots with their numbers in ``learnt``: for the rows of a search.
+    What is learnt suits the encodings ``learnt_for``, which may be more. The second are the same slots with their numbers in
+    ``kept_out``: for the rows of a search.
     """
-    fitted = _fitted(plan, found, sample, encodings)
-    apart = {column: replace(each, write=learnt.number) for column, each in fitted.items()}
+    fitted = _fitted(plan, found, sample, learnt_for)
+    apart = {column: replace(each, write=kept_out.number) for column, each in fitted.items()}
     return _slots(plan, found, fitted, encodings, multiplied), _slots(plan, found, apart, encodings, multiplied)
 
 

@@ -116,7 +116,7 @@ class Folds:
         """
         if len(folds) > 1:
             self._together = Together(self._frame, folds, is_expanding=self._is_expanding)
-            self.of_all_rows = Memo(self._together, ALL_ROWS)
+            self.of_all_rows = Memo(self._together, ALL_ROWS, self._all_encodings)
 
     def prepare(self, place: Place) -> None:
         """Fit the features of a fold ahead of what they are for."""
@@ -156,6 +156,10 @@ class Folds:
         for place in list(self._held):
             self.free(place)
 
+    @property
+    def _all_encodings(self) -> list[str]:
+        return sorted({encoding for encodings in self.encodings.values() for encoding in encodings})
+
     def _locked(self, place: Place) -> threading.Lock:
         with self._lock:
             return self._locks.setdefault(place, threading.Lock())
@@ -176,10 +180,10 @@ class Folds:
 
     def _fitted(self, place: Place) -> FeatureModel:
         if place not in self._features:
-            wanted = sorted({encoding for encodings in self.encodings.values() for encoding in encodings})
             with self._lock:
                 memo = self._memos.setdefault(place.fold, Memo(self._together, place.fold))
-            self._features[place] = feature_pipeline(self._plan_of(place.variant), wanted, memo).fit(self._train(place.fold))
+            features = feature_pipeline(self._plan_of(place.variant), self._all_encodings, memo)
+            self._features[place] = features.fit(self._train(place.fold))
             with self._lock:
                 self.fits += 1
         return self._features[place]
@@ -251,14 +255,15 @@ def copyable(
     balance: Balance | None,
     encodings: Sequence[str],
     folds: tuple[int, int] = (_NO_FOLD, _LAST),
-    held_out: int = _NO_FOLD - 1,
+    held_out: int | None = None,
 ) -> DataFrame:
     """Return the columns of a copy of the rows between two folds, by the same generated code whichever these are; without them of all.
 
-    Of the rows to be learned from those that ``balance`` keeps; those of the fold ``held_out`` have their own weight.
+    Of the rows to be learned from those that ``balance`` keeps; those of the fold ``held_out``, if there is one, have their own weight.
     """
-    kept = vectors = features.in_search(_chosen(frame, folds, held_out))
-    is_held_out = _fold() == _apart(held_out)
+    number = _NO_FOLD - 1 if held_out is None else held_out
+    kept = vectors = features.in_search(_chosen(frame, folds, number))
+    is_held_out = _fold() == _apart(number)
     if balance is not None and balance.kind == "undersample":
         kept = vectors.where(is_held_out | balance.kept("label", ORDER))
     weight = F.when(is_held_out, _weight(vectors, None)).otherwise(_weight(vectors, balance))

@@ -31,7 +31,7 @@ def rungs(n_trials: int, rows: int, n_folds: int) -> list[Rung]:
     """Return the rungs of a bracket that begins with ``n_trials``, the last on all rows and folds.
 
     Source: Li, Jamieson, DeSalvo, Rostamizadeh, Talwalkar: Hyperband, JMLR 18 (2018), algorithm 1: its most eager bracket, whose budget
-    is the rows and the folds. With each rung trials fall to a quarter, and rows grow fourfold and folds to twice as many or more.
+    is the rows and the folds. From the last rung back trials fall to a quarter and so do rows, down to LEAST_ROWS, and folds to half.
     """
     found = [Rung(n_trials, 1.0, n_folds)]
     survivors, share, folds = n_trials, 1.0, n_folds
@@ -55,7 +55,8 @@ def halve(
     done: list[TrialFold] = []
     steps = rungs(len(trials), rows, len(folds))
     for place, rung in enumerate(steps):
-        chosen = list(folds)[: rung.folds]
+        # Of folds that expand the last ones learn from most rows.
+        chosen = list(folds)[-rung.folds :] if search.problem.is_expanding else list(folds)[: rung.folds]
         found = search.run(alive, chosen, share=rung.share, is_last=is_last and place == len(steps) - 1)
         if place == len(steps) - 1:
             return [*done, *found]

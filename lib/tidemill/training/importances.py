@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -36,38 +36,39 @@ class Importance:
 def importances(model: PipelineModel, slots: Sequence[str], columns: Sequence[str]) -> list[Importance]:
     """Return the slots by what they count for in the model, at most 1000; empty where the family tells nothing of the kind.
 
-    Where each class has a model of its own, it is the mean of theirs; of an ensemble nothing is told, whose members read other slots.
+    Where each class has its own trees, it is the mean of theirs; of an ensemble nothing is told, whose members read other slots.
     """
-    for kind, values in _figures(model):
-        if len(values) == len(slots):
-            order = np.argsort(-np.abs(values), kind="stable")[:MOST_SLOTS]
-            return [
-                Importance(slots[place], _column(slots[place], columns), kind, float(values[place]), rank)
-                for rank, place in enumerate(order, start=1)
-            ]
-    return []
+    figures = [] if any(isinstance(stage, AsidePredictions) for stage in model.stages) else _figures(model, len(slots))
+    if not figures:
+        return []
+    kind = figures[-1][0]
+    values = np.mean([values for other, values in figures if other == kind], axis=0) if kind == "gain" else figures[-1][1]
+    order = np.argsort(-np.abs(values), kind="stable")[:MOST_SLOTS]
+    return [
+        Importance(slots[place], _column(slots[place], columns), kind, float(values[place]), rank)
+        for rank, place in enumerate(order, start=1)
+    ]
 
 
-def _figures(model: PipelineModel) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield what the stages that read the slots say of them, each way that it can be read; nothing of several models that are combined."""
-    if any(isinstance(stage, AsidePredictions) for stage in model.stages):
-        return
-    stages = [stage for stage in model.stages if _reads_slots(stage)]
-    gains = [stage.featureImportances.toArray() for stage in stages if hasattr(stage, "featureImportances")]
-    if gains:  # several where each class has its own trees
-        yield "gain", np.mean(gains, axis=0)
-        return
-    for stage in stages:
-        if hasattr(stage, "coefficientMatrix"):
+def _figures(model: PipelineModel, size: int) -> list[tuple[str, np.ndarray]]:
+    """Return what the stages say of so many slots, in order; those that read what others say of a row are not asked."""
+    found = []
+    for stage in model.stages:
+        if _reads_predictions(stage):
+            continue
+        if hasattr(stage, "featureImportances"):
+            found.append(("gain", stage.featureImportances.toArray()))
+        elif hasattr(stage, "coefficientMatrix"):
             matrix = stage.coefficientMatrix.toArray()
-            yield "coefficient", matrix[0] if len(matrix) == 1 else np.abs(matrix).mean(axis=0)
+            found.append(("coefficient", matrix[0] if len(matrix) == 1 else np.abs(matrix).mean(axis=0)))
         elif hasattr(stage, "coefficients"):
-            yield "coefficient", stage.coefficients.toArray()
+            found.append(("coefficient", stage.coefficients.toArray()))
+    return [(kind, values) for kind, values in found if len(values) == size]
 
 
-def _reads_slots(stage: Transformer) -> bool:
-    """Return False where a stage reads what other models say; of a stage of somebody's own it is not known."""
-    return not stage.hasParam("featuresCol") or str(stage.getOrDefault("featuresCol")).startswith("features_")
+def _reads_predictions(stage: Transformer) -> bool:
+    read = str(stage.getOrDefault("featuresCol")) if stage.hasParam("featuresCol") else ""
+    return read == "probability" or read.startswith("_tidemill_")
 
 
 def _column(slot: str, columns: Sequence[str]) -> str | None:

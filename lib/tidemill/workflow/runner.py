@@ -120,9 +120,9 @@ class Runner:
         return Decision(node.name, inputs, print_, reasons, outputs)
 
     def _refuse_wrong_parameters(self, nodes: Sequence[Node]) -> None:
-        for node in nodes:
-            before = self._states.last_good(node.name) if node.step == "train" else None
-            if node.step == "train" and not (before and is_defined_alike(str(before["fingerprint"]), definition(self.spec, node))):
+        for node in (node for node in nodes if node.step == "train"):
+            before = self._states.last_good(node.name)
+            if before is None or not is_defined_alike(str(before["fingerprint"]), definition(self.spec, node)):
                 from tidemill.steps.spaces import declared_spaces  # imports the libraries of the families
 
                 declared_spaces(self.spec)

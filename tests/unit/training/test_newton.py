@@ -129,20 +129,34 @@ def test_second_derivatives_of_sparse_rows_are_those_of_all_their_values():
     hot[::10, 20:] = 0.0
     whole = np.hstack([draw.normal(size=(count, 2)), hot, np.where(draw.random((count, 1)) < 0.4, 3.0, 0.0)])
     sparse, heights = sp.csr_matrix(whole), draw.uniform(0.1, 1.0, 2000)
-    parted = newton._parted(sparse, means := whole.mean(axis=0))
-    assert parted is not None
+    means = whole.mean(axis=0)
+    assert isinstance(newton.products_of(sparse, means), newton._Parted)
     centred = whole[:2000] - means
-    for inner, edge in (parted.products(heights, means), newton._products(sparse[:2000], heights, means)):
+    for products in (newton.products_of(sparse, means), newton._Whole(sparse, means), newton._Whole(whole, means)):
+        inner, edge = products.of(heights)
         np.testing.assert_allclose(inner, centred.T @ np.diag(heights) @ centred, atol=1e-9)
         np.testing.assert_allclose(edge, centred.T @ heights, atol=1e-9)
 
 
-def test_rows_are_taken_whole_where_products_of_their_values_are_more_work_or_inexact():
+def test_rows_are_taken_whole_where_products_of_their_values_are_more_work():
     draw = np.random.default_rng(9)
     hot = np.eye(40)[draw.integers(0, 40, 2000)]
-    assert newton._parted(sp.csr_matrix(hot), hot.mean(axis=0)) is not None
-    far = np.hstack([hot, np.full((2000, 1), 2013.0) + draw.normal(size=(2000, 1))])
-    assert newton._parted(sp.csr_matrix(far), far.mean(axis=0)) is None
     one_long = np.vstack([hot, np.ones((1, 40))])
-    assert newton._parted(sp.csr_matrix(one_long), one_long.mean(axis=0)) is None
-    assert newton._parted(sp.csr_matrix(draw.normal(size=(2000, 40))), np.zeros(40)) is None
+    for features, kind in ((hot, newton._Parted), (one_long, newton._Whole), (draw.normal(size=(2000, 40)), newton._Whole)):
+        assert isinstance(newton.products_of(sp.csr_matrix(features), features.mean(axis=0)), kind)
+
+
+@pytest.mark.parametrize("penalty", [Penalty(0.0), Penalty(1e-3), Penalty(1e-3, 0.5), Penalty(1e-3, 1.0)])
+def test_slots_of_one_value_beside_a_category_do_not_spoil_the_curvature(penalty):
+    draw = np.random.default_rng(10)
+    category = draw.integers(0, 60, 3000)
+    varied = np.hstack([draw.normal(size=(3000, 2)), np.eye(60)[category]])
+    constant = np.tile([np.sin(0.5), np.cos(0.5), np.sin(1.5), np.cos(1.5), 1.0, 2013.0], (3000, 1))
+    labels = (draw.random(3000) < 1 / (1 + np.exp(-varied[:, 0] - 0.05 * (category - 30)))).astype(float)
+    [alone, beside] = [
+        found(sp.csr_matrix(features), labels, None, LogLoss(), [penalty])[0][0] for features in (varied, np.hstack([varied, constant]))
+    ]
+    assert np.isfinite(beside).all()
+    if penalty.strength:
+        np.testing.assert_allclose(beside[:62], alone, atol=1e-6)
+        np.testing.assert_allclose(beside[62:], 0.0, atol=1e-6)

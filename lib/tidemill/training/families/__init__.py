@@ -55,13 +55,16 @@ def family_of(name: str, task: str) -> Family:
     return family
 
 
-def search_spaces(declared: Mapping[str, Space], task: str, file: str = "pipeline.yml", *, texts: bool = False) -> dict[str, Space]:
+def search_spaces(
+    declared: Mapping[str, Space], task: str, file: str = "pipeline.yml", *, texts: bool = False, needs_libraries: bool = True
+) -> dict[str, Space]:
     """Return the space of each declared family: as declared, or the family's own where that is empty.
 
-    Where there are texts, what a family has ``for_texts`` goes before the space.
+    Where there are texts, what a family has ``for_texts`` goes before the space. Without ``needs_libraries`` the parameters of a family
+    whose library is not installed are taken as they are.
 
     Raises:
-        SpecError: a family or a parameter is unknown, or a value has the wrong type; all of them are named.
+        SpecError: a family or a parameter is unknown, a value has the wrong type, or a library is missing; all of them are named.
     """
     spaces: dict[str, Space] = {}
     faults: list[Fault] = []
@@ -71,7 +74,9 @@ def search_spaces(declared: Mapping[str, Space], task: str, file: str = "pipelin
         except SpecError as error:
             faults += [Fault(file, None, fault.key, fault.message) for fault in error.faults]
             continue
-        faults += [space_fault(name, parameter, message, file) for parameter, message in family.faults(space, task).items()]
+        missing = family.missing()
+        wrong = family.faults(space, task) if missing is None else {"": missing} if needs_libraries else {}
+        faults += [space_fault(name, parameter, message, file) for parameter, message in wrong.items()]
         spaces[name] = space or family.space(task, texts=texts)
         if texts:
             spaces[name] = {**family.for_texts, **spaces[name]}

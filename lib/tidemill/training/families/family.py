@@ -54,6 +54,10 @@ class Family(Protocol):
         """Return what is wrong with the parameters of ``space``: parameter → message."""
         ...
 
+    def missing(self) -> str | None:
+        """Return what has to be installed first, None where nothing has."""
+        ...
+
     @property
     def learner(self) -> Learner | None:
         """What learns in the engine ``tasks``; None where the family is MLlib's alone."""
@@ -91,6 +95,10 @@ class AnyTask:
         """Return the parameters as they are."""
         return dict(params)
 
+    def missing(self) -> str | None:
+        """Return None: nothing has to be installed."""
+        return None
+
 
 @dataclass(frozen=True)
 class MLlibFamily:
@@ -116,6 +124,10 @@ class MLlibFamily:
     def space(self, task: str, *, texts: bool = False) -> Space:
         """Return the space that is searched where the spec declares none."""
         return (texts and self.text_space) or self.spaces[task]
+
+    def missing(self) -> str | None:
+        """Return None: MLlib is always there."""
+        return None
 
     def faults(self, space: Space, task: str) -> Mapping[str, str]:
         """Return what is wrong with the parameters of ``space``: parameter → message; needs no JVM."""

@@ -51,11 +51,12 @@ class LearnedFamily(AnyTask):
         """Return the space that is searched where the spec declares none."""
         return self.default
 
+    def missing(self) -> str | None:
+        """Return how to install the library, None where it is there."""
+        return self.learner.missing()
+
     def faults(self, space: Space, task: str) -> Mapping[str, str]:
         """Return what is wrong with the parameters of ``space``: parameter → message; needs the library, where there are any."""
-        missing = self.learner.missing()
-        if missing:
-            return dict.fromkeys(space, missing) or {"": missing}
         known = sorted(self.learner.names() - _OURS)
         found = {}
         for name in space:

@@ -30,9 +30,9 @@ _ROWS_A_SLOT = 100
 # Rows are gone through in blocks whose numbers stay in a core's cache, and whose room is not asked of the system again and again.
 _BLOCK = 8_192
 _DENSE_BLOCK = 1_024
-# A slot is full where more than this share of the rows have a value. So many steps over full slots take as long as one product of two
-# values of others. Where a mean is further off than this many deviations, products that are not centred yet have too few digits left.
-_FULL, _STEPS_A_PRODUCT, _FAR = 0.25, 60, 100.0
+# A slot is full where more than this share of the rows have a value; so many steps over full slots take as long as one product of two
+# values of others.
+_FULL, _STEPS_A_PRODUCT = 0.25, 60
 # A step that leaves more of the slope than this asks for the curvature where it has come to, which costs as much as twenty steps; where
 # half of the steps are over it is asked for sooner.
 _GOOD_STEP, _GOOD_LATE_STEP = 0.7, 0.25
@@ -81,7 +81,7 @@ class Path:
         self._shares = np.full(count, 1.0 / count) if weights is None else np.asarray(weights, dtype=np.float64) / np.sum(weights)
         self._transposed = features.T
         self._means = np.asarray(self._transposed @ self._shares)
-        self._parted = _parted(features, self._means) if sp.issparse(features) else None
+        self._products: _Whole | _Parted | None = None
         self._by_margin = np.empty(count)
         self._sample = min(count, max(_LEAST_SAMPLE, _ROWS_A_SLOT * features.shape[1]))
         self.start()
@@ -149,10 +149,9 @@ class Path:
     def _curved(self, count: int) -> np.ndarray:
         """Return the second derivatives of the mean loss, the intercept last, of the first ``count`` rows, which are a sample."""
         heights = self._shares[:count] * self._loss.curvature(self._margins[:count]) / self._shares[:count].sum()
-        if self._parted is None:
-            inner, edge = _products(self._features[:count], heights, self._means)
-        else:
-            inner, edge = self._parted.products(heights, self._means)
+        if self._products is None or self._products.rows < count:
+            self._products = products_of(self._features[:count], self._means)
+        inner, edge = self._products.of(heights)
         size = len(edge)
         found = np.zeros((size + 1, size + 1))
         found[:size, :size] = inner
@@ -161,24 +160,48 @@ class Path:
         return _raised(found)
 
 
-class _Parted:
-    """Sparse features in two: the slots in which most rows have a value, with their zeros, and the values of each row in the others."""
+class _Whole:
+    """The products of slots, row by row; of sparse rows with their zeros."""
 
-    def __init__(self, features: Any, full: np.ndarray) -> None:
+    def __init__(self, features: Any, means: np.ndarray) -> None:
+        """Take the rows, and the mean of each slot."""
+        self._features, self._means, self.rows = features, means, features.shape[0]
+
+    def of(self, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``centred.T @ diag(heights) @ centred`` and ``centred.T @ heights``; of the first rows, as many as there are heights."""
+        size, roots = len(self._means), np.sqrt(heights)[:, None]
+        block = np.empty((_DENSE_BLOCK, size))
+        inner, edge = np.zeros((size, size), order="F"), np.zeros(size)
+        for part in _blocks(len(heights), _DENSE_BLOCK):
+            rows, raised = self._features[part], block[: part.stop - part.start]
+            np.subtract(rows.toarray(out=raised) if sp.issparse(rows) else rows, self._means, out=raised)
+            raised *= roots[part]
+            inner = dsyrk(1.0, raised.T, beta=1.0, c=inner, overwrite_c=1)
+            edge += roots[part, 0] @ raised
+        return np.triu(inner) + np.triu(inner, 1).T, edge
+
+
+class _Parted:
+    """The products of slots of sparse rows, in two: ``full`` slots, in which most rows have a value, with their zeros, and thin ones."""
+
+    def __init__(self, features: Any, means: np.ndarray, full: np.ndarray) -> None:
         """Take the slots ``full`` apart from the others."""
-        count, size = features.shape
+        self.rows, size = features.shape
         self._full, self._thin = full, np.setdiff1d(np.arange(size), full)
-        self._dense, self._sparse = features[:, full].toarray(), features[:, self._thin]
+        # Centred before they are multiplied: what is left of a slot of one value must be nothing. Thin slots are always far from that.
+        self._dense, self._sparse = features[:, full].toarray() - means[full], features[:, self._thin]
+        self._means = np.where(np.isin(np.arange(size), full), 0.0, means)
         held = np.diff(self._sparse.indptr)
         # A row that holds fewer has zeros in the first slot for the rest.
-        self._places = np.zeros((held.max(initial=0), count), dtype=np.int32)
+        self._places = np.zeros((held.max(initial=0), self.rows), dtype=np.int32)
         self._values = np.zeros(self._places.shape)
-        row, nth = np.repeat(np.arange(count), held), np.arange(len(self._sparse.indices)) - np.repeat(self._sparse.indptr[:-1], held)
+        row = np.repeat(np.arange(self.rows), held)
+        nth = np.arange(len(self._sparse.indices)) - np.repeat(self._sparse.indptr[:-1], held)
         self._places[nth, row], self._values[nth, row] = self._sparse.indices, self._sparse.data
 
-    def products(self, heights: np.ndarray, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what `_products` does, of the first rows; values are centred when they have been multiplied."""
-        count, size = len(heights), len(means)
+    def of(self, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what `_Whole.of` does; values of thin slots are centred when they have been multiplied."""
+        count, size = len(heights), len(self._means)
         dense, sparse = self._dense[:count], self._sparse[:count]
         inner, along, total = np.zeros((size, size)), np.zeros(size), float(heights.sum())
         for part in _blocks(count, _BLOCK):
@@ -188,8 +211,8 @@ class _Parted:
         inner[np.ix_(self._full, self._thin)] = inner[np.ix_(self._thin, self._full)].T
         inner[np.ix_(self._thin, self._thin)] = self._crossed(heights)
         along[self._full], along[self._thin] = heights @ dense, sparse.T @ heights
-        crossed = np.outer(means, along)
-        return inner - crossed - crossed.T + total * np.outer(means, means), along - total * means
+        crossed = np.outer(self._means, along)
+        return inner - crossed - crossed.T + total * np.outer(self._means, self._means), along - total * self._means
 
     def _crossed(self, heights: np.ndarray) -> np.ndarray:
         """Return the products of the values of each row in thin slots, by the two slots."""
@@ -204,29 +227,17 @@ class _Parted:
         return half + half.T
 
 
-def _parted(features: Any, means: np.ndarray) -> _Parted | None:
-    """Return the features in two, where their products are fewer steps so than by whole rows, as exact, and take little more room."""
+def products_of(features: Any, means: np.ndarray) -> _Whole | _Parted:
+    """Return what makes products of slots: in two parts where that is fewer steps than by whole rows, and takes little more room."""
+    if not sp.issparse(features):
+        return _Whole(features, means)
     rows, size = features.shape
     is_full = np.bincount(features.indices, minlength=size) > _FULL * rows
     full, before = np.flatnonzero(is_full), np.concatenate([[0], np.cumsum(~is_full[features.indices])])
     held = int(np.diff(before[features.indptr]).max(initial=0))
     steps = len(full) ** 2 + _STEPS_A_PRODUCT * held * (held + len(full) / 4)
     is_even = held * rows <= 2 * before[-1]
-    return _Parted(features, full) if steps < size**2 and is_even and np.abs(means).max(initial=0.0) < _FAR else None
-
-
-def _products(features: Any, heights: np.ndarray, means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``centred.T @ diag(heights) @ centred`` and ``centred.T @ heights`` for the features without their means."""
-    size, roots = features.shape[1], np.sqrt(heights)[:, None]
-    block = np.empty((_DENSE_BLOCK, size))
-    inner, edge = np.zeros((size, size), order="F"), np.zeros(size)
-    for part in _blocks(len(heights), _DENSE_BLOCK):
-        rows, raised = features[part], block[: part.stop - part.start]
-        np.subtract(rows.toarray(out=raised) if sp.issparse(rows) else rows, means, out=raised)
-        raised *= roots[part]
-        inner = dsyrk(1.0, raised.T, beta=1.0, c=inner, overwrite_c=1)
-        edge += roots[part, 0] @ raised
-    return np.triu(inner) + np.triu(inner, 1).T, edge
+    return _Parted(features, means, full) if steps < size**2 and is_even else _Whole(features, means)
 
 
 def _raised(curved: np.ndarray) -> np.ndarray:
