@@ -19,8 +19,8 @@ class Known:
     """A search whose every value is known: best where x is near 1; noisy on few rows."""
 
     def __init__(self, seconds=0.0, clock=None):
-        self.problem = SimpleNamespace(metric="rmse")
-        self.asked = []
+        self.problem = SimpleNamespace(metric="rmse", is_expanding=False)
+        self.asked, self.chosen = [], []
         self.seconds, self.clock = seconds, clock
 
     def expect(self, folds):
@@ -28,6 +28,7 @@ class Known:
 
     def run(self, trials, folds, *, share=1.0, is_last=False):
         self.asked.append((len(trials), len(folds), share))
+        self.chosen.append(list(folds))
         if self.clock:
             self.clock.now += self.seconds
         return [self.row(trial, fold, share) for fold in folds for trial in trials]
@@ -105,6 +106,14 @@ def test_halving_keeps_the_best_and_says_which_were_stopped():
     states = {row.trial: row.state for row in found.rows}
     assert sorted(states.values()).count("SUCCEEDED") == 4 and len(states) == 64
     assert all(row.share < 1.0 for row in found.rows if row.state == "STOPPED")
+
+
+@pytest.mark.parametrize(("is_expanding", "expected"), [(False, [0]), (True, [4])])
+def test_the_first_rung_of_folds_that_expand_is_the_fold_with_most_rows(is_expanding, expected):
+    search = Known()
+    search.problem.is_expanding = is_expanding
+    tune(search, {"a": SPACES["a"]}, Tuner(strategy="random", trials=64, seed=2, early_stopping="hyperband"), [0, 1, 2, 3, 4], 300_000)
+    assert search.chosen[0] == expected and len(search.chosen[-1]) == 5
 
 
 def test_no_trial_begins_after_the_timeout_and_no_family_is_left_out(monkeypatch):
