@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from tidemill.features.names import MISSING, internal, number, short
 from tidemill.lake.names import quoted
@@ -11,12 +11,11 @@ from tidemill.lake.names import quoted
 
 @dataclass(frozen=True)
 class Bucketed:
-    """The number in ``column`` (null is missing), and where its buckets meet; the outer two are open; ``write`` is as in `Fitted`."""
+    """The number in ``column`` (null is missing), and where its buckets meet; the outer two are open."""
 
     name: str
     column: str
     cuts: tuple[float, ...]
-    write: Callable[[float], str] = field(default=number, compare=False)
 
     @property
     def bounds(self) -> list[tuple[float | None, float | None]]:
@@ -32,7 +31,7 @@ def bucket_slots(found: Sequence[Bucketed], encoding: str) -> dict[str, str]:
 def _order(bucketed: Bucketed) -> Iterator[tuple[str, str]]:
     """Yield the place of the bucket, from 0; -1 where there is no number."""
     value = quoted(bucketed.column)
-    below = " ".join(f"WHEN {value} < {bucketed.write(cut)} THEN {place}.0D" for place, cut in enumerate(bucketed.cuts))
+    below = " ".join(f"WHEN {value} < {number(cut)} THEN {place}.0D" for place, cut in enumerate(bucketed.cuts))
     yield internal("tree", f"{bucketed.name}.bucket"), f"CASE WHEN {value} IS NULL THEN -1.0D {below} ELSE {len(bucketed.cuts)}.0D END"
 
 
@@ -40,8 +39,8 @@ def _each(bucketed: Bucketed) -> Iterator[tuple[str, str]]:
     value = quoted(bucketed.column)
     for low, high in bucketed.bounds:
         conditions = [f"{value} IS NOT NULL"]
-        conditions += [f"{value} >= {bucketed.write(low)}"] if low is not None else []
-        conditions += [f"{value} < {bucketed.write(high)}"] if high is not None else []
+        conditions += [f"{value} >= {number(low)}"] if low is not None else []
+        conditions += [f"{value} < {number(high)}"] if high is not None else []
         yield internal("bucket", f"{bucketed.name}={_range(low, high)}"), f"CAST(coalesce({' AND '.join(conditions)}, false) AS DOUBLE)"
     yield internal("bucket", f"{bucketed.name}={MISSING}"), f"CAST({value} IS NULL AS DOUBLE)"
 

@@ -20,11 +20,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from tidemill.features.counts import MOST_VALUES, Counts, Subject, Totals
-from tidemill.features.learnt import Learnt, selected
 from tidemill.features.means import count_slot, target_slots
 from tidemill.features.model import Draft
 from tidemill.features.names import category_sql, internal, known_sql
 from tidemill.features.scalars import is_number, pairs
+from tidemill.lake.names import quoted
 
 if TYPE_CHECKING:
     from tidemill.features.plan import FeaturePlan
@@ -199,7 +199,6 @@ def _add_means(
     raw: dict[str, str] = {}
     blind: dict[str, str] = {}  # as the rows of the training see it
     encoded: dict[str, str] = {}
-    apart, kept_out = dict[str, str](), Learnt()
     for each in coded:
         category, counts = each.category, counted[each.sql]
         slots = []
@@ -212,16 +211,16 @@ def _add_means(
             for encoding in encodings:
                 if category.style(encoding) == each.style:
                     name = internal(encoding, slot.name)
-                    encoded[name], apart[name] = slot.encoded(encoding), slot.encoded(encoding, kept_out.number)
+                    encoded[name] = slot.encoded(encoding)
                     found[encoding].append(name)
     if raw:
-        in_search = _looked_up(blind, apart, kept_out) if kept_out.is_worth_it else _looked_up(blind, encoded)
-        draft.add(_looked_up(raw, encoded), [*raw, *encoded], in_search)
+        draft.add(_looked_up(raw, encoded), [*raw, *encoded], _looked_up(blind, encoded))
     return found
 
 
-def _looked_up(raw: dict[str, str], encoded: dict[str, str], learnt: Learnt | None = None) -> SQLTransformer:
-    return SQLTransformer(statement=selected(encoded, f"({selected(raw, '__THIS__')})", learnt))
+def _looked_up(raw: dict[str, str], encoded: dict[str, str]) -> SQLTransformer:
+    first, second = ("".join(f", {sql} AS {quoted(name)}" for name, sql in each.items()) for each in (raw, encoded))
+    return SQLTransformer(statement=f"SELECT *{second} FROM (SELECT *{first} FROM __THIS__)")
 
 
 def _one_hot(cast: DataFrame, hot: Sequence[Styled], indexer: StringIndexerModel) -> OneHotEncoderModel:

@@ -20,7 +20,6 @@ from tidemill.features.components import add_shared_hashes, fit_components, shar
 from tidemill.features.counts import count_values, is_small
 from tidemill.features.custom import fit_custom
 from tidemill.features.labels import LABEL, Label, label_of
-from tidemill.features.learnt import Learnt, selected
 from tidemill.features.lists import fit_words, words
 from tidemill.features.memo import Memo, Sample
 from tidemill.features.model import Draft, FeatureModel
@@ -74,17 +73,11 @@ class FeatureEstimator(Estimator[FeatureModel]):
         # What a stage of the user's own adds is another column in each fold.
         together = None if plan.custom else self.memo.together
         sample = Sample(cast, self.memo, together.rows.select(*selected, "fold") if together else None)
-        kept_out = Learnt()
-        slots, apart = fit_slots(plan, numbers, sample, self.encodings, self._learnt_for, products(plan, schema), kept_out)
+        slots = fit_slots(plan, numbers, sample, self.encodings, self._learnt_for, products(plan, schema))
         slots.computed.update(custom.slots)
-        apart.computed.update(custom.slots)
         draft = Draft()
         draft.extend(custom.stages, custom.added)
-        draft.add(
-            _selecting(casts, slots),
-            [*casts, *slots.computed, *slots.products],
-            _selecting(casts, apart, kept_out) if kept_out.is_worth_it else None,
-        )
+        draft.add(_selecting(casts, slots), [*casts, *slots.computed, *slots.products])
 
         asked = subjects(counted_for)
         learnt = [each for each in listed if not each.is_hashed]
@@ -139,12 +132,13 @@ def feature_pipeline(plan: FeaturePlan, encodings: Collection[str], memo: Memo |
     return FeatureEstimator(plan, encodings, memo)
 
 
-def _selecting(casts: dict[str, str], slots: Slots, learnt: Learnt | None = None) -> SQLTransformer:
+def _selecting(casts: dict[str, str], slots: Slots) -> SQLTransformer:
     """Return the stage that adds ``casts``, the slots computed from them, and the products of those."""
     statement = "__THIS__"
-    for columns, numbers in ((casts, None), (slots.computed, learnt), (slots.products, None)):
+    for columns in (casts, slots.computed, slots.products):
         if columns:
-            statement = f"({selected(columns, statement, numbers)})"
+            listed = "".join(f", {sql} AS {quoted(column)}" for column, sql in columns.items())
+            statement = f"(SELECT *{listed} FROM {statement})"
     return SQLTransformer(statement=statement[1:-1] if statement.startswith("(") else "SELECT * FROM __THIS__")
 
 

@@ -6,13 +6,13 @@ cross-fitting as scikit-learn's TargetEncoder has it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from tidemill.features.counts import Counts, Totals
-from tidemill.features.names import PART, PARTS, internal, number, numbers
+from tidemill.features.names import PART, PARTS, internal, numbers
 from tidemill.features.numbers import Fitted, differ
 from tidemill.lake.names import quoted
 
@@ -27,12 +27,11 @@ class Looked:
     training_sql: str
     spread: Fitted
 
-    def encoded(self, encoding: str, write: Callable[[float], str] = number) -> str:
-        """Return SQL for the slot over ``column``; ``write`` is as in `Fitted`."""
+    def encoded(self, encoding: str) -> str:
+        """Return SQL for the slot over ``column``."""
         if encoding == "tree":
             return quoted(self.column)
-        spread = replace(self.spread, write=write)
-        return spread.scaled_sql(self.column) if encoding == "linear" else spread.positive_sql(self.column)
+        return self.spread.scaled_sql(self.column) if encoding == "linear" else self.spread.positive_sql(self.column)
 
 
 def count_slot(name: str, index: str, counts: Counts, labels: Sequence[str]) -> Looked:

@@ -1,4 +1,4 @@
-"""The fitted features: one pipeline for rows to be scored, and its other side for the rows of a search."""
+"""The fitted features: one pipeline for rows to be scored, and its other side for the rows that it was fitted on."""
 
 from __future__ import annotations
 
@@ -13,24 +13,19 @@ from tidemill.features.names import PART
 
 
 class FeatureModel(PipelineModel):
-    """A PipelineModel of MLlib, and what stands in for some of its stages in a search.
+    """A PipelineModel of MLlib that does not show the rows it was fitted on what their own labels say.
 
-    It does not show the rows it was fitted on what their own labels say: where a feature is learnt from the label, the rows of a search
-    have the column ``_part``; a row sees what the other parts say, and one whose part is null what all of them say. And what is learnt is
-    kept out of generated code, which is the same for every fold then. ``stages`` alone are saved, and serve all rows.
+    Rows that come with the column ``_part`` are those of the training: where a feature is learnt from the label, a row sees what the
+    other parts say, and a row whose part is null what all of them say. ``stages`` alone are saved, and serve all rows.
     """
 
-    def __init__(self, stages: Sequence[Transformer], in_search: Sequence[Transformer] | None = None) -> None:
-        """Take the stages, and those for rows of a search where they differ."""
+    def __init__(self, stages: Sequence[Transformer], in_training: Sequence[Transformer] | None = None) -> None:
+        """Take the stages, and those for rows of the training where they differ."""
         super().__init__(list(stages))
-        self.search_stages = list(stages if in_search is None else in_search)
+        self.in_training = list(stages if in_training is None else in_training)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        return _applied(self.search_stages if PART in dataset.columns else self.stages, dataset)
-
-    def in_search(self, rows: DataFrame) -> DataFrame:
-        """Transform rows of a search: those that it was fitted on, and those that the fold holds out, which are in no part."""
-        return _applied(self.search_stages, rows)
+        return _applied(self.in_training if PART in dataset.columns else self.stages, dataset)
 
 
 @dataclass
@@ -38,13 +33,13 @@ class Draft:
     """The stages so far, and the columns that the last of them will drop."""
 
     stages: list[Transformer] = field(default_factory=list)
-    search_stages: list[Transformer] = field(default_factory=list)
+    in_training: list[Transformer] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
 
-    def add(self, stage: Transformer, made: Iterable[str] = (), in_search: Transformer | None = None) -> None:
+    def add(self, stage: Transformer, made: Iterable[str] = (), in_training: Transformer | None = None) -> None:
         """Add a stage, the columns that it makes, and what stands in for it in training."""
         self.stages.append(stage)
-        self.search_stages.append(in_search or stage)
+        self.in_training.append(in_training or stage)
         self.made += made
 
     def extend(self, stages: Iterable[Transformer], made: Iterable[str]) -> None:
@@ -55,11 +50,11 @@ class Draft:
 
     def over(self, dataset: DataFrame) -> DataFrame:
         """Return the rows of the training with what the stages so far make of them."""
-        return _applied(self.search_stages, dataset)
+        return _applied(self.in_training, dataset)
 
     def model(self) -> FeatureModel:
         """Return the fitted features."""
-        return FeatureModel(self.stages, self.search_stages)
+        return FeatureModel(self.stages, self.in_training)
 
 
 def _applied(stages: Sequence[Transformer], dataset: DataFrame) -> DataFrame:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -38,7 +38,7 @@ class Treatment:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The numbers learnt from a column; ``fill`` None leaves missing values as they are; ``write`` makes SQL of one."""
+    """The numbers learnt from a column; ``fill`` None leaves missing values as they are."""
 
     fill: float | None
     shift: float = 0.0
@@ -47,22 +47,20 @@ class Fitted:
     high: float = 1.0
     has_missing: bool = False
     cuts: tuple[float, ...] = ()
-    write: Callable[[float], str] = field(default=number, compare=False)
 
     def filled_sql(self, column: str) -> str:
         """Return SQL for the column without missing values."""
-        return quoted(column) if self.fill is None else f"coalesce({quoted(column)}, {self.write(self.fill)})"
+        return quoted(column) if self.fill is None else f"coalesce({quoted(column)}, {number(self.fill)})"
 
     def scaled_sql(self, column: str) -> str:
         """Return SQL for the filled column, shifted and scaled."""
-        return f"({self.filled_sql(column)} - {self.write(self.shift)}) / {self.write(self.scale)}"
+        return f"({self.filled_sql(column)} - {number(self.shift)}) / {number(self.scale)}"
 
     def positive_sql(self, column: str) -> str:
         """Return SQL for the column between 0, its least value in training, and 1, its greatest; a missing value that stays so is 0."""
         width = self.high - self.low
         scale = width if width > 0 and math.isfinite(width) else 1.0
-        share = f"({self.filled_sql(column)} - {self.write(self.low)}) / {self.write(scale)}"
-        return f"coalesce(least(greatest({share}, 0.0D), 1.0D), 0.0D)"
+        return f"coalesce(least(greatest(({self.filled_sql(column)} - {number(self.low)}) / {number(scale)}, 0.0D), 1.0D), 0.0D)"
 
 
 def fit_numbers(df: DataFrame, treatments: Mapping[str, Treatment], within: Column | None = None) -> dict[int, dict[str, Fitted]]:

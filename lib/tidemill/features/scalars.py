@@ -11,7 +11,6 @@ from pyspark.sql import types as T
 
 from tidemill.features.buckets import Bucketed, bucket_slots
 from tidemill.features.kinds import group_of
-from tidemill.features.learnt import Learnt
 from tidemill.features.memo import Sample
 from tidemill.features.names import OF_THE_DAY, PERIODS, boolean_sql, internal, number, number_sql, part_sql, turn_sql
 from tidemill.features.numbers import Fitted, Treatment, fit_numbers
@@ -152,25 +151,12 @@ def fit_slots(
     encodings: Collection[str],
     learnt_for: Collection[str],
     multiplied: Sequence[tuple[str, ...]],
-    kept_out: Learnt,
-) -> tuple[Slots, Slots]:
+) -> Slots:
     """Return the slots of each encoding; at most one aggregate over the sample, which has the scalars' columns.
 
-    What is learnt suits the encodings ``learnt_for``, which may be more. The second are the same slots with their numbers in
-    ``kept_out``: for the rows of a search.
+    What is learnt suits the encodings ``learnt_for``, which may be more.
     """
     fitted = _fitted(plan, found, sample, learnt_for)
-    apart = {column: replace(each, write=kept_out.number) for column, each in fitted.items()}
-    return _slots(plan, found, fitted, encodings, multiplied), _slots(plan, found, apart, encodings, multiplied)
-
-
-def _slots(
-    plan: FeaturePlan,
-    found: Sequence[Scalar],
-    fitted: Mapping[str, Fitted],
-    encodings: Collection[str],
-    multiplied: Sequence[tuple[str, ...]],
-) -> Slots:
     by_name = {scalar.name: scalar for scalar in found}
     declared = {name for block in plan.blocks("polynomial") for name in block.columns}
     buckets = list(_bucketed(plan, by_name, fitted))
@@ -213,14 +199,11 @@ def _fitted(plan: FeaturePlan, found: Sequence[Scalar], sample: Sample, encoding
     return {column: fitted for (column, _, _), fitted in sample.memo.each(treatments, learn).items()}
 
 
-def _bucketed(plan: FeaturePlan, by_name: Mapping[str, Scalar], fitted: Mapping[str, Fitted]) -> Iterator[Bucketed]:
+def _bucketed(plan: FeaturePlan, by_name: dict[str, Scalar], fitted: dict[str, Fitted]) -> Iterator[Bucketed]:
     for block in plan.blocks("buckets"):
         for name in block.columns:
             column = by_name[name].column
-            if block.quantiles is None:
-                yield Bucketed(name, column, block.cuts)
-            else:
-                yield Bucketed(name, column, fitted[column].cuts, fitted[column].write)
+            yield Bucketed(name, column, block.cuts if block.quantiles is None else fitted[column].cuts)
 
 
 def _treatments(found: Sequence[Scalar], encodings: Collection[str]) -> dict[str, Treatment]:

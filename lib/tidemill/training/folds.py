@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from pyspark.ml import PipelineModel
 from pyspark.sql import functions as F
 
 from tidemill.caching import cached
@@ -22,7 +23,6 @@ from tidemill.training.tasks.copy import Copy, TooLarge, write_copy
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-    from tidemill.features.model import FeatureModel
     from tidemill.training.balance import Balance
     from tidemill.training.problem import Problem
 
@@ -34,7 +34,6 @@ ORDER = "_order"
 """The column by which the rows of a copy are sorted: a hash of the key, so that the first rows are a sample in every layout."""
 
 
-_NO_FOLD, _LAST = -1, 2**31 - 1
 NO_VARIANT = "{}"
 """The name of the features as they are declared."""
 
@@ -93,7 +92,7 @@ class Folds:
         self._memos: dict[int, Memo] = {}
         self._together: Together | None = None
         self.of_all_rows = Memo()
-        self._features: dict[Place, FeatureModel] = {}
+        self._features: dict[Place, PipelineModel] = {}
         self._vectors: dict[Place, Vectors] = {}
         self._copies: dict[Place, CopiedVectors] = {}
         self._held: dict[Place, ExitStack] = {}
@@ -176,9 +175,9 @@ class Folds:
             raise StepError(f"train: the features{told} cannot be fitted on {rows}: {sentence(error)}") from error
 
     def _train(self, number: int) -> DataFrame:
-        return self._frame.where(F.col("fold") < _apart(number) if self._is_expanding else F.col("fold") != _apart(number))
+        return self._frame.where(F.col("fold") < number if self._is_expanding else F.col("fold") != number)
 
-    def _fitted(self, place: Place) -> FeatureModel:
+    def _fitted(self, place: Place) -> PipelineModel:
         if place not in self._features:
             with self._lock:
                 memo = self._memos.setdefault(place.fold, Memo(self._together, place.fold))
@@ -192,9 +191,9 @@ class Folds:
         features, number = self._fitted(place), place.fold
         order = [ORDER] if ORDER in self._frame.columns else []
         columns = ["label", *order, *(f"features_{encoding}" for encoding in self.encodings["spark"])]
-        train = balanced(features.in_search(self._train(number)), self._balance, columns)
+        train = balanced(features.transform(self._train(number)), self._balance, columns)
         weight = [WEIGHT] if WEIGHT in self._frame.columns else []
-        held_out = features.in_search(_chosen(self._frame, (number, number), number)).select(*columns, *weight)
+        held_out = features.transform(self._frame.where(F.col("fold") == number).drop(PART)).select(*columns, *weight)
         with ExitStack() as held:
             held.enter_context(cached(train))
             held.enter_context(cached(held_out))
@@ -205,32 +204,16 @@ class Folds:
     def _copy(self, place: Place) -> CopiedVectors:
         features, number = self._fitted(place), place.fold
         # Rows without a fold serve the final fit alone; where folds expand, those behind the fold have not happened yet.
-        folds = (0, number if self._is_expanding else _LAST)
+        rows = self._frame.where(F.col("fold") <= number) if self._is_expanding else self._frame.where(F.col("fold").isNotNull())
+        if PART in rows.columns:  # those of the fold were not in the fit, so that they lie in no part of it
+            rows = rows.withColumn(PART, F.when(F.col("fold") != number, F.col(PART)))
         encodings = self.encodings["tasks"]
-        vectors = copyable(self._frame, features, self._balance, encodings, folds, number)
+        vectors = copyable(features.transform(rows), F.col("fold") == number, self._balance, encodings)
         copy = write_copy(vectors, self._scratch, encodings, self._most_bytes)
         self._held.setdefault(place, ExitStack()).callback(copy.remove)
         if "tree" not in encodings:
             return CopiedVectors(copy, {})
         return CopiedVectors(copy, nominal_slots(features), directions(features, self._monotone))
-
-
-def _apart(number: int) -> Column:
-    """Return the number of a fold, for a condition that gives the same generated code for every fold.
-
-    A literal would stand in that code. What is taken out of an array, by a place that is always 0 but not known to be, is handed to it.
-    """
-    return F.get(F.array(F.lit(number)), F.col("fold").isNull().cast("int").bitwiseAND(0))
-
-
-def _fold() -> Column:
-    return F.coalesce(F.col("fold"), F.lit(_NO_FOLD))
-
-
-def _chosen(frame: DataFrame, folds: tuple[int, int], held_out: int) -> DataFrame:
-    """Return the rows between two folds; those of ``held_out`` were in no fit of features, so that they lie in no part of one."""
-    rows = frame.where(_fold().between(*map(_apart, folds)))
-    return rows.withColumn(PART, F.when(_fold() != _apart(held_out), F.col(PART))) if PART in rows.columns else rows
 
 
 def balanced(vectors: DataFrame, balance: Balance | None, columns: Sequence[str]) -> DataFrame:
@@ -249,21 +232,9 @@ def _weight(vectors: DataFrame, balance: Balance | None) -> Column:
     return own * balance.weight("label") if balance is not None and balance.kind == "weights" else own
 
 
-def copyable(
-    frame: DataFrame,
-    features: FeatureModel,
-    balance: Balance | None,
-    encodings: Sequence[str],
-    folds: tuple[int, int] = (_NO_FOLD, _LAST),
-    held_out: int | None = None,
-) -> DataFrame:
-    """Return the columns of a copy of the rows between two folds, by the same generated code whichever these are; without them of all.
-
-    Of the rows to be learned from those that ``balance`` keeps; those of the fold ``held_out``, if there is one, have their own weight.
-    """
-    number = _NO_FOLD - 1 if held_out is None else held_out
-    kept = vectors = features.in_search(_chosen(frame, folds, number))
-    is_held_out = _fold() == _apart(number)
+def copyable(vectors: DataFrame, is_held_out: Column, balance: Balance | None, encodings: Sequence[str]) -> DataFrame:
+    """Return the columns of a copy; of the rows to be learned from those that ``balance`` keeps. Others have their own weight."""
+    kept = vectors
     if balance is not None and balance.kind == "undersample":
         kept = vectors.where(is_held_out | balance.kept("label", ORDER))
     weight = F.when(is_held_out, _weight(vectors, None)).otherwise(_weight(vectors, balance))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pyspark.ml import PipelineModel
+from pyspark.sql import functions as F
 
 from tidemill.caching import cached
 from tidemill.errors import StepError
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from tidemill.features.memo import Memo
-    from tidemill.features.model import FeatureModel
 
 
 def refit(
@@ -76,17 +76,17 @@ def refit(
     return PipelineModel(stages)
 
 
-def _by_tasks(frame: DataFrame, features: FeatureModel, trial: Trial, problem: Problem, engines: Engines) -> Transformer:
+def _by_tasks(frame: DataFrame, features: PipelineModel, trial: Trial, problem: Problem, engines: Engines) -> Transformer:
     with whole_copy(frame, features, [problem.family(trial.family).encoding], problem, engines) as copied:
         return learned_stage(frame.sparkSession, trial, copied, problem)
 
 
 @contextmanager
 def whole_copy(
-    frame: DataFrame, features: FeatureModel, encodings: Sequence[str], problem: Problem, engines: Engines
+    frame: DataFrame, features: PipelineModel, encodings: Sequence[str], problem: Problem, engines: Engines
 ) -> Iterator[CopiedVectors]:
     """Have the vectors of all rows in files for the length of the block."""
-    vectors = copyable(frame, features, problem.balance, encodings)
+    vectors = copyable(features.transform(frame), F.lit(False), problem.balance, encodings)
     # All folds together are a part larger than the rows that any fold leaves.
     copy = write_copy(vectors, engines.scratch, encodings, 2 * engines.most_bytes)
     try:

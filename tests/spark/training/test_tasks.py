@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pyspark.ml import PipelineModel
 from pyspark.ml.functions import vector_to_array
+from pyspark.sql import functions as F
 from sklearn.metrics import accuracy_score, r2_score
 
 from tidemill.errors import SpecError
@@ -111,7 +112,7 @@ def test_a_copy_holds_the_vectors_of_each_part_in_one_order_whatever_the_layout(
     monkeypatch.setenv("SPARK_LOCAL_DIRS", f"{tmp_path}/executor")
     frame = frames["binary"]
     features = feature_pipeline(PLAN, ["linear", "tree"]).fit(frame)
-    vectors = copyable(frame, features, None, ["linear", "tree"], held_out=1)
+    vectors = copyable(features.transform(frame), F.col("fold") == 1, None, ["linear", "tree"])
     found = []
     for partitions in (1, 3):
         copy = write_copy(vectors.repartition(partitions), str(tmp_path), ["linear", "tree"], 10**9)

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from tidemill.features import FeaturePlan, counts, estimator, feature_pipeline, scalars
 from tidemill.spec.models import Categorical, Numeric
 from tidemill.training.classes import class_metadata
-from tidemill.training.folds import Folds, Place, copyable
+from tidemill.training.folds import Folds, Place
 from tidemill.training.problem import Problem
 
 FOLDS = [0, 1, 2]
@@ -108,38 +108,3 @@ def test_the_final_fit_takes_what_was_learnt_with_the_folds_for_fewer_encodings_
             assert len(given) == 240, "rows without a fold are learnt from too"
             np.testing.assert_allclose(given, expected, rtol=1e-12, atol=1e-12)
     folds.close()
-
-
-def generated(rows):
-    """The code that Spark makes of a query."""
-    stages = rows._jdf.queryExecution().debug().codegenToSeq()
-    return [stages.apply(place)._2() for place in range(stages.size())]
-
-
-def test_every_fold_has_the_same_generated_code_and_the_same_values_as_saved_stages(spark, frame):
-    spark.conf.set("spark.sql.adaptive.enabled", "false")  # else there is no code before the query runs
-    try:
-        fitted = {fold: feature_pipeline(PLAN, ["linear", "tree"]).fit(frame.where(F.col("fold") != fold)) for fold in (0, 2)}
-        copies = [copyable(frame, model, None, ["linear", "tree"], (0, 9), fold) for fold, model in fitted.items()]
-        codes = [generated(copy) for copy in copies]
-        assert codes[0] and codes[0] == codes[1]
-        assert generated(fitted[0].transform(frame.drop("_part"))) != generated(fitted[2].transform(frame.drop("_part")))
-    finally:
-        spark.conf.unset("spark.sql.adaptive.enabled")
-    held_out = copies[1].where("is_held_out").orderBy("order").toPandas()
-    saved = fitted[2].transform(frame.where("fold = 2").drop("_part")).orderBy("_order").toPandas()
-    assert held_out["order"].tolist() == saved["_order"].tolist()
-    for encoding in ("linear", "tree"):
-        assert held_out[f"features_{encoding}"].tolist() == saved[f"features_{encoding}"].tolist()
-
-
-def test_a_copy_has_the_rows_of_its_folds_and_the_whole_one_all(frame):
-    model = feature_pipeline(PLAN, ["tree"]).fit(frame.where("fold = 0"))
-    folds = {row["_order"]: row["fold"] for row in frame.collect()}
-    for chosen, held_out in (((0, 2), 1), ((0, 1), 1), ((-1, 9), None)):
-        rows = copyable(frame, model, None, ["tree"], chosen, held_out).collect()
-        wanted = {order for order, fold in folds.items() if chosen[0] <= (-1 if fold is None else fold) <= chosen[1]}
-        assert sorted(row["order"] for row in rows) == sorted(wanted)
-        assert {row["order"] for row in rows if row["is_held_out"]} == {
-            order for order in wanted if held_out is not None and folds[order] == held_out
-        }
