@@ -46,10 +46,14 @@ class Change:
             "widened": f"column {found.column} widened from {found.expected} to {found.found}",
             "rescued": f"unknown column {found.column}: kept in _rescued",
             "null": f"no column {found.column}: null there",
-            "quarantined": f"column {found.column}: {self.records or 'some'} records are not {found.expected}: quarantined",
+            "quarantined": f"column {found.column}: {self._counted} not {found.expected}: quarantined",
             "failed": _refusal(found),
         }[self.action]
         return what + where
+
+    @property
+    def _counted(self) -> str:
+        return "1 record is" if self.records == 1 else f"{self.records or 'some'} records are"
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,10 @@ def reprocess_source(context: StepContext) -> StepResult:
             number, found.records, Staged(good, None), found.schema, counts, rows, changes=found.changes, reason="reprocessed", notes=notes
         )
         still = sum(count.refused for count in survey(again).values())
-        notes = (*notes, *(f"still refused: {count} records, {rule}" for rule, count in refused_by_rule(again).items()))
+        notes = (
+            *notes,
+            *(f"still refused: {count} record{'' if count == 1 else 's'}, {rule}" for rule, count in refused_by_rule(again).items()),
+        )
         result = commit(context, batch) if batch.good else _nothing(context, table, notes)
         _release(context, wanted)
         return replace(result, rows_in=batch.good + still, rows_quarantined=still, notes=notes)
