@@ -46,7 +46,7 @@ XGBOOST = {
     "n_estimators": {"int": [30, 200]},
     "min_child_weight": {"log": [1, 50]},
 }
-GRID = {"max_depth": [3, 5, 7, 9], "learning_rate": [0.03, 0.08, 0.2, 0.5], "min_child_weight": [1, 5, 20, 80], "n_estimators": 100}
+GRID = {"max_depth": [3, 5, 7, 9], "learning_rate": [0.03, 0.08, 0.2, 0.5], "min_child_weight": [1, 5, 20, 80], "n_estimators": 50}
 # Rows, penalties, executors.
 GROWTH = ((20_000, 4, 2), (80_000, 4, 2), (320_000, 4, 2), (20_000, 16, 2), (320_000, 4, 1))
 
