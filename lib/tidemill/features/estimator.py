@@ -83,7 +83,7 @@ class FeatureEstimator(Estimator[FeatureModel]):
         learnt = [each for each in listed if not each.is_hashed]
         wanted = [*asked.values(), *(each.subject for each in learnt)]
         key = ("counts", repr(plan.custom), repr(wanted), repr([looked_at[each.name] for each in wanted]))
-        if together and not is_small(wanted, label, len(together.folds) + 1):
+        if together and not is_small(wanted, label, together.sets):
             sample = Sample(cast, self.memo)
         counts, totals = self.memo.one(key, lambda: sample.learnt(key, lambda rows, within: count_values(rows, wanted, label, within)))
         counted = dict(zip([*asked, *(each.column for each in learnt)], counts, strict=True))

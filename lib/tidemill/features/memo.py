@@ -58,6 +58,11 @@ class Together:
         self._found: dict[Hashable, dict[int, Any]] = {}
         self._lock = threading.Lock()
 
+    @property
+    def sets(self) -> int:
+        """How many sets there are."""
+        return len(self.folds) + 1
+
     def within(self) -> Column:
         """Return the sets that a row is in, an array; one without a fold is in ALL_ROWS alone."""
         every = F.array(*map(F.lit, self.folds))

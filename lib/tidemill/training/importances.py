@@ -41,8 +41,9 @@ def importances(model: PipelineModel, slots: Sequence[str], columns: Sequence[st
     figures = [] if any(isinstance(stage, AsidePredictions) for stage in model.stages) else _figures(model, len(slots))
     if not figures:
         return []
-    kind = figures[-1][0]
-    values = np.mean([values for other, values in figures if other == kind], axis=0) if kind == "gain" else figures[-1][1]
+    kind, values = figures[-1]
+    if kind == "gain":
+        values = np.mean([gains for other, gains in figures if other == kind], axis=0)
     order = np.argsort(-np.abs(values), kind="stable")[:MOST_SLOTS]
     return [
         Importance(slots[place], _column(slots[place], columns), kind, float(values[place]), rank)

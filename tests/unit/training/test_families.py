@@ -6,6 +6,7 @@ from tidemill.errors import SpecError
 from tidemill.spec import models
 from tidemill.spec.models import FloatRange, IntRange, LogRange
 from tidemill.training.families import FAMILIES, family_of, search_spaces
+from tidemill.training.tasks.boosting import Library
 
 
 @pytest.mark.parametrize("task", models.TASKS)
@@ -46,6 +47,15 @@ def test_all_wrong_parameters_are_named_with_the_nearest_right_one():
     assert "set training.tuner.seed instead" in found["training.models.random_forest.seed"]
     assert "set by tidemill" in found["training.models.random_forest.labelCol"]
     assert "choose from logistic_regression, random_forest, gradient_boosted_trees" in found["training.models.boosted"]
+
+
+def test_a_library_that_is_not_installed_is_asked_for_only_where_it_is_needed(monkeypatch):
+    monkeypatch.setattr(Library, "missing", lambda _: "pip install it")
+    declared = {"xgboost": {"max_dpth": 3}, "random_forest": {"numTrees": 5}}
+    with pytest.raises(SpecError) as caught:
+        search_spaces(declared, "binary")
+    assert [(fault.key, fault.message) for fault in caught.value.faults] == [("training.models.xgboost", "pip install it")]
+    assert search_spaces(declared, "binary", needs_libraries=False) == declared
 
 
 def test_a_family_that_does_not_suit_the_task_is_refused():
