@@ -84,7 +84,7 @@ def _unfit(df: DataFrame, name: str, exclude: Collection[str], usable: Collectio
     if name not in df.columns:
         return f"column {name!r} is not in the dataset{did_you_mean(name, usable)}"
     if is_reserved(name, exclude):
-        return f"column {name!r} is a key, the label, excluded, or a mark such as split; it cannot be a feature"
+        return f"column {name!r} is a key, the label, excluded, or one that tidemill adds (split, _source_file …); it cannot be a feature"
     kind, allowed = df.schema[name].dataType, _ALLOWED[group]
     if allowed is not None and group_of(kind) not in allowed:
         expected = _EXPECTED.get(group, "a number or a boolean")

@@ -8,12 +8,14 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import is_added
+
 _MARKS = ("split", "fold")
 
 
 def is_reserved(name: str, exclude: Collection[str]) -> bool:
-    """Return True for a column that is never a feature: one of ``exclude``, a mark such as split, or one with ``_`` in front."""
-    return name in exclude or name in _MARKS or name.startswith("_")
+    """Return True for a column that is never a feature: one of ``exclude``, a mark such as split, or one that tidemill adds."""
+    return name in exclude or name in _MARKS or is_added(name)
 
 
 def kind_of(kind: T.DataType) -> str:

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-SET = "_set"
+SET = "_tidemill_set"
 """The column that names a set of rows, such as those that a fold learns from."""
 ALL_ROWS = -1
 """The set of all rows, those without a fold too: what is learnt of them with the folds serves the final fit."""

@@ -15,7 +15,7 @@ PREFIX = "_f_"
 OTHER = "(other)"
 MISSING = "(missing)"
 # The part of the training rows that a row lies in, where there are rows that must not see their own label.
-PART = "_part"
+PART = "_tidemill_part"
 PARTS = 5
 _EMPTY = "(empty)"
 

@@ -199,10 +199,10 @@ class Lake:
             same = same & F.col(f"s.{name}").eqNullSafe(F.col(f"t.{name}"))
         joined = df.alias("s").join(target.alias("t"), on=[F.col(f"s.{key}") == F.col(f"t.{key}") for key in keys], how="left")
         is_new: Column = F.col(f"t.{keys[0]}").isNull()
-        changed = joined.where(is_new | ~same).select("s.*", is_new.alias("_is_new"))
+        changed = joined.where(is_new | ~same).select("s.*", is_new.alias("_tidemill_is_new"))
         with cached(changed):
-            counts = {row["_is_new"]: row["count"] for row in changed.groupBy("_is_new").count().collect()}
-            rows = changed.drop("_is_new")
+            counts = {row["_tidemill_is_new"]: row["count"] for row in changed.groupBy("_tidemill_is_new").count().collect()}
+            rows = changed.drop("_tidemill_is_new")
             if not counts:
                 return latest
             if False not in counts:

@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import is_added
 from tidemill.columns import column as col
 from tidemill.columns import is_hashable
 from tidemill.errors import Fault, did_you_mean
@@ -26,7 +27,7 @@ def taken(lookup: Lookup, columns: Sequence[str]) -> list[str]:
     if lookup.columns is not None:
         return list(lookup.columns)
     is_bronze = lookup.table.startswith("bronze.")
-    return [name for name in columns if name not in lookup.by and not (is_bronze and name.startswith("_"))]
+    return [name for name in columns if name not in lookup.by and not (is_bronze and is_added(name))]
 
 
 def new_names(name: str, lookup: Lookup, columns: Sequence[str], known: Sequence[str]) -> dict[str, str]:

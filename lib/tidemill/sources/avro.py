@@ -9,12 +9,13 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
+from tidemill.column_names import SOURCE_FILE
 from tidemill.sources.avro_container import Damaged, blocks, fastavro, header
 from tidemill.sources.avro_rows import PATHS, AvroRows, meant
 from tidemill.sources.columnar import RECORD, Shape, inferred, matched_records
 from tidemill.sources.files import SourceFile
 from tidemill.sources.options import checked_options
-from tidemill.sources.records import SOURCE_FILE, Records
+from tidemill.sources.records import Records
 from tidemill.spec.models import Source
 
 

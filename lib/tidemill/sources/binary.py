@@ -8,10 +8,11 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE
 from tidemill.errors import SourceError
 from tidemill.sources.files import SourceFile
 from tidemill.sources.options import checked_options
-from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, Records, no_rules, row_hash, source_file
+from tidemill.sources.records import IS_HEADER, RAW, RULES, Records, no_rules, row_hash, source_file
 from tidemill.spec.models import Source
 
 SCHEMA = {"path": T.StringType(), "modificationTime": T.TimestampType(), "length": T.LongType(), "content": T.BinaryType()}

@@ -13,27 +13,17 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE
 from tidemill.columns import is_hashable
 from tidemill.errors import SourceError
 from tidemill.sources.files import SourceFile
 from tidemill.sources.fitting import Mismatch, fitted, left_over_fields, merged, mismatches, storable
 from tidemill.sources.quick import IS_PLAIN, Quick, is_placed, parsed_once
-from tidemill.sources.records import (
-    IS_HEADER,
-    RAW,
-    RESCUED,
-    ROW_HASH,
-    RULES,
-    SOURCE_FILE,
-    Difference,
-    Records,
-    hash_digits,
-    no_rules,
-)
+from tidemill.sources.records import IS_HEADER, RAW, RULES, Difference, Records, hash_digits, no_rules
 from tidemill.sources.schemas import checked_schema, matched_names
 from tidemill.spark_errors import sentence
 
-RECORD = "_record"
+RECORD = " record"
 _HASH = " hash"
 _KEEP_NULLS = {"ignoreNullFields": "false"}
 

@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE, table_columns
 from tidemill.errors import SourceError
 from tidemill.sources.csv_fields import Layout, parsed_fields
 from tidemill.sources.csv_groups import Group, completed_options, group_records, header_groups
@@ -18,8 +19,8 @@ from tidemill.sources.files import SourceFile
 from tidemill.sources.line_numbers import locate
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, ROWS, legible
 from tidemill.sources.quick import IS_PLAIN, Quick, is_placed, parsed_once
-from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, SOURCE_LINE, Difference, Records
-from tidemill.sources.schemas import checked_schema, table_names, widest
+from tidemill.sources.records import IS_HEADER, RAW, RULES, SOURCE_LINE, Difference, Records
+from tidemill.sources.schemas import checked_schema, widest
 from tidemill.sources.wide import is_wide
 from tidemill.spec.models import Source
 
@@ -96,7 +97,7 @@ def _inferred(spark: SparkSession, group: Group, options: Mapping[str, str], tim
     """Return names and types of the columns of a group; a column without a value is a STRING."""
     text = group_records(spark, group, options).where(~F.col(IS_HEADER)).select(legible(F.col(LINE)).alias("value"))
     found = spark.read.options(**options).options(header="false", inferSchema="true", timeZone=timezone).csv(text).schema.fields
-    names = table_names(group.names) if group.names else [part.name for part in found]
+    names = table_columns(group.names) if group.names else [part.name for part in found]
     kinds = [part.dataType for part in found] + [T.StringType()] * len(names)
     return list(zip(names, kinds, strict=False))
 

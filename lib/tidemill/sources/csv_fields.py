@@ -9,11 +9,12 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import ROW_HASH, SOURCE_FILE
 from tidemill.columns import column
 from tidemill.lake.names import quoted
 from tidemill.sources.files import SourceFile
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, legible
-from tidemill.sources.records import IS_HEADER, ROW_HASH, SOURCE_FILE, Difference
+from tidemill.sources.records import IS_HEADER, Difference
 from tidemill.sources.schemas import matched_names
 
 FIELDS = " fields"

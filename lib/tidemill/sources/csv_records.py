@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pyspark.sql import DataFrame, Observation, SparkSession, Window
 from pyspark.sql import functions as F
 
+from tidemill.column_names import SOURCE_FILE
 from tidemill.sources.csv_quotes import Quoting
 from tidemill.sources.encodings import TextForm
 from tidemill.sources.files import SourceFile
 from tidemill.sources.line_numbers import BLOCK, PLACE
 from tidemill.sources.lines import VALUE, as_text, line_text, raw_lines
-from tidemill.sources.records import SOURCE_FILE, SOURCE_LINE
+from tidemill.sources.records import SOURCE_LINE
 
 _OPENS, _STAYS, _FLIPS, _FIXED, _IS_INSIDE, _START = " opens", " stays", " flips", " fixed", " is_inside", " start"
 

@@ -25,7 +25,7 @@ NUMBER_OF_JAVA = NAME + r'"[^"]*(?:[0-9.][dDfF]|0[xX][^"]*) *"'
 
 
 def with_rules(parsed: DataFrame, layout: Layout, options: Mapping[str, str]) -> DataFrame:
-    """Return the parsed lines with ``_rules``: the rules that a line breaks as ``ARRAY<STRING>``, empty for a good one.
+    """Return the parsed lines with ``RULES``: the rules that a line breaks as ``ARRAY<STRING>``, empty for a good one.
 
     Whether anything is odd is asked of every line; only the odd ones are parsed once more, into strings, to tell what it is. The
     rules of columns are told by the names in a JSON of the fields, so that thirty thousand columns need no more expressions than

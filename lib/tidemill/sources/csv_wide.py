@@ -15,12 +15,13 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE
 from tidemill.lake.names import quoted
 from tidemill.sources.csv_fields import CORRUPT, Layout, from_csv
 from tidemill.sources.csv_quotes import Quoting
 from tidemill.sources.csv_rules import NAME, NOT_FINITE, NUMBER_OF_JAVA, prefixed
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, has_nul, legible
-from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, no_rules
+from tidemill.sources.records import IS_HEADER, RAW, RULES, no_rules
 from tidemill.sources.wide import all_but, apart
 
 _PIECE = 500

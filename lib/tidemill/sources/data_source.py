@@ -12,11 +12,12 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.datasource import DataSource
 
+from tidemill.column_names import table_columns
 from tidemill.columns import column
 from tidemill.errors import UsageError
 from tidemill.sources.records import Extract
 from tidemill.sources.rows import given_columns, known_column, row_records
-from tidemill.sources.schemas import checked_schema, table_names
+from tidemill.sources.schemas import checked_schema
 from tidemill.sources.watermarks import Position, overlap_of
 from tidemill.spec.models import Source
 
@@ -38,7 +39,7 @@ class DataSourceRows:
     def infer(self, spark: SparkSession, source: Source) -> T.StructType:
         """Return the columns that the DataSource declares."""
         fields = self._frame(spark, source).schema.fields
-        names = table_names([part.name for part in fields])
+        names = table_columns([part.name for part in fields])
         return checked_schema([T.StructField(name, part.dataType) for name, part in zip(names, fields, strict=True)])
 
     def extract(self, spark: SparkSession, source: Source, schema: T.StructType, since: str | None) -> Extract:

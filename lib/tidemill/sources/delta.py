@@ -10,12 +10,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import table_columns
 from tidemill.errors import SourceError, UsageError
 from tidemill.lake.names import quoted
 from tidemill.sources.options import checked_options
 from tidemill.sources.records import Extract
 from tidemill.sources.rows import given_columns, row_records
-from tidemill.sources.schemas import checked_schema, table_names
+from tidemill.sources.schemas import checked_schema
 from tidemill.spark_errors import sentence
 from tidemill.spec.models import Source
 from tidemill.spec.queries import DELTA_OPTIONS
@@ -34,7 +35,7 @@ class DeltaRows:
     def infer(self, spark: SparkSession, source: Source) -> T.StructType:
         """Return the columns of the table, and those of its feed."""
         fields = self.extract_frame(spark, source, None)[0].schema.fields
-        names = table_names([part.name for part in fields])
+        names = table_columns([part.name for part in fields])
         return checked_schema([T.StructField(name, part.dataType) for name, part in zip(names, fields, strict=True)])
 
     def extract(self, spark: SparkSession, source: Source, schema: T.StructType, since: str | None) -> Extract:

@@ -93,7 +93,7 @@ def _is_exact(text: Column, wanted: T.DecimalType) -> Column:
 
 
 def _struct(text: Column, wanted: T.StructType, timezone: str) -> Column:
-    corrupt = "_does_not_fit"
+    corrupt = " does_not_fit"
     checked = T.StructType([*wanted.fields, T.StructField(corrupt, T.StringType())])
     parsed = F.from_json(text, checked, {"columnNameOfCorruptRecord": corrupt, "timeZone": timezone})
     return F.when(parsed[corrupt].isNull() & parsed.isNotNull(), parsed.dropFields(corrupt))

@@ -10,7 +10,8 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.sources.schemas import is_wider, matched_names, table_names, widest
+from tidemill.column_names import table_columns
+from tidemill.sources.schemas import is_wider, matched_names, widest
 
 
 class Mismatch(NamedTuple):
@@ -121,7 +122,7 @@ def merged(one: T.DataType, other: T.DataType) -> T.DataType:
 def storable(kind: T.DataType) -> T.DataType:
     """Return the type with names that a Delta table can have, every field nullable, and STRING where nothing but nulls was found."""
     if isinstance(kind, T.StructType):
-        names = table_names(kind.names)
+        names = table_columns(kind.names)
         return T.StructType([T.StructField(name, storable(part.dataType)) for name, part in zip_longest(names, kind.fields)])
     if isinstance(kind, T.ArrayType):
         return T.ArrayType(storable(kind.elementType))

@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import table_columns
 from tidemill.errors import TidemillError
 from tidemill.sources.jdbc_dialects import DbColumn, Dialect, all_of
 from tidemill.sources.jdbc_other import OtherDatabase
@@ -21,7 +22,7 @@ from tidemill.sources.jdbc_sqlite import Sqlite
 from tidemill.sources.options import checked_options
 from tidemill.sources.records import Extract
 from tidemill.sources.rows import Given, known_column, row_records
-from tidemill.sources.schemas import checked_schema, table_names
+from tidemill.sources.schemas import checked_schema
 from tidemill.sources.watermarks import Position, overlap_of
 from tidemill.spec.models import Source
 from tidemill.spec.queries import JDBC_OPTIONS
@@ -47,7 +48,7 @@ class JdbcQuery:
         """Return the columns of the table or query."""
         database = _Database.of(spark, source)
         columns = database.columns(None)
-        names = table_names([column.name for column in columns])
+        names = table_columns([column.name for column in columns])
         return checked_schema([T.StructField(name, column.type) for name, column in zip(names, columns, strict=True)])
 
     def extract(self, spark: SparkSession, source: Source, schema: T.StructType, since: str | None) -> Extract:

@@ -9,6 +9,7 @@ from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import ROW_HASH, SOURCE_FILE
 from tidemill.errors import SourceError
 from tidemill.sources.encodings import files_by_form
 from tidemill.sources.files import SourceFile
@@ -18,7 +19,7 @@ from tidemill.sources.line_numbers import locate
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, ROWS, read_lines
 from tidemill.sources.options import TEXT, checked_options, is_on
 from tidemill.sources.quick import Quick
-from tidemill.sources.records import IS_HEADER, ROW_HASH, SOURCE_FILE, SOURCE_LINE, Records
+from tidemill.sources.records import IS_HEADER, SOURCE_LINE, Records
 from tidemill.sources.schemas import NothingToInfer, checked_schema
 from tidemill.spec.models import Source
 from tidemill.spec.topics import JSON_OPTIONS

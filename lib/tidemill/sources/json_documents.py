@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from tidemill.column_names import ROW_HASH, SOURCE_FILE
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, legible
 from tidemill.sources.options import is_on
-from tidemill.sources.records import ROW_HASH, SOURCE_FILE, SOURCE_LINE, row_hash
+from tidemill.sources.records import SOURCE_LINE, row_hash
 
 _BLANK = " \t\r\n"
 _LINE_END = re.compile(r"\r\n|\r|\n")

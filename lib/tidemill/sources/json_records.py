@@ -12,25 +12,15 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE
 from tidemill.columns import column
 from tidemill.sources.json_nested import has_floats, has_not_finite, repeats_a_key, unknown_keys
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, has_nul, legible
 from tidemill.sources.quick import IS_PLAIN, is_placed, parsed_once
-from tidemill.sources.records import (
-    IS_HEADER,
-    RAW,
-    RESCUED,
-    ROW_HASH,
-    RULES,
-    SOURCE_FILE,
-    broken,
-    is_not_finite,
-    no_rules,
-    rule,
-)
+from tidemill.sources.records import IS_HEADER, RAW, RULES, broken, is_not_finite, no_rules, rule
 
-CORRUPT = "_corrupt"
-_FIELDS, _FITS, _KEYS, _IS_ONE, _IS_PLAIN_LINE = "_fields", " fits", "_keys", "_is_one_value", " is_plain_line"
+CORRUPT = " corrupt"
+_FIELDS, _FITS, _KEYS, _IS_ONE, _IS_PLAIN_LINE = " fields", " fits", " keys", " is_one_value", " is_plain_line"
 _MOST_PLAIN = 200
 """With more columns than this, asking each whether its key is there costs more than reading the keys."""
 

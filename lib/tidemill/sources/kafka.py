@@ -9,6 +9,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE
 from tidemill.errors import SourceError
 from tidemill.sources.json import inferred_fields
 from tidemill.sources.json_records import records_of_lines
@@ -16,19 +17,7 @@ from tidemill.sources.kafka_admin import topics_at_brokers
 from tidemill.sources.kafka_offsets import Ranges, position_from, ranges
 from tidemill.sources.kafka_options import Topics, topics_of
 from tidemill.sources.lines import BOM, HAS_INVALID_BYTES, LINE, has_nul
-from tidemill.sources.records import (
-    IS_HEADER,
-    RAW,
-    RESCUED,
-    ROW_HASH,
-    RULES,
-    SOURCE_FILE,
-    SOURCE_LINE,
-    Extract,
-    Records,
-    broken,
-    rule,
-)
+from tidemill.sources.records import IS_HEADER, RAW, RULES, SOURCE_LINE, Extract, Records, broken, rule
 from tidemill.sources.schemas import checked_schema
 from tidemill.spec.models import Source
 from tidemill.spec.topics import CLIENT

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from tidemill.sources.records import IS_HEADER, REPEATED_HEADER, ROW_HASH, SOURCE_FILE, SOURCE_LINE
+from tidemill.column_names import ROW_HASH, SOURCE_FILE
+from tidemill.sources.records import IS_HEADER, REPEATED_HEADER, SOURCE_LINE
 
 BLOCK = " block"
 PLACE = " place"
@@ -30,7 +31,7 @@ def numbered(raw: DataFrame) -> DataFrame:
 def locate(refused: DataFrame, records: Callable[[Sequence[str]], DataFrame]) -> DataFrame:
     """Return refused records with ``_source_line``.
 
-    ``records`` gives those of the named files: ``_source_file``, ``_source_row_hash``, ``_is_header``, ``_source_line``. Records that
+    ``records`` gives those of the named files: ``_source_file``, ``_source_row_hash``, ``IS_HEADER``, ``_source_line``. Records that
     are the same to the letter get a line each, in no order, as nothing tells them apart. The first line that is a file's header is
     none of the repeated ones, whose hash is that of the line that is named.
     """

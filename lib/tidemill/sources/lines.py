@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pyspark.sql import Column, DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
+from tidemill.column_names import ROW_HASH, SOURCE_FILE
 from tidemill.sources.encodings import TextForm
 from tidemill.sources.files import SourceFile
 from tidemill.sources.line_numbers import BLOCK, PLACE, numbered
-from tidemill.sources.records import ROW_HASH, SOURCE_FILE, SOURCE_LINE, hash_digits, source_file
+from tidemill.sources.records import SOURCE_LINE, hash_digits, source_file
 
 # A space keeps the names of what is only on the way apart from any column that a Delta table can have.
 LINE = " line"

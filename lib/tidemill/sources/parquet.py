@@ -10,12 +10,13 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import SOURCE_FILE
 from tidemill.columns import column
 from tidemill.sources.columnar import RECORD, Shape, grouped, inferred, matched_records
 from tidemill.sources.files import SourceFile
 from tidemill.sources.fitting import type_text
 from tidemill.sources.options import checked_options
-from tidemill.sources.records import SOURCE_FILE, Records, source_file
+from tidemill.sources.records import Records, source_file
 from tidemill.spec.models import Source
 
 OPTIONS = ("datetimeRebaseMode", "int96RebaseMode")

@@ -11,32 +11,22 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import BATCH_ID, INGESTED_AT, INTERNAL, RESCUED, ROW_HASH, SOURCE_FILE, is_added
 from tidemill.columns import column
 from tidemill.sources.quick import Quick
 from tidemill.sources.wide import all_but, apart, is_wide
 
-SOURCE_FILE = "_source_file"
 SOURCE_LINE = "_source_line"
-ROW_HASH = "_source_row_hash"
-RESCUED = "_rescued"
-RAW = "_raw"
-RULES = "_rules"
-IS_HEADER = "_is_header"
-FATE = "_fate"
-NOTED = "_noted"
-INGESTED_AT = "_ingested_at"
-BATCH_ID = "_batch_id"
-
-PROVENANCE = (SOURCE_FILE, ROW_HASH, INGESTED_AT, BATCH_ID, RESCUED)
-"""The columns that ingest adds to a bronze table."""
+RAW = f"{INTERNAL}_raw"
+RULES = f"{INTERNAL}_rules"
+IS_HEADER = f"{INTERNAL}_is_header"
+FATE = f"{INTERNAL}_fate"
+NOTED = f"{INTERNAL}_noted"
 
 _FIELDS = 1000
 
 GOOD, REFUSED, HEADER = "good", "refused", "header"
 """The fates of a record."""
-
-RESERVED = frozenset({*PROVENANCE, RAW, RULES, NOTED, IS_HEADER, FATE, SOURCE_LINE})
-"""Names that the columns of a source cannot have."""
 
 REPEATED_HEADER = "repeated_header"
 _HASH_DIGITS = 16
@@ -63,8 +53,8 @@ class Records:
     """What a set of files holds.
 
     ``frame`` has one row per physical record: the columns of the schema, ``_source_file``, ``_source_row_hash`` (hash of the raw
-    text), ``_rescued`` (JSON of the named fields that the schema lacks, else null), ``_rules`` (the rules the record breaks; empty:
-    it is good), ``_raw`` (its raw text, or what stands for it as text) and ``_is_header`` (true for a line that repeats its
+    text), ``_rescued`` (JSON of the named fields that the schema lacks, else null), ``RULES`` (the rules the record breaks; empty:
+    it is good), ``RAW`` (its raw text, or what stands for it as text) and ``IS_HEADER`` (true for a line that repeats its
     file's header word for word, the header itself among them). It is None where no file could be opened.
     ``bad_files`` maps the path of a file that cannot be read to the reason. ``differences`` tell where the files' columns are not the
     schema's. ``locate`` adds ``_source_line`` (BIGINT, from 1) to refused records; it reads the files once more, so it is called only
@@ -107,9 +97,9 @@ class FileCount:
 
 
 def judged_records(frame: DataFrame, *kept: str) -> DataFrame:
-    """Return the records with ``_fate``: good, refused, or header (a line that repeats its file's header); the other marks are gone.
+    """Return the records with ``FATE``: good, refused, or header (a line that repeats its file's header); the other marks are gone.
 
-    ``_rules`` and ``_raw`` are null for a good one. ``kept`` are the columns beside, the schema's and those that ingest adds.
+    ``RULES`` and ``RAW`` are null for a good one. ``kept`` are the columns beside, the schema's and those that ingest adds.
     """
     is_good = F.size(RULES) == 0
     fate = F.when(F.col(IS_HEADER), F.lit(HEADER)).when(is_good, F.lit(GOOD)).otherwise(F.lit(REFUSED))
@@ -128,11 +118,11 @@ def judged_schema(schema: T.StructType, *kept: str) -> T.StructType:
 
 def _chosen(frame: DataFrame, kept: Sequence[str]) -> list[Column]:
     """Return the columns of these names; very many in one, where they are the frame's but for tidemill's own."""
-    given = [name for name in frame.columns if name not in RESERVED] if is_wide(kept) else []
-    if not given or given != [name for name in kept if name not in RESERVED]:
+    given = [name for name in frame.columns if not is_added(name)] if is_wide(kept) else []
+    if not given or given != [name for name in kept if not is_added(name)]:
         return [column(name) for name in kept]
-    own = [name for name in frame.columns if name in RESERVED]
-    return [all_but(own), *[column(name) for name in kept if name in RESERVED]]
+    own = [name for name in frame.columns if is_added(name)]
+    return [all_but(own), *[column(name) for name in kept if is_added(name)]]
 
 
 def survey(frame: DataFrame) -> dict[str, FileCount]:

@@ -9,28 +9,16 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE
 from tidemill.columns import column
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.sources.fitted import fitted
-from tidemill.sources.records import (
-    IS_HEADER,
-    RAW,
-    RESCUED,
-    ROW_HASH,
-    RULES,
-    SOURCE_FILE,
-    Difference,
-    Records,
-    broken,
-    is_not_finite,
-    row_hash,
-    rule,
-)
+from tidemill.sources.records import IS_HEADER, RAW, RULES, Difference, Records, broken, is_not_finite, row_hash, rule
 from tidemill.sources.schemas import is_wider, matched_names
 from tidemill.spec.models import Source
 
 _KEEP_NULLS = {"ignoreNullFields": "false"}
-_JSON = "_json"
+_JSON = " json"
 
 
 @dataclass(frozen=True)

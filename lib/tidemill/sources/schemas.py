@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
+from tidemill.column_names import is_added, table_columns
 from tidemill.errors import SourceError, UsageError
-from tidemill.sources.records import RESERVED
 from tidemill.spark_errors import sentence
 
-_NOT_FOR_DELTA = re.compile(r"[ ,;{}()\n\t=]")
 _WIDER: dict[type[T.DataType], tuple[type[T.DataType], ...]] = {
     T.ByteType: (T.ShortType, T.IntegerType, T.LongType, T.FloatType, T.DoubleType),
     T.ShortType: (T.IntegerType, T.LongType, T.FloatType, T.DoubleType),
@@ -58,14 +56,9 @@ def checked_schema(fields: Iterable[T.StructField]) -> T.StructType:
         if name.lower() in seen:
             raise SourceError(f"columns {seen[name.lower()]!r} and {name!r} are one name to Delta; declare `schema:` without one of them")
         seen[name.lower()] = name
-        if name.lower() in RESERVED:
+        if is_added(name):
             raise SourceError(f"column {name!r} has a name that tidemill uses itself; rename it in the files or leave it out of `schema:`")
     return schema
-
-
-def table_names(names: Sequence[str]) -> list[str]:
-    """Return names that a Delta table can have: ``_`` for characters it refuses, ``_c0`` for an empty first name."""
-    return [_NOT_FOR_DELTA.sub("_", name) or f"_c{place}" for place, name in enumerate(names)]
 
 
 def matched_names(names: Sequence[str], schema: T.StructType) -> list[str | None]:
@@ -76,7 +69,7 @@ def matched_names(names: Sequence[str], schema: T.StructType) -> list[str | None
     exact, lower = set(schema.names), {name.lower(): name for name in schema.names}
     taken: set[str] = set()
     matched: list[str | None] = [None] * len(names)
-    for candidates in (list(names), table_names(names), [lower.get(name.lower(), "") for name in table_names(names)]):
+    for candidates in (list(names), table_columns(names), [lower.get(name.lower(), "") for name in table_columns(names)]):
         for place, name in enumerate(candidates):
             if matched[place] is None and name in exact and name not in taken:
                 matched[place] = name

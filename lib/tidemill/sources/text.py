@@ -9,13 +9,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE
 from tidemill.errors import SourceError
 from tidemill.sources.encodings import TextForm, files_by_form
 from tidemill.sources.files import SourceFile
 from tidemill.sources.line_numbers import locate, numbered
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, as_text, has_nul, legible, raw_lines
 from tidemill.sources.options import checked_options, is_on
-from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, SOURCE_LINE, Records, broken, rule
+from tidemill.sources.records import IS_HEADER, RAW, RULES, SOURCE_LINE, Records, broken, rule
 from tidemill.spec.models import Source
 
 OPTIONS = ("encoding", "lineSep", "wholetext")

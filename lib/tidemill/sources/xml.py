@@ -8,25 +8,13 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE, is_added
 from tidemill.errors import SourceError
 from tidemill.sources.files import SourceFile
 from tidemill.sources.json_nested import has_floats, has_not_finite
 from tidemill.sources.line_numbers import locate
 from tidemill.sources.lines import legible
-from tidemill.sources.records import (
-    IS_HEADER,
-    RAW,
-    RESCUED,
-    RESERVED,
-    ROW_HASH,
-    RULES,
-    SOURCE_FILE,
-    SOURCE_LINE,
-    Records,
-    broken,
-    row_hash,
-    rule,
-)
+from tidemill.sources.records import IS_HEADER, RAW, RULES, SOURCE_LINE, Records, broken, row_hash, rule
 from tidemill.sources.schemas import NothingToInfer, checked_schema
 from tidemill.sources.xml_batches import (
     BROKEN,
@@ -56,8 +44,7 @@ class XmlFiles:
     An element's attributes are columns ``_name`` (``attributePrefix``), its children columns of their names, as they are written,
     prefixes included (``ignoreNamespace`` drops these); a child that repeats is an ARRAY, one with attributes or children a STRUCT (or
     a MAP), its text ``_VALUE`` (``valueTag``). An empty element is an empty STRING, null in any other type; a missing one is null.
-    What the schema lacks, or writes in another case, goes to ``_rescued``. Features leave columns that begin with ``_`` out unless they
-    are named, so an attribute that is to be one is renamed in SQL, or by another prefix.
+    What the schema lacks, or writes in another case, goes to ``_rescued``.
 
     A record is refused for: ``not_xml`` (it is not well-formed, or is cut off), ``cast:<column>``, ``not_finite:<column>``,
     ``repeated:<column>`` (several values where the schema has one), ``nul``, ``invalid_bytes``, ``too_deep``. A file is bad that declares
@@ -139,7 +126,7 @@ def _merged(found: Iterable[Seen]) -> Seen:
 def _check_reserved(fields: Sequence[T.StructField], names: XmlNames) -> None:
     """Raise where an attribute would be a column that tidemill uses itself."""
     for part in fields:
-        if part.name.lower() in RESERVED:
+        if is_added(part.name):
             raise SourceError(
                 f"column {part.name!r} has a name that tidemill uses itself; set `options.attributePrefix` to another than "
                 f"{names.attribute_prefix!r}, or declare `schema:` without it (it goes to _rescued then)"

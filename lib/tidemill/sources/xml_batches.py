@@ -13,8 +13,9 @@ import pyarrow as pa
 from pyspark.sql import types as T
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from tidemill.column_names import SOURCE_FILE
 from tidemill.errors import SourceError
-from tidemill.sources.records import SOURCE_FILE, SOURCE_LINE
+from tidemill.sources.records import SOURCE_LINE
 from tidemill.sources.xml_bytes import INVALID, file_blocks, unpacked, utf_8
 from tidemill.sources.xml_fit import Findings, record_fit, shape
 from tidemill.sources.xml_records import Cut, RecordScanner

@@ -106,11 +106,11 @@ def _check_key(frame: DataFrame, key: Sequence[str]) -> int:
     """Refuse null and repeated keys, with samples; return the number of rows."""
     names = [F.col(quoted(name)) for name in key]
     has_null = F.greatest(*[name.isNull() for name in names], F.lit(False))
-    keys = frame.groupBy(*names).agg(F.count("*").alias("_rows")).withColumn("_has_null", has_null)
-    is_repeated = (F.col("_rows") > 1) & ~F.col("_has_null")
+    keys = frame.groupBy(*names).agg(F.count("*").alias("_tidemill_rows")).withColumn("_tidemill_has_null", has_null)
+    is_repeated = (F.col("_tidemill_rows") > 1) & ~F.col("_tidemill_has_null")
     counts = keys.agg(
-        F.sum("_rows").alias("rows"),
-        F.sum(F.when(F.col("_has_null"), F.col("_rows"))).alias("null"),
+        F.sum("_tidemill_rows").alias("rows"),
+        F.sum(F.when(F.col("_tidemill_has_null"), F.col("_tidemill_rows"))).alias("null"),
         F.count_if(is_repeated).alias("repeated"),
     ).collect()[0]
     rows = counts["rows"] or 0
@@ -122,7 +122,7 @@ def _check_key(frame: DataFrame, key: Sequence[str]) -> int:
             f"dataset: the key ({shown}) is null in {counts['null']:,} of {rows:,} rows; filter them out or fill it in the SQL"
         )
     if counts["repeated"]:
-        found = keys.where(is_repeated).orderBy(F.desc("_rows"), *names).limit(_SAMPLES).collect()
+        found = keys.where(is_repeated).orderBy(F.desc("_tidemill_rows"), *names).limit(_SAMPLES).collect()
         samples = "; ".join(f"({', '.join(str(row[name]) for name in key)}) in {row['_rows']:,} rows" for row in found)
         raise ExpectationRefused(
             f"dataset: the key ({shown}) is not unique: {counts['repeated']:,} keys are in more than one row, such as {samples};"

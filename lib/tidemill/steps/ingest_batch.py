@@ -9,25 +9,12 @@ from datetime import UTC, datetime
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import BATCH_ID, INGESTED_AT, ROW_HASH, SOURCE_FILE
 from tidemill.errors import StepError
 from tidemill.lake.names import batch_app
 from tidemill.lake.staging import Staged
 from tidemill.sources.policies import Change
-from tidemill.sources.records import (
-    BATCH_ID,
-    FATE,
-    GOOD,
-    INGESTED_AT,
-    NOTED,
-    RAW,
-    ROW_HASH,
-    RULES,
-    SOURCE_FILE,
-    SOURCE_LINE,
-    FileCount,
-    Records,
-    refused_records,
-)
+from tidemill.sources.records import FATE, GOOD, NOTED, RAW, RULES, SOURCE_LINE, FileCount, Records, refused_records
 from tidemill.sources.wide import apart
 from tidemill.spark_errors import as_step_error
 from tidemill.steps.ingest_past import FULL_BATCH, drop_replayed, record

@@ -12,12 +12,13 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import BATCH_ID
 from tidemill.columns import column
 from tidemill.errors import SourceError, UsageError, did_you_mean
 from tidemill.quality.rules import KEY_RULE
 from tidemill.sources.damaged import READ_FAILURES, reason
 from tidemill.sources.policies import evolved, settled
-from tidemill.sources.records import BATCH_ID, FATE, GOOD, RULES, Extract, FileCount, Records, refused_by_rule, survey
+from tidemill.sources.records import FATE, GOOD, RULES, Extract, FileCount, Records, refused_by_rule, survey
 from tidemill.sources.registry import QueryKind
 from tidemill.spec.models import Source
 from tidemill.steps.ingest_batch import Batch

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import BATCH_ID, PROVENANCE, SOURCE_FILE
 from tidemill.errors import UsageError
 from tidemill.lake.names import batch_app
-from tidemill.sources.records import BATCH_ID, PROVENANCE, SOURCE_FILE
 from tidemill.steps.result import StepContext
 from tidemill.steps.written import blank, holds
 

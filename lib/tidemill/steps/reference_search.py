@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tidemill.column_names import PROVENANCE
 from tidemill.columns import column
 from tidemill.lake.catalog import tables_of
 from tidemill.lake.names import split_name
 from tidemill.quality.key_columns import key_columns
 from tidemill.quality.look_up import look_up, repeating
 from tidemill.quality.references import MISSING, TOLD, Match, Reference, best_matches, evident_matches, pairs
-from tidemill.sources.records import PROVENANCE
 from tidemill.spark_errors import as_step_error
 from tidemill.steps.lineage import Lineage
 from tidemill.steps.profile_table import TableProfile

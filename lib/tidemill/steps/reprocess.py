@@ -9,11 +9,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.caching import cached
+from tidemill.column_names import BATCH_ID, ROW_HASH, SOURCE_FILE
 from tidemill.errors import UsageError
 from tidemill.lake.lock import locked
 from tidemill.lake.staging import Staged
 from tidemill.sources.files import list_files
-from tidemill.sources.records import BATCH_ID, FATE, GOOD, ROW_HASH, SOURCE_FILE, refused_by_rule, survey
+from tidemill.sources.records import FATE, GOOD, refused_by_rule, survey
 from tidemill.sources.registry import QueryKind, source_kind
 from tidemill.steps.ingest_batch import Batch, commit
 from tidemill.steps.ingest_files import file_rows, read_records

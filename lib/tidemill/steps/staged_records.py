@@ -12,6 +12,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import BATCH_ID, INGESTED_AT, PROVENANCE, RESCUED, ROW_HASH
 from tidemill.columns import column
 from tidemill.lake.staging import Stage, Staged
 from tidemill.quality.records import all_hold, held
@@ -19,22 +20,7 @@ from tidemill.quality.repeatable import is_repeatable
 from tidemill.quality.rules import Rule, errors_count_as_violations
 from tidemill.quality.verdicts import as_json, columns_of
 from tidemill.sources.quick import IS_PLAIN, Quick
-from tidemill.sources.records import (
-    BATCH_ID,
-    FATE,
-    GOOD,
-    INGESTED_AT,
-    IS_HEADER,
-    NOTED,
-    PROVENANCE,
-    RAW,
-    RESCUED,
-    ROW_HASH,
-    RULES,
-    Records,
-    judged_records,
-    judged_schema,
-)
+from tidemill.sources.records import FATE, GOOD, IS_HEADER, NOTED, RAW, RULES, Records, judged_records, judged_schema
 from tidemill.spec.models import Source
 from tidemill.steps.result import StepContext
 from tidemill.steps.source_rules import source_rules

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
+from tidemill.column_names import PROVENANCE
 from tidemill.columns import column
 from tidemill.quality.key_columns import key_candidates
 from tidemill.quality.pasteable import as_yaml
 from tidemill.quality.suggestions import suggestions, told_match
-from tidemill.sources.records import PROVENANCE
 from tidemill.steps.lineage import Lineage, recorded_lineage
 from tidemill.steps.profile_table import TableProfile
 from tidemill.steps.reference_search import find_references

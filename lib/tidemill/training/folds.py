@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 
-WEIGHT = "_weight"
+WEIGHT = "_tidemill_row_weight"
 """What a row counts for: in the frame to train on its own weight, in vectors to learn from that times the one of its class."""
-ORDER = "_order"
+ORDER = "_tidemill_row_order"
 """The column by which the rows of a copy are sorted: a hash of the key, so that the first rows are a sample in every layout."""
 
 

@@ -11,6 +11,7 @@ from sklearn.preprocessing import KBinsDiscretizer, MultiLabelBinarizer, Polynom
 
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, slot_names
+from tidemill.features.names import PART
 from tidemill.spec.models import (
     Array,
     Boolean,
@@ -39,7 +40,7 @@ def _data():
     data["binary"] = (rng.random(ROWS) < 0.3 + 0.05 * data.x).astype(float)
     data["kind"] = rng.integers(0, 3, ROWS).astype(float)
     data["amount"] = data.x * 3 + rng.normal(size=ROWS)
-    data["_part"] = rng.integers(0, 5, ROWS)
+    data[PART] = rng.integers(0, 5, ROWS)
     return data
 
 
@@ -52,7 +53,7 @@ def data():
 def df(spark, data):
     schema = (
         "id BIGINT, x DOUBLE, z DOUBLE, w DOUBLE, place STRING, colour STRING, is_new BOOLEAN, tags ARRAY<STRING>, trace ARRAY<DOUBLE>, "
-        "walk ARRAY<FLOAT>, binary DOUBLE, kind DOUBLE, amount DOUBLE, _part INT"
+        f"walk ARRAY<FLOAT>, binary DOUBLE, kind DOUBLE, amount DOUBLE, {PART} INT"
     )
     rows = [tuple(v.item() if isinstance(v, np.generic) else v for v in row) for row in data.itertuples(index=False)]
     frame = spark.createDataFrame(rows, schema).selectExpr("*", "CASE WHEN id % 10 = 3 THEN NULL ELSE w END AS gaps").persist()
@@ -87,7 +88,7 @@ def _target_encoded(data, label, smooth, kind):
     everywhere = fitted(np.full(len(data), True)).transform(values)
     blind = np.empty_like(everywhere)
     for part in range(5):
-        inside = (data["_part"] == part).to_numpy()
+        inside = (data[PART] == part).to_numpy()
         blind[inside] = fitted(~inside).transform(values[inside])
     return everywhere, blind
 
@@ -101,15 +102,15 @@ def test_means_of_the_label_are_scikit_learns_and_training_rows_see_other_parts_
     model = _fit(rows, encodings=("linear", "tree", "positive"), **plan)
     everywhere, blind = _target_encoded(data, label, smooth, kind)
     names = [f"place.target={name}" for name in KINDS] if label == "kind" else ["place.target"]
-    later = _matrix(model, rows.drop("_part", "label"), "tree")
+    later = _matrix(model, rows.drop(PART, "label"), "tree")
     assert list(later.columns) == names
     np.testing.assert_allclose(later, everywhere, rtol=1e-12)
     np.testing.assert_allclose(_matrix(model, rows, "tree"), blind, rtol=1e-12)
-    np.testing.assert_allclose(_matrix(model, rows.drop("_part")), StandardScaler().fit_transform(everywhere) * np.sqrt((ROWS - 1) / ROWS))
+    np.testing.assert_allclose(_matrix(model, rows.drop(PART)), StandardScaler().fit_transform(everywhere) * np.sqrt((ROWS - 1) / ROWS))
     spread = everywhere - everywhere.min(axis=0)
-    np.testing.assert_allclose(_matrix(model, rows.drop("_part"), "positive"), spread / spread.max(axis=0), atol=1e-12)
+    np.testing.assert_allclose(_matrix(model, rows.drop(PART), "positive"), spread / spread.max(axis=0), atol=1e-12)
     # An unseen value is the average of all rows.
-    unseen = rows.drop("_part", "label").limit(1).withColumn("place", F.lit("elsewhere"))
+    unseen = rows.drop(PART, "label").limit(1).withColumn("place", F.lit("elsewhere"))
     overall = pd.get_dummies(data["kind"]).mean().to_numpy() if label == "kind" else [data[label].mean()]
     np.testing.assert_allclose(_matrix(model, unseen, "tree").iloc[0], overall)
 
@@ -117,10 +118,10 @@ def test_means_of_the_label_are_scikit_learns_and_training_rows_see_other_parts_
 def test_no_label_of_a_row_moves_its_own_feature(df):
     plan = {"categorical": Categorical(columns=["place"], encode="target", smoothing=1.0)}
     rows = _labelled(df, "binary")
-    turned = rows.withColumn("label", F.when(F.col("_part") == 2, 1 - F.col("label")).otherwise(F.col("label")).alias(
+    turned = rows.withColumn("label", F.when(F.col(PART) == 2, 1 - F.col("label")).otherwise(F.col("label")).alias(
         "label", metadata=rows.schema["label"].metadata))  # fmt: skip
     before, after = (_matrix(_fit(frame, encodings=("tree",), **plan), frame, "tree")["place.target"] for frame in (rows, turned))
-    inside = rows.orderBy("id").toPandas()["_part"] == 2
+    inside = rows.orderBy("id").toPandas()[PART] == 2
     np.testing.assert_array_equal(before[inside], after[inside])
     assert (before[~inside] != after[~inside]).any()
 
@@ -129,8 +130,8 @@ def test_means_need_the_label_and_the_parts(df):
     plan = {"categorical": Categorical(columns=["place"], encode="target")}
     with pytest.raises(StepError, match="need the column `label`"):
         _fit(df, **plan)
-    with pytest.raises(StepError, match="needs the column _part"):
-        _fit(_labelled(df, "binary").drop("_part"), **plan)
+    with pytest.raises(StepError, match="needs the column _tidemill_part"):
+        _fit(_labelled(df, "binary").drop(PART), **plan)
 
 
 def test_counts_are_those_of_pandas(df, data):
@@ -276,7 +277,7 @@ def test_all_of_it_is_saved_as_mllibs_own_stages_and_loads(df, tmp_path):
     assert all(type(stage).__module__ == "pyspark.ml.feature" for stage in model.stages)
     model.write().overwrite().save(str(tmp_path / "model"))
     loaded = PipelineModel.load(str(tmp_path / "model"))
-    later = df.drop("_part")
+    later = df.drop(PART)
     made = ["features_tree", "features_positive"]
     assert sorted(loaded.transform(later).columns) == sorted([*later.columns, *made])
     for encoding in ("tree", "positive"):

@@ -13,6 +13,7 @@ from tidemill.features import FeaturePlan, feature_pipeline, max_categories, slo
 from tidemill.features import selection as room
 from tidemill.features.custom import CustomStage
 from tidemill.features.labels import Label
+from tidemill.features.names import PART
 from tidemill.features.selection import chosen_slots
 from tidemill.features.slots import Slot
 from tidemill.spec.models import Categorical, Numeric, Pca, Select
@@ -130,7 +131,7 @@ def test_too_many_slots_for_a_matrix_are_refused(df, monkeypatch):
 
 def test_what_the_labels_of_other_rows_say_does_not_count(df):
     """The choice is made on what training rows see, so that a mean of the label that is noise is not taken for knowledge."""
-    rows = df.withColumn("_part", F.pmod(F.monotonically_increasing_id(), F.lit(5)).cast("int"))
+    rows = df.withColumn(PART, F.pmod(F.monotonically_increasing_id(), F.lit(5)).cast("int"))
     rows = rows.withColumn("ticket", F.monotonically_increasing_id().cast("string"))
     groups = {"numeric": Numeric(columns=["n1"]), "categorical": Categorical(columns=["ticket"], encode="target", smoothing=0.0)}
     assert _kept(rows, {"top": 1}, label="amount", **groups)[1] == ["n1"]

@@ -11,11 +11,12 @@ import pytest
 from pyspark.sql import functions as F
 from tests.spark.sources.postgres import Postgres, binaries, server
 
+from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE
 from tidemill.columns import column
 from tidemill.sources.damaged import empty_files, probe
 from tidemill.sources.files import list_files
 from tidemill.sources.quick import IS_PLAIN
-from tidemill.sources.records import FATE, GOOD, RESCUED, ROW_HASH, SOURCE_FILE, Records, judged_records, refused_records, survey
+from tidemill.sources.records import FATE, GOOD, Records, judged_records, refused_records, survey
 from tidemill.sources.registry import source_kind
 from tidemill.sources.schemas import parsed_schema
 from tidemill.spec.models import Source
@@ -28,7 +29,7 @@ def judged(records: Records, schema) -> Any:
 
 def good_rows(frame) -> list:
     """Return the good ones of judged records: the schema's columns, file, hash and rescued fields."""
-    return frame.where(frame[FATE] == GOOD).drop("_raw", "_rules", FATE).collect()
+    return frame.where(frame[FATE] == GOOD).drop("_tidemill_raw", "_tidemill_rules", FATE).collect()
 
 
 def plain_rows(records: Records, schema) -> list:

@@ -97,10 +97,10 @@ def test_thirty_thousand_columns(spark, tmp_path: Path) -> None:
     frame = source_kind("csv").read(session, source, list_files([str(tmp_path)]), schema).frame
     # Some of each piece, its ends among them: a test of all of them would take longer than the reading.
     chosen = sorted({place for cut in range(0, number, 500) for place in (cut, cut + 1, cut + 234, cut + 498, cut + 499)})
-    rows = frame.where("NOT _is_header").select("_rules", "_raw", *[f"c{place}" for place in chosen]).collect()
-    assert {row["_raw"]: sorted(row["_rules"]) for row in rows if row["_rules"]} == {
+    rows = frame.where("NOT _tidemill_is_header").select("_tidemill_rules", "_tidemill_raw", *[f"c{place}" for place in chosen]).collect()
+    assert {row["_tidemill_raw"]: sorted(row["_tidemill_rules"]) for row in rows if row["_tidemill_rules"]} == {
         lines[3]: ["field_count"], lines[4]: ["field_count"], lines[5]: ["cast:c29996", "cast:c7", "not_finite:c1"],
     }  # fmt: skip
     types = [int, float, lambda text: text.strip('"'), Decimal]
     expected = [[types[place % 4](fields(row)[place]) for place in chosen] for row in (1, 2)]
-    assert sorted(list(row)[2:] for row in rows if not row["_rules"]) == expected
+    assert sorted(list(row)[2:] for row in rows if not row["_tidemill_rules"]) == expected

@@ -235,8 +235,10 @@ def test_options(read) -> None:
     [row] = read("xml", files, schema, rowTag="row", **more).good
     assert (row["@raw"], [tuple(each) for each in row["a"]]) == (1, [(2, None), (None, "b")])
     assert read("xml", files, rowTag="x:row", excludeAttribute=True).schema.simpleString() == "struct<a:string,y:a:string>"
-    with pytest.raises(SourceError, match=r"column '_raw' has a name that tidemill uses itself; set `options.attributePrefix`"):
-        read("xml", files, rowTag="x:row")
+    assert read("xml", files, rowTag="x:row").good[0]["_raw"] == 1
+    reserved = {"a.xml": b"<rows><row rescued='1'/></rows>"}
+    with pytest.raises(SourceError, match=r"column '_rescued' has a name that tidemill uses itself; set `options.attributePrefix`"):
+        read("xml", reserved, rowTag="row")
     declared = read("xml", files, "a STRING", rowTag="x:row")
     assert json.loads(declared.good[0]["_rescued"]) == {"_raw": "1", "y:a": {"_k": "2", "_VALUE": "NA"}}
     for options, message in (

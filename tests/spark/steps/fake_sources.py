@@ -9,7 +9,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.sources.records import IS_HEADER, RAW, RESCUED, ROW_HASH, RULES, SOURCE_FILE, Extract, Records, no_rules, row_hash
+from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE
+from tidemill.sources.records import IS_HEADER, RAW, RULES, Extract, Records, no_rules, row_hash
 from tidemill.spec.models import Source
 
 SCHEMA = T.StructType().add("id", T.IntegerType()).add("name", T.StringType()).add("at", T.IntegerType())

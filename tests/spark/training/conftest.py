@@ -9,6 +9,7 @@ import pytest
 from tidemill.features import FeaturePlan
 from tidemill.spec.models import Categorical, Numeric
 from tidemill.training.classes import class_metadata
+from tidemill.training.folds import ORDER
 
 PLAN = FeaturePlan(Numeric(columns=["x", "z"]), Categorical(columns=["carrier"]), None)
 
@@ -40,7 +41,7 @@ def frames(spark):
     for task, (column, classes) in columns.items():
         label = F.col(column).alias("label", metadata=class_metadata(classes)) if classes else F.col(column).alias("label")
         numbers = [F.when(~F.isnan(name), F.col(name)).alias(name) for name in ("x", "z")]
-        made[task] = data.select(*numbers, "carrier", label, "fold", F.xxhash64("score").alias("_order")).cache()
+        made[task] = data.select(*numbers, "carrier", label, "fold", F.xxhash64("score").alias(ORDER)).cache()
     yield made
     for frame in made.values():
         frame.unpersist()

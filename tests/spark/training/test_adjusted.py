@@ -17,6 +17,7 @@ from tidemill.spec.search import Threshold
 from tidemill.training.adjusted import AdjustedProbabilities
 from tidemill.training.balance import balance_of, corrected
 from tidemill.training.engines import Engines
+from tidemill.training.folds import ORDER
 from tidemill.training.out_of_fold import (
     LOGITS,
     SIZE,
@@ -112,7 +113,7 @@ def test_the_stage_does_by_expressions_what_arrays_do_and_is_saved_and_loaded(pr
 @pytest.mark.parametrize("kind", ["weights", "undersample"])
 @pytest.mark.parametrize("engine", ["tasks", "spark"])
 def test_balanced_classes_are_brought_back(frames, tmp_path, kind, engine):
-    rare = frames["binary"].where((F.col("label") == 0) | (F.pmod(F.col("_order"), F.lit(6)) == 0))
+    rare = frames["binary"].where((F.col("label") == 0) | (F.pmod(F.col(ORDER), F.lit(6)) == 0))
     counts = {int(row["label"]): row["count"] for row in rare.groupBy("label").count().collect()}
     balance = balance_of(kind, counts, 2)
     assert balance.factors[1] / balance.factors[0] == pytest.approx(counts[0] / counts[1])
@@ -165,8 +166,8 @@ def test_several_classes_are_calibrated_each_against_the_rest_as_scikit_learn_do
 @pytest.mark.parametrize("engine", ["tasks", "spark"])
 def test_a_naive_bayes_that_counts_everything_thirty_times_is_brought_back_by_unseen_rows(frames, tmp_path, engine):
     names = [f"{sign}_{copy}" for sign in ("x", "opposite") for copy in range(30)]
-    x, fold = F.coalesce("x", F.lit(0.0)), F.pmod("_order", F.lit(2)).cast("int").alias("fold")
-    frame = frames["multiclass"].select(*[(x if name[0] == "x" else -x).alias(name) for name in names], "label", fold, "_order")
+    x, fold = F.coalesce("x", F.lit(0.0)), F.pmod(ORDER, F.lit(2)).cast("int").alias("fold")
+    frame = frames["multiclass"].select(*[(x if name[0] == "x" else -x).alias(name) for name in names], "label", fold, ORDER)
     plan = FeaturePlan(Numeric(columns=names, scale="none"))
     problem, trial = Problem("multiclass", "logLoss", 3, 7), Trial(0, "naive_bayes", {"smoothing": 0.5})
     engines = Engines({"naive_bayes": engine}, str(tmp_path))

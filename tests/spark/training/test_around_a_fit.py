@@ -16,7 +16,7 @@ from tidemill.features import FeaturePlan
 from tidemill.spec.models import Buckets, Categorical, Numeric
 from tidemill.training.classes import class_metadata
 from tidemill.training.engines import Engines, choose_engines
-from tidemill.training.folds import WEIGHT
+from tidemill.training.folds import ORDER, WEIGHT
 from tidemill.training.labels import Labels, read_labels
 from tidemill.training.monotone import check_monotone
 from tidemill.training.out_of_fold import counted
@@ -46,14 +46,14 @@ def table(rows=600):
 
 @pytest.fixture(scope="module")
 def rows(spark):
-    frame = spark.createDataFrame(table()).withColumn("_order", F.xxhash64("x")).withColumn("fold", F.pmod("_order", F.lit(2)).cast("int"))
+    frame = spark.createDataFrame(table()).withColumn(ORDER, F.xxhash64("x")).withColumn("fold", F.pmod(ORDER, F.lit(2)).cast("int"))
     yield frame.cache()
     frame.unpersist()
 
 
 def framed(rows, label="price", *, classes=0, weighted=False, target="identity"):
     column = F.col("late").alias("label", metadata=class_metadata(2)) if classes else Labels(label, "double", None, target=target).encoded()
-    return rows.select("x", "z", column, "fold", "_order", *([F.col("weight").alias(WEIGHT)] if weighted else []))
+    return rows.select("x", "z", column, "fold", ORDER, *([F.col("weight").alias(WEIGHT)] if weighted else []))
 
 
 def engines_of(tmp_path, name, engine="tasks"):
@@ -61,7 +61,7 @@ def engines_of(tmp_path, name, engine="tasks"):
 
 
 def scored(model, frame):
-    return model.transform(frame.select("x", "z", "label", "_order")).orderBy("_order").toPandas()
+    return model.transform(frame.select("x", "z", "label", ORDER)).orderBy(ORDER).toPandas()
 
 
 @pytest.mark.parametrize("name", ["logistic_regression", "linear_regression"])
@@ -100,7 +100,7 @@ def test_validation_is_weighted_and_so_are_the_counts_of_unseen_rows(rows, tmp_p
         Problem("binary", "logLoss", 2, 7, is_weighted=True),
         Trial(0, "logistic_regression", {"regParam": 0.0, "maxIter": 100}),
     )
-    data = frame.orderBy("_order").toPandas()
+    data = frame.orderBy(ORDER).toPandas()
     values, expected = [], np.zeros(2)
     for fold in (0, 1):
         train, held_out = data[data["fold"] != fold], data[data["fold"] == fold]
@@ -184,7 +184,7 @@ def test_logarithms_are_learned_and_prices_given_back(rows, tmp_path, engine):
     engines = engines_of(tmp_path, name, engine)
     model = refit(frame, PLAN, trial, problem, engines)
     model.write().overwrite().save(str(tmp_path / "model"))
-    data = rows.orderBy("_order").toPandas()
+    data = rows.orderBy(ORDER).toPandas()
     found = scored(PipelineModel.load(str(tmp_path / "model")), frame)["prediction"]
     assert r2_score(np.log1p(data["price"]), np.log1p(found)) > 0.3
     values = [row.value for row in search(frame, PLAN, [trial], [0, 1], problem, engines).rows]
@@ -232,12 +232,12 @@ def test_losses_that_a_family_lacks_are_one_trials_failure(rows, tmp_path):
 
 
 def test_nulls_that_are_not_imputed_reach_the_libraries_as_such(rows, tmp_path):
-    frame = framed(rows.withColumn("x", F.when(F.pmod("_order", F.lit(5)) > 0, F.col("x"))))
+    frame = framed(rows.withColumn("x", F.when(F.pmod(ORDER, F.lit(5)) > 0, F.col("x"))))
     plan = FeaturePlan(Numeric(columns=["x", "z"], impute="none", scale="none"))
     names = ("hist_gradient_boosting", "xgboost", "lightgbm")
     trials = [Trial(number, name, PARAMS[name]) for number, name in enumerate(names)]
     found = search(frame, plan, trials, [0], Problem("regression", "r2", 0, 7), Engines(dict.fromkeys(names, "tasks"), str(tmp_path))).rows
-    data = frame.orderBy("_order").toPandas()
+    data = frame.orderBy(ORDER).toPandas()
     train, held_out = data[data["fold"] != 0], data[data["fold"] == 0]
     assert train["x"].isna().mean() == pytest.approx(0.2, abs=0.05)
     own = HistGradientBoostingRegressor(**PARAMS[names[0]], early_stopping=False, random_state=7).fit(train[["x", "z"]], train["label"])

@@ -18,6 +18,7 @@ from tidemill.training.combiners import blends, stack
 from tidemill.training.early_stopping import rounds_of, settled
 from tidemill.training.engines import Engines
 from tidemill.training.ensemble import try_ensemble
+from tidemill.training.folds import ORDER
 from tidemill.training.member_predictions import read_predictions, write_predictions
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
@@ -170,7 +171,7 @@ def test_a_note_names_the_trial_that_was_chosen_also_where_it_is_not_the_best():
 
 
 def test_a_member_that_stopped_early_counts_as_it_is_with_the_rounds_that_all_folds_settled_on(spark, frames, tmp_path):
-    frame, problem, folds = frames["binary"].withColumn("fold", F.pmod("_order", F.lit(2)).cast("int")), problem_of("binary"), [0, 1]
+    frame, problem, folds = frames["binary"].withColumn("fold", F.pmod(ORDER, F.lit(2)).cast("int")), problem_of("binary"), [0, 1]
     boosted = {"max_iter": 200, "learning_rate": 0.1, "max_leaf_nodes": 4, "early_stopping_rounds": 5}
     trials = [Trial(0, "hist_gradient_boosting", boosted), Trial(1, "logistic_regression", {"regParam": 50.0})]
     engines = Engines(dict.fromkeys(("hist_gradient_boosting", "logistic_regression"), "tasks"), str(tmp_path))

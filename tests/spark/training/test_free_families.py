@@ -16,6 +16,7 @@ from tidemill.features import feature_pipeline
 from tidemill.spec.tasks import LABELLED
 from tidemill.training.engines import Engines
 from tidemill.training.families.own import OwnFamily
+from tidemill.training.folds import ORDER
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
 from tidemill.training.search import search
@@ -78,10 +79,10 @@ def test_strangeness_ranks_as_scikit_learn_does_and_is_saved(frame, tmp_path, na
     stage.write().overwrite().save(str(tmp_path / "model"))
     scored = PipelineModel(model.stages[:-2]).transform(frame)
     column = stage.getOrDefault("featuresCol")
-    found = scored.select("_order", vector_to_array(column).alias("v"), column)
-    told = stage.transform(found).withColumn("p", vector_to_array("probability")[1]).toPandas().sort_values("_order")
+    found = scored.select(ORDER, vector_to_array(column).alias("v"), column)
+    told = stage.transform(found).withColumn("p", vector_to_array("probability")[1]).toPandas().sort_values(ORDER)
     loaded = type(stage).load(str(tmp_path / "model")).transform(found).withColumn("p", vector_to_array("probability")[1])
-    assert told["p"].equals(loaded.toPandas().sort_values("_order")["p"])
+    assert told["p"].equals(loaded.toPandas().sort_values(ORDER)["p"])
     vectors = np.stack(told["v"])
     strange = -twin.fit(vectors).score_samples(vectors)
     shares = np.searchsorted(np.sort(strange), strange) / len(strange)

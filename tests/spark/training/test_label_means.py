@@ -7,10 +7,11 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
 from tidemill.features import FeaturePlan
+from tidemill.features.names import PART
 from tidemill.spec.models import Categorical, Dataset
 from tidemill.training import folds as room
 from tidemill.training.classes import class_metadata
-from tidemill.training.folds import Folds, Place
+from tidemill.training.folds import ORDER, Folds, Place
 from tidemill.training.labels import Labels
 from tidemill.training.problem import Problem
 from tidemill.training.rows import training_rows
@@ -26,14 +27,14 @@ def data():
     rows = 180
     return pd.DataFrame(
         {"tail": rng.choice(list("abcdefgh"), rows), "label": (rng.random(rows) < 0.4).astype(float), "fold": rng.integers(0, 3, rows),
-         "_part": rng.integers(0, 5, rows), "_order": np.arange(rows)}
+         PART: rng.integers(0, 5, rows), ORDER: np.arange(rows)}
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def frame(spark, data):
     label = F.col("label").alias("label", metadata=class_metadata(2))
-    frame = spark.createDataFrame(data).select("tail", label, F.col("fold").cast("int"), F.col("_part").cast("int"), "_order").persist()
+    frame = spark.createDataFrame(data).select("tail", label, F.col("fold").cast("int"), F.col(PART).cast("int"), ORDER).persist()
     yield frame
     frame.unpersist()
 
@@ -46,19 +47,19 @@ def _mean(rows, tail):
 
 def _expected(data):
     fitted = data[data["fold"] != FOLD]
-    sides = zip(data["tail"], data["fold"], data["_part"], strict=True)
-    return [_mean(fitted if fold == FOLD else fitted[fitted["_part"] != part], tail) for tail, fold, part in sides]
+    sides = zip(data["tail"], data["fold"], data[PART], strict=True)
+    return [_mean(fitted if fold == FOLD else fitted[fitted[PART] != part], tail) for tail, fold, part in sides]
 
 
 def _same(rows, data):
-    found = {row["_order"]: row["v"] for row in rows}
+    found = {row[ORDER]: row["v"] for row in rows}
     expected = _expected(data)
     np.testing.assert_allclose([found[order] for order in sorted(found)], [expected[order] for order in sorted(found)])
     return set(found)
 
 
 def _numbers(vectors):
-    return vectors.select("_order", vector_to_array("features_tree")[0].alias("v")).collect()
+    return vectors.select(ORDER, vector_to_array("features_tree")[0].alias("v")).collect()
 
 
 def test_both_sides_of_a_fold_in_spark(frame, data):
@@ -80,7 +81,7 @@ def test_both_sides_of_a_copy_for_tasks(frame, data, monkeypatch):
             pass
 
     def keep(vectors, *_):
-        copied.extend(_numbers(vectors.withColumnRenamed("order", "_order")))
+        copied.extend(_numbers(vectors.withColumnRenamed("order", ORDER)))
         return Kept()
 
     monkeypatch.setattr(room, "write_copy", keep)
@@ -95,10 +96,10 @@ def test_rows_of_one_group_lie_in_one_part(spark):
     declared = Dataset.model_validate({"from": "silver.x", "key": ["id"], "label": "y", "split": {"by": "group", "group": "flock"}})
     labels = Labels("y", "boolean", (False, True))
     by_group = training_rows(rows, ["id"], labels, ["x", "flock"], [str(declared.split_rule().group)]).toPandas()
-    assert (by_group.groupby("flock")["_part"].nunique() == 1).all()
-    assert by_group["_part"].nunique() == 5
-    by_key = training_rows(rows.repartition(7), ["id"], labels, ["x", "id"], ["id"]).toPandas().set_index("id")["_part"]
-    again = training_rows(rows.coalesce(1), ["id"], labels, ["id"], ["id"]).toPandas().set_index("id")["_part"]
+    assert (by_group.groupby("flock")[PART].nunique() == 1).all()
+    assert by_group[PART].nunique() == 5
+    by_key = training_rows(rows.repartition(7), ["id"], labels, ["x", "id"], ["id"]).toPandas().set_index("id")[PART]
+    again = training_rows(rows.coalesce(1), ["id"], labels, ["id"], ["id"]).toPandas().set_index("id")[PART]
     assert (by_key.sort_index() == again.sort_index()).all()
     assert by_key.value_counts().min() > 30
-    assert "_part" not in training_rows(rows, ["id"], labels, ["x"]).columns
+    assert PART not in training_rows(rows, ["id"], labels, ["x"]).columns

@@ -11,9 +11,10 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
 from tidemill.features import FeaturePlan, counts, estimator, feature_pipeline, scalars
+from tidemill.features.names import PART
 from tidemill.spec.models import Categorical, Numeric
 from tidemill.training.classes import class_metadata
-from tidemill.training.folds import Folds, Place
+from tidemill.training.folds import ORDER, Folds, Place
 from tidemill.training.problem import Problem
 
 FOLDS = [0, 1, 2]
@@ -37,8 +38,8 @@ def frame(spark):
             "tail": rng.choice(list("abcdef"), rows),
             "label": (rng.random(rows) < 0.4).astype(float),
             "fold": fold,
-            "_part": rng.integers(0, 5, rows),
-            "_order": np.arange(rows),
+            PART: rng.integers(0, 5, rows),
+            ORDER: np.arange(rows),
         }
     )
     data.loc[rng.random(rows) < 0.2, "x"] = np.nan
@@ -47,17 +48,17 @@ def frame(spark):
     label = F.col("label").alias("label", metadata=class_metadata(2))
     numbers = [F.when(~F.isnan(name), F.col(name)).alias(name) for name in ("x", "z")]
     held = F.when(F.col("fold") < 3, F.col("fold")).cast("int").alias("fold")
-    made = spark.createDataFrame(data).select(*numbers, "carrier", "tail", label, held, F.col("_part").cast("int"), "_order").persist()
+    made = spark.createDataFrame(data).select(*numbers, "carrier", "tail", label, held, F.col(PART).cast("int"), ORDER).persist()
     yield made
     made.unpersist()
 
 
 def vectors(folds, number):
     found = folds.vectors(Place(number))
-    rows = found.train.union(found.held_out).orderBy("_order")
+    rows = found.train.union(found.held_out).orderBy(ORDER)
     arrays = [vector_to_array(f"features_{encoding}").alias(encoding) for encoding in ENCODINGS["spark"]]
-    table = rows.select("_order", *arrays).toPandas()
-    return table["_order"].to_numpy(), [np.stack(table[encoding]) for encoding in ENCODINGS["spark"]]
+    table = rows.select(ORDER, *arrays).toPandas()
+    return table[ORDER].to_numpy(), [np.stack(table[encoding]) for encoding in ENCODINGS["spark"]]
 
 
 @pytest.mark.parametrize("is_expanding", [False, True])
@@ -102,7 +103,7 @@ def test_the_final_fit_takes_what_was_learnt_with_the_folds_for_fewer_encodings_
             found = feature_pipeline(PLAN, encodings, folds.of_all_rows).fit(frame)
         for encoding in encodings:
             given, expected = (
-                np.stack(each.transform(frame).orderBy("_order").select(vector_to_array(f"features_{encoding}")).toPandas().iloc[:, 0])
+                np.stack(each.transform(frame).orderBy(ORDER).select(vector_to_array(f"features_{encoding}")).toPandas().iloc[:, 0])
                 for each in (found, alone)
             )
             assert len(given) == 240, "rows without a fold are learnt from too"
