@@ -22,6 +22,8 @@ def _parse(sql: str) -> exp.Expr:
         line, near = detail[0].get("line"), detail[0].get("highlight")
         place = f" at line {line}, near {near!r}" if line else ""
         raise UsageError(f"SQL that does not parse{place}: {detail[0].get('description') or str(error).splitlines()[0]}") from error
+    except RecursionError as error:
+        raise UsageError("SQL that is nested too deeply to be parsed; split it into common table expressions or tables") from error
     if len(statements) != 1:
         raise UsageError(f"expected one SQL statement, found {len(statements)}")
     return statements[0]

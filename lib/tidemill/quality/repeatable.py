@@ -34,7 +34,7 @@ def is_repeatable(condition: str) -> bool:
     """Return True for a condition that is known to depend on nothing but the row."""
     try:
         parsed = sqlglot.parse_one(condition, read="spark")
-    except SqlglotError:
+    except (SqlglotError, RecursionError):
         return False
     return not any(
         isinstance(node, _VARYING) or (isinstance(node, _NOW) and node.args.get("this") is None) or _names_the_time(node)

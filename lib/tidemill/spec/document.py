@@ -4,15 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import yaml
 
-from tidemill.errors import Fault
+from tidemill.errors import Fault, UsageError
 from tidemill.spec.node import Node, core_scalar
 
 MAX_BYTES = 1_000_000
-MAX_NODES = 50_000
+MAX_NODES = 20_000
 MAX_DEPTH = 40
+MAX_FAULTS = 100
+"""How many faults of one sort are looked up and reported at once."""
+
+
+def read_small(file: Path) -> bytes:
+    """Return the bytes of a spec, or of a file of SQL or of a schema beside it.
+
+    Raises:
+        OSError: it cannot be read.
+        UsageError: it is no regular file, or too large.
+    """
+    if file.exists() and not file.is_file():
+        raise UsageError(f"{file} is not a regular file; give the path of a text file")
+    with file.open("rb") as stream:
+        data = stream.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise UsageError(f"{file} has {file.stat().st_size:,} bytes, and at most {MAX_BYTES:,} are read; put data into files of its own")
+    return data
 
 
 class _Unusable(Exception):
@@ -59,6 +78,7 @@ class _Composer:
         self.events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.SafeLoader)
         self.anchors: dict[str, Node | None] = {}  # None while the node is still being read
         self.count = 0
+        self.characters = 0
 
     def document(self) -> Node | None:
         root: Node | None = None
@@ -72,7 +92,7 @@ class _Composer:
 
     def node(self, event: yaml.Event, path: tuple[str, ...], line: int) -> Node:
         if isinstance(event, yaml.AliasEvent):
-            return self.alias(event, line)
+            return self.alias(event, line, len(path))
         self.tally(1, line, len(path))
         if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
             raise _Unusable(line, "the document ends where a value was expected")
@@ -88,6 +108,7 @@ class _Composer:
 
     def content(self, event: yaml.Event, path: tuple[str, ...], line: int) -> Node:
         if isinstance(event, yaml.ScalarEvent):
+            self.tally(0, line, 0, len(event.value))
             value = core_scalar(event.value) if event.style is None else event.value
             return Node(value, self.file, line, text=event.value)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -111,17 +132,21 @@ class _Composer:
                 entries[key] = node
         return Node(entries, self.file, line)
 
-    def alias(self, event: yaml.AliasEvent, line: int) -> Node:
+    def alias(self, event: yaml.AliasEvent, line: int, depth: int) -> Node:
         name = str(event.anchor)
         target = self.anchors.get(name)
         if target is None:
             state = "stands inside itself" if name in self.anchors else "has no anchor"
             raise _Unusable(_line(event), f"the alias '*{name}' {state}")
-        self.tally(sum(1 for _ in target.walk()), line, 0)
+        parts = list(target.walk())
+        self.tally(len(parts), line, depth + max(len(path) for path, _ in parts), sum(len(node.text or "") for _, node in parts))
         return replace(target, line=line)
 
-    def tally(self, nodes: int, line: int, depth: int) -> None:
+    def tally(self, nodes: int, line: int, depth: int, characters: int = 0) -> None:
         self.count += nodes
+        self.characters += characters
+        if self.characters > MAX_BYTES:
+            raise _Unusable(line, f"more than {MAX_BYTES:,} characters once aliases are written out; a spec needs far fewer")
         if self.count > MAX_NODES:
             raise _Unusable(line, f"more than {MAX_NODES:,} values once aliases are written out; a spec needs far fewer")
         if depth > MAX_DEPTH:

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tidemill.errors import Fault, SpecError
+from tidemill.errors import Fault, SpecError, UsageError
 from tidemill.spec.checks import check_faults
 from tidemill.spec.code import load_object, module_file, own_file, own_imports
-from tidemill.spec.document import read_document
+from tidemill.spec.document import MAX_FAULTS, read_document, read_small
 from tidemill.spec.models import CustomFamily, Features, Pipeline, Table
 from tidemill.spec.node import Node
 from tidemill.spec.not_built import not_built_faults
 from tidemill.spec.overlay import merged, overlay_files, with_settings
-from tidemill.spec.references import Declared, reference_faults, sql_inputs, sql_text
+from tidemill.spec.references import Declared, reference_faults, schema_text, sql_inputs, sql_text
 from tidemill.spec.validation import validate
 from tidemill.spec.variables import Unresolved, Variables, substitute
 
@@ -48,7 +48,7 @@ class Spec:
 
     def schema_text(self, value: str) -> str:
         """Return the text of the schema file ``value`` (``.ddl`` or ``.json``), or ``value`` itself: it is DDL then."""
-        return (self.folder / value).read_text(encoding="utf-8") if value.endswith((".ddl", ".json")) else value
+        return schema_text(self.folder, value)
 
     def function(self, dotted: str) -> Callable[..., Any]:
         """Return the object ``functions.clean_flights`` of a file beside the spec, or of an installed module."""
@@ -124,6 +124,8 @@ def load_spec(
         raise SpecError(faults)
     variables, found = _variables(root, settings, environ)
     faults += found
+    if variables.is_unbounded:
+        raise SpecError(_in_order(faults, str(file)))
     root, found = with_settings(root, settings)
     faults += found
     root, found = substitute(root, variables)
@@ -154,7 +156,9 @@ def _tree(file: Path, env: str | None) -> tuple[Node | None, list[Fault]]:
 
 def _read(file: Path) -> tuple[Node | None, list[Fault]]:
     try:
-        data = file.read_bytes()
+        data = read_small(file)
+    except UsageError as error:
+        return None, [Fault(str(file), None, "", str(error))]
     except OSError as error:
         near = ", ".join(sorted(str(path) for path in file.parent.glob("*.yml"))[:5]) if file.parent.is_dir() else ""
         hint = f"; there is {near}" if near else "; give the path of a pipeline.yml"
@@ -179,6 +183,8 @@ def _variables(root: Node, settings: Mapping[str, str], environ: Mapping[str, st
             variables.get(name)
         except Unresolved as error:
             faults.append(Fault(*node.fault_place(), f"vars.{name}", str(error)))
+            if variables.is_unbounded or len(faults) >= MAX_FAULTS:
+                break
     return variables, faults
 
 

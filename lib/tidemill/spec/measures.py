@@ -41,7 +41,7 @@ def parse_measure(text: str) -> Measure:
 
     try:
         tree = sqlglot.parse_one(text, dialect="databricks")
-    except SqlglotError:
+    except (SqlglotError, RecursionError):
         raise ValueError(f"{text!r} does not parse as SQL; {_expected()}") from None
     bare = text.strip()
     name, _, rest = bare.partition("(")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tidemill.errors import Fault, did_you_mean
-from tidemill.spec.document import read_document
+from tidemill.spec.document import MAX_DEPTH, read_document
 from tidemill.spec.node import Key, Node, core_scalar
 
 SET = "--set"
@@ -49,6 +49,9 @@ def with_settings(root: Node, values: Mapping[str, str]) -> tuple[Node, list[Fau
     for key, text in values.items():
         parts = key.split(".")
         if parts[0] == "vars" and len(parts) == 2:
+            continue
+        if len(parts) > MAX_DEPTH:
+            faults.append(Fault(SET, None, f"{key[:40]}…", f"more than {MAX_DEPTH} levels deep"))
             continue
         if not all(parts):
             faults.append(Fault(SET, None, key, "not a key; write --set training.folds=5"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from tidemill.errors import Fault, UsageError, did_you_mean
 from tidemill.spec.code import parameters
 from tidemill.spec.dataset_checks import aggregate_nodes
+from tidemill.spec.document import MAX_FAULTS, read_small
 from tidemill.spec.expectations import REFERENCE, split_reference
 from tidemill.spec.node import Key, Node, dotted
 from tidemill.spec.table_inputs import SESSION, parameter_tables
@@ -28,8 +29,26 @@ def sql_text(folder: Path, value: str) -> str:
     if not file.is_file():
         near = did_you_mean(value, [path.name for path in folder.glob("*.sql")])
         raise UsageError(f"no file {file}{near}; SQL files are looked up beside the spec")
+    return _text_of(file)
+
+
+def schema_text(folder: Path, value: str) -> str:
+    """Return the text of the schema file ``value`` (``.ddl`` or ``.json``) beside the spec, or ``value`` itself: it is DDL then.
+
+    Raises:
+        UsageError: there is no such file, or it is too large or not UTF-8.
+    """
+    if not value.endswith((".ddl", ".json")):
+        return value
+    if not (folder / value).is_file():
+        near = did_you_mean(value, [file.name for file in folder.iterdir() if file.suffix in (".ddl", ".json")])
+        raise UsageError(f"no file {folder / value}{near}; schema files are looked up beside the spec")
+    return _text_of(folder / value)
+
+
+def _text_of(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return read_small(file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{file} is not UTF-8: byte {error.start}; save it as UTF-8") from error
 
@@ -102,6 +121,8 @@ def reference_faults(root: Node, folder: Path) -> list[Fault]:
     faults: list[Fault] = []
     graph: dict[str, list[str]] = {}
     for name, table in _child(root, "tables").items():
+        if len(faults) >= MAX_FAULTS:
+            break
         reads, found = _definition(names, table, ("tables", name))
         looked_into, more = _expectations(names, table, name)
         graph[f"silver.{name}"] = [*reads, *looked_into]
@@ -197,24 +218,29 @@ def _cycles(graph: Mapping[str, Sequence[str]]) -> list[list[str]]:
     """Return one cycle for each table that is part of one and was not yet reported."""
     cycles: list[list[str]] = []
     done: set[str] = set()
-
-    def visit(name: str, trail: list[str]) -> None:
-        if name in trail:
-            cycles.append([*trail[trail.index(name) :], name])
-        elif name not in done:
-            for below in graph.get(name, ()):
-                visit(below.removesuffix("_quarantine") if below not in graph else below, [*trail, name])
-            done.add(name)
-
-    for name in graph:
-        visit(name, [])
+    for first in graph:
+        trail: dict[str, Iterator[str]] = {first: iter(graph[first])}  # the tables from `first` down, each with what it is yet to visit
+        while trail:
+            name, below = next(reversed(trail.items()))
+            child = next(below, None)
+            if child is None:
+                done.add(name)
+                del trail[name]
+                continue
+            child = child if child in graph else child.removesuffix("_quarantine")
+            if child in trail:
+                names = list(trail)
+                cycles.append([*names[names.index(child) :], child])
+            elif child not in done:
+                trail[child] = iter(graph.get(child, ()))
     return cycles
 
 
 def _cycle_fault(root: Node, cycle: list[str]) -> Fault:
     path: tuple[Key, ...] = ("tables", cycle[0].partition(".")[2])
     node = root.at(*path) or root
-    return Fault(*node.fault_place(), dotted(path), f"reads itself: {' → '.join(cycle)}; split one of these tables in two")
+    names = cycle if len(cycle) <= 12 else [*cycle[:6], "…", *cycle[-5:]]
+    return Fault(*node.fault_place(), dotted(path), f"reads itself: {' → '.join(names)}; split one of these tables in two")
 
 
 def _child(root: Node, key: str) -> dict[str, Node]:

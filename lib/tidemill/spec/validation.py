@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from tidemill.errors import Fault, did_you_mean
 from tidemill.spec import models
+from tidemill.spec.document import MAX_FAULTS
 from tidemill.spec.grammar import blocks_at, homes_of, keys_of
 from tidemill.spec.node import Key, Node, dotted
 from tidemill.spec.overlay import SET
@@ -77,6 +78,8 @@ def _as_text(root: Node, errors: Iterable[Error]) -> Node:
 def _faults(root: Node, errors: Iterable[Error]) -> list[Fault]:
     grouped: dict[Path, list[Error]] = defaultdict(list)
     for error in errors:
+        if len(grouped) >= MAX_FAULTS:
+            break
         path, missing = _locate(root, error)
         grouped[(*path, missing) if missing else path].append({**error, "missing": missing})
     unknown = {path for path, found in grouped.items() if any(error["type"] == "extra_forbidden" for error in found)}

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import math
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemill.spec.document import MAX_BYTES, read_document
+from tidemill.errors import UsageError
+from tidemill.spec.document import MAX_BYTES, read_document, read_small
 from tidemill.spec.node import core_scalar
 
 QUOTES = (
@@ -106,6 +108,25 @@ def test_aliases_that_would_fill_the_memory_are_refused() -> None:
         f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]\n" for level in range(1, 12)
     )
     assert "values once aliases are written out" in only_fault(bomb.encode())[2]
+
+
+def test_aliases_are_bounded_in_text_and_depth() -> None:
+    text = "x" * (MAX_BYTES // 10)
+    assert only_fault(f"a: &a {text}\nb: [{', '.join(['*a'] * 10)}]\n".encode())[::2] == (
+        2,
+        "more than 1,000,000 characters once aliases are written out; a spec needs far fewer",
+    )
+    deep = "a0: &a0 [x]\n" + "".join(f"a{level}: &a{level} [*a{level - 1}]\n" for level in range(1, 60))
+    assert only_fault(deep.encode())[::2] == (40, "more than 40 levels deep")
+
+
+def test_what_is_no_small_regular_file_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not a regular file"):
+        read_small(Path("/dev/zero"))
+    large = tmp_path / "large.sql"
+    large.write_bytes(b" " * (MAX_BYTES + 1))
+    with pytest.raises(UsageError, match=r"large.sql has 1,000,001 bytes, and at most 1,000,000 are read"):
+        read_small(large)
 
 
 def test_an_alias_inside_itself_and_one_without_anchor() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidemill.spec import load_spec
+from tidemill.spec.document import MAX_FAULTS
 from tidemill.spec.variables import Unresolved, Variables
 
 NAMES = st.text(string.ascii_letters + "_", min_size=1, max_size=8)
@@ -111,3 +112,25 @@ def test_set_and_overlay_variables(write: Callable[..., Path], changed: Callable
         load_spec(file, environ={"DATA": "./env"}, set_values={"vars.DATA": "./set"}).pipeline.sources["flights"].path,
     ]
     assert paths == ["./spec/*.csv", "./overlay/*.csv", "./env/*.csv", "./set/*.csv"]
+
+
+def test_variables_that_use_each_other_are_bounded_in_text_and_depth(faults: Callable, changed: Callable[..., str]) -> None:
+    doubling = "vars:\n" + "".join(f'  V{n}: "${{V{n + 1}}}${{V{n + 1}}}"\n' for n in range(39)) + "  V39: xxxxxxxxxx\n"
+    [(line, key, message)] = faults(doubling + changed("label: is_late", "label: ${V0}"))
+    assert (line, key) == (2, "vars.V0")
+    assert message.startswith("variables make more than 1,000,000 characters of the spec (V0 → V1 → ")
+    chain = "vars:\n" + "".join(f'  V{n}: "${{V{n + 1}}}"\n' for n in range(3000)) + "  V3000: x\n"
+    assert [key for _, key, _ in faults(chain + changed("label: is_late", "label: ${V0}"))] == ["vars.V0"]
+    nested = "${A:-" * 3000 + "x" + "}" * 3000
+    [(line, key, message)] = faults(changed("label: is_late", f'label: "{nested}"'))
+    assert (line, key, "more than 40 deep" in message) == (18, "dataset.label", True)
+
+
+def test_each_declared_variable_is_expanded_once() -> None:
+    halves = {f"V{n}": f"${{V{n + 1}:-}}${{V{n + 1}:-}}" for n in range(39)}  # 2^39 look-ups of nothing, were none kept
+    assert Variables({}, {}, halves | {"V39": ""}).expand("${V0}") == ""
+
+
+def test_many_unknown_variables_are_reported_up_to_a_number(faults: Callable, changed: Callable[..., str]) -> None:
+    names = ", ".join(f'"${{X{n}}}"' for n in range(5000))
+    assert len(faults(changed("exclude: [arr_time]", f"exclude: [{names}]"))) == MAX_FAULTS
