@@ -18,7 +18,7 @@ from tidemill.cuts import Number
 from tidemill.errors import Fault, did_you_mean
 from tidemill.instants import span
 from tidemill.point_in_time.extremes import extremes, moments
-from tidemill.point_in_time.fixed_point import FixedPoint, fixed_points
+from tidemill.point_in_time.fixed_point import SQUARES, FixedPoint, fixed_points
 from tidemill.point_in_time.pieces import PIECE, Pieces, carried, find_pieces
 from tidemill.point_in_time.sides import FACT, LATE, PROBE, Asked, Unit
 from tidemill.spec.measures import Measure, column_name, column_names, measures
@@ -81,8 +81,7 @@ class _Plan:
             if measure.function in ("sum", "avg"):
                 found[f"s {value}"] = _or_zero(self.fixed[value].addend(F.col(value)))
             if measure.function == "stddev":
-                distance = _or_zero(self.fixed[value].distance(F.col(value)))
-                found |= {f"d {value}": distance, f"q {value}": distance * distance}
+                found |= {f"{part} {value}": _or_zero(addend) for part, addend in self.fixed[value].squares(F.col(value)).items()}
         return found
 
     def figure(self, measure: Measure, number: int) -> Column:
@@ -98,7 +97,7 @@ class _Plan:
             return F.col(f"`{measure.function} {value}:{number}`")
         fixed, count = self.fixed[value], running("n")
         if measure.function == "stddev":
-            return fixed.deviation(running("d"), running("q"), count)
+            return fixed.deviation({part: running(part) for part in SQUARES}, count)
         return F.when(count > 0, fixed.sum(running("s")) if measure.function == "sum" else fixed.mean(running("s"), count))
 
 

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-# Sums and sums of squares of a thousand million such numbers stay within the 38 digits of a DECIMAL.
+# Sums of ten thousand million such numbers, or of products of their halves, stay within the 38 digits of a DECIMAL.
 _SUM_BITS = 92
-_SQUARE_BITS = 48
+_HALF = 2 ** (_SUM_BITS // 2)
 _LEAST_EXPONENT = -1000
 _WHOLE = T.DecimalType(38, 0)
+
+SQUARES = ("h", "l", "hh", "hl", "ll")
+"""The running sums behind a standard deviation: of both halves of the numbers, and of the products of those."""
 
 
 @dataclass(frozen=True)
 class FixedPoint:
     """How the values of a column become whole numbers: those of ``kind`` exactly where that is whole or decimal.
 
-    A DOUBLE is taken to the nearest multiple of ``unit``, a power of two far below the last digit of all but the smallest values. Squares
-    are of the distance from ``centre``, in multiples of ``square_unit``: 2^-48 of the greatest distance.
+    A DOUBLE is taken to the nearest multiple of ``unit``, a power of two 92 bits below the greatest value. For standard deviations values are
+    whole multiples of ``square_unit``, exactly where they are integers, or decimals of less than 92 bits (27 digits).
     """
 
     kind: T.DataType
     unit: float = 1.0
-    centre: float = 0.0
     square_unit: float = 1.0
 
     @property
@@ -37,19 +41,19 @@ class FixedPoint:
     def addend(self, value: Column) -> Column:
         """Return what is added up for a value; null for null."""
         if isinstance(self.kind, T.FractionalType) and not isinstance(self.kind, T.DecimalType):
-            return self._whole(value.cast("double"))
+            high, low = _halves(value.cast("double"), self.unit)
+            return high * F.lit(_HALF).cast(_WHOLE) + low
         return value.cast(T.DecimalType(38, self.scale))
 
-    def _whole(self, value: Column) -> Column:
-        """Return a DOUBLE in units, digit for digit, in two halves that a BIGINT holds: cast as it is, it would be cut to 17 digits."""
-        half = float(2 ** (_SUM_BITS // 2))
-        high = F.rint(value / F.lit(self.unit * half))
-        low = F.rint((value - high * F.lit(self.unit * half)) / F.lit(self.unit))
-        return high.cast("bigint").cast(_WHOLE) * F.lit(int(half)).cast(_WHOLE) + low.cast("bigint").cast(_WHOLE)
-
-    def distance(self, value: Column) -> Column:
-        """Return the distance from the centre that is squared."""
-        return F.rint((value.cast("double") - F.lit(self.centre)) / F.lit(self.square_unit)).cast("bigint").cast(_WHOLE)
+    def squares(self, value: Column) -> dict[str, Column]:
+        """Return what is added up for the standard deviation of a value, by the names of ``SQUARES``; null for null."""
+        if self.square_unit == 10.0**-self.scale and not isinstance(self.kind, T.FloatType | T.DoubleType):
+            whole = (value.cast(T.DecimalType(38, self.scale)) * F.lit(Decimal(10) ** self.scale).cast(_WHOLE)).cast(_WHOLE)
+            high = (whole / F.lit(_HALF).cast(_WHOLE)).cast(_WHOLE)
+            low = whole - high * F.lit(_HALF).cast(_WHOLE)
+        else:
+            high, low = _halves(value.cast("double"), self.square_unit)
+        return dict(zip(SQUARES, (high, low, high * high, high * low, low * low), strict=True))
 
     def sum(self, total: Column) -> Column:
         """Return the sum, of the type that Spark gives it."""
@@ -63,35 +67,49 @@ class FixedPoint:
         """Return the mean as a DOUBLE."""
         return total.cast("double") * F.lit(self.unit) / F.when(count > 0, count)
 
-    def deviation(self, total: Column, squares: Column, count: Column) -> Column:
-        """Return the standard deviation of a sample as a DOUBLE; null for fewer than two values."""
-        # With S = n q + r for a whole q near the mean, S² / n is n q² + 2 q r + r² / n: no number on the way is larger than needed.
-        n = count.cast(_WHOLE)
-        q = F.rint(total.cast("double") / count.cast("double")).cast("bigint").cast(_WHOLE)
-        r = total - n * q
-        spread = (squares - n * q * q - 2 * q * r).cast("double") - r.cast("double") * r.cast("double") / count
+    def deviation(self, sums: Mapping[str, Column], count: Column) -> Column:
+        """Return the standard deviation of a sample as a DOUBLE from the sums of ``SQUARES``; null for fewer than two values.
+
+        The squares of the distances from a whole number ``q`` at most half a unit from the mean are summed up in whole numbers, so that
+        nothing is lost however large the values are beside their spread; only a spread of more than 38 digits is summed up as a DOUBLE.
+        """
+        n = F.when(count > 1, count).cast(_WHOLE)
+        half = F.lit(_HALF).cast(_WHOLE)
+        total = sums["h"] * half + sums["l"]
+        q = (total / n).cast(_WHOLE)
+        high = (q / half).cast(_WHOLE)
+        low = q - high * half
+        # Σ(v - q)² of v = h·half + l and q = high·half + low, by powers of half.
+        two = F.lit(2).cast(_WHOLE)
+        a = sums["hh"] - two * high * sums["h"] + n * high * high
+        b = two * (sums["hl"] - low * sums["h"] - high * sums["l"] + n * high * low)
+        c = sums["ll"] - two * low * sums["l"] + n * low * low
+        exact = F.try_add(F.try_multiply(F.try_add(F.try_multiply(a, half), b), half), c)
+        rounded = (a.cast("double") * F.lit(float(_HALF)) + b.cast("double")) * F.lit(float(_HALF)) + c.cast("double")
+        rest = (total - n * q).cast("double")
+        spread = F.coalesce(exact.cast("double"), rounded) - rest * rest / count
         return F.when(count > 1, F.sqrt(F.greatest(spread, F.lit(0.0)) / (count - 1)) * F.lit(self.square_unit))
+
+
+def _halves(value: Column, unit: float) -> tuple[Column, Column]:
+    """Return a DOUBLE in units, digit for digit, in two halves that a BIGINT holds: cast as it is, it would be cut to 17 digits."""
+    high = F.rint(value / F.lit(unit * _HALF))
+    low = F.rint((value - high * F.lit(unit * _HALF)) / F.lit(unit))
+    return high.cast("bigint").cast(_WHOLE), low.cast("bigint").cast(_WHOLE)
 
 
 def fixed_points(values: DataFrame) -> dict[str, FixedPoint]:
     """Return how each column of ``values`` is added up, from its greatest values; one aggregate over all of them."""
     if not values.columns:
         return {}
-    numbers = {name: F.col(name).cast("double") for name in values.columns}
-    found = values.agg(
-        *[F.max(F.abs(number)).alias(f"{name} most") for name, number in numbers.items()],
-        *[F.avg(number).alias(f"{name} mean") for name, number in numbers.items()],
-    ).collect()[0]
-    return {name: _fixed_point(values.schema[name].dataType, found[f"{name} most"], found[f"{name} mean"]) for name in values.columns}
+    greatest = values.agg(*[F.max(F.abs(F.col(name).cast("double"))).alias(name) for name in values.columns]).collect()[0]
+    return {name: _fixed_point(values.schema[name].dataType, greatest[name]) for name in values.columns}
 
 
-def _fixed_point(kind: T.DataType, most: float | None, mean: float | None) -> FixedPoint:
-    if not most or mean is None or not math.isfinite(most):
+def _fixed_point(kind: T.DataType, most: float | None) -> FixedPoint:
+    if not most or not math.isfinite(most) or isinstance(kind, T.IntegralType):
         return FixedPoint(kind)
-    is_whole = isinstance(kind, T.IntegralType)
-    centre = float(round(mean)) if is_whole and abs(mean) < 2**53 else mean if math.isfinite(mean) else 0.0
-    widest = math.frexp(most)[1] + 1  # of a distance from the centre
-    square_unit = math.ldexp(1.0, max(widest - _SQUARE_BITS, _LEAST_EXPONENT))
-    is_exact = is_whole or isinstance(kind, T.DecimalType)
-    unit = 1.0 if is_exact else math.ldexp(1.0, max(math.frexp(most)[1] - _SUM_BITS, _LEAST_EXPONENT))
-    return FixedPoint(kind, unit, centre, square_unit)
+    unit = math.ldexp(1.0, max(math.frexp(most)[1] - _SUM_BITS, _LEAST_EXPONENT))
+    if isinstance(kind, T.DecimalType):
+        return FixedPoint(kind, 1.0, 10.0**-kind.scale if most * 10.0**kind.scale < 2.0**_SUM_BITS else unit)
+    return FixedPoint(kind, unit, unit)

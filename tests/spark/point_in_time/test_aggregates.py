@@ -2,6 +2,8 @@
 
 import math
 import statistics
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -96,6 +98,34 @@ def test_what_leaves_a_window_leaves_nothing_behind(spark):
     block = _block(by=["k"], time="t", windows=[50], features={"d": "stddev(x)", "s": "sum(x)"})
     [row] = aggregated(asked, steady, "", block, "t").collect()
     assert (row["d_50"], row["s_50"]) == (0.0, pytest.approx(50 * 39.02, rel=1e-13))
+
+
+def test_a_deviation_keeps_its_digits_beside_great_values(spark):
+    # Each key has its deviation from Python's exact fractions; elsewhere the column holds 1e15.
+    rng = np.random.default_rng(11)
+    values = {
+        "small": (5 + rng.normal(0, 1, 40)).tolist(),
+        "tiny": (0.25 + rng.normal(0, 1e-3, 40)).tolist(),
+        "far": (1e9 + rng.normal(0, 1e-2, 40)).tolist(),
+        "half": [2.0**46 * 2.0**-42 + step * 1e-9 for step in range(-20, 20)],  # around the border of the halves
+        "great": (1e15 * rng.normal(0, 1, 40)).tolist(),
+        "equal": [123456.789] * 40,
+    }
+    facts = [(key, place, value, int(value), f"{value:.2f}") for key, some in values.items() for place, value in enumerate(some)]
+    facts += [(key, 2000, 1e15, 10**15, "1000000000000000.00") for key in values]  # in each key too, behind the windows that are asked for
+    frame = spark.createDataFrame(facts, "k STRING, t INT, x DOUBLE, i BIGINT, text STRING").selectExpr(
+        "*", "CAST(text AS DECIMAL(30, 2)) AS d"
+    )
+    rows = spark.createDataFrame([(key, time) for key in values for time in (40, 2050)], "k STRING, t INT")
+    features = {"x": "stddev(x)", "i": "stddev(i)", "d": "stddev(d)"}
+    block = _block(by=["k"], time="t", windows=[40, 3000], features=features)
+    found = {(row["k"], row["t"]): row for row in aggregated(rows, frame, "", block, "t").collect()}
+    for key, some in values.items():
+        for column, exact in {"x": some, "i": [int(value) for value in some], "d": [Decimal(f"{value:.2f}") for value in some]}.items():
+            near = statistics.pstdev(map(Fraction, exact)) * math.sqrt(40 / 39)
+            assert found[key, 40][f"{column}_40"] == pytest.approx(near, rel=1e-9), (key, column)
+            whole = statistics.stdev([*map(Fraction, exact), Fraction(10**15)])
+            assert found[key, 2050][f"{column}_3000"] == pytest.approx(whole, rel=1e-12), (key, column)
 
 
 def test_what_cancels_out_is_nothing(spark):
