@@ -59,6 +59,11 @@ def number_sql(name: str) -> str:
     return f"CASE WHEN abs({value}) < double('Infinity') THEN {value} END"
 
 
+def readable_sql(name: str, sql_type: str) -> str:
+    """Return SQL that is true where the column's value can be cast to the type; null counts as unreadable."""
+    return f"(try_cast({quoted(name)} AS {sql_type}) IS NOT NULL)"
+
+
 def boolean_sql(name: str) -> str:
     """Return SQL for the column as 1 or 0; null for null, and for text that is neither true nor false."""
     return f"CAST(try_cast({quoted(name)} AS BOOLEAN) AS DOUBLE)"

@@ -25,8 +25,8 @@ SQUARES = ("h", "l", "hh", "hl", "ll")
 class FixedPoint:
     """How the values of a column become whole numbers: those of ``kind`` exactly where that is whole or decimal.
 
-    A DOUBLE is taken to the nearest multiple of ``unit``, a power of two 92 bits below the greatest value. For standard deviations values are
-    whole multiples of ``square_unit``, exactly where they are integers, or decimals of less than 92 bits (27 digits).
+    A DOUBLE is taken to the nearest multiple of ``unit``, a power of two 92 bits below the greatest value. For standard deviations values
+    are whole multiples of ``square_unit``, exactly where they are integers, or decimals of less than 92 bits (27 digits).
     """
 
     kind: T.DataType

@@ -103,4 +103,6 @@ class Checks(Block):
     leakage: Literal["block", "warn", "off"] = Field(default="block", description="a column that knows the label, or is known too late")
     constant: Literal["drop", "warn", "off"] = Field(default="drop", description="one value in all training rows; dropped where `auto`")
     correlation: Share | Literal["off"] = Field(default=0.98, description="two columns that correlate this much are named")
-    allow: list[ColumnName] = Field(default=[], description="columns that may know the label: they are known in time all the same")
+    allow: list[ColumnName] = Field(
+        default=[], description="columns that may know the label, as they are known in time, or hold text that cannot be read as declared"
+    )

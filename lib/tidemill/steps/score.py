@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from tidemill.caching import cached
 from tidemill.columns import column
 from tidemill.errors import ExpectationRefused, StepError, did_you_mean
+from tidemill.features.checks import count_unreadable
 from tidemill.features.unseen import Unseen, count_unseen
 from tidemill.registry import load_model
 from tidemill.registry.predict import OUTPUTS, predict
@@ -78,6 +79,7 @@ def score(context: StepContext) -> StepResult:
         outputs[pipeline.recommendations_table], _ = write_recommendations(context, model, manifest)
     notes = [f"{failed} of {count} rows could not be scored; see score_error in {table}"] if failed else []
     notes += [each.sentence(count) for each in unseen if each.rows]
+    notes += [f"{each.sentence()}; counted as missing" for each in count_unreadable(rows, pipeline.features) if each.unreadable]
     return StepResult(outputs=outputs, rows_in=count, rows_out=count, notes=tuple(notes))
 
 

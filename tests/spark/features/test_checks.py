@@ -210,3 +210,50 @@ def test_of_many_rows_some_are_looked_at(frame, data, monkeypatch):
     [balance] = [finding for finding in some if finding.check == "balance" and finding.message == "" and finding.value < 0.5]
     trained = data[data["split"] == "train"]
     assert balance.value == pytest.approx(trained["y"].mean())
+
+
+def test_text_that_cannot_be_read_as_declared_is_counted_and_above_one_percent_refused(spark):
+    n = 400
+    rows = [
+        (
+            i,
+            i % 2,
+            "1,234.50" if i % 4 == 0 else f" {i}.5 ",  # 100 of 400
+            f"{i % 28 + 1:02d}.02.2024" if i < 300 else ("2024-02-01 10:00:00" if i < 350 else None),  # 300 of 350
+            ("Ja", "Nein")[i % 2],  # 400 of 400
+            "n/a" if i == 7 else "" if i < 7 else str(i),  # 1 of 393
+            "oops" if i < 50 else "NaN" if i < 100 else "1e3",  # 50 of 400
+            f"{i}.25",
+            "x",
+        )
+        for i in range(n)
+    ]
+    texts = ("price", "joined", "member", "rare", "ok", "fine", "word")
+    frame = spark.createDataFrame(rows, ", ".join(["id INT", "y INT", *(f"{name} STRING" for name in texts)]))
+    frame = frame.selectExpr("*", "IF(id < 320, 'train', 'test') AS split", "IF(id < 320, id % 3, NULL) AS fold")
+    features = Features.model_validate(
+        {
+            "numeric": {"columns": ["price", "rare", "fine"]},
+            "buckets": {"columns": ["ok", "price"], "quantiles": 4},
+            "boolean": {"columns": ["member"]},
+            "datetime": {"columns": ["joined"], "parts": ["month"]},
+            "categorical": {"columns": ["word"]},
+            "checks": {"allow": ["ok"], "leakage": "off"},
+        }
+    )
+    dataset = Dataset.model_validate({"from": "silver.x", "key": ["id"], "label": "y"})
+    findings = [each for each in judge_features(frame, dataset, "binary", features) if each.check == "unreadable"]
+    assert {each.column: (each.value, each.action) for each in findings} == {
+        "price": (0.25, "block"),
+        "rare": (pytest.approx(1 / 393), "warn"),
+        "fine": (0.0, "pass"),
+        "ok": (0.125, "warn"),
+        "member": (1.0, "block"),
+        "joined": (pytest.approx(300 / 350), "block"),
+    }
+    message = refusal(findings)
+    assert "price: 100 of 400 texts cannot be read as a number, such as '1,234.50'" in message
+    assert "member: 400 of 400 texts cannot be read as a truth value, such as 'Ja' and 'Nein'" in message
+    assert "joined: 300 of 350 texts cannot be read as an instant, such as '01.02.2024' and '28.02.2024'" in message
+    assert "`features.checks.allow: [price, member, joined]`" in message
+    assert any(remark.startswith("rare: 1 of 393 texts cannot be read as a number, such as 'n/a'") for remark in remarks(findings))

@@ -2,5 +2,6 @@
 
 from tidemill.features.checks.findings import Finding
 from tidemill.features.checks.judge import judge_features
+from tidemill.features.checks.unreadable import count_unreadable
 
-__all__ = ["Finding", "judge_features"]
+__all__ = ["Finding", "count_unreadable", "judge_features"]

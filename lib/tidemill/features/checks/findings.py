@@ -9,6 +9,7 @@ R2_LIMIT = 0.98
 LATER_LIMIT = 0.01
 NULLS_LIMIT = 0.1
 MINORITY_LIMIT = 0.05
+UNREADABLE_LIMIT = 0.01
 
 _SHOWN = 5
 
@@ -17,8 +18,8 @@ _SHOWN = 5
 class Finding:
     """One row of ``ops.checks``.
 
-    ``check`` is leakage, copy, missing, later, constant, duplicate, nulls or balance; ``measure`` says what ``value`` is, and ``limit``
-    what it was held against. ``other`` is the second column of a pair, or a value of the label. ``action`` is what follows: ``pass``
+    ``check`` is leakage, copy, missing, later, constant, duplicate, nulls, unreadable or balance; ``measure`` says what ``value`` is, and
+    ``limit`` what it was held against. ``other`` is the second column of a pair, or a value of the label. ``action`` is what follows: ``pass``
     where the limit holds, else warn, drop or block. ``message`` is a sentence for people, empty where there is nothing to say.
     """
 
@@ -37,17 +38,40 @@ class Finding:
 
 
 def refusal(findings: list[Finding]) -> str | None:
-    """Return one message for all findings that block, with the remedy; None where none does."""
+    """Return one message for all findings that block, with the remedies; None where none does."""
     blocked = [finding for finding in findings if finding.action == "block"]
+    unreadable = [finding for finding in blocked if finding.check == "unreadable"]
+    messages = [_leaks([finding for finding in blocked if finding.check != "unreadable"]), _unreadable(unreadable)]
+    return "; ".join(message for message in messages if message) or None
+
+
+def _leaks(blocked: list[Finding]) -> str:
     if not blocked:
-        return None
-    columns = ", ".join(dict.fromkeys(finding.column for finding in blocked))
+        return ""
+    columns = _columns(blocked)
     return (
-        f"dataset: the label leaks into {len(set(columns.split(', ')))} feature column(s): "
+        f"dataset: the label leaks into {len(columns)} feature column(s): "
         + "; ".join(finding.message for finding in blocked)
-        + f". Leave out what is not known beforehand: `dataset.exclude: [{columns}]`; keep what is known in time with "
-        f"`features.checks.allow: [{columns}]` (`features.checks.leakage: warn` or `off` is for all columns)"
+        + f". Leave out what is not known beforehand: `dataset.exclude: [{', '.join(columns)}]`; keep what is known in time with "
+        f"`features.checks.allow: [{', '.join(columns)}]` (`features.checks.leakage: warn` or `off` is for all columns)"
     )
+
+
+def _unreadable(blocked: list[Finding]) -> str:
+    if not blocked:
+        return ""
+    columns = _columns(blocked)
+    return (
+        f"dataset: {len(columns)} feature column(s) hold text of which more than {UNREADABLE_LIMIT:.0%} cannot be read as declared: "
+        + "; ".join(finding.message for finding in blocked)
+        + ". Convert the text in the SQL (such as CAST(replace(price, ',', '') AS DOUBLE), to_timestamp(day, 'dd.MM.yyyy') or "
+        "answer = 'Yes'), or declare the column as `categorical`; count such values as missing with "
+        f"`features.checks.allow: [{', '.join(columns)}]`"
+    )
+
+
+def _columns(findings: list[Finding]) -> list[str]:
+    return list(dict.fromkeys(finding.column for finding in findings))
 
 
 def remarks(findings: list[Finding]) -> tuple[str, ...]:

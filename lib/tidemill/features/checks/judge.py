@@ -24,6 +24,7 @@ from tidemill.features.checks.groups import coarse_steps, one_number, tall
 from tidemill.features.checks.profile import Profile, constant_columns, profile
 from tidemill.features.checks.subjects import Subjects, checks_of, subjects
 from tidemill.features.checks.target import Target, read_target
+from tidemill.features.checks.unreadable import unreadable_findings
 from tidemill.spec.models import Checks, Dataset, Features
 from tidemill.spec.tasks import TASK_KINDS
 
@@ -39,7 +40,8 @@ _COPY = 1 - 1e-9
 def judge_features(marked: DataFrame, dataset: Dataset, task: str, features: Literal["auto"] | Features) -> list[Finding]:
     """Return what is found about the columns that would become features; ``marked`` has ``split`` and ``fold`` and is read a few times.
 
-    Of more than 200,000 rows about as many are looked at, chosen by a hash of the key; the balance of the label is that of all.
+    Of more than 200,000 rows about as many are looked at, chosen by a hash of the key; the balance of the label and what
+    text cannot be read are those of all.
 
     - leakage: how well one column alone tells the label of the training rows. Two classes: the AUC of a number in its order, or of what
       its values (bins of a number, null as a value of its own) say about rows of other folds, whichever is greater; at most 0.001 off.
@@ -47,6 +49,7 @@ def judge_features(marked: DataFrame, dataset: Dataset, task: str, features: Lit
       folds, gets right. Regression: the squared correlation of a number, or the R² of the mean of a value in other folds.
     - copy: a value stands for one class and a class for one value, or a number is the label times a constant plus another.
     - missing: how well being null alone tells the label. later: the share of rows in which an instant lies behind ``event_time``.
+    - unreadable: the share of texts, of all rows, that cannot be read as the number, truth value or instant that they are declared as.
     - constant, duplicate, nulls (the share of nulls in train and test), balance: remarks.
 
     Where no label is declared, or it is not used, there is nothing to leak. Where it judges alone, a column that tells it is what the
@@ -56,9 +59,9 @@ def judge_features(marked: DataFrame, dataset: Dataset, task: str, features: Lit
     """
     checks, judged = checks_of(features), subjects(marked.schema, dataset, features)
     target = read_target(marked, dataset, task)
-    balance = list(_balance(target))
+    always = [*unreadable_findings(marked, features), *_balance(target)]
     if not judged.all:
-        return balance
+        return always
     rows = marked.count()
     if rows > MOST_ROWS:
         marked = marked.where(is_chosen(key_hash(dataset, "looked at"), rows, MOST_ROWS))
@@ -74,7 +77,7 @@ def judge_features(marked: DataFrame, dataset: Dataset, task: str, features: Lit
         findings += _constants(found, checks)
     if checks.correlation != "off":
         findings += duplicates(codes, judged, found, checks.correlation)
-    return [*findings, *_nulls(found), *balance]
+    return [*findings, *_nulls(found), *always]
 
 
 def _leaks(codes: DataFrame, judged: Subjects, target: Target, found: Profile, checks: Checks) -> Iterator[Finding]:
