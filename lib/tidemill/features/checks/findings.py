@@ -19,8 +19,8 @@ class Finding:
     """One row of ``ops.checks``.
 
     ``check`` is leakage, copy, missing, later, constant, duplicate, nulls, unreadable or balance; ``measure`` says what ``value`` is, and
-    ``limit`` what it was held against. ``other`` is the second column of a pair, or a value of the label. ``action`` is what follows: ``pass``
-    where the limit holds, else warn, drop or block. ``message`` is a sentence for people, empty where there is nothing to say.
+    ``limit`` what it was held against. ``other`` is the second column of a pair, or a value of the label. ``action`` is what follows:
+    ``pass`` where the limit holds, else warn, drop or block. ``message`` is a sentence for people, empty where there is nothing to say.
     """
 
     check: str
