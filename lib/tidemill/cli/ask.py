@@ -45,7 +45,7 @@ def status(
 ) -> int:
     """Show the states of a run and its steps; starts no Spark."""
     loaded = spec_of(spec, env, set_) if spec else None
-    where = Lake(loaded.pipeline.lake) if loaded else lake_of(lake)
+    where = Lake(loaded.pipeline.lake) if loaded and lake is None else lake_of(lake)
     while True:
         runs = [
             row for row in current(where.ledger.rows("ops.runs"), "run_id") if not loaded or row["pipeline"] == loaded.pipeline.pipeline

@@ -12,15 +12,18 @@ import typer
 from tidemill.errors import UsageError
 from tidemill.lake import Lake
 from tidemill.spec import Spec, load_spec
+from tidemill.spec.paths import find_project_root, resolve_lake
 
-SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The pipeline's YAML file.", show_default=False)]
+SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The pipeline's YAML file, or its folder.", show_default=False)]
 Env = Annotated[str | None, typer.Option("--env", help="Overlay: env/E.yml beside the spec, then conf/env/E.yml.", show_default=False)]
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="Set a key of the spec: a.b=c; vars.NAME=… sets a variable.", show_default=False)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show stack traces.")]
-LakeRoot = Annotated[str | None, typer.Option("--lake", help="The lake; by default TIDEMILL_LAKE, else ./lake.", show_default=False)]
+LakeRoot = Annotated[
+    str | None, typer.Option("--lake", help="The lake; by default TIDEMILL_LAKE, else ./lake of the project.", show_default=False)
+]
 
 
 def spec_of(path: Path, env: str | None, assignments: Sequence[str] | None) -> Spec:
@@ -40,12 +43,12 @@ def spec_of(path: Path, env: str | None, assignments: Sequence[str] | None) -> S
 
 
 def lake_of(root: str | None, *, must_exist: bool = True) -> Lake:
-    """Return the lake that ``--lake``, ``TIDEMILL_LAKE`` or ``./lake`` names.
+    """Return the lake that ``--lake`` names, relative to the working directory, or ``TIDEMILL_LAKE`` or ``./lake``, to its project's root.
 
     Raises:
         UsageError: there is nothing at a local path.
     """
-    chosen = root or os.environ.get("TIDEMILL_LAKE") or "./lake"
+    chosen = root or resolve_lake(os.environ.get("TIDEMILL_LAKE") or "./lake", find_project_root(Path.cwd()))
     lake = Lake(chosen)
     if must_exist and "://" not in chosen and not Path(lake.root).is_dir():
         raise UsageError(f"there is no lake at {lake.root}; name one with --lake or TIDEMILL_LAKE, or make it with `tidemill run SPEC`")

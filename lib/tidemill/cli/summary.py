@@ -7,6 +7,7 @@ from pathlib import Path
 from deltalake import DeltaTable
 from rich.text import Text
 
+from tidemill.cli.options import lake_of
 from tidemill.cli.printing import CONSOLE, print_table
 from tidemill.lake import Lake
 from tidemill.lake.ledger import query
@@ -100,7 +101,7 @@ def _print_predictions(spec: Spec, lake: Lake) -> None:
 
 
 def _print_commands(spec: Spec, lake: Lake, file: Path) -> None:
-    lake_option = "" if Path(lake.root) == Path("lake").resolve() else f" --lake {lake.root}"
+    lake_option = "" if lake.root == lake_of(None, must_exist=False).root else f" --lake {lake.root}"
     table = spec.pipeline.predictions_table
     queries = {
         "binary": f"SELECT prediction, count(*), avg(probability) FROM {table} GROUP BY prediction",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidemill.errors import SourceError
-from tidemill.sources.patterns import braces_expanded, escaped, is_pattern, python_glob
+from tidemill.patterns import braces_expanded, escaped, is_pattern, python_glob
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

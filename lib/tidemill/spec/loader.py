@@ -16,6 +16,7 @@ from tidemill.spec.models import CustomFamily, Features, Pipeline, Table
 from tidemill.spec.node import Node
 from tidemill.spec.not_built import not_built_faults
 from tidemill.spec.overlay import merged, overlay_files, with_settings
+from tidemill.spec.paths import find_project_root, resolve_pipeline
 from tidemill.spec.references import Declared, reference_faults, schema_text, sql_inputs, sql_text
 from tidemill.spec.validation import validate
 from tidemill.spec.variables import Unresolved, Variables, substitute
@@ -25,7 +26,7 @@ FILE_NAME = "pipeline.yml"
 
 @dataclass(frozen=True)
 class Spec:
-    """A validated spec and where it lies; SQL, schema files and Python are looked up in ``folder``."""
+    """A validated spec and where it lies: SQL, schema files and Python are looked up in ``folder``; all its paths are absolute."""
 
     pipeline: Pipeline
     file: Path
@@ -41,6 +42,11 @@ class Spec:
             return replace(fault, file=str(self.file))
         file, line = self.tree.nearest(fault.key).fault_place()
         return replace(fault, file=file, line=line)
+
+    @property
+    def root(self) -> Path:
+        """The root of the project, below which relative paths lie."""
+        return find_project_root(self.folder)
 
     def sql_text(self, value: str) -> str:
         """Return the text of the SQL file ``value``, or ``value`` itself where it holds white space."""
@@ -108,7 +114,7 @@ def load_spec(
 
     Args:
         path: the file, or a folder that holds ``pipeline.yml``.
-        env: the overlay to lay on, ``env/<env>.yml`` beside the spec and in the project's ``conf/env``.
+        env: the overlay to lay on, ``env/<env>.yml`` beside the spec and ``conf/env/<env>.yml`` of the project.
         set_values: ``a.b`` → value, which overrides any key; ``vars.NAME`` gives a variable.
         environ: the environment that variables are looked up in.
 
@@ -137,14 +143,14 @@ def load_spec(
         faults += [fault for fault in later if fault.key not in said]
     if faults or pipeline is None:
         raise SpecError(_in_order(faults, str(file)))
-    return Spec(pipeline, file, file.parent, root)
+    return Spec(resolve_pipeline(pipeline, find_project_root(file.parent)), file, file.parent, root)
 
 
 def _tree(file: Path, env: str | None) -> tuple[Node | None, list[Fault]]:
     """Read the file and lay its overlays on."""
     root, faults = _read(file)
     if env is not None:
-        overlays, found = overlay_files(file.parent, env)
+        overlays, found = overlay_files(file.parent, find_project_root(file.parent), env)
         faults += found
         for overlay in overlays:
             top, found = _read(overlay)

@@ -25,14 +25,14 @@ def merged(base: Node, top: Node) -> Node:
     return replace(base, value=entries)
 
 
-def overlay_files(folder: Path, env: str) -> tuple[list[Path], list[Fault]]:
-    """Return the overlay files called ``env``, in the order they are laid on: the project's, then the one beside the spec.
+def overlay_files(folder: Path, root: Path, env: str) -> tuple[list[Path], list[Fault]]:
+    """Return the overlay files called ``env`` in the order they are laid on: that of the project at ``root``, then that beside the spec.
 
     The file beside the spec knows more of this pipeline than the shared one in ``conf/env``, so it has the last word.
     """
     if not _ENV_NAME.fullmatch(env):
         return [], [Fault("--env", None, env, "not the name of an environment; letters, digits, '_', '-' and '.' make one")]
-    beside, shared = folder / "env", [folder.parent / "env", Path("conf") / "env"]
+    beside, shared = folder / "env", [folder.parent / "env", root / "conf" / "env"]
     candidates = [next((place / f"{env}.yml" for place in shared if (place / f"{env}.yml").is_file()), None), beside / f"{env}.yml"]
     found: dict[Path, Path] = {path.resolve(): path for path in candidates if path is not None and path.is_file()}
     if found:

@@ -8,8 +8,8 @@ import pytest
 
 from tidemill.column_names import SOURCE_FILE
 from tidemill.errors import SourceError
+from tidemill.patterns import braces_expanded, python_glob
 from tidemill.sources.files import SourceFile, list_files
-from tidemill.sources.patterns import braces_expanded, python_glob
 from tidemill.sources.records import source_file
 
 ODD_NAME = "a+b %20 [x] {y} #é.csv"
