@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tidemill.features.names import MISSING, internal, number, short
+from tidemill.columns import double_literal
+from tidemill.features.names import MISSING, internal, short
 from tidemill.lake.names import quoted
 
 
@@ -31,7 +32,7 @@ def bucket_slots(found: Sequence[Bucketed], encoding: str) -> dict[str, str]:
 def _order(bucketed: Bucketed) -> Iterator[tuple[str, str]]:
     """Yield the place of the bucket, from 0; -1 where there is no number."""
     value = quoted(bucketed.column)
-    below = " ".join(f"WHEN {value} < {number(cut)} THEN {place}.0D" for place, cut in enumerate(bucketed.cuts))
+    below = " ".join(f"WHEN {value} < {double_literal(cut)} THEN {place}.0D" for place, cut in enumerate(bucketed.cuts))
     yield internal("tree", f"{bucketed.name}.bucket"), f"CASE WHEN {value} IS NULL THEN -1.0D {below} ELSE {len(bucketed.cuts)}.0D END"
 
 
@@ -39,8 +40,8 @@ def _each(bucketed: Bucketed) -> Iterator[tuple[str, str]]:
     value = quoted(bucketed.column)
     for low, high in bucketed.bounds:
         conditions = [f"{value} IS NOT NULL"]
-        conditions += [f"{value} >= {number(low)}"] if low is not None else []
-        conditions += [f"{value} < {number(high)}"] if high is not None else []
+        conditions += [f"{value} >= {double_literal(low)}"] if low is not None else []
+        conditions += [f"{value} < {double_literal(high)}"] if high is not None else []
         yield internal("bucket", f"{bucketed.name}={_range(low, high)}"), f"CAST(coalesce({' AND '.join(conditions)}, false) AS DOUBLE)"
     yield internal("bucket", f"{bucketed.name}={MISSING}"), f"CAST({value} IS NULL AS DOUBLE)"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from tidemill.columns import double_literal
 from tidemill.lake.names import quoted
 
 PREFIX = "_f_"
@@ -86,12 +87,7 @@ def part_sql(name: str, part: str) -> str:
 
 def turn_sql(column: str, part: str, function: str) -> str:
     """Return SQL for the sine or cosine (``function``) of a part on its circle; 0, the circle's centre, where it is null."""
-    return f"coalesce({function}({quoted(column)} * {number(2 * math.pi / PERIODS[part])}), 0.0D)"
-
-
-def number(value: float) -> str:
-    """Return a DOUBLE literal that is exactly ``value``."""
-    return f"({value!r}D)" if value < 0 else f"{value!r}D"
+    return f"coalesce({function}({quoted(column)} * {double_literal(2 * math.pi / PERIODS[part])}), 0.0D)"
 
 
 def numbers(values: Iterable[float]) -> str:
@@ -101,4 +97,4 @@ def numbers(values: Iterable[float]) -> str:
 
 def short(value: float) -> str:
     """Return a number as people write it."""
-    return f"{value:.0f}" if value == int(value) and abs(value) < 1e15 else repr(value)
+    return f"{value:.0f}" if math.isfinite(value) and value == int(value) and abs(value) < 1e15 else repr(value)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from tidemill.columns import double_literal
 from tidemill.features.memo import SET
-from tidemill.features.names import number
 from tidemill.lake.names import quoted
 
 # A quantile is at most 1/10000 of the rows away from the exact one; below 10,000 rows it is exact.
 _ACCURACY = 10_000
 # The mean of equal numbers is not always that number.
 _ROUNDING = 1e-12
+# Squares of larger numbers, summed up over all rows, may pass the greatest double. Their mean and deviation are those of the numbers
+# times _SHRINK, a power of two, which changes no digit; and their halves are scaled, since the difference of two of them may pass it too.
+_HUGE = 2.0**480
+_SHRINK = 2.0**-540
+_GREATEST_SCALED = 1e100
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,10 @@ class Treatment:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The numbers learnt from a column; ``fill`` None leaves missing values as they are."""
+    """The numbers learnt from a column; ``fill`` None leaves missing values as they are.
+
+    Where ``is_huge``, ``shift`` and ``scale`` are those of halves of the values, and what is scaled stays within ±1e100.
+    """
 
     fill: float | None
     shift: float = 0.0
@@ -47,20 +55,32 @@ class Fitted:
     high: float = 1.0
     has_missing: bool = False
     cuts: tuple[float, ...] = ()
+    is_huge: bool = False
 
     def filled_sql(self, column: str) -> str:
         """Return SQL for the column without missing values."""
-        return quoted(column) if self.fill is None else f"coalesce({quoted(column)}, {number(self.fill)})"
+        return quoted(column) if self.fill is None else f"coalesce({quoted(column)}, {double_literal(self.fill)})"
 
     def scaled_sql(self, column: str) -> str:
         """Return SQL for the filled column, shifted and scaled."""
-        return f"({self.filled_sql(column)} - {number(self.shift)}) / {number(self.scale)}"
+        if self.is_huge:
+            scaled = f"({self.filled_sql(column)} * 0.5D - {double_literal(self.shift)}) / {double_literal(self.scale)}"
+            return f"least(greatest({scaled}, {double_literal(-_GREATEST_SCALED)}), {double_literal(_GREATEST_SCALED)})"
+        return f"({self.filled_sql(column)} - {double_literal(self.shift)}) / {double_literal(self.scale)}"
 
     def positive_sql(self, column: str) -> str:
         """Return SQL for the column between 0, its least value in training, and 1, its greatest; a missing value that stays so is 0."""
-        width = self.high - self.low
+        part = 0.5 if self.is_huge else 1.0
+        value = f"{self.filled_sql(column)} * 0.5D" if self.is_huge else self.filled_sql(column)
+        width = self.high * part - self.low * part
         scale = width if width > 0 and math.isfinite(width) else 1.0
-        return f"coalesce(least(greatest(({self.filled_sql(column)} - {number(self.low)}) / {number(scale)}, 0.0D), 1.0D), 0.0D)"
+        moved = f"({value} - {double_literal(self.low * part)}) / {double_literal(scale)}"
+        return f"coalesce(least(greatest({moved}, 0.0D), 1.0D), 0.0D)"
+
+    def comparable_sql(self, column: str) -> str:
+        """Return SQL for the filled column on a scale of its own, on which sums of squares are numbers; 0 where it is missing."""
+        value = f"{self.filled_sql(column)} * {double_literal(_SHRINK)}" if self.is_huge else self.filled_sql(column)
+        return f"coalesce({value}, 0.0D)"
 
 
 def fit_numbers(df: DataFrame, treatments: Mapping[str, Treatment], within: Column | None = None) -> dict[int, dict[str, Fitted]]:
@@ -73,14 +93,29 @@ def fit_numbers(df: DataFrame, treatments: Mapping[str, Treatment], within: Colu
     """
     if not any(_is_learnt(treatment) for treatment in treatments.values()):
         given = {column: None if treatment.impute == "none" else float(treatment.impute) for column, treatment in treatments.items()}
-        return {0: {column: Fitted(fill) for column, fill in given.items()}}
-    columns = list(treatments)
-    wanted = [F.struct(*_aggregates(column, treatments[column])).alias(str(place)) for place, column in enumerate(columns)]
+        return {0: {column: Fitted(fill, scale=0.5, is_huge=True) for column, fill in given.items()}}  # they may be: none was looked at
+    learnt = _by_set(df, within, {column: _aggregates(column, treatment) for column, treatment in treatments.items()})
+    bounds = {column: [figures[column][end] or 0.0 for _, figures in learnt.values() for end in ("low", "high")] for column in treatments}
+    huge = [column for column, ends in bounds.items() if max(map(abs, ends)) > _HUGE]  # in any set: others are applied to the same rows
+    if huge:
+        for number, (_, moments) in _by_set(df, within, {column: _moments_of_huge(column) for column in huge}).items():
+            for column in huge:
+                learnt[number][1][column] |= moments[column]
+    return {
+        number: {column: _fitted(figures[column], rows, treatment, column in huge) for column, treatment in treatments.items()}
+        for number, (rows, figures) in learnt.items()
+    }
+
+
+def _by_set(
+    df: DataFrame, within: Column | None, aggregates: Mapping[str, Sequence[Column]]
+) -> dict[int, tuple[int, dict[str, dict[str, Any]]]]:
+    """Return the rows of each set, and by column what the aggregates over them gave, by their names."""
+    columns = list(aggregates)
+    wanted = [F.struct(*aggregates[column]).alias(str(place)) for place, column in enumerate(columns)]
     sets = df.groupBy() if within is None else df.withColumn(SET, F.explode(within)).groupBy(SET)
     return {
-        0 if within is None else row[SET]: {
-            column: _fitted(row[str(place)].asDict(), row["rows"], treatments[column]) for place, column in enumerate(columns)
-        }
+        0 if within is None else row[SET]: (row["rows"], {column: row[str(place)].asDict() for place, column in enumerate(columns)})
         for row in sets.agg(F.count("*").alias("rows"), *wanted).collect()
     }
 
@@ -109,23 +144,33 @@ def _aggregates(column: str, treatment: Treatment) -> list[Column]:
     return found
 
 
-def _fitted(found: Mapping[str, Any], rows: int, treatment: Treatment) -> Fitted:
-    fill = _fill(found, treatment)
+def _moments_of_huge(column: str) -> list[Column]:
+    value = F.col(quoted(column)) * _SHRINK
+    return [F.avg(value).alias("mean"), F.stddev_samp(value).alias("deviation")]
+
+
+def _fitted(found: Mapping[str, Any], rows: int, treatment: Treatment, is_huge: bool) -> Fitted:
+    unit = _SHRINK if is_huge else 1.0
+    fill = _fill(found, treatment, unit)
     present = found["n"]
     missing = rows - present if fill is not None else 0
-    shift, scale = 0.0, 1.0
-    seen = [found["low"], found["high"], *([fill] if missing and fill is not None else [])] if present else []
+    shift, scale = 0.0, unit
+    ends = [found["low"], found["high"], *([fill] if missing and fill is not None else [])] if present else []
+    seen = [end * unit for end in ends]
     if present and treatment.scale == "standard":
-        shift, scale = _moments(found, present, missing, fill or 0.0)
+        shift, scale = _moments(found, present, missing, (fill or 0.0) * unit)
         scale = scale if differ(seen) else 0.0
     elif present and treatment.scale == "minmax":
         shift, scale = min(seen), max(seen) - min(seen)
     elif present and treatment.scale == "robust":
-        low, shift, high = found["quartiles"]
+        low, shift, high = (quartile * unit for quartile in found["quartiles"])
         scale = high - low
+    scale = scale if scale > 0 and math.isfinite(scale) else unit
+    if is_huge:
+        shift, scale = shift * (0.5 / unit), scale * (0.5 / unit)
     low, high = (found["low"], found["high"]) if present else (0.0, 1.0)
     cuts = tuple(sorted(set(found["cuts"]))) if treatment.cuts and present else ()
-    return Fitted(fill, shift, scale if scale > 0 and math.isfinite(scale) else 1.0, low, high, present < rows, cuts)
+    return Fitted(fill, shift, scale, low, high, present < rows, cuts, is_huge)
 
 
 def differ(values: Collection[float]) -> bool:
@@ -133,13 +178,15 @@ def differ(values: Collection[float]) -> bool:
     return max(values) - min(values) > _ROUNDING * max(map(abs, values))
 
 
-def _fill(found: Mapping[str, Any], treatment: Treatment) -> float | None:
+def _fill(found: Mapping[str, Any], treatment: Treatment, unit: float) -> float | None:
     if treatment.impute == "none":
         return None
     if not isinstance(treatment.impute, str):
         return float(treatment.impute)
     if not found["n"]:
         return 0.0
+    if treatment.impute == "mean":
+        return float(min(max(found["mean"], found["low"] * unit), found["high"] * unit) / unit) if unit != 1.0 else float(found["mean"])
     return float(found["quartiles"][1] if treatment.impute == "median" else found[treatment.impute])
 
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import types as T
 
+from tidemill.columns import double_literal
 from tidemill.features.buckets import Bucketed, bucket_slots
 from tidemill.features.kinds import group_of
 from tidemill.features.memo import Sample
-from tidemill.features.names import OF_THE_DAY, PERIODS, boolean_sql, internal, number, number_sql, part_sql, turn_sql
+from tidemill.features.names import OF_THE_DAY, PERIODS, boolean_sql, internal, number_sql, part_sql, turn_sql
 from tidemill.features.numbers import Fitted, Treatment, fit_numbers
 from tidemill.lake.names import quoted
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # What a tree sees where there is no instant: a value no calendar part has, so that it can be split off.
 _NO_INSTANT = -1.0
+_PART = 2.0**-60
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,11 @@ def _places(block: Array, schema: T.StructType, plan: FeaturePlan) -> Iterator[S
                 value = f"CAST(get({quoted(name)}, {place}) AS DOUBLE)"
                 yield Scalar(f"{name}[{place}]", f"CASE WHEN abs({value}) < double('Infinity') THEN {value} END", "mean")
             continue
-        total = f"aggregate({values}, 0.0D, (sum, v) -> sum + v)"
+        # Of parts of the numbers, by a power of two, which changes no digit: a sum may pass the greatest double where the mean does not.
+        total = f"aggregate({values}, 0.0D, (sum, v) -> sum + v * {double_literal(_PART)})"
+        mean = f"{total} / nullif(CAST(size({values}) AS DOUBLE), 0.0D) / {double_literal(_PART)}"
         yield Scalar(f"{name}.size", f"CAST(size({quoted(name)}) AS DOUBLE)", 0.0)
-        yield Scalar(f"{name}.mean", f"{total} / nullif(CAST(size({values}) AS DOUBLE), 0.0D)")
+        yield Scalar(f"{name}.mean", mean)
         yield Scalar(f"{name}.min", f"array_min({values})")
         yield Scalar(f"{name}.max", f"array_max({values})")
 
@@ -163,7 +167,7 @@ def fit_slots(
     slots = Slots()
     for name in dict.fromkeys(name for block in plan.blocks("pca") for name in block.columns):
         column = by_name[name].column
-        slots.computed[internal("filled", name)] = f"coalesce({fitted[column].filled_sql(column)}, 0.0D)"
+        slots.computed[internal("filled", name)] = fitted[column].comparable_sql(column)
     for encoding in encodings:
         names: list[str] = []
         for scalar in found:
@@ -236,7 +240,7 @@ def _positive(scalar: Scalar, fitted: Fitted | None) -> Iterator[tuple[str, str]
 
 
 def _tree(scalar: Scalar, fitted: Fitted | None) -> Iterator[tuple[str, str]]:
-    missing = f"coalesce({quoted(scalar.column)}, {number(_NO_INSTANT)})"
+    missing = f"coalesce({quoted(scalar.column)}, {double_literal(_NO_INSTANT)})"
     yield internal("tree", scalar.name), missing if scalar.part or not fitted else fitted.filled_sql(scalar.column)
 
 

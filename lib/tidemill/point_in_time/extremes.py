@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from tidemill.columns import double_literal
 from tidemill.cuts import Number
 from tidemill.point_in_time.pieces import Pieces
 from tidemill.point_in_time.sides import FACT, Asked, Unit
@@ -44,7 +45,7 @@ def extremes(wanted: Sequence[tuple[str, str]], widths: Sequence[Number], asked:
 def _seen(width: Number, keys: Sequence[str], unit: Unit) -> Column:
     """Return the moments of a window one by one: those of the same instant, or not yet known, have to be told apart."""
     # Fractions are looked for a little farther back, and then compared as where they leave a running sum.
-    reach = f"{int(width)}L" if unit.time == "bigint" else f"{width * 1.000001!r}D"
+    reach = f"{int(width)}L" if unit.time == "bigint" else double_literal(width * 1.000001)
     order = f"PARTITION BY piece, {', '.join(keys)} ORDER BY at RANGE BETWEEN {reach} PRECEDING AND CURRENT ROW"
     return F.filter(
         F.expr(f"collect_list(moment) OVER ({order})"),

@@ -1,5 +1,8 @@
 """Feature stages against scikit-learn and pandas on the same rows, and the ways of a fitted model."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +14,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, slot_names
-from tidemill.spec.models import Categorical, Datetime, Numeric
+from tidemill.spec.models import Array, Buckets, Categorical, Datetime, Numeric, Pca
 
 ROWS = 201
 
@@ -202,3 +205,31 @@ def test_a_linear_model_learns_from_the_pipeline(df):
     fitted = LogisticRegression(featuresCol="features_linear", regParam=0.01, maxIter=10).fit(labelled)
     weights = dict(zip(slot_names(model, "linear"), fitted.coefficients, strict=True))
     assert max(weights, key=lambda name: abs(weights[name])) == "n"
+
+
+def test_huge_numbers_are_scaled_as_exact_fractions_are_and_every_slot_is_finite(spark):
+    values = [*[1e308, -1e308, 0.5, 0.7] * 5, 1.7e308, None]
+    frame = spark.createDataFrame(
+        [(place, value, -1e308, 5.0, [1e308, 1e308]) for place, value in enumerate(values)],
+        "id INT, `a b` DOUBLE, same DOUBLE, y DOUBLE, l ARRAY<DOUBLE>",
+    )
+    exact = [Fraction(value) for value in values if value is not None]
+    mean = sum(exact) / len(exact)
+    deviation = math.sqrt(sum((value / 2**900 - mean / 2**900) ** 2 for value in exact) / (len(exact) - 1))
+    standard = [float((value - mean) / 2**900) / deviation for value in exact]
+    span = max(exact) - min(exact)
+    minmax = [float((value - min(exact)) / span) for value in exact]
+    for scale, impute, expected in (("standard", "none", standard), ("minmax", "mean", [*minmax, float((mean - min(exact)) / span)])):
+        model = _fit(frame, encodings=("linear", "positive", "tree"), numeric=Numeric(columns=["a b", "same"], scale=scale, impute=impute))
+        found = _matrix(model, frame)
+        np.testing.assert_allclose(found["a b"][: len(expected)], expected, rtol=1e-9, atol=1e-12)
+        assert (found["same"] == 0).all()
+        np.testing.assert_allclose(_matrix(model, frame, "positive")["a b"][: len(minmax)], minmax, rtol=1e-9)
+        assert list(_matrix(model, frame, "tree")["a b"][: len(exact)]) == [float(value) for value in exact]
+    wide = Numeric(columns=["a b"], scale="none", impute=0.0), Numeric(columns=["a b"], scale="robust")
+    lists = Array(columns=["l"], encode="summary")
+    for numeric in wide:
+        matrix = _matrix(_fit(frame, numeric=numeric, array=lists, buckets=Buckets(columns=["a b"], quantiles=3)), frame)
+        assert np.isfinite(matrix.to_numpy()).all() and matrix["a b"].nunique() > 2
+    assert set(_matrix(_fit(frame, encodings=("tree",), array=lists), frame, "tree")["l.mean"]) == {1e308}
+    assert np.isfinite(_matrix(_fit(frame, numeric=wide[1], pca=Pca(columns=["a b", "y"], k=1)), frame).to_numpy()).all()

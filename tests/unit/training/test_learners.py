@@ -63,6 +63,17 @@ def test_losses_find_their_own_best_predictions(name):
     assert mean_absolute_error(truth, middle) < mean_absolute_error(truth, np.full(len(truth), np.median(truth)))
 
 
+@pytest.mark.parametrize("name", [*PARAMS, "random_forest", "isolation_forest"])
+def test_numbers_beyond_32_bits_are_learned_from_and_scored(name):
+    rng = np.random.default_rng(9)
+    labels = rng.integers(0, 2, 300).astype(float)
+    features = np.column_stack([np.where(labels == 1, 1e308, -1e300), rng.normal(size=300)])
+    found = FAMILIES[name].learner.fit(Rows(features, labels), Setting(PARAMS.get(name, {}), "binary", 2, 7)).predict(features)
+    assert np.isfinite(found).all()
+    if name != "isolation_forest":  # labels are not looked at
+        assert (found.argmax(axis=1) == labels).all()
+
+
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
 def test_weighted_metrics_are_scikit_learns(task):
     from sklearn import metrics as sk

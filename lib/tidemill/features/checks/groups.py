@@ -108,7 +108,7 @@ def area(points: DataFrame) -> DataFrame:
 
 def bounds(bins: Sequence[float]) -> list[float]:
     """Return the bounds of the bins; a bin holds the values up to and with its upper one, which the Bucketizer leaves out."""
-    edges = sorted({math.nextafter(edge, math.inf) for edge in bins})
+    edges = sorted({math.nextafter(edge, math.inf) for edge in bins} - {math.inf})
     return [-math.inf, *(edges or [0.0]), math.inf]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tidemill.training.tasks.learner import Layout, OneByOne, Rows, Setting
+from tidemill.training.tasks.learner import Layout, OneByOne, Rows, Setting, within_float32
 from tidemill.training.tasks.skops_format import dumped, loaded, spread
 
 _NAMES = frozenset({"numTrees", "maxDepth", "minInstancesPerNode", "subsamplingRate", "featureSubsetStrategy", "impurity"})
@@ -43,7 +43,7 @@ class Forest(OneByOne):
             random_state=setting.seed,
             n_jobs=1,
         )
-        return ForestScorer(model.fit(rows.features, rows.labels, sample_weight=rows.weights), setting.n_classes)
+        return ForestScorer(model.fit(within_float32(rows.features), rows.labels, sample_weight=rows.weights), setting.n_classes)
 
     def load(self, dump: bytes, task: str) -> ForestScorer:
         """Return the model that ``dump`` wrote."""
@@ -59,6 +59,7 @@ class ForestScorer:
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return values or probabilities."""
+        features = within_float32(features)
         if not self.n_classes:
             return np.asarray(self.model.predict(features))
         return spread(self.model.predict_proba(features), self.model.classes_, self.n_classes)

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from tidemill.training.tasks.boosting import Library
-from tidemill.training.tasks.learner import Layout, Matrix, Rows, Setting
+from tidemill.training.tasks.learner import Layout, Matrix, Rows, Setting, within_float32
 from tidemill.training.tasks.linear import unconverged
 from tidemill.training.tasks.skops_format import dumped, loaded
 from tidemill.training.tasks.strangeness import MOST_ROWS, Quantiles
@@ -22,17 +22,17 @@ _MOST_CELLS = 100_000_000
 
 
 def spread_out(features: Matrix) -> np.ndarray:
-    """Return the vectors with their zeros.
+    """Return the vectors with their zeros, within what 32 bits hold.
 
     Raises:
         MemoryError: they are too many for that.
     """
     if not isinstance(features, sp.csr_matrix):
-        return np.asarray(features)
+        return np.asarray(within_float32(features))
     rows, slots = features.shape
     if rows * slots > _MOST_CELLS:
         raise MemoryError(f"{rows:,} vectors of {slots:,} slots, most of them 0, are not spread out; use fewer slots, such as `hashing`")
-    return np.asarray(features.toarray())
+    return np.asarray(within_float32(features).toarray())
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tidemill.training.tasks.boosting import Boosting, nominal
-from tidemill.training.tasks.learner import Rows, Setting
+from tidemill.training.tasks.learner import Rows, Setting, within_float32
 
 
 class XGBoost(Boosting):
@@ -25,7 +25,7 @@ class XGBoost(Boosting):
 
         told: dict[str, dict[str, list[float]]] = {}
         kinds = {"feature_types": _feature_types(rows), "enable_categorical": True, "nthread": 1}
-        matrix = xgboost.DMatrix(unseen.features, unseen.labels, weight=unseen.weights, **kinds)
+        matrix = xgboost.DMatrix(within_float32(unseen.features), unseen.labels, weight=unseen.weights, **kinds)
         watched = {"evals": [(matrix, "unseen")], "early_stopping_rounds": patience, "evals_result": told, "verbose_eval": False}
         booster = self._train(rows, setting, **watched)
         return XGBoostScorer(booster, setting.task), list(told["unseen"].values())[-1]
@@ -40,7 +40,7 @@ class XGBoost(Boosting):
 
         def binned() -> Any:
             kinds = {"feature_types": types, "enable_categorical": True, "max_bin": bins, "nthread": 1}
-            return xgboost.QuantileDMatrix(rows.features, rows.labels, weight=rows.weights, **kinds)
+            return xgboost.QuantileDMatrix(within_float32(rows.features), rows.labels, weight=rows.weights, **kinds)
 
         objective = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regression": "reg:squarederror"}[setting.task]
         own = {"objective": objective, "seed": setting.seed, "nthread": 1, "tree_method": "hist", "max_bin": bins, "verbosity": 0}
@@ -68,7 +68,7 @@ class XGBoostScorer:
         """Return values or probabilities, of the first ``rounds`` alone where they are given."""
         import xgboost
 
-        matrix = xgboost.DMatrix(features, feature_types=self.model.feature_types, enable_categorical=True, nthread=1)
+        matrix = xgboost.DMatrix(within_float32(features), feature_types=self.model.feature_types, enable_categorical=True, nthread=1)
         found = self.model.predict(matrix, iteration_range=(0, rounds or 0)).astype(np.float64)
         if self.task == "regression":
             return found.reshape(len(features))
