@@ -76,7 +76,7 @@ TEXT_FAMILIES: dict[str, tuple[str, ...]] = {
 class Block(BaseModel):
     """Base of every block: frozen, no unknown keys, keys as they are written in YAML."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, strict=True, allow_inf_nan=False)
 
 
 def microseconds(duration: str) -> int:

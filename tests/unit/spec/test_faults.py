@@ -121,6 +121,9 @@ def test_the_message_names_file_line_and_key(write: Callable, changed: Callable)
          "only one of log, int, float can be given here"),
         ("drift: {warn: 0.1}", "drift: {on_alert: explode}", 30, "monitoring.drift.on_alert",
          "expected one of 'warn', 'fail', found 'explode'"),
+        ("columns: [distance]", "columns: [distance], impute: .inf", 23, "features.numeric.impute",
+         "expected one of 'median', 'mean', 'mode', 'none' or a finite number, found .inf"),
+        ("drift: {warn: 0.1}", "drift: {warn: .nan}", 30, "monitoring.drift.warn", "expected a finite number, found .nan"),
         ("lake: ./lake", "monitoring2: {}", 2, "monitoring2", "unknown key; did you mean 'monitoring'?"),
     ],
 )  # fmt: skip
