@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -151,9 +150,7 @@ def _range(path: tuple[Key, ...], kind: str, bounds: Node) -> Found:
     if len(numbers) != 2 or len(bounds.items) != 2:
         return
     low, high = numbers
-    if not (math.isfinite(low) and math.isfinite(high)):
-        yield path, "bounds must be finite numbers"
-    elif low > high:
+    if low > high:
         yield path, f"the lower bound {low} is above the upper bound {high}; write [{high}, {low}]"
     elif kind == "log" and low <= 0:
         yield path, f"a logarithmic range starts above 0, found {low}; write 1.0e-5, say, or use `float:`"

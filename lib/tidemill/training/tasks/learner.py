@@ -157,11 +157,15 @@ _GREATEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 def within_float32(features: Matrix) -> Matrix:
     """Return the features for a library that keeps them in 32 bits and takes no infinities: what passes its range becomes its end."""
-    values = features.data if sp.issparse(features) else features
+    if isinstance(features, sp.csr_matrix):
+        return sp.csr_matrix((_clipped(features.data), features.indices, features.indptr), shape=features.shape)
+    return _clipped(features)
+
+
+def _clipped(values: np.ndarray) -> np.ndarray:
     if not values.size or max(np.fmax.reduce(values, axis=None), -np.fmin.reduce(values, axis=None)) <= _GREATEST_FLOAT32:
-        return features
-    clipped = np.clip(values, -_GREATEST_FLOAT32, _GREATEST_FLOAT32)
-    return sp.csr_matrix((clipped, features.indices, features.indptr), shape=features.shape) if sp.issparse(features) else clipped
+        return values
+    return np.clip(values, -_GREATEST_FLOAT32, _GREATEST_FLOAT32)
 
 
 class OneByOne(ABC):

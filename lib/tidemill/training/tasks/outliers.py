@@ -32,7 +32,7 @@ def spread_out(features: Matrix) -> np.ndarray:
     rows, slots = features.shape
     if rows * slots > _MOST_CELLS:
         raise MemoryError(f"{rows:,} vectors of {slots:,} slots, most of them 0, are not spread out; use fewer slots, such as `hashing`")
-    return np.asarray(within_float32(features).toarray())
+    return np.asarray(within_float32(features.toarray()))
 
 
 @dataclass(frozen=True)
