@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tidemill.errors import SetupError
 
@@ -78,10 +78,13 @@ def get_spark(app_name: str = "tidemill", conf: Mapping[str, str] | None = None,
     settings |= conf or {}
     for key, value in settings.items():
         builder = builder.config(key, value)
-    if under_submit or _LOG_LEVEL in os.environ:
+    if under_submit:
         return builder.getOrCreate()
-    with _quiet_launch():
-        return builder.config("spark.log.level", "OFF").getOrCreate()
+    with _utf_8_names():
+        if _LOG_LEVEL in os.environ:
+            return builder.getOrCreate()
+        with _quiet_launch():
+            return builder.config("spark.log.level", "OFF").getOrCreate()
 
 
 def _hush() -> None:
@@ -117,6 +120,34 @@ def child_session(spark: SparkSession) -> SparkSession:
     """Return a session of the same application with settings and temporary views of its own."""
     child = spark.newSession()
     return _configured(child, _EVERYWHERE | {"spark.sql.shuffle.partitions": spark.conf.get("spark.sql.shuffle.partitions") or "200"})
+
+
+def opens_all_names(spark: SparkSession) -> bool:
+    """Return True where Spark's Java can open files whatever letters their names have: where it was started in a UTF-8 locale.
+
+    It cannot be asked through Spark Connect, whose server is another machine's; True then.
+    """
+    jvm: Any = getattr(spark, "_jvm", None)
+    return jvm is None or _is_utf_8(str(jvm.java.lang.System.getProperty("sun.jnu.encoding")))
+
+
+@contextmanager
+def _utf_8_names() -> Iterator[None]:
+    """Start Java in a UTF-8 locale whatever this process has: in another it cannot open files whose names it cannot spell."""
+    locale = next((os.environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if os.environ.get(name)), "C")
+    before = os.environ.get("LC_ALL")
+    if sys.platform == "linux" and not _is_utf_8(locale):
+        os.environ["LC_ALL"] = "C.UTF-8"
+    try:
+        yield
+    finally:
+        os.environ.pop("LC_ALL", None)
+        if before is not None:
+            os.environ["LC_ALL"] = before
+
+
+def _is_utf_8(encoding: str) -> bool:
+    return "UTF-8" in encoding.upper() or "UTF8" in encoding.upper()
 
 
 def _is_local(master: str | None, under_submit: bool) -> bool:

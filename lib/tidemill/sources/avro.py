@@ -38,7 +38,7 @@ class AvroFiles:
 
         def frame_of(shape: Shape) -> DataFrame:
             columns = T.StructType([T.StructField(RECORD, shape.raw), T.StructField(SOURCE_FILE, T.StringType())])
-            paths = json.dumps([file.path for file in shape.files])
+            paths = json.dumps([(file.path, file.readable) for file in shape.files])
             return spark.read.format(AvroRows.name()).schema(columns).option(PATHS, paths).load()
 
         return matched_records(shapes, bad, schema, frame_of)
@@ -62,7 +62,7 @@ def _types(file: SourceFile) -> T.StructType:
     """Return the columns of a file, all of whose blocks are there."""
     if not file.is_local:
         raise Damaged("Avro is read from this machine's file system alone; copy the file there")
-    with Path(file.path).open("rb") as stream:
+    with Path(file.readable).open("rb") as stream:
         found = header(stream)
         kind = meant(found).type
         for _ in blocks(stream, file.size, found.sync):

@@ -33,7 +33,7 @@ def meant(found: Header) -> Meaning:
 
 
 class AvroRows(DataSource):
-    """The records of the files in the option ``paths`` (a JSON list), and the path of each."""
+    """The records of the files in the option ``paths`` (a JSON list of pairs: a path, and the one to open), and the path of each."""
 
     @classmethod
     def name(cls) -> str:
@@ -48,8 +48,8 @@ class AvroRows(DataSource):
 class AvroReader(DataSourceReader):
     """Reads a file in each partition; what is wrong with one is raised with its path."""
 
-    def __init__(self, paths: list[str], schema: T.StructType) -> None:
-        """Keep which files there are, and their schema: ``_record`` and ``_source_file``."""
+    def __init__(self, paths: list[tuple[str, str]], schema: T.StructType) -> None:
+        """Keep which files there are, and their schema: the record and ``_source_file``."""
         self.paths = paths
         self.schema = schema
 
@@ -61,8 +61,9 @@ class AvroReader(DataSourceReader):
         """Yield the records of a file."""
         record, path = to_arrow_schema(self.schema, timezone="UTC")
         try:
-            for rows in _batches(partition.value):
-                columns = [pa.array(rows, record.type), pa.array([partition.value] * len(rows), path.type)]
+            source, readable = partition.value
+            for rows in _batches(readable):
+                columns = [pa.array(rows, record.type), pa.array([source] * len(rows), path.type)]
                 yield pa.RecordBatch.from_arrays(columns, names=[record.name, path.name])
         except (Damaged, pa.ArrowException, OverflowError) as error:
             # The condition in brackets is what the sentence is found by on the other side, below the worker's stack.

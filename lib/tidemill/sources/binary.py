@@ -36,13 +36,20 @@ class BinaryFiles:
         if {part.name: part.dataType for part in schema.fields} != SCHEMA:
             raise SourceError(f"the columns of a binaryFile source are {', '.join(SCHEMA)}; leave `schema:` out")
         reader = spark.read.format("binaryFile").options(ignoreCorruptFiles="false", ignoreMissingFiles="false")
-        frame = reader.load([file.uri for file in files]).select(
-            *SCHEMA,
-            source_file([file.path for file in files]).alias(SOURCE_FILE),
-            row_hash(F.col("content")).alias(ROW_HASH),
-            F.lit(None).cast("string").alias(RESCUED),
-            F.to_json(F.struct(*[name for name in SCHEMA if name != "content"])).alias(RAW),
-            no_rules().alias(RULES),
-            F.lit(False).alias(IS_HEADER),
+        origin = source_file(files)
+        is_linked = origin.isin([file.path for file in files if file.link])
+        path = F.when(is_linked, F.concat(F.lit("file:"), origin)).otherwise(F.col("path"))
+        frame = (
+            reader.load([file.uri for file in files])
+            .withColumn("path", path)
+            .select(
+                *SCHEMA,
+                origin.alias(SOURCE_FILE),
+                row_hash(F.col("content")).alias(ROW_HASH),
+                F.lit(None).cast("string").alias(RESCUED),
+                F.to_json(F.struct(*[name for name in SCHEMA if name != "content"])).alias(RAW),
+                no_rules().alias(RULES),
+                F.lit(False).alias(IS_HEADER),
+            )
         )
         return Records(frame)

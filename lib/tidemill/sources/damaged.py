@@ -39,7 +39,7 @@ def packed_unreadably(files: Sequence[SourceFile]) -> dict[str, str]:
         suffix = Path(file.path).suffix
         if suffix in _LOSSY:
             bad[file.path] = f"Spark reads a {suffix} file of text with silent losses; pack it as .gz, .bz2 or .zst"
-        elif suffix == ".bz2" and file.is_local and file.size and not _starts_with(file.path, b"BZh"):
+        elif suffix == ".bz2" and file.is_local and file.size and not _starts_with(file.readable, b"BZh"):
             bad[file.path] = "it is not packed as its name says (.bz2); correct the name"
     return bad
 

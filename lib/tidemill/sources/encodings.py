@@ -120,7 +120,7 @@ def opened(spark: SparkSession, file: SourceFile) -> Iterator[IO[bytes]]:
     """
     try:
         if can_open(file):
-            with _OPENERS.get(Path(file.path).suffix, open)(file.path, "rb") as stream:
+            with _OPENERS.get(Path(file.path).suffix, open)(file.readable, "rb") as stream:
                 yield stream
         else:
             rows = spark.read.option("lineSep", "\n").text(file.uri).select(F.col("value").cast("binary")).head(_FIRST_LINES)

@@ -5,29 +5,37 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidemill.errors import SourceError
 from tidemill.patterns import braces_expanded, escaped, is_pattern, python_glob
+from tidemill.session import opens_all_names
+from tidemill.sources.links import is_hidden, link_to, needs_link, place_of, text_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 _FILE_SCHEME = re.compile(r"^file:/*")
+_DELTA_LOG = "_delta_log"
+_TOLD = 3
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file: an absolute path (a URI for other file systems), its size in bytes, and when it last changed (UTC)."""
+    """One file: an absolute path (a URI for other file systems), its size in bytes, and when it last changed (UTC).
+
+    ``link`` is another path to the same file, for one that Spark would not find by its own.
+    """
 
     path: str
     size: int
     modified_at: datetime
+    link: str | None = field(default=None, compare=False)
 
     @property
     def is_local(self) -> bool:
@@ -35,31 +43,65 @@ class SourceFile:
         return not _SCHEME.match(self.path)
 
     @property
+    def readable(self) -> str:
+        """The path by which the file is opened."""
+        return self.link or self.path
+
+    @property
     def uri(self) -> str:
         """What Spark is given: glob characters escaped, local files with their scheme, as the default file system may be another."""
-        return ("file://" if self.is_local else "") + escaped(self.path)
+        return ("file://" if self.is_local else "") + escaped(self.readable)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a source, each once, sorted by path, and what was passed over: files that are not empty, and folders (``…/``)."""
+
+    files: tuple[SourceFile, ...]
+    hidden: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A remark on what was passed over."""
+        return (f"passed over, {_why_hidden(self.hidden)}",) if self.hidden else ()
 
 
 def list_files(paths: Sequence[str], spark: SparkSession | None = None) -> tuple[SourceFile, ...]:
     """Return the files of paths, globs and folders (with all folders below them), each file once, sorted by path.
 
-    A path that exists as it is written is taken literally, whatever characters it has. Names that start with ``_`` or ``.`` are
-    skipped, as Spark does, unless they are the path itself. This machine's file system is read without Spark.
+    A path that exists as it is written is taken literally, whatever characters it has. Folders and globs pass over names that begin with
+    ``_`` or ``.``, as Spark does, unless the path or the last part of the glob begins so itself; ``listing`` tells which. This machine's
+    file system is read without Spark.
 
     Raises:
         SourceError: one of them names no file, or needs Spark and there is no session.
     """
-    found = {file.path: file for path in paths for file in _listed(path, spark)}
-    return tuple(sorted(found.values(), key=lambda file: file.path))
+    return listing(paths, spark).files
 
 
-def _listed(path: str, spark: SparkSession | None) -> list[SourceFile]:
-    local = _local_path(path)
-    found = _list_with_spark(path, spark) if local is None else _list_local(local)
-    if not found:
-        where = "" if local is None or Path(local).is_absolute() else f" (looked up from {Path.cwd()})"
-        raise SourceError(f"no file at {path!r}{where}; check the path, and that its glob matches at least one file")
-    return found
+def listing(paths: Sequence[str], spark: SparkSession | None = None) -> Listing:
+    """Return the files as ``list_files`` does, and what was passed over.
+
+    Raises:
+        SourceError: one of them names no file, or needs Spark and there is no session.
+    """
+    files: dict[str, SourceFile] = {}
+    hidden: set[str] = set()
+    for path in paths:
+        local = _local_path(path)
+        listed = Listing(tuple(_list_with_spark(path, spark))) if local is None else _list_local(local, spark)
+        if not listed.files:
+            where = "" if local is None or Path(local).is_absolute() else f" (looked up from {Path.cwd()})"
+            others = f"; passed over, {_why_hidden(listed.hidden)}" if listed.hidden else ""
+            raise SourceError(f"no file at {path!r}{where}; check the path, and that its glob matches at least one file{others}")
+        files |= {file.path: file for file in listed.files}
+        hidden |= set(listed.hidden)
+    return Listing(tuple(sorted(files.values(), key=lambda file: file.path)), tuple(sorted(hidden - files.keys())))
+
+
+def _why_hidden(hidden: Sequence[str]) -> str:
+    names = ", ".join(sorted(hidden)[:_TOLD]) + (f" and {len(hidden) - _TOLD} more" if len(hidden) > _TOLD else "")
+    return f"as names that begin with _ or . are in folders and globs: {names}; to read one, write it out in `path`"
 
 
 def _local_path(path: str) -> str | None:
@@ -69,43 +111,72 @@ def _local_path(path: str) -> str | None:
     return None if _SCHEME.match(path) else path
 
 
-def _list_local(path: str) -> list[SourceFile]:
-    if Path(path).exists() or not is_pattern(path):
-        matches = [path] if Path(path).exists() else []
+def _list_local(path: str, spark: SparkSession | None) -> Listing:
+    place = place_of(path)
+    hidden: list[str] = []
+    if Path(place).exists() or not is_pattern(path):
+        matches = {place} if Path(place).exists() else set()
     else:
-        matches = [match for pattern in braces_expanded(path) for match in glob.glob(python_glob(pattern), recursive=True)]  # noqa: PTH207 - Path.glob takes no absolute pattern
-        matches = [match for match in matches if not _is_hidden(Path(match).name)]
-    return [file for match in matches for file in _files_below(Path(match))]
+        matches, hidden = _matches(place)
+    found = [_files_below(Path(match)) for match in matches]
+    below = [name for _, hidden_below in found for name in hidden_below]
+    names = [name for names_below, _ in found for name in names_below]
+    has_odd_names = not all(str(name).isascii() for name in names)
+    is_ascii_only = has_odd_names and spark is not None and not opens_all_names(spark)
+    files = [file for name in names if (file := _file(name, is_ascii_only=is_ascii_only)) is not None]
+    return Listing(tuple(files), tuple(text_of(name) for name in (*hidden, *below)))
 
 
-def _files_below(path: Path) -> list[SourceFile]:
+def _matches(pattern: str) -> tuple[set[str], list[str]]:
+    """Return what a pattern matches, and what it would match if it did not pass over hidden names."""
+    matches, every = set(), set()
+    for each in braces_expanded(pattern):
+        found = glob.glob(python_glob(each), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+        asks_for_hidden = is_hidden(Path(each).name)
+        matches |= {match for match in found if asks_for_hidden or not is_hidden(Path(match).name)}
+        every |= {*found, *glob.glob(python_glob(each), recursive=True, include_hidden=True)}  # noqa: PTH207
+    return matches, _that_hold_something(Path(match) for match in every - matches)
+
+
+def _files_below(path: Path) -> tuple[list[Path], list[str]]:
+    """Return the files below a folder (or the file itself), and what is hidden there."""
     if path.is_file():
-        return [file for file in [_file(path)] if file is not None]
-    found: list[SourceFile | None] = []
-    seen = set()
+        return [path], []
+    found, hidden, seen = [], [], set()
     for folder, folders, names in os.walk(path, followlinks=True, onerror=_raise):
         seen.add(Path(folder).resolve())
+        hidden += [Path(folder) / name for name in (*folders, *names) if is_hidden(name)]
         # A link that leads back up would be followed for ever.
-        folders[:] = [name for name in folders if not _is_hidden(name) and (Path(folder) / name).resolve() not in seen]
-        found += [_file(Path(folder) / name) for name in names if not _is_hidden(name)]
-    return [file for file in found if file is not None]
+        folders[:] = [name for name in folders if not is_hidden(name) and (Path(folder) / name).resolve() not in seen]
+        found += [Path(folder) / name for name in names if not is_hidden(name)]
+    return found, _that_hold_something(hidden)
+
+
+def _that_hold_something(places: Iterable[Path]) -> list[str]:
+    """Return those that may hold records: no empty file or folder, no checksum of a file beside it, no log of a Delta table."""
+    held = []
+    for place in places:
+        is_checksum = place.suffix == ".crc" and place.with_name(place.stem.removeprefix(".")).exists()
+        if place.is_dir() and place.name != _DELTA_LOG and any(place.iterdir()):
+            held.append(f"{place}/")
+        elif place.is_file() and not is_checksum and place.stat().st_size:
+            held.append(str(place))
+    return held
 
 
 def _raise(error: OSError) -> None:
     raise SourceError(f"{error.filename} cannot be listed: {error.strerror}; its files would be missed")
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(("_", "."))
-
-
-def _file(path: Path) -> SourceFile | None:
+def _file(path: Path, *, is_ascii_only: bool) -> SourceFile | None:
     """Return the file, None where it is gone by now."""
     try:
         status = path.stat()
     except FileNotFoundError:
         return None
-    return SourceFile(str(path.absolute()), status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+    place = str(path.absolute())
+    link = link_to(place) if needs_link(place, is_ascii_only=is_ascii_only) else None
+    return SourceFile(text_of(place), status.st_size, datetime.fromtimestamp(status.st_mtime, UTC), link)
 
 
 def _list_with_spark(path: str, spark: SparkSession | None) -> list[SourceFile]:

@@ -61,7 +61,7 @@ def raw_lines(
     # A session may have been told to skip damaged files; here that would lose records.
     reader = reader.option("ignoreCorruptFiles", "false").option("ignoreMissingFiles", "false")
     raw = reader.text([file.uri for file in files], wholetext=whole)
-    columns = [F.col("value").alias(VALUE), source_file([file.path for file in files]).alias(SOURCE_FILE)]
+    columns = [F.col("value").alias(VALUE), source_file(files).alias(SOURCE_FILE)]
     if with_places:
         columns += [F.col("_metadata.file_block_start").alias(BLOCK), F.monotonically_increasing_id().alias(PLACE)]
     return raw.select(*columns)

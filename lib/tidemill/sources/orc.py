@@ -38,7 +38,7 @@ class OrcFiles:
 
         def frame_of(shape: Shape) -> DataFrame:
             reader = spark.read.schema(shape.raw).options(**_READING)
-            origin = source_file([file.path for file in shape.files]).alias(SOURCE_FILE)
+            origin = source_file(shape.files).alias(SOURCE_FILE)
             record = F.struct(*[column(name) for name in shape.raw.names])
             return reader.orc([file.uri for file in shape.files]).select(record.alias(RECORD), origin)
 
@@ -49,7 +49,7 @@ def _shapes(spark: SparkSession, files: Sequence[SourceFile]) -> tuple[list[Shap
     def look(file: SourceFile) -> tuple[str, Callable[[], Shape]]:
         if file.is_local:
             # Spark names the types in the metadata of the columns, so that belongs to what tells schemas apart.
-            written = orc.ORCFile(file.path).schema.to_string(show_field_metadata=True)
+            written = orc.ORCFile(file.readable).schema.to_string(show_field_metadata=True)
             return written, lambda: _shape(spark.read.orc(file.uri).schema)
         types = spark.read.orc(file.uri).schema
         return types.json(), lambda: _shape(types)

@@ -47,7 +47,7 @@ class ParquetFiles:
         def frame_of(shape: Shape) -> DataFrame:
             reader = spark.read.schema(shape.raw).options(**options).options(**_READING)
             values = [_decoded(column(raw.name), raw.dataType, kind.dataType) for raw, kind in zip(shape.raw, shape.types, strict=True)]
-            origin = source_file([file.path for file in shape.files]).alias(SOURCE_FILE)
+            origin = source_file(shape.files).alias(SOURCE_FILE)
             record = F.struct(*[value.alias(name) for value, name in zip(values, shape.raw.names, strict=True)])
             return reader.parquet(*[file.uri for file in shape.files]).select(record.alias(RECORD), origin)
 
@@ -62,7 +62,7 @@ def _shapes(spark: SparkSession, files: Sequence[SourceFile]) -> tuple[list[Shap
             return spark.read.parquet(file.uri).schema
 
         if file.is_local:
-            footer = pq.read_schema(file.path)
+            footer = pq.read_schema(file.readable)
             return str(footer.remove_metadata()), lambda: _shape(raw(), footer)
         types = raw()
         return types.json(), lambda: Shape(types, types)

@@ -13,6 +13,7 @@ from pyspark.sql import types as T
 
 from tidemill.column_names import BATCH_ID, INGESTED_AT, INTERNAL, RESCUED, ROW_HASH, SOURCE_FILE, is_added
 from tidemill.columns import column
+from tidemill.sources.files import SourceFile
 from tidemill.sources.quick import Quick
 from tidemill.sources.wide import all_but, apart, is_wide
 
@@ -171,11 +172,18 @@ def refused_records(frame: DataFrame, *, with_repeated_headers: bool) -> DataFra
     return refused.unionByName(headers.withColumn("rules", F.array(F.lit(REPEATED_HEADER))).drop("_place"))
 
 
-def source_file(paths: Sequence[str] = ()) -> Column:
+def source_file(files: Sequence[SourceFile] = ()) -> Column:
     """Return the path of a row's file as ``list_files`` writes it: Spark's metadata URL-encodes it and puts ``file:`` before it.
 
-    ``paths`` are those of all files that are read, where they are known: local ones without odd characters need no decoding.
+    ``files`` are all that are read, where they are known: local ones without odd characters need no decoding, and one that is read by a
+    link has its own path.
     """
+    read_as = _path_read([file.readable for file in files])
+    links = [F.lit(path) for file in files if file.link for path in (file.link, file.path)]
+    return F.coalesce(F.try_element_at(F.create_map(*links), read_as), read_as) if links else read_as
+
+
+def _path_read(paths: Sequence[str]) -> Column:
     given = F.col("_metadata.file_path")
     if paths and all(path.startswith("/") and _NEVER_ENCODED.fullmatch(path) for path in paths):
         return F.when(F.startswith(given, F.lit("file:///")), F.substring(given, 8, 1 << 20)).otherwise(F.ltrim(given, F.lit("file:")))

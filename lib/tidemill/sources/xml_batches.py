@@ -31,12 +31,12 @@ Work = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 @dataclass(frozen=True)
 class XmlForm:
-    """How the files are to be read; ``groups`` are the local ones that each task takes, by its number."""
+    """How the files are to be read; ``groups`` are the local ones that each task takes, by its number: path, and the one to open."""
 
     row_tag: str
     names: XmlNames = field(default_factory=XmlNames)
     encoding: str | None = None
-    groups: tuple[tuple[str, ...], ...] = ()
+    groups: tuple[tuple[tuple[str, str], ...], ...] = ()
 
 
 def records_schema(schema: T.StructType) -> T.StructType:
@@ -126,8 +126,8 @@ def _files(form: XmlForm, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[s
     for batch in batches:
         if batch.num_columns == 1:
             for number in batch.column(0).to_pylist():
-                for path in form.groups[number]:
-                    yield path, file_blocks(path)
+                for path, readable in form.groups[number]:
+                    yield path, file_blocks(readable)
         else:
             for place in range(batch.num_rows):
                 path = batch.column(0)[place].as_py()

@@ -41,13 +41,13 @@ def worked(
     return reduce(DataFrame.unionByName, parts)
 
 
-def _grouped(files: Sequence[SourceFile]) -> Iterator[tuple[str, ...]]:
-    group: list[str] = []
+def _grouped(files: Sequence[SourceFile]) -> Iterator[tuple[tuple[str, str], ...]]:
+    group: list[tuple[str, str]] = []
     size = 0
     for file in files:
         if group and size + file.size > _TOGETHER:
             yield tuple(group)
             group, size = [], 0
-        group.append(file.path)
+        group.append((file.path, file.readable))
         size += file.size
     yield tuple(group)

@@ -11,7 +11,7 @@ from pyspark.sql import types as T
 from tidemill.errors import SourceError
 from tidemill.lake.staging import Staged
 from tidemill.sources.damaged import READ_FAILURES, changed_files, empty_files, packed_unreadably, probe, reason
-from tidemill.sources.files import SourceFile, list_files
+from tidemill.sources.files import SourceFile, list_files, listing
 from tidemill.sources.policies import Change, Evolution, evolved, settled, widened_by_values
 from tidemill.sources.records import Difference, FileCount, Records, refused_by_rule, rescued_fields, survey
 from tidemill.sources.registry import SourceKind
@@ -57,16 +57,8 @@ class Found:
 
 def read_files(stack: ExitStack, context: StepContext, source: Source, kind: SourceKind, before: Past, first: int | None) -> Batch | Unread:
     """Read the files that are new, all of them for ``load: full``, or those of batch ``first`` and the ones behind it."""
-    listed = list_files(source.paths, context.spark)
     is_full = source.load == "full"
-    chosen = NewFiles(listed)
-    if not is_full and first is not None:
-        asked, first = first, before.whole_from(first)
-        chosen = replayed_files(before, listed, first)
-        if first < asked:
-            chosen = replace(chosen, notes=(f"replayed from batch {first} on, which holds records of the same files as batch {asked}",))
-    elif not is_full:
-        chosen = new_files(before, listed, retry_bad=source.on_bad_file == "fail" or not before.exists)
+    chosen, first = _chosen_files(context, source, before, first)
     if not chosen.files:
         return Unread(chosen.notes)
     number = FULL_BATCH if is_full else before.last + 1
@@ -78,7 +70,7 @@ def read_files(stack: ExitStack, context: StepContext, source: Source, kind: Sou
         context.lake.ledger.append("ops.files", [row for row in rows if row["error"]])
         what = "none of the files can be read" if is_hopeless else "a file cannot be read, and `on_bad_file: fail` is set"
         raise SourceError("; ".join((what, *_told(found.bad))))
-    notes = (*chosen.notes, *found.records.notes, *_told(found.bad))
+    notes = (*chosen.notes, *found.records.notes, *_told(found.bad), *_without_records(chosen.files, found))
     if found.kept is None or found.schema is None:
         context.lake.ledger.append("ops.files", rows)
         record_changes(context, changes, number)
@@ -96,6 +88,31 @@ def read_files(stack: ExitStack, context: StepContext, source: Source, kind: Sou
         reason="declared" if source.schema_ else f"inferred from {len(chosen.files) - len(found.bad)} files",
         notes=notes,
     )
+
+
+def _chosen_files(context: StepContext, source: Source, before: Past, first: int | None) -> tuple[NewFiles, int | None]:
+    """Return the files to read now, and from which batch on a replay is."""
+    listed = listing(source.paths, context.spark)
+    if source.load == "full":
+        return NewFiles(listed.files, listed.notes), first
+    if first is None:
+        new = new_files(before, listed.files, retry_bad=source.on_bad_file == "fail" or not before.exists)
+        return replace(new, notes=(*listed.notes, *new.notes)), None
+    whole_from = before.whole_from(first)
+    notes = listed.notes
+    if whole_from < first:
+        notes += (f"replayed from batch {whole_from} on, which holds records of the same files as batch {first}",)
+    return replace(replayed_files(before, listed.files, whole_from), notes=notes), whole_from
+
+
+def _without_records(files: Sequence[SourceFile], found: Found) -> tuple[str, ...]:
+    """Return a remark on the files that have bytes, and no record among them."""
+    paths = [
+        f"{file.path} ({file.size} bytes)"
+        for file in files
+        if file.size and file.path not in found.bad and not (file.path in found.counts and found.counts[file.path].records)
+    ]
+    return (f"no record in {_shortened(paths)}",) if paths else ()
 
 
 def read_records(

@@ -1,16 +1,23 @@
 """Files are listed completely, sorted, and found again by Spark whatever their names are."""
 
 import gzip
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
+import fastavro
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import orc
 
 from tidemill.column_names import SOURCE_FILE
 from tidemill.errors import SourceError
 from tidemill.patterns import braces_expanded, python_glob
-from tidemill.sources.files import SourceFile, list_files
+from tidemill.sources.files import SourceFile, list_files, listing
 from tidemill.sources.records import source_file
+from tidemill.sources.registry import source_kind
+from tidemill.spec.models import Source
 
 ODD_NAME = "a+b %20 [x] {y} #é.csv"
 
@@ -44,10 +51,15 @@ def test_a_folder_is_listed_with_those_below_it_and_without_hidden_names(tmp_pat
         (r"a[1].json", ["a[1].json"]),
         (r"a\[1\].json", ["a[1].json"]),
         ("[_]*", []),
+        ("_*.csv", ["_x.csv"]),
+        ("{_x,a1}.csv", ["_x.csv", "a1.csv"]),
+        (".*", [".c.csv"]),
+        ("_x.csv", ["_x.csv"]),
+        (".c.csv", [".c.csv"]),
     ],
 )
 def test_globs(tmp_path: Path, pattern: str, found: list[str]) -> None:
-    for name in ("a1.csv", "a2.csv", "b1.csv", "a[1].json", "_x.csv"):
+    for name in ("a1.csv", "a2.csv", "b1.csv", "a[1].json", "_x.csv", ".c.csv"):
         write(tmp_path / name)
     if found:
         assert paths(f"{tmp_path}/{pattern}") == [f"{tmp_path}/{name}" for name in found]
@@ -87,6 +99,65 @@ def test_spark_finds_and_names_a_file_of_any_name(spark, tmp_path: Path) -> None
     (tmp_path / "z.csv.gz").write_bytes(gzip.compress(b"y\n"))
     rows = spark.read.text([file.uri for file in list_files([str(tmp_path)])]).select("value", source_file().alias(SOURCE_FILE)).collect()
     assert {row[SOURCE_FILE]: row["value"] for row in rows} == {path: "x", str(tmp_path / "z.csv.gz"): "y"}
+
+
+def test_what_folders_and_globs_pass_over_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.csv")
+    for hidden in ("_b.csv", "_SUCCESS", ".a.csv.crc", "_delta_log/0.json", ".tmp/c.csv", "x._COPYING_"):
+        write(tmp_path / "in" / hidden, "" if hidden == "_SUCCESS" else "1\n")
+    told = tuple(f"{tmp_path}/in/{name}" for name in (".tmp/", "_b.csv", "x._COPYING_"))
+    assert listing([str(tmp_path / "in")]).hidden == told
+    assert listing([f"{tmp_path}/in/*"]).hidden == told
+    assert listing([f"{tmp_path}/in/*.csv"]).hidden == (f"{tmp_path}/in/_b.csv",)
+    both = listing([f"{tmp_path}/in/*.csv", f"{tmp_path}/in/_b.csv"])
+    assert ([Path(file.path).name for file in both.files], both.hidden, both.notes) == (["_b.csv", "a.csv"], (), ())
+    with pytest.raises(SourceError, match=r"no file at .*_b\.csv.*; to read one, write it out in `path`"):
+        list_files([f"{tmp_path}/in/?b.csv"])
+
+
+def test_a_name_that_is_no_utf_8_is_text_all_the_same(tmp_path: Path) -> None:
+    place = os.fsencode(tmp_path) + b"/caf\xe9.csv"
+    Path(os.fsdecode(place)).write_bytes(b"x\n")
+    (file,) = list_files([str(tmp_path)])
+    assert file.path == f"{tmp_path}/caf\\xe9.csv"
+    assert (Path(file.readable).read_bytes(), Path(file.readable).suffix) == (b"x\n", ".csv")
+
+
+def test_files_of_every_format_are_read_whatever_their_names(spark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidemill.sources.files.opens_all_names", lambda _: False)
+    names = ["_a", ".b", "a:b", "caf\u00e9", "x._COPYING_", os.fsdecode(b"caf\xe9")]
+    table = pa.table({"id": [1, 2]})
+    columnar = {"parquet": pq.write_table, "orc": orc.write_table}
+    texts = {
+        "csv": "id\n1\n2\n",
+        "json": '{"id": 1}\n{"id": 2}\n',
+        "text": "1\n2\n",
+        "xml": "<r><x id='1'/><x id='2'/></r>",
+        "binaryFile": "12",
+    }
+    for kind in (*columnar, *texts, "avro"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        for name in names:
+            place = folder / name
+            if kind in columnar:
+                with place.open("wb") as stream:
+                    columnar[kind](table, stream)
+            elif kind == "avro":
+                schema = {"type": "record", "name": "x", "fields": [{"name": "id", "type": "long"}]}
+                with place.open("wb") as stream:
+                    fastavro.writer(stream, schema, [{"id": 1}, {"id": 2}])
+            else:
+                place.write_text(texts[kind], encoding="utf-8")
+        files = list_files([*[str(folder / name) for name in names[:-1]], str(folder / "caf*")], spark)
+        source = Source(format=kind, path=str(folder), options={"csv": {"header": True}, "xml": {"rowTag": "x"}}.get(kind, {}))
+        reader = source_kind(kind)
+        frame = reader.read(spark, source, files, reader.infer(spark, source, files)).frame
+        counts = frame.where("NOT _tidemill_is_header").groupBy(SOURCE_FILE).count().collect()
+        expected = {f"{folder}/{name}": 1 if kind == "binaryFile" else 2 for name in (*names[:-1], "caf\\xe9")}
+        assert {row[SOURCE_FILE]: row["count"] for row in counts} == expected, kind
+        if kind == "binaryFile":
+            assert {row["path"] for row in frame.select("path").collect()} == {f"file:{path}" for path in expected}
 
 
 def test_spark_lists_as_python_does(spark, tmp_path: Path) -> None:
