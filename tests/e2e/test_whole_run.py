@@ -90,7 +90,7 @@ def test_trials_are_rows_for_each_family_and_fold(whole_run):
 
 def test_drift_is_recorded_for_the_features_alone(whole_run):
     place, _ = whole_run
-    drift = place.table("ops.drift").set_index("column")["value"]
+    drift = place.table("ops.drift").set_index("column_name")["value"]
     assert "distance" in drift.index
     assert not {"flight_id", "is_late", "scheduled_at", "split", "fold"} & set(drift.index)
     dataset = place.table("gold.flight_delays_dataset")
@@ -188,7 +188,7 @@ def test_every_step_by_spark_submit_gives_what_one_run_gives(whole_run, sample_d
     place = Place(sample_data, tmp_path / "lake")
     for step in STEPS:
         place.submit(step, "--spec", str(SPEC), "--env", "sample", "--run-id", "nightly")
-    states = place.table("ops.steps").sort_values("at").groupby("node")["state"].last()
+    states = place.table("ops.steps").sort_values("seq").groupby("node")["state"].last()
     assert set(states) == {"SUCCEEDED"}
     assert set(place.table("ops.steps")["run_id"]) == {"nightly"}
     for name, columns in {

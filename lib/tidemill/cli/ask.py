@@ -118,7 +118,7 @@ def deployments(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson
     if json_:
         print_json([{**row, "evidence": json.loads(str(row["evidence"] or "null"))} for row in rows])
         return 0
-    print_table(rows, ["at", "model_version", "from_state", "to_state", "actor", "reason", "run_id"])
+    print_table(rows, ["recorded_at", "model_version", "from_state", "to_state", "actor", "reason", "run_id"])
     return 0
 
 

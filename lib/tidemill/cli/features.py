@@ -57,9 +57,9 @@ def _pasteable(loaded: Spec, rows: Sequence[dict[str, object]], run: str) -> str
     from tidemill.features.choices import as_yaml, groups_of
 
     lines = [f"# What `features: auto` chose in run {run}, from {_count(rows)} training rows; it gives the same."]
-    lines += [f"# {row['column']}: {row['chosen']}; {row['reason']}" for row in rows]
+    lines += [f"# {row['column_name']}: {row['chosen']}; {row['reason']}" for row in rows]
     used = [row for row in rows if row["feature_group"] is not None]
-    block = groups_of((str(row["column"]), str(row["feature_group"]), json.loads(str(row["settings"]))) for row in used)
+    block = groups_of((str(row["column_name"]), str(row["feature_group"]), json.loads(str(row["settings"]))) for row in used)
     declared = loaded.pipeline.features
     if isinstance(declared, Features):
         block |= {

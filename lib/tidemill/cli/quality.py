@@ -114,10 +114,10 @@ def _shown(row: Mapping[str, object]) -> dict[str, object]:
     assert isinstance(nulls, int)
     assert isinstance(rows, int)
     return {
-        "column": row["column"],
+        "column": row["column_name"],
         "type": row["type"],
         "nulls": f"{nulls:,} ({nulls / rows:.1%})" if nulls else "0",
-        "distinct": "" if row["distinct"] is None else f"{about}{row['distinct']:,}",
+        "distinct": "" if row["distinct_values"] is None else f"{about}{row['distinct_values']:,}",
         "min": _cut(row["min"]),
         "median": _cut(quantiles.get("0.5")),
         "max": _cut(row["max"]),

@@ -29,7 +29,7 @@ class Choice:
     def row(self) -> dict[str, object]:
         """Return the columns of ``ops.features``."""
         return {
-            "column": self.column,
+            "column_name": self.column,
             "chosen": self.chosen,
             "reason": self.reason,
             "feature_group": self.group or None,

@@ -26,7 +26,12 @@ class Catalog:
     """Registers tables in the session when a query first names them; nothing outlives the process."""
 
     def __init__(self, spark: SparkSession, lake: Lake) -> None:
-        """Make the layers known as schemas."""
+        """Make the layers known as schemas.
+
+        Raises:
+            UsageError: an earlier version of tidemill has written the lake.
+        """
+        lake.ledger.refuse_earlier_layout()
         self._spark, self._lake = spark, lake
         self._registered: set[str] = set()
         for layer in LAYERS:
@@ -64,7 +69,7 @@ class Catalog:
         if table in _VIEWS:
             base, key = _VIEWS[table]
             self._register(base)
-            newest = f"SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY at DESC) AS _rank FROM {base}"
+            newest = f"SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY seq DESC) AS _rank FROM {base}"
             columns = ", ".join(quoted(name) for name in self._spark.table(base).columns)
             self._spark.sql(f"CREATE OR REPLACE VIEW {table} AS SELECT {columns} FROM ({newest}) WHERE _rank = 1")
         elif self._lake.exists(table):

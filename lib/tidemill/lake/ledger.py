@@ -2,79 +2,136 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
 import pyarrow as pa
-from deltalake import DeltaTable, QueryBuilder, write_deltalake
+from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError
 
+from tidemill.errors import LakeError, UsageError
 from tidemill.lake.lock import locked
 from tidemill.lake.names import split_name
-from tidemill.lake.ops import OPS_TABLES
+from tidemill.lake.ops import OPS_TABLES, RECORDED_AT, SEQUENCE
 
 Row = Mapping[str, object]
+Rows = list[dict[str, object]]
+
+# Under this app id Delta's log keeps the last ``seq`` of an ops table, in the same commit as the rows that have it.
+_SEQUENCE_APP = "tidemill/seq"
+_ATTEMPTS = 100
+_LONGEST_PAUSE_S = 0.5
 
 
 class Ledger:
-    """The ops tables of the lake at ``root``: rows are appended, never updated; the latest ``at`` is current."""
+    """The ops tables of the lake at ``root``: rows are appended, never updated; the greatest ``seq`` is current.
+
+    Every row gets the next ``seq`` of its table from a commit that fails when the table's version has moved since, and is then made
+    anew: ``seq`` increases in the order of the commits, whatever the clocks of the writers say.
+    """
 
     def __init__(self, root: str) -> None:
         """Remember where the lake is; nothing is read or written yet."""
         self._root = root.rstrip("/")
 
     def append(self, table: str, rows: Sequence[Row]) -> None:
-        """Add rows to an ops table in one commit; absent columns are null, an absent ``at`` is now."""
+        """Add rows to an ops table in one commit; absent columns are null, an absent ``recorded_at`` is now."""
         if rows:
-            self._write(table, rows, predicate=None)
+            self._commit(table, lambda opened: self._insert(table, opened, rows, predicate=None))
+
+    def extend(self, table: str, decide: Callable[[Rows], Sequence[Row]], /, **equals: object) -> None:
+        """Append the rows that ``decide`` makes of those whose columns equal ``equals``, which come oldest first.
+
+        No other commit comes between: where one does, ``decide`` is asked again with the rows as they are then.
+        """
+
+        def write(opened: DeltaTable | None) -> None:
+            rows = decide(_select(opened, equals))
+            if rows:
+                self._insert(table, opened, rows, predicate=None)
+
+        self._commit(table, write)
 
     def put(self, table: str, rows: Sequence[Row], *, where: Mapping[str, str | int]) -> None:
-        """Replace the rows whose columns equal ``where`` by ``rows``, in one commit: safe to repeat."""
-        if not rows:
-            return
-        if self._table(table) is None:
-            self._write(table, rows, predicate=None)
-        else:
-            self._write(table, rows, predicate=_condition(where))
+        """Replace the rows whose columns equal ``where`` by ``rows``, which may be none, in one commit: safe to repeat."""
+        condition = _condition(where)
 
-    def rows(self, table: str, /, **equals: object) -> list[dict[str, object]]:
+        def write(opened: DeltaTable | None) -> None:
+            if rows:
+                self._insert(table, opened, rows, predicate=condition if opened else None)
+            elif opened:
+                opened.delete(condition, commit_properties=_properties(_last_sequence(opened)))
+
+        self._commit(table, write)
+
+    def rows(self, table: str, /, **equals: object) -> Rows:
         """Return the rows whose columns equal ``equals``, oldest first; an absent table has none."""
-        opened = self._table(table)
-        if opened is None:
-            return []
-        found = query(opened, f"SELECT * FROM rows{_where(equals)}").to_pylist(maps_as_pydicts="strict")
-        return sorted(found, key=lambda row: row["at"])
+        return _select(self._open(table), equals)
+
+    def refuse_earlier_layout(self) -> None:
+        """Refuse a lake that an earlier version of tidemill has written.
+
+        Raises:
+            UsageError: its ops tables have no ``seq``.
+        """
+        for table in ("ops.runs", "ops.steps"):
+            self._open(table)
 
     def _path(self, table: str) -> str:
         layer, name = split_name(table)
         return f"{self._root}/{layer}/{name}"
 
-    def _table(self, table: str) -> DeltaTable | None:
+    def _open(self, table: str) -> DeltaTable | None:
         path = self._path(table)
-        return DeltaTable(path) if DeltaTable.is_deltatable(path) else None
+        if not DeltaTable.is_deltatable(path):
+            return None
+        opened = DeltaTable(path)
+        if SEQUENCE not in {field.name for field in opened.schema().fields}:
+            raise UsageError(
+                f"the lake {self._root} was written by an earlier version of tidemill: {table} has no column {SEQUENCE}; "
+                "choose another `lake:`, and a run fills it from the sources, or go on with that version"
+            )
+        return opened
 
-    def _write(self, table: str, rows: Sequence[Row], *, predicate: str | None) -> None:
-        schema = OPS_TABLES[table]
-        unknown = {name for row in rows for name in row} - set(schema.names)
-        if unknown:
-            raise ValueError(f"{table} has no column {', '.join(sorted(unknown))}; its columns are {', '.join(schema.names)}")
-        now = datetime.now(UTC)
-        columns = {name: [row.get(name, now if name == "at" else None) for row in rows] for name in schema.names}
-        data = pa.table({name: pa.array(_cells(columns[name]), schema.field(name).type) for name in schema.names}, schema=schema)
+    def _commit(self, table: str, write: Callable[[DeltaTable | None], None]) -> None:
+        """Let ``write`` commit to the table as it is, again and again where another writer was faster.
+
+        Raises:
+            LakeError: others were faster each time.
+        """
         with locked(self._root, table):
-            existing = self._table(table)
-            # A lake of an earlier version may lack a column that has come since.
-            is_older = existing is not None and set(schema.names) > {part.name for part in existing.schema().fields}
-            schema_mode: Literal["merge"] | None = "merge" if is_older else None
-            if predicate is None:
-                write_deltalake(self._path(table), data, mode="append", schema_mode=schema_mode)
-            else:
-                write_deltalake(self._path(table), data, mode="overwrite", predicate=predicate, schema_mode=schema_mode)
+            for attempt in range(_ATTEMPTS):
+                opened = self._open(table)
+                try:
+                    write(opened)
+                except DeltaError:
+                    if not self._has_moved(table, opened):
+                        raise
+                    time.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, 0.01 * 2**attempt)))
+                else:
+                    return
+        raise LakeError(f"{table} of {self._root}: {_ATTEMPTS} times another process committed first; run again when fewer write to it")
 
+    def _has_moved(self, table: str, opened: DeltaTable | None) -> bool:
+        now = self._open(table)
+        return (now and now.version()) != (opened and opened.version())
 
-def _cells(values: list[object]) -> list[object]:
-    """Return map cells as the list of pairs that Arrow wants; others as they are."""
-    return [list(value.items()) if isinstance(value, Mapping) else value for value in values]
+    def _insert(self, table: str, opened: DeltaTable | None, rows: Sequence[Row], predicate: str | None) -> None:
+        schema, last = OPS_TABLES[table], _last_sequence(opened)
+        data, properties = _as_arrow(table, rows, last), _properties(last + len(rows))
+        if opened is None:
+            write_deltalake(self._path(table), data, mode="error", commit_properties=properties)
+            return
+        # A lake of an earlier version may lack a column that has come since.
+        is_older = set(schema.names) > {part.name for part in opened.schema().fields}
+        schema_mode: Literal["merge"] | None = "merge" if is_older else None
+        if predicate is None:
+            write_deltalake(opened, data, mode="append", schema_mode=schema_mode, commit_properties=properties)
+        else:
+            write_deltalake(opened, data, mode="overwrite", predicate=predicate, schema_mode=schema_mode, commit_properties=properties)
 
 
 def query(table: DeltaTable, sql: str) -> pa.Table:
@@ -85,8 +142,44 @@ def query(table: DeltaTable, sql: str) -> pa.Table:
     return pa.table(QueryBuilder().register("rows", table).execute(sql).read_all())
 
 
-def _where(equals: Mapping[str, object]) -> str:
-    return f" WHERE {_condition(equals)}" if equals else ""
+def _select(table: DeltaTable | None, equals: Mapping[str, object]) -> Rows:
+    if table is None:
+        return []
+    where = f" WHERE {_condition(equals)}" if equals else ""
+    rows: Rows = query(table, f"SELECT * FROM rows{where}").to_pylist(maps_as_pydicts="strict")
+    return sorted(rows, key=lambda row: int(str(row[SEQUENCE])))
+
+
+def _as_arrow(table: str, rows: Sequence[Row], last: int) -> pa.Table:
+    """Return the rows with the numbers behind ``last`` as ``seq``."""
+    schema = OPS_TABLES[table]
+    unknown = {name for row in rows for name in row} - set(schema.names)
+    if unknown:
+        raise ValueError(f"{table} has no column {', '.join(sorted(unknown))}; its columns are {', '.join(schema.names)}")
+    now = datetime.now(UTC)
+    columns = {name: [row.get(name, now if name == RECORDED_AT else None) for row in rows] for name in schema.names}
+    columns[SEQUENCE] = list(range(last + 1, last + len(rows) + 1))
+    return pa.table({name: pa.array(_cells(columns[name]), schema.field(name).type) for name in schema.names}, schema=schema)
+
+
+def _last_sequence(table: DeltaTable | None) -> int:
+    """Return the last ``seq`` that was given out, also where its row is gone."""
+    if table is None:
+        return 0
+    last = table.transaction_version(_SEQUENCE_APP)
+    if last is None:  # the log was made anew by another tool
+        last = query(table, f"SELECT max({SEQUENCE}) AS last FROM rows")["last"][0].as_py()
+    return int(last or 0)
+
+
+def _properties(last: int) -> CommitProperties:
+    """Return what makes a commit fail where the table's version has moved; ``last`` is the last ``seq`` that it gives out."""
+    return CommitProperties(max_commit_retries=0, app_transactions=[Transaction(_SEQUENCE_APP, last)])
+
+
+def _cells(values: list[object]) -> list[object]:
+    """Return map cells as the list of pairs that Arrow wants; others as they are."""
+    return [list(value.items()) if isinstance(value, Mapping) else value for value in values]
 
 
 def _condition(equals: Mapping[str, object]) -> str:

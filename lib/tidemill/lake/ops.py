@@ -1,4 +1,7 @@
-"""The columns of the ops tables, as Arrow schemas: the ledger's contract."""
+"""The columns of the ops tables, as Arrow schemas: the ledger's contract.
+
+Names avoid the words that Spark, DuckDB or PostgreSQL reserve, so that nobody has to quote them.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,21 @@ INSTANT = pa.timestamp("us", tz="UTC")
 VERSIONS = pa.map_(pa.string(), pa.int64())
 
 
+SEQUENCE, RECORDED_AT = "seq", "recorded_at"
+# ``seq`` says which row is the latest; ``recorded_at`` is for people, as clocks go back.
+_STAMPS = {SEQUENCE: pa.int64(), RECORDED_AT: INSTANT}
+
+
 def _schema(**columns: pa.DataType) -> pa.Schema:
-    return pa.schema([pa.field(name, kind) for name, kind in columns.items()])
+    """Return the schema of these columns and those that every ops table has."""
+    return pa.schema([pa.field(name, kind) for name, kind in {**columns, **_STAMPS}.items()])
 
 
 _STATES = _schema(
     pipeline=pa.string(),
     run_id=pa.string(),
     node=pa.string(),
-    at=INSTANT,
+    **_STAMPS,
     state=pa.string(),
     started_at=INSTANT,
     ended_at=INSTANT,
@@ -46,7 +55,6 @@ OPS_TABLES: dict[str, pa.Schema] = {
         error=pa.string(),
         batch_id=pa.int64(),
         position=pa.string(),
-        at=INSTANT,
     ),
     "ops.schemas": _schema(
         pipeline=pa.string(),
@@ -56,14 +64,13 @@ OPS_TABLES: dict[str, pa.Schema] = {
         schema=pa.string(),
         reason=pa.string(),
         batch_id=pa.int64(),
-        at=INSTANT,
     ),
     "ops.schema_changes": _schema(
         pipeline=pa.string(),
         run_id=pa.string(),
         source=pa.string(),
         batch_id=pa.int64(),
-        column=pa.string(),
+        column_name=pa.string(),
         difference=pa.string(),
         found=pa.string(),
         expected=pa.string(),
@@ -71,32 +78,30 @@ OPS_TABLES: dict[str, pa.Schema] = {
         records=pa.int64(),
         files=pa.int64(),
         sample=pa.string(),
-        at=INSTANT,
     ),
     "ops.expectations": _schema(
         pipeline=pa.string(),
         run_id=pa.string(),
-        table=pa.string(),
+        table_name=pa.string(),
         expectation=pa.string(),
         rows_checked=pa.int64(),
         rows_failed=pa.int64(),
         action=pa.string(),
         passed=pa.bool_(),
-        at=INSTANT,
         kind=pa.string(),
         value=pa.float64(),
         expected=pa.string(),
     ),
     "ops.profiles": _schema(
         profile_id=pa.string(),
-        table=pa.string(),
+        table_name=pa.string(),
         table_version=pa.int64(),
-        column=pa.string(),
+        column_name=pa.string(),
         position=pa.int32(),
         type=pa.string(),
         rows=pa.int64(),
         nulls=pa.int64(),
-        distinct=pa.int64(),
+        distinct_values=pa.int64(),
         is_distinct_exact=pa.bool_(),
         min=pa.string(),
         max=pa.string(),
@@ -113,44 +118,40 @@ OPS_TABLES: dict[str, pa.Schema] = {
         top_values=pa.string(),
         are_top_values_exact=pa.bool_(),
         histogram=pa.string(),
-        at=INSTANT,
     ),
     "ops.checks": _schema(
         pipeline=pa.string(),
         run_id=pa.string(),
-        table=pa.string(),
-        check=pa.string(),
-        column=pa.string(),
+        table_name=pa.string(),
+        check_name=pa.string(),
+        column_name=pa.string(),
         other=pa.string(),
         measure=pa.string(),
         value=pa.float64(),
-        limit=pa.float64(),
+        limit_value=pa.float64(),
         action=pa.string(),
         message=pa.string(),
-        at=INSTANT,
     ),
     "ops.features": _schema(
         pipeline=pa.string(),
         run_id=pa.string(),
         position=pa.int32(),
-        column=pa.string(),
+        column_name=pa.string(),
         chosen=pa.string(),
         reason=pa.string(),
         feature_group=pa.string(),
         settings=pa.string(),
         figures=pa.string(),
-        at=INSTANT,
     ),
     "ops.unseen": _schema(
         pipeline=pa.string(),
         run_id=pa.string(),
         model_version=pa.int32(),
-        column=pa.string(),
+        column_name=pa.string(),
         rows_scored=pa.int64(),
         rows_unseen=pa.int64(),
         is_exact=pa.bool_(),
         most_frequent=pa.string(),
-        at=INSTANT,
     ),
     "ops.trials": _schema(
         pipeline=pa.string(),
@@ -170,18 +171,16 @@ OPS_TABLES: dict[str, pa.Schema] = {
         share=pa.float64(),
         search=pa.string(),
         rounds=pa.int32(),
-        at=INSTANT,
     ),
     "ops.importances": _schema(
         pipeline=pa.string(),
         run_id=pa.string(),
         model_version=pa.int32(),
         slot=pa.string(),
-        column=pa.string(),
+        column_name=pa.string(),
         kind=pa.string(),
         importance=pa.float64(),
         rank=pa.int32(),
-        at=INSTANT,
     ),
     "ops.metrics": _schema(
         pipeline=pa.string(),
@@ -193,7 +192,6 @@ OPS_TABLES: dict[str, pa.Schema] = {
         value=pa.float64(),
         lower=pa.float64(),
         upper=pa.float64(),
-        at=INSTANT,
     ),
     "ops.deployments": _schema(
         pipeline=pa.string(),
@@ -201,7 +199,7 @@ OPS_TABLES: dict[str, pa.Schema] = {
         from_state=pa.string(),
         to_state=pa.string(),
         actor=pa.string(),
-        at=INSTANT,
+        **_STAMPS,
         reason=pa.string(),
         evidence=pa.string(),
         run_id=pa.string(),
@@ -210,12 +208,11 @@ OPS_TABLES: dict[str, pa.Schema] = {
         pipeline=pa.string(),
         run_id=pa.string(),
         model_version=pa.int32(),
-        column=pa.string(),
+        column_name=pa.string(),
         method=pa.string(),
         value=pa.float64(),
         level=pa.string(),
         rows_reference=pa.int64(),
         rows_scored=pa.int64(),
-        at=INSTANT,
     ),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from tidemill.errors import StepError
@@ -40,12 +40,7 @@ class Deployments:
 
     def states(self) -> dict[int, str]:
         """Return the current state of each version, in the order in which the versions last changed."""
-        states: dict[int, str] = {}
-        for row in self.rows():
-            version = int(str(row["model_version"]))
-            states.pop(version, None)
-            states[version] = str(row["to_state"])
-        return states
+        return _states(self.rows())
 
     def next_version(self) -> int:
         """Return the number of the next model version, from 1."""
@@ -70,30 +65,42 @@ class Deployments:
     ) -> None:
         """Record that a version changes state; nothing is recorded where it is in that state already.
 
-        A new champion retires the old one in the same commit, so that there is never none and never two.
+        A new champion retires the old one in the same commit, so that there is never none and never two. Where another process commits
+        a change meanwhile, this one is judged again by the states that follow from it.
 
         Raises:
             StepError: the state does not follow from the present one.
         """
-        states = self.states()
-        present = states.get(version)
-        if present == to_state:
-            return
-        if to_state not in FOLLOWS[present]:
-            raise StepError(
-                f"model {version} of {self._pipeline} is {present or 'unknown'} and cannot become {to_state}; "
-                f"expected one of {', '.join(sorted(FOLLOWS[present]))}"
-            )
         common = {"pipeline": self._pipeline, "run_id": run_id, "actor": actor}
-        change = {"model_version": version, "from_state": present, "to_state": to_state, "reason": reason}
-        rows = [{**common, **change, "evidence": _json(evidence)}]
-        if to_state == "CHAMPION":
-            rows += [
-                {**common, "model_version": old, "from_state": state, "to_state": "RETIRED", "reason": f"model {version} is champion"}
-                for old, state in states.items()
-                if state == "CHAMPION"
+
+        def changes(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+            states = _states(rows)
+            present = states.get(version)
+            if present == to_state:
+                return []
+            if to_state not in FOLLOWS[present]:
+                raise StepError(
+                    f"model {version} of {self._pipeline} is {present or 'unknown'} and cannot become {to_state}; "
+                    f"expected one of {', '.join(sorted(FOLLOWS[present]))}"
+                )
+            change = {"model_version": version, "from_state": present, "to_state": to_state, "reason": reason}
+            reigning = [old for old, state in states.items() if state == "CHAMPION"] if to_state == "CHAMPION" else []
+            retired = {"from_state": "CHAMPION", "to_state": "RETIRED", "reason": f"model {version} is champion"}
+            return [
+                {**common, **change, "evidence": _json(evidence)},
+                *({**common, **retired, "model_version": old} for old in reigning),
             ]
-        self._ledger.append(TABLE, rows)
+
+        self._ledger.extend(TABLE, changes, pipeline=self._pipeline)
+
+
+def _states(rows: Iterable[Mapping[str, object]]) -> dict[int, str]:
+    states: dict[int, str] = {}
+    for row in rows:
+        version = int(str(row["model_version"]))
+        states.pop(version, None)
+        states[version] = str(row["to_state"])
+    return states
 
 
 def _json(evidence: Mapping[str, object] | None) -> str | None:

@@ -27,7 +27,7 @@ class Change:
         """Return the row of ops.schema_changes, without the columns that tell whose it is."""
         found = self.difference
         return {
-            "column": found.column,
+            "column_name": found.column,
             "difference": found.kind,
             "found": found.found,
             "expected": found.expected,

@@ -24,7 +24,7 @@ def check_features(context: StepContext, marked: DataFrame) -> tuple[str, ...]:
     if pipeline.training.task == RECOMMENDATION:
         return ()  # it has no feature columns
     findings = judge_features(marked, pipeline.dataset, pipeline.training.task, pipeline.features)
-    common = {"pipeline": context.pipeline, "run_id": context.run_id, "table": pipeline.dataset_table}
+    common = {"pipeline": context.pipeline, "run_id": context.run_id, "table_name": pipeline.dataset_table}
     rows = [{**common, **finding.row()} for finding in findings]
     context.lake.ledger.put("ops.checks", rows, where={"pipeline": context.pipeline, "run_id": context.run_id})
     message = refusal(findings)

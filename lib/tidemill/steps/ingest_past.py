@@ -83,7 +83,7 @@ class Past:
         except ValueError:
             raise UsageError(f"--replay {since}: expected `all`, a batch's number, or a time such as 2013-06-01") from None
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        behind = [_number(row) for row in self.rows if row["state"] == LOADED and row["at"] >= moment]  # type: ignore[operator]
+        behind = [_number(row) for row in self.rows if row["state"] == LOADED and row["recorded_at"] >= moment]  # type: ignore[operator]
         if not behind:
             raise UsageError(f"--replay {since}: nothing was loaded since then, the last batch is {self.last}")
         return min(behind)
@@ -130,7 +130,7 @@ def _rebuilt(context: StepContext, first: int, last: int, commits: Sequence[Row]
     for batch in range(first, last + 1):
         meta = meta_of.get(batch, {})
         counts = {str(meta["place"]): (meta["rows_out"], meta["rows_quarantined"])} if meta.get("place") else counted.get(batch, {})
-        unknown = {"size": None, "modified_at": None, "error": None, "at": datetime.now(UTC)}
+        unknown = {"size": None, "modified_at": None, "error": None, "recorded_at": datetime.now(UTC)}
         told = {"run_id": meta.get("run_id", context.run_id), "state": LOADED, "position": meta.get("position"), **unknown}
         found = [{**stamp(context, batch), **told, "path": path, "rows": good, "quarantined": bad} for path, (good, bad) in counts.items()]
         record(context, found, batch)

@@ -66,7 +66,7 @@ def _record(context: StepContext, version: int, rule: Drift, found: list[ColumnD
             "pipeline": context.pipeline,
             "run_id": context.run_id,
             "model_version": version,
-            "column": drift.column,
+            "column_name": drift.column,
             "method": rule.method,
             "value": drift.value,
             "level": level(drift.value, rule.warn, rule.alert),

@@ -35,7 +35,7 @@ class TableProfile:
 
     def to_rows(self) -> list[dict[str, object]]:
         """Return the rows of ops.profiles, one a column; what is nested is JSON."""
-        stamp = {"profile_id": self.profile_id, "table": self.table, "table_version": self.version}
+        stamp = {"profile_id": self.profile_id, "table_name": self.table, "table_version": self.version}
         return [{**stamp, "position": place, **_row(each)} for place, each in enumerate(self.columns)]
 
 
@@ -74,11 +74,11 @@ def _row(each: ColumnProfile) -> dict[str, object]:
     quantiles = None if summary.quantiles is None else {f"{share:g}": value for share, value in summary.quantiles.items()}
     plain = ("min", "max", "mean", "stddev", "zeros", "negatives", "not_finite", "empty", "min_length", "max_length", "mean_length")
     return {
-        "column": each.column,
+        "column_name": each.column,
         "type": each.type,
         "rows": each.rows,
         "nulls": each.nulls,
-        "distinct": each.distinct,
+        "distinct_values": each.distinct,
         "is_distinct_exact": None if each.distinct is None else each.is_exact,
         **{name: getattr(summary, name) for name in plain},
         "quantiles": _json(quantiles),

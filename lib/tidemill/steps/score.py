@@ -90,7 +90,7 @@ def _record_unseen(context: StepContext, version: int, count: int, unseen: Seque
         {
             **run,
             "model_version": version,
-            "column": each.column,
+            "column_name": each.column,
             "rows_scored": count,
             "rows_unseen": each.rows,
             "is_exact": each.is_exact,

@@ -92,9 +92,9 @@ def record_expectations(
     context: StepContext, table: str, rules: Sequence[Rule], counts: Tally, verdicts: Sequence[TableVerdict] = ()
 ) -> None:
     """Write what the rules of a table found in this run to ops.expectations, a row each."""
-    stamp = {"pipeline": context.pipeline, "run_id": context.run_id, "table": table}
+    stamp = {"pipeline": context.pipeline, "run_id": context.run_id, "table_name": table}
     rows = [{**stamp, **row} for row in expectation_rows(rules, counts, verdicts)]
-    context.lake.ledger.put("ops.expectations", rows, where={"run_id": context.run_id, "table": table})
+    context.lake.ledger.put("ops.expectations", rows, where={"run_id": context.run_id, "table_name": table})
 
 
 def what_stays(context: StepContext, table: str) -> str:

@@ -29,8 +29,8 @@ class Importance:
     rank: int
 
     def row(self) -> dict[str, object]:
-        """Return the columns by name."""
-        return asdict(self)
+        """Return the columns of ``ops.importances``."""
+        return {"column_name" if name == "column" else name: value for name, value in asdict(self).items()}
 
 
 def importances(model: PipelineModel, slots: Sequence[str], columns: Sequence[str]) -> list[Importance]:

@@ -42,6 +42,7 @@ class Reprocess:
         with locked(self.lake.root, f"run.{name}", wait=False) as alone:
             if not alone:
                 raise UsageError(f"a run of {name} is going on, by {holder(self.lake.root, f'run.{name}')}; wait for it to end")
+            self._states.refresh()
             self._states.begin(nodes)
             with progress as shown:
                 outcomes = tuple(self._node(node, shown) for node in nodes)

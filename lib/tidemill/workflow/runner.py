@@ -42,7 +42,7 @@ class Decision:
 
 
 def new_run_id() -> str:
-    """Return a run id that sorts by time: ``20130101T120000-1a2b3c``."""
+    """Return a run id that tells when the run began, by this machine's clock: ``20130101T120000-1a2b3c``."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
 
 
@@ -80,6 +80,7 @@ class Runner:
                 by = holder(root, f"run.{name}")
                 who = f", by {by}" if by else ""
                 raise UsageError(f"another run of {name} is going on in {root}{who}; wait for it to end, or look with `tidemill status`")
+            self._states.refresh()
             if not self._force:
                 refuse_shared_names(self.spec, nodes, self._states)
             self._refuse_wrong_parameters(nodes)

@@ -20,10 +20,14 @@ class States:
     """The states of one run of one pipeline."""
 
     def __init__(self, ledger: Ledger, pipeline: str, run_id: str) -> None:
-        """Begin with what the ledger holds of earlier runs."""
+        """Remember whose states they are; nothing is read yet."""
         self._ledger, self._pipeline, self._run_id = ledger, pipeline, run_id
-        self._history = ledger.rows("ops.steps")
+        self._steps: list[Row] | None = None
         self._started: datetime | None = None
+
+    def refresh(self) -> None:
+        """Read what earlier runs left, once no other run can change it any more."""
+        self._steps = self._ledger.rows("ops.steps")
 
     def begin(self, nodes: Iterable[str]) -> None:
         """Write the run as RUNNING and its nodes as PENDING; what an earlier process left RUNNING is FAILED, as it ended without a word."""
@@ -83,6 +87,12 @@ class States:
         rows = [row for row in self._history if row["node"] == node and row["state"] in DONE and row["pipeline"] != self._pipeline]
         return rows[-1] if rows else None
 
+    @property
+    def _history(self) -> list[Row]:
+        if self._steps is None:
+            self.refresh()
+        return self._steps or []
+
     def _close_left_behind(self) -> None:
         error, now = "the process ended before the step did", datetime.now(UTC)
         steps = current(self._history, "run_id", "node")
@@ -94,7 +104,7 @@ class States:
             self._ledger.append(
                 table,
                 [
-                    {**row, "state": BLOCKED if row["state"] == PENDING else FAILED, "at": now, "ended_at": now, "error": error}
+                    {**row, "state": BLOCKED if row["state"] == PENDING else FAILED, "recorded_at": now, "ended_at": now, "error": error}
                     for row in rows
                     if row["run_id"] != self._run_id
                 ],

@@ -69,7 +69,7 @@ def test_auto_is_stored_pasted_and_scored(context, lake, tmp_path, capsys):
     model, manifest = load_model(lake, "late", 1)
     assert list(manifest.slots) == ["x", "is_new", "x.missing", "tail.target", "origin=EWR", "origin=JFK", "origin=(other)"]
     rows = sorted(lake.ledger.rows("ops.features", run_id="r1"), key=lambda row: row["position"])
-    assert {row["column"]: (row["feature_group"], row["chosen"]) for row in rows} == {
+    assert {row["column_name"]: (row["feature_group"], row["chosen"]) for row in rows} == {
         "x": ("numeric", "numbers, and whether they are missing"),
         "tail": ("categorical", "categories, the label's mean of each value"),
         "origin": ("categorical", "categories, a slot a value"),
@@ -77,14 +77,14 @@ def test_auto_is_stored_pasted_and_scored(context, lake, tmp_path, capsys):
         "is_new": ("boolean", "truths, 0 and 1"),
     }
     assert json.loads(rows[0]["figures"])["rows"] == 400
-    assert [row["column"] for row in manifest.chosen] == [row["column"] for row in rows]
+    assert [row["column_name"] for row in manifest.chosen] == [row["column_name"] for row in rows]
     assert any(note.startswith("features: tail as categories, the label's mean of each value: about 1") for note in result.notes)
-    importances = {row["slot"]: row["column"] for row in lake.ledger.rows("ops.importances", run_id="r1")}
+    importances = {row["slot"]: row["column_name"] for row in lake.ledger.rows("ops.importances", run_id="r1")}
     assert importances["tail.target"] == "tail"
 
     (tmp_path / "pipeline.yml").write_text(json.dumps(_spec(lake.root, "auto")))
     assert main(["features", str(tmp_path / "pipeline.yml"), "--json"]) == 0
-    assert [row["column"] for row in json.loads(capsys.readouterr().out)] == [row["column"] for row in rows]
+    assert [row["column_name"] for row in json.loads(capsys.readouterr().out)] == [row["column_name"] for row in rows]
     assert main(["features", str(tmp_path / "pipeline.yml")]) == 0
     printed = capsys.readouterr().out
     assert "# order_id: left out; it is an id: about" in printed
@@ -105,7 +105,7 @@ def test_auto_is_stored_pasted_and_scored(context, lake, tmp_path, capsys):
     later = data[(data["id"] % 5 != 0) | (data["id"] < 30)]
     tails = later["tail"].where(later["id"] >= 30, np.where(later["id"] < 20, "N999", "N998"))
     unseen = tails[~tails.isin(known)].value_counts()
-    stored = {row["column"]: row for row in lake.ledger.rows("ops.unseen", run_id="r3")}
+    stored = {row["column_name"]: row for row in lake.ledger.rows("ops.unseen", run_id="r3")}
     assert {name: (row["rows_scored"], row["rows_unseen"], row["model_version"]) for name, row in stored.items()} == {
         "tail": (len(later), int(unseen.sum()), 1), "origin": (len(later), 3, 1),
     }  # fmt: skip

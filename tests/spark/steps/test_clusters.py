@@ -104,6 +104,6 @@ def test_rows_that_have_just_arrived_get_a_cluster_and_drift_is_watched(finished
     scored = score_rows(spark, finished.spec, finished.lake, str(file)).toPandas().sort_values("id")
     first, second, third = scored["prediction"]
     assert first == second != third
-    assert {row["column"] for row in finished.lake.ledger.rows("ops.drift", pipeline="customers")} == {"spent", "visits"}
+    assert {row["column_name"] for row in finished.lake.ledger.rows("ops.drift", pipeline="customers")} == {"spent", "visits"}
     assert main(["trials", str(finished.file)]) == 0
     assert "silhouette" in capsys.readouterr().out

@@ -25,7 +25,7 @@ def types(spark, lake) -> dict[str, str]:
 
 def changes(lake, run_id: str) -> list[tuple]:
     rows = lake.ledger.rows("ops.schema_changes", source="x", run_id=run_id)
-    return sorted((row["column"], row["difference"], row["action"], row["records"]) for row in rows)
+    return sorted((row["column_name"], row["difference"], row["action"], row["records"]) for row in rows)
 
 
 def schemas(lake) -> list[tuple]:

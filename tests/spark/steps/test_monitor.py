@@ -12,7 +12,7 @@ from tidemill.steps.monitor import monitor
 
 
 def _drift(lake, run_id="r1"):
-    return {row["column"]: row for row in lake.ledger.rows("ops.drift", pipeline="late", run_id=run_id)}
+    return {row["column_name"]: row for row in lake.ledger.rows("ops.drift", pipeline="late", run_id=run_id)}
 
 
 def test_drift_of_the_features_is_recorded_and_refuses_nothing_by_default(trained):

@@ -56,7 +56,7 @@ def run(make_context, bronze, tmp_path: Path):
 
 def rules(lake, run_id: str = "r1") -> dict[str, tuple]:
     rows = lake.ledger.rows("ops.expectations", run_id=run_id)
-    assert {row["table"] for row in rows} == {"silver.t"}
+    assert {row["table_name"] for row in rows} == {"silver.t"}
     return {row["expectation"]: (row["rows_checked"], row["rows_failed"], row["action"], row["passed"]) for row in rows}
 
 

@@ -29,7 +29,7 @@ def refused(spark, lake) -> dict[str, list[str]]:
 
 
 def told(lake, run_id: str) -> dict[str, tuple]:
-    rows = lake.ledger.rows("ops.expectations", run_id=run_id, table="bronze.x")
+    rows = lake.ledger.rows("ops.expectations", run_id=run_id, table_name="bronze.x")
     return {row["expectation"]: (row["rows_checked"], row["rows_failed"], row["action"], row["passed"]) for row in rows}
 
 

@@ -124,7 +124,9 @@ def test_a_profile_is_a_table_and_wrong_names_are_one_sentence(spark, lake, sugg
     assert "The table is empty" in suggest()
     made = profile_table(spark, lake, "silver.t", 0, ["odd.name", "n"])
     stored = [row for row in lake.ledger.rows("ops.profiles") if row["profile_id"] == made.profile_id]
-    assert [(row["table"], row["table_version"], row["column"], row["position"], row["rows"], row["nulls"]) for row in stored] == [
+    assert [
+        (row["table_name"], row["table_version"], row["column_name"], row["position"], row["rows"], row["nulls"]) for row in stored
+    ] == [
         ("silver.t", 0, "odd.name", 0, 2, 1),
         ("silver.t", 0, "n", 1, 2, 0),
     ]

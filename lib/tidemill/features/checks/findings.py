@@ -12,6 +12,7 @@ MINORITY_LIMIT = 0.05
 UNREADABLE_LIMIT = 0.01
 
 _SHOWN = 5
+_COLUMN_NAMES = {"check": "check_name", "column": "column_name", "limit": "limit_value"}
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Finding:
     other: str | None = None
 
     def row(self) -> dict[str, object]:
-        """Return the columns by name."""
-        return asdict(self)
+        """Return the columns of ``ops.checks``."""
+        return {_COLUMN_NAMES.get(name, name): value for name, value in asdict(self).items()}
 
 
 def refusal(findings: list[Finding]) -> str | None:
@@ -84,5 +85,5 @@ def remarks(findings: list[Finding]) -> tuple[str, ...]:
     for check, found in by_check.items():
         told += [finding.message for finding in found[:_SHOWN]]
         if len(found) > _SHOWN:
-            told.append(f"{len(found) - _SHOWN} more like these in ops.checks (check = '{check}')")
+            told.append(f"{len(found) - _SHOWN} more like these in ops.checks (check_name = '{check}')")
     return tuple(told)
