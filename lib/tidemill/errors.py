@@ -39,17 +39,18 @@ class TidemillError(Exception):
 class Fault:
     """One fault of a spec: where it stands and what is wrong there.
 
-    ``key`` is the dotted path (``sources.flights.format``); ``line`` counts from 1, None where a fault has no line.
+    ``key`` is the dotted path (``sources.flights.format``); ``line`` and ``column`` count from 1, None where a fault has none.
     """
 
     file: str
     line: int | None
     key: str
     message: str
+    column: int | None = None
 
     def __str__(self) -> str:
-        """Return ``file:line: key: message``."""
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        """Return ``file:line: key: message``, with ``:column`` behind the line where it is known."""
+        place = ":".join(str(part) for part in (self.file, self.line, self.column if self.line is not None else None) if part is not None)
         return f"{place}: {self.key}: {self.message}" if self.key else f"{place}: {self.message}"
 
 

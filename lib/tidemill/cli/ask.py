@@ -128,6 +128,9 @@ def sql(
     format_: Annotated[Format, typer.Option("--format", help="How to print.")] = "table",
     output: Annotated[Path | None, typer.Option("--output", help="Write here instead; needed for parquet.", show_default=False)] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Rows that a table shows.")] = 100,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Let the query do what Spark can: run programs, call Java, read paths, write.")
+    ] = False,
     serve: Annotated[bool, typer.Option("--serve", hidden=True)] = False,
     lake: LakeRoot = None,
     json_: AsJson = False,
@@ -146,17 +149,18 @@ def sql(
     if file is not None:
         if not file.is_file():
             raise UsageError(f"-f {file}: there is no such file")
-        query = file.read_text(encoding="utf-8")
+        query = file.read_text(encoding="utf-8-sig")
     format_ = "json" if json_ else format_
     if format_ == "parquet" and output is None:
         raise UsageError("--format parquet needs --output FILE")
     where = lake_of(lake)
     if query is None:
-        return shell(Catalog(lazy_spark().get(), where), limit)
-    Catalog.check(query)
+        return shell(Catalog(lazy_spark().get(), where), limit, trust)
+    if not trust:
+        Catalog.check(query)
     catalog = Catalog(lazy_spark().get(), where)
     try:
-        frame = catalog.query(query)
+        frame = catalog.query(query, trust=trust)
         _print_frame(frame, format_, output, limit)
     except TableNotFound as error:
         raise UsageError(str(error)) from error

@@ -7,19 +7,20 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from tidemill.cli.printing import print_table
+from tidemill.lake.statements import split_statements
 from tidemill.workflow.words import in_one_sentence
 
 if TYPE_CHECKING:
     from tidemill.lake.catalog import Catalog
 
 
-def shell(catalog: Catalog, limit: int) -> int:
+def shell(catalog: Catalog, limit: int, trust: bool = False) -> int:
     """Read statements from standard input and print what they give, until its end or ``exit``."""
     if sys.stdin.isatty():
         sys.stderr.write(f"tables: {', '.join(catalog.tables())}\nend a statement with ;  leave with exit or Ctrl-D\n")
     for statement in _statements():
         try:
-            frame = catalog.query(statement)
+            frame = catalog.query(statement, trust=trust)
             print_table((row.asDict(recursive=True) for row in frame.limit(limit + 1).collect()), frame.columns, most=limit)
         except Exception as error:  # noqa: BLE001 - a wrong statement must not end the shell
             sys.stderr.write(f"error: {in_one_sentence(error)}\n")
@@ -27,17 +28,18 @@ def shell(catalog: Catalog, limit: int) -> int:
 
 
 def _statements() -> Iterator[str]:
-    lines: list[str] = []
+    """Yield each statement of standard input as soon as its semicolon is there."""
+    text = ""
     while True:
         if sys.stdin.isatty():
-            sys.stderr.write("   ...> " if lines else "tidemill> ")
+            sys.stderr.write("   ...> " if text.strip() else "tidemill> ")
             sys.stderr.flush()
         line = sys.stdin.readline()
-        if not line or (not lines and line.strip().rstrip(";").lower() in ("exit", "quit")):
+        if not line or (not text.strip() and line.strip().rstrip(";").lower() in ("exit", "quit")):
             break
-        lines.append(line)
-        if line.rstrip().endswith(";"):
-            yield "".join(lines).strip().rstrip(";")
-            lines = []
-    if "".join(lines).strip():
-        yield "".join(lines).strip()
+        text += line
+        statements = split_statements(text)
+        if statements and statements[-1].is_ended:
+            yield from (statement.text.strip() for statement in statements)
+            text = ""
+    yield from (statement.text.strip() for statement in split_statements(text))

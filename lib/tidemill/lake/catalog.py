@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +11,17 @@ from deltalake import DeltaTable
 
 from tidemill.errors import TableNotFound, UsageError, did_you_mean
 from tidemill.lake.names import LAYERS, is_local, quoted
-from tidemill.lake.sql import is_query, table_names
+from tidemill.lake.plans import Reading, judge
+from tidemill.lake.safety import unsafe_parts
+from tidemill.lake.sql import table_names
+from tidemill.lake.statements import one_statement
 from tidemill.lake.tables import Lake
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-_ASKS = re.compile(r"^\s*(SHOW|DESCRIBE|DESC|EXPLAIN)\b", re.IGNORECASE)
+_READING = ("SELECT", "WITH", "FROM", "VALUES", "TABLE")
+_DESCRIBING = ("SHOW", "DESCRIBE", "DESC", "EXPLAIN")
 # The latest row of a run, of a node of a run: the current state.
 _VIEWS = {"ops.runs_now": ("ops.runs", "run_id"), "ops.steps_now": ("ops.steps", "run_id, node")}
 
@@ -39,29 +43,68 @@ class Catalog:
 
     @staticmethod
     def check(query: str) -> None:
-        """Refuse what is not one reading statement.
+        """Refuse what is surely not one reading statement, before anything starts; Spark's own parser has the last word in ``query``.
 
         Raises:
-            UsageError: the SQL does not parse, or would write: tables are written by steps alone, so that every row has a run.
+            UsageError: it is no single statement, writes (tables are written by steps alone, so that every row has a run), runs programs
+                or foreign code, or reads something else than the lake.
         """
-        if not _ASKS.match(query) and not is_query(query):
-            raise UsageError("`tidemill sql` only reads: SELECT, WITH, SHOW, DESCRIBE, EXPLAIN; tables are written by the pipeline's steps")
+        statement = one_statement(query)
+        if statement.first_word not in (*_READING, *_DESCRIBING):
+            allowed = "SELECT, WITH, SHOW, DESCRIBE, EXPLAIN"
+            raise UsageError(f"`tidemill sql` only reads: {allowed}; tables are written by the pipeline's steps (--trust lifts this)")
+        if statement.first_word in _DESCRIBING:
+            return
+        try:
+            unsafe = unsafe_parts(query)
+        except UsageError:
+            return  # Spark knows more SQL than the parser that needs no Spark
+        if unsafe:
+            raise UsageError(f"line {unsafe[0].line}, column {unsafe[0].column}: {unsafe[0]}; --trust lifts this")
 
     def tables(self) -> list[str]:
         """Return the names of all tables and views of the lake."""
         found = tables_of(self._lake)
         return sorted([*found, *(view for view, (base, _) in _VIEWS.items() if base in found)])
 
-    def query(self, query: str) -> DataFrame:
-        """Return what the statement gives.
+    def query(self, query: str, *, trust: bool = False) -> DataFrame:
+        """Return what the statement gives; with ``trust`` it may do whatever Spark can.
 
         Raises:
+            UsageError: it does more than read the lake, and is not trusted.
             TableNotFound: it names a table that the lake does not hold.
         """
+        statement = one_statement(query).text
+        if trust:
+            self._register_all()
+            return self._spark.sql(statement)
         self.check(query)
-        for table in self.tables() if _ASKS.match(query) else sorted(table_names(query)):
+        try:
+            reading = judge(self._spark, statement)
+        except UsageError as error:
+            raise UsageError(f"{error}; --trust lifts this") from error
+        if reading is None:
+            for table in sorted(table_names(statement)):
+                self._register(table)
+            return self._spark.sql(statement)
+        if reading.is_description:
+            self._register_all()
+        for parts in sorted(reading.tables):
+            if len(parts) == 2 and not reading.is_description:
+                self._register(f"{parts[0].lower()}.{parts[1]}")
+        return self._list(reading) if reading.is_of_all else self._spark.sql(statement)
+
+    def _list(self, reading: Reading) -> DataFrame:
+        """Return what SHOW TABLES or SHOW VIEWS says of all layers: none of them is the session's current schema."""
+        from pyspark.sql import DataFrame
+
+        noun = "TABLES" if reading.kind == "ShowTables" else "VIEWS"
+        like = "" if reading.pattern is None else " LIKE '" + reading.pattern.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        return reduce(DataFrame.unionAll, [self._spark.sql(f"SHOW {noun} IN {layer}{like}") for layer in LAYERS])
+
+    def _register_all(self) -> None:
+        for table in self.tables():
             self._register(table)
-        return self._spark.sql(query)
 
     def _register(self, table: str) -> None:
         if table in self._registered:

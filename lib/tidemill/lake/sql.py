@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -10,13 +11,22 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from tidemill.errors import UsageError
-from tidemill.lake.names import LAYERS
+from tidemill.lake.names import LAYERS, quoted
+from tidemill.lake.statements import is_keyword, one_statement, quote_names
+
+logging.getLogger("sqlglot").setLevel(logging.ERROR)  # what it cannot parse is told by what raises, not by a warning beside it
 
 
 @lru_cache(maxsize=256)
-def _parse(sql: str) -> exp.Expr:
+def parse(sql: str) -> tuple[exp.Expr, str, tuple[int, ...]]:
+    """Return the tree of the one statement in ``sql``, the text it stands for, and where that text has characters more than ``sql``.
+
+    Raises:
+        UsageError: the SQL does not parse, or is more than one statement.
+    """
+    text, added = quote_names(one_statement(sql).text)
     try:
-        statements = [statement for statement in sqlglot.parse(sql, dialect="databricks") if statement is not None]
+        trees = [tree for tree in sqlglot.parse(text, dialect="databricks") if tree is not None and not isinstance(tree, exp.Semicolon)]
     except SqlglotError as error:
         detail = getattr(error, "errors", None) or [{}]
         line, near = detail[0].get("line"), detail[0].get("highlight")
@@ -24,9 +34,9 @@ def _parse(sql: str) -> exp.Expr:
         raise UsageError(f"SQL that does not parse{place}: {detail[0].get('description') or str(error).splitlines()[0]}") from error
     except RecursionError as error:
         raise UsageError("SQL that is nested too deeply to be parsed; split it into common table expressions or tables") from error
-    if len(statements) != 1:
-        raise UsageError(f"expected one SQL statement, found {len(statements)}")
-    return statements[0]
+    if len(trees) != 1:
+        raise UsageError(f"expected one SQL statement, found {len(trees)}")
+    return trees[0], text, tuple(added)
 
 
 def _tables(tree: exp.Expr) -> list[exp.Table]:
@@ -35,7 +45,7 @@ def _tables(tree: exp.Expr) -> list[exp.Table]:
 
 def is_query(sql: str) -> bool:
     """Return True where ``sql`` only reads (SELECT, WITH, VALUES, set operations)."""
-    return isinstance(_parse(sql), exp.Query)
+    return isinstance(parse(sql)[0], exp.Query)
 
 
 def table_names(sql: str) -> frozenset[str]:
@@ -44,25 +54,26 @@ def table_names(sql: str) -> frozenset[str]:
     Raises:
         UsageError: the SQL does not parse, or is more than one statement.
     """
-    return frozenset(f"{table.db.lower()}.{table.name}" for table in _tables(_parse(sql)))
+    return frozenset(f"{table.db.lower()}.{table.name}" for table in _tables(parse(sql)[0]))
 
 
 def with_tables(sql: str, place: Callable[[str], str]) -> str:
-    """Return ``sql`` with each ``layer.name`` replaced by ``place("layer.name")``; every other character stays.
+    """Return the statement with each ``layer.name`` replaced by ``place("layer.name")``; every other character stays.
 
     A table without an alias gets its own name as one, so that ``flights.carrier`` still means its column.
     """
-    tree = _parse(sql)
+    tree, text, _ = parse(sql)
     edits: list[tuple[int, int, str]] = []
     for table in _tables(tree):
-        alias = "" if table.alias else f" AS {table.name}"
+        own = quoted(table.name) if is_keyword(table.name) else table.name
+        alias = "" if table.alias else f" AS {own}"
         edits.append((_start(table.args["db"]), _end(table.this), place(f"{table.db.lower()}.{table.name}") + alias))
     for column in tree.find_all(exp.Column):
         if column.args.get("db") is not None and column.db.lower() in LAYERS:
             edits.append((_start(column.args["db"]), _start(column.args["table"]), ""))
-    for start, end, text in sorted(edits, reverse=True):
-        sql = sql[:start] + text + sql[end:]
-    return sql
+    for start, end, new in sorted(edits, reverse=True):
+        text = text[:start] + new + text[end:]
+    return text
 
 
 def _start(identifier: exp.Identifier) -> int:

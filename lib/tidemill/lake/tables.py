@@ -22,6 +22,7 @@ from tidemill.lake.ledger import Ledger
 from tidemill.lake.lock import locked
 from tidemill.lake.names import is_local, quoted, split_name
 from tidemill.lake.plain import let_hold
+from tidemill.lake.plans import judge
 from tidemill.lake.sql import with_tables
 from tidemill.lake.staging import Part, Stage, Staged, staged, staging
 from tidemill.lake.texts import read_text, write_text
@@ -93,11 +94,12 @@ class Lake:
             reader = reader.option("versionAsOf", version)
         return reader.load(self.path(table))
 
-    def sql(self, spark: SparkSession, text: str, inputs: Mapping[str, int]) -> DataFrame:
+    def sql(self, spark: SparkSession, text: str, inputs: Mapping[str, int], *, trust: bool = False) -> DataFrame:
         """Return what the query gives with each ``layer.name`` read at the version that ``inputs`` pins.
 
         Raises:
             TableNotFound: the query names a table that ``inputs`` does not pin.
+            UsageError: it does more than read these tables with Spark's own functions, and is not trusted.
         """
 
         def place(table: str) -> str:
@@ -107,7 +109,10 @@ class Lake:
                 )
             return f"delta.{quoted(self.path(table))} VERSION AS OF {int(inputs[table])}"
 
-        return spark.sql(with_tables(text, place))
+        query = with_tables(text, place)
+        if not trust:
+            judge(spark, query, [self.path(table) for table in inputs])
+        return spark.sql(query)
 
     @contextmanager
     def staged(self, rows: DataFrame, table: str, by: str, varied: Sequence[str] = ()) -> Iterator[Staged]:

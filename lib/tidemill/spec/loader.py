@@ -18,6 +18,7 @@ from tidemill.spec.not_built import not_built_faults
 from tidemill.spec.overlay import merged, overlay_files, with_settings
 from tidemill.spec.paths import find_project_root, resolve_pipeline
 from tidemill.spec.references import Declared, reference_faults, schema_text, sql_inputs, sql_text
+from tidemill.spec.sql_safety import unsafe_sql_faults
 from tidemill.spec.validation import validate
 from tidemill.spec.variables import Unresolved, Variables, substitute
 
@@ -138,7 +139,8 @@ def load_spec(
     faults += found
     pipeline, found = validate(root)
     faults += found
-    for later in (not_built_faults(root), check_faults(root, file.parent), reference_faults(root, file.parent)):
+    rules = (check_faults, reference_faults, unsafe_sql_faults)
+    for later in (not_built_faults(root), *(rule(root, file.parent) for rule in rules)):
         said = {fault.key for fault in faults}
         faults += [fault for fault in later if fault.key not in said]
     if faults or pipeline is None:

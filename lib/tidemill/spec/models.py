@@ -187,6 +187,7 @@ class Pipeline(Block):
 
     pipeline: Name
     description: str = ""
+    trust: bool = Field(default=False, description="SQL of this spec may do whatever Spark can: run programs, call Java, read paths")
     vars: dict[str, Scalar] = Field(default={})
     lake: str = "./lake"
     sources: dict[Name, Source] = Field(min_length=1)

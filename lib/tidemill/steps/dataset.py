@@ -63,7 +63,7 @@ def _read(context: StepContext) -> DataFrame:
     declared = context.spec.pipeline.dataset
     if declared.from_ is not None:
         return context.lake.read(context.spark, declared.from_, context.inputs[declared.from_])
-    return context.lake.sql(context.spark, context.spec.sql_text(str(declared.sql)), context.inputs)
+    return context.lake.sql(context.spark, context.spec.sql_text(str(declared.sql)), context.inputs, trust=context.spec.pipeline.trust)
 
 
 def _check_names(frame: DataFrame) -> None:

@@ -62,7 +62,7 @@ def table_rows(context: StepContext, table: Table) -> DataFrame:
     """Return the rows that the table's SQL or function gives."""
     spec, spark = context.spec, context.spark
     if table.sql is not None:
-        return context.lake.sql(spark, spec.sql_text(table.sql), context.inputs)
+        return context.lake.sql(spark, spec.sql_text(table.sql), context.inputs, trust=spec.pipeline.trust)
     arguments = function_arguments(spec, context.item)
     unpinned = [name for name in arguments if name != SESSION and name not in context.inputs]
     if unpinned:

@@ -19,7 +19,9 @@ def scoring_rows(context: StepContext) -> DataFrame:
     """
     pipeline = context.spec.pipeline
     if pipeline.scoring.sql is not None:
-        return known_then(context, context.lake.sql(context.spark, context.spec.sql_text(pipeline.scoring.sql), context.inputs))
+        return known_then(
+            context, context.lake.sql(context.spark, context.spec.sql_text(pipeline.scoring.sql), context.inputs, trust=pipeline.trust)
+        )
     if pipeline.scoring.from_ not in (None, pipeline.dataset_table):
         return known_then(context, context.lake.read(context.spark, pipeline.scoring.from_, context.inputs[pipeline.scoring.from_]))
     return context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])

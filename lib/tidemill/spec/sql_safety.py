@@ -1,0 +1,94 @@
+"""SQL of a spec that would do more than read the lake's tables: refused with its place, unless the spec says ``trust: true``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidemill.errors import Fault, UsageError
+from tidemill.spec.dataset_checks import aggregate_nodes
+from tidemill.spec.node import Key, Node, dotted
+from tidemill.spec.references import sql_text
+
+_SELECT = "SELECT\n"
+
+
+@dataclass(frozen=True)
+class _Sql:
+    """One piece of SQL in a spec; ``lead`` is what was put before it to make it a statement: lines, no columns."""
+
+    path: tuple[Key, ...]
+    node: Node
+    text: str
+    file: Path | None = None
+    lead: str = ""
+
+
+def unsafe_sql_faults(root: Node, folder: Path) -> list[Fault]:
+    """Return a fault for each program, foreign function, path or statement that writes in the spec's SQL."""
+    from tidemill.lake.safety import unsafe_parts
+
+    trust = root.at("trust")
+    if trust is not None and trust.value is True:
+        return []
+    faults = []
+    for sql in _all_sql(root, folder):
+        try:
+            parts = unsafe_parts(sql.lead + sql.text)
+        except UsageError:
+            continue  # what does not parse is told by the rule for its key
+        for part in parts:
+            file, line, column = _place(sql, part.line - sql.lead.count("\n"), part.column, part.words)
+            message = f"{part}; rewrite it, or let the SQL of this spec do what it likes with `trust: true` at the top level"
+            faults.append(Fault(file, line, dotted(sql.path), message, column))
+    return faults
+
+
+def _all_sql(root: Node, folder: Path) -> Iterator[_Sql]:
+    paths: list[tuple[Key, ...]] = [("tables", name, "sql") for name in root.entries_at("tables")]
+    for path in (*paths, ("dataset", "sql"), ("scoring", "sql")):
+        node = root.at(*path)
+        if node is None or node.string is None:
+            continue
+        try:
+            text = sql_text(folder, node.string)
+        except UsageError:
+            continue
+        yield _Sql(path, node, text, None if text is node.string else folder / node.string.strip())
+    for path, node in _expressions(root):
+        if node is not None and node.string is not None and node.string.strip():
+            yield _Sql(path, node, node.string, lead=_SELECT)
+
+
+def _expressions(root: Node) -> Iterator[tuple[tuple[Key, ...], Node | None]]:
+    """Yield the conditions and expressions: of expectations, of aggregates, of metrics of one's own."""
+    for block in ("sources", "tables"):
+        for name, part in root.entries_at(block).items():
+            for rule, expectation in part.entries_at("expectations").items():
+                for key in (("check",), ("sum", "column")):
+                    yield (block, name, "expectations", rule, *key), expectation.at(*key)
+    for path, part in aggregate_nodes(root):
+        for name, node in part.entries_at("features").items():
+            yield (*path, "features", name), node
+    for name, node in root.entries_at("evaluation", "metrics").items():
+        yield ("evaluation", "metrics", name), node
+
+
+def _place(sql: _Sql, line: int, column: int, words: str) -> tuple[str, int | None, int | None]:
+    """Return file, line and column of a place in the SQL: of its own file, or of the YAML that holds it."""
+    if sql.file is not None:
+        return str(sql.file), line, column
+    file, first = sql.node.fault_place()
+    written = sql.text.splitlines()[line - 1]
+    if first is None or not Path(file).is_file():
+        return file, first, None
+    lines = Path(file).read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    for number in range(first - 1, len(lines)):
+        if written.strip() and (at := lines[number].find(written.strip())) >= 0:
+            return file, number + 1, at + column - (len(written) - len(written.lstrip()))
+    # A text that YAML has folded or unescaped: its words are looked for.
+    for number in range(first - 1, len(lines)):
+        if (at := lines[number].find(words)) >= 0:
+            return file, number + 1, at + 1
+    return file, first, None
