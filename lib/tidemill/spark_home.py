@@ -61,13 +61,16 @@ def prepare(home: Path | None = None, connectors: Collection[str] = ()) -> Java:
     """
     home = home or spark_home()
     java = find_java()
+    texts = {"spark-defaults.conf": _DEFAULTS, "log4j2.properties": _LOG, "spark-env.sh": _environment(java)}
+    wanted = (DELTA, *connectors)
+    if not missing_packages(home, wanted) and all(_holds(home / "conf" / name, text) for name, text in texts.items()):
+        return java  # nobody is waited for, and who may only read this Spark can use it
     with locked(str(home), "tidemill"):
-        _write(home / "conf" / "spark-defaults.conf", _DEFAULTS)
-        _write(home / "conf" / "log4j2.properties", _LOG)
-        _write(home / "conf" / "spark-env.sh", _environment(java))
-        wanted = missing_packages(home, (DELTA, *connectors))
-        if wanted:
-            fetch(home, java, wanted)
+        for name, text in texts.items():
+            _write(home / "conf" / name, text)
+        missing = missing_packages(home, wanted)
+        if missing:
+            fetch(home, java, missing)
     return java
 
 
@@ -80,8 +83,12 @@ export SPARK_LOCAL_IP="${{SPARK_LOCAL_IP:-127.0.0.1}}"
 """
 
 
+def _holds(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text
+
+
 def _write(path: Path, text: str) -> None:
-    if path.exists() and path.read_text(encoding="utf-8") == text:
+    if _holds(path, text):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -14,8 +16,10 @@ from deltalake.exceptions import DeltaError
 
 from tidemill.errors import LakeError, UsageError
 from tidemill.lake.lock import locked
-from tidemill.lake.names import split_name
+from tidemill.lake.names import is_local, split_name
 from tidemill.lake.ops import OPS_TABLES, RECORDED_AT, SEQUENCE
+
+logger = logging.getLogger(__name__)
 
 Row = Mapping[str, object]
 Rows = list[dict[str, object]]
@@ -24,6 +28,10 @@ Rows = list[dict[str, object]]
 _SEQUENCE_APP = "tidemill/seq"
 _ATTEMPTS = 100
 _LONGEST_PAUSE_S = 0.5
+
+# Each append leaves a small file and an entry in the log, and every reader reads all of them.
+_MOST_SMALL_FILES = 16
+_FULL_FILE_BYTES = 4 << 20
 
 
 class Ledger:
@@ -102,7 +110,8 @@ class Ledger:
         Raises:
             LakeError: others were faster each time.
         """
-        with locked(self._root, table):
+        # The commits themselves decide who was first; a lock spares writers of one machine their attempts.
+        with locked(self._root, table) if is_local(self._root) else nullcontext():
             for attempt in range(_ATTEMPTS):
                 opened = self._open(table)
                 try:
@@ -112,6 +121,8 @@ class Ledger:
                         raise
                     time.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, 0.01 * 2**attempt)))
                 else:
+                    if opened is not None:
+                        _compact(opened)
                     return
         raise LakeError(f"{table} of {self._root}: {_ATTEMPTS} times another process committed first; run again when fewer write to it")
 
@@ -140,6 +151,18 @@ def query(table: DeltaTable, sql: str) -> pa.Table:
     Delta-rs reads by itself here: PyArrow's datasets leave reader threads behind that now and then abort a process which ends soon.
     """
     return pa.table(QueryBuilder().register("rows", table).execute(sql).read_all())
+
+
+def _compact(table: DeltaTable) -> None:
+    """Put small files together and write a checkpoint, where there are many; the old files stay for those who read them just now."""
+    sizes = pa.table(table.get_add_actions())["size_bytes"].to_pylist()
+    if sum(size < _FULL_FILE_BYTES // 2 for size in sizes) <= _MOST_SMALL_FILES:
+        return
+    try:
+        table.optimize.compact(target_size=_FULL_FILE_BYTES)
+        table.create_checkpoint()
+    except DeltaError as error:  # the rows are there; the next commit tries again
+        logger.warning("%s was not compacted: %s", table.table_uri, error)
 
 
 def _select(table: DeltaTable | None, equals: Mapping[str, object]) -> Rows:

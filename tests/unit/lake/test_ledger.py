@@ -21,8 +21,8 @@ from tidemill.lake.ops import OPS_TABLES
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
-# What PostgreSQL 15 and DuckDB reserve (also as names of types and functions), and Spark with enforceReservedKeywords; ANSI words alone
-# that all three take as names are left out.
+# What PostgreSQL 15 (pg_get_keywords), DuckDB and Spark (spark.sql.ansi.enforceReservedKeywords) reserve, also as names of types and
+# functions.
 RESERVED = """
     all analyse analyze and anti any array as asc asof asymmetric at authorization between binary both case cast check collate collation
     column concurrently constraint create cross current_catalog current_date current_role current_schema current_time current_timestamp
@@ -142,6 +142,22 @@ def test_a_commit_that_another_one_overtakes_is_made_anew(ledger, monkeypatch):
     ]
 
 
+def test_many_appends_leave_few_files_and_a_reader_of_the_old_ones_goes_on(ledger, monkeypatch):
+    ledger.append("ops.steps", [{"run_id": "r", "node": "0"}])
+    early = DeltaTable(ledger._path("ops.steps"))
+    compacted = []
+    monkeypatch.setattr(ledger_module, "_compact", lambda table, compact=ledger_module._compact: compacted.append(compact(table)))
+    for number in range(1, 40):
+        early = DeltaTable(ledger._path("ops.steps")) if number == 10 else early
+        ledger.append("ops.steps", [{"run_id": "r", "node": str(number), "inputs": {"silver.t": number}}])
+    assert len(compacted) == 39
+    assert len(DeltaTable(ledger._path("ops.steps")).file_uris()) <= 17
+    rows = ledger.rows("ops.steps")
+    assert [(row["seq"], row["node"]) for row in rows] == [(number + 1, str(number)) for number in range(40)]
+    assert rows[39]["inputs"] == {"silver.t": 39}
+    assert ledger_module.query(early, "SELECT count(*) AS n FROM rows")["n"].to_pylist() == [10]
+
+
 _WRITER = """
 import sys
 from tidemill.lake import Ledger
@@ -163,6 +179,7 @@ def test_processes_that_write_at_once_lose_nothing_and_share_no_number(tmp_path,
     rows = Ledger(root).rows("ops.steps")
     for writer in range(3):
         assert [row["node"] for row in rows if row["run_id"] == str(writer)] == [str(number) for number in range(8)]
+    assert len(DeltaTable(f"{root}/ops/steps").file_uris()) <= 17
     numbers = [row["seq"] for row in rows]
     assert len(set(numbers)) == len(numbers)
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from tidemill.errors import ExpectationRefused, GateRefused, SpecError, UsageError
+from tidemill.lake import ledger as ledger_module
 from tidemill.registry.deployments import Deployments
 from tidemill.spec import load_spec
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.workflow import LazySpark, Runner
 from tidemill.workflow import runner as runner_module
+from tidemill.workflow import states as states_module
 from tidemill.workflow.states import current
 
 SPEC = """\
@@ -38,6 +41,7 @@ class Steps:
         self.inputs: dict[str, dict[str, int]] = {}
         self.broken: dict[str, Exception] = {}
         self.seconds = 0.0
+        self.version = 7  # that tables get
         self.side_by_side = 0
         self._now, self._lock = 0, threading.Lock()
 
@@ -62,13 +66,13 @@ class Steps:
                 deployments.move(
                     context.inputs[f"models.{context.pipeline}"], state, run_id=context.run_id, reason="", evidence={}, actor="test"
                 )
-        return StepResult(_outputs(context), rows_in=5, rows_out=4, rows_quarantined=1)
+        return StepResult(_outputs(context, self.version), rows_in=5, rows_out=4, rows_quarantined=1)
 
 
-def _outputs(context: StepContext) -> dict[str, int]:
+def _outputs(context: StepContext, version: int) -> dict[str, int]:
     step, _, item = context.node.partition(".")
     layer = {"ingest": "bronze", "prepare": "silver"}.get(step)
-    return {f"{layer}.{item}": 7} if layer else {"gold.p_dataset": 3} if step == "dataset" else {}
+    return {f"{layer}.{item}": version} if layer else {"gold.p_dataset": version - 4} if step == "dataset" else {}
 
 
 @pytest.fixture
@@ -236,6 +240,52 @@ def test_what_a_killed_process_left_running_is_closed_by_the_next_run(steps, wri
     rows = current(killed.lake.ledger.rows("ops.steps", run_id="killed"), "node")
     assert [(row["node"], row["state"]) for row in rows] == [("dataset", "FAILED"), ("train", "BLOCKED")]
     assert current(killed.lake.ledger.rows("ops.runs", run_id="killed"), "run_id")[0]["state"] == "FAILED"
+
+
+def test_a_run_that_was_prepared_while_another_one_ran_leaves_its_states_alone(steps, write_spec):
+    path = write_spec()
+    other = Runner(load_spec(path), LazySpark(_start_no_jvm), run_id="other")
+    other._states.begin(["ingest.planes"])
+    early = Runner(load_spec(path), LazySpark(_start_no_jvm), run_id="early")
+    assert early._states.last_good("ingest.planes") is None  # read now, when the other one is RUNNING
+    result = StepResult({"bronze.planes": 7})
+    other._states.ended("ingest.planes", "SUCCEEDED", result=result, inputs={}, fingerprint="", error=None, started_at=None)
+    other._states.end("SUCCEEDED", None)
+    early.run([node for node in early.graph.nodes if node.name == "ingest.spare"])
+    rows = current(early.lake.ledger.rows("ops.steps"), "run_id", "node")
+    assert {(row["run_id"], row["node"], row["state"]) for row in rows} == {
+        ("other", "ingest.planes", "SUCCEEDED"),
+        ("early", "ingest.spare", "SUCCEEDED"),
+    }
+
+
+@pytest.mark.parametrize("shifts", [(7200, 0, 0), (0, -86400, 3600), (3600, 7200, -7200)])
+def test_under_any_clock_the_last_run_is_the_latest_and_there_is_one_champion(steps, write_spec, monkeypatch, shifts):
+    """The machine's clock is off by another number of seconds in each run."""
+    path = write_spec()
+    source = path.parent / "planes.csv"
+    for number, seconds in enumerate(shifts, start=1):
+        for module in (runner_module, states_module, ledger_module):
+            monkeypatch.setattr(module, "datetime", _clock(seconds))
+        source.write_text("tail,late\nN1,1\n" * number)
+        steps.version += 1
+        assert _run(path, run_id=f"run {number}").champion == number
+        steps.calls.clear()
+        assert {step.state for step in _run(path, run_id=f"again {number}").steps} == {"SKIPPED"}
+        assert steps.calls == []
+    lake = Runner(load_spec(path), LazySpark(_start_no_jvm)).lake
+    states = Deployments(lake.ledger, "p").states()
+    assert states == {1: "RETIRED", 2: "RETIRED", 3: "CHAMPION"}
+    assert current(lake.ledger.rows("ops.runs"), "run_id")[-1]["run_id"] == "again 3"
+
+
+def _clock(seconds: int) -> type[datetime]:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(seconds=seconds)
+
+    return Clock
 
 
 def test_two_runs_of_one_pipeline_at_once_are_refused(steps, write_spec):

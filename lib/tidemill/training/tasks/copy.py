@@ -162,8 +162,17 @@ def open_order(copy: Copy, part: str) -> np.ndarray:
 
 def _home(name: str) -> Path:
     """Return where a copy is put together: in the executor's own folder, which goes with it."""
-    base = os.environ.get("SPARK_LOCAL_DIRS", "").partition(",")[0] or tempfile.gettempdir()
-    return Path(base) / name
+    own = os.environ.get("SPARK_LOCAL_DIRS", "").partition(",")[0]
+    return (Path(own) if own else _temporary_folder()) / name
+
+
+def _temporary_folder() -> Path:
+    """Return a folder of this user alone, where all workers find it; the system's temporary folder is shared with others."""
+    folder = Path(tempfile.gettempdir()) / f"tidemill-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user; remove it, or set SPARK_LOCAL_DIRS")
+    return folder
 
 
 def _assembled(copy: Copy) -> Path:
