@@ -123,7 +123,7 @@ def _check_key(frame: DataFrame, key: Sequence[str]) -> int:
         )
     if counts["repeated"]:
         found = keys.where(is_repeated).orderBy(F.desc("_tidemill_rows"), *names).limit(_SAMPLES).collect()
-        samples = "; ".join(f"({', '.join(str(row[name]) for name in key)}) in {row['_rows']:,} rows" for row in found)
+        samples = "; ".join(f"({', '.join(str(row[name]) for name in key)}) in {row['_tidemill_rows']:,} rows" for row in found)
         raise ExpectationRefused(
             f"dataset: the key ({shown}) is not unique: {counts['repeated']:,} keys are in more than one row, such as {samples};"
             " look for a join that multiplies rows, or add a column to the key"
