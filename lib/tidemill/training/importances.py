@@ -9,6 +9,8 @@ import numpy as np
 from pyspark.ml import PipelineModel, Transformer
 
 from tidemill.training.combined import AsidePredictions
+from tidemill.training.tasks.model import shares
+from tidemill.training.tasks.xgb import booster_gains
 
 # A vocabulary may have more slots than anybody reads: those that count most are kept.
 MOST_SLOTS = 1000
@@ -57,7 +59,9 @@ def _figures(model: PipelineModel, size: int) -> list[tuple[str, np.ndarray]]:
     for stage in model.stages:
         if _reads_predictions(stage):
             continue
-        if hasattr(stage, "featureImportances"):
+        if hasattr(stage, "get_booster"):  # XGBoost's own stage tells no figures of slots
+            found.append(("gain", shares(booster_gains(stage.get_booster()))))
+        elif hasattr(stage, "featureImportances"):
             found.append(("gain", stage.featureImportances.toArray()))
         elif hasattr(stage, "coefficientMatrix"):
             matrix = stage.coefficientMatrix.toArray()

@@ -79,12 +79,20 @@ class HistogramScorer:
 
     def gains(self) -> np.ndarray:
         """Return what each slot gained in all splits by it; scikit-learn keeps that in its trees."""
-        found = np.zeros(self.model.n_features_in_)
+        gains = np.zeros(self.model.n_features_in_)
+        slots = self._slots_of_trees()
         for trees in self.model._predictors:
             for tree in trees:
                 splits = tree.nodes[tree.nodes["is_leaf"] == 0]
-                np.add.at(found, splits["feature_idx"], splits["gain"])
-        return found
+                np.add.at(gains, slots[splits["feature_idx"]], splits["gain"])
+        return gains
+
+    def _slots_of_trees(self) -> np.ndarray:
+        """Return the slot behind each feature index of the trees: scikit-learn moves categories in front of numbers before it learns."""
+        is_categorical = self.model.is_categorical_
+        if is_categorical is None:
+            return np.arange(self.model.n_features_in_)
+        return np.r_[np.flatnonzero(is_categorical), np.flatnonzero(~is_categorical)]
 
 
 BOOSTED_TREES = Histogram(

@@ -63,8 +63,7 @@ class LearnedModel(Model, MLReadable["LearnedModel"], MLWritable):
     @property
     def featureImportances(self) -> DenseVector:  # noqa: N802 - MLlib's name
         """What each slot gained in all splits by it; the sum is 1."""
-        gains = self.scorer().gains()
-        return Vectors.dense(gains / gains.sum() if gains.sum() > 0 else gains)
+        return Vectors.dense(shares(self.scorer().gains()))
 
     def scorer(self) -> Scorer:
         """Return what scores arrays of vectors."""
@@ -78,6 +77,11 @@ class LearnedModel(Model, MLReadable["LearnedModel"], MLWritable):
     def read(cls) -> MLReader[LearnedModel]:
         """Return what loads it."""
         return _Reader(cls)
+
+
+def shares(gains: np.ndarray) -> np.ndarray:
+    """Return gains divided by their sum, where there is one."""
+    return gains / gains.sum() if gains.sum() > 0 else gains
 
 
 def load(family: str, task: str, dumped: bytes) -> Scorer:

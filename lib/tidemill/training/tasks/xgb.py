@@ -80,10 +80,15 @@ class XGBoostScorer:
 
     def gains(self) -> np.ndarray:
         """Return what each slot gained in all splits by it."""
-        found = np.zeros(self.model.num_features())
-        for name, gain in self.model.get_score(importance_type="total_gain").items():
-            found[int(name.removeprefix("f"))] = gain
-        return found
+        return booster_gains(self.model)
+
+
+def booster_gains(booster: Any) -> np.ndarray:
+    """Return what each slot gained in all splits by it; XGBoost names slots ``f0``, ``f1`` and so on."""
+    gains = np.zeros(booster.num_features())
+    for name, gain in booster.get_score(importance_type="total_gain").items():
+        gains[int(name.removeprefix("f"))] = gain
+    return gains
 
 
 def asked_for(loss: str, quantile: float | None, monotone: Sequence[int]) -> dict[str, Any]:
