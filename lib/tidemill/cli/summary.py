@@ -12,6 +12,7 @@ from tidemill.cli.printing import CONSOLE, print_table
 from tidemill.lake import Lake
 from tidemill.lake.ledger import query
 from tidemill.registry.deployments import Deployments
+from tidemill.registry.manifest import Manifest, is_saved, manifest_file
 from tidemill.spec import Spec
 from tidemill.spec.models import NUMERIC_LABEL, RECOMMENDATION
 from tidemill.workflow import RunOutcome
@@ -80,7 +81,15 @@ def _print_champion(lake: Lake, name: str, champion: int | None) -> None:
     ]
     if rows:
         CONSOLE.print()
-        print_table(rows, list(rows[0]), title=f"{state} of {name}: version {shown}, on the test set")
+        print_table(rows, list(rows[0]), title=f"{state} of {name}: version {shown}, on the test set{_positive_class(lake, name, shown)}")
+
+
+def _positive_class(lake: Lake, name: str, version: int) -> str:
+    """Return which class the metrics of a model are of, where it tells two apart."""
+    if not is_saved(lake, name, version):
+        return ""
+    positive = Manifest.from_json(lake.read_text(manifest_file(name, version))).positive
+    return "" if positive is None else f"; positive class: {positive}"
 
 
 def _print_predictions(spec: Spec, lake: Lake) -> None:

@@ -81,10 +81,12 @@ def check(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = Fal
     loaded = spec_of(spec, env, set_)
     declared_spaces(loaded, needs_libraries=False)  # a spec may be checked where nothing is trained
     nodes = build_graph(loaded).nodes
+    notes = [loaded.pipeline.dataset.positive_rule()] if loaded.pipeline.has_positive_class else []
     if json_:
-        print_json({"pipeline": loaded.pipeline.pipeline, "nodes": [node.name for node in nodes], "faults": []})
+        print_json({"pipeline": loaded.pipeline.pipeline, "nodes": [node.name for node in nodes], "faults": [], "notes": notes})
     else:
         sys.stdout.write(f"{spec}: fine; {len(nodes)} nodes: {', '.join(node.name for node in nodes)}\n")
+        sys.stdout.writelines(f"  {note}\n" for note in notes)
     return 0
 
 

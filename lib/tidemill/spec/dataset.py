@@ -111,6 +111,12 @@ class Dataset(Block):
             raise ValueError("`split: {by: time}` needs `event_time: <column>`")
         return self
 
+    def positive_rule(self) -> str:
+        """Return which of two labels is the positive class, in one sentence."""
+        if self.positive is not None:
+            return f"the positive class of {self.label} is {self.positive!r}, as dataset.positive says"
+        return f"the positive class of {self.label} is the greater of its two values, since dataset.positive does not name one"
+
     def split_rule(self) -> Split:
         """Return the split as declared, or the default one."""
         return self.split or Split(by="time" if self.event_time else "hash")

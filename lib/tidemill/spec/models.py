@@ -213,6 +213,11 @@ class Pipeline(Block):
         return named or default_metric(self.training.task, has_label=self.dataset.label is not None)
 
     @property
+    def has_positive_class(self) -> bool:
+        """True where one of two label values is the positive class."""
+        return self.training.task == "binary" or (self.training.task == "anomaly" and self.dataset.label is not None)
+
+    @property
     def texts(self) -> tuple[str, ...]:
         """The columns that are declared as texts."""
         return () if self.features == "auto" else tuple(name for block in self.features.texts for name in block.columns)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -12,6 +13,7 @@ from tidemill.errors import ExpectationRefused, Fault, SpecError, did_you_mean
 from tidemill.lake.names import quoted
 from tidemill.spec.models import NUMERIC_LABEL
 from tidemill.spec.tasks import TASK_KINDS
+from tidemill.training.labels import positive_last
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, Row
@@ -41,17 +43,42 @@ def check_labels(marked: DataFrame, declared: Dataset, task: str) -> tuple[str, 
         _refuse_unlabelled(str(declared.label), {row["split"]: row["labelled"] for row in found if row["split"] != "gap"})
         return _notes(str(declared.label), sum(row["n"] - row["labelled"] for row in found))
     found = marked.groupBy("split", label.alias("label")).agg(F.count("*").alias("n")).limit(2 * MOST_CLASSES + 3).collect()
-    _refuse_classes(declared, task, [row for row in found if row["label"] is not None])
-    return _notes(str(declared.label), sum(row["n"] for row in found if row["label"] is None))
+    totals = _refuse_classes(declared, task, [row for row in found if row["label"] is not None])
+    positive = positive_notes(declared, totals) if task == "binary" else ()
+    return (*positive, *_notes(str(declared.label), sum(row["n"] for row in found if row["label"] is None)))
 
 
 def _check_judging(marked: DataFrame, declared: Dataset) -> tuple[str, ...]:
     """Refuse a label of anomalies without two values; rows may lack it, and it may be that none of the training rows is an anomaly."""
     label = F.col(quoted(str(declared.label)))
     found = marked.groupBy(label.alias("label")).agg(F.count("*").alias("n")).limit(MOST_CLASSES + 2).collect()
-    _refuse_number(declared, "anomaly", {row["label"]: row["n"] for row in found if row["label"] is not None})
+    totals = {row["label"]: row["n"] for row in found if row["label"] is not None}
+    _refuse_number(declared, "anomaly", totals)
+    notes = positive_notes(declared, totals)
     unlabelled = sum(row["n"] for row in found if row["label"] is None)
-    return (f"{unlabelled:,} rows have no {declared.label}: they are learned from as all are, and judge nothing",) if unlabelled else ()
+    if unlabelled:
+        notes += (f"{unlabelled:,} rows have no {declared.label}: they are learned from as all are, and judge nothing",)
+    return notes
+
+
+def positive_notes(declared: Dataset, totals: Mapping[Any, int]) -> tuple[str, ...]:
+    """Return which of two classes is the positive one, and a warning where nobody chose it and the other one is rarer."""
+    negative, positive = positive_last(sorted(totals), declared)
+    share = totals[positive] / (totals[positive] + totals[negative])
+    notes = (f"{declared.positive_rule()}: {positive!r}, the label of {totals[positive]:,} rows ({share:.1%}); the other is {negative!r}",)
+    if declared.positive is not None or totals[positive] <= totals[negative]:
+        return notes
+    warning = (
+        f"warning: {negative!r}, the rarer class of {declared.label} ({totals[negative]:,} rows), is not the positive one: probability, "
+        f"f1, areaUnderPR and `threshold` are those of {positive!r}; if {negative!r} is what is looked for, write `dataset: {{positive: "
+        f"{_as_yaml(negative)}}}`"
+    )
+    return (*notes, warning)
+
+
+def _as_yaml(label: object) -> str:
+    """Return a label as a spec has it."""
+    return json.dumps(label if isinstance(label, bool | int | float | str) else str(label), ensure_ascii=False)
 
 
 def _not_finite(marked: DataFrame, declared: Dataset) -> Column:
@@ -61,8 +88,9 @@ def _not_finite(marked: DataFrame, declared: Dataset) -> Column:
     return F.count_if(F.isnan(value) | (F.abs(value) == float("inf")))
 
 
-def _refuse_classes(declared: Dataset, task: str, found: list[Row]) -> None:
-    totals: dict[object, int] = {}
+def _refuse_classes(declared: Dataset, task: str, found: list[Row]) -> Mapping[Any, int]:
+    """Refuse classes that cannot be learned; return the rows of each."""
+    totals: dict[Any, int] = {}
     for row in found:
         totals[row["label"]] = totals.get(row["label"], 0) + row["n"]
     _refuse_number(declared, task, totals)
@@ -72,6 +100,7 @@ def _refuse_classes(declared: Dataset, task: str, found: list[Row]) -> None:
         raise ExpectationRefused(
             f"dataset: every labelled train row has the label {next(iter(trained))!r}; choose a `split` that leaves two classes in train"
         )
+    return totals
 
 
 def _refuse_number(declared: Dataset, task: str, totals: Mapping[object, int]) -> None:

@@ -89,11 +89,11 @@ def read_labels(rows: DataFrame, declared: Dataset, task: str, target: str = "id
             f"train: the labelled training rows hold {len(classes)} different values of {label} ({shown}), expected {expected} "
             f"for `task: {task}`; choose another split or task, or mend the label in the dataset's SQL"
         )
-    return Labels(label, kind, _positive_last(classes, declared) if task == "binary" else tuple(classes))
+    return Labels(label, kind, positive_last(classes, declared) if task == "binary" else tuple(classes))
 
 
-def _positive_last(classes: list[object], declared: Dataset) -> tuple[object, ...]:
-    """Return two classes, the positive one last: the greater one, unless the spec says which."""
+def positive_last(classes: list[object], declared: Dataset) -> tuple[object, ...]:
+    """Return two classes that stand in ascending order with the positive one last: the greater one, unless the spec says which."""
     if declared.positive is not None:
         negative = [label for label in classes if not _same(label, declared.positive)]
         if len(negative) != 1:

@@ -33,7 +33,11 @@ def test_writes_every_row_and_column_with_split_and_fold(make, lake, spark):
     result = dataset(context)
     assert result.outputs == {"gold.p_dataset": 0}
     assert (result.rows_in, result.rows_out) == (200, 200)
-    assert result.notes == ("7 rows have no y: they are scored, but take no part in training and evaluation",)
+    rule = "the positive class of y is the greater of its two values, since dataset.positive does not name one"
+    assert result.notes == (
+        f"{rule}: True, the label of 64 rows (33.2%); the other is False",
+        "7 rows have no y: they are scored, but take no part in training and evaluation",
+    )
     written = lake.read(spark, "gold.p_dataset", 0)
     assert dict(written.dtypes) == {
         "id": "bigint", "y": "boolean", "at": "timestamp", "x": "double", "later": "double", "split": "string", "fold": "int",

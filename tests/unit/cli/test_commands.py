@@ -31,6 +31,31 @@ def test_check_names_the_nodes(spec, capsys):
     assert json.loads(capsys.readouterr().out)["nodes"] == ["ingest.planes", "dataset", "train", "evaluate", "deploy", "score", "monitor"]
 
 
+@pytest.mark.parametrize(
+    ("keys", "task", "expected"),
+    [
+        (
+            "label: late",
+            "binary",
+            ["the positive class of late is the greater of its two values, since dataset.positive does not name one"],
+        ),
+        ("label: late, positive: 'no'", "binary", ["the positive class of late is 'no', as dataset.positive says"]),
+        (
+            "label: late",
+            "anomaly",
+            ["the positive class of late is the greater of its two values, since dataset.positive does not name one"],
+        ),
+        ("label: late", "regression", []),
+    ],
+)
+def test_check_says_which_class_is_positive(spec, capsys, keys, task, expected):
+    spec.write_text(spec.read_text().replace("label: late", keys).replace("task: binary", f"task: {task}"))
+    assert main(["check", str(spec), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == expected
+    assert main(["check", str(spec)]) == 0
+    assert all(sentence in capsys.readouterr().out for sentence in expected)
+
+
 def test_every_fault_is_told_with_its_line_and_the_exit_code_is_2(spec, capsys):
     spec.write_text(spec.read_text().replace("label:", "lable:").replace("task: binary", "task: binary, folds: three"))
     assert main(["run", str(spec)]) == 2
