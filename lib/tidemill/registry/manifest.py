@@ -33,8 +33,8 @@ class Manifest:
 
     ``classes`` are the label's values in the order of their indices (None for a regression, and for clusters, whose numbers are
     predicted) and ``positive`` is the one of index 1 of two and of anomalies; ``dataset_inputs`` are the tables that the dataset was
-    made of with their versions; ``label_type``, the type of a prediction, and the values of ``feature_columns`` are Spark's simple type
-    strings; ``created_at`` is UTC.
+    made of with their versions; ``label_type``, the type of a predicted class, and the values of ``feature_columns`` are Spark's simple
+    type strings; ``created_at`` is UTC.
     ``features`` is the block of the spec that the model was trained with (None in models of earlier releases), ``code`` the Python of the
     user's own that its stages need, module to text, ``slots`` the names of the places of its feature vector, in order, ``chosen`` what
     `features: auto` made of each column and why, a row of ``ops.features`` each.

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 
 from tidemill.columns import NOT_SCORED
 from tidemill.errors import UsageError, did_you_mean
+from tidemill.spec.models import NUMERIC_LABEL
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -19,13 +20,12 @@ if TYPE_CHECKING:
 
 _CAST_ERROR = "_tidemill_cast_error"
 OUTPUTS = ("prediction", "probability", "score_error")
-_WHOLE = {"tinyint", "smallint", "int", "bigint"}
 
 
 def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFrame:
     """Add ``prediction``, ``probability`` and ``score_error`` to the rows of ``df``; every row stays, and every column.
 
-    - ``prediction`` has the label's own type (a regression on a whole-number label is rounded).
+    - ``prediction`` has the label's own type for classification and anomalies, INT for clusters, DOUBLE for regression and recommendation.
     - ``probability`` is a DOUBLE, that of the positive class (binary), an ARRAY<DOUBLE> in the order of the classes (multiclass), or
       a null DOUBLE (regression, recommendation). Of anomalies it is the share of training rows that are less strange; of clusters an
       ARRAY<DOUBLE>, the probability of each, null where the family gives none.
@@ -47,7 +47,7 @@ def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFram
         F.col(_CAST_ERROR),
         *([F.col(NOT_SCORED)] if NOT_SCORED in scored.columns else []),
         F.when(bad, F.lit("the model gave no number for this row")),
-        F.when(value.isNull(), F.concat(F.lit("the prediction does not fit the label's type: "), index.cast("string"))),
+        F.when(value.isNull(), F.concat(F.lit("the model gave a class that it does not know: "), index.cast("string"))),
     )
     shown = _shown(manifest, probability)
     outputs = scored.select(*kept.values(), value.alias("prediction"), shown.alias("probability"), score_error.alias("score_error"))
@@ -151,8 +151,12 @@ def _classes(manifest: Manifest) -> Column:
 
 
 def _value(manifest: Manifest, index: Column) -> Column:
-    """Return the prediction in the label's own type, null where it does not fit."""
+    """Return the class in the label's own type, null where there is none of that index; a number as it is, whatever the label's type.
+
+    The expected value of a count is no count: 0.3 claims a year must not become 0.
+    """
+    if manifest.task in NUMERIC_LABEL:
+        return index
     if manifest.classes is not None:
         return F.get(_classes(manifest), F.when(~_is_bad(index), index).cast("int"))
-    exact = F.round(index) if manifest.label_type in _WHOLE else index
-    return exact.try_cast(manifest.label_type)
+    return index.try_cast(manifest.label_type)

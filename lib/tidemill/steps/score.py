@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from tidemill.caching import cached
 from tidemill.columns import column
@@ -64,6 +65,7 @@ def score(context: StepContext) -> StepResult:
     table = pipeline.predictions_table
     with cached(given) as scored:
         _check_rows(context, scored, key, count)
+        hold_types(context, table, scored)
         committed = context.lake.merge(
             scored,
             table,
@@ -81,6 +83,32 @@ def score(context: StepContext) -> StepResult:
     notes += [each.sentence(count) for each in unseen if each.rows]
     notes += [f"{each.sentence()}; counted as missing" for each in count_unreadable(rows, pipeline.features) if each.unreadable]
     return StepResult(outputs=outputs, rows_in=count, rows_out=count, notes=tuple(notes))
+
+
+def hold_types(context: StepContext, table: str, scored: DataFrame) -> None:
+    """Make the table able to hold ``prediction`` and ``probability`` as they are: a MERGE would cut 0.3 down to the INT 0.
+
+    Raises:
+        StepError: its rows are of another type, and cannot be taken for numbers of this one.
+    """
+    if not context.lake.exists(table):
+        return
+    existing = context.lake.read(context.spark, table).schema
+    kinds = {name: scored.schema[name].dataType for name in ("prediction", "probability") if name in existing.names}
+    wider: dict[str, T.DataType] = {}
+    for name, kind in kinds.items():
+        before = existing[name].dataType
+        is_whole = isinstance(before, T.IntegralType) and isinstance(kind, T.IntegralType)
+        if before == kind or (is_whole and isinstance(before, T.LongType)):
+            continue
+        if not is_whole and not (isinstance(before, T.NumericType) and isinstance(kind, T.DoubleType)):
+            raise StepError(
+                f"{table}: {name} is {before.simpleString()} in rows of earlier models, {kind.simpleString()} in those of this one; "
+                "give the pipeline another name, or move the table away and score again"
+            )
+        wider[name] = T.LongType() if is_whole else kind
+    if wider:
+        context.lake.recast(context.spark, table, wider, context.meta())
 
 
 def _record_unseen(context: StepContext, version: int, count: int, unseen: Sequence[Unseen]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tidemill.errors import ExpectationRefused, StepError, UsageError
 from tidemill.steps import score as step
-from tidemill.steps.score import score
+from tidemill.steps.score import hold_types, score
 from tidemill.steps.score_rows import score_rows
 
 
@@ -32,6 +32,20 @@ def test_every_row_is_scored_once_a_model_version(trained):
     assert both.groupby("model_version").size().to_dict() == {1: 60, 2: 60}
     kept = both[both["model_version"] == 1].sort_values("id").reset_index(drop=True)
     pd.testing.assert_frame_equal(kept, first.sort_values("id").reset_index(drop=True))
+
+
+def test_predictions_of_an_earlier_model_in_a_narrower_type_become_wider_and_those_of_another_kind_are_refused(trained):
+    table, lake, spark = "gold.late_predictions", trained.lake, trained.spark
+    lake.replace(spark.sql("SELECT 1 AS id, 2 AS prediction, CAST(NULL AS DOUBLE) AS probability, 1 AS model_version"), table, meta={})
+    scored = spark.sql("SELECT 1 AS id, 0.3D AS prediction, CAST(NULL AS DOUBLE) AS probability, 2 AS model_version")
+    context = trained.context("score", trained.train("good", "CHALLENGER", "CHAMPION"))
+    for _ in range(2):
+        hold_types(context, table, scored)
+    lake.merge(scored, table, keys=["id", "model_version"], update_if_changed=["prediction"], meta={})
+    rows = {row["model_version"]: row["prediction"] for row in lake.read(spark, table).collect()}
+    assert (rows, lake.version(table)) == ({1: 2.0, 2: 0.3}, 2)
+    with pytest.raises(StepError, match="prediction is double in rows of earlier models, boolean in those of this one"):
+        hold_types(context, table, scored.selectExpr("true AS prediction", "probability"))
 
 
 def test_rows_from_sql_with_values_that_do_not_fit(trained):
