@@ -1,23 +1,23 @@
-"""The step monitor: how far the scored rows lie from the rows that the champion was trained on."""
+"""The step monitor: how far newly scored rows lie from the rows that the champion was trained on."""
 
 from __future__ import annotations
-
-from pyspark.sql import functions as F
 
 from tidemill.errors import DriftRefused
 from tidemill.monitoring.drift import ColumnDrift, level, measure_drift
 from tidemill.registry import Manifest, load_manifest
 from tidemill.spark_errors import sentence
 from tidemill.spec.models import RECOMMENDATION, Drift
+from tidemill.steps.monitor_window import rows_to_compare, training_rows
 from tidemill.steps.result import StepContext, StepResult
-from tidemill.steps.scoring_rows import scoring_rows
 
 
 def monitor(context: StepContext) -> StepResult:
     """Measure the drift of the model's feature columns and write it to ``ops.drift``, one row a column; safe to repeat.
 
-    The reference is the training rows (split ``train``) of the dataset at the version that the model was trained on, or, where that cannot
-    be read any more, as it is now. Keys, the label, ``event_time`` and instants are not watched.
+    The reference is the training rows (split ``train``, with a label) of the dataset at the version that the model was trained on, or,
+    where that cannot be read any more, as it is now. What is compared are the rows scored since the last monitor; in a first run those
+    that are not training rows: among all rows ever scored, the newest would hardly count. Keys, the label, ``event_time`` and instants
+    are not watched.
     Where the spec has no ``monitoring.drift``, drift is recorded with the default levels and refuses nothing.
 
     Raises:
@@ -43,21 +43,27 @@ def monitor(context: StepContext) -> StepResult:
 
 
 def _measured(context: StepContext, manifest: Manifest, columns: list[str]) -> tuple[list[ColumnDrift], tuple[str, ...]]:
-    """Return the drift of the columns, and a note where it is not against the rows that the model was trained on."""
+    """Return the drift of the columns, and notes on the rows that are compared."""
     table = context.spec.pipeline.dataset_table
     now = context.inputs[table]
 
+    if not columns:
+        return [], ()
+    window = rows_to_compare(context, manifest, columns)
+
     def since(version: int) -> list[ColumnDrift]:
-        dataset = context.lake.read(context.spark, table, version)
-        return measure_drift(dataset.where(F.col("split") == "train"), scoring_rows(context), columns)
+        return measure_drift(training_rows(context, version), window.rows, columns)
 
     if manifest.dataset_version == now:
-        return since(now), ()
+        return since(now), window.remarks
     try:
-        return since(manifest.dataset_version), ()
+        return since(manifest.dataset_version), window.remarks
     except Exception as error:  # noqa: BLE001 - files of an old version may be gone; whatever else it is shows again below
         note = f"drift is against {table} as it is now; version {manifest.dataset_version}, which model {manifest.version} was trained on, "
-        return since(now), (f"{note}cannot be read: {sentence(error)}",)
+        return since(now), (
+            *window.remarks,
+            f"{note}cannot be read: {sentence(error)}",
+        )
 
 
 def _record(context: StepContext, version: int, rule: Drift, found: list[ColumnDrift]) -> None:
