@@ -1,4 +1,4 @@
-"""What metrics from Spark and from arrays share: the grid of scores, and the areas under curves of counts."""
+"""The areas under the ROC and the precision-recall curve, exact, from rows counted by their score: what both engines share."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import math
 
 import numpy as np
 
-BINS_PER_LOGIT = 2000
-MAX_BIN = 50_000  # p within 1.4e-11 of 0 or 1 falls into the outermost bin; at most 100,001 bins reach the driver
 EPSILON = 1e-15  # MLlib's and scikit-learn's bound of the log loss
 
 
@@ -16,13 +14,47 @@ def ratio(a: float, b: float) -> float:
     return float(a) / float(b) if b else math.nan
 
 
+def count_by_score(scores: np.ndarray, positive: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the positive and the negative rows of each distinct score count for, by falling score.
+
+    Rows of one score are ties, however close the next score is; infinite scores are scores like others. Scores whose rows count for
+    nothing are left out, since they make no point of a curve.
+
+    Args:
+        scores: a number each, none of them NaN.
+        positive: what of the row, or group of rows, counts for the positive class.
+        n: what it counts for in all.
+    """
+    distinct, place = np.unique(scores, return_inverse=True)
+    whole = np.bincount(place, n, minlength=len(distinct))[::-1]
+    ones = np.bincount(place, positive, minlength=len(distinct))[::-1]
+    counted = whole > 0
+    return ones[counted], (whole - ones)[counted]
+
+
 def areas(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, float]:
-    """Return the areas under the ROC and the precision-recall curve from counts by falling score."""
-    tp, fp = np.cumsum(positives), np.cumsum(negatives)
-    if tp[-1] == 0:
-        return math.nan, math.nan
-    precision, recall = tp / (tp + fp), tp / tp[-1]
-    pr = float(np.trapezoid(np.r_[precision[0], precision], np.r_[0.0, recall]))
-    if fp[-1] == 0:
-        return math.nan, pr
-    return float(np.trapezoid(np.r_[0.0, recall], np.r_[0.0, fp / fp[-1]])), pr
+    """Return the areas under the ROC and the precision-recall curve from counts by falling score; NaN where a class is absent.
+
+    The precision-recall curve is MLlib's: it starts at recall 0 with the precision of the highest score, and straight lines join the
+    points of the distinct scores.
+    """
+    return whole_areas(*partial_areas(positives, negatives), float(positives.sum()), float(negatives.sum()))
+
+
+def partial_areas(positives: np.ndarray, negatives: np.ndarray, tp: float = 0.0, fp: float = 0.0) -> tuple[float, float]:
+    """Return what scores that follow each other add to both areas, where ``tp`` and ``fp`` rows have a higher one, in rows.
+
+    Areas add up over stretches of the curve, so that a table of any size is measured a part at a time, without an error.
+    """
+    if not len(positives):
+        return 0.0, 0.0
+    hits, alarms = np.r_[tp, tp + np.cumsum(positives)], np.r_[fp, fp + np.cumsum(negatives)]
+    precision = np.divide(hits, hits + alarms, out=np.zeros(len(hits)), where=hits + alarms > 0)
+    if tp + fp == 0:
+        precision[0] = precision[1]
+    return float(np.trapezoid(hits, alarms)), float(np.trapezoid(precision, hits))
+
+
+def whole_areas(roc: float, pr: float, positives: float, negatives: float) -> tuple[float, float]:
+    """Return the areas as shares of the unit square, from the sums of `partial_areas` and what each class counts for."""
+    return ratio(roc, positives * negatives), ratio(pr, positives)

@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
 from tidemill.evaluation.clusters import silhouette
-from tidemill.evaluation.curves import BINS_PER_LOGIT, EPSILON, MAX_BIN, areas, ratio
-from tidemill.logits import logit
+from tidemill.evaluation.curves import EPSILON, ratio
+from tidemill.evaluation.scores import count_scores, measure_scores
 from tidemill.spec.blocks import MINIMISED, QUANTILE_LOSS
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ def compute_metrics(
     """Compute every metric of the task over all rows, by one aggregation.
 
     - binary: ``areaUnderROC`` and ``areaUnderPR`` of the probability of class 1, ``accuracy``, ``f1`` **of the positive
-      class**, ``logLoss``. The areas come from counts on a grid of 1/2000 in the logit, so scores closer than that count as
-      ties: they agree with scikit-learn's to 1e-4. ``areaUnderPR`` is MLlib's: trapezoids over the distinct scores, and the
-      curve starts at recall 0 with the precision of the highest score (``average_precision_score`` is its step-wise
-      sibling). A metric that needs both classes is NaN where one is absent.
+      class**, ``logLoss``. The areas are exact at any size (see `tidemill.evaluation.scores`): scores are ties where they are
+      equal, and only there. ``areaUnderPR`` is MLlib's: trapezoids over the distinct scores, and the curve starts at recall 0
+      with the precision of the highest score (``average_precision_score`` is its step-wise sibling). A metric that needs both
+      classes is NaN where one is absent.
     - multiclass: ``accuracy``, ``f1`` (mean over the classes, weighted by their rows: MLlib's default), ``logLoss``.
     - regression: ``rmse``, ``mae``, ``r2`` (about the mean of these rows; NaN where the label is constant); with a ``quantile`` q also
       ``quantileLoss``, the mean of q × residual above the prediction and (1 - q) × what is left below it.
@@ -66,7 +66,7 @@ def compute_metrics(
         quantile: that of ``quantileLoss``.
 
     Raises:
-        StepError: there is no row, none counts, or a prediction is null or NaN.
+        StepError: there is no row, none counts, or a prediction is null or NaN, or, of a regression, infinite.
     """
     weighted = predictions.withColumn(_W, F.lit(1) if weight is None else F.col(weight).cast("double"))
     if task == "binary":
@@ -98,7 +98,7 @@ def _check(rows: int, bad: int, total: float) -> None:
         raise StepError("metrics: found no row to evaluate, expected at least one with a label; check the split and the label column")
     if bad:
         raise StepError(
-            f"metrics: {bad} of {rows} predictions are null or NaN, expected a number each; check the features for NaN or infinite values"
+            f"metrics: {bad} of {rows} predictions are null or no number, expected one each; check the features for NaN or infinite values"
         )
     if not total > 0:
         raise StepError(f"metrics: the weights of all {rows} rows to evaluate are 0, expected some above it; check `dataset.weight`")
@@ -111,34 +111,15 @@ def _binary(predictions: DataFrame) -> dict[str, float]:
         vector_to_array(F.col("probability"))[1].alias("p"),
         _W,
     )
-    p, is_positive, is_called = F.col("p"), F.col("is_positive"), F.col("is_called")
-    score_bin = F.round(F.least(F.greatest(logit(p) * BINS_PER_LOGIT, F.lit(-float(MAX_BIN))), F.lit(float(MAX_BIN)))).cast("int")
-    counts = (
-        rows.groupBy(F.when(~_is_bad(p), score_bin).alias("score_bin"))
-        .agg(
-            F.count("*").alias("rows"),
-            F.sum(_W).alias("n"),
-            F.count_if(_is_bad(p)).alias("bad"),
-            _total(is_positive).alias("positive"),
-            _total(is_called).alias("called"),
-            _total(is_positive & is_called).alias("hit"),
-            _log_loss(F.when(is_positive, p).otherwise(1 - p)).alias("loss"),
-        )
-        .toArrow()
-        .to_pandas()
-        .sort_values("score_bin", ascending=False)
-    )
-    n, positive, called, hit = (counts[name].sum() for name in ("n", "positive", "called", "hit"))
-    _check(int(counts["rows"].sum()), int(counts["bad"].sum()), n)
-    counts = counts[counts["n"] > 0]  # rows that do not count make no point of a curve
-    positives = counts["positive"].to_numpy(dtype=float)
-    roc, pr = areas(positives, counts["n"].to_numpy(dtype=float) - positives)
+    counts, roc, pr = measure_scores(count_scores(rows, _W))
+    n, positive, called = counts.n, counts.positive, counts.called
+    _check(int(counts.rows), int(counts.bad), n)
     return {
         "areaUnderPR": pr,
         "areaUnderROC": roc,
-        "accuracy": float(n - positive - called + 2 * hit) / float(n),
-        "f1": ratio(2 * hit, positive + called),
-        "logLoss": float(counts["loss"].sum()) / float(n),
+        "accuracy": (n - positive - called + 2 * counts.hit) / n,
+        "f1": ratio(2 * counts.hit, positive + called),
+        "logLoss": counts.loss / n,
     }
 
 
@@ -171,7 +152,7 @@ def _regression(predictions: DataFrame, quantile: float | None) -> dict[str, flo
     row = predictions.agg(
         F.count("*").alias("rows"),
         F.sum(weight).alias("n"),
-        F.count_if(_is_bad(residual)).alias("bad"),
+        F.count_if(_is_bad(residual) | (F.abs(residual) == math.inf)).alias("bad"),
         F.sum(weight * residual * residual).alias("squares"),
         F.sum(weight * F.abs(residual)).alias("absolutes"),
         F.sum(weight * F.greatest(level * residual, (level - 1) * residual)).alias("losses"),

@@ -11,7 +11,8 @@ from pyspark.sql import functions as F
 from sklearn import metrics as sk
 
 from tidemill.errors import StepError
-from tidemill.evaluation import baseline_metrics, compute_metrics, is_better
+from tidemill.evaluation import baseline_metrics, compute_metrics, is_better, scores
+from tidemill.training.tasks.scores import metrics as of_arrays
 
 
 def _classified(spark, labels, probabilities):
@@ -52,8 +53,8 @@ def test_binary_agrees_with_scikit_learn(spark, kind):
         p = np.where(x > 0.5, 1.0, np.where(x < -0.5, 0.0, 0.5 + 0.3 * x))
     found = compute_metrics(_binary(spark, y, p), "binary")
     called = (p > 0.5).astype(float) if kind != "coarse with ties" else np.column_stack([1 - p, p]).argmax(axis=1)
-    assert found["areaUnderROC"] == pytest.approx(sk.roc_auc_score(y, p), abs=1e-4)
-    assert found["areaUnderPR"] == pytest.approx(_trapezoids_under_pr(y, p), abs=1e-4)
+    assert found["areaUnderROC"] == pytest.approx(sk.roc_auc_score(y, p), abs=1e-9)
+    assert found["areaUnderPR"] == pytest.approx(_trapezoids_under_pr(y, p), abs=1e-9)
     assert found["accuracy"] == pytest.approx(sk.accuracy_score(y, called), abs=1e-12)
     assert found["f1"] == pytest.approx(sk.f1_score(y, called), abs=1e-12)
     loss = -np.log(np.clip(np.where(y == 1, p, 1 - p), 1e-15, 1 - 1e-15)).mean()
@@ -63,6 +64,42 @@ def test_binary_agrees_with_scikit_learn(spark, kind):
         assert found["areaUnderPR"] == pytest.approx(sk.average_precision_score(y, p), abs=2e-3)
 
 
+def test_binary_metrics_are_those_of_tasks_and_scikit_learns_whatever_the_scores_and_wherever_they_are_measured(spark, monkeypatch):
+    """Few scores are counted on the driver, more are measured in parts by Spark; neither takes different scores for ties."""
+    rng = np.random.default_rng(17)
+    x = rng.normal(size=700)
+    y = (x + 1.5 * rng.normal(size=700) > 1).astype(float)
+    w = rng.choice([0.0, 0.5, 3.0], 700)
+    sigmoid = 1 / (1 + np.exp(-x))
+    kinds = {
+        "shrunk": 0.27 + 1e-7 * x,
+        "of two scales": np.where(x > 0, 0.9 + 1e-12 * x, 1e-300 * sigmoid),
+        "saturated": 1 / (1 + np.exp(-60 * x)),
+        "tied": np.round(sigmoid, 1),
+        "constant": np.full(700, 0.3),
+        "infinite": np.select([x > 1, x < -1], [np.inf, -np.inf], sigmoid),
+    }
+    rows = [
+        (kind, float(label), float(score > 0.5), score, weight)
+        for kind, p in kinds.items()
+        for label, score, weight in zip(y, map(float, p), w.tolist(), strict=True)
+    ]
+    probability = array_to_vector(F.array(1 - F.col("p"), "p")).alias("probability")
+    table = spark.createDataFrame(rows, "kind string, label double, prediction double, p double, w double")
+    table = table.select("kind", "label", "prediction", "w", probability).repartition(3).cache()
+    for kind, p in kinds.items():
+        frame, ranks = table.where(F.col("kind") == kind), np.unique(p, return_inverse=True)[1]
+        for most_scores, weight in ((200_000, "w"), (5, "w"), (5, None)):
+            monkeypatch.setattr(scores, "MOST_SCORES", most_scores)
+            monkeypatch.setattr(scores, "SCORES_A_PART", 150)
+            counts = w if weight else np.ones(700)
+            found = compute_metrics(frame, "binary", weight=weight)
+            assert found["areaUnderROC"] == pytest.approx(sk.roc_auc_score(y, ranks, sample_weight=counts), abs=1e-9), (kind, most_scores)
+            expected = of_arrays(y, np.column_stack([1 - p, p]), "binary", counts)
+            assert found == pytest.approx(expected, abs=1e-9), (kind, most_scores)
+    table.unpersist()
+
+
 def test_binary_areas_agree_with_mllib(spark):
     rng = np.random.default_rng(3)
     x = rng.normal(size=800)
@@ -70,7 +107,7 @@ def test_binary_areas_agree_with_mllib(spark):
     found = compute_metrics(frame, "binary")
     for metric in ("areaUnderROC", "areaUnderPR"):
         evaluator = BinaryClassificationEvaluator(rawPredictionCol="probability", metricName=metric, numBins=0)
-        assert found[metric] == pytest.approx(evaluator.evaluate(frame), abs=1e-4)
+        assert found[metric] == pytest.approx(evaluator.evaluate(frame), abs=1e-9)
 
 
 def test_multiclass_agrees_with_scikit_learn_also_for_a_class_that_is_never_right(spark):
@@ -136,6 +173,8 @@ def test_nothing_and_nan_are_named(spark):
         compute_metrics(_binary(spark, [1.0, 0.0], np.array([0.5, 0.5])).withColumn("probability", _nan_where("label = 1")), "binary")
     with pytest.raises(StepError, match="1 of 2 predictions"):
         compute_metrics(spark.createDataFrame([(1.0, 2.0), (1.0, math.nan)], "label double, prediction double"), "regression")
+    with pytest.raises(StepError, match="1 of 2 predictions"):
+        compute_metrics(spark.createDataFrame([(1.0, 2.0), (1.0, math.inf)], "label double, prediction double"), "regression")
 
 
 def test_better_follows_the_direction_of_the_metric():
@@ -148,8 +187,6 @@ def test_better_follows_the_direction_of_the_metric():
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
 def test_weighted_metrics_agree_with_scikit_learn_and_with_those_of_tasks(spark, task):
-    from tidemill.training.tasks.scores import metrics as of_arrays
-
     rng = np.random.default_rng(9)
     w = rng.choice([0.0, 0.5, 3.0], 400)
     if task == "regression":
@@ -175,7 +212,7 @@ def test_weighted_metrics_agree_with_scikit_learn_and_with_those_of_tasks(spark,
         if task == "binary":
             for metric in ("areaUnderROC", "areaUnderPR"):
                 evaluator = BinaryClassificationEvaluator(rawPredictionCol="probability", metricName=metric, numBins=0, weightCol="w")
-                assert found[metric] == pytest.approx(evaluator.evaluate(frame), abs=1e-3)
+                assert found[metric] == pytest.approx(evaluator.evaluate(frame), abs=1e-9)
     with pytest.raises(StepError, match="weights of all 400 rows to evaluate are 0"):
         compute_metrics(nothing, task, 3, weight="w")
 

@@ -6,8 +6,7 @@ import math
 
 import numpy as np
 
-from tidemill.evaluation.curves import BINS_PER_LOGIT, EPSILON, MAX_BIN, areas, ratio
-from tidemill.logits import logits
+from tidemill.evaluation.curves import EPSILON, areas, count_by_score, ratio
 from tidemill.spec.blocks import QUANTILE_LOSS
 
 
@@ -28,8 +27,10 @@ def metrics(
     """
     if not len(labels):
         raise ValueError("found no row to validate with, expected at least one")
-    if not np.isfinite(predicted).all():
-        bad = int((~np.isfinite(predicted.reshape(len(labels), -1))).any(axis=1).sum())
+    # An infinite score has its place in an order, an infinite value of a regression is no prediction.
+    is_bad = ~np.isfinite(predicted) if task == "regression" else np.isnan(predicted)
+    if is_bad.any():
+        bad = int(is_bad.reshape(len(labels), -1).any(axis=1).sum())
         raise ValueError(f"{bad} of {len(labels)} predictions are no numbers; check the features for NaN or infinite values")
     counts = np.ones(len(labels)) if weights is None else weights
     if not counts.sum() > 0:
@@ -49,14 +50,7 @@ def _log_loss(given: np.ndarray, counts: np.ndarray) -> float:
 
 def _binary(labels: np.ndarray, p: np.ndarray, counts: np.ndarray) -> dict[str, float]:
     is_positive = labels == 1
-    bins = np.clip(logits(p) * BINS_PER_LOGIT, -MAX_BIN, MAX_BIN)
-    # Halves go away from zero, as Spark rounds them.
-    bins = (np.sign(bins) * np.floor(np.abs(bins) + 0.5)).astype(np.int64) + MAX_BIN
-    size = 2 * MAX_BIN + 1
-    positives = np.bincount(bins[is_positive], counts[is_positive], minlength=size)
-    negatives = np.bincount(bins[~is_positive], counts[~is_positive], minlength=size)
-    held = np.flatnonzero(positives + negatives)[::-1]
-    roc, pr = areas(positives[held], negatives[held])
+    roc, pr = areas(*count_by_score(p, np.where(is_positive, counts, 0.0), counts))
     is_called = p > 0.5
     return {
         "areaUnderPR": pr,
