@@ -167,17 +167,21 @@ class _Projection:
             self.client.set_model_version_tag(self.pipeline, entry.version, "state", state)
             self.client.set_tag(entry.run_id, "state", state)
         known = self.client.get_run(entry.run_id).data.metrics
-        for name, value in self._test_metrics(manifest.version).items():
+        metrics, seq = self._test_metrics(manifest.version)
+        for name, value in metrics.items():
             if known.get(name) != value:
-                self.client.log_metric(entry.run_id, name, value)
+                # Of several values MLflow shows that of the greatest step, and of two at one step that of the later clock.
+                self.client.log_metric(entry.run_id, name, value, step=seq)
 
-    def _test_metrics(self, version: int) -> Mapping[str, float]:
-        """Return the metrics that the gates judged, from the latest evidence."""
+    def _test_metrics(self, version: int) -> tuple[Mapping[str, float], int]:
+        """Return the metrics that the gates judged, from the latest evidence, and the ``seq`` of its row."""
         latest: Mapping[str, float] = {}
+        seq = 0
         for row in self.deployments.rows():
-            if row["model_version"] == version and row["evidence"]:
-                latest = json.loads(str(row["evidence"])).get("metrics") or latest
-        return {f"test_{name}": value for name, value in latest.items() if value is not None}
+            metrics = json.loads(str(row["evidence"])).get("metrics") if row["model_version"] == version and row["evidence"] else None
+            if metrics:
+                latest, seq = metrics, int(str(row["seq"]))
+        return {f"test_{name}": value for name, value in latest.items() if value is not None}, seq
 
     def _point_alias(self, versions: Mapping[int, Any]) -> None:
         champion = self.deployments.champion()

@@ -45,7 +45,7 @@ def _save(lake, model, deployments, version):
         deployments.move(version, state, run_id=f"r{version}", reason="test", evidence=evidence)
 
 
-def test_projection_loads_repeats_and_follows_the_champion(spark, lake, champion_of_line, capfd):
+def test_projection_loads_repeats_and_follows_the_champion(spark, lake, champion_of_line, capfd, monkeypatch):
     model, deployments = champion_of_line
     project(lake, "line")
     printed = capfd.readouterr()
@@ -90,6 +90,12 @@ def test_projection_loads_repeats_and_follows_the_champion(spark, lake, champion
     assert loaded.transform(rows).first()["prediction"] == pytest.approx(21.0)
     assert by_run.transform(rows).first()["prediction"] == pytest.approx(21.0)
     assert list(answers) == pytest.approx([21.0])
+
+    # Measured again when the machine's clock is years behind.
+    monkeypatch.setattr("mlflow.tracking._tracking_service.client.get_current_time_millis", lambda: 1000)
+    deployments.move(1, "CHAMPION", run_id="r3", reason="test", evidence={"metrics": {"rmse": 0.3}})
+    project(lake, "line")
+    assert client.get_run(run.info.run_id).data.metrics["test_rmse"] == 0.3
 
 
 def test_a_lake_that_is_not_local_is_named(lake):
