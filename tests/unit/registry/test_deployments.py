@@ -1,11 +1,18 @@
 """The ledger of deployments: states, the champion, what may follow what."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from deltalake import write_deltalake
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tidemill.errors import StepError
+from tidemill.lake import Ledger
+from tidemill.lake import ledger as ledger_module
 from tidemill.registry import Deployments, Manifest
+from tidemill.registry.deployments import FOLLOWS
 
 
 def _move(deployments, version, *states, **more):
@@ -87,3 +94,61 @@ def test_a_manifest_survives_json_and_keeps_the_types_of_its_classes():
     assert (back.params, back.version, back.created_at) == ({"numTrees": 20, "maxDepth": 4}, 3, manifest.created_at)
     with pytest.raises(StepError, match="not a model's manifest"):
         Manifest.from_json("{}")
+
+
+def test_of_two_that_crown_at_once_the_second_retires_the_first(tmp_path, monkeypatch):
+    ledger, crowned = Ledger(f"file://{tmp_path}/lake"), []  # a URL: nothing but the commits decides
+    deployments = Deployments(ledger, "p")
+    for version in (1, 2, 3):
+        _move(deployments, version, "CANDIDATE", "CHALLENGER")
+    _move(deployments, 1, "CHAMPION")
+
+    def overtake(*rest, **options):
+        if not crowned:
+            crowned.append(3)
+            _move(deployments, 3, "CHAMPION")
+        return write_deltalake(*rest, **options)
+
+    monkeypatch.setattr(ledger_module, "write_deltalake", overtake)
+    _move(deployments, 2, "CHAMPION")
+    assert deployments.states() == {1: "RETIRED", 2: "CHAMPION", 3: "RETIRED"}
+    assert deployments.champion_before(2) == 3
+
+
+STATES = sorted({state for states in FOLLOWS.values() for state in states})
+MOVES = st.lists(st.tuples(st.integers(-7200, 7200), st.integers(1, 2), st.sampled_from(STATES)), min_size=4, max_size=10)
+
+
+class ShiftedClock(datetime):
+    """A clock that is set by the test."""
+
+    shift = 0
+
+    @classmethod
+    def now(cls, tz=None):
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=cls.shift)
+
+
+@settings(max_examples=10, deadline=None)
+@given(MOVES)
+def test_under_any_clock_states_follow_the_moves_and_one_reigns_at_most(tmp_path_factory, moves):
+    deployments, states = Deployments(Ledger(str(tmp_path_factory.mktemp("lake"))), "p"), {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger_module, "datetime", ShiftedClock)
+        for seconds, version, state in [
+            *((0, number, name) for number in (1, 2) for name in ("CANDIDATE", "CHALLENGER", "CHAMPION")),
+            *moves,
+        ]:
+            ShiftedClock.shift = seconds
+            before = states.get(version)
+            if state != before and state not in FOLLOWS[before]:
+                with pytest.raises(StepError):
+                    _move(deployments, version, state)
+                continue
+            _move(deployments, version, state)
+            if state == "CHAMPION" and before != "CHAMPION":
+                states = {other: "RETIRED" if was == "CHAMPION" else was for other, was in states.items()}
+            states[version] = state
+            assert deployments.states() == states
+            assert deployments.champion() == next((number for number, was in states.items() if was == "CHAMPION"), None)
+            assert list(states.values()).count("CHAMPION") <= 1
