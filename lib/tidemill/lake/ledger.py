@@ -31,7 +31,7 @@ _LONGEST_PAUSE_S = 0.5
 
 # Each append leaves a small file and an entry in the log, and every reader reads all of them.
 _MOST_SMALL_FILES = 16
-_FULL_FILE_BYTES = 4 << 20
+_FULL_FILE_BYTES = 2 << 20
 
 
 class Ledger:
@@ -154,15 +154,22 @@ def query(table: DeltaTable, sql: str) -> pa.Table:
 
 
 def _compact(table: DeltaTable) -> None:
-    """Put small files together and write a checkpoint, where there are many; the old files stay for those who read them just now."""
-    sizes = pa.table(table.get_add_actions())["size_bytes"].to_pylist()
-    if sum(size < _FULL_FILE_BYTES // 2 for size in sizes) <= _MOST_SMALL_FILES:
+    """Put small files together and write a checkpoint, where there are many; the old files stay for those who read them just now.
+
+    Not with Delta-rs' own `optimize`: of two at once, the second adds the same rows again. This is a commit like any other, which fails
+    when the table's version has moved.
+    """
+    files = pa.table(table.get_add_actions(flatten=True)).select(["size_bytes", f"max.{SEQUENCE}"]).to_pylist()
+    if sum(file["size_bytes"] < _FULL_FILE_BYTES for file in files) <= _MOST_SMALL_FILES:
         return
+    settled = max((file[f"max.{SEQUENCE}"] for file in files if file["size_bytes"] >= _FULL_FILE_BYTES), default=0)
+    recent = f"{SEQUENCE} > {settled}"
+    rows = query(table, f"SELECT * FROM rows WHERE {recent} ORDER BY {SEQUENCE}")
     try:
-        table.optimize.compact(target_size=_FULL_FILE_BYTES)
+        write_deltalake(table, rows, mode="overwrite", predicate=recent, commit_properties=_properties(_last_sequence(table)))
         table.create_checkpoint()
-    except DeltaError as error:  # the rows are there; the next commit tries again
-        logger.warning("%s was not compacted: %s", table.table_uri, error)
+    except DeltaError as error:  # another writer was faster; the rows are there, and the next append tries again
+        logger.info("%s was not compacted: %s", table.table_uri, error)
 
 
 def _select(table: DeltaTable | None, equals: Mapping[str, object]) -> Rows:

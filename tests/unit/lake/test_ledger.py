@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -158,10 +159,41 @@ def test_many_appends_leave_few_files_and_a_reader_of_the_old_ones_goes_on(ledge
     assert ledger_module.query(early, "SELECT count(*) AS n FROM rows")["n"].to_pylist() == [10]
 
 
+@pytest.mark.parametrize("first", ["compact", "put", "clear", "append"])
+def test_of_two_that_change_the_files_at_once_the_compaction_gives_way(ledger, monkeypatch, first):
+    monkeypatch.setattr(ledger_module, "_MOST_SMALL_FILES", 100)
+    for number in range(6):
+        ledger.append("ops.steps", [{"run_id": "even" if number % 2 == 0 else "odd", "node": str(number)}])
+    stale = DeltaTable(ledger._path("ops.steps"))
+    if first == "compact":
+        monkeypatch.setattr(ledger_module, "_MOST_SMALL_FILES", 2)
+        ledger_module._compact(DeltaTable(ledger._path("ops.steps")))
+    elif first == "append":
+        ledger.append("ops.steps", [{"run_id": "even", "node": "6"}])
+    else:
+        ledger.put("ops.steps", [] if first == "clear" else [{"run_id": "odd", "node": "all"}], where={"run_id": "odd"})
+    monkeypatch.setattr(ledger_module, "_MOST_SMALL_FILES", 2)
+    ledger_module._compact(stale)
+    even, odd = ([row["node"] for row in ledger.rows("ops.steps", run_id=run)] for run in ("even", "odd"))
+    assert even == ["0", "2", "4", "6"] if first == "append" else ["0", "2", "4"]
+    assert odd == {"put": ["all"], "clear": []}.get(first, ["1", "3", "5"])
+
+
+def test_full_files_are_left_as_they_are_and_only_recent_rows_are_written_again(ledger, monkeypatch):
+    monkeypatch.setattr(ledger_module, "_FULL_FILE_BYTES", 20_000)
+    for number in range(60):
+        text = "".join(random.Random(number).choices("abcdefghijklmnop", k=1000))  # hardly to be packed
+        ledger.append("ops.steps", [{"run_id": "r", "node": str(number), "error": text}])
+    full = [size for size in pa.table(DeltaTable(ledger._path("ops.steps")).get_add_actions())["size_bytes"].to_pylist() if size >= 20_000]
+    assert len(full) == 3  # after 17, 34 and 51 rows
+    assert [row["node"] for row in ledger.rows("ops.steps")] == [str(number) for number in range(60)]
+
+
 _WRITER = """
 import sys
-from tidemill.lake import Ledger
+from tidemill.lake import Ledger, ledger
 root, writer = sys.argv[1:]
+ledger._MOST_SMALL_FILES = 3
 ledger = Ledger(root)
 for number in range(8):
     if number % 3 == int(writer):
