@@ -11,7 +11,9 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 from tidemill.cli import ask, features, make, quality, quarantine, work
+from tidemill.cli.printing import warn
 from tidemill.errors import SpecError, TidemillError
+from tidemill.terminal import visible_lines
 from tidemill.version import VERSION
 from tidemill.workflow.words import in_one_sentence
 
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TyperException as error:
         message = error.format_message()
         usage = "" if message.startswith("Usage:") else f"\ntry: tidemill {'' if 'No such command' in message else f'{words[0]} '}--help"
-        sys.stderr.write(f"{message}{usage}\n")
+        warn(f"{message}{usage}\n")
         return 2
     except (typer.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
@@ -63,7 +65,7 @@ def _tell(error: Exception) -> None:
         count = len(error.faults)
         console.print(Text(f"the spec has {count} fault{'s' if count > 1 else ''}:", style="bold red"))
         for fault in error.faults:
-            console.print(Text(f"  {fault}"))
+            console.print(Text(visible_lines(f"  {fault}")))
         return
     label = "error" if isinstance(error, TidemillError) else "unexpected error (--debug shows where)"
-    console.print(Text(f"{label}: ", style="bold red") + Text(in_one_sentence(error)))
+    console.print(Text(f"{label}: ", style="bold red") + Text(visible_lines(in_one_sentence(error))))

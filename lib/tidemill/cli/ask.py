@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from tidemill.cli.options import AsJson, Debug, Env, LakeRoot, Set, SpecPath, lake_of, spec_of
-from tidemill.cli.printing import print_json, print_table, write_csv_rows, write_json_rows
+from tidemill.cli.options import AsJson, Debug, Env, LakeRoot, SafeCsv, Set, SpecPath, lake_of, spec_of
+from tidemill.cli.printing import Format, print_json, print_table, write, write_frame
 from tidemill.cli.shell import shell
 from tidemill.cli.work import lazy_spark
 from tidemill.errors import TableNotFound, UsageError
@@ -20,11 +18,6 @@ from tidemill.lake import Lake
 from tidemill.registry.deployments import Deployments
 from tidemill.workflow.leaderboard import leaderboard, rank
 from tidemill.workflow.states import current
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
-Format = Literal["table", "csv", "json", "parquet"]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -65,7 +58,7 @@ def _show_run(run: dict[str, object], steps: list[dict[str, object]], as_json: b
         print_json({**run, "steps": steps})
         return
     print_table([run], ["pipeline", "run_id", "state", "started_at", "ended_at"])
-    sys.stdout.write("\n")
+    write("\n")
     rows = [{**step, "seconds": _seconds(step), "error": step["error"] or ""} for step in steps]
     print_table(rows, ["node", "state", "rows_in", "rows_out", "rows_quarantined", "rows_dropped", "seconds", "error"])
 
@@ -84,7 +77,7 @@ def trials(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = Fa
         print_json(rows)
         return 0
     shown = [{**row, "params": json.dumps(row["params"])} for row in rows]
-    print_table(shown, ["trial", "family", "metric", "value", "folds", "seconds", "state", "library", "params"], most=len(shown))
+    print_table(shown, ["trial", "family", "metric", "value", "folds", "seconds", "state", "library", "params"])
     return 0
 
 
@@ -128,6 +121,7 @@ def sql(
     format_: Annotated[Format, typer.Option("--format", help="How to print.")] = "table",
     output: Annotated[Path | None, typer.Option("--output", help="Write here instead; needed for parquet.", show_default=False)] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Rows that a table shows.")] = 100,
+    safe_csv: SafeCsv = False,
     trust: Annotated[
         bool, typer.Option("--trust", help="Let the query do what Spark can: run programs, call Java, read paths, write.")
     ] = False,
@@ -137,6 +131,7 @@ def sql(
     debug: Debug = False,
 ) -> int:
     """Ask the lake in SQL: every table of bronze, silver, gold and ops; without a query, a shell."""
+    from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
     from tidemill.lake.catalog import Catalog
@@ -151,6 +146,8 @@ def sql(
             raise UsageError(f"-f {file}: there is no such file")
         query = file.read_text(encoding="utf-8-sig")
     format_ = "json" if json_ else format_
+    if safe_csv and format_ != "csv":
+        raise UsageError("--safe-csv is for --format csv")
     if format_ == "parquet" and output is None:
         raise UsageError("--format parquet needs --output FILE")
     where = lake_of(lake)
@@ -160,25 +157,9 @@ def sql(
         Catalog.check(query)
     catalog = Catalog(lazy_spark().get(), where)
     try:
-        frame = catalog.query(query, trust=trust)
-        _print_frame(frame, format_, output, limit)
+        write_frame(catalog.query(query, trust=trust), format_, output, limit=limit, safe_csv=safe_csv)
     except TableNotFound as error:
         raise UsageError(str(error)) from error
-    except PySparkException as error:
+    except (PySparkException, Py4JJavaError) as error:
         raise UsageError(f"the query cannot be answered: {sentence(error)}") from error
     return 0
-
-
-def _print_frame(frame: DataFrame, format_: Format, output: Path | None, limit: int) -> None:
-    """Print what a query gives, or write it to ``output``; rows come one at a time where all of them are wanted."""
-    if format_ == "parquet":
-        frame.write.mode("overwrite").parquet(str(output))
-        return
-    rows = (row.asDict(recursive=True) for row in frame.toLocalIterator())
-    with output.open("w", encoding="utf-8") if output else nullcontext(sys.stdout) as out:
-        if format_ == "json":
-            write_json_rows(rows, out)
-        elif format_ == "csv":
-            write_csv_rows(rows, frame.columns, out)
-        else:
-            print_table((row.asDict(recursive=True) for row in frame.limit(limit + 1).collect()), frame.columns, most=limit)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tidemill.cli.options import AsJson, Debug, Env, Set, SpecPath, spec_of
-from tidemill.cli.printing import print_json
+from tidemill.cli.printing import print_json, write
 from tidemill.errors import UsageError
 from tidemill.lake import Lake
 from tidemill.spec.models import Features
+from tidemill.terminal import visible
 
 if TYPE_CHECKING:
     from tidemill.spec import Spec
@@ -48,7 +48,7 @@ def features(
     if json_:
         print_json([{**row, **{name: json.loads(str(row[name])) if row[name] else None for name in _JSON}} for row in found])
         return 0
-    sys.stdout.write(_pasteable(loaded, found, str(chosen)))
+    write(_pasteable(loaded, found, str(chosen)))
     return 0
 
 
@@ -57,7 +57,7 @@ def _pasteable(loaded: Spec, rows: Sequence[dict[str, object]], run: str) -> str
     from tidemill.features.choices import as_yaml, groups_of
 
     lines = [f"# What `features: auto` chose in run {run}, from {_count(rows)} training rows; it gives the same."]
-    lines += [f"# {row['column_name']}: {row['chosen']}; {row['reason']}" for row in rows]
+    lines += ["# " + visible(f"{row['column_name']}: {row['chosen']}; {row['reason']}") for row in rows]
     used = [row for row in rows if row["feature_group"] is not None]
     block = groups_of((str(row["column_name"]), str(row["feature_group"]), json.loads(str(row["settings"]))) for row in used)
     declared = loaded.pipeline.features

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tidemill.cli.options import AsJson, Debug
-from tidemill.cli.printing import print_json
+from tidemill.cli.printing import print_json, write
 
 
 class Example(StrEnum):
@@ -46,11 +46,11 @@ def demo_data(
     if json_:
         print_json(rows)
     else:
-        sys.stdout.write("".join(f"{folder / name}: {count:,} rows\n" for name, count in rows.items()))
+        write("".join(f"{folder / name}: {count:,} rows\n" for name, count in rows.items()))
     return 0
 
 
-def schema(debug: Debug = False) -> int:
+def schema(json_: AsJson = False, debug: Debug = False) -> int:
     """Print the JSON Schema of the spec, for editors."""
     from tidemill.spec.schema import json_schema
 

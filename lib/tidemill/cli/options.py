@@ -19,6 +19,9 @@ Env = Annotated[str | None, typer.Option("--env", help="Overlay: env/E.yml besid
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="Set a key of the spec: a.b=c; vars.NAME=… sets a variable.", show_default=False)
 ]
+SafeCsv = Annotated[
+    bool, typer.Option("--safe-csv", help="CSV for spreadsheets: an apostrophe before texts that begin with = + - @, tab or CR.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show stack traces.")]
 LakeRoot = Annotated[

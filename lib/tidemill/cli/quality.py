@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
+from tidemill.cli.cells import plain_text
 from tidemill.cli.options import AsJson, Debug, Env, LakeRoot, Set, lake_of, spec_of
-from tidemill.cli.printing import print_json, print_table
+from tidemill.cli.printing import print_json, print_table, warn, write
 from tidemill.cli.work import lazy_spark
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.lake import Lake
@@ -51,10 +52,10 @@ def profile(
         return 0
     title = f"{table} at version {made.version}: {made.rows:,} rows, {len(rows)} columns"
     shown = ["column", "type", "nulls", "distinct", "min", "median", "max", "mean", "stddev", "also", "most frequent"]
-    print_table([_shown(row) for row in rows], shown, title=title, most=len(rows))
+    print_table([_shown(row) for row in rows], shown, title=title)
     is_exact = all(each.is_exact for each in made.columns)
     how = "counted one by one" if is_exact else "estimated (~): distinct within 2 %, frequent values by a sketch"
-    sys.stderr.write(
+    warn(
         f"distinct and frequent values are {how}; the median and other quantiles are approximate (within 1/10,000 of the rank).\n"
         f"All of it, with quantiles and histograms: SELECT * FROM ops.profiles WHERE profile_id = '{made.profile_id}'\n"
     )
@@ -71,6 +72,7 @@ def suggest(
     lake: LakeRoot = None,
     env: Env = None,
     set_: Set = None,
+    json_: AsJson = False,
     debug: Debug = False,
 ) -> int:
     """Propose a key and expectations from what a table holds: YAML to paste under `tables.<name>:` of a spec."""
@@ -82,7 +84,11 @@ def suggest(
     where = _lake_with(table, version, lake or (loaded.pipeline.lake if loaded else None))
     spark = lazy_spark().get()
     made = profile_table(spark, where, table, version)
-    sys.stdout.write(suggestions_for(spark, where, made, declared_lineage(loaded) if loaded else None))
+    suggestions = suggestions_for(spark, where, made, declared_lineage(loaded) if loaded else None)
+    if json_:
+        print_json(yaml.safe_load(suggestions))
+    else:
+        write(suggestions)
     return 0
 
 
@@ -105,7 +111,7 @@ def _lake_with(table: str, version: int | None, root: str | None) -> Lake:
 
 def _shown(row: Mapping[str, object]) -> dict[str, object]:
     """Return a row for people: what does not fit the type is left empty, frequent values stand in one cell."""
-    quantiles = json.loads(str(row["quantiles"] or "{}"))
+    median = json.loads(str(row["quantiles"] or "{}")).get("0.5")
     top = json.loads(str(row["top_values"] or "[]"))
     about = "" if row["is_distinct_exact"] in (True, None) else "~"
     lengths = "" if row["min_length"] is None else f"{_word(row)} {row['min_length']}–{row['max_length']}"
@@ -119,7 +125,7 @@ def _shown(row: Mapping[str, object]) -> dict[str, object]:
         "nulls": f"{nulls:,} ({nulls / rows:.1%})" if nulls else "0",
         "distinct": "" if row["distinct_values"] is None else f"{about}{row['distinct_values']:,}",
         "min": _cut(row["min"]),
-        "median": _cut(quantiles.get("0.5")),
+        "median": _cut(None if median is None else plain_text(median)),
         "max": _cut(row["max"]),
         "mean": _cut(row["mean"]),
         "stddev": _cut(row["stddev"]),

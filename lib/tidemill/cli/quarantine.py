@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from tidemill.cli.options import AsJson, Debug, Env, Set, SpecPath, spec_of
-from tidemill.cli.printing import print_json, print_table
+from tidemill.cli.printing import print_json, print_table, write
 from tidemill.cli.work import lazy_spark
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.lake import Lake
 from tidemill.spec import Spec
-from tidemill.workflow import new_run_id
+from tidemill.workflow import RunOutcome, new_run_id
 from tidemill.workflow.progress import PlainProgress, progress_for
 from tidemill.workflow.quarantine import nodes_in_quarantine, quarantined
+
+_SHOWN = 160  # characters of a sample in a table
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -50,9 +51,10 @@ def quarantine(
     if json_:
         print_json(rows)
     elif rows:
-        print_table(rows, ["table", "rule", "records", "since", "place", "sample"])
+        shown = [{**row, "sample": _cut(str(row["sample"]))} for row in rows]
+        print_table(shown, ["table", "rule", "records", "since", "place", "sample"])
     else:
-        sys.stdout.write("nothing is in quarantine\n")
+        write("nothing is in quarantine\n")
     return 0
 
 
@@ -60,10 +62,17 @@ def _reprocess(loaded: Spec, nodes: list[str], as_json: bool) -> int:
     from tidemill.workflow.reprocess import Reprocess
 
     if not nodes:
-        sys.stdout.write("[]\n" if as_json else "nothing is in quarantine\n")
+        if as_json:
+            print_json(RunOutcome.of_nothing().to_json())
+        else:
+            write("nothing is in quarantine\n")
         return 0
     progress = PlainProgress() if as_json else progress_for(nodes, Console(stderr=True, highlight=False))
     outcome = Reprocess(loaded, lazy_spark(loaded), new_run_id()).run(nodes, progress)
     if as_json:
         print_json(outcome.to_json())
     return outcome.exit_code
+
+
+def _cut(sample: str) -> str:
+    return sample if len(sample) <= _SHOWN else f"{sample[:_SHOWN]}… ({len(sample):,} characters; --json shows all)"

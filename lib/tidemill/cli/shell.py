@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tidemill.cli.printing import print_table
+from tidemill.cli.printing import warn, write_frame
 from tidemill.lake.statements import split_statements
 from tidemill.workflow.words import in_one_sentence
 
@@ -17,13 +17,12 @@ if TYPE_CHECKING:
 def shell(catalog: Catalog, limit: int, trust: bool = False) -> int:
     """Read statements from standard input and print what they give, until its end or ``exit``."""
     if sys.stdin.isatty():
-        sys.stderr.write(f"tables: {', '.join(catalog.tables())}\nend a statement with ;  leave with exit or Ctrl-D\n")
+        warn(f"tables: {', '.join(catalog.tables())}\nend a statement with ;  leave with exit or Ctrl-D\n")
     for statement in _statements():
         try:
-            frame = catalog.query(statement, trust=trust)
-            print_table((row.asDict(recursive=True) for row in frame.limit(limit + 1).collect()), frame.columns, most=limit)
+            write_frame(catalog.query(statement, trust=trust), "table", None, limit=limit)
         except Exception as error:  # noqa: BLE001 - a wrong statement must not end the shell
-            sys.stderr.write(f"error: {in_one_sentence(error)}\n")
+            warn(f"error: {in_one_sentence(error)}\n")
     return 0
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from tidemill.cli.options import AsJson, Debug, Env, Set, SpecPath, spec_of
-from tidemill.cli.printing import print_json, print_table, write_csv_rows, write_json_rows
+from tidemill.cli.options import AsJson, Debug, Env, SafeCsv, Set, SpecPath, spec_of
+from tidemill.cli.printing import FORMATS, print_json, print_table, write, write_frame
 from tidemill.cli.summary import print_summary
-from tidemill.errors import TidemillError, UsageError
+from tidemill.errors import SpecError, TidemillError, UsageError
 from tidemill.spec import Spec
-from tidemill.workflow import LazySpark, Runner, build_graph
+from tidemill.workflow import LazySpark, Runner, RunOutcome, build_graph
+from tidemill.workflow.outcome import weightiest
 from tidemill.workflow.progress import PlainProgress, progress_for
 
 StepName = Annotated[str | None, typer.Option(metavar="STEP|NODE", show_default=False)]
@@ -57,19 +61,43 @@ def run(
     debug: Debug = False,
 ) -> int:
     """Run the pipeline, or a part of it: what is up to date is skipped, what failed goes on where it failed."""
+    try:
+        return _run(spec, env, set_, RunOptions(start, end, only, force, replay, dry_run, run_id, json_, debug))
+    except TidemillError as error:
+        if json_ and not dry_run:  # whoever reads standard output finds one object there, also where no run began
+            print_json(RunOutcome(run_id or "", "FAILED", (), None).to_json() | {"exit_code": error.exit_code, "error": str(error)})
+        raise
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What was asked for beside the spec; the names are the options'."""
+
+    start: str | None
+    end: str | None
+    only: str | None
+    force: bool
+    replay: str | None
+    dry_run: bool
+    run_id: str | None
+    as_json: bool
+    debug: bool
+
+
+def _run(spec: Path, env: str | None, set_: Sequence[str] | None, options: RunOptions) -> int:
     loaded = spec_of(spec, env, set_)
-    if replay is not None and not (only or "").startswith("ingest."):
+    if options.replay is not None and not (options.only or "").startswith("ingest."):
         raise UsageError("--replay loads one source anew: give --only ingest.SOURCE with it")
-    runner = Runner(loaded, lazy_spark(loaded), run_id=run_id, force=force, replay=replay, debug=debug)
-    nodes = runner.graph.select(start=start, end=end, only=only)
-    if dry_run:
-        return _print_decisions(runner, [node.name for node in nodes], json_)
-    console = Console(stderr=True, highlight=False)
-    progress = PlainProgress() if json_ else progress_for([node.name for node in nodes], console)
-    outcome = runner.run(nodes, progress)
-    if json_:
+    runner = Runner(loaded, lazy_spark(loaded), run_id=options.run_id, force=options.force, replay=options.replay, debug=options.debug)
+    nodes = runner.graph.select(start=options.start, end=options.end, only=options.only)
+    if options.dry_run:
+        return _print_decisions(runner, [node.name for node in nodes], options.as_json)
+    if options.as_json:
+        with redirect_stdout(sys.stderr):  # what code of the user's own prints would stand before the object
+            outcome = runner.run(nodes, PlainProgress())
         print_json(outcome.to_json())
     else:
+        outcome = runner.run(nodes, progress_for([node.name for node in nodes], Console(stderr=True, highlight=False)))
         print_summary(loaded, runner.lake, outcome, spec)
     return outcome.exit_code
 
@@ -78,15 +106,20 @@ def check(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = Fal
     """Parse and resolve the spec and all it names; nothing is written."""
     from tidemill.steps.spaces import declared_spaces
 
-    loaded = spec_of(spec, env, set_)
-    declared_spaces(loaded, needs_libraries=False)  # a spec may be checked where nothing is trained
+    try:
+        loaded = spec_of(spec, env, set_)
+        declared_spaces(loaded, needs_libraries=False)  # a spec may be checked where nothing is trained
+    except SpecError as error:
+        if json_:
+            print_json({"pipeline": None, "nodes": [], "faults": [vars(fault) for fault in error.faults]})
+        raise
     nodes = build_graph(loaded).nodes
     notes = [loaded.pipeline.dataset.positive_rule()] if loaded.pipeline.has_positive_class else []
     if json_:
         print_json({"pipeline": loaded.pipeline.pipeline, "nodes": [node.name for node in nodes], "faults": [], "notes": notes})
     else:
-        sys.stdout.write(f"{spec}: fine; {len(nodes)} nodes: {', '.join(node.name for node in nodes)}\n")
-        sys.stdout.writelines(f"  {note}\n" for note in notes)
+        write(f"{spec}: fine; {len(nodes)} nodes: {', '.join(node.name for node in nodes)}\n")
+        write("".join(f"  {note}\n" for note in notes))
     return 0
 
 
@@ -98,25 +131,29 @@ def explain(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = F
 
 
 def _print_decisions(runner: Runner, names: list[str], as_json: bool) -> int:
+    """Print for each node whether it would run and why; return the exit code that a run could not avoid, such as for missing files."""
     would_run: set[str] = set()
-    rows = []
+    rows, exit_codes = [], []
     for name in names:
         node = runner.graph[name]
         upstream = [other for other in (*node.needs, *node.after) if other in would_run]
         reasons: tuple[str, ...] = (f"{upstream[0]} would run",) if upstream else ()
+        would = ""
         if not reasons:
             try:
                 reasons = runner.decide(node).reasons
             except TidemillError as error:
-                reasons = (str(error),)
+                reasons, would = (str(error),), "fail"
+                exit_codes.append(error.exit_code)
         if reasons:
             would_run.add(name)
-        rows.append({"node": name, "would": "run" if reasons else "skip", "why": "; ".join(reasons) or "unchanged since it last succeeded"})
+        would = would or ("run" if reasons else "skip")
+        rows.append({"node": name, "would": would, "why": "; ".join(reasons) or "unchanged since it last succeeded"})
     if as_json:
         print_json(rows)
     else:
         print_table(rows, ["node", "would", "why"])
-    return 0
+    return weightiest(exit_codes)
 
 
 def score(
@@ -125,6 +162,8 @@ def score(
     output: Annotated[
         Path | None, typer.Option("--output", help="Write here instead: .csv, .json or .parquet.", show_default=False)
     ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Rows that a table shows.")] = 100,
+    safe_csv: SafeCsv = False,
     explain_: Annotated[bool, typer.Option("--explain", help="Not built yet.", hidden=True)] = False,
     env: Env = None,
     set_: Set = None,
@@ -137,30 +176,12 @@ def score(
 
     if explain_:
         raise UsageError("score --explain: not built yet; score without it")
-    if output is not None and output.suffix not in (".csv", ".json", ".parquet"):
+    if output is not None and output.suffix not in FORMATS:
         raise UsageError(f"--output {output}: expected a name that ends in .csv, .json or .parquet")
+    if safe_csv and (output is None or output.suffix != ".csv"):
+        raise UsageError("--safe-csv is for --output FILE.csv")
     loaded = spec_of(spec, env, set_)
     scored = score_rows(lazy_spark().get(), loaded, Lake(loaded.pipeline.lake), input_)
-    rows = (row.asDict(recursive=True) for row in scored.toLocalIterator())
-    if output is not None:
-        return _write(rows, scored.columns, output)
-    if json_:
-        write_json_rows(rows, sys.stdout)
-    else:
-        print_table(rows, scored.columns)
-    return 0
-
-
-def _write(rows, columns: list[str], output: Path) -> int:  # type: ignore[no-untyped-def]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if output.suffix == ".parquet":
-        import pandas as pd
-
-        pd.DataFrame(list(rows), columns=columns).to_parquet(output, index=False)
-        return 0
-    with output.open("w", encoding="utf-8") as out:
-        if output.suffix == ".json":
-            write_json_rows(rows, out)
-        else:
-            write_csv_rows(rows, columns, out)
+    format_ = FORMATS[output.suffix] if output is not None else "json" if json_ else "table"
+    write_frame(scored, format_, output, limit=limit, safe_csv=safe_csv)
     return 0

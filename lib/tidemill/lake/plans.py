@@ -1,4 +1,4 @@
-"""The adapter to what PySpark does not offer: Spark's own parser, which has the last word on what a statement does, and Arrow batches."""
+"""The adapter to Spark's own parser, which has the last word on what a statement does."""
 
 from __future__ import annotations
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from tidemill.errors import GateRefused
 from tidemill.steps.result import StepResult
 
 _EXIT_ORDER = (2, 1, 3, 0)
+
+
+def weightiest(exit_codes: Iterable[int]) -> int:
+    """Return the exit code that counts where several apply: 2 before 1 before 3 before 0."""
+    return min(exit_codes, key=_EXIT_ORDER.index, default=0)
 
 
 @dataclass(frozen=True)
@@ -60,15 +66,20 @@ class RunOutcome:
     steps: tuple[Outcome, ...]
     champion: int | None
 
+    @classmethod
+    def of_nothing(cls) -> RunOutcome:
+        """Return how a run ends that had nothing to do, and so never began."""
+        return cls("", "SUCCEEDED", (), None)
+
     @property
     def exit_code(self) -> int:
         """The exit code of the run: the weightiest of its nodes', in the order 2, 1, 3, 0."""
-        return min((step.exit_code for step in self.steps), key=_EXIT_ORDER.index, default=0)
+        return weightiest(step.exit_code for step in self.steps)
 
     def to_json(self) -> dict[str, object]:
         """Return what ``run --json`` ends with."""
         return {
-            "run_id": self.run_id,
+            "run_id": self.run_id or None,
             "state": self.state,
             "steps": [step.to_json() for step in self.steps],
             "champion": self.champion,

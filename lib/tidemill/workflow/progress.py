@@ -16,6 +16,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from tidemill.terminal import visible_lines
 from tidemill.workflow.outcome import Outcome
 
 STYLES = {
@@ -71,7 +72,7 @@ class PlainProgress:
             if count is not None and (count or name in ("in", "out"))
         ]
         line = f"{outcome.node:<22} {outcome.state:<10} {outcome.seconds:6.1f} s  {'  '.join(counts)}".rstrip()
-        sys.stderr.write("\n".join([line, *(f"    {note}" for note in _remarks(outcome))]) + "\n")
+        sys.stderr.write(visible_lines("\n".join([line, *(f"    {note}" for note in _remarks(outcome))])) + "\n")
         sys.stderr.flush()
 
 
@@ -96,7 +97,7 @@ class LiveProgress:
         self._live.stop()
         for name in self._nodes:
             for note in _remarks(self._outcomes[name]) if name in self._outcomes else ():
-                self._console.print(Text(f"{name}: ", style="bold") + Text(note))
+                self._console.print(Text(f"{name}: ", style="bold") + Text(visible_lines(note)))
 
     def started(self, node: str) -> None:
         """Turn the node's line into a running one."""

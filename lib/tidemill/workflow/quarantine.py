@@ -12,8 +12,6 @@ from tidemill.lake.ledger import query
 from tidemill.lake.names import batch_app
 from tidemill.spec import Spec
 
-_SHOWN = 160
-
 
 @dataclass(frozen=True)
 class Refused:
@@ -70,4 +68,4 @@ def _by_rule(lake: Lake, table: str, where: str) -> list[Refused]:
         f"FROM (SELECT unnest(rules) AS rule, {at} AS since, raw, {place} AS place FROM rows {where}) GROUP BY rule "
         "ORDER BY records DESC, rule",
     ).to_pylist()
-    return [Refused(table, row["rule"], row["records"], row["since"], str(row["sample"])[:_SHOWN], row["place"]) for row in rows]
+    return [Refused(table, row["rule"], row["records"], row["since"], str(row["sample"]), row["place"]) for row in rows]

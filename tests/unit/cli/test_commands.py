@@ -114,13 +114,37 @@ def test_explain_and_dry_run_say_what_would_run_and_write_nothing(spec, capsys, 
     assert not list((tmp_path / "lake").rglob("*.json"))
 
 
+def test_a_dry_run_without_its_files_says_so_and_ends_as_the_run_would(spec, capsys, tmp_path):
+    for words in (["run", str(spec), "--dry-run", "--json"], ["explain", str(spec), "--json"]):
+        assert main(words) == 1
+        first, second, *_ = json.loads(capsys.readouterr().out)
+        assert (first["would"], second["would"]) == ("fail", "run")
+        assert f"no file at '{tmp_path / 'planes.csv'}'" in first["why"]
+
+
+def test_check_gives_its_faults_as_json_too(spec, capsys):
+    spec.write_text(spec.read_text().replace("label:", "lable:"))
+    assert main(["check", str(spec), "--json"]) == 2
+    shown = capsys.readouterr()
+    [fault] = json.loads(shown.out)["faults"]
+    assert (fault["line"], fault["key"]) == (5, "dataset.lable") and "did you mean 'label'" in fault["message"]
+    assert "pipeline.yml:5" in shown.err
+
+
+def test_run_gives_one_object_also_where_no_run_began(spec, capsys):
+    assert main(["run", str(spec), "--only", "trian", "--json"]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert (told["state"], told["exit_code"], told["steps"], told["run_id"]) == ("FAILED", 2, [], None)
+    assert "did you mean 'train'" in told["error"]
+
+
 def test_a_job_needs_its_spec(capsys):
     assert job("train", ["--force"]) == 2
     assert "--spec FILE" in capsys.readouterr().err
 
 
 def test_a_job_is_its_step_of_run(spec, capsys):
-    assert job("train", ["--spec", str(spec), "--dry-run", "--json"]) == 0
+    assert job("train", ["--spec", str(spec), "--dry-run", "--json"]) == 1  # as the run would end: there is no dataset yet
     assert [row["node"] for row in json.loads(capsys.readouterr().out)] == ["train"]
 
 
