@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from deltalake import DeltaTable
 from rich.text import Text
 
+from tidemill.cli.cells import rows_of
 from tidemill.cli.options import lake_of
 from tidemill.cli.printing import CONSOLE, print_table
 from tidemill.lake import Lake
@@ -15,35 +18,55 @@ from tidemill.registry.deployments import Deployments
 from tidemill.registry.manifest import Manifest, is_saved, manifest_file
 from tidemill.spec import Spec
 from tidemill.spec.models import NUMERIC_LABEL, RECOMMENDATION
+from tidemill.terminal import visible_lines
 from tidemill.workflow import RunOutcome
-from tidemill.workflow.leaderboard import leaderboard, rank
+from tidemill.workflow.leaderboard import latest_search, leaderboard, rank
+from tidemill.workflow.states import DONE
 
 Row = dict[str, object]
 
 
 def print_summary(spec: Spec, lake: Lake, outcome: RunOutcome, file: Path) -> None:
-    """Print the leaderboard, the champion beside the baseline, five predictions and three commands; on failure, the way on."""
+    """Print what the run did: the leaderboard, the model beside the baseline, five predictions, three commands; faults come last.
+
+    What a step of this run has not made new is left out, or shown with the run that it is from where the step was up to date.
+    """
+    states = {step.node: step.state for step in outcome.steps}
     failed = [step for step in outcome.steps if step.state == "FAILED"]
+    if not failed:
+        _print_state(outcome)
+    name, has_tables = spec.pipeline.pipeline, False
+    if states.get("train") in DONE:
+        has_tables |= _print_families(lake, name, outcome.run_id)
+    if states.get("evaluate") in DONE or any(step.is_gate_refusal for step in failed):
+        has_tables |= _print_model(lake, name, outcome)
+    if states.get("score") in DONE:
+        has_tables |= _print_predictions(spec, lake, outcome.run_id)
+    if failed:
+        _print_state(outcome)
+        for step in failed:
+            CONSOLE.print(Text(visible_lines(f"  {step.node}: {step.error}")), soft_wrap=True)
+        CONSOLE.print(Text(visible_lines(f"  Fix it, then rerun: tidemill run {file}   (goes on at {failed[0].node})")), soft_wrap=True)
+    elif has_tables:
+        _print_commands(spec, lake, file, states)
+
+
+def _print_state(outcome: RunOutcome) -> None:
     style = "bold green" if outcome.state == "SUCCEEDED" else "bold red"
     CONSOLE.print(Text(f"\nrun {outcome.run_id} {outcome.state}", style=style))
-    for step in failed:
-        CONSOLE.print(Text(f"  {step.node}: {step.error}"), soft_wrap=True)
-    if failed:
-        CONSOLE.print(f"  mend it, then: tidemill run {file}   (goes on at {failed[0].node})", soft_wrap=True)
-    if not any(step.node in ("train", "score") for step in outcome.steps):
-        return
-    name = spec.pipeline.pipeline
-    _print_families(leaderboard(lake.ledger, name))
-    _print_champion(lake, name, outcome.champion)
-    _print_predictions(spec, lake)
-    if not failed:
-        _print_commands(spec, lake, file)
 
 
-def _print_families(trials: list[Row]) -> None:
-    """Print the best trial of each family of the latest search."""
+def _from(run_ids: Iterable[object], run_id: str) -> str:
+    """Return `` (from run …)`` where rows are another run's."""
+    others = sorted({str(each) for each in run_ids if each != run_id})
+    return f" (from run {', '.join(others)})" if others else ""
+
+
+def _print_families(lake: Lake, name: str, run_id: str) -> bool:
+    """Print the best trial of each family of the latest search; return whether there is one."""
+    trials = leaderboard(lake.ledger, name)
     if not trials:
-        return
+        return False
     metric = str(trials[0]["metric"])
     best: dict[object, Row] = {}
     for trial in sorted(trials, key=rank):
@@ -53,7 +76,7 @@ def _print_families(trials: list[Row]) -> None:
         {
             "family": family,
             "trials": sum(row["family"] == family for row in trials),
-            f"cv {metric}": row["value"],
+            f"cv {metric}": _rounded(row["value"]),
             "seconds": f"{seconds[family]:.1f}",
             "library": row.get("library") or "",
             "best parameters": ", ".join(f"{key}={_short(value)}" for key, value in row["params"].items()),  # type: ignore[attr-defined]
@@ -61,27 +84,30 @@ def _print_families(trials: list[Row]) -> None:
         for family, row in best.items()
     ]
     CONSOLE.print()
-    print_table(rows, list(rows[0]), title="Families, by their best mean over the folds")
+    origin = _from([latest_search(lake.ledger, name)], run_id)
+    print_table(rows, list(rows[0]), title=f"Families, by their best mean over the folds{origin}")
+    return True
 
 
-def _print_champion(lake: Lake, name: str, champion: int | None) -> None:
-    shown = champion
-    if champion is None:
-        versions = lake.ledger.rows("ops.deployments", pipeline=name)
-        shown = int(str(versions[-1]["model_version"])) if versions else None
-    if shown is None:
-        return
-    metrics = [row for row in lake.ledger.rows("ops.metrics", pipeline=name) if row["split"] == "test" and row["slice"] is None]
-    values = {(row["model_version"], row["metric"]): row["value"] for row in metrics}
-    names = list(dict.fromkeys(row["metric"] for row in metrics))
-    state = Deployments(lake.ledger, name).state(shown)
-    rows = [
-        {"metric": metric, f"version {shown}": values.get((shown, metric)), "constant baseline": values.get((0, metric))}
-        for metric in names
+def _print_model(lake: Lake, name: str, outcome: RunOutcome) -> bool:
+    """Print the test metrics of the version that this run evaluated, else of the champion; return whether there are any."""
+    rows = [row for row in lake.ledger.rows("ops.metrics", pipeline=name) if row["split"] == "test" and row["slice"] is None]
+    evaluated = [int(str(row["model_version"])) for row in rows if row["run_id"] == outcome.run_id and row["model_version"]]
+    version = max(evaluated, default=outcome.champion)
+    metrics = [row for row in rows if row["model_version"] == version]
+    if not metrics:
+        return False
+    of_runs = {row["run_id"] for row in metrics}
+    values = {(row["model_version"], row["metric"]): _rounded(row["value"]) for row in rows if row["run_id"] in of_runs}
+    shown = [
+        {"metric": metric, f"version {version}": values[version, metric], "constant baseline": values.get((0, metric))}
+        for metric in dict.fromkeys(row["metric"] for row in metrics)
     ]
-    if rows:
-        CONSOLE.print()
-        print_table(rows, list(rows[0]), title=f"{state} of {name}: version {shown}, on the test set{_positive_class(lake, name, shown)}")
+    number, origin = int(str(version)), _from(of_runs, outcome.run_id)
+    about = f"version {number}, on the test set{_positive_class(lake, name, number)}{origin}"
+    CONSOLE.print()
+    print_table(shown, list(shown[0]), title=f"{Deployments(lake.ledger, name).state(number)} of {name}: {about}")
+    return True
 
 
 def _positive_class(lake: Lake, name: str, version: int) -> str:
@@ -92,24 +118,27 @@ def _positive_class(lake: Lake, name: str, version: int) -> str:
     return "" if positive is None else f"; positive class: {positive}"
 
 
-def _print_predictions(spec: Spec, lake: Lake) -> None:
+def _print_predictions(spec: Spec, lake: Lake, run_id: str) -> bool:
     table = spec.pipeline.predictions_table
     if not lake.exists(table):
-        return
+        return False
     columns = [*spec.pipeline.dataset.key, *spec.pipeline.scoring.keep, "prediction", "probability", "model_version"]
     if spec.pipeline.training.task in NUMERIC_LABEL:
         columns.remove("probability")
     data = DeltaTable(lake.path(table))
     present = {field.name for field in data.schema().fields}
     known = list(dict.fromkeys(column for column in columns if column in present))
-    listed = ", ".join(f'"{column}"' for column in known)
-    rows = query(data, f"SELECT {listed} FROM rows LIMIT 5").to_pylist()
+    listed = ", ".join('"' + column.replace('"', '""') + '"' for column in known)
+    newest = query(data, f"SELECT {listed}, run_id AS _tidemill_run FROM rows ORDER BY run_id = '{run_id}' DESC LIMIT 5")
     [counted] = query(data, "SELECT count(*) AS n FROM rows").to_pylist()
+    origin = _from(newest.column("_tidemill_run").to_pylist(), run_id)
     CONSOLE.print()
-    print_table(rows, known, title=f"{table}, five of {counted['n']:,} rows")
+    rows = rows_of(newest.select(known).to_reader())
+    print_table(rows, known, title=f"{table}, {newest.num_rows} of {counted['n']:,} rows{origin}")
+    return True
 
 
-def _print_commands(spec: Spec, lake: Lake, file: Path) -> None:
+def _print_commands(spec: Spec, lake: Lake, file: Path, states: Mapping[str, str]) -> None:
     lake_option = "" if lake.root == lake_of(None, must_exist=False).root else f" --lake {lake.root}"
     table = spec.pipeline.predictions_table
     queries = {
@@ -121,13 +150,18 @@ def _print_commands(spec: Spec, lake: Lake, file: Path) -> None:
         RECOMMENDATION: f"SELECT * FROM {spec.pipeline.recommendations_table} WHERE rank <= 3",
     }
     CONSOLE.print(Text("\nWorth typing next", style="bold"))
-    for command in (
-        f'tidemill sql{lake_option} "{queries[spec.pipeline.training.task]}"',
-        f"tidemill trials {file}",
-        f"tidemill run {file}     (again: everything is up to date and skipped)",
-    ):
-        CONSOLE.print(Text(f"  {command}"), soft_wrap=True)
+    commands = [f'tidemill sql{lake_option} "{queries[spec.pipeline.training.task]}"'] if "score" in states else []
+    commands += [f"tidemill trials {file}"] if "train" in states else []
+    for command in (*commands, f"tidemill run {file}     (again: everything is up to date and skipped)"):
+        CONSOLE.print(Text(visible_lines(f"  {command}")), soft_wrap=True)
 
 
 def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _rounded(value: object) -> object:
+    """Return a metric with the digits that a person compares; ops.metrics and ops.trials have all of them."""
+    if not isinstance(value, float) or not math.isfinite(value):
+        return value
+    return f"{value:.4f}" if value == 0 or 1e-2 <= abs(value) < 1e6 else f"{value:.4g}"

@@ -57,6 +57,11 @@ def table_names(sql: str) -> frozenset[str]:
     return frozenset(f"{table.db.lower()}.{table.name}" for table in _tables(parse(sql)[0]))
 
 
+def has_join(sql: str) -> bool:
+    """Return True where the query joins tables, or makes several rows of one, so that keys may come to stand in more rows than before."""
+    return parse(sql)[0].find(exp.Join, exp.Lateral, exp.Explode, exp.Posexplode) is not None
+
+
 def with_tables(sql: str, place: Callable[[str], str]) -> str:
     """Return the statement with each ``layer.name`` replaced by ``place("layer.name")``; every other character stays.
 

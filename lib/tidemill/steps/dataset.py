@@ -20,6 +20,7 @@ from tidemill.steps.dataset_history import with_history
 from tidemill.steps.dataset_ids import id_faults
 from tidemill.steps.dataset_labels import check_labels
 from tidemill.steps.dataset_weights import check_weights, weight_type
+from tidemill.steps.key_remedy import key_remedy
 from tidemill.steps.result import StepContext, StepResult
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def dataset(context: StepContext) -> StepResult:
         _check_names(frame)
         with with_history(context, frame) as (known, remarks):
             _check_columns(known, declared, pipeline.training)
-            rows = _check_key(known, declared.key)
+            rows = _check_key(known, declared.key, key_remedy(context, declared.from_, declared.sql))
             marked, told = split_rows(known, declared, pipeline.training.folds)
             check_weights(marked, declared)
             notes = (*remarks, *told, *check_labels(marked, declared, task), *check_features(context, marked))
@@ -102,8 +103,8 @@ def _label_type(kind: T.DataType, label: str, task: str) -> list[Fault]:
     return []
 
 
-def _check_key(frame: DataFrame, key: Sequence[str]) -> int:
-    """Refuse null and repeated keys, with samples; return the number of rows."""
+def _check_key(frame: DataFrame, key: Sequence[str], remedy: str) -> int:
+    """Refuse null and repeated keys, with samples and a ``remedy`` for the latter; return the number of rows."""
     names = [F.col(quoted(name)) for name in key]
     has_null = F.greatest(*[name.isNull() for name in names], F.lit(False))
     keys = frame.groupBy(*names).agg(F.count("*").alias("_tidemill_rows")).withColumn("_tidemill_has_null", has_null)
@@ -115,7 +116,7 @@ def _check_key(frame: DataFrame, key: Sequence[str]) -> int:
     ).collect()[0]
     rows = counts["rows"] or 0
     if not rows:
-        raise ExpectationRefused("dataset: no row came; look at the WHERE and the joins of its SQL, and at the tables it reads")
+        raise ExpectationRefused("dataset: no row came; look at what its SQL filters and joins, if it does, and at the tables it reads")
     shown = ", ".join(key)
     if counts["null"]:
         raise ExpectationRefused(
@@ -125,8 +126,7 @@ def _check_key(frame: DataFrame, key: Sequence[str]) -> int:
         found = keys.where(is_repeated).orderBy(F.desc("_tidemill_rows"), *names).limit(_SAMPLES).collect()
         samples = "; ".join(f"({', '.join(str(row[name]) for name in key)}) in {row['_tidemill_rows']:,} rows" for row in found)
         raise ExpectationRefused(
-            f"dataset: the key ({shown}) is not unique: {counts['repeated']:,} keys are in more than one row, such as {samples};"
-            " look for a join that multiplies rows, or add a column to the key"
+            f"dataset: the key ({shown}) is not unique: {counts['repeated']:,} keys are in more than one row, such as {samples}; {remedy}"
         )
     return int(rows)
 

@@ -19,6 +19,7 @@ from tidemill.registry import load_model
 from tidemill.registry.predict import OUTPUTS, predict
 from tidemill.spec.models import RECOMMENDATION
 from tidemill.steps.feature_spec import refuse_other_features
+from tidemill.steps.key_remedy import key_remedy
 from tidemill.steps.recommendations import write_recommendations
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.scoring_rows import scoring_name, scoring_rows
@@ -157,7 +158,7 @@ def _check_rows(context: StepContext, scored: DataFrame, key: Sequence[str], cou
         F.min(F.when(many, F.concat_ws(", ", *[F.col(name).cast("string") for name in key]))).alias("example"),
     ).first()
     assert found is not None  # an aggregate without groups always has one row
-    where, names = scoring_name(context), ", ".join(key)
+    where, names, pipeline = scoring_name(context), ", ".join(key), context.spec.pipeline
     if found["rows"] != count:
         raise StepError(f"{where}: {count} rows were to be scored, the model gave {found['rows']}; a stage of it drops or repeats rows")
     if found["nulls"]:
@@ -167,7 +168,7 @@ def _check_rows(context: StepContext, scored: DataFrame, key: Sequence[str], cou
     if found["repeated"]:
         raise ExpectationRefused(
             f"{where}: {found['repeated']} values of the key ({names}) stand in more than one row to score, such as {found['example']}; "
-            "keep one row a key"
+            f"{key_remedy(context, pipeline.scoring.from_ or pipeline.dataset_table, pipeline.scoring.sql)}"
         )
 
 

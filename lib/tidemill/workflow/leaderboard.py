@@ -11,6 +11,12 @@ from tidemill.spec.models import MINIMISED
 Row = dict[str, object]
 
 
+def latest_search(ledger: Ledger, pipeline: str) -> str | None:
+    """Return the run that searched last, None where none did."""
+    rows = ledger.rows("ops.trials", pipeline=pipeline)
+    return str(rows[-1]["run_id"]) if rows else None
+
+
 def leaderboard(ledger: Ledger, pipeline: str) -> list[Row]:
     """Return the trials of the pipeline's latest search; ``value`` is null where a fold failed, or where it was stopped early."""
     rows = ledger.rows("ops.trials", pipeline=pipeline)
