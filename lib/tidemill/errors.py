@@ -22,6 +22,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tidemill.redaction import redact
+
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the nearest known word, or an empty string."""
@@ -33,6 +35,10 @@ class TidemillError(Exception):
     """Anything tidemill says no to; ``exit_code`` is what a command ends with."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        """Return the message without secrets."""
+        return redact(super().__str__())
 
 
 @dataclass(frozen=True)

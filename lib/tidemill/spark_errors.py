@@ -10,6 +10,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
 from tidemill.errors import StepError
+from tidemill.redaction import redact
 
 _CONDITION = re.compile(r"\[[A-Z][A-Z0-9_.]+\]\s*([^\n]+)")
 _STATE = re.compile(r"\s*SQLSTATE: \w+;?\s*(\(?)")
@@ -17,7 +18,7 @@ _STATE = re.compile(r"\s*SQLSTATE: \w+;?\s*(\(?)")
 
 def sentence(error: BaseException) -> str:
     """Return what went wrong without error class, SQL state, plan and stack: Spark's own sentence where it has one, else its first line."""
-    text = _innermost(error)
+    text = redact(_innermost(error))
     found = _CONDITION.search(text)
     line = found.group(1) if found else next((line for line in text.splitlines() if line.strip()), type(error).__name__)
     return _STATE.sub(r" \1", line).strip().rstrip(";").rstrip()

@@ -13,6 +13,7 @@ from typer.exceptions import TyperException
 from tidemill.cli import ask, features, make, quality, quarantine, work
 from tidemill.cli.printing import warn
 from tidemill.errors import SpecError, TidemillError
+from tidemill.redaction import redact, redact_trace
 from tidemill.terminal import visible_lines
 from tidemill.version import VERSION
 from tidemill.workflow.words import in_one_sentence
@@ -51,10 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         return 1
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told in words, without secrets
         if "--debug" in words:
-            raise
-        _tell(error)
+            sys.stderr.write(redact_trace(error))
+        else:
+            _tell(error)
         return getattr(error, "exit_code", 1)
     return ended if isinstance(ended, int) else 0
 
@@ -65,7 +67,7 @@ def _tell(error: Exception) -> None:
         count = len(error.faults)
         console.print(Text(f"the spec has {count} fault{'s' if count > 1 else ''}:", style="bold red"))
         for fault in error.faults:
-            console.print(Text(visible_lines(f"  {fault}")))
+            console.print(Text(visible_lines(f"  {redact(str(fault))}")))
         return
     label = "error" if isinstance(error, TidemillError) else "unexpected error (--debug shows where)"
     console.print(Text(f"{label}: ", style="bold red") + Text(visible_lines(in_one_sentence(error))))

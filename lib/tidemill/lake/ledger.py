@@ -18,6 +18,7 @@ from tidemill.errors import LakeError, UsageError
 from tidemill.lake.lock import locked
 from tidemill.lake.names import is_local, split_name
 from tidemill.lake.ops import OPS_TABLES, RECORDED_AT, SEQUENCE
+from tidemill.redaction import redact
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,9 @@ _LONGEST_PAUSE_S = 0.5
 # Each append leaves a small file and an entry in the log, and every reader reads all of them.
 _MOST_SMALL_FILES = 16
 _FULL_FILE_BYTES = 2 << 20
+
+_FREE_TEXT = frozenset({"error", "message", "reason", "sample", "evidence"})
+"""Columns that hold what others said; no other one, such as the path that a file is known by, may depend on secrets that were looked up."""
 
 
 class Ledger:
@@ -187,9 +191,14 @@ def _as_arrow(table: str, rows: Sequence[Row], last: int) -> pa.Table:
     if unknown:
         raise ValueError(f"{table} has no column {', '.join(sorted(unknown))}; its columns are {', '.join(schema.names)}")
     now = datetime.now(UTC)
+    rows = [{name: _without_secrets(name, cell) for name, cell in row.items()} for row in rows]
     columns = {name: [row.get(name, now if name == RECORDED_AT else None) for row in rows] for name in schema.names}
     columns[SEQUENCE] = list(range(last + 1, last + len(rows) + 1))
     return pa.table({name: pa.array(_cells(columns[name]), schema.field(name).type) for name in schema.names}, schema=schema)
+
+
+def _without_secrets(name: str, cell: object) -> object:
+    return redact(cell) if name in _FREE_TEXT and isinstance(cell, str) else cell
 
 
 def _last_sequence(table: DeltaTable | None) -> int:

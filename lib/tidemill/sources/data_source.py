@@ -18,6 +18,7 @@ from tidemill.errors import UsageError
 from tidemill.sources.records import Extract
 from tidemill.sources.rows import given_columns, known_column, row_records
 from tidemill.sources.schemas import checked_schema
+from tidemill.sources.secrets import reveal, reveal_path
 from tidemill.sources.watermarks import Position, overlap_of
 from tidemill.spec.models import Source
 
@@ -58,10 +59,10 @@ class DataSourceRows:
         name = self._name
         named: Any = type(self._kind.__name__, (self._kind,), {"name": classmethod(lambda _: name)})
         spark.dataSource.register(named)
-        options = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in source.options.items()}
+        options = {key: str(value).lower() if isinstance(value, bool) else reveal(str(value)) for key, value in source.options.items()}
         options.pop("overlap", None)
         if source.paths:
-            options["path"] = source.paths[0]
+            options["path"] = reveal_path(source.paths[0])
         return spark.read.format(name).options(**options).load()
 
 

@@ -17,6 +17,7 @@ from tidemill.sources.options import checked_options
 from tidemill.sources.records import Extract
 from tidemill.sources.rows import given_columns, row_records
 from tidemill.sources.schemas import checked_schema
+from tidemill.sources.secrets import mask_path, reveal_path
 from tidemill.spark_errors import sentence
 from tidemill.spec.models import Source
 from tidemill.spec.queries import DELTA_OPTIONS
@@ -41,7 +42,7 @@ class DeltaRows:
     def extract(self, spark: SparkSession, source: Source, schema: T.StructType, since: str | None) -> Extract:
         """Return the rows, or the changes behind ``since``."""
         frame, position = self.extract_frame(spark, source, since)
-        path = source.paths[0]
+        path = mask_path(reveal_path(source.paths[0]), source)
         return Extract(row_records(frame, given_columns(frame), schema, source, path), path, position)
 
     def extract_frame(self, spark: SparkSession, source: Source, since: str | None) -> tuple[DataFrame, str | None]:
@@ -51,7 +52,7 @@ class DeltaRows:
             UsageError: the table has no change feed, or is another one than before.
             SourceError: it cannot be read, or its changes are gone.
         """
-        path, options = source.paths[0], checked_options(source, DELTA_OPTIONS)
+        path, options = reveal_path(source.paths[0]), checked_options(source, DELTA_OPTIONS)
         try:
             if source.load == "full":
                 return spark.read.format("delta").options(**options).load(path), None

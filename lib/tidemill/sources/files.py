@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,8 @@ from tidemill.errors import SourceError
 from tidemill.patterns import braces_expanded, escaped, is_pattern, python_glob
 from tidemill.session import opens_all_names
 from tidemill.sources.links import is_hidden, link_to, needs_link, place_of, text_of
+from tidemill.sources.secrets import has_secret_path, mask_path, reveal_path
+from tidemill.spec.models import Source
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -30,12 +32,19 @@ class SourceFile:
     """One file: an absolute path (a URI for other file systems), its size in bytes, and when it last changed (UTC).
 
     ``link`` is another path to the same file, for one that Spark would not find by its own.
+    ``masked`` is the path without the secrets in it, None where there are none.
     """
 
     path: str
     size: int
     modified_at: datetime
     link: str | None = field(default=None, compare=False)
+    masked: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the lake knows the file by: its path, without secrets."""
+        return self.path if self.masked is None else self.masked
 
     @property
     def is_local(self) -> bool:
@@ -64,6 +73,25 @@ class Listing:
     def notes(self) -> tuple[str, ...]:
         """A remark on what was passed over."""
         return (f"passed over, {_why_hidden(self.hidden)}",) if self.hidden else ()
+
+
+def source_listing(source: Source, spark: SparkSession | None = None) -> Listing:
+    """Return the files of a source as ``listing`` does; those whose paths hold secrets are known by masked names.
+
+    Raises:
+        SourceError: one of its paths names no file, or needs Spark and there is no session.
+        UsageError: a secret is not known.
+    """
+    found = listing([reveal_path(path) for path in source.paths], spark)
+    if not has_secret_path(source):
+        return found
+    files = tuple(replace(file, masked=mask_path(file.path, source)) for file in found.files)
+    return Listing(files, tuple(mask_path(path, source) for path in found.hidden))
+
+
+def list_source_files(source: Source, spark: SparkSession | None = None) -> tuple[SourceFile, ...]:
+    """Return the files of a source, as ``source_listing`` does."""
+    return source_listing(source, spark).files
 
 
 def list_files(paths: Sequence[str], spark: SparkSession | None = None) -> tuple[SourceFile, ...]:

@@ -9,8 +9,9 @@ from typing import NoReturn
 from urllib.parse import unquote
 
 from tidemill.errors import SourceError, TidemillError
+from tidemill.redaction import register_secret
 from tidemill.sources.connectors import connector, not_there
-from tidemill.sources.secrets import revealed
+from tidemill.sources.secrets import reveal
 from tidemill.spark_errors import sentence
 from tidemill.spec.models import Source
 
@@ -39,17 +40,20 @@ class Place:
     @classmethod
     def of(cls, source: Source) -> Place:
         """Return the place that the source names."""
-        url, found = _without_credentials(revealed(source.url or ""))
-        user = revealed(source.user) if source.user is not None else found.get("user")
-        password = revealed(source.password) if source.password is not None else found.get("password")
+        url, found = _without_credentials(reveal(source.url or ""))
+        user = reveal(source.user) if source.user is not None else found.get("user")
+        password = reveal(source.password) if source.password is not None else found.get("password")
         given = {"user": user, "password": password}
         properties = {name: value for name, value in given.items() if value is not None}
         driver = next((name for start, name in _DRIVERS.items() if url.startswith(start)), None)
         if driver is not None:
             properties["driver"] = driver
-        head = re.split(r"[?;]", url)[0]
+        # Of the URL as it is declared: a reference to a secret stays a reference.
+        head = re.split(r"[?;]", _without_credentials(source.url or "")[0])[0]
         text = f"{head} (query)" if source.table is None else f"{head}/{source.table}"
         known = tuple(word for word in {user, password, *found.values(), *_secret_values(url)} if word)
+        for word in (password, *_secret_values(url)):
+            register_secret(word or "")
         return cls(url, text, _relation(source), properties, known, connector(source))
 
     @property

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tidemill.errors import UsageError
+from tidemill.redaction import redact
 from tidemill.sources.json import STRICT
 from tidemill.sources.options import checked_options
+from tidemill.sources.secrets import reveal
 from tidemill.spec.models import Source
 from tidemill.spec.topics import (
     ASSIGNED,
@@ -58,7 +60,7 @@ class Topics:
     def place(self) -> str:
         """Return brokers and topics as one text; it holds no credentials."""
         what = self.pattern or ",".join(self.names or self.assigned)
-        return f"kafka://{self.brokers}/{what}"
+        return redact(f"kafka://{self.brokers}/{what}")
 
     def without_secrets(self, text: str) -> str:
         """Return the text with ``***`` for the values of options that are secret."""
@@ -78,6 +80,7 @@ def topics_of(source: Source) -> Topics:
     given = _options(source)
     brokers = _one({"`url`": source.url, f"options.{BROKERS}": given.pop(BROKERS, None)}, 'the brokers, such as "host:9092"')[1]
     ways = {"`table`": source.table, **{f"options.{name}": given.pop(name, None) for name in (NAMES, PATTERN, ASSIGNED)}}
+    brokers = reveal(brokers)
     way, what = _one(ways, "the topic")
     way = way.removeprefix("options.").replace("`table`", NAMES)
     names = tuple(name.strip() for name in what.split(",") if name.strip()) if way == NAMES else ()

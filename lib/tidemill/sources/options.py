@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from tidemill.errors import UsageError, did_you_mean
+from tidemill.sources.secrets import reveal
 from tidemill.spec.models import Scalar, Source
 
 TEXT = (
@@ -46,7 +47,7 @@ def checked_options(source: Source, known: Collection[str]) -> dict[str, str]:
         if name not in spelling:
             near = did_you_mean(given, known)
             raise UsageError(f"options.{given}: unknown option of {source.format}{near}; known: {', '.join(sorted(known))}")
-        options[spelling[name]] = _text(value)
+        options[spelling[name]] = reveal(_text(value))
     return options
 
 

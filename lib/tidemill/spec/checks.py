@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from tidemill.spec.task_checks import task_problems
 from tidemill.spec.topics import topic_faults
 from tidemill.spec.training_checks import training_problems
 
+_WITH_SECRETS = ("url", "user", "password", "path", "options")
+_SECRET_REFERENCE = re.compile(r"\$\{secret:[^}/]+/[^}]+\}")
 FILE_FORMATS = frozenset(SOURCE_FORMATS) - {"jdbc", "kafka"}  # a Delta table has a path too
 
 Found = Iterator[tuple[tuple[Key, ...], str]]
@@ -29,8 +32,8 @@ Found = Iterator[tuple[tuple[Key, ...], str]]
 def check_faults(root: Node, folder: Path) -> list[Fault]:
     """Return the faults of the rules between keys."""
     rules: tuple[Callable[[Node], Found], ...] = (
-        lambda node: _sources(node, folder), _names, expectation_problems, dataset_problems, feature_problems, task_problems, _training,
-        training_problems, _spaces, recommendation_problems, _gates, _drift,
+        lambda node: _sources(node, folder), _secrets, _names, expectation_problems, dataset_problems, feature_problems, task_problems,
+        _training, training_problems, _spaces, recommendation_problems, _gates, _drift,
     )  # fmt: skip
     faults = []
     for rule in rules:
@@ -62,6 +65,18 @@ def _sources(root: Node, folder: Path) -> Found:
         if schema and schema.endswith((".ddl", ".json")) and not (folder / schema).is_file():
             near = did_you_mean(schema, [file.name for file in folder.iterdir() if file.suffix in (".ddl", ".json")])
             yield ("sources", name, "schema"), f"no file {folder / schema}{near}; schema files are looked up beside the spec"
+
+
+def _secrets(root: Node) -> Found:
+    """Yield the references to secrets that are badly written, and those where no secret is looked up."""
+    for path, node in root.walk():
+        if not isinstance(node.value, str) or "${secret:" not in node.value or path[0] in ("vars", "description"):
+            continue
+        if "${secret:" in _SECRET_REFERENCE.sub("", node.value):
+            yield path, "a secret is written ${secret:scope/key}, with the slash and the closing brace"
+        elif not (path[0] == "sources" and len(path) > 2 and path[2] in _WITH_SECRETS):
+            keys = ", ".join(f"`{key}`" for key in _WITH_SECRETS)
+            yield path, f"no secret is looked up here, so that none is written into the lake; only {keys} of a source may hold one"
 
 
 def _row_tag(path: tuple[Key, ...], source: Node) -> Found:

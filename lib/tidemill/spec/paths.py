@@ -12,6 +12,7 @@ from tidemill.spec.models import Pipeline
 _ROOT_MARKS = ("pyproject.toml", "setup.py", ".git")
 _WITH_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
 _SECRET = "${secret:"
+_REFERENCE = re.compile(r"\$\{secret:[^}]*\}")
 _SQLITE = re.compile(r"(jdbc:sqlite:(?:file:)?)([^?]*)(.*)", re.DOTALL | re.IGNORECASE)
 
 
@@ -47,10 +48,11 @@ def resolve_source(source: Source, root: Path) -> Source:
 
 def _resolve(path: str, root: Path) -> str:
     literal = root / path  # an absolute path stays itself
+    plain = _REFERENCE.sub("", path)  # the braces of a reference to a secret are none of a glob
     if not path.strip() or path.startswith((_SECRET, "/")) or _WITH_SCHEME.match(path):
         return path
     # What the root itself holds of `[` or `*` means these characters, beside a pattern too.
-    return f"{escaped(str(root))}/{path.removeprefix('./')}" if is_pattern(path) and not literal.exists() else str(literal)
+    return f"{escaped(str(root))}/{path.removeprefix('./')}" if is_pattern(plain) and not literal.exists() else str(literal)
 
 
 def _resolve_sqlite(url: str, root: Path) -> str:

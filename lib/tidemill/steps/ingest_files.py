@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.column_names import SOURCE_FILE
 from tidemill.errors import SourceError
 from tidemill.lake.staging import Staged
 from tidemill.sources.damaged import READ_FAILURES, changed_files, empty_files, packed_unreadably, probe, reason
-from tidemill.sources.files import SourceFile, list_files, listing
+from tidemill.sources.files import SourceFile, list_source_files, source_listing
 from tidemill.sources.policies import Change, Evolution, evolved, settled, widened_by_values
 from tidemill.sources.records import Difference, FileCount, Records, refused_by_rule, rescued_fields, survey
 from tidemill.sources.registry import SourceKind
@@ -92,7 +95,7 @@ def read_files(stack: ExitStack, context: StepContext, source: Source, kind: Sou
 
 def _chosen_files(context: StepContext, source: Source, before: Past, first: int | None) -> tuple[NewFiles, int | None]:
     """Return the files to read now, and from which batch on a replay is."""
-    listed = listing(source.paths, context.spark)
+    listed = source_listing(source, context.spark)
     if source.load == "full":
         return NewFiles(listed.files, listed.notes), first
     if first is None:
@@ -108,9 +111,9 @@ def _chosen_files(context: StepContext, source: Source, before: Past, first: int
 def _without_records(files: Sequence[SourceFile], found: Found) -> tuple[str, ...]:
     """Return a remark on the files that have bytes, and no record among them."""
     paths = [
-        f"{file.path} ({file.size} bytes)"
+        f"{file.name} ({file.size} bytes)"
         for file in files
-        if file.size and file.path not in found.bad and not (file.path in found.counts and found.counts[file.path].records)
+        if file.size and file.path not in found.bad and not (file.name in found.counts and found.counts[file.name].records)
     ]
     return (f"no record in {_shortened(paths)}",) if paths else ()
 
@@ -149,7 +152,7 @@ def read_records(
 def _listed(context: StepContext, source: Source) -> tuple[SourceFile, ...]:
     """Return the files as they are now; none at all where all of them are gone."""
     try:
-        return list_files(source.paths, context.spark)
+        return list_source_files(source, context.spark)
     except SourceError:
         return ()
 
@@ -164,7 +167,7 @@ def _counted(
     number: int,
 ) -> Found:
     def read(schema: T.StructType) -> Records:
-        return kind.read(context.spark, source, files, schema)
+        return _masked(kind.read(context.spark, source, files, schema), files)
 
     def infer(paths: Sequence[str] | None) -> T.StructType:
         return kind.infer(context.spark, source, [file for file in files if paths is None or file.path in paths])
@@ -192,6 +195,23 @@ def _counted(
     return Found(kept, wider, records, counts, refused, records.bad_files, (*changes, *widened))
 
 
+def _masked(records: Records, files: Sequence[SourceFile]) -> Records:
+    """Return the records with the names of their files that the lake knows: where paths hold secrets, without these."""
+    names = {file.path: file.name for file in files if file.masked is not None}
+    if not names or records.frame is None:
+        return records
+
+    def renamed(frame: DataFrame, names: Mapping[str, str]) -> DataFrame:
+        pairs = F.create_map(*[F.lit(part) for pair in names.items() for part in pair])
+        return frame.withColumn(SOURCE_FILE, F.coalesce(F.try_element_at(pairs, F.col(SOURCE_FILE)), F.col(SOURCE_FILE)))
+
+    def locate(refused: DataFrame) -> DataFrame:
+        assert records.locate is not None
+        return renamed(records.locate(renamed(refused, {name: path for path, name in names.items()})), names)
+
+    return replace(records, frame=renamed(records.frame, names), locate=locate if records.locate is not None else None, quick=())
+
+
 def new_files(past: Past, files: Sequence[SourceFile], *, retry_bad: bool) -> NewFiles:
     """Return the files that no committed batch holds.
 
@@ -201,14 +221,14 @@ def new_files(past: Past, files: Sequence[SourceFile], *, retry_bad: bool) -> Ne
     taken = past.latest
     new, changed, still_bad = [], [], []
     for file in files:
-        row = taken.get(file.path)
+        row = taken.get(file.name)
         is_same = row is not None and (row["size"], row["modified_at"]) in ((file.size, file.modified_at), (None, None))
         if row is None or (row["state"] == BAD and (retry_bad or not is_same)):
             new.append(file)
         elif row["state"] == BAD:
-            still_bad.append(file.path)
+            still_bad.append(file.name)
         elif not is_same:
-            changed.append(file.path)
+            changed.append(file.name)
     notes = []
     if changed:
         notes.append(f"changed since loaded, not read again: {_shortened(changed)}; `--replay` or `load: full` would read them")
@@ -223,7 +243,7 @@ def replayed_files(past: Past, files: Sequence[SourceFile], first: int) -> NewFi
     Raises:
         SourceError: a file of these batches is no longer there, so that its records would be lost.
     """
-    listed = {file.path for file in files}
+    listed = {file.name for file in files}
     lost = [path for path, row in past.latest.items() if row["state"] == LOADED and path not in listed and _is_behind(row, first)]
     if lost:
         raise SourceError(
@@ -232,7 +252,7 @@ def replayed_files(past: Past, files: Sequence[SourceFile], first: int) -> NewFi
         )
     taken = past.latest
     return NewFiles(
-        tuple(file for file in files if file.path not in taken or taken[file.path]["state"] == BAD or _is_behind(taken[file.path], first))
+        tuple(file for file in files if file.name not in taken or taken[file.name]["state"] == BAD or _is_behind(taken[file.name], first))
     )
 
 
@@ -242,11 +262,11 @@ def file_rows(
     """Return the rows of ops.files for these files: ``rows`` went into the table, ``quarantined`` beside it."""
     rows = []
     for file in files:
-        count = counts.get(file.path, FileCount(0, 0, 0, 0))
+        count = counts.get(file.name, FileCount(0, 0, 0, 0))
         rows.append(
             {
                 **stamp(context, batch),
-                "path": file.path,
+                "path": file.name,
                 "size": file.size,
                 "modified_at": file.modified_at,
                 "rows": None if file.path in bad else count.good,

@@ -13,7 +13,7 @@ from tidemill.column_names import BATCH_ID, ROW_HASH, SOURCE_FILE
 from tidemill.errors import UsageError
 from tidemill.lake.lock import locked
 from tidemill.lake.staging import Staged
-from tidemill.sources.files import list_files
+from tidemill.sources.files import list_source_files
 from tidemill.sources.records import FATE, GOOD, refused_by_rule, survey
 from tidemill.sources.registry import QueryKind, source_kind
 from tidemill.steps.ingest_batch import Batch, commit
@@ -44,8 +44,8 @@ def reprocess_source(context: StepContext) -> StepResult:
         before = past(context)
         wanted = stack.enter_context(cached(_committed(context, before).select(*_PLACE).distinct()))
         named = {row[SOURCE_FILE] for row in wanted.select(SOURCE_FILE).distinct().collect()}
-        files = [file for file in list_files(source.paths, context.spark) if file.path in named]
-        gone = sorted(named - {file.path for file in files})
+        files = [file for file in list_source_files(source, context.spark) if file.name in named]
+        gone = sorted(named - {file.name for file in files})
         notes = (f"{len(gone)} files are gone, such as {gone[0]}: their records stay in quarantine",) if gone else ()
         number = before.last + 1
         found = read_records(stack, context, source, kind, files, known_schema(context, source, before), number)

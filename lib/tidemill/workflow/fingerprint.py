@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tidemill.sources.files import list_files
+from tidemill.sources.files import list_source_files
 from tidemill.spec import Spec
 from tidemill.spec.models import Block, Features
 from tidemill.version import VERSION
@@ -31,7 +31,7 @@ def fingerprint(spec: Spec, node: Node, inputs: Mapping[str, int], spark: SparkS
     data: object = dict(inputs)
     if node.step == "ingest":
         source = spec.pipeline.sources[node.item]
-        data = [] if source.is_asked else [(file.path, file.size, str(file.modified_at)) for file in list_files(source.paths, spark)]
+        data = [] if source.is_asked else [(file.path, file.size, str(file.modified_at)) for file in list_source_files(source, spark)]
     return f"{definition(spec, node)} data={_hash(data)}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from tidemill.errors import GateRefused
+from tidemill.redaction import redact
 from tidemill.steps.result import StepResult
 
 _EXIT_ORDER = (2, 1, 3, 0)
@@ -44,7 +45,7 @@ class Outcome:
             rows_dropped=result.rows_dropped,
             seconds=seconds,
             error=told,
-            notes=result.notes,
+            notes=tuple(redact(note) for note in result.notes),
             exit_code=0 if error is None else getattr(error, "exit_code", 1),
             is_gate_refusal=isinstance(error, GateRefused),
         )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from tidemill.errors import SpecError, StepError, TableNotFound, UsageError
 from tidemill.lake import Lake
 from tidemill.lake.lock import holder, locked
+from tidemill.redaction import redact_trace
 from tidemill.registry.deployments import Deployments
 from tidemill.spec import Spec
 from tidemill.steps import STEP_FUNCTIONS
@@ -185,7 +186,7 @@ class Runner:
         except Exception as caught:  # noqa: BLE001 - whatever a step raises is that step's failure, recorded and shown
             state, error = FAILED, self.spec.located(caught) if isinstance(caught, SpecError) else caught
             if self._debug:
-                traceback.print_exception(caught)
+                sys.stderr.write(redact_trace(caught))
         told = in_one_sentence(error) if error else None
         self._states.ended(
             node.name, state, result=result, inputs=decision.inputs, fingerprint=decision.fingerprint, error=told, started_at=started_at

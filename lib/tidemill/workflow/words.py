@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from tidemill.errors import TidemillError
+from tidemill.redaction import redact
 
 _SECRET = re.compile(r"(?i)(password|secret|token|pwd)(\s*[=:]\s*)(\S+)")
 
@@ -24,5 +25,5 @@ def _told(error: BaseException) -> str:
         from tidemill.spark_errors import sentence  # loads Spark, which has raised this and so is there
 
         return sentence(error)[:600]
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
     return " ".join(lines[:3])[:600] or type(error).__name__

@@ -108,8 +108,9 @@ def test_no_secret_is_in_what_is_said(postgres, declared, extract) -> None:
         extract(format="jdbc", url="jdbc:mysql://u:geheim@h/db", table="t")
 
 
-def test_sqlites_values_have_types_of_their_own(tmp_path, extract) -> None:
-    file = tmp_path / "a b.db"
+def test_sqlites_values_have_types_of_their_own(tmp_path, extract, monkeypatch) -> None:
+    file = tmp_path / "a CANARYq7Zx91.db"
+    monkeypatch.setenv("TIDEMILL_SECRET_A_B", "CANARYq7Zx91")
     with sqlite3.connect(file) as base:
         base.execute("create table m (id integer primary key, score real, seen timestamp, day date, x, b blob, yes boolean, n int)")
         rows = [
@@ -119,9 +120,14 @@ def test_sqlites_values_have_types_of_their_own(tmp_path, extract) -> None:
             (2**41, None, None, None, None, None, None, 7),
         ]
         base.executemany("insert into m values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-    source = {"format": "jdbc", "url": f"jdbc:sqlite:{file}", "table": "m"}
+    url = f"jdbc:sqlite:{tmp_path}/a ${{secret:a/b}}.db"
+    source = {"format": "jdbc", "url": url, "table": "m"}
     found = extract(**source)
     assert found.ids == [1, 2**41]
+    assert {found.extract.place, *(row["_source_file"] for row in found.good)} == {f"{url}/m"}
+    with pytest.raises(SourceError) as refused:
+        extract(**{**source, "table": "none"})
+    assert "CANARY" not in str(refused.value)
     row = found.good[0]
     assert (row["score"], row["seen"], row["day"]) == (0.1 + 0.2, datetime(2026, 1, 1, 10, 0, 0, 123000), date(2026, 1, 1))
     assert (row["x"], bytes(row["b"]), row["yes"], row["n"]) == ("5", b"\x00\xff", True, 5)

@@ -192,3 +192,20 @@ def test_compression_that_loses_rows_in_silence_is_refused(load, rows, raw, lake
     (raw / "c.csv.bz2").write_text("id,name\n2,a\n")
     assert load().rows_in == 1
     assert {name for name, row in files(lake).items() if row[0] == "bad"} == {"b.csv.lz4", "c.csv.bz2"}
+
+
+def test_a_secret_in_a_path_is_in_no_table(load, rows, raw, lake, spark, monkeypatch) -> None:
+    monkeypatch.setenv("TIDEMILL_SECRET_A_B", "CANARYq7Zx91")
+    folder = raw / "d_CANARYq7Zx91"
+    folder.mkdir()
+    (folder / "a.csv").write_text("id,name\n1,a\nx,b\n")
+    path = f"{raw}/d_${{secret:a/b}}/*.csv"
+    load(path=path)
+    (folder / "b.csv").write_text("id,name\n2,c\n")
+    second = load("r2", path=path)
+    assert (second.rows_in, rows()) == (1, [(1, 1), (2, 2)])
+    masked = f"{raw}/d_***/"
+    assert {row["path"] for row in lake.ledger.rows("ops.files")} == {f"{masked}a.csv", f"{masked}b.csv"}
+    [refused] = lake.read(spark, "bronze.x_quarantine").select("_source_file", "_source_line").collect()
+    assert tuple(refused) == (f"{masked}a.csv", 3)
+    assert not [file for file in Path(lake.root).rglob("*") if file.is_file() and b"CANARYq7Zx91" in file.read_bytes()]

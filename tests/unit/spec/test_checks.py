@@ -331,3 +331,21 @@ training:
   task: {task}
   {given}
 """
+
+
+def test_secrets_are_refused_where_none_is_looked_up(faults: Callable, changed: Callable[..., str]) -> None:
+    found = faults(
+        changed(
+            *(
+                "lake: ./lake",
+                'lake: "s3a://${secret:a/b}/lake"',
+                "options: {header: true}",
+                'options: {header: true, sep: "${secret:ab}"}',
+            ),
+            *("check: distance > 0", 'check: "distance > ${secret:a/b}"', "path: ${DATA:-./data}/*.csv", 'path: "${secret:a/b}/*.csv"'),
+        )
+    )
+    messages = {(line, key): message for line, key, message in reversed(found)}
+    assert list(messages) == [(14, "tables.flights.expectations.far.check"), (7, "sources.flights.options.sep"), (2, "lake")]
+    assert messages[2, "lake"].startswith("no secret is looked up here")
+    assert messages[7, "sources.flights.options.sep"] == "a secret is written ${secret:scope/key}, with the slash and the closing brace"
