@@ -16,6 +16,7 @@ from tidemill.cli.options import AsJson, Debug, Env, SafeCsv, Set, SpecPath, spe
 from tidemill.cli.printing import FORMATS, print_json, print_table, write, write_frame
 from tidemill.cli.summary import print_summary
 from tidemill.errors import SpecError, TidemillError, UsageError
+from tidemill.lake import Lake
 from tidemill.spec import Spec
 from tidemill.workflow import LazySpark, Runner, RunOutcome, build_graph
 from tidemill.workflow.outcome import weightiest
@@ -104,10 +105,12 @@ def _run(spec: Path, env: str | None, set_: Sequence[str] | None, options: RunOp
 
 def check(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
     """Parse and resolve the spec and all it names; nothing is written."""
+    from tidemill.preflight import refuse_unknown_columns
     from tidemill.steps.spaces import declared_spaces
 
     try:
         loaded = spec_of(spec, env, set_)
+        refuse_unknown_columns(loaded, Lake(loaded.pipeline.lake))
         declared_spaces(loaded, needs_libraries=False)  # a spec may be checked where nothing is trained
     except SpecError as error:
         if json_:
@@ -171,7 +174,6 @@ def score(
     debug: Debug = False,
 ) -> int:
     """Score rows that have just arrived with the champion, without a run; nothing is written to the lake."""
-    from tidemill.lake import Lake
     from tidemill.steps.score_rows import score_rows
 
     if explain_:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from tidemill.errors import SpecError, StepError, TableNotFound, UsageError
 from tidemill.lake import Lake
 from tidemill.lake.lock import holder, locked
+from tidemill.preflight import refuse_unknown_columns
 from tidemill.redaction import redact_trace
 from tidemill.registry.deployments import Deployments
 from tidemill.spec import Spec
@@ -73,7 +74,8 @@ class Runner:
 
         Raises:
             UsageError: another run of this pipeline is going on in this lake.
-            SpecError: names are another pipeline's, or train is to come and a family's parameters are wrong; nothing has run then.
+            SpecError: names are another pipeline's, a column is not there, or train is to come and a family's parameters are wrong;
+                nothing has run then.
         """
         with locked(self.lake.root, f"run.{self.spec.pipeline.pipeline}", wait=False) as alone:
             if not alone:
@@ -84,6 +86,7 @@ class Runner:
             self._states.refresh()
             if not self._force:
                 refuse_shared_names(self.spec, nodes, self._states)
+            refuse_unknown_columns(self.spec, self.lake)
             self._refuse_wrong_parameters(nodes)
             self._states.begin(node.name for node in nodes)
             try:

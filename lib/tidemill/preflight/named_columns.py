@@ -1,0 +1,183 @@
+"""The columns that a spec names outside of its SQL: each must be in the table that it is looked for in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tidemill.errors import Fault, SpecError
+from tidemill.lake import Lake
+from tidemill.preflight.queries import Columns, resolve_condition
+from tidemill.preflight.tables import TableColumns, nearest_or_all
+from tidemill.spec import Spec
+from tidemill.spec.expectations import as_columns
+from tidemill.spec.measures import parse_measure
+from tidemill.spec.models import Expectation, Features
+from tidemill.spec.node import Key, dotted
+
+
+@dataclass(frozen=True)
+class Named:
+    """Columns that the spec names at ``path``, in ``table`` with these columns; a condition is SQL over them."""
+
+    path: tuple[Key, ...]
+    names: Sequence[str]
+    table: str
+    columns: Columns | None
+    is_condition: bool = False
+
+
+def refuse_unknown_columns(spec: Spec, lake: Lake) -> None:
+    """Refuse a spec that names columns which are known not to be there.
+
+    Raises:
+        SpecError: it does; every such column is in it.
+    """
+    faults = column_faults(spec, lake)
+    if faults:
+        raise SpecError(faults)
+
+
+def column_faults(spec: Spec, lake: Lake) -> list[Fault]:
+    """Return a fault for each column that SQL or a key of the spec names and that is known not to be there."""
+    tables = TableColumns(spec, lake)
+    parts = (_of_sources, _of_tables, _of_dataset, _of_history, _of_features, _of_the_rest)
+    named = [each for part in parts for each in part(tables)]
+    faults = [fault for each in named for fault in _faults(spec, each)]
+    in_order = dict.fromkeys([*tables.faults, *faults])
+    return sorted(in_order, key=lambda fault: (fault.file != str(spec.file), fault.file, fault.line or 0))
+
+
+def _faults(spec: Spec, named: Named) -> Iterator[Fault]:
+    """Yield a fault for each name that its table lacks; upper and lower case count, as they do for every step."""
+    if named.columns is None or spec.tree is None:
+        return
+    known = list(named.columns)
+    for name in named.names:
+        if named.is_condition:
+            missing = [unknown.name for unknown in resolve_condition(name, named.columns)]
+        else:
+            missing = [name] if name not in named.columns else []
+        for column in dict.fromkeys(missing):
+            file, line = spec.tree.nearest(dotted(named.path)).fault_place()
+            yield Fault(file, line, dotted(named.path), f"column {column!r} is not in {named.table}{nearest_or_all(column, known)}")
+
+
+def _of_sources(tables: TableColumns) -> Iterator[Named]:
+    for name, source in tables.spec.pipeline.sources.items():
+        table, path = f"bronze.{name}", ("sources", name)
+        columns = tables.of(table)
+        yield Named((*path, "key"), source.key, table, columns)
+        yield Named((*path, "watermark"), [source.watermark] if source.watermark else [], table, columns)
+        yield from _of_expectations(path, source.expectations, table, columns, tables)
+
+
+def _of_tables(tables: TableColumns) -> Iterator[Named]:
+    for name, declared in tables.spec.pipeline.tables.items():
+        table, path = f"silver.{name}", ("tables", name)
+        columns = tables.of(table)
+        yield Named((*path, "key"), declared.key, table, columns)
+        yield Named((*path, "latest_by"), [declared.latest_by] if declared.latest_by else [], table, columns)
+        yield from _of_expectations(path, declared.expectations, table, columns, tables)
+
+
+def _of_expectations(
+    path: tuple[Key, ...], expectations: Mapping[str, Expectation], table: str, columns: Columns | None, tables: TableColumns
+) -> Iterator[Named]:
+    for name, rule in expectations.items():
+        here = (*path, "expectations", name)
+        yield Named((*here, "check"), [rule.check] if rule.check else [], table, columns, is_condition=True)
+        yield Named((*here, "not_null"), as_columns(rule.not_null), table, columns)
+        yield Named((*here, "unique"), as_columns(rule.unique), table, columns)
+        yield Named((*here, "column"), [rule.column] if rule.column else [], table, columns)
+        for kind, block in (("freshness", rule.freshness), ("distribution", rule.distribution)):
+            yield Named((*here, kind, "column"), [block.column] if block else [], table, columns)
+        if rule.sum is not None:
+            is_name = columns is not None and rule.sum.column in columns
+            yield Named((*here, "sum", "column"), [rule.sum.column], table, columns, is_condition=not is_name)
+        if rule.reads is not None:
+            other, column = rule.reads
+            key: tuple[Key, ...] = ("in_reference",) if rule.in_reference is not None else ("sum", "equals")
+            yield Named((*here, *key), [column], other, tables.of(other))
+
+
+def _of_dataset(tables: TableColumns) -> Iterator[Named]:
+    pipeline = tables.spec.pipeline
+    dataset, training = pipeline.dataset, pipeline.training
+    columns, what = tables.dataset(), "the dataset"
+    yield Named(("dataset", "key"), dataset.key, what, columns)
+    rule = dataset.split
+    single = {
+        ("dataset", "label"): dataset.label,
+        ("dataset", "event_time"): dataset.event_time,
+        ("dataset", "weight"): dataset.weight,
+        ("dataset", "split", "group"): rule.group if rule else None,
+        ("dataset", "split", "column"): rule.column if rule else None,
+        ("training", "user"): training.user,
+        ("training", "item"): training.item,
+    }
+    for path, name in single.items():
+        yield Named(path, [name] if name else [], what, columns)
+    yield Named(("dataset", "exclude"), dataset.exclude, what, columns)
+
+
+def _of_history(tables: TableColumns) -> Iterator[Named]:
+    """Yield what lookups and aggregates name: ``by`` on both sides, all else in their own tables."""
+    dataset, rows = tables.spec.pipeline.dataset, tables.dataset_rows()
+    for name, lookup in dataset.lookups.items():
+        path: tuple[Key, ...] = ("dataset", "lookups", name)
+        columns = tables.of(lookup.table)
+        for key, names in (("by", lookup.by), ("time", [lookup.time]), ("known_at", [lookup.known_at]), ("latest_by", [*lookup.order])):
+            yield Named((*path, key), [each for each in names if each], lookup.table, columns)
+        yield Named((*path, "columns"), lookup.columns or [], lookup.table, columns)
+        # A lookup may go by what the lookups before it have found.
+        yield Named((*path, "by"), lookup.by, "the dataset", rows if len(dataset.lookups) == 1 else tables.dataset())
+    for name, block in dataset.aggregate_blocks.items():
+        path = ("dataset", "aggregates", *([name] if name else []))
+        columns = tables.of(block.over)
+        for key, names in (("by", block.by), ("time", [block.time]), ("known_at", [block.known_at])):
+            yield Named((*path, key), [each for each in names if each], block.over, columns)
+        yield Named((*path, "by"), block.by, "the dataset", tables.dataset())
+        for feature, text in block.features.items():
+            yield Named((*path, "features", feature), _measured(text), block.over, columns, is_condition=True)
+
+
+def _measured(text: str) -> list[str]:
+    try:
+        measure = parse_measure(text)
+    except ValueError:
+        return []  # the spec's own checks say so
+    return [measure.of] if measure.of else []
+
+
+def _of_features(tables: TableColumns) -> Iterator[Named]:
+    features, columns = tables.spec.pipeline.features, tables.dataset()
+    if isinstance(features, Features):
+        for group in type(features).model_fields:
+            if group in ("custom", "checks", "select"):
+                continue
+            is_list = isinstance(getattr(features, group), list)
+            for place, block in enumerate(features.blocks(group)):
+                key = "pairs" if group == "interactions" else "columns"
+                yield Named(("features", group, *([place] if is_list else []), key), block.columns, "the dataset", columns)
+        for place, part in enumerate(features.custom):
+            yield Named(("features", "custom", place, "columns"), part.columns, "the dataset", columns)
+        if features.checks is not None:
+            yield Named(("features", "checks", "allow"), features.checks.allow, "the dataset", columns)
+    yield Named(("training", "monotone"), list(tables.spec.pipeline.training.monotone), "the dataset", columns)
+
+
+def _of_the_rest(tables: TableColumns) -> Iterator[Named]:
+    pipeline = tables.spec.pipeline
+    yield Named(("evaluation", "slices"), pipeline.evaluation.slices, "the dataset", tables.dataset())
+    scored = tables.scoring()
+    what = "the rows to score"
+    yield Named(("scoring", "keep"), pipeline.scoring.keep, what, scored)
+    if pipeline.scoring.from_ or pipeline.scoring.sql:
+        yield Named(("scoring", "sql" if pipeline.scoring.sql else "from"), pipeline.dataset.key, what, scored)
+    yield Named(("monitoring", "freshness"), list(pipeline.monitoring.freshness), what, scored)
+    labels = pipeline.monitoring.labels
+    if labels is not None:
+        columns = tables.of(labels.table)
+        yield Named(("monitoring", "labels", "column"), [labels.column], labels.table, columns)
+        yield Named(("monitoring", "labels", "by"), labels.by, labels.table, columns)
