@@ -134,7 +134,7 @@ def test_a_run_is_refused_before_anything_is_written(project: Path, told, capsys
     ("old", "new"),
     [
         ("SELECT * FROM silver.clean", "SELECT *, upper(id) FROM silver.clean"),  # Spark names that column
-        ("SELECT * FROM silver.clean", "SELECT c.*, x.* FROM silver.clean c, some_function(c.id) x"),
+        ("SELECT * FROM silver.clean", "SELECT c.*, x.* FROM silver.clean c, LATERAL explode(array(c.id)) x"),
         ("path: events.csv", "path: events.csv\n    on_new_column: add"),
         ("path: events.csv", "path: none.csv"),
         ("format: csv", "format: xml"),
