@@ -13,6 +13,7 @@ from tidemill.errors import StepError
 from tidemill.redaction import redact
 
 _CONDITION = re.compile(r"\[[A-Z][A-Z0-9_.]+\]\s*([^\n]+)")
+_SUGGESTED = re.compile(r" Did you mean one of the following\? \[([^\]]*)\]\.?")
 _STATE = re.compile(r"\s*SQLSTATE: \w+;?\s*(\(?)")
 
 
@@ -21,7 +22,13 @@ def sentence(error: BaseException) -> str:
     text = redact(_innermost(error))
     found = _CONDITION.search(text)
     line = found.group(1) if found else next((line for line in text.splitlines() if line.strip()), type(error).__name__)
-    return _STATE.sub(r" \1", line).strip().rstrip(";").rstrip()
+    return _STATE.sub(r" \1", _SUGGESTED.sub(_without_internal, line)).strip().rstrip(";").rstrip()
+
+
+def _without_internal(suggested: re.Match[str]) -> str:
+    """Return Spark's list of names without those that exist only while a step runs: they begin with _tidemill, or with a space."""
+    names = [name for name in suggested[1].split(", ") if not name.rpartition(".")[2].startswith(("`_tidemill", "` "))]
+    return f" Did you mean one of the following? [{', '.join(names)}]." if names else ""
 
 
 def _innermost(error: BaseException) -> str:

@@ -140,14 +140,14 @@ def _fold(train: DataFrame, dataset: Dataset, rule: Split, folds: int) -> tuple[
     return dealt(train, _col(str(dataset.label)), code, [1 / folds] * folds, what=str(dataset.label), turn=True), notes
 
 
-def _bounds(df: DataFrame, column: str) -> tuple[Number, Number, int]:
+def _bounds(df: DataFrame, column: str, instead: str) -> tuple[Number, Number, int]:
     """Return the least and greatest instant and the number of rows; refuse rows without one."""
     at = instants(df, column)
     found = df.agg(F.count("*").alias("rows"), F.count(at).alias("known"), F.min(at).alias("low"), F.max(at).alias("high")).collect()[0]
     if found["known"] < found["rows"]:
         raise ExpectationRefused(
-            f"dataset: {found['rows'] - found['known']:,} of {found['rows']:,} rows have no {column}, which decides their split;"
-            " filter them out or fill it in the SQL, or choose `split: {by: hash}`"
+            f"dataset: {found['rows'] - found['known']:,} of {found['rows']:,} rows have no {column}, by which they are split;"
+            f" filter them out or fill it in the SQL, or choose `{instead}`"
         )
     return found["low"], found["high"], found["rows"]
 
@@ -155,7 +155,7 @@ def _bounds(df: DataFrame, column: str) -> tuple[Number, Number, int]:
 def _test_cut(df: DataFrame, dataset: Dataset, rule: Split) -> Cut:
     """Return where the test rows begin: at an instant of the spec, or so that the latest share of rows lies behind."""
     column = str(dataset.event_time)
-    low, high, rows = _bounds(df, column)
+    low, high, rows = _bounds(df, column, "split: {by: hash}")
     if isinstance(rule.test, str):
         return Cut(_instant(rule.test, df.schema[column].dataType), False, 0)
     if rows == 0 or low == high or not 0 < rule.test < 1:
@@ -179,7 +179,7 @@ def _instant(text: str, kind: T.DataType) -> Number:
 
 def _fold_cuts(train: DataFrame, column: str, folds: int) -> list[Cut] | None:
     """Return the cuts between blocks of time with about equal numbers of rows; None where the instants are too few for blocks."""
-    low, high, rows = _bounds(train, column)
+    low, high, rows = _bounds(train, column, "split.folds_by: hash")
     at = instants(train, column)
     distinct = train.select(at.alias("at")).distinct()
     if distinct.limit(folds + 1).count() <= folds:

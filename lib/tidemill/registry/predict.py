@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
+from tidemill.column_names import INTERNAL
 from tidemill.columns import NOT_SCORED
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.spec.models import NUMERIC_LABEL
@@ -124,7 +125,7 @@ def _require(manifest: Manifest, df: DataFrame) -> None:
         hint = did_you_mean(missing[0], df.columns) if len(missing) == 1 else ""
         raise UsageError(
             f"model {manifest.version} of {manifest.pipeline} needs the columns {', '.join(missing)}, which the rows to score lack{hint}; "
-            f"they have {', '.join(df.columns)}"
+            f"they have {', '.join(name for name in df.columns if not name.startswith(INTERNAL))}"
         )
 
 

@@ -32,8 +32,8 @@ Found = Iterator[tuple[tuple[Key, ...], str]]
 def check_faults(root: Node, folder: Path) -> list[Fault]:
     """Return the faults of the rules between keys."""
     rules: tuple[Callable[[Node], Found], ...] = (
-        lambda node: _sources(node, folder), _secrets, _names, expectation_problems, dataset_problems, feature_problems, task_problems,
-        _training, training_problems, _spaces, recommendation_problems, _gates, _drift,
+        lambda node: _sources(node, folder), _secrets, _whole_numbers, _names, expectation_problems, dataset_problems, feature_problems,
+        task_problems, _training, training_problems, _spaces, recommendation_problems, _gates, _drift,
     )  # fmt: skip
     faults = []
     for rule in rules:
@@ -77,6 +77,13 @@ def _secrets(root: Node) -> Found:
         elif not (path[0] == "sources" and len(path) > 2 and path[2] in _WITH_SECRETS):
             keys = ", ".join(f"`{key}`" for key in _WITH_SECRETS)
             yield path, f"no secret is looked up here, so that none is written into the lake; only {keys} of a source may hold one"
+
+
+def _whole_numbers(root: Node) -> Found:
+    """Yield the whole numbers that no engine can hold."""
+    for path, node in root.walk():
+        if isinstance(node.value, int) and not -(2**63) <= node.value < 2**63:
+            yield path, f"expected a whole number of at most 64 bits, found one of {len(str(abs(node.value)))} digits"
 
 
 def _row_tag(path: tuple[Key, ...], source: Node) -> Found:

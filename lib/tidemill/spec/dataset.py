@@ -83,6 +83,14 @@ class Split(Block):
         return self.folds_by or {"time": "time", "group": "group"}.get(self.by, "hash")
 
     @property
+    def remedy_for_missing_classes(self) -> str:
+        """What helps where a fold lacks a class, of what is not in force already."""
+        if self.folds_rule != "hash":
+            return "use fewer folds, or `split.folds_by: hash`"
+        can_stratify = not self.stratified and self.by != "group"
+        return "use fewer folds, or `split.stratified: true`" if can_stratify else "use fewer folds, or add rows of the rarer class"
+
+    @property
     def is_expanding(self) -> bool:
         """True where a fold is validated by models of the folds before it alone."""
         return self.folds_by == "expanding"

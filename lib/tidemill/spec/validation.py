@@ -67,8 +67,11 @@ def validate(root: Node) -> tuple[models.Pipeline | None, list[Fault]]:
 
 
 def _as_text(root: Node, errors: Iterable[Error]) -> Node:
+    not_finite = {_locate(root, error)[0] for error in errors if error["type"] == "finite_number"}
     for error in errors:
         path, _ = _locate(root, error)
+        if path in not_finite:
+            continue
         node = root.at(*path)
         if error["type"] == "string_type" and node is not None and node.origin is not None and not isinstance(node.value, str):
             root = root.put(path, replace(node, value=node.text))
@@ -151,6 +154,8 @@ def _message(path: Path, node: Node, errors: list[Error]) -> str:
     hint = did_you_mean(node.value, literals) if isinstance(node.value, str) and node.origin is None else ""
     if "[key]" in errors[0]["loc"]:
         return f"expected {' or '.join(wanted)}, found {path[-1]!r}"
+    if "finite_number" in kinds and len(wanted) == 4:  # other kinds of a scalar are no better: it is a number
+        wanted = [_TYPES["finite_number"]]
     if len(wanted) == 4:  # the four kinds of a scalar
         wanted = ["a plain value (text, a number, true or false)"]
     if wanted == ["text"] and _is_duration(path):

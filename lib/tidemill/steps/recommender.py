@@ -46,7 +46,7 @@ def train_recommender(context: StepContext) -> StepResult:
     problem = Problem(training.task, pipeline.selection_metric, 0, training.tuner.seed, rule.is_expanding)
     labels = Labels(str(pipeline.dataset.label), "double", None)
     with known_ids(rows, "user", "item") as ids, cached(_numbered(ids.transform(rows))) as frame:
-        folds, notes = check_folds(frame, labels, problem.metric, is_expanding=rule.is_expanding, has_gap=rule.gap is not None)
+        folds, notes = check_folds(frame, labels, problem.metric, rule)
         total = frame.count()
         without = declared.count() - total
         past = PastTrials(context, [preferences, pipeline.dataset.event_time], problem)

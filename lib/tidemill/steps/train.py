@@ -87,7 +87,7 @@ def train(context: StepContext) -> StepResult:
         cached(training_rows(rows, declared.key, labels, plan.columns, parted_by, declared.weight)) as frame,
         scratch(context.lake.root) as folder,
     ):
-        folds, notes = check_folds(frame, labels, metric, is_expanding=rule.is_expanding, has_gap=rule.gap is not None)
+        folds, notes = check_folds(frame, labels, metric, rule)
         balance = balance_of(training.balance, _class_counts(frame), labels.n_classes) if training.balance != "none" else None
         problem = Problem(
             training.task,

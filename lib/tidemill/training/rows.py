@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from tidemill.errors import StepError
 from tidemill.features.names import PART, PARTS
 from tidemill.lake.names import quoted
+from tidemill.spec.models import Split
 from tidemill.splits import hashed
 from tidemill.training.folds import ORDER, WEIGHT
 from tidemill.training.labels import Labels
@@ -52,12 +53,11 @@ def training_rows(
     return ordered.select(*kept, labels.encoded(), F.col("fold").cast("int").alias("fold"), order, *parts, *weights)
 
 
-def check_folds(
-    frame: DataFrame, labels: Labels, metric: str, *, is_expanding: bool = False, has_gap: bool = False
-) -> tuple[dict[int, int], tuple[str, ...]]:
+def check_folds(frame: DataFrame, labels: Labels, metric: str, rule: Split) -> tuple[dict[int, int], tuple[str, ...]]:
     """Count the rows of each fold that is validated, refuse folds that cannot be learned from; return the counts and notes.
 
-    ``is_expanding``: a fold is validated by models of those before it, and the first is not. ``has_gap``: rows may have no fold.
+    Where the split's ``rule`` is expanding, a fold is validated by models of those before it, and the first is not; where it has a gap,
+    rows may have no fold.
 
     Raises:
         StepError: there are no rows, fewer than two folds, or a fold lacks a class that its training or its metric needs.
@@ -67,7 +67,7 @@ def check_folds(
     counts: dict[int, int] = {}
     members: dict[int, set[int]] = {}
     for row in grouped:
-        if row["fold"] is None and has_gap:
+        if row["fold"] is None and rule.gap is not None:
             continue
         if row["fold"] is None:
             raise StepError(f"train: {row['count']} training rows have no fold; run dataset again")
@@ -79,15 +79,16 @@ def check_folds(
             f"train: found {total} {which}training rows in {len(counts)} fold(s), expected rows in at least 2 folds; "
             f"add rows, {'label more of them, ' if labels.is_learned else ''}or choose another split"
         )
-    notes = _check_classes(members, labels, metric, is_expanding) if by_class else ()
-    return dict(sorted(counts.items())[1 if is_expanding else 0 :]), notes
+    notes = _check_classes(members, labels, metric, rule) if by_class else ()
+    return dict(sorted(counts.items())[1 if rule.is_expanding else 0 :]), notes
 
 
-def _check_classes(members: dict[int, set[int]], labels: Labels, metric: str, is_expanding: bool) -> tuple[str, ...]:
+def _check_classes(members: dict[int, set[int]], labels: Labels, metric: str, rule: Split) -> tuple[str, ...]:
     """Refuse a fold in which a model cannot be fitted or measured; return notes of classes that a fold does without.
 
     A label that is not learned may be missing where models are fitted, not where they are measured.
     """
+    is_expanding = rule.is_expanding
     classes, without = labels.classes or (), "before" if is_expanding else "without"
     notes = []
     for fold in sorted(members)[1 if is_expanding else 0 :]:
@@ -96,7 +97,7 @@ def _check_classes(members: dict[int, set[int]], labels: Labels, metric: str, is
         if labels.is_learned and missing and len(trained) < 2:
             raise StepError(
                 f"train: {without} fold {fold}, no training row has {labels.column} = {missing[0]}, expected both classes outside every "
-                f"fold; use fewer folds, or `folds_by: hash`"
+                f"fold; {rule.remedy_for_missing_classes}"
             )
         if labels.is_learned and missing:
             notes.append(f"{without} fold {fold}, no training row has {labels.column} = {', '.join(missing)}; its models cannot predict it")
@@ -104,6 +105,6 @@ def _check_classes(members: dict[int, set[int]], labels: Labels, metric: str, is
             absent = next(str(label) for index, label in enumerate(classes) if index not in members[fold])
             raise StepError(
                 f"train: fold {fold} has no row with {labels.column} = {absent}, expected both classes in every fold since {metric} needs "
-                f"them; use fewer folds, or `folds_by: hash`"
+                f"them; {rule.remedy_for_missing_classes}"
             )
     return tuple(notes)

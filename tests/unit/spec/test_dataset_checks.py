@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tidemill.spec import load_spec
+from tidemill.spec.dataset import Split
 from tidemill.spec.measures import Measure, column_names, parse_measure
 from tidemill.spec.schema import json_schema
 from tidemill.workflow.fingerprint import definition
@@ -139,3 +140,16 @@ def test_columns_are_named_by_feature_and_window() -> None:
     assert column_names({"n": "count", "m": "avg(x)"}, ["1d", "36 h", 7, 0.5]) == [
         "n_1d", "n_36h", "n_7", "n_0_5", "m_1d", "m_36h", "m_7", "m_0_5",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("split", "remedy"),
+    [
+        ({"by": "time"}, "split.folds_by: hash"), ({"by": "group", "group": "g"}, "split.folds_by: hash"),
+        ({"by": "hash"}, "split.stratified: true"),
+        ({"by": "time", "folds_by": "hash"}, "split.stratified: true"), ({"by": "hash", "stratified": True}, "add rows of the rarer class"),
+        ({"by": "group", "group": "g", "folds_by": "hash"}, "add rows of the rarer class"),
+    ],
+)  # fmt: skip
+def test_what_is_in_force_is_no_remedy_for_a_fold_without_a_class(split: dict[str, object], remedy: str) -> None:
+    assert remedy in Split(**split).remedy_for_missing_classes  # type: ignore[arg-type]

@@ -166,3 +166,15 @@ def test_a_folder_means_the_pipeline_in_it(write: Callable, changed: Callable) -
     file = write(changed())
     assert load_spec(file.parent, environ={}) == load_spec(file, environ={})
     assert load_spec(file, environ={}).folder == file.parent
+
+
+@pytest.mark.parametrize("value", [".inf", "-.INF", ".nan", "1e999", "9" * 400])
+@pytest.mark.parametrize("way", ["written", "variable", "set"])
+def test_numbers_that_are_none_are_no_parameters_however_they_come(faults, changed, value: str, way: str) -> None:
+    models = "training.models.random_forest.minInfoGain"
+    given = {"written": value, "variable": "${R}", "set": "0.5"}[way]
+    text = changed("numTrees: {int: [20, 100]}, maxDepth: [4, 8]", f"minInfoGain: {given}" if way != "variable" else 'minInfoGain: "${R}"')
+    options = {"set_values": {models: value}} if way == "set" else {}
+    [(_, key, message)] = faults(text, environ={"R": value}, **options)
+    assert key == models
+    assert message.startswith(("expected a finite number", "expected a whole number of at most 64 bits"))
