@@ -58,7 +58,10 @@ def resolve_condition(sql: str, columns: Columns) -> list[UnknownColumn]:
 
 @dataclass(frozen=True)
 class _Scope:
-    """The tables of one SELECT by the names that its columns may begin with, in lower case; None: its columns are not known."""
+    """The tables of one SELECT by the names that its columns may begin with, in lower case; None: its columns are not known.
+
+    Of two tables of one name (``bronze.x`` and ``silver.x``) the second has a number behind it, after a space.
+    """
 
     sources: Mapping[str, Columns | None]
     aliases: frozenset[str] = field(default_factory=frozenset)
@@ -66,6 +69,10 @@ class _Scope:
     @property
     def is_known(self) -> bool:
         return all(columns is not None for columns in self.sources.values())
+
+    def tables_named(self, name: str) -> Mapping[str, Columns | None]:
+        """Return the tables of this name."""
+        return {key: columns for key, columns in self.sources.items() if key.partition(" ")[0] == name.lower()}
 
     def named(self, name: str) -> Iterator[exp.DataType | None]:
         """Yield the types of the columns of this name."""
@@ -126,9 +133,10 @@ class _Resolver:
         parts += [(join.this, str(join.kind).upper()) for join in joins]
         for place, (part, kind) in enumerate(parts):
             name, columns = self._source(part, ctes, outer, _Scope(dict(sources)))
-            sources[name or f" {place}"] = columns
+            key = name if name and name not in sources else f"{name} {place}"
+            sources[key] = columns
             if kind not in ("SEMI", "ANTI"):
-                visible.append(name or f" {place}")
+                visible.append(key)
             for lateral in part.args.get("laterals") or [] if isinstance(part, exp.Expr) else []:
                 visible += self._lateral_view(lateral, sources, outer, ctes)
         for lateral in select.args.get("laterals") or []:
@@ -140,7 +148,9 @@ class _Resolver:
         self.check([select.args.get("where")], inner, outer, ctes)
         self.check([*select.expressions, *rest], full, outer, ctes)
         self._check_using(joins, sources)
-        return _projected(select.expressions, {name: sources[name] for name in visible}, inner)
+        merged = {name.name.lower() for join in joins for name in join.args.get("using") or []}
+        is_natural = any(join.args.get("method") == "NATURAL" for join in joins)
+        return _projected(select.expressions, _merged({name: sources[name] for name in visible}, merged, is_natural=is_natural), inner)
 
     def _check_using(self, joins: Sequence[exp.Join], sources: Mapping[str, Columns | None]) -> None:
         if any(columns is None for columns in sources.values()):
@@ -203,9 +213,9 @@ def _resolves(parts: Sequence[exp.Expr], scope: _Scope) -> bool:
     if names[0].lower() in scope.aliases:
         return True
     for first in range(min(len(names), 3)):  # how many parts name the table
-        if first and names[first - 1].lower() not in scope.sources:
+        of_table = _Scope(scope.tables_named(names[first - 1])) if first else scope
+        if not of_table.sources:
             continue
-        of_table = _Scope({"": scope.sources[names[first - 1].lower()]}) if first else scope
         if not of_table.is_known or (first == len(names)):
             return True
         if any(_has_field(kind, names[first + 1 :]) for kind in of_table.named(names[first])):
@@ -219,6 +229,18 @@ def _has_field(kind: exp.DataType | None, names: Sequence[str]) -> bool:
         return True
     fields = {part.name.lower(): part.args.get("kind") for part in kind.expressions if isinstance(part, exp.ColumnDef)}
     return names[0].lower() in fields and _has_field(fields[names[0].lower()], names[1:]) if fields else True
+
+
+def _merged(sources: Mapping[str, Columns | None], merged: set[str], *, is_natural: bool) -> dict[str, Columns | None]:
+    """Return the tables without the columns that a join has merged into those of a table before."""
+    seen: set[str] = set()
+    kept: dict[str, Columns | None] = {}
+    for name, columns in sources.items():
+        lower = {column.lower() for column in columns or {}}
+        gone = (lower if is_natural else lower & merged) & seen
+        kept[name] = None if columns is None else {column: kind for column, kind in columns.items() if column.lower() not in gone}
+        seen |= lower
+    return kept
 
 
 def _renamed(columns: Columns | None, part: exp.Expr) -> Columns | None:
@@ -243,7 +265,7 @@ def _projected(expressions: Sequence[exp.Expr], sources: Mapping[str, Columns | 
     for part in expressions:
         star = part if isinstance(part, exp.Star) else part.this if isinstance(part, exp.Column) else None
         if isinstance(star, exp.Star):
-            chosen = {"": sources.get(part.table.lower())} if isinstance(part, exp.Column) else sources
+            chosen = scope.tables_named(part.table) or {"": None} if isinstance(part, exp.Column) else sources
             columns = _starred(star, chosen)
             if columns is None:
                 return None

@@ -33,6 +33,7 @@ GOOD = [
     "SELECT row_number() OVER w AS r FROM bronze.f WINDOW w AS (PARTITION BY Carrier ORDER BY at)",
     "SELECT date_add(DAY, 1, at) AS d, timestampdiff(HOUR, at, at) AS h, extract(YEAR FROM at) AS y, "
     "current_date AS c, at - INTERVAL 1 DAY AS i FROM bronze.f",
+    "SELECT * FROM silver.f JOIN bronze.f USING (id)",
     "SELECT x.id, y.id AS other FROM bronze.f x, bronze.f y WHERE x.id = y.id",
     "SELECT id, l.z FROM bronze.f f, LATERAL (SELECT f.id + 1 AS z) l",
     "SELECT * FROM (SELECT Carrier, id FROM bronze.f) PIVOT (sum(id) FOR Carrier IN ('a' AS a, 'b' AS b))",
