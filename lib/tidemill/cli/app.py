@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:  # noqa: BLE001 - whatever it is, it is told in words, without secrets
         if "--debug" in words:
-            sys.stderr.write(redact_trace(error))
+            sys.stderr.write(visible_lines(redact_trace(error)))
         else:
             _tell(error)
         return getattr(error, "exit_code", 1)

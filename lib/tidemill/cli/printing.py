@@ -17,6 +17,7 @@ from rich.text import Text
 
 from tidemill.cli.cells import Row, json_text, plain_text, rows_of
 from tidemill.errors import UsageError
+from tidemill.redaction import redact
 from tidemill.terminal import visible, visible_lines
 
 if TYPE_CHECKING:
@@ -34,13 +35,13 @@ _ROW_GROUP = 100_000
 
 
 def write(text: str) -> None:
-    """Write a message of one's own on standard output, what it quotes made safe for a terminal."""
-    sys.stdout.write(visible_lines(text))
+    """Write a message of one's own on standard output, what it quotes made safe for a terminal and free of secrets."""
+    sys.stdout.write(visible_lines(redact(text)))
 
 
 def warn(text: str) -> None:
-    """Write a message of one's own on standard error, what it quotes made safe for a terminal."""
-    sys.stderr.write(visible_lines(text))
+    """Write a message of one's own on standard error, what it quotes made safe for a terminal and free of secrets."""
+    sys.stderr.write(visible_lines(redact(text)))
 
 
 def print_json(value: object) -> None:

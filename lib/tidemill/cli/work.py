@@ -17,6 +17,7 @@ from tidemill.cli.printing import FORMATS, print_json, print_table, write, write
 from tidemill.cli.summary import print_summary
 from tidemill.errors import SpecError, TidemillError, UsageError
 from tidemill.lake import Lake
+from tidemill.redaction import redact
 from tidemill.spec import Spec
 from tidemill.workflow import LazySpark, Runner, RunOutcome, build_graph
 from tidemill.workflow.outcome import weightiest
@@ -114,7 +115,9 @@ def check(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = Fal
         declared_spaces(loaded, needs_libraries=False)  # a spec may be checked where nothing is trained
     except SpecError as error:
         if json_:
-            print_json({"pipeline": None, "nodes": [], "faults": [vars(fault) for fault in error.faults]})
+            print_json(
+                {"pipeline": None, "nodes": [], "faults": [vars(fault) | {"message": redact(fault.message)} for fault in error.faults]}
+            )
         raise
     nodes = build_graph(loaded).nodes
     notes = [loaded.pipeline.dataset.positive_rule()] if loaded.pipeline.has_positive_class else []

@@ -19,6 +19,7 @@ from tidemill.registry.deployments import Deployments
 from tidemill.spec import Spec
 from tidemill.steps import STEP_FUNCTIONS
 from tidemill.steps.result import StepContext, StepResult
+from tidemill.terminal import visible_lines
 from tidemill.workflow.fingerprint import changed_parts, definition, fingerprint, is_defined_alike
 from tidemill.workflow.graph import Graph, Node, build_graph
 from tidemill.workflow.lazy_spark import LazySpark
@@ -189,7 +190,7 @@ class Runner:
         except Exception as caught:  # noqa: BLE001 - whatever a step raises is that step's failure, recorded and shown
             state, error = FAILED, self.spec.located(caught) if isinstance(caught, SpecError) else caught
             if self._debug:
-                sys.stderr.write(redact_trace(caught))
+                sys.stderr.write(visible_lines(redact_trace(caught)))
         told = in_one_sentence(error) if error else None
         self._states.ended(
             node.name, state, result=result, inputs=decision.inputs, fingerprint=decision.fingerprint, error=told, started_at=started_at

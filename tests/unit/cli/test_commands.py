@@ -131,6 +131,16 @@ def test_check_gives_its_faults_as_json_too(spec, capsys):
     assert "pipeline.yml:5" in shown.err
 
 
+def test_faults_as_json_hold_no_secret(spec, capsys):
+    from tidemill.redaction import register_secret
+
+    register_secret("tiger-lily-99")
+    spec.write_text(spec.read_text().replace("task: binary", "task: tiger-lily-99"))
+    assert main(["check", str(spec), "--json"]) == 2
+    shown = capsys.readouterr()
+    assert "***" in shown.out and "tiger-lily-99" not in shown.out + shown.err
+
+
 def test_run_gives_one_object_also_where_no_run_began(spec, capsys):
     assert main(["run", str(spec), "--only", "trian", "--json"]) == 2
     told = json.loads(capsys.readouterr().out)
