@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         return 1
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is told in words, without secrets
+    except BaseException as error:  # delta-rs ends with panics, which are no Exception
+        if isinstance(error, SystemExit | GeneratorExit):
+            raise
         if "--debug" in words:
             sys.stderr.write(visible_lines(redact_trace(error)))
         else:
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return ended if isinstance(ended, int) else 0
 
 
-def _tell(error: Exception) -> None:
+def _tell(error: BaseException) -> None:
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     if isinstance(error, SpecError):
         count = len(error.faults)

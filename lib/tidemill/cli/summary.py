@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from deltalake import DeltaTable
 from rich.text import Text
 
 from tidemill.cli.cells import rows_of
@@ -125,7 +124,7 @@ def _print_predictions(spec: Spec, lake: Lake, run_id: str) -> bool:
     columns = [*spec.pipeline.dataset.key, *spec.pipeline.scoring.keep, "prediction", "probability", "model_version"]
     if spec.pipeline.training.task in NUMERIC_LABEL:
         columns.remove("probability")
-    data = DeltaTable(lake.path(table))
+    data = lake.open(table)
     present = {field.name for field in data.schema().fields}
     known = list(dict.fromkeys(column for column in columns if column in present))
     listed = ", ".join('"' + column.replace('"', '""') + '"' for column in known)

@@ -7,11 +7,11 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deltalake import DeltaTable
-
 from tidemill.errors import TableNotFound, UsageError, did_you_mean
 from tidemill.lake.names import LAYERS, is_local, quoted
+from tidemill.lake.opening import has_table
 from tidemill.lake.plans import Reading, judge
+from tidemill.lake.recorded import refuse_faults
 from tidemill.lake.safety import unsafe_parts
 from tidemill.lake.sql import table_names
 from tidemill.lake.statements import one_statement
@@ -116,6 +116,7 @@ class Catalog:
             columns = ", ".join(quoted(name) for name in self._spark.table(base).columns)
             self._spark.sql(f"CREATE OR REPLACE VIEW {table} AS SELECT {columns} FROM ({newest}) WHERE _rank = 1")
         elif self._lake.exists(table):
+            refuse_faults(self._lake, [table])
             place = self._lake.path(table).replace("\\", "\\\\").replace("'", "\\'")
             self._spark.sql(f"CREATE TABLE IF NOT EXISTS {table} USING delta LOCATION '{place}'")
         else:
@@ -134,7 +135,7 @@ def tables_of(lake: Lake, layers: Sequence[str] = LAYERS) -> list[str]:
 def _names(lake: Lake, layer: str) -> list[str]:
     if is_local(lake.root):
         folder = Path(lake.root) / layer
-        return sorted(entry.name for entry in folder.iterdir() if DeltaTable.is_deltatable(str(entry))) if folder.is_dir() else []
+        return sorted(entry.name for entry in folder.iterdir() if has_table(str(entry))) if folder.is_dir() else []
     from pyarrow import fs
 
     filesystem, base = fs.FileSystem.from_uri(lake.root)

@@ -15,8 +15,10 @@ from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, w
 from deltalake.exceptions import DeltaError
 
 from tidemill.errors import LakeError, UsageError
+from tidemill.lake.links import engine_root
 from tidemill.lake.lock import locked
 from tidemill.lake.names import is_local, split_name
+from tidemill.lake.opening import has_table, naming, open_table
 from tidemill.lake.ops import OPS_TABLES, RECORDED_AT, SEQUENCE
 from tidemill.redaction import redact
 
@@ -94,13 +96,13 @@ class Ledger:
 
     def _path(self, table: str) -> str:
         layer, name = split_name(table)
-        return f"{self._root}/{layer}/{name}"
+        return f"{engine_root(self._root)}/{layer}/{name}"
 
     def _open(self, table: str) -> DeltaTable | None:
         path = self._path(table)
-        if not DeltaTable.is_deltatable(path):
+        if not has_table(path):
             return None
-        opened = DeltaTable(path)
+        opened = open_table(path, table)
         if SEQUENCE not in {field.name for field in opened.schema().fields}:
             raise UsageError(
                 f"the lake {self._root} was written by an earlier version of tidemill: {table} has no column {SEQUENCE}; "
@@ -115,7 +117,7 @@ class Ledger:
             LakeError: others were faster each time.
         """
         # The commits themselves decide who was first; a lock spares writers of one machine their attempts.
-        with locked(self._root, table) if is_local(self._root) else nullcontext():
+        with locked(self._root, table) if is_local(self._root) else nullcontext(), naming(table, self._path(table)):
             for attempt in range(_ATTEMPTS):
                 opened = self._open(table)
                 try:
@@ -154,7 +156,8 @@ def query(table: DeltaTable, sql: str) -> pa.Table:
 
     Delta-rs reads by itself here: PyArrow's datasets leave reader threads behind that now and then abort a process which ends soon.
     """
-    return pa.table(QueryBuilder().register("rows", table).execute(sql).read_all())
+    with naming(str(table.table_uri)):
+        return pa.table(QueryBuilder().register("rows", table).execute(sql).read_all())
 
 
 def _compact(table: DeltaTable) -> None:

@@ -37,6 +37,7 @@ _STATES = _schema(
     error=pa.string(),
     inputs=VERSIONS,
     outputs=VERSIONS,
+    output_rows=VERSIONS,
 )
 
 OPS_TABLES: dict[str, pa.Schema] = {

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from deltalake import DeltaTable, TableFeatures
 
+from tidemill.lake.opening import has_table
+
 if TYPE_CHECKING:
     from pyspark.sql import types as T
 
@@ -36,7 +38,7 @@ def is_plain_table(table: DeltaTable) -> bool:
 
 def let_hold(path: str, schema: T.StructType) -> None:
     """Let the table at ``path``, where there is one, hold such columns: times without a zone are a feature that Delta wants asked for."""
-    if '"timestamp_ntz"' not in schema.json() or not DeltaTable.is_deltatable(path):
+    if '"timestamp_ntz"' not in schema.json() or not has_table(path):
         return
     table = DeltaTable(path)
     if "timestampNtz" not in (table.protocol().writer_features or ()):

@@ -24,6 +24,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from tidemill.errors import LakeError
 from tidemill.lake.names import is_local
+from tidemill.lake.opening import has_table
 from tidemill.lake.plain import is_plain, is_plain_table, nullable
 from tidemill.lake.statistics import file_statistics
 
@@ -123,7 +124,7 @@ class Part:
             app_transactions=[Transaction(*txn)] if txn else None,
         )
         columns = Schema.from_json(json.dumps(kinds))
-        if not DeltaTable.is_deltatable(home):
+        if not has_table(home):
             create_table_with_add_actions(home, columns, files, mode="error", commit_properties=commit)
             return True
         table = DeltaTable(home)
@@ -212,7 +213,7 @@ def _marked(path: str) -> Iterator[None]:
 def _tidy(home: str, folder: str) -> None:
     """Remove a stage, but for the files that the table at ``home`` holds."""
     held, stage = set(), Path(home) / folder
-    if DeltaTable.is_deltatable(home):
+    if has_table(home):
         held = {path.rpartition("/")[0].rpartition("/")[2] for path in DeltaTable(home).file_uris() if f"/{folder}/" in path}
     for entry in stage.iterdir() if held else ():
         if entry.is_dir() and entry.name not in held:

@@ -11,21 +11,25 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
 from tidemill.caching import cached
 from tidemill.errors import LakeError, TableNotFound
 from tidemill.lake.ledger import Ledger
+from tidemill.lake.links import engine_root, refuse_misread
 from tidemill.lake.lock import locked
+from tidemill.lake.log import LOST, PADDED, DeltaLog, LogFault
+from tidemill.lake.mending import damaged_files, mend
 from tidemill.lake.names import is_local, quoted, split_name
+from tidemill.lake.opening import has_table, naming, open_table, refuse_damage
 from tidemill.lake.plain import let_hold
 from tidemill.lake.plans import judge
 from tidemill.lake.sql import with_tables
 from tidemill.lake.staging import Part, Stage, Staged, staged, staging
-from tidemill.lake.texts import read_text, write_text
+from tidemill.lake.texts import delete_file, file_hash, file_sizes, read_text, write_text
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -43,34 +47,101 @@ class Lake:
     """A Delta lake below one path; tables lie at ``<root>/<layer>/<name>``."""
 
     def __init__(self, root: str) -> None:
-        """Open the lake at ``root``; nothing is created before the first commit."""
+        """Open the lake at ``root``; nothing is created before the first commit.
+
+        Raises:
+            UsageError: no lake can lie there.
+        """
         self.root = str(Path(root).resolve()) if is_local(root) else root.rstrip("/")
+        refuse_misread(self.root)
         self.ledger = Ledger(self.root)
 
+    @property
+    def engine_root(self) -> str:
+        """The lake's path as Spark and delta-rs are to be given it."""
+        return engine_root(self.root)
+
     def path(self, table: str) -> str:
-        """Return where ``layer.name`` lies."""
+        """Return where ``layer.name`` lies, as Spark and delta-rs are to be given it."""
         layer, name = split_name(table)
-        return f"{self.root}/{layer}/{name}"
+        return f"{self.engine_root}/{layer}/{name}"
 
     def exists(self, table: str) -> bool:
-        """Return True where the table has at least one commit."""
-        return bool(DeltaTable.is_deltatable(self.path(table)))
+        """Return True where the table has at least one commit, damaged or not."""
+        return has_table(self.path(table))
+
+    def open(self, table: str, version: int | None = None) -> DeltaTable:
+        """Open the table at a version, by default the latest; starts no JVM.
+
+        Raises:
+            LakeError: the table is damaged; its log and the file are named.
+        """
+        return open_table(self.path(table), table, version)
 
     def version(self, table: str) -> int | None:
         """Return the latest version of the table, None where there is none; starts no JVM."""
-        return int(DeltaTable(self.path(table)).version()) if self.exists(table) else None
+        return int(self.open(table).version()) if self.exists(table) else None
+
+    def rows(self, table: str, version: int) -> int | None:
+        """Return the rows of the table at a version by the log's own account, None where it does not say; starts no JVM."""
+        with naming(table, self.path(table)):
+            counts = pa.table(self.open(table, version).get_add_actions(flatten=True))["num_records"].to_pylist()
+        return None if None in counts else sum(counts)
+
+    def damaged_files(self, table: str) -> list[LogFault]:
+        """Return the data files of the latest version that are gone or cut; none are known of a lake that is not on this machine."""
+        if not is_local(self.root) or not self.exists(table):
+            return []
+        refuse_damage(self.path(table), table)
+        with naming(table, self.path(table)):
+            return damaged_files(self.path(table))
+
+    def mend(self, table: str, floor: int = -1) -> list[LogFault]:
+        """Make a damaged table readable again, and return what was wrong; what it lost is to be written again by its step.
+
+        ``floor`` is the greatest version that the table is known to have had.
+        """
+        if not is_local(self.root):
+            return []
+        with locked(self.root, table):
+            return mend(self.path(table), f"{self.root}/.damaged/{table}", floor)
+
+    def is_lost_since(self, table: str, version: int) -> bool:
+        """Return True where the table's commit of this version, or a later one, was lost."""
+        return is_local(self.root) and DeltaLog(self.path(table)).is_lost_since(version)
+
+    def pad(self, table: str, floor: int) -> int:
+        """Count the table's version up until it is beyond ``floor``, and return it: no version may mean two things."""
+        with locked(self.root, table):
+            log = DeltaLog(self.path(table))
+            for version in range(log.latest + 1, floor + 2):
+                log.add_marker(version, PADDED, "earlier versions of these numbers are lost")
+        return max(log.latest, floor + 1)
 
     def txn_version(self, table: str, app: str) -> int | None:
         """Return the last number committed by ``append_once`` under ``app``, None where there is none; starts no JVM."""
         if not self.exists(table):
             return None
-        found = DeltaTable(self.path(table)).transaction_version(app)
+        found = self.open(table).transaction_version(app)
         return None if found is None else int(found)
+
+    def history(self, table: str, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return what the last commits (None: all that the log still has) say of themselves, with ``version``, the newest first; no JVM.
+
+        A log on this machine is read directly: delta-rs finds no history where the path holds ``#`` or ``?``.
+        """
+        if not self.exists(table):
+            return []
+        if is_local(self.root):
+            refuse_damage(self.path(table), table)
+            return DeltaLog(self.path(table)).history(limit)
+        with naming(table, self.path(table)):
+            return self.open(table).history(limit)
 
     def metadata(self, table: str, limit: int | None = 50) -> list[dict[str, object]]:
         """Return the ``userMetadata`` of the last commits (None: of all) that carry some, with ``version``, the newest first; no JVM."""
         found = []
-        for entry in DeltaTable(self.path(table)).history(limit) if self.exists(table) else ():
+        for entry in self.history(table, limit):
             try:
                 meta = json.loads(str(entry.get("userMetadata", "")))
             except ValueError:
@@ -88,7 +159,9 @@ class Lake:
         latest = self.version(table)
         if latest is None or (version is not None and version > latest):
             found = "it does not exist" if latest is None else f"its latest version is {latest}"
-            raise TableNotFound(f"{table} at {self.path(table)}: {found}; run the step that writes it first")
+            raise TableNotFound(f"{table} at {self.root}: {found}; run the step that writes it first")
+        if version is not None and is_local(self.root) and DeltaLog(self.path(table)).operation(version) == LOST:
+            raise TableNotFound(f"{table}: version {version} was lost with a damaged file of its log; run the step that writes it again")
         reader = spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
@@ -222,6 +295,18 @@ class Lake:
         """Write a small file below the lake; readers see the old one or the new one, never a part."""
         write_text(self.root, relative, text)
 
+    def delete_file(self, relative: str) -> None:
+        """Remove a small file below the lake, where there is one."""
+        delete_file(self.root, relative)
+
+    def file_sizes(self, relative: str) -> dict[str, int]:
+        """Return the files in and below a folder of the lake, as relative path → size."""
+        return file_sizes(self.root, relative)
+
+    def file_hash(self, relative: str) -> str:
+        """Return the SHA-256 of a file below the lake."""
+        return file_hash(self.root, relative)
+
     def _commit(self, df: DataFrame, table: str, mode: str, options: Mapping[str, str], meta: Meta, part: Part | None = None) -> int:
         txn = (options["txnAppId"], int(options["txnVersion"])) if "txnAppId" in options else None
 
@@ -260,11 +345,9 @@ class Lake:
         """Run ``write`` with the metadata of one commit and return the version it became."""
         commit_id = uuid.uuid4().hex
         with locked(self.root, table):
-            write(json.dumps({**meta, "commit_id": commit_id}, default=str))
-            try:
-                history = DeltaTable(self.path(table)).history(limit=20)
-            except DeltaError as error:
-                raise LakeError(f"{table}: no commit is to be seen at {self.path(table)} after the write") from error
+            with naming(table, self.path(table)):
+                write(json.dumps({**meta, "commit_id": commit_id}, default=str))
+            history = self.history(table, 20)
         for entry in history:
             if commit_id in str(entry.get("userMetadata", "")):
                 return int(entry["version"])

@@ -1,7 +1,9 @@
-"""Small text files of a lake, beside its tables."""
+"""Small files of a lake, beside its tables."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
 from tidemill.lake.names import is_local
@@ -25,6 +27,50 @@ def write_text(root: str, relative: str, text: str) -> None:
     filesystem, base = _filesystem(root)
     with filesystem.open_output_stream(f"{base}/{relative}") as stream:
         stream.write(text.encode("utf-8"))
+
+
+def delete_file(root: str, relative: str) -> None:
+    """Remove a file below ``root``; nothing happens where there is none."""
+    if is_local(root):
+        (Path(root) / relative).unlink(missing_ok=True)
+        return
+    filesystem, base = _filesystem(root)
+    try:
+        filesystem.delete_file(f"{base}/{relative}")
+    except FileNotFoundError:
+        return
+
+
+def file_sizes(root: str, relative: str) -> dict[str, int]:
+    """Return the files in a folder below ``root`` and in the folders that it holds, as relative path → size; empty without the folder.
+
+    Files whose name begins with a dot are the file system's own checksums, and left out.
+    """
+    if is_local(root):
+        top = Path(root) / relative
+        found = ((Path(folder) / name for folder, _, names in os.walk(top) for name in names)) if top.is_dir() else ()
+        sizes = {path.relative_to(top).as_posix(): path.stat().st_size for path in found}
+    else:
+        from pyarrow import fs
+
+        filesystem, base = _filesystem(root)
+        top_path = f"{base}/{relative}"
+        entries = filesystem.get_file_info(fs.FileSelector(top_path, allow_not_found=True, recursive=True))
+        sizes = {entry.path[len(top_path) + 1 :]: int(entry.size) for entry in entries if entry.type == fs.FileType.File}
+    return {path: sizes[path] for path in sorted(sizes) if not path.rpartition("/")[2].startswith(".")}
+
+
+def file_hash(root: str, relative: str) -> str:
+    """Return the SHA-256 of a file below ``root``."""
+    if is_local(root):
+        with (Path(root) / relative).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    filesystem, base = _filesystem(root)
+    digest = hashlib.sha256()
+    with filesystem.open_input_stream(f"{base}/{relative}") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _filesystem(root: str):  # type: ignore[no-untyped-def]

@@ -42,10 +42,6 @@ class Deployments:
         """Return the current state of each version, in the order in which the versions last changed."""
         return _states(self.rows())
 
-    def next_version(self) -> int:
-        """Return the number of the next model version, from 1."""
-        return max(self.states(), default=0) + 1
-
     def state(self, version: int) -> str | None:
         """Return the current state of a version, None where it has none."""
         return self.states().get(version)

@@ -38,7 +38,7 @@ _QUIET = {
 
 def store_uri(lake: Lake) -> str:
     """Return the tracking and registry URI of the lake's embedded MLflow store."""
-    return f"sqlite:///{lake.root}/mlflow.db"
+    return f"sqlite:///{lake.engine_root}/mlflow.db"
 
 
 def project(lake: Lake, pipeline: str) -> None:

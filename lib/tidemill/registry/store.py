@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from pyspark.ml import PipelineModel
 
 from tidemill.errors import StepError
 from tidemill.registry.custom_code import modules
-from tidemill.registry.manifest import Manifest, manifest_file, model_folder
+from tidemill.registry.manifest import FILES, Manifest, manifest_file, model_folder, read_manifest, refuse_other_files, written_files
+from tidemill.registry.versions import UNFINISHED, is_free
 from tidemill.spark_errors import sentence
 
 if TYPE_CHECKING:
@@ -16,34 +18,40 @@ if TYPE_CHECKING:
 
 
 def save_model(lake: Lake, model: PipelineModel, manifest: Manifest) -> None:
-    """Write the model's files, then its manifest: a version without a manifest does not exist, and is written over."""
-    folder = model_folder(manifest.pipeline, manifest.version)
-    model.write().overwrite().save(f"{lake.root}/{folder}/spark")
-    lake.write_text(manifest_file(manifest.pipeline, manifest.version), manifest.to_json())
+    """Write the model's files, then its manifest, which makes the version exist; what a killed attempt left there is written over.
+
+    Raises:
+        StepError: the folder holds a model already.
+    """
+    pipeline, version = manifest.pipeline, manifest.version
+    folder = model_folder(pipeline, version)
+    if not is_free(lake, pipeline, version):
+        raise StepError(f"model {version} of {pipeline} is not written: {lake.root}/{folder} holds files already, which stay as they are")
+    lake.write_text(f"{folder}/{UNFINISHED}", manifest.run_id)
+    model.write().overwrite().save(f"{lake.engine_root}/{folder}/{FILES}")
+    whole = dataclasses.replace(manifest, files=written_files(lake, pipeline, version))
+    lake.write_text(manifest_file(pipeline, version), whole.to_json())
+    lake.delete_file(f"{folder}/{UNFINISHED}")
 
 
 def load_manifest(lake: Lake, pipeline: str, version: int) -> Manifest:
     """Read the manifest of a version; starts no JVM.
 
     Raises:
-        StepError: there is no such version.
+        StepError: there is no such version, or its manifest is damaged or another one's.
     """
-    relative = manifest_file(pipeline, version)
-    try:
-        text = lake.read_text(relative)
-    except OSError as error:
-        raise StepError(f"model {version} of {pipeline}: {lake.root}/{relative} cannot be read; run train to make a model") from error
-    return Manifest.from_json(text)
+    return read_manifest(lake, pipeline, version)
 
 
 def load_model(lake: Lake, pipeline: str, version: int) -> tuple[PipelineModel, Manifest]:
-    """Load a version from its files.
+    """Load a version from its files, which are those that were written with it.
 
     Raises:
-        StepError: there is no such version, or its files do not load.
+        StepError: there is no such version, it was damaged or changed since, or its files do not load.
     """
-    manifest = load_manifest(lake, pipeline, version)
-    path = f"{lake.root}/{model_folder(pipeline, version)}/spark"
+    manifest = read_manifest(lake, pipeline, version)
+    refuse_other_files(lake, manifest, by_content=True)
+    path = f"{lake.engine_root}/{model_folder(pipeline, version)}/{FILES}"
     try:
         with modules(manifest.code):
             return PipelineModel.load(path), manifest

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from tidemill.errors import StepError
 from tidemill.lake import Lake
 from tidemill.registry import Deployments, Manifest, load_manifest
+from tidemill.registry.manifest import model_fault
 from tidemill.spec.models import Features
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def refuse_other_features(lake: Lake, pipeline: str, features: Literal["auto"] |
     if trained is None or trained == declared:
         return
     latest = max(Deployments(lake.ledger, pipeline).states(), default=manifest.version)
-    if latest != manifest.version and _as_now(load_manifest(lake, pipeline, latest).features) == declared:
+    is_later = latest != manifest.version and model_fault(lake, pipeline, latest) is None
+    if is_later and _as_now(load_manifest(lake, pipeline, latest).features) == declared:
         return
     differences = list(_differences("features", trained, declared))
     raise StepError(

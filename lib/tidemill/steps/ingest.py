@@ -54,7 +54,7 @@ def ingest(context: StepContext) -> StepResult:
 
 def _batch(stack: ExitStack, context: StepContext, source: Source, before: Past) -> Batch | Unread:
     kind = source_kind(source.format, context.spec.folder)
-    first = None if context.replay is None else before.first_batch(context.replay)
+    first = before.lost_from if context.replay is None else before.first_batch(context.replay)
     if isinstance(kind, QueryKind):
         return read_extract(stack, context, source, kind, before, first)
     return read_files(stack, context, source, kind, before, first)

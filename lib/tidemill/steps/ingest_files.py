@@ -99,6 +99,7 @@ def _chosen_files(context: StepContext, source: Source, before: Past, first: int
     if source.load == "full":
         return NewFiles(listed.files, listed.notes), first
     if first is None:
+        refuse_gone(context, before, listed.files)
         new = new_files(before, listed.files, retry_bad=source.on_bad_file == "fail" or not before.exists)
         return replace(new, notes=(*listed.notes, *new.notes)), None
     whole_from = before.whole_from(first)
@@ -235,6 +236,21 @@ def new_files(past: Past, files: Sequence[SourceFile], *, retry_bad: bool) -> Ne
     if still_bad:
         notes.append(f"could not be read before and has not changed since: {_shortened(still_bad)}")
     return NewFiles(tuple(new), tuple(notes))
+
+
+def refuse_gone(context: StepContext, past: Past, files: Sequence[SourceFile]) -> None:
+    """Do nothing where the files are there of all batches that the table has lost.
+
+    Raises:
+        SourceError: one is not, so that its records could not be loaded again.
+    """
+    listed, held = {file.path for file in files}, set(past.latest)
+    gone = sorted({str(row["path"]) for row in past.lost} - listed - held)
+    if gone:
+        raise SourceError(
+            f"bronze.{context.item} has lost the records of {_shortened(gone)}, and these files are gone from the source; bring them back, "
+            f"or go on without them: `tidemill run SPEC --only {context.node} --replay all`"
+        )
 
 
 def replayed_files(past: Past, files: Sequence[SourceFile], first: int) -> NewFiles:

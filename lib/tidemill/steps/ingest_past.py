@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -31,13 +31,16 @@ class Past:
 
     ``last`` is the number of the last committed batch, 0 before the first. ``rows`` are the rows of ops.files that tell of what is in
     the table, or of files that cannot be read, oldest first. ``schema`` are the columns of the table without those that ingest adds,
-    None where there is no table yet.
+    None where there is no table yet. ``lost`` are the rows of batches that the table has lost at its end, ``lost_from`` is the first
+    batch of which it has lost records in its midst.
     """
 
     last: int
     rows: tuple[Row, ...]
     schema: T.StructType | None
     notes: tuple[str, ...] = ()
+    lost: tuple[Row, ...] = ()
+    lost_from: int | None = None
 
     @property
     def exists(self) -> bool:
@@ -98,7 +101,8 @@ def past(context: StepContext) -> Past:
     lake, table = context.lake, f"bronze.{context.item}"
     rows = _since_last_full_load(lake.ledger.rows("ops.files", source=context.item))
     if not lake.exists(table):
-        return Past(FULL_BATCH, tuple(row for row in rows if row["state"] == BAD), None)
+        loaded = tuple(row for row in rows if row["state"] != BAD)
+        return Past(FULL_BATCH, tuple(row for row in rows if row["state"] == BAD), None, lost=loaded)
     schema = T.StructType([part for part in lake.read(context.spark, table).schema.fields if part.name not in PROVENANCE])
     last = lake.txn_version(table, batch_app(context.item)) or FULL_BATCH
     ahead = [row for row in rows if _number(row) > last and row["state"] != BAD]
@@ -109,7 +113,38 @@ def past(context: StepContext) -> Past:
     commits = [meta for meta in lake.metadata(table) if meta.get("node") == context.node and "batch_id" in meta]
     rows += _untold(context, rows, commits, last)
     _drop_replayed(context, commits)
-    return Past(last, tuple(rows), schema, tuple(notes))
+    lost_from = _lost_from(context, rows, commits, last)
+    if lost_from is not None:
+        notes.append(f"{table} or its quarantine has lost records of batch {lost_from}: it is loaded again from that batch on")
+    return Past(last, tuple(rows), schema, tuple(notes), tuple(ahead), lost_from)
+
+
+def _lost_from(context: StepContext, rows: Sequence[Row], commits: Sequence[Row], last: int) -> int | None:
+    """Return the first batch of which records are lost, where commits of the table or of its quarantine were lost since the last batch.
+
+    A merge moves records from batch to batch, and reprocessing takes them out of quarantine: there all batches are taken for lost.
+    """
+    table = f"bronze.{context.item}"
+    since = int(str(commits[0]["version"])) + 1 if commits else 0
+    quarantined = [meta for meta in context.lake.metadata(f"{table}_quarantine") if "node" in meta]
+    beside = int(str(quarantined[0]["version"])) + 1 if quarantined else 0
+    is_lost, is_lost_beside = context.lake.is_lost_since(table, since), context.lake.is_lost_since(f"{table}_quarantine", beside)
+    numbers = sorted({_number(row) for row in rows if row["state"] != BAD} - {FULL_BATCH})
+    if not (is_lost or is_lost_beside) or not numbers:
+        return None
+    source = context.spec.pipeline.sources[context.item]
+    if source.key or (is_lost_beside and any(row["state"] == REPROCESSED for row in rows)):
+        return numbers[0]
+    told: dict[tuple[int, str], tuple[int, int]] = {}
+    for row in rows:
+        if row["state"] != BAD:
+            told[_number(row), str(row["path"])] = (int(str(row["rows"] or 0)), int(str(row["quarantined"] or 0)))
+    counted = _counted(context, numbers[0], last)
+    for (batch, path), (good, refused) in sorted(told.items()):
+        has_good, has_refused = counted.get(batch, {}).get(path, (0, 0))
+        if int(str(has_good)) < good or (int(str(has_refused)) < refused and is_lost_beside):
+            return batch
+    return None
 
 
 def _untold(context: StepContext, rows: Sequence[Row], commits: Sequence[Row], last: int) -> list[Row]:
@@ -117,17 +152,19 @@ def _untold(context: StepContext, rows: Sequence[Row], commits: Sequence[Row], l
     told = {(row["run_id"], row["batch_id"]) for row in rows if row["state"] == LOADED}
     if commits and commits[0]["batch_id"] == FULL_BATCH and (commits[0]["run_id"], FULL_BATCH) not in told:
         return _rebuilt(context, FULL_BATCH, FULL_BATCH, commits)
-    known = [_number(row) for row in rows if row["state"] != BAD]
-    first = max(known) + 1 if known else FULL_BATCH
-    return _rebuilt(context, first, last, commits) if first <= last or not known else []
+    known = {_number(row) for row in rows if row["state"] != BAD}
+    if not known:
+        return _rebuilt(context, FULL_BATCH, last, commits)
+    lacking = [batch for batch in range(min(known), last + 1) if batch not in known]
+    return _rebuilt(context, lacking[0], lacking[-1], commits, known) if lacking else []
 
 
-def _rebuilt(context: StepContext, first: int, last: int, commits: Sequence[Row]) -> list[Row]:
-    """Make the rows of batches ``first`` to ``last`` from their commits and from the tables."""
+def _rebuilt(context: StepContext, first: int, last: int, commits: Sequence[Row], known: Collection[int] = ()) -> list[Row]:
+    """Make the rows of batches ``first`` to ``last``, but for those that are ``known``, from their commits and from the tables."""
     meta_of = {_number(meta): meta for meta in reversed(commits)}
     counted = _counted(context, first, last)
     rows: list[dict[str, object]] = []
-    for batch in range(first, last + 1):
+    for batch in (number for number in range(first, last + 1) if number not in known):
         meta = meta_of.get(batch, {})
         counts = {str(meta["place"]): (meta["rows_out"], meta["rows_quarantined"])} if meta.get("place") else counted.get(batch, {})
         unknown = {"size": None, "modified_at": None, "error": None, "recorded_at": datetime.now(UTC)}

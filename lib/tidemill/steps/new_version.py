@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tidemill.features import FeaturePlan, slot_names
 from tidemill.features.custom import CustomStage, is_own
-from tidemill.registry import Deployments, Manifest, save_model
+from tidemill.registry import Deployments, Manifest, load_manifest, save_model
+from tidemill.registry.manifest import model_fault
+from tidemill.registry.versions import next_version, saved_versions
 from tidemill.steps.feature_spec import declared_features, record_choices
 from tidemill.steps.result import StepContext
 from tidemill.training.families.own import OwnFamily
@@ -43,11 +46,10 @@ def register(context: StepContext, trained: Trained) -> int:
     encodings = dict.fromkeys(family.encoding for family in families) if plan.columns or plan.custom else {}
     slots = dict.fromkeys(name for encoding in encodings for name in slot_names(trained.model, encoding))
     deployments = Deployments(context.lake.ledger, context.pipeline)
-    version = _own_candidate(deployments, context.run_id) or deployments.next_version()
     metric = pipeline.selection_metric
     manifest = Manifest(
         pipeline=context.pipeline,
-        version=version,
+        version=next_version(context.lake, context.pipeline),
         task=pipeline.training.task,
         family=found.best.family,
         params=found.best.params,
@@ -66,7 +68,11 @@ def register(context: StepContext, trained: Trained) -> int:
         slots=list(slots),
         chosen=[choice.row() for choice in plan.choices],
     )
-    save_model(context.lake, trained.model, manifest)
+    version = _same_candidate(context, deployments, manifest)
+    if version is None:
+        version = manifest.version
+        save_model(context.lake, trained.model, manifest)
+    manifest = dataclasses.replace(manifest, version=version)
     record_choices(context, plan)
     _record_importances(context, trained.model, manifest, plan)
     evidence = {
@@ -107,8 +113,12 @@ def _record_importances(context: StepContext, model: PipelineModel, manifest: Ma
     context.lake.ledger.put("ops.importances", rows, where=run)
 
 
-def _own_candidate(deployments: Deployments, run_id: str) -> int | None:
-    """Return the version that this run made before it was killed, where nothing has come of it yet."""
-    states = deployments.states()
-    own = [int(str(row["model_version"])) for row in deployments.rows() if row["run_id"] == run_id and row["to_state"] == "CANDIDATE"]
-    return next((version for version in reversed(own) if states[version] == "CANDIDATE"), None)
+def _same_candidate(context: StepContext, deployments: Deployments, manifest: Manifest) -> int | None:
+    """Return the version that a killed run wrote of this very model, and of which nothing has come yet; None where there is none."""
+    lake, states = context.lake, deployments.states()
+    for version in reversed(saved_versions(lake, context.pipeline)):
+        if states.get(version, "CANDIDATE") != "CANDIDATE" or model_fault(lake, context.pipeline, version):
+            continue
+        if load_manifest(lake, context.pipeline, version).is_same_model(manifest):
+            return version
+    return None

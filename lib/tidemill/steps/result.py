@@ -49,7 +49,8 @@ class StepContext:
 class StepResult:
     """What a step did.
 
-    ``outputs`` maps each table it wrote (or ``models.<pipeline>``) to the version it committed; counts are rows;
+    ``outputs`` maps each table it wrote (or ``models.<pipeline>``) to the version it committed, ``output_rows`` to the rows that the
+    whole table holds then; counts are rows;
     ``notes`` are one-line remarks for the person who watches the run.
     """
 
@@ -59,3 +60,4 @@ class StepResult:
     rows_quarantined: int = 0
     rows_dropped: int = 0
     notes: tuple[str, ...] = ()
+    output_rows: Mapping[str, int] = field(default_factory=dict)

@@ -85,7 +85,7 @@ def train(context: StepContext) -> StepResult:
     parted_by = ([rule.group] if rule.group else declared.key) if plan.needs_parts or may_need_parts(training) else ()
     with (
         cached(training_rows(rows, declared.key, labels, plan.columns, parted_by, declared.weight)) as frame,
-        scratch(context.lake.root) as folder,
+        scratch(context.lake.engine_root) as folder,
     ):
         folds, notes = check_folds(frame, labels, metric, rule)
         balance = balance_of(training.balance, _class_counts(frame), labels.n_classes) if training.balance != "none" else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from deltalake import DeltaTable
 from pyspark.sql import DataFrame
 
 from tidemill.lake import Lake
@@ -11,7 +10,7 @@ from tidemill.lake.ledger import query
 
 def rows_written(lake: Lake, table: str, version: int) -> int | None:
     """Return the rows that the commit of this version wrote, None where its entry in the log does not say."""
-    for entry in DeltaTable(lake.path(table)).history(20):
+    for entry in lake.history(table, 20):
         if entry.get("version") == version:
             rows = entry.get("operationMetrics", {}).get("numOutputRows")
             return None if rows is None else int(rows)
@@ -25,12 +24,12 @@ def blank(frame: DataFrame) -> DataFrame:
 
 def is_blank(lake: Lake, table: str) -> bool:
     """Return True where the table exists and holds no row."""
-    return lake.exists(table) and not DeltaTable(lake.path(table)).file_uris()
+    return lake.exists(table) and not lake.open(table).file_uris()
 
 
 def holds(lake: Lake, table: str, condition: str) -> bool:
     """Return True where the table has rows that meet the SQL condition; starts no Spark job."""
     if not lake.exists(table):
         return False
-    [found] = query(DeltaTable(lake.path(table)), f"SELECT count(*) AS n FROM rows WHERE {condition}").to_pylist()
+    [found] = query(lake.open(table), f"SELECT count(*) AS n FROM rows WHERE {condition}").to_pylist()
     return bool(found["n"])

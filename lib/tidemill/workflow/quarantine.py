@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from deltalake import DeltaTable
-
 from tidemill.lake import Lake
 from tidemill.lake.ledger import query
 from tidemill.lake.names import batch_app
@@ -57,7 +55,7 @@ def _tables(sources: Iterable[str], tables: Iterable[str]) -> list[tuple[str, st
 
 
 def _by_rule(lake: Lake, table: str, where: str) -> list[Refused]:
-    opened = DeltaTable(lake.path(f"{table}_quarantine"))
+    opened = lake.open(f"{table}_quarantine")
     columns = {part.name for part in opened.schema().fields}
     at = "_ingested_at" if "_ingested_at" in columns else "quarantined_at"
     line = "coalesce(':' || CAST(_source_line AS VARCHAR), '')" if "_source_line" in columns else "''"

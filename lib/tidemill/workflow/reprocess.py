@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 
-from tidemill.errors import TidemillError, UsageError
+from tidemill.errors import StepError, TidemillError, UsageError
 from tidemill.lake import Lake
 from tidemill.lake.lock import holder, locked
+from tidemill.lake.recorded import outputs_of
 from tidemill.spec import Spec
 from tidemill.steps.result import StepContext, StepResult
+from tidemill.workflow.graph import build_graph
 from tidemill.workflow.lazy_spark import LazySpark
 from tidemill.workflow.outcome import Outcome, RunOutcome
 from tidemill.workflow.progress import Progress
+from tidemill.workflow.recovery import Recovery
 from tidemill.workflow.states import FAILED, SUCCEEDED, States
 from tidemill.workflow.words import in_one_sentence
 
@@ -29,6 +32,8 @@ class Reprocess:
         self.spec, self.lake, self.run_id = spec, Lake(spec.pipeline.lake), run_id
         self._spark = spark
         self._states = States(self.lake.ledger, spec.pipeline.pipeline, run_id)
+        self._graph = build_graph(spec)
+        self._recovery = Recovery(self.lake, spec.pipeline.pipeline, self._graph, self._states)
 
     def run(self, nodes: Sequence[str], progress: Progress) -> RunOutcome:
         """Take the nodes' records through again and return how that ended.
@@ -61,7 +66,12 @@ class Reprocess:
         try:
             context = StepContext(child_session(self._spark.get()), self.spec, self.lake, inputs, self.run_id, node)
             self._states.running(node, started_at, inputs)
-            result = self._function(node)(context)
+            known, outputs = self._graph[node], outputs_of(last) if last else {}
+            faults = self._recovery.faults(known, {}, outputs)
+            if faults:
+                raise StepError(f"{faults[0]}; run the pipeline first: `tidemill run SPEC` makes again what is lost")
+            before = self._recovery.versions(known)
+            result = self._recovery.settle(known, self._function(node)(context), before, outputs)
         except TidemillError as caught:
             error = caught
         state = FAILED if error else SUCCEEDED

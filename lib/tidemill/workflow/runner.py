@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from tidemill.errors import SpecError, StepError, TableNotFound, UsageError
 from tidemill.lake import Lake
 from tidemill.lake.lock import holder, locked
+from tidemill.lake.recorded import Recorded, outputs_of
 from tidemill.preflight import refuse_unknown_columns
 from tidemill.redaction import redact_trace
 from tidemill.registry.deployments import Deployments
@@ -24,8 +25,8 @@ from tidemill.workflow.fingerprint import changed_parts, definition, fingerprint
 from tidemill.workflow.graph import Graph, Node, build_graph
 from tidemill.workflow.lazy_spark import LazySpark
 from tidemill.workflow.outcome import Outcome, RunOutcome
-from tidemill.workflow.outputs import lost_outputs
 from tidemill.workflow.progress import PlainProgress, Progress
+from tidemill.workflow.recovery import Recovery
 from tidemill.workflow.shared_names import refuse_shared_names
 from tidemill.workflow.states import BLOCKED, DONE, FAILED, SKIPPED, SUCCEEDED, States
 from tidemill.workflow.words import in_one_sentence
@@ -41,7 +42,7 @@ class Decision:
     inputs: Mapping[str, int]
     fingerprint: str
     reasons: tuple[str, ...]
-    outputs: Mapping[str, int]
+    outputs: Mapping[str, Recorded]
 
 
 def new_run_id() -> str:
@@ -68,6 +69,7 @@ class Runner:
         self.graph: Graph = build_graph(spec)
         self._spark, self._force, self._replay, self._debug = spark, force, replay, debug
         self._states = States(self.lake.ledger, spec.pipeline.pipeline, self.run_id)
+        self._recovery = Recovery(self.lake, spec.pipeline.pipeline, self.graph, self._states)
         self._outputs: dict[str, Mapping[str, int]] = {}
 
     def run(self, nodes: Sequence[Node], progress: Progress | None = None) -> RunOutcome:
@@ -84,7 +86,7 @@ class Runner:
                 by = holder(root, f"run.{name}")
                 who = f", by {by}" if by else ""
                 raise UsageError(f"another run of {name} is going on in {root}{who}; wait for it to end, or look with `tidemill status`")
-            self._states.refresh()
+            self._recovery.repair(nodes, self.run_id)
             if not self._force:
                 refuse_shared_names(self.spec, nodes, self._states)
             refuse_unknown_columns(self.spec, self.lake)
@@ -120,9 +122,9 @@ class Runner:
             reasons = tuple(changed_parts(str(before["fingerprint"]), print_))
             if node.step == "ingest" and self.spec.pipeline.sources[node.item].is_asked:
                 reasons = (*reasons, "its source is asked what is new")
-        outputs: Mapping[str, int] = dict(before["outputs"] or {}) if before else {}  # type: ignore[call-overload]
+        outputs = outputs_of(before) if before else {}
         if not reasons:
-            reasons = tuple(f"{output} is no longer in the lake" for output in lost_outputs(self.lake, outputs))
+            reasons = tuple(self._recovery.faults(node, inputs, outputs))
         return Decision(node.name, inputs, print_, reasons, outputs)
 
     def _refuse_wrong_parameters(self, nodes: Sequence[Node]) -> None:
@@ -182,10 +184,16 @@ class Runner:
             decision = self.decide(node)
             if decision.reasons:
                 self._states.running(node.name, started_at, decision.inputs)
-                result = STEP_FUNCTIONS[node.step](self._context(node, decision))
+                self._recovery.refuse_faults(node, decision.inputs)
+                before = self._recovery.versions(node)
+                try:
+                    result = STEP_FUNCTIONS[node.step](self._context(node, decision))
+                finally:
+                    self._recovery.record_models(node)
+                result = self._recovery.settle(node, result, before, decision.outputs)
                 state = SUCCEEDED
             else:
-                state, result = SKIPPED, StepResult(outputs=decision.outputs)
+                state, result = SKIPPED, self._recovery.unchanged(node, decision.outputs)
             self._outputs[node.name] = result.outputs
         except Exception as caught:  # noqa: BLE001 - whatever a step raises is that step's failure, recorded and shown
             state, error = FAILED, self.spec.located(caught) if isinstance(caught, SpecError) else caught
@@ -226,7 +234,7 @@ class Runner:
                 raise StepError(
                     f"{node.name} reads {table}, which {writer} writes, but {writer} has never succeeded in {self.lake.root}; run it first"
                 )
-            outputs = dict(before["outputs"] or {})  # type: ignore[call-overload]
+            outputs = {name: recorded.version for name, recorded in outputs_of(before).items()}
         if table in outputs:
             return int(outputs[table])
         found = self.lake.version(table)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from tidemill.lake import Ledger
+from tidemill.lake.recorded import outputs_of
 from tidemill.steps.result import StepResult
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "PENDING", "RUNNING", "SUCCEEDED", "FAILED"
@@ -28,6 +29,21 @@ class States:
     def refresh(self) -> None:
         """Read what earlier runs left, once no other run can change it any more."""
         self._steps = self._ledger.rows("ops.steps")
+
+    @property
+    def history(self) -> list[Row]:
+        """The rows of ops.steps that earlier runs left, oldest first."""
+        if self._steps is None:
+            self.refresh()
+        return self._steps or []
+
+    def greatest_versions(self) -> dict[str, int]:
+        """Return the greatest version of each table that any step of any run has written."""
+        greatest: dict[str, int] = {}
+        for row in self.history:
+            for name, recorded in outputs_of(row).items():
+                greatest[name] = max(recorded.version, greatest.get(name, -1))
+        return greatest
 
     def begin(self, nodes: Iterable[str]) -> None:
         """Write the run as RUNNING and its nodes as PENDING; what an earlier process left RUNNING is FAILED, as it ended without a word."""
@@ -65,6 +81,7 @@ class States:
             error=error,
             inputs=inputs,
             outputs=result.outputs,
+            output_rows=result.output_rows,
             rows_in=result.rows_in,
             rows_out=result.rows_out,
             rows_quarantined=result.rows_quarantined,
@@ -76,7 +93,7 @@ class States:
         """Return the node's latest row that is SUCCEEDED or SKIPPED, of this run if there is one; sources and tables are any pipeline's."""
         shared = node.partition(".")[0] in SHARED_STEPS
         rows = [
-            row for row in self._history if row["node"] == node and row["state"] in DONE and (shared or row["pipeline"] == self._pipeline)
+            row for row in self.history if row["node"] == node and row["state"] in DONE and (shared or row["pipeline"] == self._pipeline)
         ]
         own = [row for row in rows if row["run_id"] == self._run_id]
         found = own or rows
@@ -84,18 +101,12 @@ class States:
 
     def last_of_others(self, node: str) -> Row | None:
         """Return the latest good row that another pipeline wrote of this node."""
-        rows = [row for row in self._history if row["node"] == node and row["state"] in DONE and row["pipeline"] != self._pipeline]
+        rows = [row for row in self.history if row["node"] == node and row["state"] in DONE and row["pipeline"] != self._pipeline]
         return rows[-1] if rows else None
-
-    @property
-    def _history(self) -> list[Row]:
-        if self._steps is None:
-            self.refresh()
-        return self._steps or []
 
     def _close_left_behind(self) -> None:
         error, now = "the process ended before the step did", datetime.now(UTC)
-        steps = current(self._history, "run_id", "node")
+        steps = current(self.history, "run_id", "node")
         left = [row for row in steps if row["pipeline"] == self._pipeline and row["state"] in (RUNNING, PENDING)]
         runs = [
             row for row in current(self._ledger.rows("ops.runs"), "run_id") if row["pipeline"] == self._pipeline and row["state"] == RUNNING

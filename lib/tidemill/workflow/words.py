@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 
 from tidemill.errors import TidemillError
+from tidemill.lake.links import with_own_paths
 from tidemill.redaction import redact
 
+_DELTA_RS = ("_internal", "deltalake._internal", "pyo3_runtime", "deltalake.exceptions")
 _SECRET = re.compile(r"(?i)(password|secret|token|pwd)(\s*[=:]\s*)(\S+)")
 
 
 def in_one_sentence(error: BaseException) -> str:
     """Return what went wrong without a stack trace: a tidemill error as it is, Spark's own message cut to its first lines."""
     if isinstance(error, TidemillError):
-        return str(error)
+        return with_own_paths(str(error))
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    told = _told(error)
+    told = with_own_paths(_told(error))
     return _SECRET.sub(r"\1\2***", told if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {told}")
 
 
@@ -26,4 +28,6 @@ def _told(error: BaseException) -> str:
 
         return sentence(error)[:600]
     lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
+    if type(error).__module__ in _DELTA_RS:  # behind its first line it shows its own stack
+        lines = lines[:1]
     return " ".join(lines[:3])[:600] or type(error).__name__

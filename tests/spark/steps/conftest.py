@@ -17,6 +17,7 @@ import pytest
 
 from tidemill.lake import Lake
 from tidemill.registry import Deployments, Manifest, save_model
+from tidemill.registry.versions import next_version
 from tidemill.spec import load_spec
 from tidemill.steps.ingest import ingest
 from tidemill.steps.result import StepContext, StepResult
@@ -139,7 +140,7 @@ class Trained:
 
     def train(self, name: str = "good", *states: str) -> int:
         """Save a model as the next version and move it from CANDIDATE on through ``states``."""
-        version = self.deployments.next_version()
+        version = next_version(self.lake, "late")
         folder = Path(self.lake.root) / "models" / "late" / str(version)
         shutil.copytree(Path(self.template.root) / "models" / "late" / ("1" if name == "good" else "2"), folder)
         self.lake.write_text(f"models/late/{version}/model.json", manifest(name, version, self.dataset_version).to_json())

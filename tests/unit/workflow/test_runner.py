@@ -12,11 +12,13 @@ import pytest
 from tidemill.errors import ExpectationRefused, GateRefused, SpecError, UsageError
 from tidemill.lake import ledger as ledger_module
 from tidemill.registry.deployments import Deployments
+from tidemill.registry.versions import next_version
 from tidemill.spec import load_spec
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.workflow import LazySpark, Runner
 from tidemill.workflow import runner as runner_module
 from tidemill.workflow import states as states_module
+from tidemill.workflow.recovery import Recovery
 from tidemill.workflow.states import current
 
 SPEC = """\
@@ -58,7 +60,7 @@ class Steps:
             raise self.broken[context.node]
         deployments = Deployments(context.lake.ledger, context.pipeline)
         if context.node == "train":
-            version = deployments.next_version()
+            version = next_version(context.lake, context.pipeline)
             deployments.move(version, "CANDIDATE", run_id=context.run_id, reason="trained", evidence={}, actor="test")
             return StepResult({f"models.{context.pipeline}": version}, rows_in=5, rows_out=5)
         if context.node == "deploy":
@@ -67,6 +69,22 @@ class Steps:
                     context.inputs[f"models.{context.pipeline}"], state, run_id=context.run_id, reason="", evidence={}, actor="test"
                 )
         return StepResult(_outputs(context, self.version), rows_in=5, rows_out=4, rows_quarantined=1)
+
+
+class _WholeLake(Recovery):
+    """A lake whose tables the stand-ins do not write, and of which nothing is amiss."""
+
+    def faults(self, node, inputs, outputs):
+        return []
+
+    def refuse_faults(self, node, inputs):
+        return None
+
+    def versions(self, node):
+        return {}
+
+    def settle(self, node, result, before, last):
+        return result
 
 
 def _outputs(context: StepContext, version: int) -> dict[str, int]:
@@ -84,7 +102,7 @@ def steps(monkeypatch):
         "_context",
         lambda self, node, decision: StepContext(None, self.spec, self.lake, decision.inputs, self.run_id, node.name),  # type: ignore[arg-type]
     )
-    monkeypatch.setattr(runner_module, "lost_outputs", lambda lake, outputs: [])
+    monkeypatch.setattr(runner_module, "Recovery", _WholeLake)
     return fake
 
 

@@ -1,0 +1,156 @@
+"""Holds the lake against the ledger: repairs what a power failure or a lost folder left, and records what each step leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from tidemill.errors import StepError
+from tidemill.lake import Lake
+from tidemill.lake.ops import OPS_TABLES
+from tidemill.lake.recorded import Recorded, outputs_of, recorded_outputs, table_fault
+from tidemill.registry.deployments import Deployments
+from tidemill.registry.manifest import model_fault
+from tidemill.registry.versions import record_states, restore_states
+from tidemill.steps.result import StepResult
+from tidemill.workflow.graph import Graph, Node
+from tidemill.workflow.states import States
+
+_WITH_QUARANTINE = ("bronze", "silver")
+_MODEL_STEPS = ("train", "evaluate", "deploy")
+# States of a model in which a step that has succeeded does not leave it.
+_LEFT_BEHIND = {"evaluate": (None, "CANDIDATE"), "deploy": (None, "CANDIDATE", "CHALLENGER")}
+
+
+class Recovery:
+    """What a run needs to know of a lake that may have been damaged since the last one."""
+
+    def __init__(self, lake: Lake, pipeline: str, graph: Graph, states: States) -> None:
+        """Remember lake, pipeline and history; nothing is read or written yet."""
+        self._lake, self._pipeline, self._graph, self._states = lake, pipeline, graph, states
+        self._floors: Mapping[str, int] = {}
+        self._remarks: dict[str, tuple[str, ...]] = {}
+        self._written: dict[str, Recorded] = {}
+
+    def repair(self, nodes: Sequence[Node], run_id: str) -> None:
+        """Repair what the run relies on: the ledger, the tables that it will write, the states of the models.
+
+        Damaged tables become readable, and what they lost is marked, so that their step writes it again. A champion that cannot be used
+        any more is RETIRED where the run trains another one.
+        """
+        remarks = [remark for table in OPS_TABLES for remark in self._mend(table)]
+        self._states.refresh()
+        self._floors = self._states.greatest_versions()
+        remarks += restore_states(self._lake, self._pipeline)
+        if any(node.step == "train" for node in nodes):
+            remarks += self._retire_lost_champion(run_id)
+        for node in nodes:
+            self._remarks[node.name] = tuple(remark for table in self._tables(node) for remark in self._mend(table))
+        if nodes and remarks:
+            self._remarks[nodes[0].name] = (*remarks, *self._remarks[nodes[0].name])
+
+    def faults(self, node: Node, inputs: Mapping[str, int], outputs: Mapping[str, Recorded]) -> list[str]:
+        """Return in what way that which a node has written is not there any more, a sentence each."""
+        found = [fault for name, recorded in outputs.items() if (fault := self._fault(name, recorded))]
+        version = inputs.get(f"models.{self._pipeline}")
+        if version is not None and node.step in _LEFT_BEHIND:
+            state = Deployments(self._lake.ledger, self._pipeline).state(version)
+            if state in _LEFT_BEHIND[node.step]:
+                found.append(f"model {version} is {state or 'unknown'} in ops.deployments")
+        return found
+
+    def refuse_faults(self, node: Node, inputs: Mapping[str, int]) -> None:
+        """Do nothing where the tables that a node is to read are what the ledger says.
+
+        Raises:
+            StepError: one lost a version, rows or files.
+        """
+        known = recorded_outputs(self._states.history) | self._written
+        for table, version in inputs.items():
+            recorded = known.get(table)
+            if recorded is None or not _is_table(table):
+                continue
+            fault = table_fault(self._lake, table, recorded if recorded.version >= version else Recorded(version))
+            if fault:
+                writer = self._graph.writer(table)
+                remedy = f"run {writer} first" if writer else "run the pipeline that writes it first"
+                raise StepError(f"{node.name} reads {table}: {fault}; {remedy}: it makes again what is lost")
+
+    def versions(self, node: Node) -> dict[str, int | None]:
+        """Return the versions of the tables that a node writes, before it does."""
+        return {table: self._lake.version(table) for table in self._tables(node)}
+
+    def settle(self, node: Node, result: StepResult, before: Mapping[str, int | None], last: Mapping[str, Recorded]) -> StepResult:
+        """Return a node's result with its quarantine among the outputs, with the rows that each table holds, and with remarks.
+
+        A table that was made anew, or whose losses are made good, gets a version beyond all that it ever had, so that what reads it
+        sees that it changed. ``last`` are the outputs of the node's last good run.
+        """
+        outputs, rows = self._with_quarantine(result.outputs), dict[str, int]()
+        for name, version in outputs.items():
+            if not _is_table(name):
+                continue
+            floor = self._floors.get(name, -1)
+            if self._lake.is_lost_since(name, version):
+                outputs[name] = self._lake.pad(name, max(version, floor))
+            elif version <= floor and before.get(name) != version:
+                outputs[name] = self._lake.pad(name, floor)
+            count = self._lake.rows(name, outputs[name])
+            if count is not None:
+                rows[name] = count
+        self._written |= {name: Recorded(version, rows.get(name)) for name, version in outputs.items()}
+        remarks = self._remarks.get(node.name, ())
+        for name, recorded in last.items() if remarks else ():
+            if recorded.rows is not None and rows.get(name, recorded.rows) < recorded.rows:
+                remarks = (*remarks, f"{name} holds {rows[name]:,} rows now, {recorded.rows:,} before it was damaged")
+        return dataclasses.replace(result, outputs=outputs, output_rows=rows, notes=(*remarks, *result.notes))
+
+    def record_models(self, node: Node) -> None:
+        """Write the states of the model versions into their folders, behind a node that may have changed them."""
+        if node.step in _MODEL_STEPS:
+            record_states(self._lake, self._pipeline)
+
+    def unchanged(self, node: Node, outputs: Mapping[str, Recorded]) -> StepResult:
+        """Return the result of a node that is up to date."""
+        self._written |= outputs
+        rows = {name: recorded.rows for name, recorded in outputs.items() if recorded.rows is not None}
+        versions = {name: recorded.version for name, recorded in outputs.items()}
+        return StepResult(versions, output_rows=rows, notes=self._remarks.get(node.name, ()))
+
+    def _tables(self, node: Node) -> list[str]:
+        """Return the tables that a node writes, by the graph and by its last good run, with their quarantine."""
+        last = self._states.last_good(node.name)
+        names = [name for name in dict.fromkeys((node.writes, *(outputs_of(last) if last else ()))) if _is_table(name)]
+        beside = [f"{name}_quarantine" for name in names if name.partition(".")[0] in _WITH_QUARANTINE and not name.endswith("_quarantine")]
+        return list(dict.fromkeys((*names, *beside)))
+
+    def _with_quarantine(self, outputs: Mapping[str, int]) -> dict[str, int]:
+        names = [f"{name}_quarantine" for name in outputs if name.partition(".")[0] in _WITH_QUARANTINE]
+        return {**{name: version for name in names if (version := self._lake.version(name)) is not None}, **outputs}
+
+    def _mend(self, table: str) -> list[str]:
+        """Make one table readable again; return a remark where it was damaged."""
+        faults = self._lake.mend(table, self._floors.get(table, -1))
+        if not faults:
+            return []
+        more = f" (and {len(faults) - 1} more files)" if len(faults) > 1 else ""
+        return [f"{table} was damaged: {faults[0]}{more}; damaged files are kept in {self._lake.root}/.damaged/{table}"]
+
+    def _retire_lost_champion(self, run_id: str) -> list[str]:
+        deployments = Deployments(self._lake.ledger, self._pipeline)
+        champion = deployments.champion()
+        fault = None if champion is None else model_fault(self._lake, self._pipeline, champion)
+        if champion is None or not fault:
+            return []
+        deployments.move(champion, "RETIRED", run_id=run_id, reason=fault)
+        record_states(self._lake, self._pipeline)
+        return [f"{fault}; it was champion and is RETIRED"]
+
+    def _fault(self, name: str, recorded: Recorded) -> str | None:
+        if _is_table(name):
+            return table_fault(self._lake, name, recorded)
+        return model_fault(self._lake, name.partition(".")[2], recorded.version)
+
+
+def _is_table(name: str) -> bool:
+    return bool(name) and not name.startswith("models.")
