@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from deltalake import DeltaTable, TableFeatures
 
-from tidemill.lake.opening import has_table
+from tidemill.lake.opening import has_table, open_table
 
 if TYPE_CHECKING:
     from pyspark.sql import types as T
@@ -40,7 +40,7 @@ def let_hold(path: str, schema: T.StructType) -> None:
     """Let the table at ``path``, where there is one, hold such columns: times without a zone are a feature that Delta wants asked for."""
     if '"timestamp_ntz"' not in schema.json() or not has_table(path):
         return
-    table = DeltaTable(path)
+    table = open_table(path, path)
     if "timestampNtz" not in (table.protocol().writer_features or ()):
         table.alter.add_feature([TableFeatures.TimestampWithoutTimezone], allow_protocol_versions_increase=True)
 

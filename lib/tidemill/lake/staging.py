@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake import CommitProperties, Schema, Transaction
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from tidemill.errors import LakeError
 from tidemill.lake.names import is_local
-from tidemill.lake.opening import has_table
+from tidemill.lake.opening import has_table, open_table
 from tidemill.lake.plain import is_plain, is_plain_table, nullable
 from tidemill.lake.statistics import file_statistics
 
@@ -127,7 +127,7 @@ class Part:
         if not has_table(home):
             create_table_with_add_actions(home, columns, files, mode="error", commit_properties=commit)
             return True
-        table = DeltaTable(home)
+        table = open_table(home, home)
         if not is_plain_table(table) or not (replace or nullable(json.loads(table.schema().to_json())) == kinds):
             return False
         if txn and (table.transaction_version(txn[0]) or -1) >= txn[1]:
@@ -214,7 +214,7 @@ def _tidy(home: str, folder: str) -> None:
     """Remove a stage, but for the files that the table at ``home`` holds."""
     held, stage = set(), Path(home) / folder
     if has_table(home):
-        held = {path.rpartition("/")[0].rpartition("/")[2] for path in DeltaTable(home).file_uris() if f"/{folder}/" in path}
+        held = {path.rpartition("/")[0].rpartition("/")[2] for path in open_table(home, home).file_uris() if f"/{folder}/" in path}
     for entry in stage.iterdir() if held else ():
         if entry.is_dir() and entry.name not in held:
             shutil.rmtree(entry)
