@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tidemill.lake import Lake
 from tidemill.lake.ledger import query
 from tidemill.lake.names import batch_app
+from tidemill.lake.recorded import refuse_faults
 from tidemill.spec import Spec
 
 
@@ -32,10 +33,15 @@ def quarantined(spec: Spec, lake: Lake) -> list[Refused]:
 
     A record that breaks several rules counts for each. What a killed batch has left behind does not count: its main table never
     took it.
+
+    Raises:
+        LakeError: a quarantine has lost records.
     """
     pipeline = spec.pipeline
     found: list[Refused] = []
-    for table, _ in _tables(pipeline.sources, pipeline.tables):
+    tables = [table for table, _ in _tables(pipeline.sources, pipeline.tables)]
+    refuse_faults(lake, [f"{table}_quarantine" for table in tables])
+    for table in tables:
         if lake.exists(f"{table}_quarantine"):
             is_bronze = table.startswith("bronze.")
             last = lake.txn_version(table, batch_app(table.partition(".")[2])) if is_bronze else None
