@@ -14,7 +14,7 @@ from tidemill.cli.printing import CONSOLE, print_table
 from tidemill.lake import Lake
 from tidemill.lake.ledger import query
 from tidemill.registry.deployments import Deployments
-from tidemill.registry.manifest import Manifest, is_saved, manifest_file
+from tidemill.registry.manifest import model_fault, read_manifest
 from tidemill.spec import Spec
 from tidemill.spec.models import NUMERIC_LABEL, RECOMMENDATION
 from tidemill.terminal import visible_lines
@@ -111,9 +111,9 @@ def _print_model(lake: Lake, name: str, outcome: RunOutcome) -> bool:
 
 def _positive_class(lake: Lake, name: str, version: int) -> str:
     """Return which class the metrics of a model are of, where it tells two apart."""
-    if not is_saved(lake, name, version):
+    if model_fault(lake, name, version):
         return ""
-    positive = Manifest.from_json(lake.read_text(manifest_file(name, version))).positive
+    positive = read_manifest(lake, name, version).positive
     return "" if positive is None else f"; positive class: {positive}"
 
 

@@ -18,7 +18,7 @@ from tidemill.errors import SetupError
 from tidemill.lake.lock import locked
 from tidemill.lake.names import is_local
 from tidemill.registry.deployments import Deployments
-from tidemill.registry.manifest import Manifest
+from tidemill.registry.manifest import Manifest, model_fault, read_manifest
 from tidemill.registry.mlflow_files import write_mlflow_model
 
 if TYPE_CHECKING:
@@ -128,8 +128,8 @@ class _Projection:
                 return found
 
     def _manifest(self, version: int) -> Manifest | None:
-        path = self._files(version) / "model.json"
-        return Manifest.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
+        """Return the manifest of a version, None where it is not there or damaged: such a version stays as MLflow has it."""
+        return None if model_fault(self.lake, self.pipeline, version) else read_manifest(self.lake, self.pipeline, version)
 
     def _files(self, version: int) -> Path:
         return Path(self.lake.root) / "models" / self.pipeline / str(version)
