@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.spark.steps import fake_sources
 
-from tidemill.errors import SourceError, UsageError
+from tidemill.errors import LakeError, SourceError, UsageError
 from tidemill.lake import Lake, Ledger
 from tidemill.lake.lock import holder, locked
 
@@ -125,6 +125,39 @@ def test_a_lost_commit_is_loaded_again(load, rows, raw, lake) -> None:
     assert rows("id") == [(1,), (2,)]
     assert any("ends with batch 1" in note for note in result.notes)
     assert load("r4").rows_in == 0
+
+
+def test_lost_commits_in_the_midst_and_in_quarantine_are_loaded_again_from_their_batch(load, rows, raw, lake) -> None:
+    for number in (1, 2, 3):
+        (raw / f"{number}.csv").write_text(f"id,name\n{number},a\nx{number},b\n")
+        load(f"r{number}")
+    logs = {name: Path(lake.path(name)) / "_delta_log" for name in ("bronze.x", "bronze.x_quarantine")}
+
+    (logs["bronze.x"] / f"{1:020d}.json").write_bytes(b"")  # batch 2, of which ops.files tells
+    with pytest.raises(LakeError, match=r"bronze\.x is damaged: .*/bronze/x/_delta_log/0+1\.json is empty"):
+        load("r4")
+    lake.mend("bronze.x")
+    assert rows("id") == [(1,), (3,)]
+    assert any("has lost records of batch 2" in note for note in load("r5").notes)
+    assert rows("id", "_batch_id") == [(1, 1), (2, 4), (3, 4)]
+    assert rows("raw", "_batch_id", table="bronze.x_quarantine") == [("x1,b", 1), ("x2,b", 4), ("x3,b", 4)]
+    assert load("r6").rows_in == 0
+
+    latest = lake.version("bronze.x_quarantine")
+    for log in logs["bronze.x_quarantine"].glob(f"*{latest:020d}.*"):
+        log.unlink()
+    lake.mend("bronze.x_quarantine", latest)
+    load("r7")
+    assert rows("id") == [(1,), (2,), (3,)]
+    assert rows("raw", table="bronze.x_quarantine") == [("x1,b",), ("x2,b",), ("x3,b",)]
+
+    # What the table has lost and no file holds any more is not passed over; without it only where that is asked for.
+    shutil.rmtree(lake.path("bronze.x"))
+    (raw / "2.csv").unlink()
+    with pytest.raises(SourceError, match=r"has lost the records of .*/2\.csv, and these files are gone"):
+        load("r8")
+    load("r9", replay="all")
+    assert rows("id") == [(1,), (3,)]
 
 
 def test_replay_reads_files_anew(load, rows, raw, lake, tmp_path, killed) -> None:
