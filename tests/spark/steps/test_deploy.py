@@ -1,11 +1,13 @@
 """deploy: a challenger proves itself before it reigns; MLflow may fail, the deployment stands."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tidemill.errors import GateRefused, StepError
+from tidemill.registry import load_manifest
 from tidemill.steps import deploy as step
 from tidemill.steps.deploy import deploy
 
@@ -37,8 +39,9 @@ def test_a_model_that_does_not_load_or_score_does_not_become_champion(trained, p
     with pytest.raises(StepError, match=r"model 2 of late: its files at .* do not load"):
         deploy(trained.context("deploy", torn))
     lame = trained.train("good", "CHALLENGER")
-    manifest = Path(trained.lake.root) / "models/late" / str(lame) / "model.json"
-    manifest.write_text(manifest.read_text().replace('"carrier": "string"', '"carrier": "double"'))
+    manifest = load_manifest(trained.lake, "late", lame)
+    columns = {**manifest.feature_columns, "carrier": "double"}
+    trained.lake.write_text(f"models/late/{lame}/model.json", dataclasses.replace(manifest, feature_columns=columns).to_json())
     with pytest.raises(StepError, match="could not score 60 of 60 sample rows"):
         deploy(trained.context("deploy", lame))
     assert trained.deployments.champion() == champion
