@@ -164,7 +164,14 @@ def _print_decisions(runner: Runner, names: list[str], as_json: bool) -> int:
 
 def score(
     spec: SpecPath,
-    input_: Annotated[str, typer.Option("--input", metavar="FILE|TABLE", help="CSV, JSON lines or Parquet file, or a table of the lake.")],
+    input_: Annotated[str, typer.Option("--input", metavar="FILE|TABLE", help="A file, a folder, a glob, or a table of the lake.")],
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="NAME", help="The source whose records they are.", show_default=False)
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="PLACE", help="Where they enter: bronze, silver.TABLE or dataset.", show_default=False),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", help="Write here instead: .csv, .json or .parquet.", show_default=False)
     ] = None,
@@ -177,7 +184,8 @@ def score(
     debug: Debug = False,
 ) -> int:
     """Score rows that have just arrived with the champion, without a run; nothing is written to the lake."""
-    from tidemill.steps.score_rows import score_rows
+    from tidemill.steps.score_rows import scored_rows
+    from tidemill.steps.scoring_entry import find_entry
 
     if explain_:
         raise UsageError("score --explain: not built yet; score without it")
@@ -186,7 +194,11 @@ def score(
     if safe_csv and (output is None or output.suffix != ".csv"):
         raise UsageError("--safe-csv is for --output FILE.csv")
     loaded = spec_of(spec, env, set_)
-    scored = score_rows(lazy_spark().get(), loaded, Lake(loaded.pipeline.lake), input_)
+    lake = Lake(loaded.pipeline.lake)
+    entry = find_entry(loaded, lake, input_, source=source, at=at)
     format_ = FORMATS[output.suffix] if output is not None else "json" if json_ else "table"
-    write_frame(scored, format_, output, limit=limit, safe_csv=safe_csv)
+    with scored_rows(lazy_spark().get(), loaded, lake, entry) as scored:
+        for note in scored.notes:
+            write(f"{note}\n", sys.stderr)
+        write_frame(scored.frame, format_, output, limit=limit, safe_csv=safe_csv)
     return 0

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pyspark.sql import types as T
 
 Meta = Mapping[str, object]
+EMPTY: Mapping[str, str] = MappingProxyType({})
 
 _USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
 _AUTO_MERGE = "spark.databricks.delta.schema.autoMerge.enabled"
@@ -167,8 +169,12 @@ class Lake:
             reader = reader.option("versionAsOf", version)
         return reader.load(self.path(table))
 
-    def sql(self, spark: SparkSession, text: str, inputs: Mapping[str, int], *, trust: bool = False) -> DataFrame:
+    def sql(
+        self, spark: SparkSession, text: str, inputs: Mapping[str, int], views: Mapping[str, str] = EMPTY, *, trust: bool = False
+    ) -> DataFrame:
         """Return what the query gives with each ``layer.name`` read at the version that ``inputs`` pins.
+
+        ``views`` maps tables to temporary views of the session, which are read in their place.
 
         Raises:
             TableNotFound: the query names a table that ``inputs`` does not pin.
@@ -176,6 +182,8 @@ class Lake:
         """
 
         def place(table: str) -> str:
+            if table in views:
+                return quoted(views[table])
             if table not in inputs:
                 raise TableNotFound(
                     f"{table} is read by the SQL but is no input of this step; known here: {', '.join(sorted(inputs)) or 'none'}"

@@ -49,7 +49,11 @@ class Tally:
 
 
 def judged(
-    df: DataFrame, rules: Sequence[Rule], references: Mapping[str, DataFrame] | None = None, latest: Latest | None = None
+    df: DataFrame,
+    rules: Sequence[Rule],
+    references: Mapping[str, DataFrame] | None = None,
+    latest: Latest | None = None,
+    beside: Sequence[str] = (),
 ) -> DataFrame:
     """Return the rows with ``__broken_rules`` (their names; those of the kind ``unique`` come last) and ``__fate``.
 
@@ -62,8 +66,10 @@ def judged(
         rules: the rules for them.
         references: for each rule of the kind ``in_reference``, by its name, the values it allows: one column of the rule's type.
         latest: which of the rows with the same key stays.
+        beside: columns that are no part of a row, and have no say in which of several rows is the first.
     """
     names = df.columns
+    schema = T.StructType([part for part in df.schema.fields if part.name not in beside])
     looked_up = df
     for rule in rules:
         if rule.kind == "in_reference":
@@ -76,11 +82,11 @@ def judged(
     rows = looked_up.select(*columns_of(names), by_row.alias(BROKEN)).select("*", fate.alias(FATE))
     is_kept = F.col(FATE) == KEPT
     if latest is not None:
-        is_older = repeats(df.schema, latest.key, is_kept, first=latest)
+        is_older = repeats(schema, latest.key, is_kept, first=latest)
         rows = rows.select(*columns_of(names), BROKEN, F.when(is_older, F.lit(SUPERSEDED)).otherwise(F.col(FATE)).alias(FATE))
     for rule in rules:
         if rule.kind == "unique":
-            rows = _without_repeats(rows, df.schema, rule)
+            rows = _without_repeats(rows, schema, rule, names)
     return rows
 
 
@@ -147,13 +153,13 @@ def repeated_keys(rows: DataFrame, key: Sequence[str]) -> list[str]:
     return [row["sample"] for row in ordered.collect()]
 
 
-def _without_repeats(rows: DataFrame, schema: T.StructType, rule: Rule) -> DataFrame:
+def _without_repeats(rows: DataFrame, schema: T.StructType, rule: Rule, names: Sequence[str]) -> DataFrame:
     """Return judged rows with the verdict of a rule of the kind ``unique``."""
     is_repeat = "__is_repeat"
     marked = rows.select("*", repeats(schema, rule.columns, F.col(FATE) == KEPT).alias(is_repeat))
     fate = {"quarantine": QUARANTINED, "drop": DROPPED}.get(rule.action, KEPT)
     return marked.select(
-        *columns_of(schema.names),
+        *columns_of(names),
         F.when(F.col(is_repeat), F.array_append(F.col(BROKEN), F.lit(rule.name))).otherwise(F.col(BROKEN)).alias(BROKEN),
         F.when(F.col(is_repeat), F.lit(fate)).otherwise(F.col(FATE)).alias(FATE),
     )

@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from tidemill.column_names import INTERNAL
 from tidemill.columns import NOT_SCORED
 from tidemill.errors import UsageError, did_you_mean
+from tidemill.registry.exact_cast import exact_cast
 from tidemill.spec.models import NUMERIC_LABEL
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFram
       ARRAY<DOUBLE>, the probability of each, null where the family gives none.
     - ``score_error`` is null where the row was scored; else it says why not, and both others are null.
 
-    Feature columns of another type are cast to the type the model was trained on. Columns named like the three are replaced.
+    Feature columns of another type are cast to the type the model was trained on, where that loses nothing of the value. Columns named like
+    the three are replaced.
 
     Raises:
         UsageError: a feature column of the model is missing.
@@ -97,7 +99,7 @@ def _transform(model: PipelineModel, manifest: Manifest, df: DataFrame) -> tuple
     _require(manifest, df)
     types = {field.name: field.dataType.simpleString() for field in df.schema.fields}
     wrong = {name: wanted for name, wanted in manifest.feature_columns.items() if types[name] != wanted}
-    cast = {name: _named(name).try_cast(wanted) for name, wanted in wrong.items()}
+    cast = {name: exact_cast(_named(name), df.schema[name].dataType, wanted) for name, wanted in wrong.items()}
     kept = {name: f"_tidemill_{place}" for place, name in enumerate(df.columns)}
     features = [cast[name].alias(name) if name in cast else _named(name) for name in manifest.feature_columns]
     error = F.coalesce(*[_cast_error(name, cast[name], wanted) for name, wanted in wrong.items()], F.lit(None).cast("string"))

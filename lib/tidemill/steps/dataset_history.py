@@ -49,6 +49,20 @@ def with_history(context: StepContext, frame: DataFrame) -> Iterator[tuple[DataF
         yield known.drop(*ties.values()), _notes(declared, dict(zip(ties, found[1:], strict=True)))
 
 
+def add_history(context: StepContext, frame: DataFrame) -> DataFrame:
+    """Return rows of the dataset's SQL with the columns that its lookups and aggregates add.
+
+    Raises:
+        SpecError: a column is not there or has a type that does not fit, or a name would be there twice.
+    """
+    declared = context.spec.pipeline.dataset
+    if not declared.looks_into:
+        return frame
+    tables = {table: context.lake.read(context.spark, table, context.inputs[table]) for table in declared.looks_into}
+    _refuse(_faults(frame, declared, tables))
+    return _with_columns(frame, declared, tables).drop(*[tied(name) for name in declared.lookups])
+
+
 def known_then(context: StepContext, rows: DataFrame) -> DataFrame:
     """Give rows to score the columns that the dataset's lookups and aggregates add, as of each row's own event time.
 

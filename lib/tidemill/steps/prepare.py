@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 
@@ -58,18 +58,23 @@ def prepare(context: StepContext) -> StepResult:
     return StepResult({name: version}, counts.rows, counts.kept, counts.quarantined, dropped, tuple(notes))
 
 
-def table_rows(context: StepContext, table: Table) -> DataFrame:
-    """Return the rows that the table's SQL or function gives."""
-    spec, spark = context.spec, context.spark
+def table_rows(context: StepContext, table: Table, given: Mapping[str, DataFrame] | None = None) -> DataFrame:
+    """Return the rows that the table's SQL or function gives; ``given`` are frames that a function gets in place of tables."""
+    spec, spark, given = context.spec, context.spark, given or {}
     if table.sql is not None:
         return context.lake.sql(spark, spec.sql_text(table.sql), context.inputs, trust=spec.pipeline.trust)
     arguments = function_arguments(spec, context.item)
-    unpinned = [name for name in arguments if name != SESSION and name not in context.inputs]
+    unpinned = [name for name in arguments if name != SESSION and name not in context.inputs and name not in given]
     if unpinned:
         raise StepError(f"{table.python} reads {', '.join(unpinned)}, which is no input of this step; give `inputs:`")
-    given = [spark if name == SESSION else context.lake.read(spark, name, context.inputs[name]) for name in arguments]
+
+    def argument(name: str) -> object:
+        if name == SESSION:
+            return spark
+        return given[name] if name in given else context.lake.read(spark, name, context.inputs[name])
+
     try:
-        rows = spec.function(str(table.python))(*given)
+        rows = spec.function(str(table.python))(*[argument(name) for name in arguments])
     except TidemillError:
         raise
     except Exception as error:

@@ -42,9 +42,9 @@ class TableRules:
         """Return True where nothing is asked."""
         return not self.rows and not self.whole
 
-    def judged(self, rows: DataFrame) -> DataFrame:
-        """Return the rows with their verdicts."""
-        return judged(rows, self.rows, self.references, self.latest)
+    def judged(self, rows: DataFrame, beside: Sequence[str] = ()) -> DataFrame:
+        """Return the rows with their verdicts; columns that are ``beside`` are no part of them."""
+        return judged(rows, self.rows, self.references, self.latest, beside)
 
 
 def rules_for(context: StepContext, name: str, table: Table, rows: DataFrame) -> TableRules:

@@ -66,6 +66,20 @@ def whole_pipeline(spark) -> Callable[[Path, str, pd.DataFrame], SimpleNamespace
 
 
 @pytest.fixture(scope="session")
+def score_input(spark) -> Callable[..., pd.DataFrame]:
+    """Score an input (a file or a table) as the command does; returns the answers."""
+    from tidemill.steps.score_rows import scored_rows
+    from tidemill.steps.scoring_entry import find_entry
+
+    def score(spec: Any, lake: Lake, given: object, **where: str) -> pd.DataFrame:
+        with scored_rows(spark, spec, lake, find_entry(spec, lake, str(given), **where)) as scored:
+            rows = [row.asDict() for row in scored.frame.collect()]
+            return pd.DataFrame(rows, columns=scored.frame.columns, dtype=object)
+
+    return score
+
+
+@pytest.fixture(scope="session")
 def fitted(spark):
     """The two models: `good` fitted on the labels, `bad` on their opposite."""
     from pyspark.ml import Pipeline

@@ -10,7 +10,6 @@ from sklearn.metrics import auc, precision_recall_curve, roc_auc_score
 from tidemill.registry import load_model
 from tidemill.registry.predict import predict
 from tidemill.steps.evaluate import evaluate
-from tidemill.steps.score_rows import score_rows
 from tidemill.steps.train import train
 
 SPEC = """\
@@ -108,8 +107,8 @@ def test_no_label_is_learned_from_and_none_is_needed(finished, spark, make_conte
     assert roc_auc_score(judged["is_fraud"].astype(bool), judged["probability"]) > 0.9
 
 
-def test_stranger_rows_than_any_seen_stay_apart(finished, spark, tmp_path):
+def test_stranger_rows_than_any_seen_stay_apart(finished, score_input, tmp_path):
     file = tmp_path / "new.csv"
     file.write_text("id,amount,age,shop\n2000,0.1,0.2,a\n2001,60,-50,b\n")
-    near, far = score_rows(spark, finished.spec, finished.lake, str(file)).toPandas().sort_values("id").itertuples()
+    near, far = score_input(finished.spec, finished.lake, file).sort_values("id").itertuples()
     assert (near.prediction, far.prediction) == (False, True) and near.probability < 0.9 and 0.99 < far.probability < 1

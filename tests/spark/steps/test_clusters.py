@@ -11,7 +11,6 @@ from sklearn.preprocessing import StandardScaler
 from tidemill.cli.app import main
 from tidemill.registry import load_model
 from tidemill.registry.predict import model_outputs
-from tidemill.steps.score_rows import score_rows
 
 SPEC = """\
 pipeline: customers
@@ -98,10 +97,10 @@ def test_a_mixture_of_one_is_a_failed_trial_and_the_search_goes_on(finished):
     assert {(row["state"], row["metric"], row["engine"]) for row in others} == {("SUCCEEDED", "silhouette", "spark")}
 
 
-def test_rows_that_have_just_arrived_get_a_cluster_and_drift_is_watched(finished, spark, tmp_path, capsys):
+def test_rows_that_have_just_arrived_get_a_cluster_and_drift_is_watched(finished, score_input, tmp_path, capsys):
     file = tmp_path / "new.csv"
     file.write_text("id,spent,visits\n900,41.0,3.1\n901,39.0,2.9\n902,0.1,0.2\n")
-    scored = score_rows(spark, finished.spec, finished.lake, str(file)).toPandas().sort_values("id")
+    scored = score_input(finished.spec, finished.lake, file).sort_values("id")
     first, second, third = scored["prediction"]
     assert first == second != third
     assert {row["column_name"] for row in finished.lake.ledger.rows("ops.drift", pipeline="customers")} == {"spent", "visits"}

@@ -24,7 +24,6 @@ from tidemill.steps.ranked_test import RankedTest, other_rows
 from tidemill.steps.recommendations import write_recommendations
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.score import score
-from tidemill.steps.score_rows import score_rows
 from tidemill.steps.train import train
 from tidemill.training.problem import Problem
 from tidemill.training.recommendation.preferences import Preferences, RatingVectors, fit, forget, measure
@@ -236,12 +235,12 @@ def test_errors_of_two_models_that_are_of_different_rows_are_told_as_such():
     assert other_rows(candidate, {**champion, "coverage": 0.9}) == other_rows({"coverage": 0.9}, {"coverage": 0.75}) == ()
 
 
-def test_rows_that_have_just_arrived_are_scored(films, tmp_path):
+def test_rows_that_have_just_arrived_are_scored(films, score_input, tmp_path):
     file = tmp_path / "new.csv"
     file.write_text(f"user_id,film_id\nuser 3,{BIG + 4}\nuser 3,seven\nnobody,{BIG}\n")
-    found = [row.asDict() for row in score_rows(films.spark, films.spec, films.lake, str(file)).collect()]
+    found = score_input(films.spec, films.lake, file).to_dict("records")
     assert [row["prediction"] is None for row in found] == [False, True, True]
-    assert "'seven' is not a value of type bigint" in found[1]["score_error"]
+    assert "film_id is not a value of type bigint: user 3,seven" in found[1]["score_error"]
     assert found[2]["score_error"] == "user nobody (user_id) is not in the training rows"
 
 

@@ -8,7 +8,6 @@ import pytest
 from tidemill.errors import ExpectationRefused, StepError, UsageError
 from tidemill.steps import score as step
 from tidemill.steps.score import hold_types, score
-from tidemill.steps.score_rows import score_rows
 
 
 def test_every_row_is_scored_once_a_model_version(trained):
@@ -110,42 +109,40 @@ def test_a_model_that_loses_a_row_is_refused(trained, monkeypatch):
         score(trained.context("score", version))
 
 
-def test_rows_that_have_just_arrived(trained, tmp_path):
+def test_rows_that_have_just_arrived(trained, score_input, tmp_path):
     version = trained.train("good", "CHALLENGER", "CHAMPION")
-    spec = trained.context("score", version).spec
+    spec, lake = trained.context("score", version).spec, trained.lake
     score(trained.context("score", version))
-    known = trained.lake.read(trained.spark, "gold.late_predictions").toPandas().set_index("id")["probability"]
-    rows = trained.lake.read(trained.spark, "gold.late_dataset").toPandas()[["id", "x", "carrier"]].head(5)
+    known = lake.read(trained.spark, "gold.late_predictions").toPandas().set_index("id")["probability"]
+    rows = lake.read(trained.spark, "gold.late_dataset").toPandas()[["id", "x", "carrier"]].head(5)
 
     csv = tmp_path / "new.csv"
     rows.to_csv(csv, index=False)
     with csv.open("a") as file:
         file.write("100,NA,AA\n101,0.5\n102,x,UA\n")
-    found = {row["id"]: row for row in score_rows(trained.spark, spec, trained.lake, str(csv)).collect()}
-    assert [found[str(i)]["probability"] for i in range(5)] == pytest.approx([known[i] for i in range(5)])
-    assert found["100"]["score_error"] is None or "no number" in found["100"]["score_error"]
-    assert found["101"]["score_error"] == "the line cannot be parsed into its fields"
-    assert found["102"]["score_error"] == "x: 'x' is not a value of type double"
-    assert found["101"]["prediction"] is None
+    found = score_input(spec, lake, csv, at="dataset").to_dict("records")
+    assert [row["probability"] for row in found[:5]] == pytest.approx([known[i] for i in range(5)])
+    assert found[5]["score_error"] is None or "no number" in found[5]["score_error"]
+    assert found[6]["score_error"] == "the line cannot be parsed into its fields: 101,0.5"
+    assert found[7]["score_error"] == "x is not a value of type double: 102,x,UA"
+    assert found[6]["prediction"] is None
 
     array = tmp_path / "new.json"
-    array.write_text(json.dumps([{"carrier": "AA", "x": float(rows["x"][0]), "note": "hello"}]))
-    only = score_rows(trained.spark, spec, trained.lake, str(array))
-    assert only.columns == ["carrier", "note", "x", "prediction", "probability", "model_version", "score_error"]
-    assert only.first()["probability"] == pytest.approx(known[0])
+    array.write_text(json.dumps([{"carrier": "AA", "x": float(rows["x"][0]), "note": "hello"}, {"carrier": "AA"}]))
+    only = score_input(spec, lake, array, at="dataset")
+    assert list(only.columns) == ["x", "carrier", "note", "prediction", "probability", "model_version", "score_error"]
+    assert only["probability"][0] == pytest.approx(known[0]) and only["note"][0] == "hello"
 
     parquet = tmp_path / "new.parquet"
     rows.to_parquet(parquet)
-    assert score_rows(trained.spark, spec, trained.lake, str(parquet)).columns[0] == "id"
-    assert score_rows(trained.spark, spec, trained.lake, "gold.late_dataset").count() == 60
-    with pytest.raises(UsageError, match="no such file"):
-        score_rows(trained.spark, spec, trained.lake, str(tmp_path / "absent.csv"))
+    assert list(score_input(spec, lake, parquet, at="dataset")["id"]) == list(rows["id"])
+    assert len(score_input(spec, lake, "gold.late_dataset")) == 60
     (tmp_path / "short.csv").write_text("id,xx\n1,2\n")
-    with pytest.raises(UsageError, match="needs the columns x, carrier, which the rows to score lack; they have id, xx"):
-        score_rows(trained.spark, spec, trained.lake, str(tmp_path / "short.csv"))
+    with pytest.raises(UsageError, match="needs the columns x, carrier, which the rows to score lack; they have id"):
+        score_input(spec, lake, tmp_path / "short.csv", at="dataset")
 
 
-def test_no_champion_is_named(trained):
+def test_no_champion_is_named(trained, score_input):
     trained.train("good")
     with pytest.raises(StepError, match="late has no champion"):
-        score_rows(trained.spark, trained.context("score", 1).spec, trained.lake, "gold.late_dataset")
+        score_input(trained.context("score", 1).spec, trained.lake, "gold.late_dataset")
