@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
@@ -15,7 +15,7 @@ from tidemill.errors import SourceError, UsageError
 from tidemill.registry import Manifest
 from tidemill.sources.damaged import empty_files, packed_unreadably
 from tidemill.sources.files import SourceFile
-from tidemill.sources.fitted import fitted
+from tidemill.sources.fitted import Fitted, fitted
 from tidemill.sources.records import IS_HEADER, RAW, RULES, Records, broken, rule
 from tidemill.sources.registry import QueryKind, SourceKind, source_kind
 from tidemill.sources.schemas import NothingToInfer, matched_names
@@ -27,6 +27,9 @@ from tidemill.steps.row_routes import DATASET
 from tidemill.steps.scoring_entry import Entry
 
 _TYPED = ("parquet", "orc", "avro")
+_TEXTUAL = ("csv", "tsv", "json")
+_DIGITS = 38
+_DAY = r"^[+-]?\d{4,7}(-\d{1,2}(-\d{1,2}([T ]+00:00(:00(\.0+)?)?)?)?)?$"
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,12 @@ def read_input(context: StepContext, source: Source, files: Sequence[SourceFile]
     _refuse(bad | (packed_unreadably(files) if source.format not in _TYPED else {}))
     by_record = bool(getattr(reader, "tells_columns_by_record", False))
     own_types = _given_columns(spark, reader, source, files) if by_record or source.format in _TYPED else None
-    is_typed = source.format in _TYPED and own_types is not None
-    records = reader.read(spark, source, files, own_types if is_typed and own_types is not None else schema)
+    types = own_types if own_types is not None and source.format in _TYPED else _types_read(source, schema)
+    records = reader.read(spark, source, files, types)
     _refuse(records.bad_files)
     if records.frame is None:
         raise SourceError("there is nothing to read")
-    frame = _fitted(records.frame, own_types, schema, source.timezone) if is_typed and own_types is not None else records.frame
+    frame = records.frame if types == schema else _fitted(records.frame, types, schema, source.timezone)
     if own_types is None:
         missing = _lacking(records, len(files))
         unknown = table_columns([each.column for each in records.differences if each.kind == "new"])
@@ -122,11 +125,25 @@ def _given_columns(spark: SparkSession, reader: SourceKind, source: Source, file
         return None
 
 
+def _types_read(source: Source, schema: T.StructType) -> T.StructType:
+    """Return the types as which records of text are read: of values that Spark would round or cut, ones that hold the whole of them."""
+    if source.format not in _TEXTUAL:
+        return schema
+    has_format = any(name.lower() == "dateformat" for name in source.options)
+
+    def whole(kind: T.DataType) -> T.DataType:
+        if isinstance(kind, T.DecimalType) and source.format == "json":
+            return T.DecimalType(_DIGITS, _DIGITS - kind.precision + kind.scale)
+        return T.StringType() if isinstance(kind, T.DateType) and not has_format else kind
+
+    return T.StructType([T.StructField(part.name, whole(part.dataType)) for part in schema.fields])
+
+
 def _fitted(frame: DataFrame, given: T.StructType, schema: T.StructType, timezone: str) -> DataFrame:
     """Return records that bring their own types with those of the schema; one whose value does not fit is refused, not its file."""
     matched = dict(zip(matched_names(given.names, schema), given.fields, strict=True))
     values = {
-        part.name: fitted(column(matched[part.name].name), matched[part.name].dataType, part.dataType, timezone)
+        part.name: _fitted_value(column(matched[part.name].name), matched[part.name].dataType, part.dataType, timezone)
         for part in schema.fields
         if part.name in matched
     }
@@ -136,3 +153,11 @@ def _fitted(frame: DataFrame, given: T.StructType, schema: T.StructType, timezon
         *(SOURCE_FILE, ROW_HASH, RESCUED, RAW, IS_HEADER),
         F.concat(RULES, misfits).alias(RULES),
     )
+
+
+def _fitted_value(value: Column, found: T.DataType, wanted: T.DataType, timezone: str) -> Fitted:
+    if not (isinstance(found, T.StringType) and isinstance(wanted, T.DateType)):
+        return fitted(value, found, wanted, timezone)
+    # As Spark reads a day, which takes what stands behind it for nothing.
+    day = F.when(F.trim(value).rlike(_DAY), value.try_cast(wanted))
+    return Fitted(day, value.isNotNull() & day.isNull())

@@ -150,32 +150,37 @@ def test_csv_with_every_option(scorer, tmp_path):
 def test_json_with_optional_keys(scorer, tmp_path):
     file = tmp_path / "t.jsonl"
     records = [
-        {"id": 1, "x": 2, "at": "2024-05-14T20:42:00", "on": "05.04.2024", "y": 1.5, "price": 3},
+        {"id": 1, "x": 2, "at": "2024-05-14T20:42:00", "on": "05.04.2024", "y": 1.5, "price": 3.25},
         {"id": 2, "x": None, "at": "2024-01-14T20:42:00+02:00", "y": 2.5},
         {"id": 3, "x": 7, "c": "a", "y": 3.5},
     ]
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     options = {"dateFormat": "dd.MM.yyyy"}
-    schema = "id BIGINT, x INT, at TIMESTAMP, `on` DATE, c STRING, y DOUBLE, price INT"
+    schema = "id BIGINT, x INT, at TIMESTAMP, `on` DATE, c STRING, y DOUBLE, price DECIMAL(6,2)"
     p = scorer(**source(file, "json", timezone="America/New_York", schema=schema, options=options))
     p.assert_same(file)
     array = tmp_path / "_array.json"
     array.write_text(json.dumps(records, indent=1))
     p.assert_same(array)
     new = tmp_path / "new.jsonl"
-    new.write_text('{"id": 1, "x": 2}\n{"id": 2, "x": 2.9}\n{"id": 3}\n{"id": \n[1]\n{"id": 6, "x": "3", "zzz": 1}\n')
+    new.write_text(
+        '{"id": 1, "x": 2}\n{"id": 2, "x": 2.9}\n{"id": 3}\n{"id": \n[1]\n{"id": 6, "x": "3", "zzz": 1}\n'
+        '{"id": 7, "price": 2.345}\n{"id": 8, "price": 2.340}\n{"id": 9, "price": 12345.6}\n{"id": 10, "on": "05.04.2024 12:00"}\n'
+    )
     rows = p.rows(new)
-    assert [row.id for row in rows] == [1, 2, 3, None, None, 6]
-    assert [row.score_error is None for row in rows] == [True, False, True, False, False, False]
+    assert [row.id for row in rows] == [1, 2, 3, None, None, 6, 7, 8, 9, 10]
+    assert [row.id for row in rows if row.score_error is None] == [1, 3, 8]
+    assert "price is not a value of type decimal(6,2)" in rows[6].score_error
     assert "x is not a value of type int" in rows[1].score_error and "2.9" in rows[1].score_error
     assert "not JSON" in rows[3].score_error and "not a JSON object" in rows[4].score_error
     # A file of another kind than the source's: the same columns, types and zone.
     csv = tmp_path / "new.csv"
-    csv.write_text("id,x,at,on,c,price\n1,2,2024-05-14 20:42:00,2024-04-05,,3\n2,2.9,,,,\n")
+    csv.write_text("id,x,at,on,c,price\n1,2,2024-05-14 20:42:00,2024-04-05,,3.25\n2,2.9,,,,\n3,,,2024-04-05 12:00:00,,\n4,,,,,2.345\n")
     found = p(csv)
+    assert "on is not a value of type date" in found[3].score_error and "price is not" in found[4].score_error
     assert found[1].prediction == p.expected[1] and "x is not a value of type int" in found[2].score_error
     parquet = tmp_path / "new.parquet"
-    pd.DataFrame({"id": [1, 2], "x": [2.0, 2.9], "at": AT[:2], "on": ["2024-04-05", None], "c": None, "price": [3, None]}).to_parquet(
+    pd.DataFrame({"id": [1, 2], "x": [2.0, 2.9], "at": AT[:2], "on": ["2024-04-05", None], "c": None, "price": [3.25, None]}).to_parquet(
         parquet
     )
     found = p(parquet)
