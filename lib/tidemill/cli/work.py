@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from tidemill.cli.options import AsJson, Debug, Env, SafeCsv, Set, SpecPath, spec_of
-from tidemill.cli.printing import FORMATS, print_json, print_table, write, write_frame
+from tidemill.cli.printing import FORMATS, print_json, print_table, warn, write, write_frame
 from tidemill.cli.summary import print_summary
 from tidemill.errors import SpecError, TidemillError, UsageError
 from tidemill.lake import Lake
@@ -199,6 +199,6 @@ def score(
     format_ = FORMATS[output.suffix] if output is not None else "json" if json_ else "table"
     with scored_rows(lazy_spark().get(), loaded, lake, entry) as scored:
         for note in scored.notes:
-            write(f"{note}\n", sys.stderr)
+            warn(f"{note}\n")
         write_frame(scored.frame, format_, output, limit=limit, safe_csv=safe_csv)
     return 0
