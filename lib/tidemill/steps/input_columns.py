@@ -28,7 +28,7 @@ _PACKED = {".gz": gzip.open, ".bz2": bz2.open}
 def columns_in_common(lake: Lake, table: str, source: Source, file: SourceFile, kind: str | None) -> int | None:
     """Return how many of the file's columns the table has; None where the file does not tell its columns, or there is no table."""
     names = _names(source, file, kind or source.format)
-    if names is None or not lake.exists(table):
+    if not names or not lake.exists(table):
         return None
     known = {field.name.lower() for field in DeltaTable(lake.path(table)).schema().fields}
     return len(known & {name.lower() for name in table_columns(names)})

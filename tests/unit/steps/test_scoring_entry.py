@@ -128,6 +128,8 @@ def test_where_files_and_tables_enter(folder):
     at = find_entry(spec, lake, str(folder / "new.csv"), at="silver.orders")
     assert (at.place, at.nodes, at.source, at.kind) == ("silver.orders", ("dataset",), None, "csv")
     assert find_entry(spec, lake, str(folder / "new.csv"), at="dataset").nodes == ()
+    (folder / "empty.csv").write_text("")
+    assert find_entry(spec, lake, str(folder / "empty.csv"), source="orders").place == "bronze.orders"  # its reader says what is wrong
     assert find_entry(spec, lake, "silver.orders").nodes == ("dataset",)
     assert find_entry(spec, lake, "gold.p_dataset").place == "dataset"
     assert find_entry(spec, lake, str(folder / "new*.csv")).files[0].path == str(folder / "new.csv")
