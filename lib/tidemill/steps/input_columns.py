@@ -11,7 +11,6 @@ from typing import IO, TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 
 from tidemill.column_names import table_columns
 from tidemill.sources.csv_groups import completed_options
@@ -30,7 +29,7 @@ def columns_in_common(lake: Lake, table: str, source: Source, file: SourceFile, 
     names = _names(source, file, kind or source.format)
     if not names or not lake.exists(table):
         return None
-    known = {field.name.lower() for field in DeltaTable(lake.path(table)).schema().fields}
+    known = {field.name.lower() for field in lake.open(table).schema().fields}
     return len(known & {name.lower() for name in table_columns(names)})
 
 
