@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tidemill.errors import Fault, SpecError
@@ -27,15 +27,28 @@ class Named:
     is_condition: bool = False
 
 
-def refuse_unknown_columns(spec: Spec, lake: Lake) -> None:
-    """Refuse a spec that names columns which are known not to be there.
+_STEPS = {"sources": "ingest", "tables": "prepare", "evaluation": "evaluate", "scoring": "score", "monitoring": "monitor"}
+"""The step that a block of the spec is for; any other is for the dataset and the training."""
+
+
+def refuse_unknown_columns(spec: Spec, lake: Lake, nodes: Collection[str] | None = None) -> None:
+    """Refuse a spec that names columns which are known not to be there; ``nodes``: only where these name them.
 
     Raises:
         SpecError: it does; every such column is in it.
     """
-    faults = column_faults(spec, lake)
+    faults = [fault for fault in column_faults(spec, lake) if nodes is None or not _nodes_of(fault.key).isdisjoint(nodes)]
     if faults:
         raise SpecError(faults)
+
+
+def _nodes_of(key: str) -> set[str]:
+    """Return the nodes that go by a key of the spec."""
+    block, _, rest = key.partition(".")
+    step = _STEPS.get(block)
+    if step in ("ingest", "prepare"):
+        return {f"{step}.{rest.partition('.')[0]}"}
+    return {"dataset", "train"} if step is None else {step}
 
 
 def column_faults(spec: Spec, lake: Lake) -> list[Fault]:

@@ -89,7 +89,7 @@ class Runner:
             self._recovery.repair(nodes, self.run_id)
             if not self._force:
                 refuse_shared_names(self.spec, nodes, self._states)
-            refuse_unknown_columns(self.spec, self.lake)
+            refuse_unknown_columns(self.spec, self.lake, [node.name for node in nodes])
             self._refuse_wrong_parameters(nodes)
             self._states.begin(node.name for node in nodes)
             try:

@@ -13,8 +13,9 @@ import pytest
 from deltalake import write_deltalake
 
 from tidemill.cli import main
+from tidemill.errors import SpecError
 from tidemill.lake import Lake
-from tidemill.preflight import column_faults
+from tidemill.preflight import column_faults, refuse_unknown_columns
 from tidemill.spec import load_spec
 
 SPEC = """\
@@ -128,6 +129,17 @@ def test_a_run_is_refused_before_anything_is_written(project: Path, told, capsys
     assert main(["run", str(project)]) == 2
     assert "pipeline.yml:24: dataset.label: column 'is_lat' is not in the dataset; did you mean 'is_late'?" in capsys.readouterr().err
     assert not list((project / "lake").rglob("*.parquet"))
+
+
+def test_a_part_of_a_run_is_refused_only_for_what_it_goes_by(project: Path, told) -> None:
+    told("label: is_late", "label: is_lat", "latest_by: at", "latest_by: ad")
+    spec = load_spec(project, environ={})
+    lake = Lake(spec.pipeline.lake)
+    refuse_unknown_columns(spec, lake, ["ingest.events", "score"])
+    for node, key in (("prepare.clean", "tables.clean.latest_by"), ("dataset", "dataset.label"), ("train", "dataset.label")):
+        with pytest.raises(SpecError) as refused:
+            refuse_unknown_columns(spec, lake, ["ingest.events", node])
+        assert [fault.key for fault in refused.value.faults] == [key]
 
 
 @pytest.mark.parametrize(
