@@ -27,6 +27,9 @@ _EVERYWHERE = {
     "spark.sql.codegen.hugeMethodLimit": "8000",
     # Spark's own default is a type that Parquet has given up: twelve bytes, without statistics, and slow to write.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    # Spark would derive a condition for each way to rename the columns in a condition: 2 to the power of their number, where a filter is
+    # on a hash of all columns of a file. What it derives seldom does more than skip null keys of a join early.
+    "spark.sql.constraintPropagation.enabled": "false",
     # Spark 4.2 hands columns of a file to Python as they are, and fails where a vector of MLlib stands beside them.
     "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
 }

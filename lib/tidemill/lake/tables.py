@@ -276,15 +276,19 @@ class Lake:
         latest = self.version(table)
         if latest is None:
             return self._commit(df, table, "append", txn, meta)
+
+        def of(side: str, name: str) -> Column:
+            return F.col(f"{side}.{quoted(name)}")
+
         spark = df.sparkSession
         target = self.read(spark, table, latest)
         known = [name for name in update_if_changed if name in target.columns]
         added = [name for name in df.columns if name not in target.columns]
         same = F.lit(not added)
         for name in known:
-            same = same & F.col(f"s.{name}").eqNullSafe(F.col(f"t.{name}"))
-        joined = df.alias("s").join(target.alias("t"), on=[F.col(f"s.{key}") == F.col(f"t.{key}") for key in keys], how="left")
-        is_new: Column = F.col(f"t.{keys[0]}").isNull()
+            same = same & of("s", name).eqNullSafe(of("t", name))
+        joined = df.alias("s").join(target.alias("t"), on=[of("s", key) == of("t", key) for key in keys], how="left")
+        is_new = of("t", keys[0]).isNull()
         changed = joined.where(is_new | ~same).select("s.*", is_new.alias("_tidemill_is_new"))
         with cached(changed):
             counts = {row["_tidemill_is_new"]: row["count"] for row in changed.groupBy("_tidemill_is_new").count().collect()}

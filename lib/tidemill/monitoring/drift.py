@@ -12,6 +12,8 @@ from pyspark.sql import Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.columns import column
+
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
@@ -87,7 +89,7 @@ def _like(reference: DataFrame, frame: DataFrame, names: Sequence[str]) -> DataF
     """Return the columns of ``frame`` in the types of ``reference``."""
     types = {name: reference.schema[name].dataType for name in names}
     fits = {name: frame.schema[name].dataType == kind for name, kind in types.items()}
-    return frame.select(*[F.col(name) if fits[name] else F.col(name).try_cast(kind).alias(name) for name, kind in types.items()])
+    return frame.select(*[column(name) if fits[name] else column(name).try_cast(kind).alias(name) for name, kind in types.items()])
 
 
 def _splits(reference: DataFrame, numeric: Sequence[str]) -> dict[str, list[float]]:
@@ -98,29 +100,32 @@ def _splits(reference: DataFrame, numeric: Sequence[str]) -> dict[str, list[floa
     """
     if not numeric:
         return {}
-    number = {name: F.col(name).cast("double") for name in numeric}
-    deciles = [F.percentile_approx(F.when(~F.isnan(number[name]), number[name]), list(QUANTILES), ACCURACY).alias(name) for name in numeric]
+    numbers = [column(name).cast("double") for name in numeric]
+    deciles = [F.percentile_approx(F.when(~F.isnan(number), number), list(QUANTILES), ACCURACY) for number in numbers]
     row = reference.agg(*deciles).first()
     assert row is not None  # an aggregate without groups always has one row
-    inner = {name: sorted({math.nextafter(edge, math.inf) for edge in row[name] or (0.0,)} - {math.inf}) for name in numeric}
+    edges_of = dict(zip(numeric, row, strict=True))
+    inner = {name: sorted({math.nextafter(edge, math.inf) for edge in edges_of[name] or (0.0,)} - {math.inf}) for name in numeric}
     return {name: [-math.inf, *(edges or [0.0]), math.inf] for name, edges in inner.items()}
 
 
 def _tall(df: DataFrame, names: Sequence[str], splits: Mapping[str, list[float]]) -> DataFrame:
     """Return one row a value: ``place`` of its column and ``code``, the number of its bin or the hash of its text; null stays null.
 
-    Bins come from MLlib's Bucketizer: as column expressions, a hundred comparisons make one method that Java does not compile.
+    Bins come from MLlib's Bucketizer: as column expressions, a hundred comparisons make one method that Java does not compile. The columns
+    are called by their places, as MLlib knows no names with dots.
     """
-    numbers = list(splits)
-    text = {name: F.when(F.col(name).isNotNull(), F.xxhash64(name)) for name in names if name not in splits}
-    coded = df.select(*[text.get(name, F.col(name).cast("double")).alias(name) for name in names])
-    if numbers:
-        bins = [f"_bin_{place}" for place in range(len(numbers))]
-        bucketizer = Bucketizer(inputCols=numbers, outputCols=bins, splitsArray=[splits[name] for name in numbers], handleInvalid="keep")
+    places = {name: f"c{place}" for place, name in enumerate(names)}
+    hashes = {name: F.when(column(name).isNotNull(), F.xxhash64(column(name))) for name in names if name not in splits}
+    coded = df.select(*[hashes.get(name, column(name).cast("double")).alias(places[name]) for name in names])
+    codes = {name: F.col(place) for name, place in places.items()}
+    if splits:
+        inputs = [places[name] for name in splits]
+        outputs = [f"bin_{place}" for place in inputs]
+        coded = Bucketizer(inputCols=inputs, outputCols=outputs, splitsArray=list(splits.values()), handleInvalid="keep").transform(coded)
         # The Bucketizer's last bin, one beyond the splits, is for NaN.
-        values = {name: F.nullif(F.col(place), F.lit(len(splits[name]) - 1.0)) for name, place in zip(numbers, bins, strict=True)}
-        coded = bucketizer.transform(coded).select(*[values.get(name, F.col(name)).cast("bigint").alias(name) for name in names])
-    return coded.select(F.posexplode(F.array(*names)).alias("place", "code"))
+        codes |= {name: F.nullif(F.col(output), F.lit(len(splits[name]) - 1.0)) for name, output in zip(splits, outputs, strict=True)}
+    return coded.select(F.posexplode(F.array(*[codes[name].cast("bigint") for name in names])).alias("place", "code"))
 
 
 def _counts(reference: DataFrame, scored: DataFrame) -> DataFrame:

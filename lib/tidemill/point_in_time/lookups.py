@@ -23,11 +23,10 @@ def _asked(name: str, lookup: Lookup, event_time: str) -> Asked:
 
 
 def taken(lookup: Lookup, columns: Sequence[str]) -> list[str]:
-    """Return the columns that are taken: those asked for, or all but those of ``by`` and what tidemill adds to bronze."""
+    """Return the columns that are taken: those asked for, or all but those of ``by`` and those that tidemill has added."""
     if lookup.columns is not None:
         return list(lookup.columns)
-    is_bronze = lookup.table.startswith("bronze.")
-    return [name for name in columns if name not in lookup.by and not (is_bronze and is_added(name))]
+    return [name for name in columns if name not in lookup.by and not is_added(name)]
 
 
 def new_names(name: str, lookup: Lookup, columns: Sequence[str], known: Sequence[str]) -> dict[str, str]:

@@ -15,7 +15,6 @@ from tidemill.quality.profile import ColumnProfile
 from tidemill.quality.summaries import DISTINCT_ERROR, SHOWN, Summary
 
 _COLUMNS_A_JOB = 50
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _SOUNDS_LIKE_ONE = re.compile(r"(?i)(^|_)(id|key|uuid|code)$")
 _LOOKED_UP = ("string", "tinyint", "smallint", "int", "bigint")
 _KEYS = (*_LOOKED_UP, "date", "timestamp", "timestamp_ntz")
@@ -28,7 +27,7 @@ def key_candidates(columns: Sequence[ColumnProfile]) -> list[str]:
     """
     found = []
     for each in columns:
-        if each.type not in _KEYS or each.nulls or not each.rows or each.distinct is None or not _NAME.fullmatch(each.column):
+        if each.type not in _KEYS or each.nulls or not each.rows or each.distinct is None:
             continue
         if each.distinct == each.rows if each.is_exact else each.distinct >= 0.9 * each.rows:
             found.append(each.column)

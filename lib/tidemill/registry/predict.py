@@ -9,7 +9,7 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
 from tidemill.column_names import INTERNAL
-from tidemill.columns import NOT_SCORED
+from tidemill.columns import NOT_SCORED, column
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.registry.exact_cast import exact_cast
 from tidemill.spec.models import NUMERIC_LABEL
@@ -99,22 +99,14 @@ def _transform(model: PipelineModel, manifest: Manifest, df: DataFrame) -> tuple
     _require(manifest, df)
     types = {field.name: field.dataType.simpleString() for field in df.schema.fields}
     wrong = {name: wanted for name, wanted in manifest.feature_columns.items() if types[name] != wanted}
-    cast = {name: exact_cast(_named(name), df.schema[name].dataType, wanted) for name, wanted in wrong.items()}
+    cast = {name: exact_cast(column(name), df.schema[name].dataType, wanted) for name, wanted in wrong.items()}
     kept = {name: f"_tidemill_{place}" for place, name in enumerate(df.columns)}
-    features = [cast[name].alias(name) if name in cast else _named(name) for name in manifest.feature_columns]
+    features = [cast[name].alias(name) if name in cast else column(name) for name in manifest.feature_columns]
     error = F.coalesce(*[_cast_error(name, cast[name], wanted) for name, wanted in wrong.items()], F.lit(None).cast("string"))
     # The error stands last and is no struct of all columns: Catalyst derives a constraint for each way to rename the columns of an
     # expression that stands before their aliases, which are 2 to the power of their number.
-    renamed = [_named(name).alias(place) for name, place in kept.items()]
+    renamed = [column(name).alias(place) for name, place in kept.items()]
     return model.transform(df.select(*renamed, *features, error.alias(_CAST_ERROR))), kept
-
-
-def _quoted(name: str) -> str:
-    return "`" + name.replace("`", "``") + "`"
-
-
-def _named(name: str) -> Column:
-    return F.col(_quoted(name))
 
 
 def _is_bad(value: Column) -> Column:
@@ -132,9 +124,9 @@ def _require(manifest: Manifest, df: DataFrame) -> None:
 
 
 def _cast_error(name: str, cast: Column, wanted: str) -> Column:
-    found = F.substring(_named(name).cast("string"), 1, 50)
+    found = F.substring(column(name).cast("string"), 1, 50)
     message = F.concat(F.lit(f"{name}: '"), found, F.lit(f"' is not a value of type {wanted}"))
-    return F.when(_named(name).isNotNull() & cast.isNull(), message)
+    return F.when(column(name).isNotNull() & cast.isNull(), message)
 
 
 def _probability(manifest: Manifest, *, has_any: bool) -> Column | None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tidemill.spec.blocks import WITHOUT_FILES, Block, DottedName, Duration, Name, Scalar, TableName
+from tidemill.spec.blocks import WITHOUT_FILES, Block, ColumnName, DottedName, Duration, Name, Scalar, TableName
 from tidemill.spec.expectations import Expectation
 
 
@@ -23,8 +23,10 @@ class Source(Block):
     schema_: str | None = Field(default=None, alias="schema", description="DDL, or a .ddl/.json file; absent: inferred once, then pinned")
     options: dict[str, Scalar] = Field(default={})
     load: Literal["incremental", "full"] = "full"
-    key: list[Name] = Field(default=[])
-    watermark: Name | None = Field(default=None, description="`load: incremental` without files: the column that grows with each change")
+    key: list[ColumnName] = Field(default=[])
+    watermark: ColumnName | None = Field(
+        default=None, description="`load: incremental` without files: a column that grows with each change"
+    )
     overlap: Duration | None = Field(default=None, description="how far behind the watermark late rows are still looked for")
     timezone: str = "UTC"
     on_bad_file: Literal["quarantine", "fail"] = "quarantine"
@@ -52,9 +54,9 @@ class Table(Block):
     sql: str | None = None
     python: DottedName | None = None
     inputs: list[TableName] = Field(default=[], description="for `python`: the tables of its parameters; absent: read from their names")
-    key: list[Name] = Field(default=[])
+    key: list[ColumnName] = Field(default=[])
     load: Literal["full", "incremental"] = "full"
-    latest_by: Name | None = Field(default=None, description="of rows with the same key, the one with the greatest value here stays")
+    latest_by: ColumnName | None = Field(default=None, description="of rows with the same key, the one with the greatest value here stays")
     expectations: dict[Name, Expectation] = Field(default={})
 
     @model_validator(mode="after")

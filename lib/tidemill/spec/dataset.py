@@ -6,21 +6,21 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from tidemill.spec.blocks import Block, Name, Scalar, Share, Span, TableName
-
-Column = Annotated[str, Field(min_length=1)]
+from tidemill.spec.blocks import Block, ColumnName, Name, Scalar, Share, Span, TableName
 
 
 class Lookup(Block):
     """A point-in-time join: the latest row of ``table`` known at the event time."""
 
     table: TableName
-    by: list[Column] = Field(min_length=1, description="columns that both sides have")
-    time: Column = Field(description="when a row of the table is from")
-    known_at: Column | None = Field(default=None, description="when a row became known, where that is later than `time`")
+    by: list[ColumnName] = Field(min_length=1, description="columns that both sides have")
+    time: ColumnName = Field(description="when a row of the table is from")
+    known_at: ColumnName | None = Field(default=None, description="when a row became known, where that is later than `time`")
     at_most: Span | None = Field(default=None, description="how old a row may be at the event time, itself included; absent: any age")
-    latest_by: Column | list[Column] = Field(default=[], description="of rows of one time, the one with the greatest values here is taken")
-    columns: list[Column] | None = Field(default=None, description="what to take; absent: every column but those of `by`")
+    latest_by: ColumnName | list[ColumnName] = Field(
+        default=[], description="of rows of one time, the one with the greatest values here counts"
+    )
+    columns: list[ColumnName] | None = Field(default=None, description="what to take; absent: every column but those of `by`")
     prefix: str | None = Field(default=None, description="put before names that the dataset has already; absent: the lookup's name and _")
 
     @property
@@ -33,9 +33,9 @@ class Aggregate(Block):
     """Figures of what happened before: over the rows of a table in windows of time that end at the event time."""
 
     over: TableName
-    by: list[Column] = Field(min_length=1, description="columns that both sides have")
-    time: Column = Field(description="when a row of the table happened")
-    known_at: Column | None = Field(default=None, description="when a row became known, where that is later than `time`; null: never")
+    by: list[ColumnName] = Field(min_length=1, description="columns that both sides have")
+    time: ColumnName = Field(description="when a row of the table happened")
+    known_at: ColumnName | None = Field(default=None, description="when a row became known, where that is later than `time`; null: never")
     windows: list[Span] = Field(min_length=1, description="rows count from `event_time` minus the window on, and before `event_time`")
     features: dict[Name, str] = Field(min_length=1, description="name → `count`, or a function of a column such as `avg(arr_delay)`")
 
@@ -59,8 +59,8 @@ class Split(Block):
     gap: Span | None = Field(
         default=None, description="by time: rows this long before the test begins are `gap`; folds keep the same distance"
     )
-    group: Name | None = None
-    column: Name | None = None
+    group: ColumnName | None = None
+    column: ColumnName | None = None
     stratified: bool = Field(default=False, description="what goes by hash is dealt out class by class, in exact proportions")
     folds_by: Literal["time", "expanding", "hash", "group"] | None = Field(
         default=None, description="expanding: blocks of time, each validated by models of the earlier ones; the first is trained on only"
@@ -103,13 +103,13 @@ class Dataset(Block):
     from_: TableName | None = Field(default=None, alias="from")
     lookups: dict[Name, Lookup] = Field(default={})
     aggregates: Aggregates = Field(default={}, description="one block, or several by name")
-    key: list[Name] = Field(min_length=1)
-    label: Name | None = Field(default=None, description="required but for clustering and anomaly, which do not learn from it")
+    key: list[ColumnName] = Field(min_length=1)
+    label: ColumnName | None = Field(default=None, description="required but for clustering and anomaly, which do not learn from it")
     positive: Scalar | None = None
-    event_time: Name | None = None
+    event_time: ColumnName | None = None
     split: Split | None = Field(default=None, description="absent: by time where `event_time` is given, else by hash; test: 0.2")
-    exclude: list[Name] = Field(default=[])
-    weight: Name | None = Field(default=None, description="a numeric column: what a row counts for in fits and in metrics")
+    exclude: list[ColumnName] = Field(default=[])
+    weight: ColumnName | None = Field(default=None, description="a numeric column: what a row counts for in fits and in metrics")
 
     @model_validator(mode="after")
     def _one_definition(self) -> Dataset:

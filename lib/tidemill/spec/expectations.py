@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from tidemill.spec.blocks import Block, Duration
+from tidemill.spec.blocks import Block, ColumnName, Duration
 
 ROW_KINDS = ("check", "not_null", "in_reference", "unique")
 TABLE_KINDS = ("row_count", "freshness", "sum", "distribution")
@@ -23,8 +23,7 @@ RECORD_RULES = frozenset(
 
 REFERENCE = r"^(bronze|silver|gold)\.[A-Za-z_][A-Za-z0-9_]{0,127}\..+$"
 
-Column = Annotated[str, StringConstraints(min_length=1)]
-Columns = Annotated[list[Column], Field(min_length=1)]
+Columns = Annotated[list[ColumnName], Field(min_length=1)]
 Reference = Annotated[str, StringConstraints(pattern=REFERENCE)]
 
 
@@ -50,7 +49,7 @@ class RowCount(Block):
 class Freshness(Block):
     """How old the newest value of a column may be, against now or the instant ``of``."""
 
-    column: Column
+    column: ColumnName
     within: Duration
     of: str | None = Field(default=None, description="an instant such as 2013-12-31T00:00:00Z (UTC where it names no zone); absent: now")
 
@@ -70,7 +69,7 @@ class Freshness(Block):
 class Sum(Block):
     """What a column, or a SQL expression over the columns, adds up to; nulls count for nothing."""
 
-    column: Column = Field(description="a column, or a SQL expression such as `distance * 1.609`")
+    column: ColumnName = Field(description="a column, or a SQL expression such as `distance * 1.609`")
     equals: int | float | Reference = Field(description="a number, or the column of another table whose sum it must equal")
     tolerance: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
@@ -78,7 +77,7 @@ class Sum(Block):
 class Distribution(Block):
     """How far a column may lie from the table's last accepted version; the first version has none and passes."""
 
-    column: Column
+    column: ColumnName
     method: Literal["psi"] = "psi"
     at_most: float = Field(default=0.2, ge=0, allow_inf_nan=False)
 
@@ -91,12 +90,12 @@ class Expectation(Block):
     """
 
     check: str | None = Field(default=None, description="a SQL condition: a row passes when it is true (not false, not null, no error)")
-    not_null: Column | Columns | None = Field(default=None, description="the columns that hold a value in every row")
+    not_null: ColumnName | Columns | None = Field(default=None, description="the columns that hold a value in every row")
     in_reference: Reference | None = Field(
         default=None, description="the column of another table, such as silver.airports.faa, that holds each value of `column`; null passes"
     )
-    column: Column | None = Field(default=None, description="in_reference: the column that is looked up")
-    unique: Column | Columns | None = Field(
+    column: ColumnName | None = Field(default=None, description="in_reference: the column that is looked up")
+    unique: ColumnName | Columns | None = Field(
         default=None, description="columns whose values stand together in one row only; rows with a null in them pass"
     )
     row_count: Annotated[int, Field(ge=0)] | RowCount | None = Field(default=None, description="exactly so many rows, or bounds")

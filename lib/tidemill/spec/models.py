@@ -18,6 +18,7 @@ from tidemill.spec.blocks import (
     TASKS,
     TEXT_FAMILIES,
     Block,
+    ColumnName,
     DottedName,
     Duration,
     Name,
@@ -118,7 +119,7 @@ __all__ = [
 class Evaluation(Block):
     """Test metrics, slices and gates."""
 
-    slices: list[Name] = Field(default=[])
+    slices: list[ColumnName] = Field(default=[])
     gates: list[str] | None = Field(default=None, description="absent: better than the constant baseline")
     approval: Literal["auto", "manual"] = "auto"
 
@@ -129,7 +130,7 @@ class Scoring(Block):
     from_: TableName | None = Field(default=None, alias="from")
     sql: str | None = None
     load: Literal["full", "incremental"] = "full"
-    keep: list[Name] = Field(default=[])
+    keep: list[ColumnName] = Field(default=[])
     shadow: bool = False
     seen: bool = Field(default=False, description="recommendation: also recommend what a user has had in the training rows")
 
@@ -153,8 +154,8 @@ class Labels(Block):
     """Where labels arrive later."""
 
     table: TableName
-    by: list[Name]
-    column: Name
+    by: list[ColumnName]
+    column: ColumnName
     mature_after: Duration = "1d"
 
 
@@ -178,7 +179,7 @@ class Monitoring(Block):
     drift: Drift | None = None
     labels: Labels | None = None
     performance: Performance | None = None
-    freshness: dict[Name, Duration] = Field(default={})
+    freshness: dict[ColumnName, Duration] = Field(default={})
     retrain: Retrain | None = None
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pyspark.sql import functions as F
 
+from tidemill.columns import column
 from tidemill.errors import GateRefused, StepError, TidemillError
 from tidemill.evaluation import baseline_metrics, compute_metrics
 from tidemill.evaluation.gates import Gate, GateResult, default_gate, parse_gate
@@ -78,8 +79,8 @@ def _gates(context: StepContext) -> list[Gate]:
 
 
 def _labels(df: DataFrame, label: str, manifest: Manifest, weight: str | None = None) -> DataFrame:
-    weights = [F.col(weight).cast("double").alias("weight")] if weight else []
-    return df.select(encode_label(manifest, F.col(label)).alias("label"), *weights).where(F.col("label").isNotNull())
+    weights = [column(weight).cast("double").alias("weight")] if weight else []
+    return df.select(encode_label(manifest, column(label)).alias("label"), *weights).where(F.col("label").isNotNull())
 
 
 def _count(test: DataFrame, label: str, manifest: Manifest) -> int:

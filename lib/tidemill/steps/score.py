@@ -53,8 +53,7 @@ def score(context: StepContext) -> StepResult:
     refuse_other_features(context.lake, context.pipeline, pipeline.features, manifest)
     wanted = dict.fromkeys((*key, *keep, *manifest.feature_columns))
     given = predict(model, manifest, rows.select(*[column(name) for name in wanted if name in rows.columns])).select(
-        *key,
-        *keep,
+        *map(column, (*key, *keep)),
         "prediction",
         "probability",
         F.lit(version).cast("int").alias("model_version"),
@@ -148,14 +147,14 @@ def _check_rows(context: StepContext, scored: DataFrame, key: Sequence[str], cou
     """
     is_null = F.lit(False)
     for name in key:
-        is_null = is_null | F.col(name).isNull()
-    groups = scored.groupBy(*key).count()
+        is_null = is_null | column(name).isNull()
+    groups = scored.groupBy(*map(column, key)).count()
     many = (F.col("count") > 1) & ~is_null
     found = groups.agg(
         F.coalesce(F.sum("count"), F.lit(0)).alias("rows"),
         F.coalesce(F.sum(F.when(is_null, F.col("count"))), F.lit(0)).alias("nulls"),
         F.count_if(many).alias("repeated"),
-        F.min(F.when(many, F.concat_ws(", ", *[F.col(name).cast("string") for name in key]))).alias("example"),
+        F.min(F.when(many, F.concat_ws(", ", *[column(name).cast("string") for name in key]))).alias("example"),
     ).first()
     assert found is not None  # an aggregate without groups always has one row
     where, names, pipeline = scoring_name(context), ", ".join(key), context.spec.pipeline
@@ -174,7 +173,8 @@ def _check_rows(context: StepContext, scored: DataFrame, key: Sequence[str], cou
 
 def _check_none_lost(context: StepContext, scored: DataFrame, predictions: DataFrame, key: Sequence[str], count: int) -> int:
     """Return how many of the rows could not be scored; refuse when one has no prediction at all."""
-    joined = scored.select(*key).join(predictions.select(*key, "score_error"), on=list(key), how="inner")
+    keys = [column(name) for name in key]
+    joined = scored.select(*keys).join(predictions.select(*keys, "score_error"), on=list(key), how="inner")
     kept, failed = joined.agg(F.count("*"), F.count("score_error")).first() or (0, 0)
     if kept != count:
         table = context.spec.pipeline.predictions_table

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pyspark.sql import functions as F
 
+from tidemill.columns import column
 from tidemill.errors import StepError
 from tidemill.evaluation import compute_metrics
 from tidemill.evaluation.clusters import OneCluster, cluster_sizes
@@ -72,7 +73,7 @@ def told_sizes(sizes: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
 
 def _judged(manifest: Manifest, test: DataFrame, label: str | None) -> DataFrame | None:
     """Return the rows that have a label, None where none is declared."""
-    return None if label is None else test.where(encode_label(manifest, F.col(label)) < manifest.n_classes)
+    return None if label is None else test.where(encode_label(manifest, column(label)) < manifest.n_classes)
 
 
 def _features(model: PipelineModel) -> str:

@@ -25,13 +25,13 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 # What PostgreSQL 15 (pg_get_keywords), DuckDB and Spark (spark.sql.ansi.enforceReservedKeywords) reserve, also as names of types and
 # functions.
 RESERVED = """
-    all analyse analyze and anti any array as asc asof asymmetric at authorization between binary both by case cast check collate collation
+    all analyse analyze and anti any array as asc asof asymmetric at authorization between binary both case cast check collate collation
     column concurrently constraint create cross current_catalog current_date current_role current_schema current_time current_timestamp
     current_user default deferrable desc describe distinct do else end escape except false fetch filter for foreign freeze from full glob
     grant group having ilike in initially inner intersect into is isnull join lambda lateral leading left like limit localtime
     localtimestamp map natural not notnull null offset on only or order outer overlaps pivot pivot_longer pivot_wider placing positional
     primary qualify references returning right select semi session_user show similar some sql struct summarize symmetric table tablesample
-    then time to trailing true try_cast union unique unknown unpack unpivot user using variadic verbose when where window with within
+    then time to trailing true try_cast union unique unknown unpivot user using variadic verbose when where window with within
 """
 
 

@@ -101,7 +101,7 @@ def test_the_message_names_file_line_and_key(write: Callable, changed: Callable)
         ("options: {header: true}", "options:", 7, "sources.flights.options", "expected a block of keys, found nothing"),
         ("sql: SELECT * FROM bronze.flights", "key2: a", 11, "tables.flights.key2", "unknown key; did you mean 'key'?"),
         ("key: [flight_id]\n    exp", "key: flight_id\n    exp", 12, "tables.flights.key", "expected a list, found 'flight_id'"),
-        ("label: is_late", "label: is late", 18, "dataset.label",
+        ("pipeline: flights", "pipeline: is late", 1, "pipeline",
          "expected a name (a letter or _, then letters, digits and _), found 'is late'"),
         ("test: \"2013-11-01\"", "test: 1.5", 20, "dataset.split.test", "expected a number of at most 1, found 1.5"),
         ("test: \"2013-11-01\"", "test: true", 20, "dataset.split.test", "expected a number or text, found true"),
