@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
@@ -11,12 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidemill.errors import SetupError
+from tidemill.errors import SetupError, UsageError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _LOG_LEVEL = "TIDEMILL_SPARK_LOG"
+TASK_SLOTS = "spark.tidemill.taskSlots"
+"""How many Spark tasks run at once, where a cluster cannot be asked, or shall not be used whole."""
 # What every session needs, wherever it runs.
 _EVERYWHERE = {
     "spark.sql.session.timeZone": "UTC",
@@ -50,11 +53,14 @@ _ONE_MACHINE = {
 }
 
 
-def get_spark(app_name: str = "tidemill", conf: Mapping[str, str] | None = None, connectors: Collection[str] = ()) -> SparkSession:
+def get_spark(
+    app_name: str = "tidemill", conf: Mapping[str, str] | None = None, connectors: Collection[str] = (), *, needs_delta: bool = True
+) -> SparkSession:
     """Return the session of this process, starting Spark where it does not run yet.
 
     ``conf`` wins over tidemill's settings; what ``spark-submit`` or the cluster set wins over both where it is a static setting.
-    ``connectors`` name the jars that sources need; they are brought where tidemill starts pip's Spark itself.
+    ``connectors`` name the jars that sources need; they are brought where tidemill starts pip's Spark itself. Without ``needs_delta`` a
+    session that starts here is one of plain Spark, for which no jar is fetched.
 
     Raises:
         SetupError: there is no Java that fits, or a jar cannot be fetched.
@@ -68,12 +74,10 @@ def get_spark(app_name: str = "tidemill", conf: Mapping[str, str] | None = None,
     builder = SparkSession.builder.appName(app_name)
     under_submit = "PYSPARK_GATEWAY_PORT" in os.environ
     if not under_submit and "SPARK_HOME" not in os.environ:
-        from tidemill.spark_home import prepare
-
-        os.environ["JAVA_HOME"] = str(prepare(connectors=connectors).home)
-    settings = {**_EVERYWHERE, **_UNTRACED, **_DELTA}
+        os.environ["JAVA_HOME"] = str(_java(connectors, needs_delta=needs_delta))
+    settings = {**_EVERYWHERE, **_UNTRACED, **(_DELTA if needs_delta else {})}
     if not under_submit:
-        settings["spark.master"] = os.environ.get("TIDEMILL_MASTER", "local[*]")
+        settings["spark.master"] = _with_second_try(os.environ.get("TIDEMILL_MASTER", "local[*]"))
     if _is_local(settings.get("spark.master"), under_submit):
         settings |= _ONE_MACHINE
         settings["spark.sql.shuffle.partitions"] = str(max(2, os.cpu_count() or 2))
@@ -88,6 +92,17 @@ def get_spark(app_name: str = "tidemill", conf: Mapping[str, str] | None = None,
             return builder.getOrCreate()
         with _quiet_launch():
             return builder.config("spark.log.level", "OFF").getOrCreate()
+
+
+def _java(connectors: Collection[str], *, needs_delta: bool) -> Path:
+    """Return the home of the Java to start, with Delta's and the connectors' jars in place where they are needed."""
+    if needs_delta:
+        from tidemill.spark_home import prepare
+
+        return prepare(connectors=connectors).home
+    from tidemill.java import find_java
+
+    return find_java().home
 
 
 def _hush() -> None:
@@ -151,6 +166,31 @@ def _utf_8_names() -> Iterator[None]:
 
 def _is_utf_8(encoding: str) -> bool:
     return "UTF-8" in encoding.upper() or "UTF8" in encoding.upper()
+
+
+def task_slots(spark: SparkSession) -> int:
+    """Return how many Spark tasks run at once: what the setting `spark.tidemill.taskSlots` says, else what the scheduler has.
+
+    Partitions of a shuffle are no measure of it: there may be 200 of them on one core. Of a cluster that grows it counts the executors
+    that are there; through Spark Connect, where there is no scheduler to be asked, it is 1.
+    """
+    declared = spark.conf.get(TASK_SLOTS, None)
+    if declared is not None:
+        if not declared.isdecimal() or int(declared) < 1:
+            raise UsageError(f"{TASK_SLOTS} is {declared!r}; expected a whole number from 1")
+        return int(declared)
+    from pyspark.sql.utils import is_remote
+
+    if is_remote():
+        return 1
+    scheduler = spark.sparkContext._jsc.sc()  # what Spark asks itself before it starts tasks that need each other
+    return max(1, int(scheduler.maxNumConcurrentTasks(scheduler.resourceProfileManager().defaultResourceProfile())))
+
+
+def _with_second_try(master: str) -> str:
+    """Return a local master that tries a task that fails once more, as a cluster does: a Python worker that is lost ends no run."""
+    match = re.fullmatch(r"local(?:\[(\d+|\*)\])?", master)
+    return f"local[{match.group(1) or 1},2]" if match else master
 
 
 def _is_local(master: str | None, under_submit: bool) -> bool:

@@ -13,6 +13,7 @@ from pyspark.sql import types as T
 
 from tidemill.column_names import table_columns
 from tidemill.errors import TidemillError
+from tidemill.session import task_slots
 from tidemill.sources.jdbc_dialects import DbColumn, Dialect, all_of
 from tidemill.sources.jdbc_other import OtherDatabase
 from tidemill.sources.jdbc_partitions import ALIAS, predicates
@@ -125,8 +126,7 @@ class _Database:
         if "partitionColumn" in self.options:
             column = self._column(columns, self.options["partitionColumn"], "options.partitionColumn")
             selected.append(f"{self.dialect.quoted(column.name)} AS {self.dialect.quoted(ALIAS)}")
-            default = int(self.spark.conf.get("spark.sql.shuffle.partitions") or 1)
-            parts = predicates(self.ask, self.dialect, column, self.options, self.place.relation, where, default)
+            parts = predicates(self.ask, self.dialect, column, self.options, self.place.relation, where, task_slots(self.spark))
         text = f"(SELECT {', '.join(selected)} FROM {self.place.relation} WHERE {where or '1 = 1'}) tidemill_t"
         return self._read(text, texts=() if self._is_native else names, parts=parts).select(*names)
 

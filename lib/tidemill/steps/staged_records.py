@@ -19,6 +19,7 @@ from tidemill.quality.records import all_hold, held
 from tidemill.quality.repeatable import is_repeatable
 from tidemill.quality.rules import Rule, errors_count_as_violations
 from tidemill.quality.verdicts import as_json, columns_of
+from tidemill.session import task_slots
 from tidemill.sources.quick import IS_PLAIN, Quick
 from tidemill.sources.records import FATE, GOOD, IS_HEADER, NOTED, RAW, RULES, Records, judged_records, judged_schema
 from tidemill.spec.models import Source
@@ -97,7 +98,7 @@ def staged_records(
 
 def most_partitions(context: StepContext, size: int) -> int:
     """Return how many partitions rows read from so many bytes are worth: a multiple of the cores, so that none of these waits."""
-    cores = int(context.spark.conf.get("spark.sql.shuffle.partitions") or 1)
+    cores = task_slots(context.spark)
     return max(1, -(-size // (_BYTES_A_FILE * cores))) * cores
 
 

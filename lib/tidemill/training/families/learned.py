@@ -11,6 +11,7 @@ from pyspark.ml import Estimator
 from pyspark.sql import SparkSession
 
 from tidemill.errors import SpecError, did_you_mean
+from tidemill.session import task_slots
 from tidemill.spec.models import IntRange, LogRange, Range, Scalar, Space
 from tidemill.spec.tasks import LABELLED
 from tidemill.training.families.family import AnyTask, Encoding, Family, space_fault
@@ -81,12 +82,11 @@ class LearnedFamily(AnyTask):
             message = "a fit on the whole cluster, as of vectors too large for tasks, has every round; leave it out"
             raise SpecError([space_fault(self.name, PATIENCE, message)])
         module, _, name = self.distributed[task].rpartition(".")
-        spark = SparkSession.active()
         logging.getLogger("XGBoost-PySpark").setLevel(logging.WARNING)
         estimator: Estimator = getattr(import_module(module), name)(
             features_col=f"features_{self.encoding}",
             label_col="label",
-            num_workers=int(spark.conf.get("spark.sql.shuffle.partitions") or 1),
+            num_workers=task_slots(SparkSession.active()),
             random_state=seed,
             verbosity=0,
             verbose=False,
