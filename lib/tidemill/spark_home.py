@@ -23,7 +23,7 @@ from tidemill.lake.lock import locked
 
 _DEFAULTS = """\
 # Written by tidemill: settings for Spark on one machine. Options of a command and SPARK_CONF_DIR win over them.
-spark.master                     local[*]
+spark.master                     local[*,2]
 spark.driver.memory              3g
 spark.driver.extraJavaOptions    -XX:+UseParallelGC
 spark.driver.host                127.0.0.1

@@ -12,9 +12,10 @@ from typer.exceptions import TyperException
 
 from tidemill.cli import ask, features, make, quality, quarantine, work
 from tidemill.cli.printing import warn
-from tidemill.errors import SpecError, TidemillError
+from tidemill.errors import SpecError, StepError, TidemillError
 from tidemill.redaction import redact, redact_trace
 from tidemill.terminal import visible_lines
+from tidemill.user_code import said_of_exit
 from tidemill.version import VERSION
 from tidemill.workflow.words import in_one_sentence
 
@@ -49,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (typer.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
+        return 1
+    except SystemExit as error:  # commands return; user code that they load may not
+        _tell(StepError(f"user code {said_of_exit(error)}"))
         return 1
     except BrokenPipeError:
         return 1

@@ -18,7 +18,9 @@ from pyspark.sql import types as T
 from tidemill.columns import column
 from tidemill.errors import Fault, SpecError, StepError, TidemillError, did_you_mean
 from tidemill.features.names import internal, number_sql
+from tidemill.spark_errors import sentence
 from tidemill.spec.models import PythonPart
+from tidemill.user_code import contain_exit
 
 _SEED = 7
 
@@ -40,7 +42,8 @@ class CustomStage:
             StepError: it cannot be made, or is no stage.
         """
         try:
-            stage = self._made()
+            with contain_exit(f"{self.key}: {self.python}"):
+                stage = self._made()
         except TidemillError:
             raise
         except Exception as error:
@@ -97,7 +100,9 @@ def plan_custom(parts: Sequence[PythonPart], load: Callable[[str], Any] | None, 
             raise StepError(f"features.custom: {part.python} cannot be loaded here")
         stage = CustomStage(part.python, load(part.python), dict(part.params), tuple(name for name in part.named if name in usable))
         if not part.named and not missing:
-            stage = CustomStage(part.python, stage.kind, stage.params, tuple(_needed(stage.build(), df, usable)))
+            with contain_exit(f"features.custom: {part.python}"):
+                needed = _needed(stage.build(), df, usable)
+            stage = CustomStage(part.python, stage.kind, stage.params, tuple(needed))
         stages.append(stage)
     if faults:
         raise SpecError(faults)
@@ -124,13 +129,13 @@ def fit_custom(stages: Sequence[CustomStage], df: DataFrame) -> tuple[FittedStag
     for custom in stages:
         stage = custom.build()
         try:
-            model = stage.fit(df) if isinstance(stage, Estimator) else stage
-            after = model.transform(df)
+            with contain_exit(f"features.custom: {custom.python}"):
+                model = stage.fit(df) if isinstance(stage, Estimator) else stage
+                after = model.transform(df)
         except TidemillError:
             raise
         except Exception as error:
-            first = str(error).strip().partition("\n")[0]
-            raise StepError(f"features.custom: {custom.python} failed: {type(error).__name__}: {first}") from error
+            raise StepError(f"features.custom: {custom.python} failed: {type(error).__name__}: {sentence(error)}") from error
         new = [name for name in after.columns if name not in df.columns]
         _check(custom, model, df, after, new)
         fitted.append(model)

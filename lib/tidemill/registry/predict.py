@@ -13,6 +13,7 @@ from tidemill.columns import NOT_SCORED, column
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.registry.exact_cast import exact_cast
 from tidemill.spec.models import NUMERIC_LABEL
+from tidemill.user_code import contain_exit
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -106,7 +107,8 @@ def _transform(model: PipelineModel, manifest: Manifest, df: DataFrame) -> tuple
     # The error stands last and is no struct of all columns: Catalyst derives a constraint for each way to rename the columns of an
     # expression that stands before their aliases, which are 2 to the power of their number.
     renamed = [column(name).alias(place) for name, place in kept.items()]
-    return model.transform(df.select(*renamed, *features, error.alias(_CAST_ERROR))), kept
+    with contain_exit(f"a stage of model {manifest.version}"):
+        return model.transform(df.select(*renamed, *features, error.alias(_CAST_ERROR))), kept
 
 
 def _is_bad(value: Column) -> Column:

@@ -12,6 +12,7 @@ from tidemill.registry.custom_code import modules
 from tidemill.registry.manifest import FILES, Manifest, manifest_file, model_folder, read_manifest, refuse_other_files, written_files
 from tidemill.registry.versions import UNFINISHED, is_free
 from tidemill.spark_errors import sentence
+from tidemill.user_code import contain_exit
 
 if TYPE_CHECKING:
     from tidemill.lake import Lake
@@ -53,7 +54,7 @@ def load_model(lake: Lake, pipeline: str, version: int) -> tuple[PipelineModel, 
     refuse_other_files(lake, manifest, by_content=True)
     path = f"{lake.engine_root}/{model_folder(pipeline, version)}/{FILES}"
     try:
-        with modules(manifest.code):
+        with contain_exit("the Python kept with it"), modules(manifest.code):
             return PipelineModel.load(path), manifest
     except Exception as error:
         raise StepError(

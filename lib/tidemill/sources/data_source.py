@@ -7,6 +7,7 @@ from hashlib import sha256
 from operator import or_
 from typing import Any
 
+from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -14,12 +15,13 @@ from pyspark.sql.datasource import DataSource
 
 from tidemill.column_names import table_columns
 from tidemill.columns import column
-from tidemill.errors import UsageError
+from tidemill.errors import SourceError, UsageError
 from tidemill.sources.records import Extract
 from tidemill.sources.rows import given_columns, known_column, row_records
 from tidemill.sources.schemas import checked_schema
 from tidemill.sources.secrets import reveal, reveal_path
 from tidemill.sources.watermarks import Position, overlap_of
+from tidemill.spark_errors import sentence
 from tidemill.spec.models import Source
 
 _TIMES = (T.DateType, T.TimestampType, T.TimestampNTZType)
@@ -63,7 +65,10 @@ class DataSourceRows:
         options.pop("overlap", None)
         if source.paths:
             options["path"] = reveal_path(source.paths[0])
-        return spark.read.format(name).options(**options).load()
+        try:
+            return spark.read.format(name).options(**options).load()
+        except PySparkException as error:
+            raise SourceError(f"{source.format}: {sentence(error)}") from error
 
 
 def _behind(frame: DataFrame, source: Source, since: str | None) -> tuple[DataFrame, str | None]:

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from tidemill.errors import UsageError, did_you_mean
+from tidemill.user_code import contain_exit
 
 _IMPORTING = RLock()  # sys.path and sys.modules belong to the whole process; steps run in threads
 
@@ -169,7 +170,8 @@ def _own_module(file: Path, folder: Path, digest: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     with _IMPORTING, _importing_from(folder):
         sys.modules[module.__name__] = module  # dataclasses look their module up there while it runs
-        spec.loader.exec_module(module)
+        with contain_exit(f"{file}, while it was imported,"):
+            spec.loader.exec_module(module)
     return module
 
 

@@ -6,21 +6,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.caching import cached
 from tidemill.errors import ExpectationRefused, StepError, TidemillError
+from tidemill.machine_faults import machine_fault
 from tidemill.quality.refusals import refusal, refused_rules, repeated_key, table_refusal, warnings
 from tidemill.quality.rules import errors_count_as_violations
 from tidemill.quality.table_rules import TableVerdict
 from tidemill.quality.verdicts import Tally, kept_rows, quarantined_rows, repeated_keys, samples, tally
-from tidemill.spark_errors import as_step_error
+from tidemill.spark_errors import as_step_error, sentence
 from tidemill.spec.models import Table
 from tidemill.spec.table_inputs import SESSION, function_arguments
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.table_expectations import TableRules, record_expectations, rules_for, verdicts_of, what_stays
 from tidemill.steps.written import blank, is_blank, rows_written
+from tidemill.user_code import contain_exit
 
 
 def prepare(context: StepContext) -> StepResult:
@@ -74,11 +78,14 @@ def table_rows(context: StepContext, table: Table, given: Mapping[str, DataFrame
         return given[name] if name in given else context.lake.read(spark, name, context.inputs[name])
 
     try:
-        rows = spec.function(str(table.python))(*[argument(name) for name in arguments])
+        with contain_exit("it"):
+            rows = spec.function(str(table.python))(*[argument(name) for name in arguments])
     except TidemillError:
         raise
     except Exception as error:
-        raise StepError(f"it raised {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}") from error
+        is_sparks = isinstance(error, PySparkException | Py4JJavaError)
+        said = sentence(error) if is_sparks else f"it raised {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise StepError(machine_fault(f"{type(error).__name__}: {error}") or said) from error
     if not isinstance(rows, DataFrame):
         raise StepError(f"it returned {type(rows).__name__}, expected a Spark DataFrame; end it with `return <frame>`")
     return rows

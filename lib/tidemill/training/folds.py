@@ -19,6 +19,7 @@ from tidemill.features.names import PART
 from tidemill.spark_errors import sentence
 from tidemill.training.monotone import directions
 from tidemill.training.tasks.copy import Copy, TooLarge, write_copy
+from tidemill.user_code import contain_exit
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -166,7 +167,8 @@ class Folds:
     def _made(self, make: Callable[[Place], Made], place: Place) -> Made:
         """Return what ``make`` gives for a fold, whose number its failure names."""
         try:
-            return make(place)
+            with contain_exit("a stage of the features"):
+                return make(place)
         except TooLarge:
             raise
         except Exception as error:

@@ -1,104 +1,162 @@
-"""How long a fit may take, where it is known: in a worker by an alarm, on the cluster by taking its jobs away."""
+"""How long a fit may take: in a worker by a process of its own, on the driver by a thread of its own whose jobs are taken away."""
 
 from __future__ import annotations
 
+import ctypes
+import os
+import pickle
 import signal
+import sys
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
+from pyspark import inheritable_thread_target
 from pyspark.sql.utils import is_remote
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+Result = TypeVar("Result")
 Tagged = Callable[[str], object]
 
 _AGAIN = 1.0
+# How long a fit on the driver has to end itself, once its jobs are cancelled and its Python is interrupted.
+_GRACE = 5.0
 
 
 class TimedOut(Exception):
     """A fit took longer than it may."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, remark: str = "") -> None:
         """Say how long it might have taken."""
-        super().__init__(f"stopped after {seconds:g} seconds, as training.tuner.trial_timeout says")
+        super().__init__(f"stopped after {seconds:g} seconds, as training.tuner.trial_timeout says{remark}")
 
 
-@contextmanager
-def alarm(seconds: float | None) -> Iterator[None]:
-    """Raise `TimedOut` in the body after so many seconds; a library that is in the middle of a step ends it first.
+class _Stop(BaseException):
+    """Ends the Python of a thread; no Exception, so that fewer handlers take it for their own."""
 
-    Elsewhere than in a process' main thread there are no alarms, and no limit.
+
+def call_in_child(seconds: float, call: Callable[[], Result]) -> Result:
+    """Return what ``call`` gives in a fork of this process, which the system ends after so many seconds, in native code too.
+
+    What it gives is pickled; nothing else that it does to this process' memory is seen here.
+
+    Raises:
+        TimedOut: it took longer.
+        ChildProcessError: the process ended without a word: it crashed, or was killed.
     """
-    if seconds is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    is_over = has_ended = False
-
-    def stop(_signal: int, _frame: Any) -> None:
-        nonlocal is_over
-        is_over = True
-        if not has_ended:
+    reading, writing = os.pipe()
+    _flush()  # what is not written yet would be the child's as well
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _answer(writing, seconds, call)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        answer = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        ended_by = signal.Signals(os.WTERMSIG(status))
+        if ended_by == signal.SIGALRM:
             raise TimedOut(seconds)
+        raise ChildProcessError(f"its process was ended by {ended_by.name}: it crashed, or the machine had no memory left")
+    if not answer:
+        raise ChildProcessError("its process ended without a word")
+    is_result, given = pickle.loads(answer)
+    if not is_result:
+        raise ChildProcessError(given)
+    result: Result = given
+    return result
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)  # again, for a library may swallow what is raised in it
+
+def _answer(writing: int, seconds: float, call: Callable[[], Any]) -> NoReturn:
+    """Write what ``call`` gives, or why it gives nothing, and end; in the child, which must not run what its parent has to clean up."""
     try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends the process whatever it is doing; no Python is asked
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
-            yield
-        finally:
-            has_ended = True
-    except Exception as error:
-        if is_over:  # compiled code raises an error of its own for one that it meets
-            raise TimedOut(seconds) from error
-        raise
-    finally:
+            answer = pickle.dumps((True, call()))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the parent is told
+            said = str(error) if isinstance(error, ChildProcessError) else f"{type(error).__name__}: {error}"
+            answer = pickle.dumps((False, said))
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-@contextmanager
-def taken_away(spark: SparkSession, seconds: float | None) -> Iterator[None]:
-    """Cancel the jobs that the body starts in this thread once it has taken so many seconds, and raise `TimedOut`."""
-    if seconds is None:
-        yield
-        return
-    add, remove, cancel = _tags(spark)
-    tag = f"tidemill-{uuid.uuid4().hex}"
-    ended = threading.Event()
-    is_over = threading.Event()
-
-    def watch() -> None:
-        wait: float = seconds
-        while not ended.wait(wait):  # between two jobs there is nothing to cancel, but in front of the next
-            is_over.set()
-            cancel(tag)
-            wait = _AGAIN
-
-    watcher = threading.Thread(target=watch, name=tag, daemon=True)
-    add(tag)
-    watcher.start()
-    try:
-        yield
-    except Exception as error:
-        if is_over.is_set():
-            raise TimedOut(seconds) from error
-        raise
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(answer)
     finally:
-        ended.set()
-        remove(tag)
-        watcher.join()
+        _flush()
+        os._exit(0)
 
 
-def _tags(spark: SparkSession) -> tuple[Tagged, Tagged, Tagged]:
-    """Return what tags the jobs of a thread, takes the tag off, and cancels the jobs that have it.
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+
+
+def call_within(spark: SparkSession, seconds: float | None, call: Callable[[], Result]) -> Result:
+    """Return what ``call`` gives, which may take so many seconds; without a limit it is called as it is.
+
+    With one it runs in a thread of its own. When time is over, the Spark jobs of the thread are cancelled, also those that it starts
+    later, and its Python is interrupted. What heeds neither (a long sleep, native code) is left behind: it ends with the process.
+
+    Raises:
+        TimedOut: it took longer.
+    """
+    if seconds is None:
+        return call()
+    limited = _Limited(spark, call)
+    limited.start()
+    wait([limited.outcome], seconds)
+    if limited.outcome.done():
+        return limited.outcome.result()
+    reaper = threading.Thread(target=limited.stop, name=f"{limited.name}-reaper", daemon=True)
+    reaper.start()
+    wait([limited.outcome], _GRACE)
+    raise TimedOut(seconds, "" if limited.outcome.done() else "; it does not heed that, and is left behind until the run ends")
+
+
+class _Limited(threading.Thread):
+    """A thread that can be told to stop; it does not keep the process alive."""
+
+    def __init__(self, spark: SparkSession, call: Callable[[], Any]) -> None:
+        super().__init__(name=f"tidemill-{uuid.uuid4().hex}", daemon=True)
+        self.outcome: Future[Any] = Future()
+        self._call = call
+        self._add, self._cancel = _tags(spark)
+        self._wrapped = inheritable_thread_target(spark)(self._tagged)
+
+    def run(self) -> None:
+        """Call it, and keep what it gives or raises."""
+        try:
+            self._wrapped()
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            with suppress(Exception):
+                self.outcome.set_exception(error)
+
+    def _tagged(self) -> None:
+        self._add(self.name)
+        self.outcome.set_result(self._call())
+
+    def stop(self) -> None:
+        """Cancel its jobs and interrupt its Python, again and again until it ends: handlers may swallow it, and new jobs may start."""
+        while self.is_alive():
+            with suppress(Exception):
+                self._cancel(self.name)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident or 0), ctypes.py_object(_Stop))
+            time.sleep(_AGAIN)
+
+
+def _tags(spark: SparkSession) -> tuple[Tagged, Tagged]:
+    """Return what tags the jobs of a thread, and what cancels the jobs that have a tag.
 
     The context does, where there is one: the session's own tags, as of Spark 4.2, make plans that know it unfit to be sent to tasks.
     """
     if is_remote():
-        return spark.addTag, spark.removeTag, spark.interruptTag
+        return spark.addTag, spark.interruptTag
     context = spark.sparkContext
-    return context.addJobTag, context.removeJobTag, context.cancelJobsWithTag
+    return context.addJobTag, context.cancelJobsWithTag

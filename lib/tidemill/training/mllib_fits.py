@@ -13,8 +13,10 @@ from tidemill.errors import StepError
 from tidemill.evaluation import compute_metrics
 from tidemill.spark_errors import sentence
 from tidemill.training.adjusted import AdjustedProbabilities
+from tidemill.training.driver_child import call_in_driver_child, can_fork
+from tidemill.training.families.own import OwnFamily
 from tidemill.training.folds import ORDER, WEIGHT, Vectors
-from tidemill.training.limits import taken_away
+from tidemill.training.limits import call_within
 from tidemill.training.out_of_fold import counted_by_spark
 from tidemill.training.prefixes import predictions_of
 from tidemill.training.problem import Problem
@@ -22,6 +24,7 @@ from tidemill.training.targets import brought_back
 from tidemill.training.tasks.fits import Outcome
 from tidemill.training.tasks.xgb import asked_for
 from tidemill.training.tuner import Trial
+from tidemill.user_code import contain_exit
 
 if TYPE_CHECKING:
     from pyspark.ml import Model
@@ -47,23 +50,30 @@ def fit_family(trial: Trial, vectors: DataFrame, categories: int, problem: Probl
     told = asked_for(problem.loss, problem.quantile, monotone) if trial.family == "xgboost" else {}
     for name, value in told.items():
         estimator.set(estimator.getParam(name), value)
-    return estimator.fit(vectors)
+    with contain_exit(getattr(family, "python", trial.family)):
+        return estimator.fit(vectors)
 
 
 def measure(group: Sequence[Trial], vectors: Vectors, problem: Problem, share: float, limit: float | None = None) -> list[Outcome]:
     """Fit the first trial on a share of the training rows, and measure each of the group by what it makes of that model.
 
-    The fit may take ``limit`` seconds, where that is given.
+    The fit, and each measure of it, may take ``limit`` seconds, where that is given.
     """
     started = time.perf_counter()
+    spark = vectors.train.sparkSession
+
+    def fit() -> Model:
+        return fit_family(group[0], first_rows(vectors.train, share), vectors.max_categories, problem, vectors.monotone)
+
     try:
-        with taken_away(vectors.train.sparkSession, limit):
-            model = fit_family(group[0], first_rows(vectors.train, share), vectors.max_categories, problem, vectors.monotone)
+        # What a user's own code does, Spark cannot take away.
+        is_apart = limit is not None and isinstance(problem.family(group[0].family), OwnFamily) and can_fork()
+        model = call_in_driver_child(spark, limit or 0.0, fit) if is_apart else call_within(spark, limit, fit)
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
         spent = (time.perf_counter() - started) / len(group)
         return [Outcome(trial.number, {}, spent, 0.0, sentence(error)) for trial in group]
     spent = (time.perf_counter() - started) / len(group)
-    return [_measured(model, trial, group[0], vectors, problem, spent) for trial in group]
+    return [_measured(model, trial, group[0], vectors, problem, spent, limit) for trial in group]
 
 
 def counts_of(trial: Trial, vectors: Vectors, problem: Problem) -> np.ndarray:
@@ -74,18 +84,23 @@ def counts_of(trial: Trial, vectors: Vectors, problem: Problem) -> np.ndarray:
 def unseen(trial: Trial, vectors: Vectors, problem: Problem) -> DataFrame:
     """Fit the trial, and return the rows that it has not seen with what it says of them."""
     model = fit_family(trial, vectors.train, vectors.max_categories, problem, vectors.monotone)
-    return _adjusted(model.transform(vectors.held_out), problem)
+    with contain_exit(trial.family):
+        return _adjusted(model.transform(vectors.held_out), problem)
 
 
-def _measured(model: Model, trial: Trial, fitted: Trial, vectors: Vectors, problem: Problem, spent: float) -> Outcome:
+def _measured(
+    model: Model, trial: Trial, fitted: Trial, vectors: Vectors, problem: Problem, spent: float, limit: float | None = None
+) -> Outcome:
     """Score the validation rows with what ``trial`` makes of the fitted model."""
     started = time.perf_counter()
     found: Mapping[str, float] = {}
     error = None
-    try:
+
+    def measures() -> Mapping[str, float]:
         features = f"features_{problem.family(trial.family).encoding}"
-        predictions = predictions_of(model, trial, fitted, vectors.held_out, problem.task)
-        found = compute_metrics(
+        with contain_exit(trial.family):
+            predictions = predictions_of(model, trial, fitted, vectors.held_out, problem.task)
+        return compute_metrics(
             _adjusted(predictions, problem),
             problem.task,
             problem.n_classes,
@@ -93,6 +108,9 @@ def _measured(model: Model, trial: Trial, fitted: Trial, vectors: Vectors, probl
             weight=_weight_of(vectors.held_out),
             quantile=problem.quantile,
         )
+
+    try:
+        found = call_within(vectors.held_out.sparkSession, limit, measures)
     except Exception as caught:  # noqa: BLE001 - as above
         error = sentence(caught)
     took = time.perf_counter() - started

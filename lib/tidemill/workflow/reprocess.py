@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import import_module
 
@@ -13,6 +14,7 @@ from tidemill.lake.lock import holder, locked
 from tidemill.lake.recorded import outputs_of
 from tidemill.spec import Spec
 from tidemill.steps.result import StepContext, StepResult
+from tidemill.user_code import contain_exit
 from tidemill.workflow.graph import build_graph
 from tidemill.workflow.lazy_spark import LazySpark
 from tidemill.workflow.outcome import Outcome, RunOutcome
@@ -49,8 +51,14 @@ class Reprocess:
                 raise UsageError(f"a run of {name} is going on, by {holder(self.lake.root, f'run.{name}')}; wait for it to end")
             self._states.refresh()
             self._states.begin(nodes)
-            with progress as shown:
-                outcomes = tuple(self._node(node, shown) for node in nodes)
+            try:
+                with progress as shown:
+                    outcomes = tuple(self._node(node, shown) for node in nodes)
+            except BaseException as error:
+                with suppress(Exception):  # what ended the run is the fault to be told
+                    self._states.close(in_one_sentence(error))
+                    self._states.end(FAILED, in_one_sentence(error))
+                raise
             state = FAILED if any(outcome.exit_code for outcome in outcomes) else SUCCEEDED
             self._states.end(state, "; ".join(outcome.error for outcome in outcomes if outcome.error) or None)
         return RunOutcome(self.run_id, state, outcomes, None)
@@ -71,7 +79,7 @@ class Reprocess:
             if faults:
                 raise StepError(f"{faults[0]}; run the pipeline first: `tidemill run SPEC` makes again what is lost")
             before = self._recovery.versions(known)
-            result = self._recovery.settle(known, self._function(node)(context), before, outputs)
+            result = self._recovery.settle(known, self._called(node, context), before, outputs)
         except TidemillError as caught:
             error = caught
         state = FAILED if error else SUCCEEDED
@@ -81,6 +89,10 @@ class Reprocess:
         outcome = Outcome.of(node, state, result, time.monotonic() - began, error, told)
         progress.ended(outcome)
         return outcome
+
+    def _called(self, node: str, context: StepContext) -> StepResult:
+        with contain_exit("user code"):
+            return self._function(node)(context)
 
     @staticmethod
     def _function(node: str) -> Callable[[StepContext], StepResult]:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,6 +22,7 @@ from tidemill.spec import Spec
 from tidemill.steps import STEP_FUNCTIONS
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.terminal import visible_lines
+from tidemill.user_code import said_of_exit
 from tidemill.workflow.fingerprint import changed_parts, definition, fingerprint, is_defined_alike
 from tidemill.workflow.graph import Graph, Node, build_graph
 from tidemill.workflow.lazy_spark import LazySpark
@@ -96,11 +98,15 @@ class Runner:
                 with progress or PlainProgress() as shown:
                     outcomes = self._work_off(nodes, shown)
             except BaseException as error:
-                self._states.end(FAILED, in_one_sentence(error))
+                with suppress(Exception):  # what ended the run is the fault to be told
+                    self._states.close(in_one_sentence(error))
+                    self._states.end(FAILED, in_one_sentence(error))
                 raise
             failed = [outcome for outcome in outcomes if outcome.state == FAILED]
             state = FAILED if any(outcome.exit_code for outcome in outcomes) else SUCCEEDED
-            self._states.end(state, "; ".join(f"{outcome.node}: {outcome.error}" for outcome in failed) or None)
+            # A ledger that cannot be written has failed steps already, whose faults are to be told.
+            with suppress(Exception) if failed else nullcontext():
+                self._states.end(state, "; ".join(f"{outcome.node}: {outcome.error}" for outcome in failed) or None)
         return RunOutcome(self.run_id, state, tuple(outcomes), Deployments(self.lake.ledger, self.spec.pipeline.pipeline).champion())
 
     def decide(self, node: Node) -> Decision:
@@ -179,7 +185,9 @@ class Runner:
     def _run_node(self, node: Node, progress: Progress) -> Outcome:
         progress.started(node.name)
         began, started_at = time.monotonic(), datetime.now(UTC)
-        decision, result, error = Decision(node.name, {}, "", (), {}), StepResult(), None
+        decision, result = Decision(node.name, {}, "", (), {}), StepResult()
+        error: Exception | None = None
+        interrupt = None
         try:
             decision = self.decide(node)
             if decision.reasons:
@@ -195,17 +203,34 @@ class Runner:
             else:
                 state, result = SKIPPED, self._recovery.unchanged(node, decision.outputs)
             self._outputs[node.name] = result.outputs
-        except Exception as caught:  # noqa: BLE001 - whatever a step raises is that step's failure, recorded and shown
-            state, error = FAILED, self.spec.located(caught) if isinstance(caught, SpecError) else caught
-            if self._debug:
-                sys.stderr.write(visible_lines(redact_trace(caught)))
+        except KeyboardInterrupt as caught:
+            state, error, interrupt = FAILED, StepError("interrupted"), caught
+        except BaseException as caught:  # noqa: BLE001 - whatever a step raises is that step's failure, recorded and shown
+            state, error = FAILED, self._failure(node, caught)
         told = in_one_sentence(error) if error else None
-        self._states.ended(
-            node.name, state, result=result, inputs=decision.inputs, fingerprint=decision.fingerprint, error=told, started_at=started_at
-        )
+        try:
+            self._states.ended(
+                node.name, state, result=result, inputs=decision.inputs, fingerprint=decision.fingerprint, error=told, started_at=started_at
+            )
+        except Exception as caught:  # noqa: BLE001 - the disk may be full, say; the next run writes what became of the step
+            lost = f"the ledger of {self.lake.root} cannot be written: {in_one_sentence(caught)}"
+            state, error = FAILED, error or caught
+            told = f"{told}; and {lost}" if told else lost
+        if interrupt is not None:
+            raise interrupt
         outcome = Outcome.of(node.name, state, result, time.monotonic() - began, error, told)
         progress.ended(outcome)
         return outcome
+
+    def _failure(self, node: Node, caught: BaseException) -> Exception:
+        """Return what a step raised as its failure, at its place in the spec where that is known."""
+        if self._debug:
+            sys.stderr.write(visible_lines(redact_trace(caught)))
+        if isinstance(caught, SpecError):
+            return self.spec.located(caught)
+        if isinstance(caught, SystemExit):
+            return StepError(f"{node.name}: user code {said_of_exit(caught)}")
+        return caught if isinstance(caught, Exception) else StepError(in_one_sentence(caught))
 
     def _context(self, node: Node, decision: Decision) -> StepContext:
         from tidemill.session import child_session

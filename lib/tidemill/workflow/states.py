@@ -56,6 +56,20 @@ class States:
         """Write how the run ended."""
         self._ledger.append("ops.runs", [self._row(None, state, started_at=self._started, ended_at=datetime.now(UTC), error=error)])
 
+    def close(self, error: str) -> None:
+        """Write the nodes of this run that have not ended: one that was running is FAILED, one that was to come BLOCKED."""
+        now = datetime.now(UTC)
+        rows = [row for row in current(self._ledger.rows("ops.steps"), "run_id", "node") if row["run_id"] == self._run_id]
+        left = {RUNNING: FAILED, PENDING: BLOCKED}
+        self._ledger.append(
+            "ops.steps",
+            [
+                self._row(str(row["node"]), left[str(row["state"])], started_at=row["started_at"], ended_at=now, error=error)
+                for row in rows
+                if row["state"] in left
+            ],
+        )
+
     def running(self, node: str, started_at: datetime, inputs: Mapping[str, int]) -> None:
         """Write a node as RUNNING on these inputs."""
         self._ledger.append("ops.steps", [self._row(node, RUNNING, started_at=started_at, inputs=inputs)])

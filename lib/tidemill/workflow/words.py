@@ -6,6 +6,7 @@ import re
 
 from tidemill.errors import TidemillError
 from tidemill.lake.links import with_own_paths
+from tidemill.machine_faults import machine_fault
 from tidemill.redaction import redact
 
 _DELTA_RS = ("_internal", "deltalake._internal", "pyo3_runtime", "deltalake.exceptions")
@@ -18,16 +19,21 @@ def in_one_sentence(error: BaseException) -> str:
         return with_own_paths(str(error))
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    told = with_own_paths(_told(error))
-    return _SECRET.sub(r"\1\2***", told if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {told}")
+    told, is_whole = _told(error)
+    told = with_own_paths(told)
+    return _SECRET.sub(r"\1\2***", told if is_whole else f"{type(error).__name__}: {told}")
 
 
-def _told(error: BaseException) -> str:
+def _told(error: BaseException) -> tuple[str, bool]:
+    """Return what was raised in words, and whether they can do without its type."""
     if hasattr(error, "java_exception") or hasattr(error, "_origin"):
         from tidemill.spark_errors import sentence  # loads Spark, which has raised this and so is there
 
-        return sentence(error)[:600]
+        return sentence(error)[:600], True
+    fault = machine_fault(f"{type(error).__name__}: {error}")
+    if fault:
+        return redact(fault), True
     lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
     if type(error).__module__ in _DELTA_RS:  # behind its first line it shows its own stack
         lines = lines[:1]
-    return " ".join(lines[:3])[:600] or type(error).__name__
+    return " ".join(lines[:3])[:600] or type(error).__name__, isinstance(error, (OSError, ValueError))

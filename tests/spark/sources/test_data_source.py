@@ -3,6 +3,10 @@
 import json
 from textwrap import dedent
 
+import pytest
+
+from tidemill.errors import SourceError
+
 CODE = """
     from datetime import datetime, timezone
     from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
@@ -13,6 +17,10 @@ CODE = """
 
         def reader(self, schema):
             return Reader(int(self.options["n"]))
+
+    class Leaves(Minutes):
+        def schema(self):
+            raise SystemExit(0)
 
     class Reader(DataSourceReader):
         def __init__(self, n):
@@ -36,3 +44,5 @@ def test_it_is_read_whole_or_behind_its_watermark(tmp_path, extract) -> None:
     assert first.ids == [0, 1, 2, 3]
     assert json.loads(first.extract.position)["value"] == "2026-01-01 00:03:00"
     assert extract(first.extract.position, **watched, options={"n": 6}).ids == [0, 2, 3, 4, 5]
+    with pytest.raises(SourceError, match=r"functions\.Leaves: it called sys\.exit\(0\) \(functions\.py, line \d+, in schema\)"):
+        extract(**source | {"format": "functions.Leaves"}, options={"n": 4})

@@ -65,6 +65,11 @@ class Narrow(Transformer):
         return df.withColumn("one", F.lit(1))
 
 
+class Leaves(Estimator):
+    def _fit(self, df):
+        raise SystemExit(0)
+
+
 class Forgetful(Transformer, DefaultParamsReadable, DefaultParamsWritable):
     def _transform(self, df):
         return df.withColumn("one", F.lit(1)).drop("x")
@@ -155,6 +160,8 @@ def test_a_model_with_custom_stages_scores_in_another_process(context, lake, spa
 def test_stages_that_cannot_serve_are_named(context):
     with pytest.raises(StepError, match=r"functions.Narrow cannot be saved with the model; let it inherit DefaultParamsReadable"):
         train(context([{"python": "functions.Narrow"}]))
+    with pytest.raises(StepError, match=r"features.custom: functions.Leaves called sys.exit\(0\) \(functions.py, line \d+, in _fit\)"):
+        train(context([{"python": "functions.Leaves"}]))
     with pytest.raises(StepError, match=r"functions.Forgetful drops the column 'x'"):
         train(context([{"python": "functions.Forgetful"}], numeric={"columns": ["x"]}))
     with pytest.raises(StepError, match=r"functions.Length has no parameter 'facto'; did you mean 'factor'\?"):

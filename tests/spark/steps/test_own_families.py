@@ -11,6 +11,16 @@ from tidemill.steps.train import train
 from tidemill.training.adjusted import AdjustedProbabilities
 
 FUNCTIONS = """
+import os
+import re
+import sys
+
+from pyspark.ml import Estimator, Model
+from pyspark.ml.functions import array_to_vector
+from pyspark.ml.param import Param, Params, TypeConverters
+from pyspark.ml.param.shared import HasFeaturesCol, HasLabelCol
+from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
+from pyspark.sql import functions as F
 from pyspark.ml.classification import LogisticRegression
 from pyspark.ml.feature import Binarizer
 
@@ -21,6 +31,42 @@ class Mine(LogisticRegression):
 
 class NoEstimator(Binarizer):
     pass
+
+
+class Leaves(LogisticRegression):
+    def _fit(self, rows):
+        sys.exit(0)
+
+
+class Freezes(LogisticRegression):
+    def _fit(self, rows):
+        re.match("(a+)+$", "a" * 64 + "b")
+
+
+class Crashes(LogisticRegression):
+    def _fit(self, rows):
+        os._exit(3)
+
+
+class Counts(Estimator, HasFeaturesCol, HasLabelCol):
+    encoding = "tree"
+
+    def _fit(self, rows):
+        return Counted(rows.where("label = 1").count() / rows.count())
+
+
+class Counted(Model, DefaultParamsReadable, DefaultParamsWritable):
+    share = Param(Params._dummy(), "share", "", TypeConverters.toFloat)
+
+    def __init__(self, share=0.0):
+        super().__init__()
+        self._set(share=share)
+
+    def _transform(self, rows):
+        share = self.getOrDefault("share")
+        return rows.withColumn("prediction", F.lit(float(share > 0.5))).withColumn(
+            "probability", array_to_vector(F.array(F.lit(1 - share), F.lit(share)))
+        )
 
 
 class Astray(LogisticRegression):
@@ -76,6 +122,25 @@ def test_an_estimator_of_ones_own_is_searched_calibrated_and_given_a_threshold(c
     assert found[found["y"]]["prediction"].mean() > 0.9 and limit < 0.5
     assert found["probability"].mean() == pytest.approx(found["y"].mean(), abs=0.03)
     assert [row["slot"] for row in lake.ledger.rows("ops.importances", model_version=manifest.version)] == ["x"]
+
+
+def test_a_fit_that_leaves_hangs_or_crashes_is_one_trials_failure(context, lake):
+    errors = {
+        "freezes": "stopped after 10 seconds, as training.tuner.trial_timeout says",
+        "crashes": "its process ended without a word",
+        "leaves": "functions.Leaves called sys.exit(0) (functions.py, line",
+    }
+    own = {name: {"python": f"functions.{name.capitalize()}"} for name in (*errors, "mine", "counts")}
+    models = {**own, "hist_gradient_boosting": {"max_iter": 5}}
+    result = train(context(models, tuner={"strategy": "grid", "trial_timeout": "10s"}))
+    rows = {row["family"]: row for row in lake.ledger.rows("ops.trials", run_id="r1") if row["fold"] == 0}
+    assert {name: row["error"] for name, row in rows.items() if row["state"] == "SUCCEEDED"} == dict.fromkeys(
+        ("mine", "counts", "hist_gradient_boosting")
+    )
+    for name, error in errors.items():
+        assert error in rows[name]["error"]
+    assert rows["counts"]["value"] < rows["mine"]["value"]
+    assert load_model(lake, "late", result.outputs["models.late"])[1].family in ("mine", "hist_gradient_boosting")
 
 
 def test_what_cannot_be_a_family_is_named(context):

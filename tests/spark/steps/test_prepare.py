@@ -21,6 +21,14 @@ def nothing(bronze_x):
 
 def broken(anything):
     raise KeyError("no such thing")
+
+def leaves(x):
+    import sys
+    sys.exit(0)
+
+def leaves_later(x):
+    import sys
+    return x.mapInArrow(lambda batches: sys.exit(0), "id INT")
 """
 
 
@@ -120,6 +128,14 @@ def test_faults_are_one_clear_sentence(run, tmp_path) -> None:
         ({"sql": "SELECT id FROM bronze.x", "expectations": {"e": {"check": "w > 0"}}}, r"expectation 'e' \(w > 0\): .*`w` cannot be"),
         ({"python": "functions.nothing"}, r"silver\.t \(functions\.nothing\): it returned NoneType"),
         ({"python": "functions.broken"}, r"silver\.t \(functions\.broken\): it raised KeyError: 'no such thing'"),
+        (
+            {"python": "functions.leaves"},
+            r"silver\.t \(functions\.leaves\): it called sys\.exit\(0\) \(functions\.py, line \d+, in leaves\)",
+        ),
+        (
+            {"python": "functions.leaves_later"},
+            r"silver\.t \(functions\.leaves_later\): it called sys\.exit\(0\) \(functions\.py, line \d+,",
+        ),
     ):
         with pytest.raises(StepError, match=message) as raised:
             run(**table)

@@ -151,6 +151,46 @@ def test_every_node_runs_once_behind_what_it_needs(steps, write_spec):
     assert (outcome.exit_code, outcome.state, outcome.champion) == (0, "SUCCEEDED", 1)
 
 
+@pytest.mark.parametrize("raised", [SystemExit(0), SystemExit(5), type("Away", (BaseException,), {})("gone")])
+def test_a_step_that_ends_the_process_fails_and_the_run_with_it(steps, write_spec, raised):
+    steps.broken["prepare.planes"] = raised
+    path = write_spec()
+    outcome = _run(path, run_id="r")
+    assert (outcome.exit_code, outcome.state) == (1, "FAILED")
+    told = next(step.error for step in outcome.steps if step.node == "prepare.planes")
+    assert ("called sys.exit(" in told) == isinstance(raised, SystemExit) and ("Away: gone" in told) != isinstance(raised, SystemExit)
+    rows = current(Runner(load_spec(path), LazySpark(_start_no_jvm)).lake.ledger.rows("ops.steps"), "run_id", "node")
+    assert {row["state"] for row in rows} == {"SUCCEEDED", "FAILED", "BLOCKED"}
+
+
+def test_an_interrupted_run_leaves_no_step_open(steps, write_spec):
+    steps.broken["prepare.planes"] = KeyboardInterrupt()
+    path = write_spec()
+    with pytest.raises(KeyboardInterrupt):
+        _run(path, run_id="r")
+    ledger = Runner(load_spec(path), LazySpark(_start_no_jvm)).lake.ledger
+    states = {row["node"]: row["state"] for row in current(ledger.rows("ops.steps"), "run_id", "node")}
+    assert states["prepare.planes"] == "FAILED" and states["dataset"] == states["monitor"] == "BLOCKED"
+    assert current(ledger.rows("ops.runs"), "run_id")[0]["state"] == "FAILED"
+
+
+def test_a_full_disk_is_the_steps_fault_and_the_ledgers(steps, write_spec, monkeypatch):
+    full = OSError(28, "No space left on device", "/lake/ops/steps/x.parquet")
+    steps.broken["ingest.spare"] = full
+    append = Runner(load_spec(write_spec()), LazySpark(_start_no_jvm)).lake.ledger.__class__.append
+
+    def written(self, table, rows):
+        if any(row.get("error") for row in rows):
+            raise full
+        return append(self, table, rows)
+
+    monkeypatch.setattr("tidemill.lake.ledger.Ledger.append", written)
+    outcome = _run(write_spec())
+    told = next(step.error for step in outcome.steps if step.node == "ingest.spare")
+    assert outcome.exit_code == 1
+    assert told.startswith("no space is left on the disk of /lake/ops/steps/x.parquet; free some and run again") and "the ledger of" in told
+
+
 def test_what_is_unchanged_is_skipped_and_a_change_runs_only_what_depends_on_it(steps, write_spec, tmp_path):
     path = write_spec()
     _run(path)

@@ -15,7 +15,7 @@ from tidemill.errors import StepError
 from tidemill.features import FeaturePlan
 from tidemill.spark_errors import sentence
 from tidemill.training.folds import Folds, Place
-from tidemill.training.limits import taken_away
+from tidemill.training.limits import call_within
 from tidemill.training.mllib_fits import first_rows
 from tidemill.training.recommendation.preferences import Preferences, RatingVectors, fit, forget, measure, with_order
 from tidemill.training.search import Done, Known, Search
@@ -98,11 +98,11 @@ class RatingSearch(Search):
         error, fitted = None, started
         try:
             ratings = self._pairs.ratings(place)
-            with taken_away(ratings.train.sparkSession, self._limit):
-                model = fit(first_rows(ratings.train, share), trial.params, self.problem, is_implicit=self._preferences.is_implicit)
+            spark, rows, is_implicit = ratings.train.sparkSession, first_rows(ratings.train, share), self._preferences.is_implicit
+            model = call_within(spark, self._limit, lambda: fit(rows, trial.params, self.problem, is_implicit=is_implicit))
             fitted = time.perf_counter()
             try:
-                found = measure(model, ratings, self._preferences, [self.problem.metric])
+                found = call_within(spark, self._limit, lambda: measure(model, ratings, self._preferences, [self.problem.metric]))
             finally:
                 forget(model)
         except Exception as caught:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure

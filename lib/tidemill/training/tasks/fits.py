@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from tidemill.evaluation.mass_volume import MOST_ROWS, mass_volume
 from tidemill.training.balance import corrected
-from tidemill.training.limits import TimedOut, alarm
+from tidemill.training.limits import TimedOut, call_in_child
 from tidemill.training.out_of_fold import SIZE, counted_by_class
 from tidemill.training.tasks.boosting import Stopped
 from tidemill.training.tasks.copy import HELD_OUT, TRAIN, Copy, Part, open_part
@@ -101,11 +101,17 @@ def run_fits(spark: SparkSession, fits: Sequence[Fit]) -> list[Outcome]:
 
 
 def measure(fit: Fit) -> list[Outcome]:
-    """Fit and score the held-out rows, in a worker; a failure, whatever it is, is an outcome, and of one setting alone."""
+    """Fit and score the held-out rows, in a worker; a failure, whatever it is, is an outcome, and of one setting alone.
+
+    A fit with a limit is one of a process of its own, and nothing that it makes of the rows is kept for the next one.
+    """
     started = time.perf_counter()
     try:
         rows = _training_rows(fit)
-        with one_core(), alarm(fit.limit):
+        if fit.limit is not None:
+            free = replace(fit, limit=None)
+            return call_in_child(fit.limit, lambda: measure(free))
+        with one_core():
             models = list(fit.learner.fit_each(rows, list(fit.settings.values()), lambda: _unseen_rows(fit)))
         held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
@@ -242,6 +248,6 @@ def given_weights(part: Part) -> np.ndarray | None:
 
 def _sentence(error: Exception) -> str:
     """Return what went wrong in one line."""
-    if isinstance(error, TimedOut):
+    if isinstance(error, TimedOut | ChildProcessError):
         return str(error)
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
