@@ -10,9 +10,14 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
+
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from tidemill.errors import SetupError
 from tidemill.lake.lock import locked
@@ -22,11 +27,13 @@ from tidemill.registry.manifest import Manifest, model_fault, read_manifest
 from tidemill.registry.mlflow_files import write_mlflow_model
 
 if TYPE_CHECKING:
+    import pandas as pd
     from mlflow import MlflowClient
 
     from tidemill.lake import Lake
 
 ALIAS = "champion"
+_EXAMPLES = 5
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -155,11 +162,22 @@ class _Projection:
         self.client.log_batch(run_id, metrics=metrics, params=params)
         logged = self.client.create_logged_model(experiment, name="model", source_run_id=run_id, tags=tags)
         folder = Path(unquote(urlparse(logged.artifact_location).path))
-        write_mlflow_model(folder, self._files(manifest.version) / "spark", run_id=run_id, model_id=logged.model_id)
+        files = self._files(manifest.version)
+        write_mlflow_model(folder, files, manifest, run_id=run_id, model_id=logged.model_id, example=self._example(manifest))
         self.client.finalize_logged_model(logged.model_id, "READY")
         self.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
         self.client.set_terminated(run_id)
         return self.client.create_model_version(self.pipeline, logged.artifact_location, run_id, tags=tags, model_id=logged.model_id)
+
+    def _example(self, manifest: Manifest) -> pd.DataFrame | None:
+        """Return the feature columns of a few rows of the dataset that the model was trained with; None where it is gone."""
+        table = f"gold.{self.pipeline}_dataset"
+        names = list(manifest.feature_columns)
+        try:
+            rows = DeltaTable(self.lake.path(table), version=manifest.dataset_version).to_pyarrow_dataset().head(_EXAMPLES, columns=names)
+        except (DeltaError, TableNotFoundError, pa.ArrowException, OSError):  # vacuumed, or of a kind that only Spark reads
+            return None
+        return rows.to_pandas().map(lambda cell: float(cell) if isinstance(cell, Decimal) else cell)
 
     def _follow(self, entry: Any, manifest: Manifest, state: str) -> None:
         """Set what the ledger says now: the state as a tag, the latest test metrics on the run."""
