@@ -162,7 +162,8 @@ class Lake:
         if latest is None or (version is not None and version > latest):
             found = "it does not exist" if latest is None else f"its latest version is {latest}"
             raise TableNotFound(f"{table} at {self.root}: {found}; run the step that writes it first")
-        if version is not None and is_local(self.root) and DeltaLog(self.path(table)).operation(version) == LOST:
+        # The latest version is read by the step that makes good for what was lost, and by no other.
+        if version is not None and version < latest and is_local(self.root) and DeltaLog(self.path(table)).operation(version) == LOST:
             raise TableNotFound(f"{table}: version {version} was lost with a damaged file of its log; run the step that writes it again")
         reader = spark.read.format("delta")
         if version is not None:
