@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from chispa import assert_df_equality
@@ -91,3 +92,23 @@ def test_spark_reads_the_ledger(spark, lake):
     lake.ledger.append("ops.steps", [{"run_id": "r1", "node": "dataset", "state": "RUNNING", "inputs": {"silver.t": 3}}])
     row = lake.read(spark, "ops.steps").first()
     assert (row["node"], row["inputs"], row["rows_in"]) == ("dataset", {"silver.t": 3}, None)
+
+
+def test_merge_makes_good_for_a_lost_commit(spark, lake):
+    """Spark has seen the lost commit, and goes by the log as it was repaired all the same."""
+
+    def merge(*ids: int) -> int:
+        rows = spark.createDataFrame([(number, "new") for number in ids], "id int, name string")
+        return lake.merge(rows, "gold.t", keys=["id"], update_if_changed=["name"], meta={})
+
+    merge(1, 2)
+    assert merge(3, 4) == 1
+    assert lake.read(spark, "gold.t").count() == 4
+    (Path(lake.path("gold.t")) / "_delta_log" / f"{1:020d}.json").write_bytes(b"")
+    with pytest.raises(LakeError, match=r"gold\.t is damaged: .*1\.json is empty"):
+        lake.read(spark, "gold.t")
+    lake.mend("gold.t", 1)
+    assert merge(1, 2, 3, 4) == 2
+    assert sorted(row["id"] for row in lake.read(spark, "gold.t", 2).collect()) == [1, 2, 3, 4]
+    with pytest.raises(TableNotFound, match="version 1 was lost"):
+        lake.read(spark, "gold.t", 1)
