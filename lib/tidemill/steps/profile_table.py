@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tidemill.columns import column
 from tidemill.errors import TableNotFound, UsageError, did_you_mean
+from tidemill.lake.recorded import refuse_faults
 from tidemill.quality.profile import EXACT_CELLS, ColumnProfile, profile
 from tidemill.spark_errors import as_step_error
 
@@ -46,10 +47,12 @@ def profile_table(
 
     Raises:
         UsageError: the lake has no such table or version, or the table no such column.
+        LakeError: the table has lost what a step wrote.
     """
     if (latest := lake.version(table)) is None:
         raise UsageError(f'{table} is not in {lake.root}; `tidemill sql "SHOW TABLES IN {table.partition(".")[0]}"` lists what is')
     at = latest if version is None else version
+    refuse_faults(lake, [table])
     try:
         rows = lake.read(spark, table, at)
     except TableNotFound as error:

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from tidemill.column_names import PROVENANCE
 from tidemill.columns import column
 from tidemill.errors import TableNotFound, UsageError
+from tidemill.lake.recorded import refuse_faults
 from tidemill.quality.rules import errors_count_as_violations
 from tidemill.quality.verdicts import as_json
 from tidemill.registry import Manifest, load_model
@@ -153,6 +154,7 @@ def _versions(spec: Spec, lake: Lake, entry: Entry) -> Mapping[str, int]:
 
     Raises:
         TableNotFound: one of them is not in the lake.
+        LakeError: one of them, or the table to score, has lost what a step wrote.
     """
     reads: dict[str, None] = dict.fromkeys(spec.pipeline.dataset.looks_into)
     for node in entry.nodes:
@@ -162,6 +164,7 @@ def _versions(spec: Spec, lake: Lake, entry: Entry) -> Mapping[str, int]:
             found = spec.dataset_inputs() if node == DATASET else spec.table_inputs(node.partition(".")[2])
         reads |= dict.fromkeys(found)
     on_the_way = {entry.place, *entry.nodes}
+    refuse_faults(lake, dict.fromkeys((*reads, *([entry.table] if entry.table else []))))
     versions = {}
     for table in reads:
         version = lake.version(table)
