@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
+from tidemill.column_names import table_columns
 from tidemill.errors import StepError
 from tidemill.machine_faults import machine_fault
 from tidemill.redaction import redact
@@ -16,6 +17,7 @@ from tidemill.user_code import place_of_user_code
 
 _CONDITION = re.compile(r"\[[A-Z][A-Z0-9_.]+\]\s*([^\n]+)")
 _SUGGESTED = re.compile(r" Did you mean one of the following\? \[([^\]]*)\]\.?")
+_UNKNOWN_COLUMN = re.compile(r"with name (?:`(?:[^`]|``)+`\.)*`((?:[^`]|``)+)` cannot be resolved")
 _STATE = re.compile(r"\s*SQLSTATE: \w+;?\s*(\(?)")
 
 
@@ -36,7 +38,7 @@ def sentence(error: BaseException) -> str:
     text = redact(_innermost(error))
     condition = _CONDITION.search(text)
     told = condition.group(1) if condition else next((line for line in text.splitlines() if line.strip()), type(error).__name__)
-    return _STATE.sub(r" \1", _SUGGESTED.sub(_without_internal, told)).strip().rstrip(";").rstrip()
+    return _STATE.sub(r" \1", _SUGGESTED.sub(_without_internal, told)).strip().rstrip(";").rstrip() + _name_in_table(told)
 
 
 def _without_internal(suggested: re.Match[str]) -> str:
@@ -70,6 +72,14 @@ def _raised_in_python(text: str) -> str | None:
     if name == "SystemExit":
         return f"it called sys.exit({message}){place}; it must return, or raise an Exception that says what is wrong"
     return f"{name}{colon}{message}{place}"
+
+
+def _name_in_table(line: str) -> str:
+    """Return a remark where Spark does not know a column by its header, but a table would have it under another name."""
+    unknown = _UNKNOWN_COLUMN.search(line)
+    header = unknown.group(1).replace("``", "`") if unknown else ""
+    [name] = table_columns([header or "_"])
+    return f" ({header!r} is called {name} in tables)" if header and name != header and f"`{name}`" in line else ""
 
 
 def _innermost(error: BaseException) -> str:

@@ -2,8 +2,11 @@ import subprocess
 import sys
 
 import pytest
+from pyspark.errors import AnalysisException
 
-from tidemill.column_names import is_added, renamed_columns, table_columns
+from tidemill.column_names import is_added, renamed_columns, renaming_notes, table_columns
+from tidemill.errors import did_you_mean
+from tidemill.spark_errors import sentence
 
 
 @pytest.mark.parametrize(
@@ -35,3 +38,20 @@ def test_a_table_refuses_some_characters_and_empty_names() -> None:
 def test_names_need_no_spark() -> None:
     code = "import sys, tidemill.column_names; sys.exit('pyspark' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_header_is_told_its_name_in_the_table() -> None:
+    told = did_you_mean("price (EUR)", ["id", "price__EUR_"])
+    assert told == "; a table calls it 'price__EUR_', as it takes no space, (, ) in a name"
+    assert did_you_mean("prise__EUR_", ["id", "price__EUR_"]) == "; did you mean 'price__EUR_'?"
+    error = AnalysisException(
+        "[UNRESOLVED_COLUMN.WITH_SUGGESTION] A column, variable, or function parameter with name `t`.`price (EUR)` cannot be resolved. "
+        "Did you mean one of the following? [`id`, `price__EUR_`]. SQLSTATE: 42703"
+    )
+    assert sentence(error).endswith("[`id`, `price__EUR_`]. ('price (EUR)' is called price__EUR_ in tables)")
+
+
+def test_renamed_headers_are_remarked_on() -> None:
+    (note,) = renaming_notes(["id", "price (EUR)", ""])
+    assert note.endswith("in a name: 'price (EUR)' is price__EUR_, '' is _c2")
+    assert renaming_notes(["id", "_c0"]) == ()

@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE
+from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE, renaming_notes
 from tidemill.columns import is_hashable
 from tidemill.errors import SourceError
 from tidemill.sources.files import SourceFile
@@ -75,7 +75,7 @@ def inferred(shapes: Iterable[Shape], bad: Mapping[str, str]) -> T.StructType:
 
 
 def matched_records(
-    shapes: Iterable[Shape], bad: Mapping[str, str], schema: T.StructType, frame_of: Callable[[Shape], DataFrame]
+    shapes: Sequence[Shape], bad: Mapping[str, str], schema: T.StructType, frame_of: Callable[[Shape], DataFrame]
 ) -> Records:
     """Return the records of the shapes that fit the schema; the files of the others are bad.
 
@@ -101,6 +101,7 @@ def matched_records(
         frames.append(_records(frame, shape.types, schema))
         quick.append(_quick(frame, shape.types, schema))
     differences = tuple(Difference(each.kind, each.column, tuple(paths), each.found, each.expected) for each, paths in found.items())
+    notes += renaming_notes(list(dict.fromkeys(name for shape in shapes for name in shape.types.names)))
     return Records(reduce(DataFrame.unionByName, frames) if frames else None, bad, tuple(notes), differences, quick=tuple(quick))
 
 

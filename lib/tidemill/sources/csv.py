@@ -9,18 +9,20 @@ from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE, table_columns
+from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE, renaming_notes, table_columns
 from tidemill.errors import SourceError
 from tidemill.sources.csv_fields import Layout, parsed_fields
 from tidemill.sources.csv_groups import Group, completed_options, group_records, header_groups
+from tidemill.sources.csv_inference import Column, columns_seen
 from tidemill.sources.csv_rules import is_odd, with_rules
 from tidemill.sources.csv_wide import wide_records
 from tidemill.sources.files import SourceFile
+from tidemill.sources.inference import Evidence
 from tidemill.sources.line_numbers import locate
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, ROWS, legible
 from tidemill.sources.quick import IS_PLAIN, Quick, is_placed, parsed_once
 from tidemill.sources.records import IS_HEADER, RAW, RULES, SOURCE_LINE, Difference, Records
-from tidemill.sources.schemas import checked_schema, widest
+from tidemill.sources.schemas import checked_schema
 from tidemill.sources.wide import is_wide
 from tidemill.spec.models import Source
 
@@ -38,17 +40,19 @@ class CsvFiles:
     """
 
     def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
-        """Return the types that Spark infers from every record; where two headers disagree on a column, the wider type."""
+        """Return types that keep what stands in every record; in whichever files it is."""
         options = completed_options(source)
         groups, bad = header_groups(spark, files, options)
         if not groups:
             raise SourceError("; ".join(f"{path}: {reason}" for path, reason in bad.items()))
-        found: dict[str, T.DataType] = {}
+        found: dict[str, Column] = {}
         for group in groups:
-            for name, kind in _inferred(spark, group, options, source.timezone):
-                known = found.get(name)
-                found[name] = kind if known is None else widest(known, kind)
-        return checked_schema([T.StructField(name, kind) for name, kind in found.items()])
+            for name, column in _seen(spark, group, group.completed(options), source.timezone):
+                if name in found:
+                    found[name].merge(column)
+                else:
+                    found[name] = column
+        return checked_schema([T.StructField(name, column.type) for name, column in found.items()])
 
     def read(self, spark: SparkSession, source: Source, files: Sequence[SourceFile], schema: T.StructType) -> Records:
         """Return the records of the files."""
@@ -58,28 +62,32 @@ class CsvFiles:
         quick: list[Quick] = []
         differences: list[Difference] = []
         for group in groups:
-            layout = Layout.of(group.names or schema.names, schema)
+            own = group.completed(options)
+            layout = Layout.of(group.names or schema.names, schema, is_inferred=source.schema_ is None)
             if not any(layout.columns):
                 names = ", ".join(group.names[:5])
                 reason = f"its header ({names}) names none of the columns; check `sep`, and whether the file has a header"
                 bad |= {file.path: reason for file in group.files}
                 continue
             differences += layout.differences(group.files)
-            # Comments would be counted as lines, and very many columns take a way of their own.
-            has_quick = not options.get("comment") and not is_wide(layout.names) and not is_wide(layout.schema)
+            # Comments and separator lines would be counted as lines, and very many columns take a way of their own.
+            has_quick = (
+                not options.get("comment") and not group.separator_lines and not is_wide(layout.names) and not is_wide(layout.schema)
+            )
             counted = Observation() if has_quick else None
-            lines = group_records(spark, group, options, counted=counted)
-            frames.append(_records(lines, layout, options, source.timezone))
+            lines = group_records(spark, group, own, counted=counted)
+            frames.append(_records(lines, layout, own, source.timezone))
             if counted is not None:
                 headers = len(group.files) if group.lines else 0
-                quick.append(_quick(lines, layout, options, source.timezone, counted, headers))
+                quick.append(_quick(lines, layout, own, source.timezone, counted, headers))
 
         def with_lines(refused: DataFrame) -> DataFrame:
             return locate(refused, lambda paths: _numbered(spark, groups, options, paths))
 
+        notes = renaming_notes(list(dict.fromkeys(name for group in groups for name in group.names)))
         frame = reduce(DataFrame.unionByName, frames) if frames else None
         ways = tuple(quick) if len(quick) == len(frames) else ()
-        return Records(frame, bad, differences=tuple(differences), locate=with_lines if frames else None, quick=ways)
+        return Records(frame, bad, notes, differences=tuple(differences), locate=with_lines if frames else None, quick=ways)
 
 
 def _numbered(spark: SparkSession, groups: Sequence[Group], options: Mapping[str, str], paths: Sequence[str]) -> DataFrame:
@@ -88,18 +96,18 @@ def _numbered(spark: SparkSession, groups: Sequence[Group], options: Mapping[str
     for group in groups:
         files = [file for file in group.files if file.path in wanted]
         if files:
-            records = group_records(spark, group, options, files=files, with_numbers=True)
+            records = group_records(spark, group, group.completed(options), files=files, with_numbers=True)
             found.append(records.select(SOURCE_FILE, ROW_HASH, IS_HEADER, SOURCE_LINE))
     return reduce(DataFrame.unionByName, found)
 
 
-def _inferred(spark: SparkSession, group: Group, options: Mapping[str, str], timezone: str) -> list[tuple[str, T.DataType]]:
-    """Return names and types of the columns of a group; a column without a value is a STRING."""
+def _seen(spark: SparkSession, group: Group, options: Mapping[str, str], timezone: str) -> list[tuple[str, Column]]:
+    """Return names and contents of the columns of a group; one that is named and never there is empty."""
     text = group_records(spark, group, options).where(~F.col(IS_HEADER)).select(legible(F.col(LINE)).alias("value"))
-    found = spark.read.options(**options).options(header="false", inferSchema="true", timeZone=timezone).csv(text).schema.fields
-    names = table_columns(group.names) if group.names else [part.name for part in found]
-    kinds = [part.dataType for part in found] + [T.StringType()] * len(names)
-    return list(zip(names, kinds, strict=False))
+    columns = columns_seen(text, options, timezone)
+    names = table_columns(group.names or [""] * len(columns))
+    columns += [Column(Evidence()) for _ in names[len(columns) :]]
+    return list(zip(names, columns, strict=False))
 
 
 def _quick(lines: DataFrame, layout: Layout, options: Mapping[str, str], timezone: str, counted: Observation, headers: int) -> Quick:

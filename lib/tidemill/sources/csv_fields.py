@@ -28,17 +28,21 @@ _NOT_OF_A_LINE = ("header", "encoding", "lineSep", "multiLine", "comment")
 
 @dataclass(frozen=True)
 class Layout:
-    """The fields of a line, in order: the name in the file, the schema's column it means (or None), and its type."""
+    """The fields of a line, in order: the name in the file, the schema's column it means (or None), and its type.
+
+    ``is_inferred`` says that nobody declared the types, so that a value which a number would not give back (``007``) does not fit it.
+    """
 
     schema: T.StructType
     names: tuple[str, ...]
     columns: tuple[str | None, ...]
+    is_inferred: bool = False
 
     @classmethod
-    def of(cls, names: Sequence[str], schema: T.StructType) -> Layout:
+    def of(cls, names: Sequence[str], schema: T.StructType, *, is_inferred: bool = False) -> Layout:
         """Return the layout of files with these names in their header; one that is empty is told by its place, as ``infer`` does."""
         named = [name or f"_c{place}" for place, name in enumerate(names)]
-        return cls(schema, tuple(named), tuple(matched_names(named, schema)))
+        return cls(schema, tuple(named), tuple(matched_names(named, schema)), is_inferred)
 
     def type_of(self, place: int) -> T.DataType:
         """Return the type of the field at ``place``; unknown fields are strings."""
@@ -63,6 +67,11 @@ class Layout:
     def decimals(self) -> list[str]:
         """The DECIMAL columns that the files have."""
         return [part.name for part in self.schema.fields if isinstance(part.dataType, T.DecimalType) and part.name in self.columns]
+
+    @property
+    def numbers(self) -> list[str]:
+        """The columns of numbers that the files have."""
+        return [part.name for part in self.schema.fields if isinstance(part.dataType, T.NumericType) and part.name in self.columns]
 
     def selected(self) -> list[Column]:
         """Return the schema's columns, in its order; one that the files lack is null."""

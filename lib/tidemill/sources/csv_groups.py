@@ -10,11 +10,12 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import SourceError
 from tidemill.sources.csv_records import multiline_records
-from tidemill.sources.encodings import TextForm, files_by_form
+from tidemill.sources.encodings import TextForm
 from tidemill.sources.files import SourceFile
-from tidemill.sources.headers import read_header
-from tidemill.sources.lines import LINE, read_lines
+from tidemill.sources.headers import read_form, read_header
+from tidemill.sources.lines import LINE, java_charsets, read_lines, written_text
 from tidemill.sources.options import TEXT, checked_options, is_on
+from tidemill.sources.record_limit import refuse_long_records
 from tidemill.sources.records import IS_HEADER
 from tidemill.spec.models import Source
 
@@ -28,15 +29,21 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Group:
-    """Files of one form whose headers have the same names; none at all where they have no header.
+    """Files of one form and separator whose headers have the same names; none at all where they have no header.
 
-    ``lines`` are the headers to the letter.
+    ``lines`` are the headers to the letter, ``separator_lines`` those before them that name the separator, which are no records.
     """
 
     names: tuple[str, ...]
     form: TextForm
+    sep: str
     files: list[SourceFile] = field(default_factory=list)
     lines: set[str] = field(default_factory=set)
+    separator_lines: set[str] = field(default_factory=set)
+
+    def completed(self, options: Mapping[str, str]) -> dict[str, str]:
+        """Return the options for these files."""
+        return {**options, "sep": self.sep}
 
 
 def completed_options(source: Source) -> dict[str, str]:
@@ -55,21 +62,21 @@ def completed_options(source: Source) -> dict[str, str]:
 
 
 def header_groups(spark: SparkSession, files: Sequence[SourceFile], options: Mapping[str, str]) -> tuple[list[Group], dict[str, str]]:
-    """Return the files grouped by form and names in their headers, and the reason for each file that cannot be."""
-    if not is_on(options, "header"):
-        forms, bad = files_by_form(spark, files, options)
-        return [Group((), form, found) for form, found in forms.items()], bad
-    groups: dict[tuple[TextForm, tuple[str, ...]], Group] = {}
+    """Return the files grouped by form, separator and names in their headers, and the reason for each file that cannot be."""
+    read = read_header if is_on(options, "header") else read_form
+    groups: dict[tuple[TextForm, str, tuple[str, ...]], Group] = {}
     bad = {}
     for file in files:
         try:
-            header = read_header(spark, file, options)
+            header = read(spark, file, options)
+            refuse_long_records(file, header.form, options)
         except SourceError as error:
             bad[file.path] = str(error)
             continue
-        group = groups.setdefault((header.form, header.names), Group(header.names, header.form))
+        group = groups.setdefault((header.form, header.sep, header.names), Group(header.names, header.form, header.sep))
         group.files.append(file)
-        group.lines.add(header.line)
+        group.lines.update([header.line] if header.line else [])
+        group.separator_lines.update([header.separator_line] if header.separator_line else [])
     return list(groups.values()), bad
 
 
@@ -93,5 +100,9 @@ def group_records(
         records = read_lines(spark, files, group.form, with_numbers=with_numbers, counted=counted)
     if options.get("comment"):
         records = records.where(~F.startswith(F.col(LINE), F.lit(options["comment"])))
-    is_header = F.col(LINE).isin(sorted(group.lines)) if group.lines else F.lit(False)
-    return records.select("*", is_header.alias(IS_HEADER))
+    if group.separator_lines:
+        records = records.where(~F.col(LINE).isin(sorted(group.separator_lines)))
+    headers = [written_text(group.form, line) for line in sorted(group.lines)]
+    is_header = F.col(LINE).isin(*headers) if headers else F.lit(False)
+    with java_charsets(spark):
+        return records.select("*", is_header.alias(IS_HEADER))

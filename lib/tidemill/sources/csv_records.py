@@ -56,4 +56,4 @@ def multiline_records(
 
 def _line_end(form: TextForm) -> str:
     """Return the line end as its bytes, which for the encodings that the reader splits on are ASCII characters each."""
-    return form.line_end.encode(form.encoding).decode("latin-1") if form.is_wide else form.line_end
+    return form.end_bytes.decode("latin-1") if form.end_bytes.isascii() else form.line_end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import reduce
 from operator import or_
@@ -21,6 +22,9 @@ _IS_ODD, _TOKENS, _NAMED = " is_odd", " tokens", " named"
 # A name in a JSON object. Possessive, and only behind what comes before one: megabytes of text take linear time and no stack.
 NAME = r'(?<=[{,])"([^"\\]*+(?:\\.[^"\\]*+)*+)":'
 NOT_FINITE = NAME + '"(?:NaN|-?Infinity)"'
+LEADING_ZERO = NAME + '" *[+-]?0[0-9][^"]*"'
+# So many digits and a point may be more than a double holds.
+_LONG = "[0-9.]{17}"
 NUMBER_OF_JAVA = NAME + r'"[^"]*(?:[0-9.][dDfF]|0[xX][^"]*) *"'
 
 
@@ -47,11 +51,15 @@ def is_odd(layout: Layout, options: Mapping[str, str]) -> Column:
     if floating:
         sizes = [F.abs(column(name)).cast("double") for name in floating]
         signs.append(F.coalesce(F.greatest(*sizes, F.lit(0.0)) >= float("inf"), F.lit(False)))
-        signs.append(F.concat_ws(" ", *[word(name) for name in floating]).rlike(JAVA_ONLY))
+        signs.append(
+            F.concat_ws(" ", *[word(name) for name in floating]).rlike(f"{JAVA_ONLY}|{_LONG}" if layout.is_inferred else JAVA_ONLY)
+        )
     if fractions:
         words, numbers = [word(name) for name in fractions], [column(name) for name in fractions]
         # A word that is no number has left a null beside it.
         signs.append(_number_of_nulls(numbers) > _number_of_nulls(words))
+    if layout.is_inferred and layout.numbers:
+        signs.append(line.rlike(rf"(?:^|[{re.escape(options['sep'])}{re.escape(options['quote'])} ])[+-]?0[0-9]"))
     return F.coalesce(reduce(or_, signs), F.lit(True))
 
 
@@ -76,11 +84,26 @@ def _rules(layout: Layout, options: Mapping[str, str]) -> Column:
     if layout.floating:
         texts = F.to_json(F.struct(*[word(name).alias(name) for name in layout.floating]))
         casts = F.array_distinct(F.concat(unfit, F.regexp_extract_all(texts, F.lit(NUMBER_OF_JAVA), F.lit(1))))
+        casts = F.array_union(casts, _shortened(layout)) if layout.is_inferred else casts
         numbers = F.to_json(F.struct(*[column(name) for name in layout.floating]))
         infinite = F.regexp_extract_all(numbers, F.lit(NOT_FINITE), F.lit(1))
+    if layout.is_inferred and layout.numbers:
+        with_zeros = F.regexp_extract_all(F.to_json(words), F.lit(LEADING_ZERO), F.lit(1))
+        casts = F.array_union(casts, F.array_intersect(with_zeros, F.array(*[F.lit(name) for name in layout.numbers])))
     parts.append(F.when(has_its_fields, prefixed("cast:", casts)).otherwise(none))
     parts.append(prefixed("not_finite:", infinite))
     return F.concat(*parts)
+
+
+def _shortened(layout: Layout) -> Column:
+    """Return the names of the DOUBLE columns whose texts have digits that their numbers do not give back."""
+    lost = []
+    for name in layout.floating:
+        written, held = word(name), column(name).cast("string")
+        differs = [written.try_cast(kind) != held.try_cast(kind) for kind in ("decimal(38,18)", "decimal(38,0)")]
+        is_lost = written.rlike(_LONG) & F.coalesce(differs[0], differs[1], F.lit(False))
+        lost.append(F.when(is_lost, F.lit(name)))
+    return F.array_compact(F.array(*lost))
 
 
 def prefixed(prefix: str, names: Column) -> Column:

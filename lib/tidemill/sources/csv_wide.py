@@ -19,7 +19,7 @@ from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE
 from tidemill.lake.names import quoted
 from tidemill.sources.csv_fields import CORRUPT, Layout, from_csv
 from tidemill.sources.csv_quotes import Quoting
-from tidemill.sources.csv_rules import NAME, NOT_FINITE, NUMBER_OF_JAVA, prefixed
+from tidemill.sources.csv_rules import LEADING_ZERO, NAME, NOT_FINITE, NUMBER_OF_JAVA, prefixed
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, has_nul, legible
 from tidemill.sources.records import IS_HEADER, RAW, RULES, no_rules
 from tidemill.sources.wide import all_but, apart
@@ -116,6 +116,8 @@ class Piece:
             signs.append(F.size(F.json_object_keys(self.numbers)) < F.size(F.json_object_keys(self.texts)))
             signs += [self.texts.rlike(pattern) for pattern in (NUMBER_OF_JAVA, *self._too_precise())]
             signs.append(self.numbers.rlike(NOT_FINITE))
+        if self.layout.is_inferred:
+            signs.append(F.to_json(self.parsed).rlike(LEADING_ZERO) & F.lit(bool(self.of_type(T.NumericType))))
         return signs
 
     def misfits(self) -> Column:
@@ -124,6 +126,7 @@ class Piece:
         found = [F.array_except(words, F.json_object_keys(self.numbers))]
         found += [_among(self.texts, NUMBER_OF_JAVA, self.floating)] if self.floating else []
         found += [_among(self.texts, pattern, names) for pattern, names in self._too_precise().items()]
+        found += [_among(F.to_json(self.worded), LEADING_ZERO, self.of_type(T.NumericType))] if self.layout.is_inferred else []
         return F.array_distinct(F.concat(*found))
 
     def infinite(self) -> Column:

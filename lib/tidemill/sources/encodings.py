@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import codecs
 import gzip
 import io
 import re
@@ -17,7 +16,8 @@ from typing import IO, Any
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from tidemill.errors import SourceError, UsageError
+from tidemill.errors import SourceError
+from tidemill.sources.charsets import charset
 from tidemill.sources.files import SourceFile
 
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
@@ -27,21 +27,31 @@ _FIRST_LINES = 64
 _PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "a zip archive"}
 # UTF-32's mark begins with UTF-16's, so it comes first.
 _MARKS = {b"\xff\xfe\0\0": "UTF-32LE", b"\0\0\xfe\xff": "UTF-32BE", b"\xff\xfe": "UTF-16LE", b"\xfe\xff": "UTF-16BE"}
-_UNICODE = re.compile(r"UTF[-_]?(8|16|32)[-_]?(LE|BE)?")
 _WITHOUT_ORDER = ("UTF-16", "UTF-32")
+_SEPARATOR_LINE = 64
+_SEPARATOR = re.compile(r'(?P<line>"?sep=(?P<sep>\\t|[^\r\n\x85])"?)(?=[\r\n\x85]|$)', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class TextForm:
-    r"""The encoding of a file (upper case) and what ends its lines: ``\n`` (a ``\r`` before it does not count), ``\r``, or ``lineSep``."""
+    r"""The encoding of a file, and what ends its lines: ``\n`` (a ``\r`` before it does not count), ``\r``, or ``lineSep``.
+
+    ``encoding`` is Java's name, ``codec`` Python's.
+    """
 
     encoding: str = "UTF-8"
     line_end: str = "\n"
+    codec: str = "utf-8"
 
     @property
     def is_wide(self) -> bool:
         """True where a character takes two bytes or more, the line end too."""
         return self.encoding.startswith(_WITHOUT_ORDER)
+
+    @property
+    def end_bytes(self) -> bytes:
+        """What ends a line, in the file."""
+        return self.line_end.encode(self.codec)
 
 
 def text_form(start: bytes, options: Mapping[str, str]) -> TextForm:
@@ -53,9 +63,9 @@ def text_form(start: bytes, options: Mapping[str, str]) -> TextForm:
     Raises:
         SourceError: the byte order is not told, or the bytes are UTF-16 and nothing says so.
     """
-    declared = encoding_of(options)
+    declared = charset(options.get("encoding", "UTF-8"))
     marked = marked_encoding(start)
-    encoding = marked if marked and declared.startswith("UTF") else declared
+    codec, encoding = charset(marked) if marked and declared.java.startswith("UTF") else declared
     if encoding in _WITHOUT_ORDER:
         raise SourceError(
             f"it has no byte order mark and `encoding: {encoding}` does not say the order; "
@@ -66,9 +76,11 @@ def text_form(start: bytes, options: Mapping[str, str]) -> TextForm:
         raise SourceError(f"every other byte is NUL, as in {unmarked} without a byte order mark; set `options.encoding: {unmarked}`")
     given = options.get("lineSep")
     if given:
-        return TextForm(encoding, given)
-    text = start.decode(encoding, errors="replace") if encoding.startswith(_WITHOUT_ORDER) else start.decode("latin-1")
-    return TextForm(encoding, "\r" if "\r" in text and "\n" not in text else "\n")
+        return TextForm(encoding, given, codec)
+    text = start.decode("latin-1" if "\r\n".encode(codec) == b"\r\n" else codec, errors="replace")
+    # Mainframes end lines with "next line", which Python and Java take for another character each.
+    ends = ("\n", "\x85", "\r") if "\n".encode(codec) == b"\x25" else ("\n", "\r")
+    return TextForm(encoding, next((end for end in ends if end in text), "\n"), codec)
 
 
 def marked_encoding(start: bytes) -> str | None:
@@ -76,27 +88,16 @@ def marked_encoding(start: bytes) -> str | None:
     return next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
 
 
-def encoding_of(options: Mapping[str, str]) -> str:
-    """Return the declared encoding in upper case, as Java spells it; UTF-8 where none is.
-
-    Raises:
-        UsageError: it is not known.
-    """
-    name = options.get("encoding", "UTF-8").upper().replace("LATIN1", "ISO-8859-1")
-    try:
-        codecs.lookup(name)
-    except LookupError as error:
-        raise UsageError(f"options.encoding: {name} is not known; write one such as UTF-8, UTF-16LE, ISO-8859-1, windows-1252") from error
-    unicode = _UNICODE.fullmatch(name)
-    return f"UTF-{unicode.group(1)}{unicode.group(2) or ''}" if unicode else name
-
-
 def files_by_form(
-    spark: SparkSession, files: Sequence[SourceFile], options: Mapping[str, str]
+    spark: SparkSession,
+    files: Sequence[SourceFile],
+    options: Mapping[str, str],
+    look: Callable[[SourceFile, TextForm], None] = lambda file, form: None,
 ) -> tuple[dict[TextForm, list[SourceFile]], dict[str, str]]:
     """Return the files grouped by their form, and the reason for each file that cannot be read.
 
-    Files on another file system are taken as declared: looking at each would cost a Spark job.
+    ``look`` raises SourceError for a file that cannot be read for another reason. Files on another file system are taken as declared:
+    looking at each would cost a Spark job.
     """
     groups: dict[TextForm, list[SourceFile]] = {}
     bad = {}
@@ -104,6 +105,7 @@ def files_by_form(
         try:
             with opened(spark, file) if file.is_local else io.BytesIO() as stream:
                 form = text_form(first_bytes(stream), options)
+            look(file, form)
         except SourceError as error:
             bad[file.path] = str(error)
             continue
@@ -120,13 +122,19 @@ def opened(spark: SparkSession, file: SourceFile) -> Iterator[IO[bytes]]:
     """
     try:
         if can_open(file):
-            with _OPENERS.get(Path(file.path).suffix, open)(file.readable, "rb") as stream:
+            with open_unpacked(file.readable) as stream:
                 yield stream
         else:
             rows = spark.read.option("lineSep", "\n").text(file.uri).select(F.col("value").cast("binary")).head(_FIRST_LINES)
             yield io.BytesIO(b"".join(bytes(row[0]) + b"\n" for row in rows))
     except (OSError, EOFError, zlib.error) as error:
         raise SourceError(f"it cannot be read: {error}") from error
+
+
+def open_unpacked(path: str) -> IO[bytes]:
+    """Open a local file for reading, unpacked as its name says."""
+    stream: IO[bytes] = _OPENERS.get(Path(path).suffix, open)(path, "rb")
+    return stream
 
 
 def can_open(file: SourceFile) -> bool:
@@ -165,24 +173,33 @@ def physical_lines(stream: IO[bytes], start: bytes, form: TextForm) -> Iterator[
     Raises:
         SourceError: a line is not valid in the encoding, or has no end.
     """
-    end = form.line_end.encode(form.encoding)
+    end = form.end_bytes
     buffer, block = b"", start
     while block:
         *lines, buffer = (buffer + block).split(end)
         for line in lines:
-            yield _decoded(line, form.encoding)
+            yield _decoded(line, form)
         if len(buffer) > _LONGEST:
             raise SourceError(f"its first line has no end within {_LONGEST} bytes; is it text?")
         block = stream.read(_BLOCK)
     if buffer:
-        yield _decoded(buffer, form.encoding)
+        yield _decoded(buffer, form)
 
 
-def _decoded(line: bytes, encoding: str) -> str:
+def _decoded(line: bytes, form: TextForm) -> str:
     try:
-        return line.decode(encoding)
+        return line.decode(form.codec)
     except UnicodeDecodeError as error:
-        raise SourceError(f"its header is not valid {encoding}: {error.reason} at byte {error.start}; set `options.encoding`") from error
+        raise SourceError(
+            f"its header is not valid {form.encoding}: {error.reason} at byte {error.start}; set `options.encoding`"
+        ) from error
+
+
+def separator_line(start: bytes, form: TextForm) -> tuple[str, str] | None:
+    """Return the line ``sep=;`` that Excel puts before a header, as it is written, and the separator it names; None where there is none."""
+    text = start[:_SEPARATOR_LINE].decode(form.codec, errors="replace").lstrip("\ufeff").lstrip("\r\n")
+    found = _SEPARATOR.match(text)
+    return (found.group("line"), found.group("sep").replace("\\t", "\t")) if found else None
 
 
 def _unmarked_utf_16(start: bytes) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import SourceError
 from tidemill.sources.csv_quotes import Quoting
-from tidemill.sources.encodings import TextForm, can_open, first_bytes, opened, physical_lines, text_form
+from tidemill.sources.encodings import TextForm, can_open, first_bytes, opened, physical_lines, separator_line, text_form
 from tidemill.sources.files import SourceFile
 from tidemill.sources.lines import BOM, HAS_INVALID_BYTES, LINE, read_lines
 from tidemill.sources.options import is_on
@@ -21,11 +22,16 @@ from tidemill.sources.options import is_on
 
 @dataclass(frozen=True)
 class Header:
-    """The first record of a file, to the letter, the names in it, and how the file's bytes are text."""
+    """The first record of a file, to the letter, the names in it, and how the file's bytes are text.
+
+    ``separator_line`` is the line before it that names the separator ``sep``, as Excel writes it; None where there is none.
+    """
 
     line: str
     names: tuple[str, ...]
     form: TextForm
+    sep: str
+    separator_line: str | None = None
 
 
 def read_header(spark: SparkSession, file: SourceFile, options: Mapping[str, str]) -> Header:
@@ -35,7 +41,12 @@ def read_header(spark: SparkSession, file: SourceFile, options: Mapping[str, str
         SourceError: there is none, it cannot be read, or it names a column twice.
     """
     with opened(spark, file) as stream:
-        line, form = _scan(stream, options)
+        start = first_bytes(stream)
+        form = text_form(start, options)
+        separator = separator_line(start, form)
+        if separator is not None:
+            options = {**options, "sep": separator[1]}
+        line = _scan(stream, start, form, options, separator and separator[0])
     if line is None and not can_open(file):
         line = _first_line(spark, file, form, options)
     if line is None:
@@ -44,7 +55,22 @@ def read_header(spark: SparkSession, file: SourceFile, options: Mapping[str, str
     twice = [name for name, count in Counter(name.lower() for name in names if name).items() if count > 1]
     if twice:
         raise SourceError(f"its header names {', '.join(repr(name) for name in twice)} more than once (case is not told apart)")
-    return Header(line, tuple(names), form)
+    return Header(line, tuple(names), form, options["sep"], separator and separator[0])
+
+
+def read_form(spark: SparkSession, file: SourceFile, options: Mapping[str, str]) -> Header:
+    """Return the header of a file that has none: how its bytes are text, and a line that names the separator.
+
+    A file on another file system is taken as declared: looking at each would cost a Spark job.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    with opened(spark, file) if file.is_local else io.BytesIO() as stream:
+        start = first_bytes(stream)
+    form = text_form(start, options)
+    line, sep = separator_line(start, form) or (None, options["sep"])
+    return Header("", (), form, sep, line)
 
 
 def is_record(line: str, options: Mapping[str, str]) -> bool:
@@ -53,20 +79,18 @@ def is_record(line: str, options: Mapping[str, str]) -> bool:
     return line != "" and not (comment and line.startswith(comment))
 
 
-def _scan(stream: IO[bytes], options: Mapping[str, str]) -> tuple[str | None, TextForm]:
-    """Return the first record, None where there is none, and the file's form."""
-    start = first_bytes(stream)
-    form = text_form(start, options)
+def _scan(stream: IO[bytes], start: bytes, form: TextForm, options: Mapping[str, str], skipped: str | None) -> str | None:
+    """Return the first record that is not ``skipped``, None where there is none."""
     quoting = Quoting.of(options) if is_on(options, "multiLine") else None
     pending = ""
     for line in physical_lines(stream, start, form):
         text = pending + line
-        if not pending and not is_record(_trimmed(text), options):
+        if not pending and (not is_record(_trimmed(text), options) or _trimmed(text) == skipped):
             continue
         if quoting is None or not quoting.is_open(_trimmed(text)):
-            return _trimmed(text), form
+            return _trimmed(text)
         pending = text + form.line_end
-    return _trimmed(pending) or None, form
+    return _trimmed(pending) or None
 
 
 def _trimmed(line: str) -> str:

@@ -14,11 +14,13 @@ from tidemill.errors import SourceError
 from tidemill.sources.encodings import files_by_form
 from tidemill.sources.files import SourceFile
 from tidemill.sources.json_documents import document_records
+from tidemill.sources.json_numbers import exact_numbers
 from tidemill.sources.json_records import CORRUPT, plain_records, records_of_lines
 from tidemill.sources.line_numbers import locate
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, ROWS, read_lines
 from tidemill.sources.options import TEXT, checked_options, is_on
 from tidemill.sources.quick import Quick
+from tidemill.sources.record_limit import refuse_long_records
 from tidemill.sources.records import IS_HEADER, SOURCE_LINE, Records
 from tidemill.sources.schemas import NothingToInfer, checked_schema
 from tidemill.spec.models import Source
@@ -47,7 +49,7 @@ class JsonFiles:
     tells_columns_by_record = True
 
     def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
-        """Return the types that Spark infers from every record that parses."""
+        """Return types that keep the values of every record that parses."""
         options = _completed_options(source)
         lines, bad = _lines(spark, files, options)
         if lines is None:
@@ -89,10 +91,13 @@ class JsonFiles:
 
 
 def inferred_fields(spark: SparkSession, lines: DataFrame, options: Mapping[str, str], timezone: str) -> list[T.StructField]:
-    """Return the columns that Spark finds in the lines (as of ``read_lines``) that parse; empty where no line holds an object."""
+    """Return the columns of the lines (as of ``read_lines``) that parse, of types that keep their values; empty without an object."""
     text = lines.where(~F.col(HAS_INVALID_BYTES)).select(F.col(LINE).alias("value"))
+    # The lines are text already, whatever the encoding of their file.
+    options = {name: value for name, value in options.items() if name != "encoding"}
     reader = spark.read.options(**options).options(columnNameOfCorruptRecord=CORRUPT, timeZone=timezone)
-    return [part for part in reader.json(text).schema.fields if part.name != CORRUPT]
+    schema = T.StructType([part for part in reader.json(text).schema.fields if part.name != CORRUPT])
+    return exact_numbers(text, schema).fields
 
 
 def _completed_options(source: Source) -> dict[str, str]:
@@ -117,7 +122,7 @@ def _lines(
     Where asked, ``counted`` gets what tells the number of records once they are read: one for each form of text.
     """
     whole = is_on(options, "multiLine")
-    forms, bad = files_by_form(spark, files, options)
+    forms, bad = files_by_form(spark, files, options, lambda file, form: refuse_long_records(file, form, options, whole=whole))
     if not forms:
         return None, bad
     parts = []

@@ -21,6 +21,8 @@ from tidemill.sources.records import IS_HEADER, RAW, RULES, broken, is_not_finit
 
 CORRUPT = " corrupt"
 _FIELDS, _FITS, _KEYS, _IS_ONE, _IS_PLAIN_LINE = " fields", " fits", " keys", " is_one_value", " is_plain_line"
+_INFINITE = ('"Infinity"', '"-Infinity"')
+"""What Spark makes of a number beyond a DOUBLE in a STRING column."""
 _MOST_PLAIN = 200
 """With more columns than this, asking each whether its key is there costs more than reading the keys."""
 
@@ -62,7 +64,7 @@ def plain_records(lines: DataFrame, schema: T.StructType, options: Mapping[str, 
     parsed = _parsed(lines.withColumn(_IS_PLAIN_LINE, is_plain_line), schema, _parse(options, timezone))
     spread = parsed.select(
         *(LINE, HAS_INVALID_BYTES, SOURCE_FILE, ROW_HASH, _IS_PLAIN_LINE),
-        *[fields.getField(part.name).alias(part.name) for part in schema.fields],
+        *[_fitted(fields.getField(part.name), part.dataType).alias(part.name) for part in schema.fields],
         fields.getField(CORRUPT).isNull().alias(_FITS),
         F.lit(None).cast("string").alias(RESCUED),
     )
@@ -71,6 +73,7 @@ def plain_records(lines: DataFrame, schema: T.StructType, options: Mapping[str, 
         _is_plain({part.name: column(part.name) for part in schema.fields}, F.col(_FITS), F.col(_IS_PLAIN_LINE)),
         *[~is_not_finite(column(part.name)) for part in schema.fields if has_floats(part.dataType)],
         *[_is_as_written(part.name) for part in schema.fields if isinstance(part.dataType, T.StringType)],
+        *[column(part.name).isNotNull() for part in schema.fields if isinstance(part.dataType, T.DecimalType)],
     ]
     return parsed_once(spread).withColumn(IS_PLAIN, reduce(and_, signs))
 
@@ -80,28 +83,43 @@ def _parse(options: Mapping[str, str], timezone: str) -> dict[str, str]:
 
 
 def _parsed(lines: DataFrame, schema: T.StructType, parse: Mapping[str, str]) -> DataFrame:
-    """Return the lines with ``_FIELDS``, the columns of the schema in a struct."""
-    typed = T.StructType([*schema.fields, T.StructField(CORRUPT, T.StringType())])
+    """Return the lines with ``_FIELDS``, the columns of the schema in a struct.
+
+    Spark would round a decimal that has more digits than its type, so that decimals come with as many as there is room for.
+    """
+    fields = [T.StructField(part.name, _with_all_decimals(part.dataType)) for part in schema.fields]
+    typed = T.StructType([*fields, T.StructField(CORRUPT, T.StringType())])
     return lines.select("*", F.from_json(F.col(LINE), typed, dict(parse)).alias(_FIELDS))
+
+
+def _with_all_decimals(kind: T.DataType) -> T.DataType:
+    return T.DecimalType(38, 38 - (kind.precision - kind.scale)) if isinstance(kind, T.DecimalType) else kind
+
+
+def _fitted(value: Column, kind: T.DataType) -> Column:
+    """Return a value as its type, null for a decimal that would be rounded."""
+    if not isinstance(kind, T.DecimalType):
+        return value
+    return F.when(value.try_cast(kind) == value, value.try_cast(kind))
 
 
 def _value(part: T.StructField) -> Column:
     """Return the value of a column; a fraction in a STRING column as it is written, where Spark gives what a DOUBLE makes of it."""
     value = F.col(_FIELDS).getField(part.name)
     if not isinstance(part.dataType, T.StringType):
-        return value
+        return _fitted(value, part.dataType)
     written = F.regexp_extract(
         F.col(LINE), rf"[{{,]\s*{re.escape(json.dumps(part.name, ensure_ascii=False))}\s*:\s*(-?[0-9][0-9.eE+-]*)", 1
     )
     is_rounded = F.contains(value, F.lit(".")) & (written.try_cast("double").cast("string") == value)
-    return F.when(is_rounded, written).otherwise(value)
+    return F.when(is_rounded | (value.isin(*_INFINITE) & (written != "")), written).otherwise(value)
 
 
 def _is_as_written(name: str) -> Column:
     """Return true where the text of a STRING column is no fraction, which may be rounded, or stands in quotes in the line."""
     value, key = column(name), json.dumps(name, ensure_ascii=False)
     quoted = [F.contains(F.col(LINE), F.concat(F.lit(f'{key}:{gap}"'), value, F.lit('"'))) for gap in ("", " ")]
-    return value.isNull() | ~F.contains(value, F.lit(".")) | quoted[0] | quoted[1]
+    return value.isNull() | ~(F.contains(value, F.lit(".")) | value.isin(*_INFINITE)) | quoted[0] | quoted[1]
 
 
 def _is_plain(values: Mapping[str, Column], fits: Column, is_plain_line: Column) -> Column:
@@ -149,6 +167,8 @@ def _is_one_value(text: Column) -> Column:
 def _broken_rules(schema: T.StructType, parse: Mapping[str, str]) -> Column:
     line, fields, keys = F.col(LINE), F.col(_FIELDS), F.col(_KEYS)
     floating = {part.name: has_not_finite(fields.getField(part.name), part.dataType) for part in schema.fields if has_floats(part.dataType)}
+    decimals = {part.name: part.dataType for part in schema.fields if isinstance(part.dataType, T.DecimalType)}
+    rounded = {name: fields.getField(name).isNotNull() & _fitted(fields.getField(name), kind).isNull() for name, kind in decimals.items()}
     is_object = F.startswith(F.ltrim(line, F.lit(" \t")), F.lit("{"))
     repeats_key = F.when(F.col(IS_PLAIN), F.lit(False)).otherwise(F.size(F.array_distinct(keys)) < F.size(keys))
     repeats_key = repeats_key | repeats_a_key(line, schema)
@@ -165,10 +185,20 @@ def _broken_rules(schema: T.StructType, parse: Mapping[str, str]) -> Column:
                 rule(f"cast:{part.name}", does_not_fit & F.element_at(texts, part.name).isNotNull() & fields.getField(part.name).isNull())
                 for part in schema.fields
             ],
+            *[rule(f"cast:{name}", is_lost) for name, is_lost in rounded.items()],
             *[rule(f"not_finite:{name}", is_none) for name, is_none in floating.items()],
         ]
     )
-    is_good = is_object & F.col(_IS_ONE) & fields.getField(CORRUPT).isNull() & ~repeats_key & ~F.col(HAS_INVALID_BYTES) & ~has_nul(line)
+    is_whole = reduce(and_, [~is_lost for is_lost in rounded.values()], F.lit(True))
+    is_good = (
+        is_whole
+        & is_object
+        & F.col(_IS_ONE)
+        & fields.getField(CORRUPT).isNull()
+        & ~repeats_key
+        & ~F.col(HAS_INVALID_BYTES)
+        & ~has_nul(line)
+    )
     for is_none in floating.values():
         is_good = is_good & ~is_none
     # A record that nothing accuses and that is not plainly good is refused all the same: what Spark's strict parser refuses and the count

@@ -55,9 +55,7 @@ def raw_lines(
     line is cut, and its parts are refused for invalid bytes or their number of fields.
     """
     # A line separator would win over `wholetext`.
-    reader = spark.read if whole else spark.read.option("lineSep", form.line_end)
-    if form.is_wide:
-        reader = reader.option("encoding", form.encoding)
+    reader = spark.read if whole else spark.read.options(encoding="ISO-8859-1", lineSep=form.end_bytes.decode("latin-1"))
     # A session may have been told to skip damaged files; here that would lose records.
     reader = reader.option("ignoreCorruptFiles", "false").option("ignoreMissingFiles", "false")
     raw = reader.text([file.uri for file in files], wholetext=whole)
@@ -72,7 +70,7 @@ def as_text(
 ) -> DataFrame:
     """Return the lines (or longer records) decoded, without those that are empty unless these are kept, and the hash of their bytes."""
     value = F.col(VALUE)
-    with _java_charsets(spark):
+    with java_charsets(spark):
         text, is_invalid = _decoded(form)
         ends = "\r" if form.line_end == "\n" else "\r\n"
         trimmed = F.rtrim(F.ltrim(text, F.lit(BOM)), F.lit(ends))
@@ -97,7 +95,7 @@ def as_text(
 
 def line_text(spark: SparkSession, form: TextForm) -> Column:
     """Return the text of ``VALUE``, for looking at it only: what is invalid in it is U+FFFD."""
-    with _java_charsets(spark):
+    with java_charsets(spark):
         return F.make_valid_utf8(_decoded(form)[0])
 
 
@@ -117,11 +115,21 @@ def _decoded(form: TextForm) -> tuple[Column, Column]:
     if form.encoding == "UTF-8":
         return value, ~F.is_valid_utf8(value)
     text = F.decode(value.cast("binary"), form.encoding)
-    return text, F.encode(text, form.encoding) != value.cast("binary")
+    # Some encodings have several bytes for one character, so that only what was replaced is compared.
+    return text, F.contains(text, F.lit("\ufffd")) & (F.encode(text, form.encoding) != value.cast("binary"))
+
+
+def written_text(form: TextForm, text: str) -> Column:
+    """Return a text that Python has read from a file as ``LINE`` has it: Java may have another character for the same bytes.
+
+    It holds where it is selected inside ``java_charsets``.
+    """
+    is_plain = text.isascii() or form.encoding.startswith("UTF")
+    return F.lit(text) if is_plain else F.decode(F.lit(text.encode(form.codec)), form.encoding)
 
 
 @contextmanager
-def _java_charsets(spark: SparkSession) -> Iterator[None]:
+def java_charsets(spark: SparkSession) -> Iterator[None]:
     """Let expressions that are made inside decode any charset that Java knows, U+FFFD for what is invalid in it.
 
     ``decode`` takes seven charsets, and raises on the first bad byte, unless these settings are on when it is made.

@@ -9,7 +9,7 @@ from tidemill.sources.secrets import reveal
 from tidemill.spec.models import Scalar, Source
 
 TEXT = (
-    *("encoding", "lineSep", "multiLine", "locale"),
+    *("encoding", "lineSep", "multiLine", "locale", "maxRecordBytes"),
     *("dateFormat", "timestampFormat", "timestampNTZFormat", "enableDateTimeParsingFallback"),
 )
 """Options that every kind of text file has."""

@@ -106,7 +106,11 @@ def wider_types(kind: T.DataType) -> list[T.DataType]:
     DOUBLE holds a BIGINT only up to 2^53, so whoever widens to it looks at the values that are there.
     """
     if isinstance(kind, T.LongType):
-        return [T.DecimalType(20, 0), T.DoubleType()]
+        return [T.DecimalType(20, 0), T.DecimalType(38, 0), T.DoubleType()]
+    if isinstance(kind, T.DecimalType):
+        whole = kind.precision - kind.scale
+        scales = (kind.scale, kind.scale + (38 - kind.precision) // 2, 38 - whole)
+        return [wider for scale in scales if is_wider(kind, wider := T.DecimalType(38, scale)) and wider != kind]
     if isinstance(kind, T.ByteType | T.ShortType | T.IntegerType):
         return [wider for wider in (T.IntegerType(), T.LongType(), T.DoubleType()) if wider != kind]
     return [wider() for wider in _WIDER.get(type(kind), ())]

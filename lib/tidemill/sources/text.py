@@ -16,10 +16,11 @@ from tidemill.sources.files import SourceFile
 from tidemill.sources.line_numbers import locate, numbered
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, as_text, has_nul, legible, raw_lines
 from tidemill.sources.options import checked_options, is_on
+from tidemill.sources.record_limit import OPTION, refuse_long_records
 from tidemill.sources.records import IS_HEADER, RAW, RULES, SOURCE_LINE, Records, broken, rule
 from tidemill.spec.models import Source
 
-OPTIONS = ("encoding", "lineSep", "wholetext")
+OPTIONS = ("encoding", "lineSep", "wholetext", OPTION)
 COLUMN = "value"
 
 
@@ -41,7 +42,7 @@ class TextFiles:
             raise SourceError("`schema` of a text source is one STRING column; leave it out, or write `value STRING`")
         options = checked_options(source, OPTIONS)
         is_whole = is_on(options, "wholetext")
-        forms, bad = files_by_form(spark, files, options)
+        forms, bad = files_by_form(spark, files, options, lambda file, form: refuse_long_records(file, form, options, whole=is_whole))
         frames = [_records(_lines(spark, found, form, is_whole=is_whole), schema.names[0]) for form, found in forms.items()]
 
         def with_lines(refused: DataFrame) -> DataFrame:

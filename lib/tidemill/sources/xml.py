@@ -90,12 +90,15 @@ class XmlFiles:
 
             return locate(refused, numbered)
 
-        return Records(_judged(frame, schema, source.timezone), bad, locate=with_lines)
+        return Records(_judged(frame, schema, source), bad, locate=with_lines)
 
 
-def _judged(raw: DataFrame, schema: T.StructType, timezone: str) -> DataFrame:
+def _judged(raw: DataFrame, schema: T.StructType, source: Source) -> DataFrame:
     """Return the records of ``records_work`` as the columns of the schema, with the rules that their values break."""
-    values = {part.name: typed(F.col(RECORD).getField(part.name), part.dataType, timezone) for part in schema.fields}
+    values = {
+        part.name: typed(F.col(RECORD).getField(part.name), part.dataType, source.timezone, is_inferred=source.schema_ is None)
+        for part in schema.fields
+    }
     floating = [part for part in schema.fields if has_floats(part.dataType)]
     told = broken(
         [

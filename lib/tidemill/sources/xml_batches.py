@@ -15,6 +15,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from tidemill.column_names import SOURCE_FILE
 from tidemill.errors import SourceError
+from tidemill.sources.record_limit import LONGEST_LINE
 from tidemill.sources.records import SOURCE_LINE
 from tidemill.sources.xml_bytes import INVALID, file_blocks, unpacked, utf_8
 from tidemill.sources.xml_fit import Findings, record_fit, shape
@@ -36,6 +37,7 @@ class XmlForm:
     row_tag: str
     names: XmlNames = field(default_factory=XmlNames)
     encoding: str | None = None
+    longest: int = LONGEST_LINE
     groups: tuple[tuple[tuple[str, str], ...], ...] = ()
 
 
@@ -114,7 +116,7 @@ def _cuts(form: XmlForm, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[st
     for path, blocks in _files(form, batches):
         try:
             encoding, text = utf_8(blocks, form.encoding)
-            for cut in RecordScanner(form.row_tag, with_any_prefix=form.names.drops_prefixes).records(text):
+            for cut in RecordScanner(form.row_tag, with_any_prefix=form.names.drops_prefixes, longest=form.longest).records(text):
                 yield path, encoding, cut
         except SourceError as error:
             # The condition in brackets is what the sentence is found by on the other side, below the worker's stack.

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from tidemill.errors import SourceError
+from tidemill.sources.record_limit import LONGEST_LINE, OPTION
 from tidemill.sources.xml_marks import ATTRIBUTES, BROKEN_TAG, COMMENT, DOCTYPE, ENTITY, SPANS, TAG, tags
 
-LONGEST = 1 << 28
 _LONGEST_ENVELOPE = 1 << 24
 _LONGEST_TAG, _LONGEST_INNER_TAG = 1 << 24, 1 << 16
 _HEAD = 1 << 16
@@ -34,9 +34,12 @@ class RecordScanner:
     had one inside it, one without an end ends where the next begins.
     """
 
-    def __init__(self, row_tag: str, *, with_any_prefix: bool = False) -> None:
-        """Take the name of the elements that are records; ``with_any_prefix`` finds it behind any namespace prefix too."""
-        self.row_tag = row_tag
+    def __init__(self, row_tag: str, *, with_any_prefix: bool = False, longest: int = LONGEST_LINE) -> None:
+        """Take the name of the elements that are records; ``with_any_prefix`` finds it behind any namespace prefix too.
+
+        ``longest`` is how many bytes a record may have.
+        """
+        self.row_tag, self._longest = row_tag, longest
         row = (rb"(?:[^\s<>/:]+:)?" if with_any_prefix else b"") + re.escape(row_tag.encode())
         self._mark = re.compile(rb"<(?:!(?:--|\[CDATA\[|DOCTYPE)|\?|(/?)" + row + rb"(?=[\s/>]))")
         self._start = re.compile(rb"<" + row + ATTRIBUTES + rb"(/?)>")
@@ -87,8 +90,10 @@ class RecordScanner:
         if not self._depth and self._at - self._kept > _LONGEST_ENVELOPE:
             self._kept = self._at
         line = self._line_at(self._kept)
-        if len(self._buffer) - self._kept > LONGEST:
-            raise SourceError(f"what begins at line {line} has no end within {LONGEST >> 20} MB; check `options.rowTag`")
+        if len(self._buffer) - self._kept > self._longest:
+            raise SourceError(
+                f"what begins at line {line} has no end within {self._longest} bytes; check `options.rowTag`, or raise `options.{OPTION}`"
+            )
         del self._buffer[: self._kept]
         self._at, self._counted, self._span_end = (place - self._kept for place in (self._at, self._counted, self._span_end))
         self._kept = 0

@@ -16,7 +16,7 @@ from tidemill.columns import column
 from tidemill.sources.damaged import empty_files, probe
 from tidemill.sources.files import list_files
 from tidemill.sources.quick import IS_PLAIN
-from tidemill.sources.records import FATE, GOOD, Records, judged_records, refused_records, survey
+from tidemill.sources.records import FATE, GOOD, RAW, REFUSED, RULES, Records, judged_records, refused_records, survey
 from tidemill.sources.registry import source_kind
 from tidemill.sources.schemas import parsed_schema
 from tidemill.spec.models import Source
@@ -47,7 +47,7 @@ def read(spark, tmp_path: Path) -> Callable[..., Any]:
         for name, data in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
-        source = Source(format=kind, path=str(folder), options=options)
+        source = Source(format=kind, path=str(folder), options=options, schema=schema)
         listed = [file for file in list_files([str(folder)]) if file.size]
         reader = source_kind(kind)
         known = parsed_schema(spark, schema) if schema else reader.infer(spark, source, listed)
@@ -128,3 +128,20 @@ def bad_files(spark, tmp_path: Path) -> Callable[..., dict[str, str]]:
         return {Path(path).name: why for path, why in (unreadable | found).items()}
 
     return _bad_files
+
+
+@pytest.fixture
+def read_pinned(spark, tmp_path: Path) -> Callable[..., Any]:
+    """Read one file with a schema that was inferred before; return the values of its first column in good rows, and refused rows."""
+
+    def _read(kind: str, schema: str, data: bytes, at: str = "i", **options: object) -> tuple[list, dict[str, list[str]]]:
+        path = tmp_path / f"pinned.{kind}"
+        path.write_bytes(data)
+        source = Source(format=kind, path=str(path), options=options)
+        records = source_kind(kind).read(spark, source, list_files([str(path)]), parsed_schema(spark, schema))
+        frame = judged_records(records.frame, *parsed_schema(spark, schema).names)
+        rows = frame.where(frame[FATE] == GOOD).select(at).collect()
+        refused = frame.where(frame[FATE] == REFUSED).collect()
+        return sorted(row[0] for row in rows), {row[RAW]: row[RULES] for row in refused}
+
+    return _read

@@ -69,5 +69,5 @@ def test_a_comment_is_an_option_of_csv_alone(read) -> None:
 
 def test_an_encoding_that_nobody_knows_is_named(read) -> None:
     for kind in ("csv", "json", "text"):
-        with pytest.raises(UsageError, match=r"options\.encoding: KLINGON is not known; write one such as UTF-8"):
+        with pytest.raises(UsageError, match=r"options\.encoding: klingon is not known; write one such as UTF-8"):
             read(kind, {"a.txt": b"x\n"}, "value STRING", encoding="klingon")

@@ -244,7 +244,7 @@ def test_options(read) -> None:
     for options, message in (
         ({}, "options.rowTag: expected the name of the element that is a record, such as `book`"),
         ({"rowTag": "a b"}, "options.rowTag: expected the name of the element that is a record, such as `book`, found 'a b'"),
-        ({"rowTag": "row", "encoding": "klingon"}, "options.encoding: klingon is not known; give one such as UTF-8"),
+        ({"rowTag": "row", "encoding": "klingon"}, "options.encoding: klingon is not known; write one such as UTF-8"),
         ({"rowTag": "row", "attributPrefix": "@"}, "options.attributPrefix: unknown option of xml; did you mean 'attributePrefix'?"),
         ({"rowTag": "row", "mode": "FAILFAST"}, "options.mode is not for a xml source to set"),
     ):

@@ -14,7 +14,7 @@ from tidemill.sources.xml_records import Cut, RecordScanner
 from tidemill.sources.xml_values import RecordParser, XmlNames
 
 
-def cuts(document: str | bytes, block: int = 1 << 20, tag: str = "row", **options: bool) -> list[Cut]:
+def cuts(document: str | bytes, block: int = 1 << 20, tag: str = "row", **options: int) -> list[Cut]:
     data = document.encode() if isinstance(document, str) else document
 
     def blocks() -> Iterator[bytes]:
@@ -166,9 +166,8 @@ def test_entities_are_refused_where_they_are_declared(subset: str) -> None:
 
 
 def test_a_record_without_end_is_not_kept_in_memory_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xml_records, "LONGEST", 1 << 18)
-    with pytest.raises(SourceError, match="what begins at line 2 has no end within"):
-        cuts("<rows><row>1</row>\n<row>" + "x" * (1 << 20), block=1 << 10)
+    with pytest.raises(SourceError, match=r"what begins at line 2 has no end within 262144 bytes; .*raise `options.maxRecordBytes`"):
+        cuts("<rows><row>1</row>\n<row>" + "x" * (1 << 20), block=1 << 10, longest=1 << 18)
     many = "<rows>" + "<other>x</other>" * 9999 + "<row>1</row></rows>"
     monkeypatch.setattr(xml_records, "_LONGEST_ENVELOPE", 1 << 10)
     assert cuts(many, block=1 << 9) == [Cut(b"<row>1</row>", 1)]
