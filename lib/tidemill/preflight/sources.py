@@ -113,20 +113,20 @@ def _csv_names(source: Source) -> Names:
 def _parquet_names(source: Source) -> Names:
     import pyarrow.parquet as pq
 
-    return _of_all(source, lambda file: pq.read_schema(file.path).names)
+    return _of_all(source, lambda file: pq.read_schema(file.readable).names)
 
 
 def _orc_names(source: Source) -> Names:
     from pyarrow import orc
 
-    return _of_all(source, lambda file: orc.ORCFile(file.path).schema.names)
+    return _of_all(source, lambda file: orc.ORCFile(file.readable).schema.names)
 
 
 def _json_names(source: Source) -> Names:
     files = _files(source)
     if source.options or sum(file.size for file in files) > _MOST_BYTES:
         return None
-    return _of_all(source, lambda file: list(dict.fromkeys(_keys(Path(file.path)))))
+    return _of_all(source, lambda file: list(dict.fromkeys(_keys(Path(file.readable)))))
 
 
 def _keys(file: Path) -> Iterator[str]:

@@ -112,7 +112,7 @@ def test_an_unknown_option_of_kafka_is_told_with_its_neighbour(faults: Callable,
     [(line, key, message)] = faults(declare(TOPIC, options="{startingOfsets: latest}"))
     assert (line, key) == (9, "sources.flights.options.startingOfsets")
     assert message.startswith("unknown option of kafka; did you mean 'startingOffsets'?; known: ")
-    of_files = {"encoding", "lineSep", "multiLine", "locale"}
+    of_files = {"encoding", "lineSep", "multiLine", "locale", "maxRecordBytes"}
     assert set(JSON_OPTIONS) == set(JSON_FILES) - of_files
 
 
