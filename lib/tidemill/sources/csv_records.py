@@ -12,7 +12,7 @@ from tidemill.sources.csv_quotes import Quoting
 from tidemill.sources.encodings import TextForm
 from tidemill.sources.files import SourceFile
 from tidemill.sources.line_numbers import BLOCK, PLACE
-from tidemill.sources.lines import VALUE, as_text, line_text, raw_lines
+from tidemill.sources.lines import VALUE, as_text, java_charsets, line_text, raw_lines
 from tidemill.sources.records import SOURCE_LINE
 
 _OPENS, _STAYS, _FLIPS, _FIXED, _IS_INSIDE, _START = " opens", " stays", " flips", " fixed", " is_inside", " start"
@@ -32,11 +32,12 @@ def multiline_records(
     so_far = in_file.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     opens, stays = F.col(_OPENS), F.col(_STAYS)
     quoting = Quoting.of(options)
-    text = line_text(spark, form)
+    text = line_text(form)
     starts_open = quoting.is_unclosed(text)
     if options.get("comment"):
         starts_open = starts_open & ~F.startswith(text, F.lit(options["comment"]))
-    judged = raw.select("*", starts_open.alias(_OPENS), quoting.is_still_open(text).alias(_STAYS))
+    with java_charsets(spark):
+        judged = raw.select("*", starts_open.alias(_OPENS), quoting.is_still_open(text).alias(_STAYS))
     numbered = judged.select(
         *(VALUE, SOURCE_FILE, BLOCK, PLACE, _OPENS, _STAYS),
         F.row_number().over(in_file).cast("bigint").alias(SOURCE_LINE),

@@ -59,8 +59,13 @@ def is_odd(layout: Layout, options: Mapping[str, str]) -> Column:
         # A word that is no number has left a null beside it.
         signs.append(_number_of_nulls(numbers) > _number_of_nulls(words))
     if layout.is_inferred and layout.numbers:
-        signs.append(line.rlike(rf"(?:^|[{re.escape(options['sep'])}{re.escape(options['quote'])} ])[+-]?0[0-9]"))
+        signs.append(has_leading_zero(line, options))
     return F.coalesce(reduce(or_, signs), F.lit(True))
+
+
+def has_leading_zero(line: Column, options: Mapping[str, str]) -> Column:
+    """Return true for a line that may have a field such as ``007``, which a number would not give back."""
+    return line.rlike(rf"(?:^|[{re.escape(options['sep'] + options['quote'])} ])[+-]?0[0-9]")
 
 
 def _number_of_nulls(columns: list[Column]) -> Column:

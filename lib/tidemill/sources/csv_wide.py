@@ -19,7 +19,7 @@ from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE
 from tidemill.lake.names import quoted
 from tidemill.sources.csv_fields import CORRUPT, Layout, from_csv
 from tidemill.sources.csv_quotes import Quoting
-from tidemill.sources.csv_rules import LEADING_ZERO, NAME, NOT_FINITE, NUMBER_OF_JAVA, prefixed
+from tidemill.sources.csv_rules import LEADING_ZERO, NAME, NOT_FINITE, NUMBER_OF_JAVA, has_leading_zero, prefixed
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, has_nul, legible
 from tidemill.sources.records import IS_HEADER, RAW, RULES, no_rules
 from tidemill.sources.wide import all_but, apart
@@ -116,8 +116,6 @@ class Piece:
             signs.append(F.size(F.json_object_keys(self.numbers)) < F.size(F.json_object_keys(self.texts)))
             signs += [self.texts.rlike(pattern) for pattern in (NUMBER_OF_JAVA, *self._too_precise())]
             signs.append(self.numbers.rlike(NOT_FINITE))
-        if self.layout.is_inferred:
-            signs.append(F.to_json(self.parsed).rlike(LEADING_ZERO) & F.lit(bool(self.of_type(T.NumericType))))
         return signs
 
     def misfits(self) -> Column:
@@ -152,6 +150,7 @@ def wide_records(lines: DataFrame, layout: Layout, options: Mapping[str, str], t
     told = valued.select("*", *[column for piece in pieces if piece.fractions for column in piece.told()])
     signs = [~F.col(_HAS_ALL), F.col(HAS_INVALID_BYTES), has_nul(F.col(LINE)), quoting.is_unclosed(F.col(LINE))]
     signs += [sign for piece in pieces for sign in piece.signs()]
+    signs += [has_leading_zero(line, options)] if layout.is_inferred else []
     # Neither true nor false is odd too. One "or" in another, hundreds of times, would be more than Spark's stack holds.
     odd = told.select("*", (F.size(F.array_remove(F.array(*signs), False)) > 0).alias(_IS_ODD))
     words = [(piece, piece.parse([T.StringType()] * len(piece.kinds), options, "UTC")) for piece in pieces]

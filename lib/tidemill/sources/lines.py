@@ -93,10 +93,12 @@ def as_text(
         return lines.select(LINE, HAS_INVALID_BYTES, SOURCE_FILE, hash_digits(F.col(_HASH)).alias(ROW_HASH), *kept)
 
 
-def line_text(spark: SparkSession, form: TextForm) -> Column:
-    """Return the text of ``VALUE``, for looking at it only: what is invalid in it is U+FFFD."""
-    with java_charsets(spark):
-        return F.make_valid_utf8(_decoded(form)[0])
+def line_text(form: TextForm) -> Column:
+    """Return the text of ``VALUE``, for looking at it only: what is invalid in it is U+FFFD.
+
+    It holds where it is selected inside ``java_charsets``.
+    """
+    return F.make_valid_utf8(_decoded(form)[0])
 
 
 def legible(text: Column) -> Column:

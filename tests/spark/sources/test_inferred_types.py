@@ -47,9 +47,9 @@ def test_later_files_lose_nothing_either(read_pinned) -> None:
     assert json == ([2, 3], {'{"i":1,"f":0.126}': ["cast:f"], '{"i":4,"f":1234567}': ["cast:f"]})
     xml = read_pinned("xml", "i BIGINT", b"<r><x><i>02</i></x><x><i>3</i></x></r>", rowTag="x")
     assert xml == ([3], {"<x><i>02</i></x>": ["cast:i"]})
-    wide = ",".join(f"c{place}" for place in range(1200))
-    rows = [wide, ",".join(["01"] + ["1"] * 1199), ",".join(["2"] * 1200)]
-    good, refused = read_pinned("csv", ", ".join(f"c{place} INT" for place in range(1200)), "\n".join(rows).encode(), header=True, at="c0")
+    wide = ",".join(f"c{place}" for place in range(1001))
+    rows = [wide, ",".join(["01"] + ["1"] * 1000), ",".join(["2"] * 1001)]
+    good, refused = read_pinned("csv", ", ".join(f"c{place} INT" for place in range(1001)), "\n".join(rows).encode(), header=True, at="c0")
     assert (good, list(refused.values())) == ([2], [["cast:c0"]])
 
 
@@ -57,8 +57,6 @@ def test_a_record_that_is_too_long_makes_its_file_bad(read) -> None:
     long = {"maxRecordBytes": 100_000}
     rest = {"csv": ({"header": True}, b"value\n1\n"), "json": ({}, b'{"value":"1"}\n'), "text": ({}, b"1\n")}
     for kind, (options, data) in rest.items():
-        found = read(
-            kind, {f"{kind}/bomb.gz": gzip.compress(data + b"x" * 200_000), f"{kind}/a.txt": data}, "value STRING", **options, **long
-        )
-        assert [row["value"] for row in found.good if row["value"] != "x"][:1] == ["1"]
+        found = read(kind, {"bomb.gz": gzip.compress(data + b"x" * 200_000), "a.txt": data}, "value STRING", **options, **long)
+        assert [row["value"] for row in found.good] == ["1"]
         assert "more than 100000 bytes" in found.bad["bomb.gz"], kind
