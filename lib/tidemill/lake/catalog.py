@@ -121,9 +121,8 @@ class Catalog:
             self._spark.sql(f"CREATE TABLE IF NOT EXISTS {table} USING delta LOCATION '{place}'")
         else:
             known = self.tables()
-            raise TableNotFound(
-                f"{table} is not in {self._lake.root}{did_you_mean(table, known)} It holds: {', '.join(known) or 'no table yet'}"
-            )
+            hint = did_you_mean(table, known) or ";"
+            raise TableNotFound(f"{table} is not in {self._lake.root}{hint} it holds {', '.join(known) or 'no table yet'}")
         self._registered.add(table)
 
 
