@@ -1,16 +1,23 @@
-"""A folder of raw files, a lake, and the commands that run over them in processes of their own."""
+"""A folder of raw files, a lake, and the commands that run over them, in this process or in one of their own."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import runpy
 import subprocess
 import sys
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import pandas as pd
+import pytest
 from deltalake import DeltaTable
+
+from tidemill.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = ROOT / "conf" / "flight_delays" / "pipeline.yml"
@@ -33,8 +40,15 @@ class Place:
         }
 
     def tidemill(self, *words: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command in this process, whose Spark is warm, and check its exit code."""
+        out, err = io.StringIO(), io.StringIO()
+        with patch.dict(os.environ, self.environ()), chdir(ROOT), redirect_stdout(out), redirect_stderr(err):
+            code = main(words)
+        return _checked(subprocess.CompletedProcess(["tidemill", *words], code, out.getvalue(), err.getvalue()), exit_code)
+
+    def tidemill_process(self, *words: str, exit_code: int = 0, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a command in a process of its own and check its exit code."""
-        return _ended([sys.executable, "-m", "tidemill", *words], self.environ(), exit_code)
+        return _ended([sys.executable, "-m", "tidemill", *words], {**self.environ(), **environ}, exit_code)
 
     def submit(self, step: str, *words: str, exit_code: int = 0) -> dict:
         """Run one of the jobs with spark-submit and return what ``--json`` told.
@@ -43,6 +57,13 @@ class Place:
         """
         ended = _ended(["spark-submit", str(ROOT / "jobs" / f"{step}.py"), *words, "--json"], self.environ(), exit_code)
         return json.loads(ended.stdout.splitlines()[-1])
+
+    def run_step(self, step: str, *words: str) -> None:
+        """Run one of the jobs in this process, as spark-submit would."""
+        arguments = [str(ROOT / "jobs" / f"{step}.py"), *words]
+        with patch.dict(os.environ, self.environ()), patch.object(sys, "argv", arguments), pytest.raises(SystemExit) as ended:
+            runpy.run_path(arguments[0], run_name="__main__")
+        assert ended.value.code == 0, f"{arguments} ended with {ended.value.code}"
 
     def run(self, *words: str, exit_code: int = 0) -> dict:
         """Run the sample pipeline and return what ``--json`` told."""
@@ -59,6 +80,10 @@ class Place:
 
 def _ended(command: list[str], environ: dict[str, str], exit_code: int) -> subprocess.CompletedProcess[str]:
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environ, cwd=ROOT, timeout=600)
-    assert ended.returncode == exit_code, f"{command} ended with {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}"
+    return _checked(ended, exit_code)
+
+
+def _checked(ended: subprocess.CompletedProcess[str], exit_code: int) -> subprocess.CompletedProcess[str]:
+    assert ended.returncode == exit_code, f"{ended.args} ended with {ended.returncode}\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}"
     assert "at org.apache" not in ended.stderr, "a Java stack trace reached the terminal"
     return ended
