@@ -144,7 +144,7 @@ def test_rows_that_have_just_arrived_are_scored_in_place(whole_run, tmp_path):
     dataset = place.table("gold.flight_delays_dataset").head(20)
     arrived = tmp_path / "new.csv"
     dataset.drop(columns=["is_late", "split", "fold"]).to_csv(arrived, index=False)
-    rows = json.loads(place.tidemill("score", str(SPEC), "--env", "sample", "--input", str(arrived), "--json").stdout)
+    rows = json.loads(place.tidemill("score", str(SPEC), "--env", "sample", "--input", str(arrived), "--at", "dataset", "--json").stdout)
     stored = place.table(PREDICTIONS).set_index("flight_id")["probability"]
     assert len(rows) == 20
     for row in rows:
