@@ -238,7 +238,7 @@ def test_errors_of_two_models_that_are_of_different_rows_are_told_as_such():
 def test_rows_that_have_just_arrived_are_scored(films, score_input, tmp_path):
     file = tmp_path / "new.csv"
     file.write_text(f"user_id,film_id\nuser 3,{BIG + 4}\nuser 3,seven\nnobody,{BIG}\n")
-    found = score_input(films.spec, films.lake, file).to_dict("records")
+    found = score_input(films.spec, films.lake, file, at="dataset").to_dict("records")
     assert [row["prediction"] is None for row in found] == [False, True, True]
     assert "film_id is not a value of type bigint: user 3,seven" in found[1]["score_error"]
     assert found[2]["score_error"] == "user nobody (user_id) is not in the training rows"
