@@ -105,7 +105,10 @@ def _redact_logs() -> None:
         if redacted != message:
             record.msg, record.args = redacted, ()
         if record.exc_info and record.exc_info[1] is not None:
-            record.exc_text = redact_trace(record.exc_info[1])
+            trace = "".join(traceback.format_exception(record.exc_info[1]))
+            if redact(trace) != trace:
+                # A formatter may ask the exception itself, as PySpark's does: its trace becomes part of the message instead.
+                record.msg, record.args, record.exc_info = f"{redacted}\n{redact(trace)}", (), None
         return record
 
     logging.setLogRecordFactory(make_redacted)

@@ -69,10 +69,15 @@ def test_a_secret_that_holds_another_is_taken_out_whole() -> None:
 def test_errors_and_logs_hold_no_secret(fresh: None, caplog: pytest.LogCaptureFixture) -> None:
     register_secret("CANARY123")
     assert str(UsageError("x CANARY123 y")) == "x *** y"
+    # As PySpark's formatter, which may be that of every handler, it asks the exception itself.
+    asking = logging.Formatter()
+    asking.formatException = lambda exc_info: repr(exc_info[1])
+    caplog.handler.setFormatter(asking)
     try:
         raise ValueError("CANARY123")
     except ValueError:
         logging.getLogger("py4j.test").exception("sent %s", "CANARY123")
     assert "CANARY123" not in caplog.text
     assert "sent ***" in caplog.text and "ValueError: ***" in caplog.text
+    assert any(record.exc_info is None for record in caplog.records)
     assert redact("CANARY123") == "***"
