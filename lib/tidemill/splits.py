@@ -14,10 +14,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill.columns import column as _col
 from tidemill.cuts import Cut, Number, cuts_at
 from tidemill.errors import ExpectationRefused, Fault, SpecError, did_you_mean
 from tidemill.instants import instants, span
-from tidemill.lake.names import quoted
 from tidemill.spec.models import Dataset, Split
 from tidemill.strata import dealt
 
@@ -238,11 +238,6 @@ def _remarks(counts: Mapping[tuple[str, int | None], int], rule: Split) -> tuple
             why = {"group": "groups are of very different size", "time": "many rows share an instant"}.get(rule.by, "there are few keys")
             notes.append(f"the test side holds {share:.1%} of the rows, not {rule.test:.1%}: {why}")
     return tuple(notes)
-
-
-def _col(column: str) -> Column:
-    """Return the column of exactly this name, dots and spaces included."""
-    return F.col(quoted(column))
 
 
 def _fault(key: str, message: str) -> Fault:
