@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tidemill.errors import Fault, SpecError
 from tidemill.lake import Lake
+from tidemill.preflight.fitting_types import type_faults
 from tidemill.preflight.queries import Columns, resolve_condition
 from tidemill.preflight.tables import TableColumns, nearest_or_all
 from tidemill.spec import Spec
@@ -52,12 +53,12 @@ def _nodes_of(key: str) -> set[str]:
 
 
 def column_faults(spec: Spec, lake: Lake) -> list[Fault]:
-    """Return a fault for each column that SQL or a key of the spec names and that is known not to be there."""
+    """Return a fault for each column that SQL or a key of the spec names and that is known not to be there, or to have no fitting type."""
     tables = TableColumns(spec, lake)
     parts = (_of_sources, _of_tables, _of_dataset, _of_history, _of_features, _of_the_rest)
     named = [each for part in parts for each in part(tables)]
     faults = [fault for each in named for fault in _faults(spec, each)]
-    in_order = dict.fromkeys([*tables.faults, *faults])
+    in_order = dict.fromkeys([*tables.faults, *faults, *type_faults(tables)])
     return sorted(in_order, key=lambda fault: (fault.file != str(spec.file), fault.file, fault.line or 0))
 
 

@@ -9,6 +9,8 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
+from tidemill.preflight.expression_types import expression_type
+
 Columns = Mapping[str, exp.DataType | None]
 """Columns by name, each with its type where that is known."""
 Tables = Callable[[str], Columns | None]
@@ -79,6 +81,14 @@ class _Scope:
         for columns in self.sources.values():
             yield from (kind for other, kind in (columns or {}).items() if other.lower() == name.lower())
 
+    def type_of(self, column: exp.Column) -> exp.DataType | None:
+        """Return the type of a column, None where it is not known or may be that of several."""
+        if column.args.get("db") is not None or not self.is_known:
+            return None
+        scope = _Scope(self.tables_named(column.table)) if column.table else self
+        kinds = list(scope.named(column.name))
+        return kinds[0] if len(kinds) == 1 else None
+
 
 class _Resolver:
     """One walk through a query; ``unknown`` gathers what is named in vain."""
@@ -95,7 +105,7 @@ class _Resolver:
             return None if query.args.get("pivots") else _renamed(columns, query)
         if isinstance(query, exp.SetOperation):
             sides = [self.output(side, ctes, outer) for side in (query.left, query.right)]
-            return None if query.args.get("by_name") else sides[0]
+            return None if query.args.get("by_name") else _of_both(*sides)
         return self._select(query, ctes, outer) if isinstance(query, exp.Select) else None
 
     def check(
@@ -150,7 +160,10 @@ class _Resolver:
         self._check_using(joins, sources)
         merged = {name.name.lower() for join in joins for name in join.args.get("using") or []}
         is_natural = any(join.args.get("method") == "NATURAL" for join in joins)
-        return _projected(select.expressions, _merged({name: sources[name] for name in visible}, merged, is_natural=is_natural), inner)
+        shown = _merged({name: sources[name] for name in visible}, merged, is_natural=is_natural)
+        if merged or is_natural:  # a merged column may have the type of either side
+            shown = {name: None if columns is None else dict.fromkeys(columns) for name, columns in shown.items()}
+        return _projected(select.expressions, shown, inner)
 
     def _check_using(self, joins: Sequence[exp.Join], sources: Mapping[str, Columns | None]) -> None:
         if any(columns is None for columns in sources.values()):
@@ -231,6 +244,16 @@ def _has_field(kind: exp.DataType | None, names: Sequence[str]) -> bool:
     return names[0].lower() in fields and _has_field(fields[names[0].lower()], names[1:]) if fields else True
 
 
+def _of_both(left: Columns | None, right: Columns | None) -> Columns | None:
+    """Return the columns of a UNION: the names of the left side, and the types that both sides have."""
+    if left is None:
+        return None
+    others = list((right or {}).values())
+    if len(others) != len(left):
+        return dict.fromkeys(left)
+    return {name: kind if kind == other else None for (name, kind), other in zip(left.items(), others, strict=True)}
+
+
 def _merged(sources: Mapping[str, Columns | None], merged: set[str], *, is_natural: bool) -> dict[str, Columns | None]:
     """Return the tables without the columns that a join has merged into those of a table before."""
     seen: set[str] = set()
@@ -271,11 +294,10 @@ def _projected(expressions: Sequence[exp.Expr], sources: Mapping[str, Columns | 
                 return None
             projected |= columns
         elif names := _given_names(part):
-            kinds = list(scope.named(part.this.name)) if isinstance(part.this, exp.Column) and not part.this.table else []
-            projected |= dict.fromkeys(names, kinds[0] if len(kinds) == 1 else None)
+            kind = expression_type(part.this, scope.type_of) if isinstance(part, exp.Alias) else None
+            projected |= dict.fromkeys(names, kind)
         elif isinstance(part, exp.Column | exp.Dot):
-            kinds = list(scope.named(part.name)) if isinstance(part, exp.Column) and not part.table else []
-            projected[part.name] = kinds[0] if len(kinds) == 1 else None
+            projected[part.name] = scope.type_of(part) if isinstance(part, exp.Column) else None
         else:
             return None  # Spark gives it a name of its own
     return projected

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,6 +18,7 @@ from sqlglot.errors import SqlglotError
 from tidemill.column_names import PROVENANCE, table_columns
 from tidemill.errors import TidemillError
 from tidemill.lake import Lake
+from tidemill.preflight.expression_types import named_type
 from tidemill.preflight.queries import Columns
 from tidemill.sources.files import SourceFile, list_source_files
 from tidemill.spec import Spec
@@ -26,6 +27,13 @@ from tidemill.spec.models import Source
 _MOST_FILES = 500
 _MOST_BYTES = 8 * 2**20
 """JSON files that are larger together are not read: a later record may have columns of its own."""
+
+_ARROW = {
+    "bool": "boolean", "int8": "byte", "int16": "short", "int32": "integer", "int64": "long", "float": "float", "double": "double",
+    "string": "string", "large_string": "string", "date32[day]": "date", "timestamp[us]": "timestamp_ntz",
+    "timestamp[us, tz=UTC]": "timestamp",
+}  # fmt: skip
+"""Names of types by what Arrow calls them, where Spark reads them as the same."""
 
 Names = Sequence[str] | None
 
@@ -41,6 +49,8 @@ def bronze_columns(spec: Spec, lake: Lake, name: str) -> Columns | None:
         columns = delta_columns(lake.path(f"bronze.{name}"))
     else:
         columns = _inferred_columns(source)
+    if columns and source.on_type_change == "widen":
+        columns = dict.fromkeys(columns)  # what the files hold may widen them
     return None if not columns else {**columns, **dict.fromkeys(PROVENANCE)}
 
 
@@ -48,7 +58,7 @@ def declared_columns(text: str) -> Columns | None:
     """Return the columns of a schema: DDL, or Spark's JSON of a schema; None where it is not understood here."""
     try:
         if text.lstrip().startswith("{"):
-            return {str(field["name"]): None for field in json.loads(text)["fields"]}
+            return {str(field["name"]): named_type(field.get("type")) for field in json.loads(text)["fields"]}
         table = sqlglot.parse_one(f"CREATE TABLE t ({text}\n)", dialect="databricks")
     except (SqlglotError, ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -60,7 +70,8 @@ def declared_columns(text: str) -> Columns | None:
 def delta_columns(path: str, version: int | None = None) -> Columns | None:
     """Return the columns of a Delta table, None where it cannot be opened."""
     try:
-        return {part.name: None for part in DeltaTable(path, version=version).schema().fields}
+        fields = DeltaTable(path, version=version).schema().fields
+        return {part.name: named_type(getattr(part.type, "type", None)) for part in fields}
     except (DeltaError, OSError, ValueError):
         return None
 
@@ -72,9 +83,24 @@ def _inferred_columns(source: Source) -> Columns | None:
         return None
     try:
         names = infer(source)
+        kinds = _column_types(source)
     except (TidemillError, OSError, EOFError, ValueError, sqlite3.Error):
         return None  # what is wrong with the files is for ingest to say, or for the preflight of files
-    return None if names is None else dict.fromkeys(table_columns(names))
+    return None if names is None else {new: kinds.get(old) for new, old in zip(table_columns(names), names, strict=True)}
+
+
+def _column_types(source: Source) -> Mapping[str, exp.DataType | None]:
+    """Return the types of the columns that are of one type in all Parquet files."""
+    if source.format != "parquet":
+        return {}
+    import pyarrow.parquet as pq
+
+    found: dict[str, exp.DataType | None] = {}
+    for file in _files(source):
+        for part in pq.read_schema(file.readable):
+            kind = named_type(_ARROW.get(str(part.type)))
+            found[part.name] = kind if found.get(part.name, kind) == kind else None
+    return found
 
 
 def _files(source: Source) -> tuple[SourceFile, ...]:

@@ -91,23 +91,23 @@ class TableColumns:
             added = self._looked_up(dataset, name, columns)
             if added is None:
                 return None
-            columns |= dict.fromkeys(added)
+            columns |= added
         for block in dataset.aggregate_blocks.values():
             columns |= dict.fromkeys(column_names(block.features, block.windows))
         return columns
 
-    def _looked_up(self, dataset: Dataset, name: str, known: Columns) -> list[str] | None:
+    def _looked_up(self, dataset: Dataset, name: str, known: Columns) -> Columns | None:
         lookup = dataset.lookups[name]
-        taken = lookup.columns
+        taken, columns = lookup.columns, self.of(lookup.table)
         if taken is None:
-            columns = self.of(lookup.table)
             if columns is None:
                 return None
             is_bronze = lookup.table.startswith("bronze.")
             taken = [column for column in columns if column not in lookup.by and not (is_bronze and is_added(column))]
         lower = {other.lower() for other in (*known, "split", "fold")}
         prefix = f"{name}_" if lookup.prefix is None else lookup.prefix
-        return [f"{prefix}{column}" if column.lower() in lower else column for column in taken]
+        kinds = columns or {}
+        return {f"{prefix}{column}" if column.lower() in lower else column: kinds.get(column) for column in taken}
 
     def _fault(self, unknown: UnknownColumn, value: str, text: str, path: tuple[str, ...]) -> Fault:
         line = text.count("\n", 0, unknown.start) + 1

@@ -203,3 +203,91 @@ def test_the_lakes_own_schema_counts_once_it_is_pinned(tmp_path: Path) -> None:
     assert source_faults(tmp_path, source, "late") == []
     assert source_faults(tmp_path, source, "new") == ["dataset.label"]
     assert source_faults(tmp_path, {**source, "on_new_column": "add"}, "new") == []
+
+
+TYPED = (
+    "id INT, name STRING, at TIMESTAMP, day DATE, amount DECIMAL(10,2), is_late BOOLEAN, ok BOOLEAN, n BIGINT, tags ARRAY<STRING>, "
+    "m MAP<STRING, INT>, b BINARY"
+)
+
+
+def typed_faults(folder: Path, dataset: dict[str, object], **blocks: object) -> list[tuple[str, str]]:
+    """Return (key, message) of each fault of a dataset of ``bronze.s``, whose columns are declared."""
+    source = {"format": "csv", "path": "none.csv", "schema": TYPED}
+    training = blocks.pop("training", {"task": "binary"})
+    spec = {"pipeline": "p", "lake": str(folder / "lake"), "sources": {"s": source, "t": source}, "training": training, **blocks}
+    spec |= {"dataset": {"key": ["id"], "label": "is_late", **({} if "sql" in dataset else {"from": "bronze.s"}), **dataset}}
+    (folder / "pipeline.yml").write_text(json.dumps(spec))
+    loaded = load_spec(folder, environ={})
+    return [(fault.key, fault.message) for fault in column_faults(loaded, Lake(loaded.pipeline.lake))]
+
+
+LOOKUP = {"table": "bronze.t", "by": ["id"], "time": "at", "columns": ["tags"], "prefix": "t_"}
+AGGREGATE = {"over": "bronze.t", "by": ["id"], "time": "at", "windows": ["1d"]}
+UNFIT: list[tuple[str, str, str, dict[str, object], dict[str, object]]] = [
+    ("dataset.event_time", "name", "STRING", {"event_time": "name"}, {}),
+    ("dataset.event_time", "ok", "BOOLEAN", {"event_time": "ok"}, {}),
+    ("dataset.label", "name", "STRING", {"label": "name"}, {"training": {"task": "regression"}}),
+    ("dataset.label", "tags", "ARRAY<STRING>", {"label": "tags"}, {}),
+    ("dataset.weight", "name", "STRING", {"weight": "name"}, {}),
+    ("dataset.key", "m", "MAP<STRING, INT>", {"key": ["id", "m"]}, {}),
+    ("dataset.lookups.w.time", "name", "STRING", {"event_time": "at", "lookups": {"w": {**LOOKUP, "time": "name"}}}, {}),
+    ("dataset.lookups.w.time", "id", "INT", {"event_time": "at", "lookups": {"w": {**LOOKUP, "time": "id"}}}, {}),
+    ("dataset.lookups.w.latest_by", "m", "MAP<STRING, INT>", {"event_time": "at", "lookups": {"w": {**LOOKUP, "latest_by": "m"}}}, {}),
+    (
+        "dataset.lookups.w.by", "id", "INT",
+        {"event_time": "at", "lookups": {"w": LOOKUP}, "key": ["k"], "sql": "SELECT name AS id, at, is_late, id AS k FROM bronze.s"}, {},
+    ),
+    (
+        "dataset.aggregates.features.x", "day", "DATE",
+        {"event_time": "at", "aggregates": {**AGGREGATE, "features": {"x": "sum(day)"}}}, {},
+    ),
+    ("features.numeric.columns", "at", "TIMESTAMP", {}, {"features": {"numeric": {"columns": ["amount", "at"]}}}),
+    ("features.datetime.columns", "amount", "DECIMAL(10, 2)", {}, {"features": {"datetime": {"columns": ["day", "amount"]}}}),
+    ("features.text.columns", "n", "BIGINT", {}, {"features": {"text": {"columns": ["n"]}}}),
+    ("features.array.columns", "name", "STRING", {}, {"features": {"array": {"columns": ["name", "tags"]}}}),
+    ("features.buckets.0.columns", "b", "BINARY", {}, {"features": {"buckets": [{"columns": ["b"], "quantiles": 4}]}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "name", "kind", "dataset", "blocks"), UNFIT, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_column_whose_type_does_not_fit_is_told_with_what_to_do(tmp_path: Path, key, name, kind, dataset, blocks) -> None:
+    [(found, message)] = typed_faults(tmp_path, dataset, **blocks)
+    assert found == key
+    assert message.startswith(f"column {name!r} is of type {kind}; expected ")
+    assert "CAST" in message
+
+
+@pytest.mark.parametrize(
+    ("dataset", "blocks"),
+    [
+        ({"event_time": "day"}, {}),
+        ({"event_time": "id"}, {}),
+        ({"event_time": "name", "split": {"by": "hash"}}, {}),  # nothing goes by it
+        ({"label": "amount"}, {"training": {"task": "regression"}}),
+        ({"label": "name", "weight": "amount", "key": ["id", "tags"]}, {}),
+        ({"event_time": "at", "lookups": {"w": {**LOOKUP, "time": "day", "by": ["id", "amount"], "latest_by": "b"}}}, {}),
+        ({}, {"features": {"numeric": {"columns": ["name", "ok"]}, "categorical": {"columns": ["day", "m"]}}}),
+        ({"sql": "SELECT CASE WHEN id > 1 THEN 1 ELSE name END AS w, id, is_late FROM bronze.s", "weight": "w"}, {}),
+        ({"sql": "SELECT id, is_late, name AS w FROM bronze.s UNION SELECT id, is_late, id FROM bronze.t", "weight": "w"}, {}),
+        ({"sql": "SELECT id, is_late, coalesce(name, 1) AS w FROM bronze.s", "weight": "w"}, {}),
+    ],
+)  # fmt: skip
+def test_a_column_whose_type_may_fit_is_not_refused(tmp_path: Path, dataset, blocks) -> None:
+    assert typed_faults(tmp_path, dataset, **blocks) == []
+
+
+def test_types_of_expressions_files_and_tables(tmp_path: Path) -> None:
+    sql = "SELECT s.id, s.is_late, upper(s.name) AS w FROM bronze.s"
+    [(key, message)] = typed_faults(tmp_path, {"sql": sql, "weight": "w"})
+    assert (key, "of type STRING" in message) == ("dataset.weight", True)
+    assert [key for key, _ in typed_faults(tmp_path, {"sql": sql.replace("upper(s.name)", "count(*)"), "weight": "w"})] == []
+    pq.write_table(pa.table({"id": [1], "w": ["x"], "late": [True]}), tmp_path / "a.parquet")
+    write_deltalake(str(tmp_path / "lake" / "bronze" / "s"), pa.table({"id": [1], "w": ["x"], "late": [True]}))
+    for source in ({"format": "parquet", "path": "a.parquet"}, {"format": "csv", "path": "a.csv", "options": {"header": True}}):
+        for extra, expected in (({}, ["dataset.weight"]), ({"on_type_change": "widen"}, [])):
+            spec = {"pipeline": "p", "lake": str(tmp_path / "lake"), "sources": {"s": {**source, **extra}}}
+            spec |= {"dataset": {"from": "bronze.s", "key": ["id"], "label": "late", "weight": "w"}, "training": {"task": "binary"}}
+            (tmp_path / "pipeline.yml").write_text(json.dumps(spec))
+            loaded = load_spec(tmp_path, environ={})
+            assert [fault.key for fault in column_faults(loaded, Lake(loaded.pipeline.lake))] == expected
