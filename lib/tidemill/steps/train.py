@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from pyspark.sql import functions as F
 
 from tidemill.caching import cached
@@ -23,13 +22,14 @@ from tidemill.steps.spaces import declared_spaces
 from tidemill.steps.variants import Variants, feature_space, may_need_parts
 from tidemill.training import early_stopping
 from tidemill.training.balance import balance_of
+from tidemill.training.calibration import calibrate_scores, fit_calibrations
 from tidemill.training.engines import choose_engines, room
 from tidemill.training.ensemble import Tried, try_ensemble
 from tidemill.training.families.own import OwnFamily
 from tidemill.training.folds import WEIGHT
 from tidemill.training.labels import free_labels, labelled, read_labels
 from tidemill.training.monotone import check_monotone
-from tidemill.training.out_of_fold import MOST_CLASSES, calibrations, moved, threshold
+from tidemill.training.out_of_fold import MOST_CLASSES, choose_threshold
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
 from tidemill.training.refit_ensemble import refit_ensemble
@@ -192,14 +192,13 @@ def _adjustment(training: Training, finder: Search, tried: Tried, folds: Mapping
     known = tried.ensemble.counts if tried.ensemble else None
     counts = finder.out_of_fold(tried.result.best, list(folds)) if known is None else known
     if finder.problem.is_weighted:  # by the measure of rows, so that half a row is half a row in any unit of the weights
-        counts = counts * (sum(folds.values()) / counts[0].sum())
+        counts = [histogram.scale(sum(folds.values()) / histogram.rows.sum()) for histogram in counts]
     adjustment: dict[str, Any] = {}
     if training.calibrate != "none":
-        table = calibrations(training.calibrate, counts)
-        adjustment["table"] = table
-        counts = moved(counts, np.array(table)) if len(counts) == 2 else counts
+        adjustment["calibrations"] = calibrations = fit_calibrations(training.calibrate, counts)
+        counts = [calibrate_scores(*pair) for pair in zip(counts, calibrations, strict=True)]
     if training.threshold is not None:
-        adjustment["threshold"] = threshold(training.threshold, counts)
+        adjustment["threshold"] = choose_threshold(training.threshold, counts[0])
     return adjustment
 
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 from pyspark.sql import functions as F
 
 from tidemill.caching import cached
@@ -22,7 +21,7 @@ from tidemill.training.combiners import BLEND, Combiner, blends, stacks
 from tidemill.training.early_stopping import rounds_of, settled
 from tidemill.training.engines import SPARK
 from tidemill.training.member_predictions import read_predictions, write_predictions
-from tidemill.training.out_of_fold import counted_by_spark
+from tidemill.training.out_of_fold import MAX_SCORES, ScoreHistogram, count_scores_in_spark, merge_histograms
 from tidemill.training.selection import FAILED, SUCCEEDED, SearchResult, TrialFold
 from tidemill.training.tuner import Trial
 
@@ -41,13 +40,13 @@ class Ensemble:
     """Members and what combines them.
 
     ``trial`` is theirs together, of the family ``blend`` or ``stack``; ``members`` are the trials by the place that the ``stages`` know
-    them by; ``counts`` those of its predictions of unseen rows, as `out_of_fold.counted`, where they were asked for.
+    them by; ``counts`` those of its predictions of unseen rows, as `out_of_fold.count_scores`, where they were asked for.
     """
 
     trial: Trial
     members: Mapping[int, Trial]
     stages: tuple[Transformer, ...]
-    counts: np.ndarray | None = None
+    counts: list[ScoreHistogram] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class _Measured:
 
     value: float
     seconds: float
-    counts: np.ndarray | None
+    counts: list[ScoreHistogram] | None
 
 
 def members_of(found: SearchResult, trials: Sequence[Trial], metric: str) -> list[Trial]:
@@ -182,7 +181,7 @@ class _Maker:
         # A blend leaves out whom it does not hear; the weights of a stack may have any sign, and hang together.
         kept = {place: one for place, one in enumerate(self.members) if self.kind != BLEND or whole.weights[place] > 0}
         counted = [found.counts for found in measured.values() if found.counts is not None]
-        return Ensemble(trial, kept, whole.stages, np.sum(counted, axis=0) if counted else None), rows_of_folds, again
+        return Ensemble(trial, kept, whole.stages, merge_histograms(counted) if counted else None), rows_of_folds, again
 
     def _alone(self, place: int, rows: DataFrame) -> float:
         stage = BlendedPredictions([member_column(place)], [1.0], self.finder.problem.task)
@@ -194,7 +193,7 @@ class _Maker:
         for stage in stages:
             said = stage.transform(said)
         value = compute_metrics(said, problem.task, problem.n_classes)[problem.metric]
-        counts = counted_by_spark(said, None, problem.n_classes) if with_counts else None
+        counts = count_scores_in_spark(said, None, problem.n_classes, MAX_SCORES // len(self.folds)) if with_counts else None
         return _Measured(value, time.perf_counter() - started, counts)
 
     def _params(self, whole: Combiner) -> Params:

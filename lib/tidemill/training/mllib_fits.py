@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
@@ -17,7 +16,7 @@ from tidemill.training.driver_child import call_in_driver_child, can_fork
 from tidemill.training.families.own import OwnFamily
 from tidemill.training.folds import ORDER, WEIGHT, Vectors
 from tidemill.training.limits import call_within
-from tidemill.training.out_of_fold import counted_by_spark
+from tidemill.training.out_of_fold import ScoreHistogram, count_scores_in_spark
 from tidemill.training.prefixes import predictions_of
 from tidemill.training.problem import Problem
 from tidemill.training.targets import brought_back
@@ -76,9 +75,9 @@ def measure(group: Sequence[Trial], vectors: Vectors, problem: Problem, share: f
     return [_measured(model, trial, group[0], vectors, problem, spent, limit) for trial in group]
 
 
-def counts_of(trial: Trial, vectors: Vectors, problem: Problem) -> np.ndarray:
-    """Fit the trial, and count what it says of the rows that it has not seen, as `out_of_fold.counted_by_class`."""
-    return counted_by_spark(unseen(trial, vectors, problem), _weight_of(vectors.held_out), problem.n_classes)
+def fit_and_count(trial: Trial, vectors: Vectors, problem: Problem, max_scores: int) -> list[ScoreHistogram]:
+    """Fit the trial, and count its predictions of the rows that it has not seen, as `out_of_fold.count_scores`."""
+    return count_scores_in_spark(unseen(trial, vectors, problem), _weight_of(vectors.held_out), problem.n_classes, max_scores)
 
 
 def unseen(trial: Trial, vectors: Vectors, problem: Problem) -> DataFrame:

@@ -13,7 +13,8 @@ from tidemill.caching import cached
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nominal_slots
 from tidemill.spark_errors import sentence
-from tidemill.training.adjusted import AdjustedProbabilities, Table
+from tidemill.training.adjusted import AdjustedProbabilities
+from tidemill.training.calibration import Calibration
 from tidemill.training.engines import TASKS, Engines
 from tidemill.training.folds import CopiedVectors, balanced, copyable
 from tidemill.training.linear_scores import linear_scores, linear_values
@@ -41,14 +42,14 @@ def refit(
     problem: Problem,
     engines: Engines | None = None,
     *,
-    table: Table = (),
+    calibrations: Sequence[Calibration] = (),
     threshold: float | None = None,
     memo: Memo | None = None,
 ) -> PipelineModel:
     """Fit features and estimator of ``trial`` on every row of ``frame``, by the engine of its family.
 
     The model holds the feature stages of its own encoding and the family's, and adds ``prediction`` DOUBLE and, for classification,
-    ``probability`` VECTOR to any frame that has the raw columns of ``plan``. ``table`` and ``threshold`` are those of
+    ``probability`` VECTOR to any frame that has the raw columns of ``plan``. ``calibrations`` and ``threshold`` are those of
     `AdjustedProbabilities`, which comes last where there are any, or where classes were balanced. ``memo`` holds what a search has
     learnt of the rows already.
 
@@ -71,8 +72,8 @@ def refit(
     if problem.target == "log":
         stages.append(brought_back())
     factors = problem.balance.factors if problem.balance else ()
-    if factors or len(table) or threshold is not None:
-        stages.append(AdjustedProbabilities(factors, table, threshold))
+    if factors or calibrations or threshold is not None:
+        stages.append(AdjustedProbabilities(factors, calibrations, threshold))
     return PipelineModel(stages)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from tidemill.caching import cached
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories
 from tidemill.spark_errors import sentence
-from tidemill.training.adjusted import AdjustedProbabilities, Table
+from tidemill.training.adjusted import AdjustedProbabilities
+from tidemill.training.calibration import Calibration
 from tidemill.training.combined import AsidePredictions, member_column
 from tidemill.training.engines import SPARK, TASKS, Engines
 from tidemill.training.ensemble import Ensemble
@@ -36,7 +38,7 @@ def refit_ensemble(
     problem: Problem,
     engines: Engines,
     *,
-    table: Table = (),
+    calibrations: Sequence[Calibration] = (),
     threshold: float | None = None,
     memo: Memo | None = None,
 ) -> PipelineModel:
@@ -84,6 +86,6 @@ def refit_ensemble(
             stages.append(AdjustedProbabilities(problem.balance.factors))
         stages.append(AsidePredictions(member_column(place), problem.n_classes))
     stages += ensemble.stages
-    if len(table) or threshold is not None:
-        stages.append(AdjustedProbabilities((), table, threshold))
+    if calibrations or threshold is not None:
+        stages.append(AdjustedProbabilities((), calibrations, threshold))
     return PipelineModel(stages)

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 from pyspark import inheritable_thread_target
 
 from tidemill.errors import StepError
@@ -18,6 +17,7 @@ from tidemill.training import mllib_fits, task_fits
 from tidemill.training.early_stopping import settled
 from tidemill.training.engines import SPARK, TASKS, Engines
 from tidemill.training.folds import Folds, Place
+from tidemill.training.out_of_fold import MAX_SCORES, ScoreHistogram, merge_histograms
 from tidemill.training.outcome_rows import OutcomeRows, of_bad_features
 from tidemill.training.prefixes import is_sequential, shared_fits
 from tidemill.training.problem import Problem
@@ -142,8 +142,8 @@ class Search:
                     future.cancel()
         return in_order(rows, trials, folds, self.rows.absent)
 
-    def out_of_fold(self, trial: Trial, folds: Sequence[int]) -> np.ndarray:
-        """Return what the trial says of the rows that it has not seen, of all folds together, as `out_of_fold.counted`.
+    def out_of_fold(self, trial: Trial, folds: Sequence[int]) -> list[ScoreHistogram]:
+        """Count what the trial says of the rows that it has not seen, of all folds together, as `out_of_fold.count_scores`.
 
         Raises:
             Exception: it cannot be fitted again.
@@ -151,7 +151,8 @@ class Search:
         if self.engines.engine(trial.family) == TASKS:
             fits = [task_fits.task_fit([trial], self.folds.copied(Place(fold, trial.variant)), self.problem) for fold in folds]
             return run_counts(self._frame.sparkSession, fits)
-        return np.sum([mllib_fits.counts_of(trial, self.folds.vectors(Place(fold, trial.variant)), self.problem) for fold in folds], axis=0)
+        vectors = (self.folds.vectors(Place(fold, trial.variant)) for fold in folds)
+        return merge_histograms([mllib_fits.fit_and_count(trial, each, self.problem, MAX_SCORES // len(folds)) for each in vectors])
 
     @property
     def rows(self) -> OutcomeRows:

@@ -15,7 +15,15 @@ import pyarrow as pa
 from tidemill.evaluation.mass_volume import MOST_ROWS, mass_volume
 from tidemill.training.balance import corrected
 from tidemill.training.limits import TimedOut, call_in_child
-from tidemill.training.out_of_fold import SIZE, counted_by_class
+from tidemill.training.out_of_fold import (
+    HISTOGRAM_SCHEMA,
+    MAX_SCORES,
+    ScoreHistogram,
+    count_scores,
+    counted_classes,
+    histograms_of_table,
+    record_batch,
+)
 from tidemill.training.tasks.boosting import Stopped
 from tidemill.training.tasks.copy import HELD_OUT, TRAIN, Copy, Part, open_part
 from tidemill.training.tasks.cores import one_core
@@ -168,8 +176,8 @@ def unseen(fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     return labels, predicted, given_weights(held_out)
 
 
-def run_counts(spark: SparkSession, fits: Sequence[Fit]) -> np.ndarray:
-    """Fit each, and count what all together say of the rows that they have not seen, as `out_of_fold.counted_by_class`.
+def run_counts(spark: SparkSession, fits: Sequence[Fit]) -> list[ScoreHistogram]:
+    """Fit each, and count what all together say of the rows that they have not seen, as `out_of_fold.count_scores`.
 
     Raises:
         Exception: a fit failed.
@@ -179,11 +187,13 @@ def run_counts(spark: SparkSession, fits: Sequence[Fit]) -> np.ndarray:
         for batch in batches:
             for number in batch.column("id").to_pylist():
                 labels, predicted, weights = unseen(fits[number])
-                found = counted_by_class(labels, predicted, weights).astype(float)
-                yield pa.RecordBatch.from_pydict({"counts": [list(found.ravel())]})
+                for place, histogram in zip(classes, count_scores(labels, predicted, weights, max_scores), strict=True):
+                    yield record_batch(place, histogram)
 
-    table = spark.range(0, len(fits), 1, len(fits)).mapInArrow(work, "counts ARRAY<DOUBLE>").toArrow()
-    return np.asarray(np.sum(table["counts"].to_pylist(), axis=0).reshape(-1, SIZE))
+    classes = counted_classes(fits[0].setting.n_classes)
+    max_scores = MAX_SCORES // len(fits)
+    table = spark.range(0, len(fits), 1, len(fits)).mapInArrow(work, HISTOGRAM_SCHEMA).toArrow()
+    return histograms_of_table(table, classes)
 
 
 def fit_model(spark: SparkSession, fit: Fit) -> Linear | bytes:
