@@ -100,7 +100,7 @@ def test_spark_makes_bins_of_more_scores_than_are_kept_as_arrays_do(spark, judge
 
 
 def test_the_stage_does_by_expressions_what_arrays_do_and_is_saved_and_loaded(predictions, judged, tmp_path):
-    labels, p = judged[0][:500], judged[1][:500]
+    p = judged[1][:500]
     (calibration,) = fit_calibrations("sigmoid", count_scores(judged[0], np.column_stack([1 - judged[1], judged[1]])))
     stage = AdjustedProbabilities([2.0, 0.5], [calibration], 0.3)
     PipelineModel([stage]).write().overwrite().save(str(tmp_path / "model"))
@@ -191,3 +191,26 @@ def test_a_naive_bayes_that_counts_everything_thirty_times_is_brought_back_by_un
         scored = PipelineModel(stages).transform(frame).select("label", "probability").toPandas()
         losses.append(log_loss(scored["label"], np.stack([vector.toArray() for vector in scored["probability"]])))
     assert losses[1] < losses[0] - 0.1
+
+
+@pytest.mark.parametrize("engine", ["tasks", "spark"])
+def test_scores_that_a_penalty_has_shrunk_are_told_apart_out_of_fold(frames, tmp_path, engine):
+    frame, problem = frames["binary"], Problem("binary", "logLoss", 2, 7)
+    trial, engines = Trial(0, "logistic_regression", {"regParam": 1000.0}), Engines({"logistic_regression": engine}, str(tmp_path))
+    finder = Search(frame, PLAN, ["logistic_regression"], problem, engines=engines)
+    (histogram,) = finder.out_of_fold(trial, [0, 1])
+    finder.close()
+    labels, scores = [], []
+    for fold in (0, 1):
+        model = refit(frame.where(F.col("fold") != fold), PLAN, trial, problem, engines)
+        unseen = (
+            model.transform(frame.where(F.col("fold") == fold)).select("label", vector_to_array("probability")[1].alias("p")).toPandas()
+        )
+        assert unseen["p"].max() - unseen["p"].min() < 1e-3
+        labels.append(unseen["label"].to_numpy())
+        scores.append(unseen["p"].to_numpy())
+    labels, scores = np.concatenate(labels), np.concatenate(scores)
+    assert histogram.rows.sum() == len(labels) and len(histogram.scores) == pytest.approx(len(np.unique(scores)), abs=10)
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    found = f1_score(labels, scores >= choose_threshold(Threshold(maximise="f1"), histogram) - 1e-12)
+    assert found == pytest.approx((2 * precision * recall / np.maximum(precision + recall, 1e-300)).max(), abs=5e-3)
