@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score, precision_recall_curve
+from sklearn.metrics import precision_recall_curve
 
 from tidemill.spec.search import Threshold
 from tidemill.training.calibration import (
