@@ -54,6 +54,10 @@ class CustomStage:
             stage.set(stage.getParam("seed"), _SEED)
         return stage
 
+    def fit(self, stage: Any, df: DataFrame) -> Any:
+        """Return the model that ``stage``, built before, learns from ``df``; a Transformer is one already."""
+        return stage.fit(df) if isinstance(stage, Estimator) else stage
+
     def _made(self) -> Any:
         try:
             return self.kind(**self.params)
@@ -130,7 +134,7 @@ def fit_custom(stages: Sequence[CustomStage], df: DataFrame) -> tuple[FittedStag
         stage = custom.build()
         try:
             with contain_exit(f"features.custom: {custom.python}"):
-                model = stage.fit(df) if isinstance(stage, Estimator) else stage
+                model = custom.fit(stage, df)
                 after = model.transform(df)
         except TidemillError:
             raise

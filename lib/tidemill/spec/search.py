@@ -69,7 +69,9 @@ class Tuner(Block):
     strategy: Literal["grid", "random", "tpe", "qmc"] = "random"
     trials: int | None = Field(default=None, gt=0, description="absent: 12 for random search, the whole grid for grid search")
     timeout: Duration | None = Field(default=None, description="no trial begins after it")
-    trial_timeout: Duration | None = Field(default=None, description="a fit that takes longer is stopped, and its trial has failed")
+    trial_timeout: Duration | None = Field(
+        default=None, description="a fit that takes longer is stopped: its trial has failed, a final fit fails the step"
+    )
     seed: int = 7
     parallelism: int | None = Field(default=None, gt=0, le=256, description="fits, or folds of the engine tasks, side by side; absent: 2")
     early_stopping: Literal["hyperband", "none"] = "none"

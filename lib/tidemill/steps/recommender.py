@@ -66,7 +66,7 @@ def train_recommender(context: StepContext) -> StepResult:
             finder.close()
         named = ids.copy()
         named._set(userCol=preferences.user, itemCol=preferences.item)
-        model = refit_pairs(frame, named, found.best, problem, preferences)
+        model = refit_pairs(frame, named, found.best, problem, preferences, finder.limit)
         library = found.libraries({found.best.number})
         types = {name: dataset.schema[name].dataType.simpleString() for name in (preferences.user, preferences.item)}
         version = register(context, Trained(model, found, labels, types, FeaturePlan(), problem, library, [found.best.family]))

@@ -129,9 +129,9 @@ def train(context: StepContext) -> StepResult:
         found, ensemble, best_plan = tried.result, tried.ensemble, plan_of(tried.parts[0].variant)
         memo = finder.folds.of_all_rows
         if ensemble:
-            model = refit_ensemble(frame, best_plan, ensemble, problem, finder.engines, memo=memo, **adjustment)
+            model = refit_ensemble(frame, best_plan, ensemble, problem, finder.engines, memo=memo, limit=finder.limit, **adjustment)
         else:
-            model = refit(frame, best_plan, found.best, problem, finder.engines, memo=memo, **adjustment)
+            model = refit(frame, best_plan, found.best, problem, finder.engines, memo=memo, limit=finder.limit, **adjustment)
     types = {name: dataset.schema[name].dataType.simpleString() for name in plan.columns}
     libraries = found.libraries({trial.number for trial in tried.parts})
     trained = Trained(model, found, labels, types, best_plan, problem, libraries, [trial.family for trial in tried.parts])

@@ -17,6 +17,7 @@ from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nom
 from tidemill.features.memo import ALL_ROWS, Memo, Together
 from tidemill.features.names import PART
 from tidemill.spark_errors import sentence
+from tidemill.training.fit_limits import features_within, limit_custom_stages
 from tidemill.training.monotone import directions
 from tidemill.training.tasks.copy import Copy, TooLarge, write_copy
 from tidemill.user_code import contain_exit
@@ -70,7 +71,8 @@ class Folds:
 
     ``plan_of`` gives the features of a variant by its name (`Trial.variant`); the variants of a fold share what they learn alike.
     ``encodings`` are those that each engine needs. ``fits`` counts the feature pipelines that were fitted, ``asked`` and ``learnt`` the
-    things that these wanted to know of the rows, and those of them that no variant before had learnt.
+    things that these wanted to know of the rows, and those of them that no variant before had learnt. Where stages of the user's own are
+    among the features, those of a fold, and the vectors that they make, may take ``limit`` seconds each.
     """
 
     def __init__(
@@ -82,8 +84,10 @@ class Folds:
         *,
         scratch: str = "",
         most_bytes: int = 0,
+        limit: float | None = None,
     ) -> None:
         """Remember what to make; nothing is made yet."""
+        self._limit = limit
         self._frame, self._plan_of, self._is_expanding, self._balance = frame, plan_of, problem.is_expanding, problem.balance
         self._monotone = problem.monotone
         self.encodings = {engine: sorted(wanted) for engine, wanted in encodings.items()}
@@ -168,7 +172,7 @@ class Folds:
         """Return what ``make`` gives for a fold, whose number its failure names."""
         try:
             with contain_exit("a stage of the features"):
-                return make(place)
+                return features_within(self._frame.sparkSession, self._limit, self._plan_of(place.variant), lambda: make(place))
         except TooLarge:
             raise
         except Exception as error:
@@ -183,7 +187,7 @@ class Folds:
         if place not in self._features:
             with self._lock:
                 memo = self._memos.setdefault(place.fold, Memo(self._together, place.fold))
-            features = feature_pipeline(self._plan_of(place.variant), self._all_encodings, memo)
+            features = feature_pipeline(limit_custom_stages(self._plan_of(place.variant), self._limit), self._all_encodings, memo)
             self._features[place] = features.fit(self._train(place.fold))
             with self._lock:
                 self.fits += 1

@@ -58,12 +58,15 @@ def write_predictions(spark: SparkSession, finder: Search, members: Sequence[Tri
 
 def _by_tasks(spark: SparkSession, finder: Search, members: dict[int, Trial], folds: Sequence[int], folder: str) -> None:
     pairs = [(place, fold) for fold in folds for place in members]
-    fits = [task_fit([members[place]], finder.folds.copied(Place(fold, members[place].variant)), finder.problem) for place, fold in pairs]
+    fits = [
+        task_fit([members[place]], finder.folds.copied(Place(fold, members[place].variant)), finder.problem, limit=finder.limit)
+        for place, fold in pairs
+    ]
     write_unseen(spark, fits, [_place(folder, place, fold) for place, fold in pairs], ORDER)
 
 
 def _by_spark(finder: Search, trial: Trial, fold: int, place: str) -> None:
-    said = mllib_fits.unseen(trial, finder.folds.vectors(Place(fold, trial.variant)), finder.problem)
+    said = mllib_fits.predict_unseen(trial, finder.folds.vectors(Place(fold, trial.variant)), finder.problem, finder.limit)
     said.select(ORDER, "label", predicted(finder.problem.n_classes).alias("p")).write.mode("overwrite").parquet(place)
 
 

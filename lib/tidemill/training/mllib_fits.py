@@ -12,8 +12,7 @@ from tidemill.errors import StepError
 from tidemill.evaluation import compute_metrics
 from tidemill.spark_errors import sentence
 from tidemill.training.adjusted import AdjustedProbabilities
-from tidemill.training.driver_child import call_in_driver_child, can_fork
-from tidemill.training.families.own import OwnFamily
+from tidemill.training.fit_limits import fit_within
 from tidemill.training.folds import ORDER, WEIGHT, Vectors
 from tidemill.training.limits import call_within
 from tidemill.training.out_of_fold import ScoreHistogram, count_scores_in_spark
@@ -65,9 +64,7 @@ def measure(group: Sequence[Trial], vectors: Vectors, problem: Problem, share: f
         return fit_family(group[0], first_rows(vectors.train, share), vectors.max_categories, problem, vectors.monotone)
 
     try:
-        # What a user's own code does, Spark cannot take away.
-        is_apart = limit is not None and isinstance(problem.family(group[0].family), OwnFamily) and can_fork()
-        model = call_in_driver_child(spark, limit or 0.0, fit) if is_apart else call_within(spark, limit, fit)
+        model = fit_within(spark, limit, problem.family(group[0].family), fit)
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
         spent = (time.perf_counter() - started) / len(group)
         return [Outcome(trial.number, {}, spent, 0.0, sentence(error)) for trial in group]
@@ -75,14 +72,19 @@ def measure(group: Sequence[Trial], vectors: Vectors, problem: Problem, share: f
     return [_measured(model, trial, group[0], vectors, problem, spent, limit) for trial in group]
 
 
-def fit_and_count(trial: Trial, vectors: Vectors, problem: Problem, max_scores: int) -> list[ScoreHistogram]:
-    """Fit the trial, and count its predictions of the rows that it has not seen, as `out_of_fold.count_scores`."""
-    return count_scores_in_spark(unseen(trial, vectors, problem), _weight_of(vectors.held_out), problem.n_classes, max_scores)
+def fit_and_count(trial: Trial, vectors: Vectors, problem: Problem, max_scores: int, limit: float | None = None) -> list[ScoreHistogram]:
+    """Fit the trial, and count its predictions of the rows that it has not seen, as `out_of_fold.count_scores`; see `predict_unseen`."""
+    predictions = predict_unseen(trial, vectors, problem, limit)
+    return count_scores_in_spark(predictions, _weight_of(vectors.held_out), problem.n_classes, max_scores)
 
 
-def unseen(trial: Trial, vectors: Vectors, problem: Problem) -> DataFrame:
-    """Fit the trial, and return the rows that it has not seen with what it says of them."""
-    model = fit_family(trial, vectors.train, vectors.max_categories, problem, vectors.monotone)
+def predict_unseen(trial: Trial, vectors: Vectors, problem: Problem, limit: float | None = None) -> DataFrame:
+    """Fit the trial, which may take ``limit`` seconds, and return the rows that it has not seen with its predictions."""
+
+    def fit() -> Model:
+        return fit_family(trial, vectors.train, vectors.max_categories, problem, vectors.monotone)
+
+    model = fit_within(vectors.train.sparkSession, limit, problem.family(trial.family), fit)
     with contain_exit(trial.family):
         return _adjusted(model.transform(vectors.held_out), problem)
 

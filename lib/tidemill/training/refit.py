@@ -16,7 +16,9 @@ from tidemill.spark_errors import sentence
 from tidemill.training.adjusted import AdjustedProbabilities
 from tidemill.training.calibration import Calibration
 from tidemill.training.engines import TASKS, Engines
+from tidemill.training.fit_limits import features_within, fit_within, limit_custom_stages
 from tidemill.training.folds import CopiedVectors, balanced, copyable
+from tidemill.training.limits import call_within
 from tidemill.training.linear_scores import linear_scores, linear_values
 from tidemill.training.mllib_fits import fit_family
 from tidemill.training.monotone import directions
@@ -29,7 +31,7 @@ from tidemill.training.tasks.model import LearnedModel
 from tidemill.training.tuner import Trial
 
 if TYPE_CHECKING:
-    from pyspark.ml import Transformer
+    from pyspark.ml import Model, Transformer
     from pyspark.sql import DataFrame, SparkSession
 
     from tidemill.features.memo import Memo
@@ -45,27 +47,34 @@ def refit(
     calibrations: Sequence[Calibration] = (),
     threshold: float | None = None,
     memo: Memo | None = None,
+    limit: float | None = None,
 ) -> PipelineModel:
     """Fit features and estimator of ``trial`` on every row of ``frame``, by the engine of its family.
 
     The model holds the feature stages of its own encoding and the family's, and adds ``prediction`` DOUBLE and, for classification,
     ``probability`` VECTOR to any frame that has the raw columns of ``plan``. ``calibrations`` and ``threshold`` are those of
     `AdjustedProbabilities`, which comes last where there are any, or where classes were balanced. ``memo`` holds what a search has
-    learnt of the rows already.
+    learnt of the rows already. The fit may take ``limit`` seconds, where that is given, and so may the features where stages of the user's
+    own are among them.
 
     Raises:
-        StepError: the fit failed.
+        StepError: the fit failed, or took longer than it may.
     """
     encoding = problem.family(trial.family).encoding
     engines = engines or Engines()
     try:
-        features = feature_pipeline(plan, [encoding], memo).fit(frame)
+        features = fit_features(frame, plan, [encoding], memo, limit)
         if engines.engine(trial.family) == TASKS:
-            model = _by_tasks(frame, features, trial, problem, engines)
+            with whole_copy(frame, features, [encoding], problem, engines, limit if plan.custom else None) as copied:
+                model = learned_stage(frame.sparkSession, trial, copied, problem, limit)
         else:
             with cached(balanced(features.transform(frame), problem.balance, ["label", f"features_{encoding}"])) as vectors:
                 ways = directions(features, problem.monotone) if encoding == "tree" else ()
-                model = fit_family(trial, vectors, max_categories(features), problem, ways)
+
+                def fit() -> Model:
+                    return fit_family(trial, vectors, max_categories(features), problem, ways)
+
+                model = fit_within(frame.sparkSession, limit, problem.family(trial.family), fit)
     except Exception as error:
         raise StepError(f"train: {trial.family} {trial.params_json} cannot be fitted on all training rows: {sentence(error)}") from error
     stages = [*flat(features), *flat(model)]
@@ -77,19 +86,20 @@ def refit(
     return PipelineModel(stages)
 
 
-def _by_tasks(frame: DataFrame, features: PipelineModel, trial: Trial, problem: Problem, engines: Engines) -> Transformer:
-    with whole_copy(frame, features, [problem.family(trial.family).encoding], problem, engines) as copied:
-        return learned_stage(frame.sparkSession, trial, copied, problem)
+def fit_features(frame: DataFrame, plan: FeaturePlan, encodings: Sequence[str], memo: Memo | None, limit: float | None) -> PipelineModel:
+    """Fit the features of all rows, within ``limit`` seconds where stages of the user's own are among them."""
+    pipeline = feature_pipeline(limit_custom_stages(plan, limit), encodings, memo)
+    return features_within(frame.sparkSession, limit, plan, lambda: pipeline.fit(frame))
 
 
 @contextmanager
 def whole_copy(
-    frame: DataFrame, features: PipelineModel, encodings: Sequence[str], problem: Problem, engines: Engines
+    frame: DataFrame, features: PipelineModel, encodings: Sequence[str], problem: Problem, engines: Engines, limit: float | None = None
 ) -> Iterator[CopiedVectors]:
-    """Have the vectors of all rows in files for the length of the block."""
+    """Have the vectors of all rows, which may take ``limit`` seconds to make, in files for the length of the block."""
     vectors = copyable(features.transform(frame), F.lit(False), problem.balance, encodings)
     # All folds together are a part larger than the rows that any fold leaves.
-    copy = write_copy(vectors, engines.scratch, encodings, 2 * engines.most_bytes)
+    copy = call_within(frame.sparkSession, limit, lambda: write_copy(vectors, engines.scratch, encodings, 2 * engines.most_bytes))
     try:
         is_tree = "tree" in encodings
         yield CopiedVectors(copy, nominal_slots(features) if is_tree else {}, directions(features, problem.monotone) if is_tree else ())
@@ -97,10 +107,10 @@ def whole_copy(
         copy.remove()
 
 
-def learned_stage(spark: SparkSession, trial: Trial, copied: CopiedVectors, problem: Problem) -> Transformer:
+def learned_stage(spark: SparkSession, trial: Trial, copied: CopiedVectors, problem: Problem, limit: float | None = None) -> Transformer:
     """Fit in one task; a linear model becomes a stage of MLlib, another one that asks its library."""
     column = f"features_{problem.family(trial.family).encoding}"
-    found = fit_model(spark, task_fit([trial], copied, problem))
+    found = fit_model(spark, task_fit([trial], copied, problem, limit=limit))
     if isinstance(found, bytes):
         return LearnedModel(trial.family, problem.task, column, found)
     if problem.task == "regression":

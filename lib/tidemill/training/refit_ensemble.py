@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pyspark.ml import PipelineModel
 
 from tidemill.caching import cached
 from tidemill.errors import StepError
-from tidemill.features import FeaturePlan, feature_pipeline, max_categories
+from tidemill.features import FeaturePlan, max_categories
 from tidemill.spark_errors import sentence
 from tidemill.training.adjusted import AdjustedProbabilities
 from tidemill.training.calibration import Calibration
 from tidemill.training.combined import AsidePredictions, member_column
 from tidemill.training.engines import SPARK, TASKS, Engines
 from tidemill.training.ensemble import Ensemble
+from tidemill.training.fit_limits import fit_within
 from tidemill.training.folds import balanced
 from tidemill.training.mllib_fits import fit_family
 from tidemill.training.monotone import directions
 from tidemill.training.problem import Problem
-from tidemill.training.refit import flat, learned_stage, whole_copy
+from tidemill.training.refit import fit_features, flat, learned_stage, whole_copy
 from tidemill.training.targets import brought_back
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def refit_ensemble(
     calibrations: Sequence[Calibration] = (),
     threshold: float | None = None,
     memo: Memo | None = None,
+    limit: float | None = None,
 ) -> PipelineModel:
     """Fit features and members on every row of ``frame``, each by the engine of its family; see `refit`.
 
@@ -48,7 +51,7 @@ def refit_ensemble(
     by those that combine it.
 
     Raises:
-        StepError: a fit failed.
+        StepError: a fit failed, or took longer than ``limit`` seconds.
     """
     by_engine = {
         engine: {place: trial for place, trial in ensemble.members.items() if engines.engine(trial.family) == engine}
@@ -60,20 +63,21 @@ def refit_ensemble(
     fitting = "its features"
     models: dict[int, Transformer] = {}
     try:
-        features = feature_pipeline(plan, sorted({*encodings[SPARK], *encodings[TASKS]}), memo).fit(frame)
+        features = fit_features(frame, plan, sorted({*encodings[SPARK], *encodings[TASKS]}), memo, limit)
         with ExitStack() as held:
             if by_engine[TASKS]:
-                copied = held.enter_context(whole_copy(frame, features, encodings[TASKS], problem, engines))
+                copied = held.enter_context(whole_copy(frame, features, encodings[TASKS], problem, engines, limit if plan.custom else None))
             if by_engine[SPARK]:
                 columns = ["label", *(f"features_{encoding}" for encoding in encodings[SPARK])]
                 vectors = held.enter_context(cached(balanced(features.transform(frame), problem.balance, columns)))
             for place, trial in ensemble.members.items():
                 fitting = f"{trial.family} {trial.params_json}"
                 if place in by_engine[TASKS]:
-                    models[place] = learned_stage(frame.sparkSession, trial, copied, problem)
+                    models[place] = learned_stage(frame.sparkSession, trial, copied, problem, limit)
                 else:
                     ways = directions(features, problem.monotone) if problem.family(trial.family).encoding == "tree" else ()
-                    models[place] = fit_family(trial, vectors, max_categories(features), problem, ways)
+                    fit = partial(fit_family, trial, vectors, max_categories(features), problem, ways)
+                    models[place] = fit_within(frame.sparkSession, limit, problem.family(trial.family), fit)
     except Exception as error:
         message = f"train: {ensemble.trial.family}: {fitting} cannot be fitted on all training rows: {sentence(error)}"
         raise StepError(message) from error

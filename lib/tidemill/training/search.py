@@ -53,7 +53,7 @@ class Search:
         done: is told of the rows of each fit as it ends.
         known: what is known from a search that was cut short: family, parameters and fold → the row.
         parallelism: fits of MLlib's, or folds of tasks, side by side.
-        limit: seconds that a fit may take.
+        limit: seconds that each fit may take, and the features of a fold where stages of the user's own are among them.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Search:
         """Remember what to search with; nothing is fitted yet."""
         self._frame, self._families, self.problem = frame, sorted(families), problem
         self._plan_of: PlanOf = (lambda _: plan) if isinstance(plan, FeaturePlan) else plan
-        self._done, self._known, self._parallelism, self._limit = done, known or {}, parallelism, limit
+        self._done, self._known, self._parallelism, self.limit = done, known or {}, parallelism, limit
         self._expected: Sequence[int] = ()
         self._failed: set[int] = set()
         self._told = threading.Lock()
@@ -149,10 +149,12 @@ class Search:
             Exception: it cannot be fitted again.
         """
         if self.engines.engine(trial.family) == TASKS:
-            fits = [task_fits.task_fit([trial], self.folds.copied(Place(fold, trial.variant)), self.problem) for fold in folds]
+            copies = [self.folds.copied(Place(fold, trial.variant)) for fold in folds]
+            fits = [task_fits.task_fit([trial], copied, self.problem, limit=self.limit) for copied in copies]
             return run_counts(self._frame.sparkSession, fits)
         vectors = (self.folds.vectors(Place(fold, trial.variant)) for fold in folds)
-        return merge_histograms([mllib_fits.fit_and_count(trial, each, self.problem, MAX_SCORES // len(folds)) for each in vectors])
+        max_scores = MAX_SCORES // len(folds)
+        return merge_histograms([mllib_fits.fit_and_count(trial, each, self.problem, max_scores, self.limit) for each in vectors])
 
     @property
     def rows(self) -> OutcomeRows:
@@ -174,6 +176,7 @@ class Search:
             self.problem,
             scratch=self.engines.scratch,
             most_bytes=self.engines.most_bytes,
+            limit=self.limit,
         )
 
     def _settle(self, trials: Sequence[Trial], folds: Sequence[int], share: float) -> None:
@@ -214,7 +217,7 @@ class Search:
             return rows
         self.fits += 1
         try:
-            found = mllib_fits.measure(fresh, self.folds.vectors(place), self.problem, share, self._limit)
+            found = mllib_fits.measure(fresh, self.folds.vectors(place), self.problem, share, self.limit)
         except StepError as error:
             found = of_bad_features(error, place, fresh)
         return rows + self.rows.judged(found, fresh, place.fold, share)
@@ -228,7 +231,7 @@ class Search:
             copied = self.folds.copied(place)
         except StepError as error:
             return rows + self.rows.judged(of_bad_features(error, place, fresh), fresh, place.fold, share)
-        fits = task_fits.grouped(fresh, copied, self.problem, share=share, limit=self._limit)
+        fits = task_fits.grouped(fresh, copied, self.problem, share=share, limit=self.limit)
         self.fits += len(fits)
         return rows + self.rows.judged(task_fits.measure(self._frame.sparkSession, fits), fresh, place.fold, share)
 

@@ -99,10 +99,10 @@ class RatingSearch(Search):
         try:
             ratings = self._pairs.ratings(place)
             spark, rows, is_implicit = ratings.train.sparkSession, first_rows(ratings.train, share), self._preferences.is_implicit
-            model = call_within(spark, self._limit, lambda: fit(rows, trial.params, self.problem, is_implicit=is_implicit))
+            model = call_within(spark, self.limit, lambda: fit(rows, trial.params, self.problem, is_implicit=is_implicit))
             fitted = time.perf_counter()
             try:
-                found = call_within(spark, self._limit, lambda: measure(model, ratings, self._preferences, [self.problem.metric]))
+                found = call_within(spark, self.limit, lambda: measure(model, ratings, self._preferences, [self.problem.metric]))
             finally:
                 forget(model)
         except Exception as caught:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
@@ -111,14 +111,20 @@ class RatingSearch(Search):
         return Outcome(trial.number, found, ended - started, ended - fitted, error)
 
 
-def refit_pairs(frame: DataFrame, ids: KnownIds, trial: Trial, problem: Problem, preferences: Preferences) -> PipelineModel:
+def refit_pairs(
+    frame: DataFrame, ids: KnownIds, trial: Trial, problem: Problem, preferences: Preferences, limit: float | None = None
+) -> PipelineModel:
     """Fit ``trial`` on all pairs of ``frame``; the model numbers the ids, and adds ``prediction`` to rows that have both.
 
+    The fit may take ``limit`` seconds, where that is given.
+
     Raises:
-        StepError: the fit failed.
+        StepError: the fit failed, or took longer than it may.
     """
     try:
         with cached(preferences.pairs(frame)) as train:
-            return PipelineModel([ids, fit(train, trial.params, problem, is_implicit=preferences.is_implicit)])
+            is_implicit = preferences.is_implicit
+            model = call_within(frame.sparkSession, limit, lambda: fit(train, trial.params, problem, is_implicit=is_implicit))
+            return PipelineModel([ids, model])
     except Exception as error:
         raise StepError(f"train: {trial.family} {trial.params_json} cannot be fitted on all training rows: {sentence(error)}") from error

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _OUTCOME = "trial INT, metrics STRING, seconds DOUBLE, score_seconds DOUBLE, error STRING, rounds INT"
-_MODEL = "weights ARRAY<DOUBLE>, biases ARRAY<DOUBLE>, dumped BINARY"
+_MODEL = "weights ARRAY<DOUBLE>, biases ARRAY<DOUBLE>, dumped BINARY, has_timed_out BOOLEAN"
 
 
 @dataclass(frozen=True)
@@ -165,8 +165,11 @@ def unseen(fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Fit, and return the labels of the rows that the fit has not seen, what it says of them, and what they count for; in a worker.
 
     Raises:
-        Exception: the fit failed.
+        Exception: the fit failed, or took longer than it may.
     """
+    if fit.limit is not None:
+        free = replace(fit, limit=None)
+        return call_in_child(fit.limit, lambda: unseen(free))
     with one_core():
         scorer = fit.learner.fit(_training_rows(fit), fit.setting)
         held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
@@ -200,20 +203,34 @@ def fit_model(spark: SparkSession, fit: Fit) -> Linear | bytes:
     """Fit on all rows of the copy's training part, in one task; return the weights of a linear model, or another's dump.
 
     Raises:
+        TimedOut: it took longer than its limit.
         Exception: the fit failed.
     """
 
+    def fitted() -> Linear | bytes:
+        with one_core():
+            found = fit.learner.fit(_training_rows(fit), fit.setting)
+        return found if isinstance(found, Linear) else found.dump()
+
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for _ in batches:
-            with one_core():
-                found = fit.learner.fit(_training_rows(fit), fit.setting)
+            row: dict[str, list[Any]] = {"weights": [None], "biases": [None], "dumped": [None], "has_timed_out": [False]}
+            try:
+                found = fitted() if fit.limit is None else call_in_child(fit.limit, fitted)
+            except TimedOut:  # not raised, so that Spark does not try it again
+                yield pa.RecordBatch.from_pydict({**row, "has_timed_out": [True]}, _schema())
+                continue
             if isinstance(found, Linear):
-                columns = {"weights": [list(row) for row in found.weights], "biases": [list(found.biases)] * len(found.weights)}
-                yield pa.RecordBatch.from_pydict({**columns, "dumped": pa.nulls(len(found.weights), pa.binary())}, _schema())
+                size = len(found.weights)
+                row = {"weights": [list(slots) for slots in found.weights], "biases": [list(found.biases)] * size}
+                row |= {"dumped": [None] * size, "has_timed_out": [False] * size}
             else:
-                yield pa.RecordBatch.from_pydict({"weights": [None], "biases": [None], "dumped": [found.dump()]}, _schema())
+                row["dumped"] = [found]
+            yield pa.RecordBatch.from_pydict(row, _schema())
 
     table = spark.range(0, 1, 1, 1).mapInArrow(work, _MODEL).toArrow()
+    if table["has_timed_out"][0].as_py():
+        raise TimedOut(fit.limit or 0.0)
     dumped = table["dumped"][0].as_py()
     if dumped is not None:
         return bytes(dumped)
@@ -222,7 +239,8 @@ def fit_model(spark: SparkSession, fit: Fit) -> Linear | bytes:
 
 
 def _schema() -> pa.Schema:
-    return pa.schema([("weights", pa.list_(pa.float64())), ("biases", pa.list_(pa.float64())), ("dumped", pa.binary())])
+    lists = pa.list_(pa.float64())
+    return pa.schema([("weights", lists), ("biases", lists), ("dumped", pa.binary()), ("has_timed_out", pa.bool_())])
 
 
 def _training_rows(fit: Fit) -> Rows:
