@@ -43,6 +43,13 @@ class Freezes(LogisticRegression):
         re.match("(a+)+$", "a" * 64 + "b")
 
 
+class Grows(LogisticRegression):
+    def _fit(self, rows):
+        if rows.count() > 100:  # those of all folds together
+            re.match("(a+)+$", "a" * 64 + "b")
+        return super()._fit(rows)
+
+
 class Crashes(LogisticRegression):
     def _fit(self, rows):
         os._exit(3)
@@ -141,6 +148,12 @@ def test_a_fit_that_leaves_hangs_or_crashes_is_one_trials_failure(context, lake)
         assert error in rows[name]["error"]
     assert rows["counts"]["value"] < rows["mine"]["value"]
     assert load_model(lake, "late", result.outputs["models.late"])[1].family in ("mine", "hist_gradient_boosting")
+
+
+def test_a_final_fit_that_hangs_fails_the_step_with_the_family_and_the_limit(context):
+    message = r"^train: grows \{\} cannot be fitted on all training rows: stopped after 8 seconds, as training\.tuner\.trial_timeout says$"
+    with pytest.raises(StepError, match=message):
+        train(context({"grows": {"python": "functions.Grows"}}, tuner={"strategy": "grid", "trial_timeout": "8s"}))
 
 
 def test_what_cannot_be_a_family_is_named(context):

@@ -27,14 +27,14 @@ class Sleeps(LogisticRegression):
     """An Estimator of the user's own that does not come to its end."""
 
     def _fit(self, rows):
-        time.sleep(120)
+        time.sleep(600)
 
 
 class SleepingStage(Estimator):
     """A feature stage that does not come to its end."""
 
     def _fit(self, rows):
-        time.sleep(120)
+        time.sleep(600)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def in_time():
     """Whatever is tested ends long before it would by itself."""
     started = time.monotonic()
     yield
-    assert time.monotonic() - started < 100
+    assert time.monotonic() - started < 300
 
 
 def _problem(**own):
