@@ -29,7 +29,7 @@ from tidemill.training.families.own import OwnFamily
 from tidemill.training.folds import WEIGHT
 from tidemill.training.labels import free_labels, labelled, read_labels
 from tidemill.training.monotone import check_monotone
-from tidemill.training.out_of_fold import MOST_CLASSES, choose_threshold
+from tidemill.training.out_of_fold import MAX_CALIBRATED_CLASSES, choose_threshold
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
 from tidemill.training.refit_ensemble import refit_ensemble
@@ -63,8 +63,8 @@ def train(context: StepContext) -> StepResult:
     labels = (
         read_labels(rows, declared, training.task, training.target) if learns else free_labels(dataset, declared, training.task, metric)
     )
-    if training.calibrate != "none" and labels.n_classes > MOST_CLASSES:
-        raise StepError(f"train: `calibrate` is for up to {MOST_CLASSES} classes, found {labels.n_classes}; leave it out")
+    if training.calibrate != "none" and labels.n_classes > MAX_CALIBRATED_CLASSES:
+        raise StepError(f"train: `calibrate` is for up to {MAX_CALIBRATED_CLASSES} classes, found {labels.n_classes}; leave it out")
 
     def planned(features: Literal["auto"] | Features) -> FeaturePlan:
         made = plan_features(

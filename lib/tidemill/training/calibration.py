@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from tidemill.features.names import numbers
 from tidemill.logits import logit, logits
-from tidemill.training.out_of_fold import ScoreHistogram, histogram_of
+from tidemill.training.out_of_fold import ScoreHistogram, build_histogram
 
 if TYPE_CHECKING:
     from pyspark.sql import Column
@@ -158,7 +158,7 @@ def fit_calibrations(kind: str, histograms: Sequence[ScoreHistogram]) -> list[Ca
 
 def calibrate_scores(histogram: ScoreHistogram, calibration: Calibration) -> ScoreHistogram:
     """Return the histogram of the calibrated scores."""
-    return histogram_of(calibration.apply(histogram.scores), histogram.rows, histogram.positives)
+    return build_histogram(calibration.apply(histogram.scores), histogram.rows, histogram.positives)
 
 
 def dump_calibrations(calibrations: Sequence[Calibration]) -> str:

@@ -46,7 +46,7 @@ def limit_custom_stages(plan: FeaturePlan, limit: float | None) -> FeaturePlan:
     return replace(plan, custom=limited)
 
 
-def features_within(spark: SparkSession, limit: float | None, plan: FeaturePlan, call: Callable[[], Result]) -> Result:
+def call_within_feature_limit(spark: SparkSession, limit: float | None, plan: FeaturePlan, call: Callable[[], Result]) -> Result:
     """Return what ``call`` makes of the features of ``plan``: within ``limit`` seconds where stages of the user's own are among them.
 
     Raises:

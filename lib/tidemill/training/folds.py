@@ -17,7 +17,7 @@ from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nom
 from tidemill.features.memo import ALL_ROWS, Memo, Together
 from tidemill.features.names import PART
 from tidemill.spark_errors import sentence
-from tidemill.training.fit_limits import features_within, limit_custom_stages
+from tidemill.training.fit_limits import call_within_feature_limit, limit_custom_stages
 from tidemill.training.monotone import directions
 from tidemill.training.tasks.copy import Copy, TooLarge, write_copy
 from tidemill.user_code import contain_exit
@@ -172,7 +172,7 @@ class Folds:
         """Return what ``make`` gives for a fold, whose number its failure names."""
         try:
             with contain_exit("a stage of the features"):
-                return features_within(self._frame.sparkSession, self._limit, self._plan_of(place.variant), lambda: make(place))
+                return call_within_feature_limit(self._frame.sparkSession, self._limit, self._plan_of(place.variant), lambda: make(place))
         except TooLarge:
             raise
         except Exception as error:

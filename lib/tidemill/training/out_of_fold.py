@@ -1,7 +1,7 @@
 """Out-of-fold predictions counted by their score, and the threshold that is read off the counts.
 
 Up to `MAX_SCORES` distinct scores are counted as they are. More are put into bins of neighbouring scores, whose edges follow the rows
-(`bin_numbers`), never a fixed grid: scores that a penalty has pulled together are told apart like any others.
+(`assign_bins`), never a fixed grid: scores that a penalty has pulled together are told apart like any others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MAX_SCORES = 1_000_000
 """Counts of scores that come to the driver, of all classes and folds together: 28 MB."""
-MOST_CLASSES = 100
+MAX_CALIBRATED_CLASSES = 100
 """A calibration of each is kept with the model."""
 SCORES_PER_TASK = 250_000
 HISTOGRAM_SCHEMA = "class INT, score DOUBLE, rows DOUBLE, positives DOUBLE"
@@ -48,14 +48,14 @@ class ScoreHistogram:
         return ScoreHistogram(self.scores, self.rows * factor, self.positives * factor)
 
     def compress(self, max_scores: int) -> ScoreHistogram:
-        """Return the histogram itself where it has up to ``max_scores``, else the one of bins (see `bin_numbers`)."""
+        """Return the histogram itself where it has up to ``max_scores``, else the one of bins (see `assign_bins`)."""
         if len(self.scores) <= max_scores:
             return self
-        numbers = bin_numbers(self.rows, self.positives, (0.0, 0.0), (self.rows.sum(), self.positives.sum()), max_scores)
+        numbers = assign_bins(self.rows, self.positives, (0.0, 0.0), (self.rows.sum(), self.positives.sum()), max_scores)
         return _merge_bins(self, numbers)
 
 
-def histogram_of(scores: np.ndarray, rows: np.ndarray, positives: np.ndarray) -> ScoreHistogram:
+def build_histogram(scores: np.ndarray, rows: np.ndarray, positives: np.ndarray) -> ScoreHistogram:
     """Return the histogram of rows, or of groups of rows, in any order; scores whose rows count for nothing are left out.
 
     Raises:
@@ -71,7 +71,7 @@ def histogram_of(scores: np.ndarray, rows: np.ndarray, positives: np.ndarray) ->
     return ScoreHistogram(distinct[counts], whole[counts], of_class[counts])
 
 
-def bin_numbers(
+def assign_bins(
     rows: np.ndarray, positives: np.ndarray, before: tuple[float, float], total: tuple[float, float], max_scores: int
 ) -> np.ndarray:
     """Return the number of the bin of each score, rising with the score; at most ``max_scores`` numbers occur.
@@ -113,12 +113,12 @@ def count_scores(
     up to ``max_scores``. ``weights`` are what the rows count for, without them 1 each.
     """
     counts = np.ones(len(labels)) if weights is None else weights
-    classes = counted_classes(probabilities.shape[1])
-    each = (histogram_of(probabilities[:, place], counts, np.where(labels == place, counts, 0.0)) for place in classes)
+    classes = list_counted_classes(probabilities.shape[1])
+    each = (build_histogram(probabilities[:, place], counts, np.where(labels == place, counts, 0.0)) for place in classes)
     return [histogram.compress(max_scores // len(classes)) for histogram in each]
 
 
-def counted_classes(n_classes: int) -> list[int]:
+def list_counted_classes(n_classes: int) -> list[int]:
     """Return the classes that have a histogram: of two classes the second."""
     return [1] if n_classes == 2 else list(range(n_classes))
 
@@ -136,7 +136,7 @@ def count_scores_in_spark(
     """
     from pyspark.ml.functions import vector_to_array
 
-    classes = counted_classes(n_classes)
+    classes = list_counted_classes(n_classes)
     counts = F.lit(1.0) if weight is None else F.col(weight).cast("double")
     place = F.explode(F.array(*map(F.lit, classes))).alias("class")
     rows = predictions.select(vector_to_array(F.col("probability")).alias("p"), "label", counts.alias("n"), place)
@@ -147,7 +147,7 @@ def count_scores_in_spark(
         table = counted.limit(max_scores + 1).toArrow()
         if table.num_rows > max_scores:
             table = _bin_in_spark(counted, max_scores // len(classes))
-    return histograms_of_table(table, classes)
+    return read_histograms(table, classes)
 
 
 def _bin_in_spark(groups: DataFrame, max_scores: int) -> pa.Table:
@@ -173,36 +173,36 @@ def _bin_in_spark(groups: DataFrame, max_scores: int) -> pa.Table:
                 return
             table = pa.Table.from_batches(filled)
             part = table["part"][0].as_py()
-            for place, histogram in zip(total, histograms_of_table(table, list(total)), strict=True):
+            for place, histogram in zip(total, read_histograms(table, list(total)), strict=True):
                 if not len(histogram.scores):
                     continue
                 if scores[place] > max_scores:
                     given = before[place, part]
                     histogram = _merge_bins(  # noqa: PLW2901
-                        histogram, bin_numbers(histogram.rows, histogram.positives, given, total[place], max_scores)
+                        histogram, assign_bins(histogram.rows, histogram.positives, given, total[place], max_scores)
                     )
-                yield record_batch(place, histogram)
+                yield to_record_batch(place, histogram)
 
         return stretches.mapInArrow(merge, HISTOGRAM_SCHEMA).toArrow()
 
 
-def record_batch(place: int, histogram: ScoreHistogram) -> pa.RecordBatch:
+def to_record_batch(place: int, histogram: ScoreHistogram) -> pa.RecordBatch:
     """Return the histogram of a class as rows of `HISTOGRAM_SCHEMA`."""
     classes = np.full(len(histogram.scores), place, dtype=np.int32)
     columns = {"class": classes, "score": histogram.scores, "rows": histogram.rows, "positives": histogram.positives}
     return pa.RecordBatch.from_pydict({name: pa.array(values) for name, values in columns.items()})
 
 
-def histograms_of_table(table: pa.Table, classes: Sequence[int]) -> list[ScoreHistogram]:
+def read_histograms(table: pa.Table, classes: Sequence[int]) -> list[ScoreHistogram]:
     """Return the histogram of each class from rows of `HISTOGRAM_SCHEMA` in any order; equal scores are counted together."""
     place, scores, rows, positives = (table[name].to_numpy() for name in ("class", "score", "rows", "positives"))
-    return [histogram_of(*(values[place == wanted] for values in (scores, rows, positives))) for wanted in classes]
+    return [build_histogram(*(values[place == wanted] for values in (scores, rows, positives))) for wanted in classes]
 
 
 def merge_histograms(folds: Sequence[Sequence[ScoreHistogram]]) -> list[ScoreHistogram]:
     """Return the histograms of all folds together."""
     return [
-        histogram_of(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "rows", "positives")))
+        build_histogram(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "rows", "positives")))
         for parts in zip(*folds, strict=True)
     ]
 

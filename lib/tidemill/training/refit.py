@@ -16,7 +16,7 @@ from tidemill.spark_errors import sentence
 from tidemill.training.adjusted import AdjustedProbabilities
 from tidemill.training.calibration import Calibration
 from tidemill.training.engines import TASKS, Engines
-from tidemill.training.fit_limits import features_within, fit_within, limit_custom_stages
+from tidemill.training.fit_limits import call_within_feature_limit, fit_within, limit_custom_stages
 from tidemill.training.folds import CopiedVectors, balanced, copyable
 from tidemill.training.limits import call_within
 from tidemill.training.linear_scores import linear_scores, linear_values
@@ -89,7 +89,7 @@ def refit(
 def fit_features(frame: DataFrame, plan: FeaturePlan, encodings: Sequence[str], memo: Memo | None, limit: float | None) -> PipelineModel:
     """Fit the features of all rows, within ``limit`` seconds where stages of the user's own are among them."""
     pipeline = feature_pipeline(limit_custom_stages(plan, limit), encodings, memo)
-    return features_within(frame.sparkSession, limit, plan, lambda: pipeline.fit(frame))
+    return call_within_feature_limit(frame.sparkSession, limit, plan, lambda: pipeline.fit(frame))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from tidemill.training.calibration import (
     fit_calibrations,
     load_calibrations,
 )
-from tidemill.training.out_of_fold import ScoreHistogram, choose_threshold, count_scores, histogram_of, merge_histograms
+from tidemill.training.out_of_fold import ScoreHistogram, build_histogram, choose_threshold, count_scores, merge_histograms
 
 
 def expit(margins):
@@ -208,4 +208,4 @@ def test_calibrations_are_written_with_every_digit():
 
 def test_a_score_that_is_no_number_is_refused():
     with pytest.raises(ValueError, match="1 of 2 predictions of unseen rows are no numbers"):
-        histogram_of(np.array([0.5, np.nan]), np.ones(2), np.ones(2))
+        build_histogram(np.array([0.5, np.nan]), np.ones(2), np.ones(2))

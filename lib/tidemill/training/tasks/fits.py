@@ -20,9 +20,9 @@ from tidemill.training.out_of_fold import (
     MAX_SCORES,
     ScoreHistogram,
     count_scores,
-    counted_classes,
-    histograms_of_table,
-    record_batch,
+    list_counted_classes,
+    read_histograms,
+    to_record_batch,
 )
 from tidemill.training.tasks.boosting import Stopped
 from tidemill.training.tasks.copy import HELD_OUT, TRAIN, Copy, Part, open_part
@@ -191,12 +191,12 @@ def run_counts(spark: SparkSession, fits: Sequence[Fit]) -> list[ScoreHistogram]
             for number in batch.column("id").to_pylist():
                 labels, predicted, weights = unseen(fits[number])
                 for place, histogram in zip(classes, count_scores(labels, predicted, weights, max_scores), strict=True):
-                    yield record_batch(place, histogram)
+                    yield to_record_batch(place, histogram)
 
-    classes = counted_classes(fits[0].setting.n_classes)
+    classes = list_counted_classes(fits[0].setting.n_classes)
     max_scores = MAX_SCORES // len(fits)
     table = spark.range(0, len(fits), 1, len(fits)).mapInArrow(work, HISTOGRAM_SCHEMA).toArrow()
-    return histograms_of_table(table, classes)
+    return read_histograms(table, classes)
 
 
 def fit_model(spark: SparkSession, fit: Fit) -> Linear | bytes:
@@ -207,7 +207,7 @@ def fit_model(spark: SparkSession, fit: Fit) -> Linear | bytes:
         Exception: the fit failed.
     """
 
-    def fitted() -> Linear | bytes:
+    def fit_here() -> Linear | bytes:
         with one_core():
             found = fit.learner.fit(_training_rows(fit), fit.setting)
         return found if isinstance(found, Linear) else found.dump()
@@ -216,7 +216,7 @@ def fit_model(spark: SparkSession, fit: Fit) -> Linear | bytes:
         for _ in batches:
             row: dict[str, list[Any]] = {"weights": [None], "biases": [None], "dumped": [None], "has_timed_out": [False]}
             try:
-                found = fitted() if fit.limit is None else call_in_child(fit.limit, fitted)
+                found = fit_here() if fit.limit is None else call_in_child(fit.limit, fit_here)
             except TimedOut:  # not raised, so that Spark does not try it again
                 yield pa.RecordBatch.from_pydict({**row, "has_timed_out": [True]}, _schema())
                 continue
