@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from tidemill.column_names import INTERNAL
 from tidemill.columns import NOT_SCORED, column
 from tidemill.errors import UsageError, did_you_mean
-from tidemill.registry.exact_cast import exact_cast
+from tidemill.exact_cast import exact_cast
 from tidemill.spec.models import NUMERIC_LABEL
 from tidemill.user_code import contain_exit
 

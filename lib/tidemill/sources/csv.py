@@ -63,10 +63,11 @@ class CsvFiles:
         differences: list[Difference] = []
         for group in groups:
             own = group.completed(options)
-            layout = Layout.of(group.names or schema.names, schema, is_inferred=source.schema_ is None)
+            names, has_date_format = group.names or schema.names, bool(own.get("dateFormat"))
+            layout = Layout.of(names, schema, is_inferred=source.schema_ is None, has_date_format=has_date_format)
             if not any(layout.columns):
-                names = ", ".join(group.names[:5])
-                reason = f"its header ({names}) names none of the columns; check `sep`, and whether the file has a header"
+                shown = ", ".join(group.names[:5])
+                reason = f"its header ({shown}) names none of the columns; check `sep`, and whether the file has a header"
                 bad |= {file.path: reason for file in group.files}
                 continue
             differences += layout.differences(group.files)

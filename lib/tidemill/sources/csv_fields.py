@@ -11,6 +11,7 @@ from pyspark.sql import types as T
 
 from tidemill.column_names import ROW_HASH, SOURCE_FILE
 from tidemill.columns import column
+from tidemill.exact_cast import exact_date
 from tidemill.lake.names import quoted
 from tidemill.sources.files import SourceFile
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, legible
@@ -31,18 +32,20 @@ class Layout:
     """The fields of a line, in order: the name in the file, the schema's column it means (or None), and its type.
 
     ``is_inferred`` says that nobody declared the types, so that a value which a number would not give back (``007``) does not fit it.
+    ``has_date_format`` says that the source tells how a DATE is written, so that nothing else is taken for one.
     """
 
     schema: T.StructType
     names: tuple[str, ...]
     columns: tuple[str | None, ...]
     is_inferred: bool = False
+    has_date_format: bool = False
 
     @classmethod
-    def of(cls, names: Sequence[str], schema: T.StructType, *, is_inferred: bool = False) -> Layout:
+    def of(cls, names: Sequence[str], schema: T.StructType, *, is_inferred: bool = False, has_date_format: bool = False) -> Layout:
         """Return the layout of files with these names in their header; one that is empty is told by its place, as ``infer`` does."""
         named = [name or f"_c{place}" for place, name in enumerate(names)]
-        return cls(schema, tuple(named), tuple(matched_names(named, schema)), is_inferred)
+        return cls(schema, tuple(named), tuple(matched_names(named, schema)), is_inferred, has_date_format)
 
     def type_of(self, place: int) -> T.DataType:
         """Return the type of the field at ``place``; unknown fields are strings."""
@@ -64,9 +67,10 @@ class Layout:
         return [part.name for part in self.schema.fields if isinstance(part.dataType, _FLOATING) and part.name in self.columns]
 
     @property
-    def decimals(self) -> list[str]:
-        """The DECIMAL columns that the files have."""
-        return [part.name for part in self.schema.fields if isinstance(part.dataType, T.DecimalType) and part.name in self.columns]
+    def cut_by_spark(self) -> list[str]:
+        """The columns of which Spark would cut something off: DECIMAL, and DATE where no format is given."""
+        kinds = (T.DecimalType,) if self.has_date_format else (T.DecimalType, T.DateType)
+        return [part.name for part in self.schema.fields if isinstance(part.dataType, kinds) and part.name in self.columns]
 
     @property
     def numbers(self) -> list[str]:
@@ -103,21 +107,23 @@ def parsed_fields(lines: DataFrame, layout: Layout, options: Mapping[str, str], 
     """Return the lines with a column for every field, typed, and ``CORRUPT`` (null: the line fits).
 
     Fractions come as text first, in a ``word`` beside them, because Java takes ``1.5d`` for a number and the text tells; so do decimals,
-    because Spark would round one that has more digits than its type.
+    because Spark would round one that has more digits than its type, and dates, because it would leave out a time of day behind one.
     """
-    floating = {*layout.floating, *layout.decimals}
+    floating = {*layout.floating, *layout.cut_by_spark}
     kinds = [T.StringType() if name in floating else layout.type_of(place) for place, name in enumerate(layout.fields)]
     base = (LINE, HAS_INVALID_BYTES, SOURCE_FILE, ROW_HASH, IS_HEADER)
     spread = lines.select(*base, from_csv(layout.fields, kinds, options, timezone).alias(FIELDS)).select(*base, f"`{FIELDS}`.*")
     if not floating:
         return spread
-    numbers = [_number(name, layout.schema[name].dataType) if name in floating else column(name) for name in layout.fields]
-    words = [column(name).alias(_WORD + name) for name in (*layout.floating, *layout.decimals)]
+    numbers = [_value(name, layout.schema[name].dataType) if name in floating else column(name) for name in layout.fields]
+    words = [column(name).alias(_WORD + name) for name in (*layout.floating, *layout.cut_by_spark)]
     return spread.select(*base, *numbers, *words, CORRUPT)
 
 
-def _number(name: str, kind: T.DataType) -> Column:
-    """Return the number that the text of a column is, null where it is none of this type."""
+def _value(name: str, kind: T.DataType) -> Column:
+    """Return the number or date that the text of a column is, null where it is none of this type."""
+    if isinstance(kind, T.DateType):
+        return exact_date(column(name)).alias(name)
     number = column(name).try_cast(kind)
     if isinstance(kind, T.DecimalType):
         number = F.when(~column(name).rlike(rf"\.\d{{{kind.scale}}}\d*[1-9]"), number)
@@ -125,7 +131,7 @@ def _number(name: str, kind: T.DataType) -> Column:
 
 
 def word(name: str) -> Column:
-    """Return the text of a FLOAT, DOUBLE or DECIMAL column."""
+    """Return the text of a column that is FLOAT, DOUBLE or ``cut_by_spark``."""
     return column(_WORD + name)
 
 

@@ -47,7 +47,7 @@ def is_odd(layout: Layout, options: Mapping[str, str]) -> Column:
     """Return true for a parsed line that may break a rule, false for one that breaks none."""
     line = F.col(LINE)
     signs = [F.col(CORRUPT).isNotNull(), F.col(HAS_INVALID_BYTES), has_nul(line), Quoting.of(options).is_unclosed(line)]
-    floating, fractions = layout.floating, [*layout.floating, *layout.decimals]
+    floating, fractions = layout.floating, [*layout.floating, *layout.cut_by_spark]
     if floating:
         sizes = [F.abs(column(name)).cast("double") for name in floating]
         signs.append(F.coalesce(F.greatest(*sizes, F.lit(0.0)) >= float("inf"), F.lit(False)))
@@ -56,7 +56,7 @@ def is_odd(layout: Layout, options: Mapping[str, str]) -> Column:
         )
     if fractions:
         words, numbers = [word(name) for name in fractions], [column(name) for name in fractions]
-        # A word that is no number has left a null beside it.
+        # A word that is no number or date has left a null beside it.
         signs.append(_number_of_nulls(numbers) > _number_of_nulls(words))
     if layout.is_inferred and layout.numbers:
         signs.append(has_leading_zero(line, options))

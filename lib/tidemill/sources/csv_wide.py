@@ -28,6 +28,8 @@ _PIECE = 500
 _BASE = (LINE, HAS_INVALID_BYTES, SOURCE_FILE, ROW_HASH, IS_HEADER)
 _FIELDS, _HAS_ALL, _IS_ODD = "raw_fields", "has_all_fields", "is_odd"
 _GAP = "\x1f"
+# What follows a day, midnight apart; of other columns than DATE it is not asked.
+_BEHIND_A_DAY = NAME + r'" *[^" T]+[ T](?! *"|(?:00:00(?::00(?:\.0*)?)? *"))[^"]*"'
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,9 @@ class Piece:
 
     @cached_property
     def fractions(self) -> list[str]:
-        """Those and the DECIMAL ones."""
-        return self.of_type(T.FloatType, T.DoubleType, T.DecimalType)
+        """Those, and the ones of which Spark would cut something off."""
+        cut = () if self.layout.has_date_format else (T.DateType,)
+        return self.of_type(T.FloatType, T.DoubleType, T.DecimalType, *cut)
 
     @property
     def parsed(self) -> str:
@@ -132,11 +135,13 @@ class Piece:
         return _among(self.numbers, NOT_FINITE, self.floating)
 
     def _too_precise(self) -> dict[str, list[str]]:
-        """Return what tells a decimal that Spark would round, and the fields that it concerns."""
+        """Return what tells a value that Spark would round or cut, and the fields that it concerns."""
         found: dict[str, list[str]] = {}
         for name, kind in self.kinds.items():
             if isinstance(kind, T.DecimalType):
                 found.setdefault(rf'{NAME}"[^"]*\.\d{{{kind.scale}}}\d*[1-9]', []).append(name)
+            elif isinstance(kind, T.DateType) and name in self.fractions:
+                found.setdefault(_BEHIND_A_DAY, []).append(name)
         return found
 
 

@@ -14,6 +14,7 @@ from pyspark.sql import types as T
 
 from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE
 from tidemill.columns import column
+from tidemill.exact_cast import exact_cast
 from tidemill.sources.json_nested import has_floats, has_not_finite, repeats_a_key, unknown_keys
 from tidemill.sources.lines import HAS_INVALID_BYTES, LINE, has_nul, legible
 from tidemill.sources.quick import IS_PLAIN, is_placed, parsed_once
@@ -43,7 +44,7 @@ def records_of_lines(
         F.when(~is_plain, F.json_object_keys(line)).alias(_KEYS),
     )
     return known.select("*", _broken_rules(schema, parse).alias(RULES)).select(
-        *[_value(part).alias(part.name) for part in schema.fields],
+        *[_value(part, parse).alias(part.name) for part in schema.fields],
         *keep,
         SOURCE_FILE,
         ROW_HASH,
@@ -61,11 +62,15 @@ def plain_records(lines: DataFrame, schema: T.StructType, options: Mapping[str, 
     fields, line = F.col(_FIELDS), F.col(LINE)
     # What the line alone tells is told where it is parsed: the query behind that must not become too long for Java to compile.
     is_plain_line = _is_plain_line(len(schema.fields)) & ~F.col(HAS_INVALID_BYTES) & ~has_nul(line)
-    parsed = _parsed(lines.withColumn(_IS_PLAIN_LINE, is_plain_line), schema, _parse(options, timezone))
+    parse = _parse(options, timezone)
+    parsed = _parsed(lines.withColumn(_IS_PLAIN_LINE, is_plain_line), schema, parse)
+    values = {part.name: _fitted(fields.getField(part.name), part.dataType, parse) for part in schema.fields}
+    dates = [part.name for part in schema.fields if isinstance(part.dataType, T.DateType) and _is_cut(part.dataType, parse)]
+    are_days = [fields.getField(name).isNull() | values[name].isNotNull() for name in dates]
     spread = parsed.select(
         *(LINE, HAS_INVALID_BYTES, SOURCE_FILE, ROW_HASH, _IS_PLAIN_LINE),
-        *[_fitted(fields.getField(part.name), part.dataType).alias(part.name) for part in schema.fields],
-        fields.getField(CORRUPT).isNull().alias(_FITS),
+        *[value.alias(name) for name, value in values.items()],
+        reduce(and_, are_days, fields.getField(CORRUPT).isNull()).alias(_FITS),
         F.lit(None).cast("string").alias(RESCUED),
     )
     signs = [
@@ -85,29 +90,44 @@ def _parse(options: Mapping[str, str], timezone: str) -> dict[str, str]:
 def _parsed(lines: DataFrame, schema: T.StructType, parse: Mapping[str, str]) -> DataFrame:
     """Return the lines with ``_FIELDS``, the columns of the schema in a struct.
 
-    Spark would round a decimal that has more digits than its type, so that decimals come with as many as there is room for.
+    Spark would round a decimal that has more digits than its type, and cut the time of day off a date: they come as ``_uncut``.
     """
-    fields = [T.StructField(part.name, _with_all_decimals(part.dataType)) for part in schema.fields]
+    fields = [T.StructField(part.name, _uncut(part.dataType, parse)) for part in schema.fields]
     typed = T.StructType([*fields, T.StructField(CORRUPT, T.StringType())])
     return lines.select("*", F.from_json(F.col(LINE), typed, dict(parse)).alias(_FIELDS))
 
 
-def _with_all_decimals(kind: T.DataType) -> T.DataType:
+def _uncut(kind: T.DataType, parse: Mapping[str, str]) -> T.DataType:
+    """Return the type that is read for a type of the schema: with all decimals there is room for, and with the time behind a day.
+
+    Where the source says how a DATE is written, Spark takes nothing else for one.
+    """
+    if isinstance(kind, T.StructType):
+        return T.StructType([T.StructField(part.name, _uncut(part.dataType, parse)) for part in kind.fields])
+    if isinstance(kind, T.ArrayType):
+        return T.ArrayType(_uncut(kind.elementType, parse))
+    if isinstance(kind, T.MapType):
+        return T.MapType(kind.keyType, _uncut(kind.valueType, parse))
+    if isinstance(kind, T.DateType) and not (parse.get("dateFormat") or parse.get("timestampNTZFormat")):
+        return T.TimestampNTZType()
     return T.DecimalType(38, 38 - (kind.precision - kind.scale)) if isinstance(kind, T.DecimalType) else kind
 
 
-def _fitted(value: Column, kind: T.DataType) -> Column:
-    """Return a value as its type, null for a decimal that would be rounded."""
-    if not isinstance(kind, T.DecimalType):
-        return value
-    return F.when(value.try_cast(kind) == value, value.try_cast(kind))
+def _fitted(value: Column, kind: T.DataType, parse: Mapping[str, str]) -> Column:
+    """Return a value of the type ``_uncut`` as its own type, null where something of it would be lost."""
+    return exact_cast(value, _uncut(kind, parse), kind) if _is_cut(kind, parse) else value
 
 
-def _value(part: T.StructField) -> Column:
+def _is_cut(kind: T.DataType, parse: Mapping[str, str]) -> bool:
+    """Return True for a type of which Spark would cut something off, so that it is read as another one."""
+    return _uncut(kind, parse).simpleString() != kind.simpleString()
+
+
+def _value(part: T.StructField, parse: Mapping[str, str]) -> Column:
     """Return the value of a column; a fraction in a STRING column as it is written, where Spark gives what a DOUBLE makes of it."""
     value = F.col(_FIELDS).getField(part.name)
     if not isinstance(part.dataType, T.StringType):
-        return _fitted(value, part.dataType)
+        return _fitted(value, part.dataType, parse)
     written = F.regexp_extract(
         F.col(LINE), rf"[{{,]\s*{re.escape(json.dumps(part.name, ensure_ascii=False))}\s*:\s*(-?[0-9][0-9.eE+-]*)", 1
     )
@@ -167,8 +187,8 @@ def _is_one_value(text: Column) -> Column:
 def _broken_rules(schema: T.StructType, parse: Mapping[str, str]) -> Column:
     line, fields, keys = F.col(LINE), F.col(_FIELDS), F.col(_KEYS)
     floating = {part.name: has_not_finite(fields.getField(part.name), part.dataType) for part in schema.fields if has_floats(part.dataType)}
-    decimals = {part.name: part.dataType for part in schema.fields if isinstance(part.dataType, T.DecimalType)}
-    rounded = {name: fields.getField(name).isNotNull() & _fitted(fields.getField(name), kind).isNull() for name, kind in decimals.items()}
+    given = {part.name: (fields.getField(part.name), part.dataType) for part in schema.fields if _is_cut(part.dataType, parse)}
+    cut = {name: value.isNotNull() & _fitted(value, kind, parse).isNull() for name, (value, kind) in given.items()}
     is_object = F.startswith(F.ltrim(line, F.lit(" \t")), F.lit("{"))
     repeats_key = F.when(F.col(IS_PLAIN), F.lit(False)).otherwise(F.size(F.array_distinct(keys)) < F.size(keys))
     repeats_key = repeats_key | repeats_a_key(line, schema)
@@ -185,11 +205,11 @@ def _broken_rules(schema: T.StructType, parse: Mapping[str, str]) -> Column:
                 rule(f"cast:{part.name}", does_not_fit & F.element_at(texts, part.name).isNotNull() & fields.getField(part.name).isNull())
                 for part in schema.fields
             ],
-            *[rule(f"cast:{name}", is_lost) for name, is_lost in rounded.items()],
+            *[rule(f"cast:{name}", is_lost) for name, is_lost in cut.items()],
             *[rule(f"not_finite:{name}", is_none) for name, is_none in floating.items()],
         ]
     )
-    is_whole = reduce(and_, [~is_lost for is_lost in rounded.values()], F.lit(True))
+    is_whole = reduce(and_, [~is_lost for is_lost in cut.values()], F.lit(True))
     is_good = (
         is_whole
         & is_object

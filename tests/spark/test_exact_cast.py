@@ -2,7 +2,7 @@
 
 from pyspark.sql import functions as F
 
-from tidemill.registry.exact_cast import exact_cast
+from tidemill.exact_cast import exact_cast
 
 # Value in SQL, wanted type, and what it becomes as text; None: it does not fit.
 CASES = [
