@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tidemill.spec import Spec
 
 _NODE = re.compile(r"^([ :]*(?:[+:]- )?)(\w+)(.*)$")
+_MOST_FAILING = 100
 _WHOLE = re.compile(
     r"Aggregate\w*|Window\w*|Distinct|Deduplicate\w*|\w*Limit|Tail|Offset|Union|Intersect|Except|Sample|Pivot|FlatMap(Co)?Groups\w+"
 )
@@ -46,9 +47,32 @@ def taken_through(context: StepContext, node: str, table: str, rows: DataFrame, 
     ``WHY`` says why the pipeline would not take a row of the result on, null where it does. No expectation is asked of the columns
     ``unknown``, which the input lacks. The result is computed once and cached for the length of the block.
 
+    A row on which the SQL or the function fails has nulls, and ``WHY`` says how; the others go on.
+
     Raises:
         UsageError: a function looks at several rows at once, or a row cannot be told apart behind it.
-        StepError: the SQL or the function failed.
+        StepError: the SQL or the function fails whatever the rows, or on very many of them.
+    """
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(_made_of(context, node, table, rows, unknown))
+        except StepError:
+            reasons = _rows_that_fail(context, node, table, rows, unknown)
+            if not reasons:
+                raise
+            good = stack.enter_context(cached(rows.where(~F.col(CARRIER).isin(list(reasons)))))
+            made = stack.enter_context(_made_of(context, node, table, good, unknown))
+            failed = context.spark.createDataFrame(list(reasons.items()), f"{CARRIER} BIGINT, {WHY} STRING")
+            made = made.unionByName(failed, allowMissingColumns=True)
+        yield made
+
+
+@contextmanager
+def _made_of(context: StepContext, node: str, table: str, rows: DataFrame, unknown: Collection[str]) -> Iterator[DataFrame]:
+    """Give what ``taken_through`` gives for rows of which none fails.
+
+    Raises:
+        StepError: the SQL or the function failed, on one of the rows or on all.
     """
     view = f"_tidemill_input_{uuid.uuid4().hex}"
     rows.createOrReplaceTempView(view)
@@ -60,6 +84,43 @@ def taken_through(context: StepContext, node: str, table: str, rows: DataFrame, 
             yield made
     finally:
         context.spark.catalog.dropTempView(view)
+
+
+def _rows_that_fail(context: StepContext, node: str, table: str, rows: DataFrame, unknown: Collection[str]) -> dict[int, str]:
+    """Return why a node fails on each row on which it does, by carrier; empty where it fails without any row.
+
+    The rows are halved until each that fails stands alone, so that it takes some queries for each of them.
+
+    Raises:
+        StepError: it fails on more than ``_MOST_FAILING`` rows.
+    """
+    carriers = sorted(row[0] for row in rows.select(CARRIER).collect())
+    reasons: dict[int, str] = {}
+
+    def fault_of(part: Sequence[int]) -> str | None:
+        chosen = rows.where(F.col(CARRIER).between(part[0], part[-1]) if part else F.lit(False))
+        try:
+            # Cached, so that no expression of the node is asked of the rows that are left out.
+            with cached(chosen), _made_of(context, node, table, chosen, unknown):
+                return None
+        except StepError as error:
+            return str(error)
+
+    def search(part: Sequence[int]) -> None:
+        fault = fault_of(part)
+        if fault is None:
+            return
+        if len(part) == 1:
+            reasons[part[0]] = fault
+            if len(reasons) > _MOST_FAILING:
+                raise StepError(f"{fault}; so it is with more than {_MOST_FAILING} rows of the input: correct them, or the SQL")
+            return
+        search(part[: len(part) // 2])
+        search(part[len(part) // 2 :])
+
+    if carriers and fault_of(()) is None:
+        search(carriers)
+    return reasons
 
 
 def may_drop(spec: Spec, node: str) -> bool:

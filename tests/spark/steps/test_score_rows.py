@@ -20,11 +20,12 @@ import pytest
 from pyspark.sql import functions as F
 
 from tidemill.columns import column
-from tidemill.errors import SourceError, UsageError
+from tidemill.errors import SourceError, StepError, UsageError
 from tidemill.lake import Lake
 from tidemill.registry import Deployments, Manifest
 from tidemill.registry.predict import predict
 from tidemill.spec import load_spec
+from tidemill.steps import row_nodes
 from tidemill.steps import score_rows as module
 from tidemill.steps.dataset import _read as read_dataset
 from tidemill.steps.dataset_history import with_history
@@ -338,3 +339,35 @@ def test_rows_go_through_tables_lookups_and_aggregates(scorer, tmp_path):
         find_entry(p.spec, p.lake, str(tmp_path / "both.csv"))
     with pytest.raises(UsageError, match=r"rows of silver.stats cannot be taken.*LEFT JOIN"):
         find_entry(p.spec, p.lake, str(flights), at="silver.stats")
+
+
+def test_a_row_on_which_sql_fails_is_answered_and_the_others_are_scored(scorer, tmp_path):
+    (tmp_path / "t.csv").write_text("id,text,d,y\n1,7,1,1\n2,8,2,2\n")
+    declared = source(tmp_path / "t.csv", "csv", options={"header": True}, schema="id INT, text STRING, d INT, y INT")
+    tables = {"typed": {"sql": "SELECT id, CAST(text AS INT) AS n, d, y FROM bronze.t WHERE CAST(text AS INT) > 0", "key": ["id"]}}
+    sql = "SELECT id, n, 10 DIV d AS part, y FROM silver.typed"
+    p = scorer(**{**declared, "tables": tables, "dataset": {"sql": sql, "key": ["id"], "label": "y"}})
+    new = tmp_path / "new.csv"
+    new.write_text("id,text,d\n1,7,1\n3,x9,1\n4,-1,1\n2,8,2\n5,8,0\n6,,3\n7,twelve,0\n")
+    rows = p.rows(new)
+    assert [row.id for row in rows] == [1, 3, 4, 2, 5, 6, 7], "every record, in its order"
+    errors = {row.id: row.score_error for row in rows}
+    assert {row.id: row.prediction for row in rows if row.score_error is None} == p.expected
+    assert "silver.typed" in errors[3] and "'x9'" in errors[3]
+    assert "'twelve'" in errors[7]
+    assert "drops it" in errors[4] and "drops it" in errors[6]
+    assert "dataset" in errors[5] and "zero" in errors[5]
+
+
+def test_sql_that_fails_whatever_the_rows_is_no_fault_of_a_row(scorer, tmp_path, monkeypatch):
+    (tmp_path / "t.csv").write_text("id,text,y\n1,7,1\n2,8,2\n")
+    declared = source(tmp_path / "t.csv", "csv", options={"header": True}, schema="id INT, text STRING, y INT")
+    sql = "SELECT id, CAST(text AS INT) AS n, y FROM bronze.t"
+    p = scorer(**{**declared, "dataset": {"sql": sql, "key": ["id"], "label": "y"}})
+    (tmp_path / "bad.csv").write_text("id,text\n" + "".join(f"{place},x\n" for place in range(4)))
+    monkeypatch.setattr(row_nodes, "_MOST_FAILING", 3)
+    with pytest.raises(StepError, match="more than 3 rows of the input"):
+        p(tmp_path / "bad.csv")
+    monkeypatch.setattr(type(p.spec), "sql_text", lambda *_: "SELECT id, no_such AS n, y FROM bronze.t")
+    with pytest.raises(StepError, match="no_such"):
+        p(tmp_path / "t.csv")
