@@ -1,13 +1,14 @@
 # make demo: set-up and the flights example;  make test: set-up and the tests;  both work alone on a fresh machine.
+# docs/development/test-suite.md says which tests belong to which tier.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types contracts check bench clean
+.PHONY: help setup demo test test-slow lint types contracts check bench clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(READY) ## Make .venv, install the pinned versions, prepare Java, Delta and the connectors
 
@@ -23,8 +24,13 @@ demo: $(READY) ## Run the flights example, from raw files to predictions
 	@$(BIN)/tidemill demo-data data
 	@$(BIN)/tidemill run conf/flight_delays/pipeline.yml
 
-test: $(READY) ## Run the whole test suite, in two workers
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+
+test: $(READY) ## Run the first tier of the tests, in two workers
+	@$(PYTEST)
+
+test-slow: $(READY) ## Run the slow tier: kills, brokers, full matrices, examples at full size; SAMPLE=SEED draws a part of it
+	@$(PYTEST) -m slow $(if $(SAMPLE),--sample $(SAMPLE))
 
 lint: $(READY) ## Check style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Fixtures for every test: one Spark session for the whole run, a scratch lake a test."""
+"""Fixtures for every test: one Spark session a worker, tuned for tiny data, and a scratch lake a test; tiers and their order."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests import cpu_budget, tiers
 
 from tidemill.lake import Lake
 from tidemill.steps.result import StepContext
@@ -23,27 +24,59 @@ if TYPE_CHECKING:
 if getattr(sys.modules["__main__"], "__file__", None) is None:
     sys.modules["__main__"].__file__ = __file__
 
-# Tests start many Java processes and give each of them little to do, which seldom repays the slow compiler.
-os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m")
+# Tests start many Java processes and give each of them little to do, which seldom repays the slow compiler; a collector that works
+# beside the program repays its threads as little where each core has a worker of its own.
+os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC -Xmn384m")
+
+# For rows by the dozen. What users have is tested where commands run in processes of their own: tests/e2e.
+TINY_DATA = {
+    "spark.sql.shuffle.partitions": "2",
+    "spark.databricks.delta.snapshotPartitions": "1",
+    # A plan that is made anew after each stage, and Java source that is written, compiled and run once, cost more than they save.
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--cpu`` and ``--sample``."""
+    cpu_budget.add_options(parser)
+    tiers.add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Measure the CPU of each test where the kernel tells it."""
+    if cpu_budget.can_measure():
+        config.pluginmanager.register(cpu_budget.CpuBudget(limit_s=float("inf")))  # until all that takes long is marked
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the slow tier, choose a sample of it, and put what takes long first."""
+    tiers.arrange(config, items)
 
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """The session of the whole test run: two cores, two partitions, no UI."""
+    """The session of a worker: one that has worked before the first test begins, so that no test pays for Java's start."""
     from tidemill.session import get_spark
 
-    warehouse = tempfile.mkdtemp(prefix="tidemill-tests-")
-    session = get_spark(
-        "tidemill-tests",
-        {
-            "spark.master": "local[2]",
-            "spark.sql.shuffle.partitions": "2",
-            "spark.driver.memory": "2g",
-            "spark.sql.warehouse.dir": warehouse,
-        },
-    )
+    conf = {"spark.master": "local[2]", "spark.driver.memory": "2g", "spark.sql.warehouse.dir": tempfile.mkdtemp(prefix="tidemill-tests-")}
+    session = get_spark("tidemill-tests", conf | TINY_DATA)
+    _warm_up(session)
     yield session
     session.stop()
+
+
+def _warm_up(spark: SparkSession) -> None:
+    """Load what most tests need: Delta, a Python worker, a shuffle."""
+    from pyspark.sql import functions as F
+
+    with tempfile.TemporaryDirectory(prefix="tidemill-warm-up-") as folder:
+        frame = spark.createDataFrame([(1, "a"), (2, "b")], "id INT, name STRING").groupBy("name").agg(F.max("id").alias("id"))
+        frame.write.format("delta").save(f"{folder}/t")
+        spark.read.format("delta").load(f"{folder}/t").toPandas()
 
 
 @pytest.fixture(scope="session")

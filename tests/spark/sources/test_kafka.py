@@ -13,7 +13,7 @@ from tidemill.errors import SourceError, UsageError
 from tidemill.lake import Ledger
 from tidemill.steps.ingest import ingest
 
-pytestmark = pytest.mark.xdist_group("kafka")
+pytestmark = [pytest.mark.slow, pytest.mark.one_of("broker"), pytest.mark.xdist_group("kafka")]
 
 
 def test_messages_are_read_once_and_a_read_is_fixed(extract, broker, client) -> None:

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss, precision_recall_curve
+from tests.tiers import matrix
 
 from tidemill.features import FeaturePlan
 from tidemill.spec.models import Numeric
@@ -116,8 +117,7 @@ def test_the_stage_does_by_expressions_what_arrays_do_and_is_saved_and_loaded(pr
     assert (rows[0]["prediction"] == (expected >= 0.3)).all()
 
 
-@pytest.mark.parametrize("kind", ["weights", "undersample"])
-@pytest.mark.parametrize("engine", ["tasks", "spark"])
+@matrix(("kind", "engine"), ["weights", "undersample"], ["tasks", "spark"])
 def test_balanced_classes_are_brought_back(frames, tmp_path, kind, engine):
     rare = frames["binary"].where((F.col("label") == 0) | (F.pmod(F.col(ORDER), F.lit(6)) == 0))
     counts = {int(row["label"]): row["count"] for row in rare.groupBy("label").count().collect()}

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from tests.tiers import tiered
 
 from tidemill.features import FeaturePlan, slot_names
 from tidemill.features.names import PART
@@ -66,7 +67,7 @@ def frames(spark):
         frame.unpersist()
 
 
-@pytest.mark.parametrize(("task", "name", "engine", "encode"), CASES)
+@tiered(("task", "name", "engine", "encode"), CASES)
 def test_the_column_that_decides_most_counts_most(frames, tmp_path, task, name, engine, encode):
     numbers, categories = ["n_first", "n_second", "n_third"], ["c_first", "c_second"]
     plan = FeaturePlan(Numeric(columns=numbers), Categorical(columns=categories, encode=encode, size=8), None)

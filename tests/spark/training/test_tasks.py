@@ -10,6 +10,7 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 from sklearn.metrics import accuracy_score, r2_score
+from tests.tiers import tiered
 
 from tidemill.errors import SpecError
 from tidemill.features import feature_pipeline
@@ -50,7 +51,7 @@ def engines_of(tmp_path, *names, **given):
     return Engines(dict.fromkeys(names, "tasks"), str(tmp_path), **given)
 
 
-@pytest.mark.parametrize(("task", "name"), LEARNED)
+@tiered(("task", "name"), LEARNED)
 def test_what_tasks_choose_scores_by_spark_after_it_was_saved(frames, tmp_path, task, name):
     frame, problem = frames[task], problem_of(task)
     model = refit(frame, PLAN, Trial(0, name, params_of(name)), problem, engines_of(tmp_path, name))
@@ -79,12 +80,12 @@ def test_what_tasks_choose_scores_by_spark_after_it_was_saved(frames, tmp_path, 
 @pytest.mark.parametrize(
     ("task", "name", "params"),
     [
-        ("binary", "logistic_regression", {"regParam": 0.05}),
+        pytest.param("binary", "logistic_regression", {"regParam": 0.05}, marks=pytest.mark.slow),
         ("binary", "logistic_regression", {"regParam": 0.05, "standardization": False}),
-        ("binary", "logistic_regression", {"regParam": 0.02, "elasticNetParam": 0.5, "maxIter": 200}),
+        pytest.param("binary", "logistic_regression", {"regParam": 0.02, "elasticNetParam": 0.5, "maxIter": 200}, marks=pytest.mark.slow),
         ("multiclass", "logistic_regression", {"regParam": 0.05}),
-        ("regression", "linear_regression", {"regParam": 0.1}),
-        ("regression", "linear_regression", {"regParam": 0.1, "standardization": False}),
+        pytest.param("regression", "linear_regression", {"regParam": 0.1}, marks=pytest.mark.slow),
+        pytest.param("regression", "linear_regression", {"regParam": 0.1, "standardization": False}, marks=pytest.mark.slow),
         ("regression", "linear_regression", {"regParam": 0.1, "elasticNetParam": 0.7}),
         ("binary", "naive_bayes", {"smoothing": 0.5}),
         ("multiclass", "naive_bayes", {"smoothing": 0.5}),

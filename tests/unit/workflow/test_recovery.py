@@ -9,7 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
+from tests.tiers import matrix
 
+from tidemill.lake import Lake
 from tidemill.registry import Deployments, Manifest
 from tidemill.registry.versions import next_version
 from tidemill.spec import load_spec
@@ -19,14 +21,21 @@ from tidemill.workflow import runner as runner_module
 
 SPEC = """\
 pipeline: p
-lake: {folder}/lake
+lake: ./lake
 sources:
-  planes: {{format: csv, path: {folder}/planes.csv, schema: "tail STRING, late INT"}}
+  planes: {format: csv, path: planes.csv, schema: "tail STRING, late INT"}
 tables:
-  planes: {{sql: "SELECT * FROM bronze.planes", key: [tail]}}
-dataset: {{from: silver.planes, key: [tail], label: late}}
-training: {{task: binary}}
+  planes: {sql: "SELECT * FROM bronze.planes", key: [tail]}
+dataset: {from: silver.planes, key: [tail], label: late}
+training: {task: binary}
 """
+NODES = {
+    "bronze.planes": "ingest.planes",
+    "silver.planes": "prepare.planes",
+    "silver.planes_quarantine": "prepare.planes",
+    "gold.p_dataset": "dataset",
+    "gold.p_predictions": "score",
+}
 TABLES = {"ingest": "bronze.planes", "prepare": "silver.planes", "dataset": "gold.p_dataset", "score": "gold.p_predictions"}
 
 
@@ -53,11 +62,7 @@ def _step(context: StepContext) -> StepResult:
     return StepResult()
 
 
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-    """Run the pipeline, or a part of it, and return the outcome."""
-    (tmp_path / "planes.csv").write_text("tail,late\nN1,1\n")
-    (tmp_path / "p.yml").write_text(SPEC.format(folder=tmp_path))
+def _stand_in_for_steps(monkeypatch):
     monkeypatch.setattr(runner_module, "STEP_FUNCTIONS", dict.fromkeys(runner_module.STEP_FUNCTIONS, _step))
     monkeypatch.setattr(
         Runner,
@@ -65,19 +70,39 @@ def run(monkeypatch, tmp_path):
         lambda self, node, decision: StepContext(None, self.spec, self.lake, decision.inputs, self.run_id, node.name),  # type: ignore[arg-type]
     )
 
-    def run(**selection: str):
-        runner = Runner(load_spec(tmp_path / "p.yml"), LazySpark(lambda: pytest.fail("a JVM was asked for")))
-        return runner.run(runner.graph.select(**selection))
 
-    outcome = run()
-    assert outcome.exit_code == 0
-    assert [step.state for step in run().steps] == ["SKIPPED"] * 8
-    return run
+def _run(folder: Path, **selection: str):
+    runner = Runner(load_spec(folder / "p.yml"), LazySpark(lambda: pytest.fail("a JVM was asked for")))
+    return runner.run(runner.graph.select(**selection))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A folder with a lake that two runs have left behind, the second with nothing to do; and a copy of it."""
+    folder = tmp_path_factory.mktemp("whole") / "p"
+    folder.mkdir()
+    (folder / "planes.csv").write_text("tail,late\nN1,1\n")
+    (folder / "p.yml").write_text(SPEC)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _stand_in_for_steps(monkeypatch)
+        assert _run(folder).exit_code == 0
+        assert [step.state for step in _run(folder).steps] == ["SKIPPED"] * 8
+    shutil.copytree(folder, folder.with_name("copy"))
+    return folder
 
 
 @pytest.fixture
-def lake(run, lake):
-    return lake
+def run(monkeypatch, whole):
+    """Run the pipeline, or a part of it, in the folder as it was at first, and return the outcome."""
+    shutil.rmtree(whole)
+    shutil.copytree(whole.with_name("copy"), whole)
+    _stand_in_for_steps(monkeypatch)
+    return lambda **selection: _run(whole, **selection)
+
+
+@pytest.fixture
+def lake(run, whole):
+    return Lake(str(whole / "lake"))
 
 
 def _last_entry(lake, table: str) -> Path:
@@ -93,21 +118,12 @@ def _ran(outcome) -> list[str]:
     return [step.node for step in outcome.steps if step.state == "SUCCEEDED"]
 
 
-@pytest.mark.parametrize("how", ["emptied", "cut", "removed"])
-@pytest.mark.parametrize(
-    ("table", "node"),
-    [
-        ("bronze.planes", "ingest.planes"),
-        ("silver.planes", "prepare.planes"),
-        ("silver.planes_quarantine", "prepare.planes"),
-        ("gold.p_dataset", "dataset"),
-        ("gold.p_predictions", "score"),
-    ],
-)
-def test_lost_commit_is_made_again_by_its_step_and_what_reads_it_follows(run, lake, table, node, how):
+@matrix(("table", "how"), NODES, ["emptied", "cut", "removed"])
+def test_lost_commit_is_made_again_by_its_step_and_what_reads_it_follows(run, lake, table, how):
     _damage(_last_entry(lake, table), how)
     outcome = run()
     assert outcome.exit_code == 0
+    node = NODES[table]
     assert _ran(outcome)[0] == node
     assert DeltaTable(lake.path(table)).to_pyarrow_table().num_rows == 3
     row = lake.ledger.rows("ops.steps", node=node)[-1]
@@ -130,9 +146,7 @@ def test_damage_is_told_where_the_run_repairs_it(run, lake):
 def test_a_run_of_a_later_step_alone_names_the_damage_and_who_repairs_it(run, lake):
     write_deltalake(lake.path("silver.planes"), pa.table({"tail": ["z"], "model_version": pa.array([1], pa.int32())}), mode="append")
     _last_entry(lake, "silver.planes").write_bytes(b"")
-    Path(lake.root).parent.joinpath("p.yml").write_text(
-        SPEC.format(folder=Path(lake.root).parent).replace("task: binary", "task: binary, folds: 4")
-    )
+    Path(lake.root).parent.joinpath("p.yml").write_text(SPEC.replace("task: binary", "task: binary, folds: 4"))
     [dataset] = run(only="dataset").steps
     assert dataset.exit_code == 1
     assert "dataset reads silver.planes: silver.planes is damaged: " in str(dataset.error)
@@ -148,8 +162,7 @@ def test_deleted_table_is_made_again_under_a_version_of_its_own(run, lake, layer
     assert _ran(run()) == []
 
 
-@pytest.mark.parametrize("table", ["deployments", "steps", "runs"])
-@pytest.mark.parametrize("how", ["gone", "emptied", "cut", "removed"])
+@matrix(("table", "how"), ["deployments", "steps", "runs"], ["gone", "emptied", "cut", "removed"])
 def test_lost_ops_table_costs_no_champion_and_no_model(run, lake, table, how):
     home = Path(lake.root) / "ops" / table
     before = (Path(lake.root) / "models" / "p" / "1" / "model.json").read_bytes()

@@ -9,15 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.e2e.killed_driver import NODE
 from tests.e2e.place import ROOT
+from tests.slow.killed_driver import NODE
 
 from tidemill.lake import Lake
 from tidemill.spec import load_spec
 from tidemill.steps.ingest import ingest
 from tidemill.steps.result import StepContext
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("kafka")]
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("kafka"), pytest.mark.one_of("kill")]
 
 PHASES = ("between two tables", "after the commit, before the ledger")
 
@@ -44,7 +44,7 @@ def test_killed_around_the_commit(spark, broker, client, tmp_path: Path) -> None
         good += [(number * 1000 + row, number + 1) for row in range(20)]
         bad.append((f"junk {number}", number + 1, 10 + number * 11))
 
-        command = [sys.executable, "-m", "tests.e2e.killed_driver", str(spec_file), phase]
+        command = [sys.executable, "-m", "tests.slow.killed_driver", str(spec_file), phase]
         killed = subprocess.run(command, cwd=ROOT, start_new_session=True, capture_output=True, text=True, check=False, timeout=300)
         assert killed.returncode == -signal.SIGKILL, f"{phase}: {killed.stderr[-2000:]}"
         is_committed = phase == PHASES[-1]

@@ -16,6 +16,5 @@ def test_a_notebook_runs(path, whole_run, monkeypatch):
     for name, value in place.environ().items():
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(path, as_version=4)
-    assert not [cell for cell in notebook.cells if cell.get("outputs")], "outputs are cleared before a notebook is committed"
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
     assert any(cell.get("outputs") for cell in notebook.cells)
