@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 if getattr(sys.modules["__main__"], "__file__", None) is None:
     sys.modules["__main__"].__file__ = __file__
 
-# Tests start many Java processes and give each of them little to do, which seldom repays the slow compiler; a collector that works
-# beside the program repays its threads as little where each core has a worker of its own.
-os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC -Xmn384m")
+# Tests start many Java processes and give each of them little to do, which seldom repays the slow compiler.
+os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m")
 
 # For rows by the dozen. What users have is tested where commands run in processes of their own: tests/e2e.
 TINY_DATA = {
@@ -62,7 +61,12 @@ def spark() -> Iterator[SparkSession]:
     """The session of a worker: one that has worked before the first test begins, so that no test pays for Java's start."""
     from tidemill.session import get_spark
 
-    conf = {"spark.master": "local[2]", "spark.driver.memory": "2g", "spark.sql.warehouse.dir": tempfile.mkdtemp(prefix="tidemill-tests-")}
+    conf = {
+        "spark.master": "local[1]",  # each worker of the suite has about one core
+        "spark.driver.memory": "2g",
+        "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -Xmn384m",
+        "spark.sql.warehouse.dir": tempfile.mkdtemp(prefix="tidemill-tests-"),
+    }
     session = get_spark("tidemill-tests", conf | TINY_DATA)
     _warm_up(session)
     yield session
