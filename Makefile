@@ -1,4 +1,4 @@
-# make demo: set-up and the flights example;  make test: set-up and the tests;  both work alone on a fresh machine.
+# make demo: set-up and the flights example; make test: set-up and the tests. Both work on a fresh machine.
 # docs/development/test-suite.md says which tests belong to which tier.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,10 +7,10 @@ READY := .venv/.ready
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint types contracts check bench clean
 
-help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+help: ## List the targets
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(READY) ## Make .venv, install the pinned versions, prepare Java, Delta and the connectors
+setup: $(READY) ## Create .venv, install the pinned versions, prepare Java, Delta and the connectors
 
 $(READY): setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tidemill needs Python 3.11 or newer, found $$($(PYTHON) -V 2>&1); try: make PYTHON=python3.11 …" >&2; exit 2; }
@@ -38,13 +38,13 @@ lint: $(READY) ## Check style
 types: $(READY) ## Check types
 	@$(BIN)/mypy
 
-contracts: $(READY) ## Check which room may import which
+contracts: $(READY) ## Check which package may import which
 	@$(BIN)/lint-imports
 
-check: lint types contracts ## lint, types and contracts
+check: lint types contracts ## Run lint, types and contracts
 
 bench: $(READY) ## Measure the demo: wall time by step, peak memory
 	@$(BIN)/python benchmarks/demo.py
 
-clean: ## Remove .venv and what the demo wrote
+clean: ## Remove .venv, build files, and what the demo wrote
 	rm -rf .venv data lake build lib/*.egg-info

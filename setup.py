@@ -1,4 +1,4 @@
-"""Packaging of tidemill; versions that were tried together are pinned in constraints.txt."""
+"""Packaging of tidemill: what pyproject.toml leaves dynamic. Versions that were tested together are pinned in constraints.txt."""
 
 from pathlib import Path
 
@@ -53,12 +53,11 @@ EXTRAS = {
 setup(
     name="tidemill",
     version="0.1.0",
-    description="Production machine learning on Apache Spark, Delta Lake and Spark MLlib, from one declared pipeline",
+    license="Apache-2.0",
     long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8")
     if (Path(__file__).parent / "README.md").exists()
     else "",
     long_description_content_type="text/markdown",
-    python_requires=">=3.11",
     package_dir={"": "lib"},
     packages=find_packages("lib"),
     package_data={"tidemill": ["py.typed"]},
