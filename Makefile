@@ -17,7 +17,7 @@ $(READY): setup.py constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv (the first time this takes one to three minutes)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[mlflow,demo,dev]'
-	@$(BIN)/python -m tidemill.spark_home --bring-java --with all
+	@$(BIN)/python -m tidemill.runtime.spark_home --bring-java --with all
 	@touch $@
 
 demo: $(READY) ## Run the flights example, from raw files to predictions

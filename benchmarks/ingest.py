@@ -28,12 +28,12 @@ from pathlib import Path
 import pandas as pd
 from deltalake import DeltaTable
 
-from tidemill.demo_data import write_demo_data
+from tidemill.examples import write_demo_data
 from tidemill.lake import Lake
-from tidemill.session import child_session, get_spark
+from tidemill.runtime.session import child_session, get_spark
 from tidemill.spec import Spec
 from tidemill.spec.models import Pipeline
-from tidemill.steps.ingest import ingest
+from tidemill.steps.ingest.step import ingest
 from tidemill.steps.result import StepContext
 
 SCHEMA = (

@@ -19,8 +19,8 @@ import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from tidemill.point_in_time import aggregated, looked_up, tied
-from tidemill.session import get_spark
+from tidemill.dataset.point_in_time import aggregated, looked_up, tied
+from tidemill.runtime.session import get_spark
 from tidemill.spec.models import Aggregate, Lookup
 
 YEAR = 365 * 86_400 * 1_000_000

@@ -56,17 +56,16 @@ def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[
     import numpy as np
     from pyspark.sql import functions as F
 
+    from tidemill.families.class_labels import class_metadata
     from tidemill.features import FeaturePlan
-    from tidemill.session import get_spark
-    from tidemill.spec.models import Categorical, Numeric, Tuner
-    from tidemill.spec.search import Training
-    from tidemill.training.classes import class_metadata
-    from tidemill.training.engines import choose_engines, room
+    from tidemill.runtime.session import get_spark
+    from tidemill.spec.models import Categorical, Numeric, Training, Tuner
+    from tidemill.training.engines.choice import choose_engines, room
     from tidemill.training.problem import Problem
     from tidemill.training.refit import refit
-    from tidemill.training.search import Search
     from tidemill.training.selection import choose
-    from tidemill.training.tune import tune
+    from tidemill.training.tuning.search import Search
+    from tidemill.training.tuning.tune import tune
 
     peers = _peers(rows, folds, params)
     memory = {"spark.driver.memory": "4g"}

@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     """The session of a worker: one that has worked before the first test begins, so that no test pays for Java's start."""
-    from tidemill.session import get_spark
+    from tidemill.runtime.session import get_spark
 
     conf = {
         "spark.master": "local[1]",  # each worker of the suite has about one core
@@ -119,7 +119,7 @@ def make_context(spark: SparkSession, lake: Lake, tmp_path: Path) -> Callable[..
     """Make the context of one step from a spec, given as a dict or loaded."""
 
     def make(spec: Any, node: str, inputs: Mapping[str, int] | None = None, run_id: str = "r1") -> StepContext:
-        from tidemill.session import child_session
+        from tidemill.runtime.session import child_session
         from tidemill.spec import Spec
         from tidemill.spec.models import Pipeline
 

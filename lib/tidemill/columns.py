@@ -8,7 +8,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.lake.names import quoted
+from tidemill.quoting import quoted
 
 NOT_SCORED = "_tidemill_not_scored"
 """A stage of a model may add this STRING: why it cannot score the row, null where it can."""

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from tests.e2e.place import SPEC, Place
 
-from tidemill.demo_data import write_demo_data
+from tidemill.examples import write_demo_data
 
 DAYS = ("13",)
 

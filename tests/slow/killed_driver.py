@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 from tidemill.lake import Lake, Ledger
-from tidemill.session import get_spark
+from tidemill.runtime.session import get_spark
 from tidemill.spec import load_spec
-from tidemill.steps.ingest import ingest
+from tidemill.steps.ingest.step import ingest
 from tidemill.steps.result import StepContext
 
 NODE = "ingest.x"

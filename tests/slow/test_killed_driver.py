@@ -14,7 +14,7 @@ from tests.slow.killed_driver import NODE
 
 from tidemill.lake import Lake
 from tidemill.spec import load_spec
-from tidemill.steps.ingest import ingest
+from tidemill.steps.ingest.step import ingest
 from tidemill.steps.result import StepContext
 
 pytestmark = [pytest.mark.e2e, pytest.mark.one_of("kill")]

@@ -6,7 +6,7 @@ from pyspark.errors import AnalysisException
 
 from tidemill.column_names import is_added, renamed_columns, renaming_notes, table_columns
 from tidemill.errors import did_you_mean
-from tidemill.spark_errors import sentence
+from tidemill.runtime.spark_errors import sentence
 
 
 @pytest.mark.parametrize(

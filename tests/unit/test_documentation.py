@@ -16,7 +16,7 @@ import yaml
 
 from tidemill.cli.app import app, main
 from tidemill.lake.ops import OPS_TABLES
-from tidemill.spec.schema import json_schema
+from tidemill.spec.loading.grammar import json_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -8,7 +8,7 @@ import sys
 
 def test_commands_that_only_read_the_ledger_import_no_spark():
     code = (
-        "import sys, tidemill.cli.app, tidemill.workflow.runner, tidemill.registry.deployments, tidemill.evaluation.gates;"
+        "import sys, tidemill.cli.app, tidemill.workflow.runner, tidemill.model_registry.deployments, tidemill.evaluation.gates;"
         "heavy = {'pyspark', 'mlflow', 'pandas', 'sklearn'} & set(sys.modules); sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

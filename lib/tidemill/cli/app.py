@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.text import Text
 from typer.exceptions import TyperException
 
-from tidemill.cli import ask, features, make, quality, quarantine, work
+from tidemill.cli import pipeline, profiling, quarantine, queries, scaffold
 from tidemill.cli.printing import warn
 from tidemill.errors import SpecError, StepError, TidemillError
 from tidemill.redaction import redact, redact_trace
-from tidemill.terminal import visible_lines
-from tidemill.user_code import said_of_exit
+from tidemill.runtime.terminal import visible_lines
+from tidemill.runtime.user_code import said_of_exit
 from tidemill.version import VERSION
-from tidemill.workflow.words import in_one_sentence
+from tidemill.workflow.error_messages import in_one_sentence
 
 app = typer.Typer(
     name="tidemill",
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (work, ask, features, quality, quarantine, make):
+for module in (pipeline, queries, profiling, quarantine, scaffold):
     module.add_commands(app)
 
 

@@ -12,7 +12,7 @@ import typer
 from tidemill.errors import UsageError
 from tidemill.lake import Lake
 from tidemill.spec import Spec, load_spec
-from tidemill.spec.paths import find_project_root, resolve_lake
+from tidemill.spec.loading.paths import find_project_root, resolve_lake
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="The pipeline's YAML file, or its folder.", show_default=False)]
 Env = Annotated[str | None, typer.Option("--env", help="Overlay: env/E.yml beside the spec, then conf/env/E.yml.", show_default=False)]

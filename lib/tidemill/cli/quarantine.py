@@ -8,14 +8,14 @@ import typer
 from rich.console import Console
 
 from tidemill.cli.options import AsJson, Debug, Env, Set, SpecPath, spec_of
+from tidemill.cli.pipeline import lazy_spark
 from tidemill.cli.printing import print_json, print_table, write
-from tidemill.cli.work import lazy_spark
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.lake import Lake
 from tidemill.spec import Spec
 from tidemill.workflow import RunOutcome, new_run_id
 from tidemill.workflow.progress import PlainProgress, progress_for
-from tidemill.workflow.quarantine import nodes_in_quarantine, quarantined
+from tidemill.workflow.reprocess import nodes_in_quarantine, quarantined
 
 _SHOWN = 160  # characters of a sample in a table
 

@@ -8,18 +8,17 @@ from pathlib import Path
 
 from rich.text import Text
 
-from tidemill.cli.cells import rows_of
 from tidemill.cli.options import lake_of
-from tidemill.cli.printing import CONSOLE, print_table
+from tidemill.cli.printing import CONSOLE, print_table, rows_of
 from tidemill.lake import Lake
 from tidemill.lake.ledger import query
-from tidemill.registry.deployments import Deployments
-from tidemill.registry.manifest import model_fault, read_manifest
+from tidemill.model_registry.deployments import Deployments
+from tidemill.model_registry.manifest import model_fault, read_manifest
+from tidemill.runtime.terminal import visible_lines
 from tidemill.spec import Spec
 from tidemill.spec.models import NUMERIC_LABEL, RECOMMENDATION
-from tidemill.terminal import visible_lines
 from tidemill.workflow import RunOutcome
-from tidemill.workflow.leaderboard import latest_search, leaderboard, rank
+from tidemill.workflow.outcome import latest_search, leaderboard, rank
 from tidemill.workflow.states import DONE
 
 Row = dict[str, object]

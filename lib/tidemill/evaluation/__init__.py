@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidemill.lazy import names_of
+from tidemill.runtime.lazy_exports import names_of
 
 if TYPE_CHECKING:
     from tidemill.evaluation.baseline import baseline_metrics, constant_predictions
     from tidemill.evaluation.gates import Gate, GateResult, default_gate, parse_gate
     from tidemill.evaluation.metrics import compute_metrics, is_better
+
 
 __all__ = [
     "Gate",

@@ -13,6 +13,7 @@ from tidemill.evaluation.metrics import compute_metrics
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
+
 _LEVELS = 500
 
 

@@ -9,13 +9,14 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
-from tidemill.evaluation.clusters import silhouette
 from tidemill.evaluation.curves import EPSILON, ratio
 from tidemill.evaluation.scores import count_scores, measure_scores
-from tidemill.spec.blocks import MINIMISED, QUANTILE_LOSS
+from tidemill.evaluation.unsupervised import silhouette
+from tidemill.spec.models import MINIMISED, QUANTILE_LOSS
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
+
 
 _W = "_tidemill_weight"
 
@@ -48,7 +49,7 @@ def compute_metrics(
     - multiclass: ``accuracy``, ``f1`` (mean over the classes, weighted by their rows: MLlib's default), ``logLoss``.
     - regression: ``rmse``, ``mae``, ``r2`` (about the mean of these rows; NaN where the label is constant); with a ``quantile`` q also
       ``quantileLoss``, the mean of q × residual above the prediction and (1 - q) × what is left below it.
-    - clustering: ``silhouette`` (see `tidemill.evaluation.clusters`) of the vectors in ``features``.
+    - clustering: ``silhouette`` (see `tidemill.evaluation.unsupervised`) of the vectors in ``features``.
     - anomaly: ``areaUnderPR`` and ``areaUnderROC`` of the rows that have a label.
 
     With ``weight`` each row counts for what that column says, in every metric, as scikit-learn's ``sample_weight`` has it.

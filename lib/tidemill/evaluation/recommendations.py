@@ -16,6 +16,7 @@ from pyspark.sql import functions as F
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
+
 Best = Callable[["DataFrame", int], "DataFrame"]
 """Users (``user``) and how many items each gets → ``user``, ``item``, ``score``, those seen before among them."""
 

@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import functions as F
 
-from tidemill.caching import cached
 from tidemill.evaluation.curves import EPSILON, areas, count_by_score, partial_areas, whole_areas
+from tidemill.runtime.caching import cached
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
 
 # Counts of distinct scores that come to the driver, a few megabytes; those of more are measured where they are.
 MOST_SCORES = 200_000

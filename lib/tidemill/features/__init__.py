@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidemill.lazy import names_of
+from tidemill.runtime.lazy_exports import names_of
 
 if TYPE_CHECKING:
     from tidemill.features.estimator import FeatureEstimator, feature_pipeline
     from tidemill.features.model import FeatureModel
     from tidemill.features.plan import FeaturePlan, plan_features, reserved_columns
     from tidemill.features.slots import max_categories, nominal_slots, slot_names
+
 
 __all__ = [
     "FeatureEstimator",

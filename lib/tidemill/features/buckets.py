@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tidemill.columns import double_literal
 from tidemill.features.names import MISSING, internal, short
-from tidemill.lake.names import quoted
+from tidemill.quoting import quoted
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
 from tidemill.features.counts import MOST_VALUES, Counts, Subject, Totals
-from tidemill.features.means import count_slot, target_slots
 from tidemill.features.model import Draft
 from tidemill.features.names import category_sql, internal, known_sql
 from tidemill.features.scalars import is_number, pairs
-from tidemill.lake.names import quoted
+from tidemill.features.target_encoding import count_slot, target_slots
+from tidemill.quoting import quoted
 
 if TYPE_CHECKING:
     from tidemill.features.plan import FeaturePlan
+
 
 # The most frequent labels that get a slot of their own. A tree's `maxBins`, and with it the time and memory of each node, grows with its
 # widest category; 255 is also where scikit-learn's histogram trees stop.

@@ -18,9 +18,9 @@ from pyspark.sql import types as T
 from tidemill.columns import column
 from tidemill.errors import Fault, SpecError, StepError, TidemillError, did_you_mean
 from tidemill.features.names import internal, number_sql
-from tidemill.spark_errors import sentence
+from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.user_code import contain_exit
 from tidemill.spec.models import PythonPart
-from tidemill.user_code import contain_exit
 
 _SEED = 7
 

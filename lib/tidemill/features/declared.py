@@ -14,8 +14,7 @@ from tidemill.errors import Fault, SpecError, did_you_mean
 from tidemill.features.kinds import group_of, is_reserved, one_row
 from tidemill.features.names import OF_THE_DAY, number_sql
 from tidemill.features.scalars import powers
-from tidemill.spec.feature_groups import GROUPS
-from tidemill.spec.models import Array, Datetime, Features
+from tidemill.spec.models import GROUPS, Array, Datetime, Features
 
 _NUMBERS = ("numeric", "boolean", "string")
 _PLAIN = ("numeric", "boolean", "string", "datetime")

@@ -17,11 +17,10 @@ from pyspark.sql import functions as F
 from tidemill.errors import StepError
 from tidemill.features.categories import categories, fit_categories, multiplied, styled, subjects
 from tidemill.features.components import add_shared_hashes, fit_components, shared_casts
-from tidemill.features.counts import count_values, is_small
+from tidemill.features.counts import LABEL, Label, count_values, is_small, label_of
 from tidemill.features.custom import fit_custom
-from tidemill.features.labels import LABEL, Label, label_of
+from tidemill.features.fit_cache import Memo, Sample
 from tidemill.features.lists import fit_words, words
-from tidemill.features.memo import Memo, Sample
 from tidemill.features.model import Draft, FeatureModel
 from tidemill.features.names import PART, internal
 from tidemill.features.plan import FeaturePlan
@@ -29,7 +28,7 @@ from tidemill.features.scalars import Slots, fit_slots, products, scalars
 from tidemill.features.selection import chosen_slots
 from tidemill.features.slots import slots_of
 from tidemill.features.text import FittedTexts, fit_texts
-from tidemill.lake.names import quoted
+from tidemill.quoting import quoted
 from tidemill.spec.models import Text
 
 ENCODINGS = ("linear", "tree", "positive")

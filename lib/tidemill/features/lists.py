@@ -13,10 +13,11 @@ from tidemill.features.counts import Counts, Subject
 from tidemill.features.kinds import group_of
 from tidemill.features.names import internal
 from tidemill.features.text.fit import TREE_TERMS
-from tidemill.lake.names import quoted
+from tidemill.quoting import quoted
 
 if TYPE_CHECKING:
     from tidemill.features.plan import FeaturePlan
+
 
 _MOST_WORDS = 10_000
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 
 from tidemill.columns import double_literal
-from tidemill.lake.names import quoted
+from tidemill.quoting import quoted
 
 PREFIX = "_f_"
 OTHER = "(other)"

@@ -11,8 +11,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.columns import double_literal
-from tidemill.features.memo import SET
-from tidemill.lake.names import quoted
+from tidemill.features.fit_cache import SET
+from tidemill.quoting import quoted
 
 # A quantile is at most 1/10000 of the rows away from the exact one; below 10,000 rows it is exact.
 _ACCURACY = 10_000

@@ -14,8 +14,8 @@ from tidemill.features.choices import Choice, remarks
 from tidemill.features.custom import CustomStage, plan_custom
 from tidemill.features.declared import declared_groups
 from tidemill.features.kinds import is_reserved
-from tidemill.spec.feature_groups import GROUPS, blocks_of
 from tidemill.spec.models import (
+    GROUPS,
     Array,
     Boolean,
     Buckets,
@@ -30,6 +30,7 @@ from tidemill.spec.models import (
     Polynomial,
     Select,
     Text,
+    blocks_of,
 )
 
 

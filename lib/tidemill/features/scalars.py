@@ -11,15 +11,16 @@ from pyspark.sql import types as T
 
 from tidemill.columns import double_literal
 from tidemill.features.buckets import Bucketed, bucket_slots
+from tidemill.features.fit_cache import Sample
 from tidemill.features.kinds import group_of
-from tidemill.features.memo import Sample
 from tidemill.features.names import OF_THE_DAY, PERIODS, boolean_sql, internal, number_sql, part_sql, turn_sql
 from tidemill.features.numbers import Fitted, Treatment, fit_numbers
-from tidemill.lake.names import quoted
+from tidemill.quoting import quoted
 
 if TYPE_CHECKING:
     from tidemill.features.plan import FeaturePlan
     from tidemill.spec.models import Array, Datetime
+
 
 # What a tree sees where there is no instant: a value no calendar part has, so that it can be split off.
 _NO_INSTANT = -1.0

@@ -16,11 +16,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
-from tidemill.features.labels import LABEL, Label
+from tidemill.features.counts import LABEL, Label
 from tidemill.features.slots import Slot
 
 if TYPE_CHECKING:
     from tidemill.spec.models import Select
+
 
 # Correlations of all pairs are a dense matrix on the driver.
 MOST_CORRELATED = 2000

@@ -21,7 +21,7 @@ def read_batches(frame: DataFrame) -> pa.RecordBatchReader:
     from pyspark.sql import functions as F
     from pyspark.sql.pandas.types import to_arrow_schema
 
-    from tidemill.lake.names import quoted
+    from tidemill.quoting import quoted
 
     frame = frame.toDF(*unique_names(frame.columns))
     kinds = {part.name: _plain(part.dataType) for part in frame.schema.fields}

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidemill.errors import TableNotFound, UsageError, did_you_mean
-from tidemill.lake.names import LAYERS, is_local, quoted
-from tidemill.lake.opening import has_table
+from tidemill.lake.delta_log import has_table
 from tidemill.lake.plans import Reading, judge
 from tidemill.lake.recorded import refuse_faults
 from tidemill.lake.safety import unsafe_parts
 from tidemill.lake.sql import table_names
 from tidemill.lake.statements import one_statement
 from tidemill.lake.tables import Lake
+from tidemill.quoting import LAYERS, is_local, quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
 
 _READING = ("SELECT", "WITH", "FROM", "VALUES", "TABLE")
 _DESCRIBING = ("SHOW", "DESCRIBE", "DESC", "EXPLAIN")

@@ -15,12 +15,11 @@ from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, w
 from deltalake.exceptions import DeltaError
 
 from tidemill.errors import LakeError, UsageError
-from tidemill.lake.links import engine_root
-from tidemill.lake.lock import locked
-from tidemill.lake.names import is_local, split_name
-from tidemill.lake.opening import has_table, naming, open_table
+from tidemill.lake.delta_log import engine_root, has_table, naming, open_table
 from tidemill.lake.ops import OPS_TABLES, RECORDED_AT, SEQUENCE
+from tidemill.quoting import is_local, split_name
 from tidemill.redaction import redact
+from tidemill.runtime.locks import locked
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from tidemill.lake.safety import function_reason, table_reason
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+
 _QUERY_WORDS = """
     Aggregate Distinct Except Filter Generate GlobalLimit Intersect Join LateralJoin LimitAll LocalLimit LocalRelation Offset OneRowRelation
     PipeOperator Pivot Project RelationTimeTravel RepartitionByExpression Sample Sort SubqueryAlias Union UnresolvedHaving UnresolvedHint

@@ -11,6 +11,7 @@ from tidemill.errors import LakeError
 if TYPE_CHECKING:
     from tidemill.lake.tables import Lake
 
+
 _DONE = ("SUCCEEDED", "SKIPPED")
 
 

@@ -10,8 +10,8 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.tokens import Token, TokenType  # type: ignore[attr-defined]
 
-from tidemill.lake.names import LAYERS, quoted
 from tidemill.lake.sql import parse
+from tidemill.quoting import LAYERS, quoted
 
 _AGGREGATES = re.compile(
     r"any|approx_\w+|bit_(and|or|xor)|bitmap_\w+_agg|bool_(and|or)|collect_(list|set)|count_min_sketch|every|histogram_numeric|"

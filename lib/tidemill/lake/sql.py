@@ -11,8 +11,8 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from tidemill.errors import UsageError
-from tidemill.lake.names import LAYERS, quoted
 from tidemill.lake.statements import is_keyword, one_statement, quote_names
+from tidemill.quoting import LAYERS, quoted
 
 logging.getLogger("sqlglot").setLevel(logging.ERROR)  # what it cannot parse is told by what raises, not by a warning beside it
 

@@ -17,24 +17,34 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from tidemill.caching import cached
 from tidemill.errors import LakeError, TableNotFound
+from tidemill.lake.delta_log import (
+    LOST,
+    PADDED,
+    DeltaLog,
+    LogFault,
+    engine_root,
+    has_table,
+    naming,
+    open_table,
+    refuse_damage,
+    refuse_misread,
+)
 from tidemill.lake.ledger import Ledger
-from tidemill.lake.links import engine_root, refuse_misread
-from tidemill.lake.lock import locked
-from tidemill.lake.log import LOST, PADDED, DeltaLog, LogFault
-from tidemill.lake.mending import damaged_files, mend
-from tidemill.lake.names import is_local, quoted, split_name
-from tidemill.lake.opening import has_table, naming, open_table, refuse_damage
-from tidemill.lake.plain import let_hold
 from tidemill.lake.plans import judge
+from tidemill.lake.repair import damaged_files, mend
 from tidemill.lake.sql import with_tables
 from tidemill.lake.staging import Part, Stage, Staged, staged, staging
+from tidemill.lake.table_features import let_hold
 from tidemill.lake.texts import delete_file, file_hash, file_sizes, read_text, write_text
+from tidemill.quoting import is_local, quoted, split_name
+from tidemill.runtime.caching import cached
+from tidemill.runtime.locks import locked
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql import types as T
+
 
 Meta = Mapping[str, object]
 EMPTY: Mapping[str, str] = MappingProxyType({})

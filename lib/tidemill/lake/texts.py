@@ -6,8 +6,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from tidemill.lake.names import is_local
-from tidemill.whole_files import write_whole
+from tidemill.quoting import is_local
+from tidemill.runtime.whole_files import write_whole
 
 
 def read_text(root: str, relative: str) -> str:

@@ -17,6 +17,7 @@ from tidemill.columns import column
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+
 QUANTILES = tuple(step / 10 for step in range(1, 10))
 ACCURACY = 2_000  # of the approximate quantiles: within 1/2,000 of the rank
 TOP_CATEGORIES = 50

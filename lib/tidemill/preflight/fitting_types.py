@@ -13,9 +13,8 @@ from tidemill.errors import Fault
 from tidemill.preflight.expression_types import Kind, expression_type, type_group
 from tidemill.preflight.queries import Columns
 from tidemill.preflight.tables import TableColumns
-from tidemill.spec.measures import parse_measure
-from tidemill.spec.models import NUMERIC_LABEL, Features
-from tidemill.spec.node import Key, dotted
+from tidemill.spec.loading.document import Key, dotted
+from tidemill.spec.models import NUMERIC_LABEL, Features, parse_measure
 
 _TIMES = ("datetime", "numeric")
 _NUMBERS = ("numeric", "boolean", "string")

@@ -11,10 +11,8 @@ from tidemill.preflight.fitting_types import type_faults
 from tidemill.preflight.queries import Columns, resolve_condition
 from tidemill.preflight.tables import TableColumns, nearest_or_all
 from tidemill.spec import Spec
-from tidemill.spec.expectations import as_columns
-from tidemill.spec.measures import parse_measure
-from tidemill.spec.models import Expectation, Features
-from tidemill.spec.node import Key, dotted
+from tidemill.spec.loading.document import Key, dotted
+from tidemill.spec.models import Expectation, Features, as_columns, parse_measure
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from tidemill.errors import TidemillError
 from tidemill.lake import Lake
 from tidemill.preflight.expression_types import named_type
 from tidemill.preflight.queries import Columns
-from tidemill.sources.files import SourceFile, list_source_files
+from tidemill.sources.files.listing import SourceFile, list_source_files
 from tidemill.spec import Spec
 from tidemill.spec.models import Source
 
@@ -123,9 +123,9 @@ def _of_all(source: Source, names_of: Callable[[SourceFile], Names]) -> Names:
 
 
 def _csv_names(source: Source) -> Names:
-    from tidemill.sources.csv_groups import completed_options
-    from tidemill.sources.encodings import can_open
-    from tidemill.sources.headers import read_header
+    from tidemill.sources.files.csv.records import completed_options
+    from tidemill.sources.files.encodings import can_open
+    from tidemill.sources.files.headers import read_header
     from tidemill.sources.options import is_on
 
     if any("${secret:" in str(value) for value in source.options.values()):

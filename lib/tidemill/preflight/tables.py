@@ -11,8 +11,7 @@ from tidemill.lake import Lake
 from tidemill.preflight.queries import Columns, UnknownColumn, resolve_query
 from tidemill.preflight.sources import bronze_columns, delta_columns
 from tidemill.spec import Spec
-from tidemill.spec.measures import column_names
-from tidemill.spec.models import Dataset
+from tidemill.spec.models import Dataset, column_names
 
 _SHOWN = 12
 

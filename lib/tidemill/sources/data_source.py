@@ -16,12 +16,12 @@ from pyspark.sql.datasource import DataSource
 from tidemill.column_names import table_columns
 from tidemill.columns import column
 from tidemill.errors import SourceError, UsageError
+from tidemill.runtime.spark_errors import sentence
 from tidemill.sources.records import Extract
 from tidemill.sources.rows import given_columns, known_column, row_records
-from tidemill.sources.schemas import checked_schema
+from tidemill.sources.schema.declared import checked_schema
 from tidemill.sources.secrets import reveal, reveal_path
 from tidemill.sources.watermarks import Position, overlap_of
-from tidemill.spark_errors import sentence
 from tidemill.spec.models import Source
 
 _TIMES = (T.DateType, T.TimestampType, T.TimestampNTZType)

@@ -12,15 +12,15 @@ from pyspark.sql import types as T
 
 from tidemill.column_names import table_columns
 from tidemill.errors import SourceError, UsageError
-from tidemill.lake.names import quoted
+from tidemill.quoting import quoted
+from tidemill.runtime.spark_errors import sentence
 from tidemill.sources.options import checked_options
 from tidemill.sources.records import Extract
 from tidemill.sources.rows import given_columns, row_records
-from tidemill.sources.schemas import checked_schema
+from tidemill.sources.schema.declared import checked_schema
 from tidemill.sources.secrets import mask_path, reveal_path
-from tidemill.spark_errors import sentence
 from tidemill.spec.models import Source
-from tidemill.spec.queries import DELTA_OPTIONS
+from tidemill.spec.sql import DELTA_OPTIONS
 
 _FAILURES = (PySparkException, Py4JJavaError)
 

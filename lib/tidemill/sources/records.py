@@ -7,15 +7,45 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.column_names import BATCH_ID, INGESTED_AT, INTERNAL, RESCUED, ROW_HASH, SOURCE_FILE, is_added
 from tidemill.columns import column
-from tidemill.sources.files import SourceFile
-from tidemill.sources.quick import Quick
-from tidemill.sources.wide import all_but, apart, is_wide
+from tidemill.quoting import quoted
+from tidemill.sources.files.fast_path import Quick
+from tidemill.sources.files.listing import SourceFile
+
+WIDE = 1000
+"""From how many columns on care is taken."""
+
+_ANY_NUMBER = 1 << 16
+
+
+def is_wide(columns: Sequence[str] | T.StructType) -> bool:
+    """Return True where there are so many columns that Spark is to be spared some work on them."""
+    return len(columns) > WIDE
+
+
+def spared(spark: SparkSession, schema: T.StructType) -> None:
+    """Let the session interpret its expressions where the schema is wide: code for each of them takes seconds to compile."""
+    if is_wide(schema):
+        spark.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
+
+
+def apart(frame: DataFrame, columns: Sequence[str] | T.StructType) -> DataFrame:
+    """Return a wide frame behind a node that does nothing, any other as it is.
+
+    Spark asks of each select above another whether the two can be one, for each column by a look at all of them.
+    """
+    return frame.coalesce(_ANY_NUMBER) if is_wide(columns) else frame
+
+
+def all_but(names: Sequence[str], of: str | None = None) -> Column:
+    """Return every column but these; with ``of`` every field of that struct."""
+    return F.expr(f"{'' if of is None else of + '.'}* EXCEPT ({', '.join(map(quoted, names))})")
+
 
 SOURCE_LINE = "_source_line"
 RAW = f"{INTERNAL}_raw"

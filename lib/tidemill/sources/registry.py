@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -12,25 +12,52 @@ from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 from pyspark.sql.datasource import DataSource
 
-from tidemill.errors import UsageError, did_you_mean
-from tidemill.sources.files import SourceFile
+from tidemill.errors import SetupError, UsageError, did_you_mean
+from tidemill.runtime.python_code import load_object
+from tidemill.sources.files.listing import SourceFile
 from tidemill.sources.records import Extract, Records
-from tidemill.spec.code import load_object
 from tidemill.spec.models import Source
 
+_BY_URL = {"jdbc:postgresql:": "postgresql", "jdbc:sqlite:": "sqlite"}
+
+
+def needed_connectors(sources: Iterable[Source]) -> tuple[str, ...]:
+    """Return the names of the connectors (``jars.CONNECTORS``) that these sources need, in order, each once."""
+    return tuple(dict.fromkeys(name for name in map(connector, sources) if name is not None))
+
+
+def connector(source: Source) -> str | None:
+    """Return the connector that a source needs, None for one that Spark reads by itself or whose driver tidemill does not bring."""
+    if source.format == "kafka":
+        return "kafka"
+    if source.format != "jdbc" or source.url is None:
+        return None
+    return next((name for start, name in _BY_URL.items() if source.url.lower().startswith(start)), None)
+
+
+def not_there(what: str, name: str | None) -> SetupError:
+    """Return the error that a connector's jars are not on the class path of a Java that runs already."""
+    if name is None:
+        return SetupError(f"{what}: Spark has no driver for it; pass its jar to spark-submit by --jars, and give `options: {{driver: …}}`")
+    return SetupError(
+        f"{what}: the Spark that runs has no connector {name!r}; run `python -m tidemill.runtime.spark_home --with {name}` "
+        "and start again, or give spark-submit its jars by --packages"
+    )
+
+
 BUILT_IN = {
-    "avro": "tidemill.sources.avro.AvroFiles",
-    "binaryFile": "tidemill.sources.binary.BinaryFiles",
-    "csv": "tidemill.sources.csv.CsvFiles",
+    "avro": "tidemill.sources.files.avro.reader.AvroFiles",
+    "binaryFile": "tidemill.sources.files.text.BinaryFiles",
+    "csv": "tidemill.sources.files.csv.reader.CsvFiles",
     "delta": "tidemill.sources.delta.DeltaRows",
-    "jdbc": "tidemill.sources.jdbc.JdbcQuery",
-    "json": "tidemill.sources.json.JsonFiles",
-    "kafka": "tidemill.sources.kafka.KafkaTopics",
-    "orc": "tidemill.sources.orc.OrcFiles",
-    "parquet": "tidemill.sources.parquet.ParquetFiles",
-    "text": "tidemill.sources.text.TextFiles",
-    "tsv": "tidemill.sources.csv.CsvFiles",
-    "xml": "tidemill.sources.xml.XmlFiles",
+    "jdbc": "tidemill.sources.jdbc.reader.JdbcQuery",
+    "json": "tidemill.sources.files.json.reader.JsonFiles",
+    "kafka": "tidemill.sources.kafka.reader.KafkaTopics",
+    "orc": "tidemill.sources.files.columnar.orc.OrcFiles",
+    "parquet": "tidemill.sources.files.columnar.parquet.ParquetFiles",
+    "text": "tidemill.sources.files.text.TextFiles",
+    "tsv": "tidemill.sources.files.csv.reader.CsvFiles",
+    "xml": "tidemill.sources.files.xml.reader.XmlFiles",
 }
 ENTRY_POINTS = "tidemill.sources"
 

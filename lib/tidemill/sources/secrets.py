@@ -7,8 +7,8 @@ import re
 from pathlib import PurePosixPath
 
 from tidemill.errors import SourceError, UsageError
-from tidemill.patterns import escaped, is_pattern
 from tidemill.redaction import MASK, register_secret
+from tidemill.spec.loading.paths import escaped, is_pattern
 from tidemill.spec.models import Source
 
 _REFERENCE = re.compile(r"\$\{secret:([^}/]+)/([^}]+)\}")

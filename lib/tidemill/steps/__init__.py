@@ -14,7 +14,8 @@ def _step(name: str) -> Callable[[StepContext], StepResult]:
     """Return the step, imported when it is first called: knowing of a step must not cost importing Spark."""
 
     def call(context: StepContext) -> StepResult:
-        return getattr(import_module(f"tidemill.steps.{name}"), name)(context)
+        module = f"tidemill.steps.{name}" if name == "deploy" else f"tidemill.steps.{name}.step"
+        return getattr(import_module(module), name)(context)
 
     return call
 

@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 from tidemill.columns import column
 from tidemill.errors import GateRefused, StepError, TidemillError
 from tidemill.lake import Lake
-from tidemill.registry import Deployments, Manifest, load_model, project
-from tidemill.registry.predict import predict
+from tidemill.model_registry import Deployments, Manifest, load_model, project
+from tidemill.model_registry.predict import predict
 from tidemill.spec.models import RECOMMENDATION
 from tidemill.steps.result import StepContext, StepResult
 

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 if TYPE_CHECKING:
     from pyspark.sql import Column
 
+
 _SALT = "undersample"
 _FLOOR = 1e-12
 

@@ -12,11 +12,11 @@ import numpy as np
 from pyspark.sql import functions as F
 
 from tidemill.features.names import numbers
-from tidemill.logits import logit, logits
-from tidemill.training.out_of_fold import ScoreHistogram, build_histogram
+from tidemill.training.out_of_fold import ScoreHistogram, build_histogram, logit, logits
 
 if TYPE_CHECKING:
     from pyspark.sql import Column
+
 
 MAX_POINTS = 10_000
 """Points of an isotonic calibration that are kept with the model."""

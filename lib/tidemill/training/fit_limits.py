@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pyspark.ml import Estimator
 
 from tidemill.errors import StepError
+from tidemill.families.custom import OwnFamily
 from tidemill.features.custom import CustomStage
-from tidemill.training.driver_child import call_in_driver_child, can_fork
-from tidemill.training.families.own import OwnFamily
-from tidemill.training.limits import TimedOut, call_within
-from tidemill.user_code import contain_exit
+from tidemill.runtime.user_code import contain_exit
+from tidemill.training.engines.timeouts import TimedOut, call_in_driver_child, call_within, can_fork
 
 if TYPE_CHECKING:
     from pyspark.ml import Model
     from pyspark.sql import DataFrame, SparkSession
 
+    from tidemill.families.registry import Family
     from tidemill.features import FeaturePlan
-    from tidemill.training.families import Family
+
 
 Result = TypeVar("Result")
 

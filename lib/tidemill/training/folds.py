@@ -11,22 +11,23 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from pyspark.ml import PipelineModel
 from pyspark.sql import functions as F
 
-from tidemill.caching import cached
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nominal_slots
-from tidemill.features.memo import ALL_ROWS, Memo, Together
+from tidemill.features.fit_cache import ALL_ROWS, Memo, Together
 from tidemill.features.names import PART
-from tidemill.spark_errors import sentence
+from tidemill.runtime.caching import cached
+from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.user_code import contain_exit
+from tidemill.training.engines.fold_matrix import Copy, TooLarge, write_copy
 from tidemill.training.fit_limits import call_within_feature_limit, limit_custom_stages
 from tidemill.training.monotone import directions
-from tidemill.training.tasks.copy import Copy, TooLarge, write_copy
-from tidemill.user_code import contain_exit
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
     from tidemill.training.balance import Balance
     from tidemill.training.problem import Problem
+
 
 Made = TypeVar("Made")
 

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from pyspark.ml import PipelineModel, Transformer
 
-from tidemill.training.combined import AsidePredictions
-from tidemill.training.tasks.model import shares
-from tidemill.training.tasks.xgb import booster_gains
+from tidemill.families.learners.model import shares
+from tidemill.families.learners.xgboost import booster_gains
+from tidemill.training.ensembles.combined import AsidePredictions
 
 # A vocabulary may have more slots than anybody reads: those that count most are kept.
 MOST_SLOTS = 1000

@@ -8,7 +8,7 @@ from pyspark.ml import PipelineModel
 
 from tidemill.errors import Fault, SpecError, did_you_mean
 from tidemill.features import FeaturePlan, slot_names
-from tidemill.spec.feature_groups import GROUPS
+from tidemill.spec.models import GROUPS
 
 _SIGNS = {"increasing": 1, "decreasing": -1}
 

@@ -15,12 +15,25 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import functions as F
 
-from tidemill.caching import cached
+from tidemill.runtime.caching import cached
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
-    from tidemill.spec.search import Threshold
+    from tidemill.spec.models import Threshold
+
+
+def logit(p: Column) -> Column:
+    """Return the logit of a column."""
+    return F.when(p <= 0, -F.lit(math.inf)).when(p >= 1, F.lit(math.inf)).otherwise(F.log(p) - F.log1p(-p))
+
+
+def logits(p: np.ndarray) -> np.ndarray:
+    """Return the logits of an array."""
+    with np.errstate(divide="ignore"):
+        found: np.ndarray = np.log(p) - np.log1p(-p)
+    return found
+
 
 MAX_SCORES = 1_000_000
 """Counts of scores that come to the driver, of all classes and folds together: 28 MB."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tidemill.spec.abilities import Needs
+from tidemill.families.registry import Family, family_of
+from tidemill.spec.models import Needs
 from tidemill.training.balance import Balance
-from tidemill.training.families import Family, family_of
 
 
 @dataclass(frozen=True)

@@ -9,32 +9,32 @@ from typing import TYPE_CHECKING
 from pyspark.ml import PipelineModel
 from pyspark.sql import functions as F
 
-from tidemill.caching import cached
 from tidemill.errors import StepError
+from tidemill.families.estimators.linear_scores import linear_scores, linear_values
+from tidemill.families.learners.model import LearnedModel
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nominal_slots
-from tidemill.spark_errors import sentence
-from tidemill.training.adjusted import AdjustedProbabilities
+from tidemill.runtime.caching import cached
+from tidemill.runtime.spark_errors import sentence
+from tidemill.training.adjustment import AdjustedProbabilities
 from tidemill.training.calibration import Calibration
-from tidemill.training.engines import TASKS, Engines
+from tidemill.training.engines.choice import TASKS, Engines
+from tidemill.training.engines.fit_worker import fit_model
+from tidemill.training.engines.fold_matrix import write_copy
+from tidemill.training.engines.spark import fit_family
+from tidemill.training.engines.tasks import task_fit
+from tidemill.training.engines.timeouts import call_within
 from tidemill.training.fit_limits import call_within_feature_limit, fit_within, limit_custom_stages
 from tidemill.training.folds import CopiedVectors, balanced, copyable
-from tidemill.training.limits import call_within
-from tidemill.training.linear_scores import linear_scores, linear_values
-from tidemill.training.mllib_fits import fit_family
+from tidemill.training.labels import brought_back
 from tidemill.training.monotone import directions
 from tidemill.training.problem import Problem
-from tidemill.training.targets import brought_back
-from tidemill.training.task_fits import task_fit
-from tidemill.training.tasks.copy import write_copy
-from tidemill.training.tasks.fits import fit_model
-from tidemill.training.tasks.model import LearnedModel
-from tidemill.training.tuner import Trial
+from tidemill.training.tuning.tuner import Trial
 
 if TYPE_CHECKING:
     from pyspark.ml import Model, Transformer
     from pyspark.sql import DataFrame, SparkSession
 
-    from tidemill.features.memo import Memo
+    from tidemill.features.fit_cache import Memo
 
 
 def refit(

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
+from tidemill.dataset.splits import hashed
 from tidemill.errors import StepError
 from tidemill.features.names import PART, PARTS
-from tidemill.lake.names import quoted
+from tidemill.quoting import quoted
 from tidemill.spec.models import Split
-from tidemill.splits import hashed
 from tidemill.training.folds import ORDER, WEIGHT
 from tidemill.training.labels import Labels
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
 
 # What stages of a model add to the frame; a raw column of such a name would be taken for it.
 _TAKEN = ("label", "fold", "prediction", "probability", "rawPrediction", "features_linear", "features_tree", "features_positive")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tidemill.errors import StepError
 from tidemill.evaluation import is_better
 from tidemill.spec.models import MINIMISED
-from tidemill.training.tuner import Trial
+from tidemill.training.tuning.tuner import Trial
 
 SUCCEEDED, FAILED, STOPPED = "SUCCEEDED", "FAILED", "STOPPED"
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tidemill.sources.files import list_source_files
+from tidemill.errors import Fault, SpecError
+from tidemill.sources.files.listing import list_source_files
 from tidemill.spec import Spec
 from tidemill.spec.models import Block, Features
 from tidemill.version import VERSION
 from tidemill.workflow.graph import Node
+from tidemill.workflow.states import SHARED_STEPS, States
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
 
 PARTS = {"spec": "its part of the spec changed", "code": "its SQL or Python changed", "data": "what it reads changed"}
 
@@ -98,3 +101,21 @@ def _code(spec: Spec, node: Node) -> list[str]:
     if node.step in ("score", "monitor") and pipeline.scoring.sql:
         return [spec.sql_text(pipeline.scoring.sql)]
     return []
+
+
+def refuse_shared_names(spec: Spec, nodes: Sequence[Node], states: States) -> None:
+    """Refuse a source or table that another pipeline of this lake defines in another way.
+
+    Raises:
+        SpecError: there is one; all of them are named.
+    """
+    faults = []
+    for node in nodes:
+        other = states.last_of_others(node.name) if node.step in SHARED_STEPS else None
+        if other is None or is_defined_alike(str(other["fingerprint"]), definition(spec, node)):
+            continue
+        key = f"{'sources' if node.step == 'ingest' else 'tables'}.{node.item}"
+        message = f"pipeline {other['pipeline']} defines {node.writes} of this lake in another way; choose another name, or another lake"
+        faults.append(Fault(str(spec.file), None, key, message))
+    if faults:
+        raise SpecError(faults)

@@ -16,7 +16,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from tidemill.terminal import visible_lines
+from tidemill.runtime.terminal import visible_lines
 from tidemill.workflow.outcome import Outcome
 
 STYLES = {

@@ -9,9 +9,9 @@ from tidemill.errors import StepError
 from tidemill.lake import Lake
 from tidemill.lake.ops import OPS_TABLES
 from tidemill.lake.recorded import Recorded, outputs_of, recorded_outputs, table_fault
-from tidemill.registry.deployments import Deployments
-from tidemill.registry.manifest import model_fault
-from tidemill.registry.versions import record_states, restore_states
+from tidemill.model_registry.deployments import Deployments
+from tidemill.model_registry.manifest import model_fault
+from tidemill.model_registry.versions import record_states, restore_states
 from tidemill.steps.result import StepResult
 from tidemill.workflow.graph import Graph, Node
 from tidemill.workflow.states import States

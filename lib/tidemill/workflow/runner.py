@@ -13,25 +13,24 @@ from datetime import UTC, datetime
 
 from tidemill.errors import SpecError, StepError, TableNotFound, UsageError
 from tidemill.lake import Lake
-from tidemill.lake.lock import holder, locked
 from tidemill.lake.recorded import Recorded, outputs_of
+from tidemill.model_registry.deployments import Deployments
 from tidemill.preflight import refuse_unknown_columns
 from tidemill.redaction import redact_trace
-from tidemill.registry.deployments import Deployments
+from tidemill.runtime.locks import holder, locked
+from tidemill.runtime.terminal import visible_lines
+from tidemill.runtime.user_code import said_of_exit
 from tidemill.spec import Spec
 from tidemill.steps import STEP_FUNCTIONS
 from tidemill.steps.result import StepContext, StepResult
-from tidemill.terminal import visible_lines
-from tidemill.user_code import said_of_exit
-from tidemill.workflow.fingerprint import changed_parts, definition, fingerprint, is_defined_alike
+from tidemill.workflow.error_messages import in_one_sentence
+from tidemill.workflow.fingerprint import changed_parts, definition, fingerprint, is_defined_alike, refuse_shared_names
 from tidemill.workflow.graph import Graph, Node, build_graph
 from tidemill.workflow.lazy_spark import LazySpark
 from tidemill.workflow.outcome import Outcome, RunOutcome
 from tidemill.workflow.progress import PlainProgress, Progress
 from tidemill.workflow.recovery import Recovery
-from tidemill.workflow.shared_names import refuse_shared_names
 from tidemill.workflow.states import BLOCKED, DONE, FAILED, SKIPPED, SUCCEEDED, States
-from tidemill.workflow.words import in_one_sentence
 
 _SIDE_BY_SIDE = 3
 
@@ -137,7 +136,7 @@ class Runner:
         for node in (node for node in nodes if node.step == "train"):
             before = self._states.last_good(node.name)
             if before is None or not is_defined_alike(str(before["fingerprint"]), definition(self.spec, node)):
-                from tidemill.steps.spaces import declared_spaces  # imports the libraries of the families
+                from tidemill.steps.train.feature_variants import declared_spaces  # imports the libraries of the families
 
                 declared_spaces(self.spec)
 
@@ -233,7 +232,7 @@ class Runner:
         return caught if isinstance(caught, Exception) else StepError(in_one_sentence(caught))
 
     def _context(self, node: Node, decision: Decision) -> StepContext:
-        from tidemill.session import child_session
+        from tidemill.runtime.session import child_session
 
         return StepContext(child_session(self._spark.get()), self.spec, self.lake, decision.inputs, self.run_id, node.name, self._replay)
 

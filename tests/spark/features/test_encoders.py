@@ -12,17 +12,7 @@ from sklearn.preprocessing import KBinsDiscretizer, MultiLabelBinarizer, Polynom
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, slot_names
 from tidemill.features.names import PART
-from tidemill.spec.models import (
-    Array,
-    Boolean,
-    Buckets,
-    Categorical,
-    Hashing,
-    Interactions,
-    Numeric,
-    Pca,
-    Polynomial,
-)
+from tidemill.spec.models import Array, Boolean, Buckets, Categorical, Hashing, Interactions, Numeric, Pca, Polynomial
 
 ROWS = 241
 KINDS = ("red", "green", "blue")

@@ -11,8 +11,8 @@ from sklearn.feature_selection import SelectKBest, VarianceThreshold, f_classif,
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, slot_names
 from tidemill.features import selection as room
+from tidemill.features.counts import Label
 from tidemill.features.custom import CustomStage
-from tidemill.features.labels import Label
 from tidemill.features.names import PART
 from tidemill.features.selection import chosen_slots
 from tidemill.features.slots import Slot

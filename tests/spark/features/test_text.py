@@ -288,7 +288,7 @@ def test_a_saved_model_gives_the_same_where_it_is_loaded(df, saved, tmp_path):
 def test_a_saved_model_gives_the_same_in_another_process(saved, tmp_path):
     code = (
         "import sys, json\n"
-        "from tidemill.session import get_spark\n"
+        "from tidemill.runtime.session import get_spark\n"
         "from pyspark.ml import PipelineModel\n"
         "from tidemill.features import slot_names\n"
         "spark = get_spark('other', {'spark.master': 'local[1]'})\n"

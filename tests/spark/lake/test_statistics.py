@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tidemill.lake.statistics import file_statistics
+from tidemill.lake.staging import file_statistics
 
 
 def test_they_are_those_that_delta_computes(spark, tmp_path) -> None:

@@ -3,12 +3,12 @@
 import pytest
 from pyspark.sql import functions as F
 
+from tidemill.dataset.point_in_time.sides import _comparable
+from tidemill.dataset.time_axis import instants
 from tidemill.errors import SpecError
 from tidemill.features.declared import declared_groups
 from tidemill.features.kinds import group_of
-from tidemill.instants import instants
 from tidemill.lake.sql import with_tables
-from tidemill.point_in_time.sides import _comparable
 from tidemill.preflight.expression_types import type_group
 from tidemill.preflight.fitting_types import _OF_GROUP, _is_comparable
 from tidemill.preflight.queries import resolve_query

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import types as T
 
-from tidemill.quality.profile import profile
+from tidemill.quality.profiling.profile import profile
 
 SCHEMA = (
     "n INT, big BIGINT, x DOUBLE, f FLOAT, price DECIMAL(10,2), word STRING, flag BOOLEAN, day DATE, at TIMESTAMP, local TIMESTAMP_NTZ, "

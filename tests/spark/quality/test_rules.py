@@ -4,11 +4,21 @@ import pytest
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.quality.refusals import expectation_rows, refusal, refused_rules, warnings
-from tidemill.quality.repeats import Latest
-from tidemill.quality.rules import Rule, errors_count_as_violations, passes, rules_of
-from tidemill.quality.table_rules import sum_of
-from tidemill.quality.verdicts import FATE, Measure, Tally, judged, kept_rows, quarantined_rows, repeated_keys, samples, tally
+from tidemill.quality.expectations.quarantine import expectation_rows, refusal, refused_rules, warnings
+from tidemill.quality.expectations.row_rules import (
+    FATE,
+    Latest,
+    Measure,
+    Tally,
+    judged,
+    kept_rows,
+    quarantined_rows,
+    repeated_keys,
+    samples,
+    tally,
+)
+from tidemill.quality.expectations.rules import Rule, errors_count_as_violations, passes, rules_of
+from tidemill.quality.expectations.table_rules import sum_of
 from tidemill.spec.models import Expectation
 
 # text, number → what each check is for it, worked out by hand under ANSI rules.

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tidemill.java import find_java
-from tidemill.lake.lock import locked
-from tidemill.spark_home import spark_home
+from tidemill.runtime.java import find_java
+from tidemill.runtime.locks import locked
+from tidemill.runtime.spark_home import spark_home
 
 BROKER = "org.apache.kafka:kafka_2.13:4.3.1"
 _SETTINGS = """\

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.session import child_session
-from tidemill.sources import csv_wide, wide
-from tidemill.sources.files import list_files
+from tidemill.runtime.session import child_session
+from tidemill.sources import records as wide
+from tidemill.sources.files.csv import wide as csv_wide
+from tidemill.sources.files.listing import list_files
 from tidemill.sources.registry import source_kind
-from tidemill.sources.schemas import parsed_schema
+from tidemill.sources.schema.declared import parsed_schema
 from tidemill.spec.models import Source
 
 SCHEMA = "id INT, name STRING, price DOUBLE, day DATE, cost DECIMAL(6,2), size FLOAT"

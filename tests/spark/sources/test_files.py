@@ -13,10 +13,10 @@ from pyarrow import orc
 
 from tidemill.column_names import SOURCE_FILE
 from tidemill.errors import SourceError
-from tidemill.patterns import braces_expanded, python_glob
-from tidemill.sources.files import SourceFile, list_files, listing
+from tidemill.sources.files.listing import SourceFile, list_files, listing
 from tidemill.sources.records import source_file
 from tidemill.sources.registry import source_kind
+from tidemill.spec.loading.paths import braces_expanded, python_glob
 from tidemill.spec.models import Source
 
 ODD_NAME = "a+b %20 [x] {y} #é.csv"
@@ -124,7 +124,7 @@ def test_a_name_that_is_no_utf_8_is_text_all_the_same(tmp_path: Path) -> None:
 
 
 def test_files_of_every_format_are_read_whatever_their_names(spark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidemill.sources.files.opens_all_names", lambda _: False)
+    monkeypatch.setattr("tidemill.sources.files.listing.opens_all_names", lambda _: False)
     names = ["_a", ".b", "a:b", "caf\u00e9", "x._COPYING_", os.fsdecode(b"caf\xe9")]
     table = pa.table({"id": [1, 2]})
     columnar = {"parquet": pq.write_table, "orc": orc.write_table}
@@ -161,7 +161,7 @@ def test_files_of_every_format_are_read_whatever_their_names(spark, tmp_path: Pa
 
 
 def test_spark_lists_as_python_does(spark, tmp_path: Path) -> None:
-    from tidemill.sources.files import _list_with_spark
+    from tidemill.sources.files.listing import _list_with_spark
 
     write(tmp_path / "a.csv", "123\n")
     write(tmp_path / "below" / "b.csv")

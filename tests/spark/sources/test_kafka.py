@@ -11,7 +11,7 @@ import pytest
 
 from tidemill.errors import SourceError, UsageError
 from tidemill.lake import Ledger
-from tidemill.steps.ingest import ingest
+from tidemill.steps.ingest.step import ingest
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_of("broker"), pytest.mark.xdist_group("kafka")]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from tests.spark.sources.conftest import good_rows, judged
 
-from tidemill.sources.files import list_files
+from tidemill.sources.files.listing import list_files
 from tidemill.sources.records import refused_records, survey
 from tidemill.sources.registry import source_kind
-from tidemill.sources.schemas import parsed_schema
+from tidemill.sources.schema.declared import parsed_schema
 from tidemill.spec.models import Source
 
 

@@ -14,11 +14,11 @@ from tests.spark.sources.conftest import good_rows, judged
 from tests.unit.sources.xml_documents import Documents, records
 
 from tidemill.errors import SourceError, UsageError
-from tidemill.sources.damaged import probe
-from tidemill.sources.files import list_files
+from tidemill.sources.files.damaged import probe
+from tidemill.sources.files.listing import list_files
 from tidemill.sources.records import refused_records
 from tidemill.sources.registry import source_kind
-from tidemill.sources.schemas import parsed_schema
+from tidemill.sources.schema.declared import parsed_schema
 from tidemill.spec.models import Source
 
 SCHEMA = "_id INT, name STRING, price DOUBLE, tag ARRAY<STRING>"

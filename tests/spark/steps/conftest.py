@@ -16,10 +16,10 @@ import pandas as pd
 import pytest
 
 from tidemill.lake import Lake
-from tidemill.registry import Deployments, Manifest, save_model
-from tidemill.registry.versions import next_version
+from tidemill.model_registry import Deployments, Manifest, save_model
+from tidemill.model_registry.versions import next_version
 from tidemill.spec import load_spec
-from tidemill.steps.ingest import ingest
+from tidemill.steps.ingest.step import ingest
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.workflow import LazySpark, Runner
 
@@ -68,8 +68,8 @@ def whole_pipeline(spark) -> Callable[[Path, str, pd.DataFrame], SimpleNamespace
 @pytest.fixture(scope="session")
 def score_input(spark) -> Callable[..., pd.DataFrame]:
     """Score an input (a file or a table) as the command does; returns the answers."""
-    from tidemill.steps.score_rows import scored_rows
-    from tidemill.steps.scoring_entry import find_entry
+    from tidemill.steps.score.entry import find_entry
+    from tidemill.steps.score.rows import scored_rows
 
     def score(spec: Any, lake: Lake, given: object, **where: str) -> pd.DataFrame:
         with scored_rows(spark, spec, lake, find_entry(spec, lake, str(given), **where)) as scored:

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import auc, precision_recall_curve, roc_auc_score
 
-from tidemill.registry import load_model
-from tidemill.registry.predict import predict
-from tidemill.steps.evaluate import evaluate
-from tidemill.steps.train import train
+from tidemill.model_registry import load_model
+from tidemill.model_registry.predict import predict
+from tidemill.steps.evaluate.step import evaluate
+from tidemill.steps.train.step import train
 
 SPEC = """\
 pipeline: payments

@@ -8,11 +8,11 @@ import pytest
 from sklearn.metrics import mean_pinball_loss, r2_score
 
 from tidemill.errors import ExpectationRefused, SpecError
-from tidemill.registry import Deployments, load_manifest, load_model
-from tidemill.registry.predict import predict
-from tidemill.steps.dataset import dataset
-from tidemill.steps.evaluate import evaluate
-from tidemill.steps.train import train
+from tidemill.model_registry import Deployments, load_manifest, load_model
+from tidemill.model_registry.predict import predict
+from tidemill.steps.dataset.step import dataset
+from tidemill.steps.evaluate.step import evaluate
+from tidemill.steps.train.step import train
 
 SCHEMA = "id INT, x DOUBLE, size DOUBLE, price DOUBLE, weight DOUBLE"
 

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from tidemill.cli.app import main
-from tidemill.registry import Deployments, load_model
-from tidemill.steps.score import score
-from tidemill.steps.train import train
+from tidemill.model_registry import Deployments, load_model
+from tidemill.steps.score.step import score
+from tidemill.steps.train.step import train
 
 ROWS = 500
 

@@ -9,8 +9,8 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.preprocessing import StandardScaler
 
 from tidemill.cli.app import main
-from tidemill.registry import load_model
-from tidemill.registry.predict import model_outputs
+from tidemill.model_registry import load_model
+from tidemill.model_registry.predict import model_outputs
 
 SPEC = """\
 pipeline: customers

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from tidemill.errors import SpecError, StepError, UsageError
-from tidemill.registry import Deployments, load_model
-from tidemill.registry.predict import predict
-from tidemill.steps.score import score
-from tidemill.steps.train import train
+from tidemill.model_registry import Deployments, load_model
+from tidemill.model_registry.predict import predict
+from tidemill.steps.score.step import score
+from tidemill.steps.train.step import train
 
 FUNCTIONS = """
 from pyspark.ml import Estimator, Model, Transformer

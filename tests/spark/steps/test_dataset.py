@@ -3,7 +3,7 @@
 import pytest
 
 from tidemill.errors import ExpectationRefused, SpecError, StepError
-from tidemill.steps.dataset import dataset
+from tidemill.steps.dataset.step import dataset
 
 ROWS = """SELECT id, id % 3 = 0 AS y, timestamp_seconds(id * 3600) AS at, CASE WHEN id % 10 > 0 THEN id / 2 END AS x, 'c' AS c
           FROM range(200)"""

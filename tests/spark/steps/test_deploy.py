@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tidemill.errors import GateRefused, StepError
-from tidemill.registry import load_manifest
+from tidemill.model_registry import load_manifest
 from tidemill.steps import deploy as step
 from tidemill.steps.deploy import deploy
 

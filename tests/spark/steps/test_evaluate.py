@@ -6,8 +6,8 @@ import pytest
 from sklearn import metrics as sk
 
 from tidemill.errors import GateRefused, StepError
-from tidemill.registry.predict import predict
-from tidemill.steps.evaluate import evaluate
+from tidemill.model_registry.predict import predict
+from tidemill.steps.evaluate.step import evaluate
 
 
 def _metrics(lake, version, run_id="r1"):
@@ -18,7 +18,7 @@ def _metrics(lake, version, run_id="r1"):
 
 def _test_rows(trained, version):
     """Labels and probabilities of the test rows, by another way than the step's."""
-    from tidemill.registry import load_model
+    from tidemill.model_registry import load_model
 
     rows = trained.lake.read(trained.spark, "gold.late_dataset").where("split = 'test' AND is_late IS NOT NULL")
     scored = predict(*load_model(trained.lake, "late", version), rows).collect()

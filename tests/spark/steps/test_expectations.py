@@ -12,7 +12,7 @@ import pytest
 
 from tidemill.errors import ExpectationRefused, StepError
 from tidemill.lake import Lake
-from tidemill.steps.prepare import prepare
+from tidemill.steps.prepare.step import prepare
 
 NOON = datetime(2013, 6, 1, 12, tzinfo=UTC)
 

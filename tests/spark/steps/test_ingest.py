@@ -161,7 +161,7 @@ def test_faults_of_the_spec_and_of_the_files_are_told_apart(load, raw, lake, tmp
 
 
 def test_files_that_change_or_vanish_while_they_are_read(load, rows, raw, lake, monkeypatch) -> None:
-    from tidemill.steps import ingest_files
+    from tidemill.steps.ingest import files as ingest_files
 
     for name in ("stays", "grows", "goes"):
         (raw / f"{name}.csv").write_text("id,name\n1,a\n")

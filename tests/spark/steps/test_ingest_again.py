@@ -13,7 +13,7 @@ from tests.spark.steps import fake_sources
 
 from tidemill.errors import LakeError, SourceError, UsageError
 from tidemill.lake import Lake, Ledger
-from tidemill.lake.lock import holder, locked
+from tidemill.runtime.locks import holder, locked
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from tidemill.errors import SourceError
-from tidemill.steps.ingest import ingest
+from tidemill.steps.ingest.step import ingest
 
 ROWS = 3000
 

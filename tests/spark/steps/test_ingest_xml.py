@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tidemill.errors import SourceError
-from tidemill.steps.ingest import ingest
-from tidemill.steps.reprocess import reprocess_source
+from tidemill.steps.ingest.step import ingest
+from tidemill.steps.prepare.reprocess import reprocess_source
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from deltalake import DeltaTable
 from pyspark.sql import functions as F
 
 from tidemill.errors import DriftRefused
-from tidemill.steps.monitor import monitor
+from tidemill.steps.monitor.step import monitor
 
 
 def _drift(lake, run_id="r1"):

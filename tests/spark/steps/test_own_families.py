@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from tidemill.errors import SpecError, StepError
-from tidemill.registry import load_model
-from tidemill.registry.predict import predict
-from tidemill.steps.train import train
-from tidemill.training.adjusted import AdjustedProbabilities
+from tidemill.model_registry import load_model
+from tidemill.model_registry.predict import predict
+from tidemill.steps.train.step import train
+from tidemill.training.adjustment import AdjustedProbabilities
 
 FUNCTIONS = """
 import os

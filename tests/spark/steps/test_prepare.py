@@ -6,9 +6,9 @@ import pytest
 
 from tidemill.errors import ExpectationRefused, SpecError, StepError, UsageError
 from tidemill.spec import Spec, load_spec
+from tidemill.spec.loading.table_inputs import function_arguments, parameter_tables
 from tidemill.spec.models import Pipeline
-from tidemill.spec.table_inputs import function_arguments, parameter_tables
-from tidemill.steps.prepare import prepare
+from tidemill.steps.prepare.step import prepare
 
 FUNCTIONS = """
 from pyspark.sql import functions as F

@@ -11,20 +11,19 @@ import pandas as pd
 import pytest
 from pyspark.sql import functions as F
 
-from tidemill.caching import cached
 from tidemill.evaluation.recommendations import popular, popularity, ranking_metrics, unseen_top
 from tidemill.lake import Lake
-from tidemill.registry import Deployments, load_manifest, load_model
+from tidemill.model_registry import Deployments, load_manifest, load_model
+from tidemill.runtime.caching import cached
 from tidemill.spec import Spec
 from tidemill.spec.models import Pipeline
 from tidemill.steps.deploy import deploy
-from tidemill.steps.evaluate import evaluate
-from tidemill.steps.monitor import monitor
-from tidemill.steps.ranked_test import RankedTest, other_rows
-from tidemill.steps.recommendations import write_recommendations
+from tidemill.steps.evaluate.ranking import RankedTest, other_rows
+from tidemill.steps.evaluate.step import evaluate
+from tidemill.steps.monitor.step import monitor
 from tidemill.steps.result import StepContext, StepResult
-from tidemill.steps.score import score
-from tidemill.steps.train import train
+from tidemill.steps.score.step import score, write_recommendations
+from tidemill.steps.train.step import train
 from tidemill.training.problem import Problem
 from tidemill.training.recommendation.preferences import Preferences, RatingVectors, fit, forget, measure
 
@@ -91,7 +90,7 @@ class Films:
         self.inputs = {"gold.films_dataset": self.lake.replace(spark.createDataFrame(records, SCHEMA), "gold.films_dataset", meta={})}
 
     def step(self, function, run_id="r1"):
-        from tidemill.session import child_session
+        from tidemill.runtime.session import child_session
 
         context = StepContext(child_session(self.spark), self.spec, self.lake, self.inputs, run_id, function.__name__)
         result = function(context)

@@ -13,11 +13,9 @@ from deltalake import write_deltalake
 
 from tidemill.cli import main
 from tidemill.spec import load_spec
-from tidemill.steps.lineage import Lineage, declared_lineage, recorded_lineage
-from tidemill.steps.prepare import prepare
-from tidemill.steps.profile_table import profile_table
-from tidemill.steps.reference_search import other_tables
-from tidemill.steps.suggestions import suggestions_for
+from tidemill.steps.prepare.step import prepare
+from tidemill.steps.profile import Lineage, declared_lineage, profile_table, recorded_lineage
+from tidemill.steps.suggest import other_tables, suggestions_for
 
 # 800 of the 17,576 codes of three letters; the others are not airports.
 CODES = ["".join(letters) for letters in product(ascii_uppercase, repeat=3)]

@@ -8,9 +8,8 @@ import pytest
 
 from tidemill.cli import main
 from tidemill.lake import Lake
-from tidemill.steps.prepare import prepare
-from tidemill.steps.reprocess import reprocess_source
-from tidemill.steps.reprocess_table import reprocess_table
+from tidemill.steps.prepare.reprocess import reprocess_source, reprocess_table
+from tidemill.steps.prepare.step import prepare
 
 
 @pytest.fixture

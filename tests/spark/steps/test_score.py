@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from tidemill.errors import ExpectationRefused, StepError, UsageError
-from tidemill.steps import score as step
-from tidemill.steps.score import hold_types, score
+from tidemill.steps.score import step
+from tidemill.steps.score.step import hold_types, score
 
 
 def test_every_row_is_scored_once_a_model_version(trained):

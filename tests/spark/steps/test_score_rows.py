@@ -22,16 +22,16 @@ from pyspark.sql import functions as F
 from tidemill.columns import column
 from tidemill.errors import SourceError, StepError, UsageError
 from tidemill.lake import Lake
-from tidemill.registry import Deployments, Manifest
-from tidemill.registry.predict import predict
+from tidemill.model_registry import Deployments, Manifest
+from tidemill.model_registry.predict import predict
 from tidemill.spec import load_spec
-from tidemill.steps import row_nodes
-from tidemill.steps import score_rows as module
-from tidemill.steps.dataset import _read as read_dataset
-from tidemill.steps.dataset_history import with_history
+from tidemill.steps.dataset.history import with_history
+from tidemill.steps.dataset.step import _read as read_dataset
 from tidemill.steps.result import StepContext
-from tidemill.steps.score_rows import scored_rows
-from tidemill.steps.scoring_entry import find_entry
+from tidemill.steps.score import nodes as row_nodes
+from tidemill.steps.score import rows as module
+from tidemill.steps.score.entry import find_entry
+from tidemill.steps.score.rows import scored_rows
 from tidemill.workflow import LazySpark, Runner
 
 STAMPS = ("split", "fold", "_ingested_at", "_batch_id", "_source_file", "_source_row_hash", "_rescued")

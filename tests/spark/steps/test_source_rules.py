@@ -10,7 +10,7 @@ import pytest
 
 from tidemill.errors import ExpectationRefused, SourceError, StepError
 from tidemill.lake.staging import Stage
-from tidemill.steps.reprocess import reprocess_source
+from tidemill.steps.prepare.reprocess import reprocess_source
 
 LINES = ["1,10,2", "2,0,0", "3,-5,1", "4,,1", "5,30,1", "x,1,1"]
 

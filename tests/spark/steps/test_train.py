@@ -10,9 +10,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from tidemill.errors import SpecError, StepError
-from tidemill.registry import Deployments, load_model
-from tidemill.registry.predict import predict
-from tidemill.steps.train import train
+from tidemill.model_registry import Deployments, load_model
+from tidemill.model_registry.predict import predict
+from tidemill.steps.train.step import train
 
 
 def spec(**training):
@@ -184,7 +184,7 @@ def test_a_search_that_was_killed_goes_on_with_what_it_had_finished(lake, contex
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("tidemill.steps.train.refit", killed)
+        patch.setattr("tidemill.steps.train.step.refit", killed)
         with pytest.raises(KeyboardInterrupt):
             train(first)
     done = lake.ledger.rows("ops.trials", run_id="r1")

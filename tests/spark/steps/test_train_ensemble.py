@@ -9,10 +9,10 @@ import pytest
 from pyspark.ml import PipelineModel
 from sklearn.metrics import brier_score_loss, f1_score, roc_auc_score
 
-from tidemill.registry import Deployments, load_model
-from tidemill.registry.predict import predict
-from tidemill.steps.train import train
-from tidemill.workflow.leaderboard import leaderboard, rank
+from tidemill.model_registry import Deployments, load_model
+from tidemill.model_registry.predict import predict
+from tidemill.steps.train.step import train
+from tidemill.workflow.outcome import leaderboard, rank
 
 LINES, BANDS = [f"x{place}" for place in range(8)], ["a", "b"]
 SCHEMA = f"id INT, seen_at INT, {', '.join(f'{name} DOUBLE' for name in (*LINES, *BANDS))}, late INT, split STRING, fold INT"

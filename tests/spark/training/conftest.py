@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tidemill.families.class_labels import class_metadata
 from tidemill.features import FeaturePlan
 from tidemill.spec.models import Categorical, Numeric
-from tidemill.training.classes import class_metadata
 from tidemill.training.folds import ORDER
 
 PLAN = FeaturePlan(Numeric(columns=["x", "z"]), Categorical(columns=["carrier"]), None)

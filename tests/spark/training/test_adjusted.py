@@ -12,19 +12,18 @@ from sklearn.metrics import f1_score, log_loss, precision_recall_curve
 from tests.tiers import matrix
 
 from tidemill.features import FeaturePlan
-from tidemill.spec.models import Numeric
-from tidemill.spec.search import Threshold
+from tidemill.spec.models import Numeric, Threshold
 from tidemill.training import out_of_fold
-from tidemill.training.adjusted import AdjustedProbabilities
+from tidemill.training.adjustment import AdjustedProbabilities
 from tidemill.training.balance import balance_of, corrected
 from tidemill.training.calibration import calibrate_scores, fit_calibrations
-from tidemill.training.engines import Engines
+from tidemill.training.engines.choice import Engines
 from tidemill.training.folds import ORDER
 from tidemill.training.out_of_fold import choose_threshold, count_scores, count_scores_in_spark
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
-from tidemill.training.search import Search
-from tidemill.training.tuner import Trial
+from tidemill.training.tuning.search import Search
+from tidemill.training.tuning.tuner import Trial
 
 from .conftest import PLAN
 

@@ -12,17 +12,17 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import mean_pinball_loss, r2_score
 
 from tidemill.errors import SpecError, StepError
+from tidemill.families.class_labels import class_metadata
 from tidemill.features import FeaturePlan
 from tidemill.spec.models import Buckets, Categorical, Numeric
-from tidemill.training.classes import class_metadata
-from tidemill.training.engines import Engines, choose_engines
+from tidemill.training.engines.choice import Engines, choose_engines
 from tidemill.training.folds import ORDER, WEIGHT
 from tidemill.training.labels import Labels, read_labels
 from tidemill.training.monotone import check_monotone
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
-from tidemill.training.search import Search, search
-from tidemill.training.tuner import Trial
+from tidemill.training.tuning.search import Search, search
+from tidemill.training.tuning.tuner import Trial
 
 PLAN = FeaturePlan(Numeric(columns=["x", "z"], scale="none"))
 PARAMS = {

@@ -11,20 +11,20 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 
-from tidemill.training import member_predictions
-from tidemill.training.classes import class_metadata
-from tidemill.training.combined import LEAST, AsidePredictions, member_column
-from tidemill.training.combiners import blends, stack
-from tidemill.training.early_stopping import rounds_of, settled
-from tidemill.training.engines import Engines
-from tidemill.training.ensemble import try_ensemble
+from tidemill.families.class_labels import class_metadata
+from tidemill.training.engines.choice import Engines
+from tidemill.training.ensembles import member_predictions
+from tidemill.training.ensembles.combined import LEAST, AsidePredictions, member_column
+from tidemill.training.ensembles.combiners import blends, stack
+from tidemill.training.ensembles.ensemble import try_ensemble
+from tidemill.training.ensembles.member_predictions import read_predictions, write_predictions
 from tidemill.training.folds import ORDER
-from tidemill.training.member_predictions import read_predictions, write_predictions
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
-from tidemill.training.search import Search
 from tidemill.training.selection import SearchResult, choose
-from tidemill.training.tuner import Trial
+from tidemill.training.tuning.search import Search
+from tidemill.training.tuning.staged_boosting import rounds_of, settled
+from tidemill.training.tuning.tuner import Trial
 
 from .conftest import PLAN
 

@@ -9,14 +9,14 @@ from pyspark.ml.functions import vector_to_array
 from sklearn.metrics import accuracy_score, r2_score
 from tests.tiers import tiered
 
+from tidemill.families.registry import FAMILIES, MLlibFamily
 from tidemill.features import slot_names
 from tidemill.spec.models import FAMILIES as DEFAULTS
-from tidemill.spec.tasks import LABELLED
-from tidemill.training.families import FAMILIES, MLlibFamily
+from tidemill.spec.models import LABELLED
 from tidemill.training.importances import importances
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
-from tidemill.training.tuner import Trial
+from tidemill.training.tuning.tuner import Trial
 
 from .conftest import PLAN
 

@@ -6,13 +6,12 @@ import pytest
 
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan
-from tidemill.spec.feature_values import with_values
-from tidemill.spec.models import Features
-from tidemill.training.engines import Engines
+from tidemill.spec.models import Features, with_values
+from tidemill.training.engines.choice import Engines
 from tidemill.training.problem import Problem
-from tidemill.training.search import Search, search
 from tidemill.training.selection import first_errors
-from tidemill.training.tuner import Trial
+from tidemill.training.tuning.search import Search, search
+from tidemill.training.tuning.tuner import Trial
 
 PROBLEM = Problem("binary", "areaUnderROC", 2, seed=7)
 DECLARED = Features.model_validate({"numeric": {"columns": ["x", "z"]}, "categorical": {"columns": ["carrier"]}})

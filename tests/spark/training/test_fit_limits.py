@@ -7,17 +7,17 @@ from pyspark.ml import Estimator
 from pyspark.ml.classification import LogisticRegression
 
 from tidemill.errors import StepError
+from tidemill.families.custom import OwnFamily
 from tidemill.features import FeaturePlan
 from tidemill.features.custom import CustomStage
 from tidemill.spec.models import Numeric
-from tidemill.training.engines import Engines
-from tidemill.training.ensemble import Ensemble
-from tidemill.training.families.own import OwnFamily
+from tidemill.training.engines.choice import Engines
+from tidemill.training.ensembles.ensemble import Ensemble
+from tidemill.training.ensembles.refit import refit_ensemble
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
-from tidemill.training.refit_ensemble import refit_ensemble
-from tidemill.training.search import Search
-from tidemill.training.tuner import Trial
+from tidemill.training.tuning.search import Search
+from tidemill.training.tuning.tuner import Trial
 
 PLAN = FeaturePlan(Numeric(columns=["x", "z"]))
 SAYS = r"stopped after 3 seconds, as training\.tuner\.trial_timeout says$"

@@ -11,16 +11,16 @@ from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
 
 from tidemill.evaluation import compute_metrics
-from tidemill.evaluation.clusters import OneCluster
+from tidemill.evaluation.unsupervised import OneCluster
+from tidemill.families.custom import OwnFamily
 from tidemill.features import feature_pipeline
-from tidemill.spec.tasks import LABELLED
-from tidemill.training.engines import Engines
-from tidemill.training.families.own import OwnFamily
+from tidemill.spec.models import LABELLED
+from tidemill.training.engines.choice import Engines
 from tidemill.training.folds import ORDER
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
-from tidemill.training.search import search
-from tidemill.training.tuner import Trial
+from tidemill.training.tuning.search import search
+from tidemill.training.tuning.tuner import Trial
 
 from .conftest import PLAN
 

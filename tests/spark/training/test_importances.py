@@ -5,16 +5,16 @@ import pandas as pd
 import pytest
 from tests.tiers import tiered
 
+from tidemill.families.class_labels import class_metadata
 from tidemill.features import FeaturePlan, slot_names
 from tidemill.features.names import PART
 from tidemill.spec.models import Categorical, Numeric
-from tidemill.training.classes import class_metadata
-from tidemill.training.engines import Engines
+from tidemill.training.engines.choice import Engines
 from tidemill.training.folds import ORDER as ORDER_COLUMN
 from tidemill.training.importances import importances
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
-from tidemill.training.tuner import Trial
+from tidemill.training.tuning.tuner import Trial
 
 # Each column decides about three times as much as the next one of this order; in the vectors they stand in another.
 ORDER = ["c_second", "n_third", "n_first", "c_first", "n_second"]

@@ -6,11 +6,11 @@ import pytest
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
+from tidemill.families.class_labels import class_metadata
 from tidemill.features import FeaturePlan
 from tidemill.features.names import PART
 from tidemill.spec.models import Categorical, Dataset
 from tidemill.training import folds as room
-from tidemill.training.classes import class_metadata
 from tidemill.training.folds import ORDER, Folds, Place
 from tidemill.training.labels import Labels
 from tidemill.training.problem import Problem

@@ -13,11 +13,11 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
 from tidemill.features import feature_pipeline, max_categories
-from tidemill.training.mllib_fits import fit_family
-from tidemill.training.prefixes import predictions_of, shared_fits
+from tidemill.training.engines.spark import fit_family
 from tidemill.training.problem import Problem
-from tidemill.training.search import search
-from tidemill.training.tuner import Trial
+from tidemill.training.tuning.search import search
+from tidemill.training.tuning.staged_boosting import predictions_of, shared_fits
+from tidemill.training.tuning.tuner import Trial
 
 from .conftest import PLAN
 

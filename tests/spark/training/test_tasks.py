@@ -13,16 +13,16 @@ from sklearn.metrics import accuracy_score, r2_score
 from tests.tiers import tiered
 
 from tidemill.errors import SpecError
+from tidemill.families.registry import FAMILIES
 from tidemill.features import feature_pipeline
 from tidemill.training import folds as room
-from tidemill.training.engines import Engines, choose_engines
-from tidemill.training.families import FAMILIES
+from tidemill.training.engines.choice import Engines, choose_engines
+from tidemill.training.engines.fold_matrix import HELD_OUT, TRAIN, TooLarge, open_part, write_copy
 from tidemill.training.folds import copyable
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
-from tidemill.training.search import Search, search
-from tidemill.training.tasks.copy import HELD_OUT, TRAIN, TooLarge, open_part, write_copy
-from tidemill.training.tuner import Trial
+from tidemill.training.tuning.search import Search, search
+from tidemill.training.tuning.tuner import Trial
 
 from .conftest import PLAN
 

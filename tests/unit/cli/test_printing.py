@@ -13,10 +13,9 @@ import pytest
 from pyarrow import parquet
 
 from tidemill.cli import main
-from tidemill.cli.cells import json_text, plain_text, rows_of
-from tidemill.cli.printing import print_table, write_csv_rows, write_json_rows, write_parquet
+from tidemill.cli.printing import json_text, plain_text, print_table, rows_of, write_csv_rows, write_json_rows, write_parquet
 from tidemill.lake.batches import unique_names
-from tidemill.terminal import visible, visible_lines
+from tidemill.runtime.terminal import visible, visible_lines
 
 ROWS = [
     {"n": 1, "x": float("nan"), "at": datetime(2013, 1, 1, 5, tzinfo=UTC), "on": date(2013, 1, 1), "list": [1.5, None], "text": 'a,"b"\nc'},

@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sk
 
 from tidemill.evaluation.curves import areas, count_by_score, partial_areas, whole_areas
-from tidemill.training.tasks.scores import metrics
+from tidemill.training.engines.scores import metrics
 
 RNG = np.random.default_rng(21)
 X = RNG.normal(size=3000)

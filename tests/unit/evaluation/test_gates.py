@@ -90,5 +90,5 @@ def test_faults_are_one_sentence_with_the_nearest_match(text, said):
 
 
 def test_gates_load_without_spark():
-    code = "import sys, tidemill.evaluation.gates, tidemill.registry.deployments; sys.exit('pyspark' in sys.modules)"
+    code = "import sys, tidemill.evaluation.gates, tidemill.model_registry.deployments; sys.exit('pyspark' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tidemill.errors import LakeError
-from tidemill.lake import lease
-from tidemill.lake.lock import holder, locked
+from tidemill.runtime import locks as lease
+from tidemill.runtime.locks import holder, locked
 
 # Adds 1 to a number in a file, as a process alone with it would: reads, takes its time, writes.
 COUNT = """
@@ -95,7 +95,8 @@ def test_a_lease_that_was_taken_over_is_named_at_the_end(tmp_path, monkeypatch, 
     monkeypatch.setattr(lease, "RENEW_S", 60.0)  # this process stands still
     with pytest.raises(LakeError, match=r"the lock run\.p was lost to process \d+"), locked(root, "run.p"):
         other = _start(
-            HOLD.replace("from tidemill.lake.lock", "from tidemill.lake import lease; lease.LEASE_S = 0.3\nfrom tidemill.lake.lock"), root
+            HOLD.replace("from tidemill.runtime.locks", "import tidemill.runtime.locks as m; m.LEASE_S = 0.3\nfrom tidemill.runtime.locks"),
+            root,
         )
         assert other.stdout.readline() == "held\n"
     other.kill()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tidemill.quality.references import is_named_after
+from tidemill.quality.profiling.references import is_named_after
 
 
 @pytest.mark.parametrize(

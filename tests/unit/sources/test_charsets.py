@@ -1,8 +1,7 @@
 import pytest
 
 from tidemill.errors import UsageError
-from tidemill.sources.charsets import charset
-from tidemill.sources.encodings import TextForm, separator_line, text_form
+from tidemill.sources.files.encodings import TextForm, charset, separator_line, text_form
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemill.sources.json_documents import array_elements, objects
+from tidemill.sources.files.json.documents import array_elements, objects
 
 TOKEN = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},]'
 TEXTS = st.text(st.sampled_from('"\\[]{},:/ ab\n\u017e'), max_size=6)

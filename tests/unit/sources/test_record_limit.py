@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tidemill.errors import SourceError, UsageError
-from tidemill.sources.encodings import TextForm
-from tidemill.sources.files import SourceFile
-from tidemill.sources.record_limit import longest_record, refuse_long_records
+from tidemill.sources.files.encodings import TextForm
+from tidemill.sources.files.listing import SourceFile
+from tidemill.sources.files.record_limit import longest_record, refuse_long_records
 
 LIMIT = {"maxRecordBytes": "3000000"}
 

@@ -7,11 +7,11 @@ import pytest
 from tidemill import redaction
 from tidemill.errors import SourceError, UsageError
 from tidemill.redaction import Redactor, redact
-from tidemill.sources.files import list_source_files
-from tidemill.sources.jdbc_place import Place
-from tidemill.sources.kafka_options import topics_of
+from tidemill.sources.files.listing import list_source_files
+from tidemill.sources.jdbc.connection import Place
+from tidemill.sources.kafka.options import topics_of
 from tidemill.sources.secrets import reveal, reveal_path
-from tidemill.spec.data import Source
+from tidemill.spec.models import Source
 
 CANARY = "CANARYq7Zx91"
 

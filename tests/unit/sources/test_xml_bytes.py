@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from tidemill.errors import SourceError
-from tidemill.sources.xml_bytes import INVALID, file_blocks, utf_8
+from tidemill.sources.files.xml.bytes import INVALID, file_blocks, utf_8
 
 # Incompressible enough that damage in the middle is damage of data.
 TEXT = b"<rows>" + b"".join(b"<row>%s</row>" % Random(number).randbytes(9).hex().encode() for number in range(20_000)) + b"</rows>"

@@ -9,9 +9,9 @@ import pytest
 from tests.unit.sources.xml_documents import Documents, canonical, records, value_of
 
 from tidemill.errors import SourceError
-from tidemill.sources import xml_records
-from tidemill.sources.xml_records import Cut, RecordScanner
-from tidemill.sources.xml_values import RecordParser, XmlNames
+from tidemill.sources.files.xml import records as xml_records
+from tidemill.sources.files.xml.records import Cut, RecordScanner
+from tidemill.sources.files.xml.values import RecordParser, XmlNames
 
 
 def cuts(document: str | bytes, block: int = 1 << 20, tag: str = "row", **options: int) -> list[Cut]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tidemill.errors import SourceError
-from tidemill.sources.xml_types import Seen, fields_of
-from tidemill.sources.xml_values import RecordParser, TooDeep, XmlNames
+from tidemill.sources.files.xml.types import Seen, fields_of
+from tidemill.sources.files.xml.values import RecordParser, TooDeep, XmlNames
 
 
 def seen(*records: str, **names: object) -> Seen:

@@ -10,7 +10,7 @@ import yaml
 
 from tidemill.errors import Fault, SpecError, UsageError
 from tidemill.spec import load_spec
-from tidemill.spec.schema import json_schema
+from tidemill.spec.loading.grammar import json_schema
 
 
 def test_the_good_spec_is_good(write: Callable[..., Path], changed: Callable[..., str]) -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from tidemill.spec import load_spec
-from tidemill.spec.dataset import Split
-from tidemill.spec.measures import Measure, column_names, parse_measure
-from tidemill.spec.schema import json_schema
+from tidemill.spec.loading.grammar import json_schema
+from tidemill.spec.models import Measure, Split, column_names, parse_measure
 from tidemill.workflow.fingerprint import definition
 from tidemill.workflow.graph import build_graph
 

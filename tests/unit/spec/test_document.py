@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidemill.errors import UsageError
-from tidemill.spec.document import MAX_BYTES, read_document, read_small
-from tidemill.spec.node import core_scalar
+from tidemill.spec.loading.document import MAX_BYTES, core_scalar, read_document, read_small
 
 QUOTES = (
     "not valid YAML: while parsing a flow mapping expected ',' or '}', but got '{'; inside { } and [ ], text that holds ${…} needs quotes"

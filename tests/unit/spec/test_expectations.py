@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tidemill.spec import load_spec
-from tidemill.spec.schema import json_schema
+from tidemill.spec.loading.grammar import json_schema
 from tidemill.workflow import build_graph
 
 MORE = "  airports: {sql: SELECT * FROM bronze.flights}\n"

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tidemill.spec import load_spec
+from tidemill.spec.loading.grammar import json_schema
 from tidemill.spec.models import Categorical, Features
-from tidemill.spec.schema import json_schema
 
 LISTS = """features:
   numeric:

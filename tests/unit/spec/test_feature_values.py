@@ -7,8 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tidemill.spec import load_spec
-from tidemill.spec.feature_values import with_values
-from tidemill.spec.models import Features
+from tidemill.spec.models import Features, with_values
 
 FEATURES = Features.model_validate(
     {

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from tidemill.cli.options import lake_of
-from tidemill.sources.files import list_files
+from tidemill.sources.files.listing import list_files
 from tidemill.spec import Spec, load_spec
-from tidemill.spec.data import Source
-from tidemill.spec.paths import find_project_root, resolve_source
+from tidemill.spec.loading.paths import find_project_root, resolve_source
+from tidemill.spec.models import Source
 
 SPEC = """\
 pipeline: p

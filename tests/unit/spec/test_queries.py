@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tidemill.sources.json import OPTIONS as JSON_FILES
+from tidemill.sources.files.json.reader import OPTIONS as JSON_FILES
 from tidemill.spec import load_spec
-from tidemill.spec.topics import JSON_OPTIONS
+from tidemill.spec.models import JSON_OPTIONS
 
 SOURCE = """\
     format: csv

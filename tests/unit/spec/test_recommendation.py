@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tidemill.families.recommenders import spaces_for
+from tidemill.families.registry import search_spaces
 from tidemill.spec import load_spec
-from tidemill.training.families import search_spaces
-from tidemill.training.families.als import spaces_for
 from tidemill.workflow.graph import build_graph
 
 FILMS = """\

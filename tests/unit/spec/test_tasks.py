@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.spec import load_spec, models
-from tidemill.spec.schema import json_schema
-from tidemill.spec.tasks import LABELLED, TASK_KINDS
+from tidemill.spec import load_spec
+from tidemill.spec.loading.grammar import json_schema
+from tidemill.spec.models import LABELLED, TASK_KINDS
+from tidemill.spec.models import pipeline as models
 
 FREE = """\
 pipeline: p

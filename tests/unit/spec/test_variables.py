@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidemill.spec import load_spec
-from tidemill.spec.document import MAX_FAULTS
-from tidemill.spec.variables import Unresolved, Variables
+from tidemill.spec.loading.document import MAX_FAULTS
+from tidemill.spec.loading.variables import Unresolved, Variables
 
 NAMES = st.text(string.ascii_letters + "_", min_size=1, max_size=8)
 TEXTS = st.text(max_size=20)

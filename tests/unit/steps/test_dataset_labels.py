@@ -3,7 +3,7 @@
 import pytest
 
 from tidemill.spec.models import Dataset
-from tidemill.steps.dataset_labels import positive_notes
+from tidemill.steps.dataset.labels import positive_notes
 
 
 def notes_of(totals, **keys):

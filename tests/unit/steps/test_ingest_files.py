@@ -1,8 +1,8 @@
 from datetime import UTC, datetime
 
-from tidemill.sources.files import SourceFile
+from tidemill.sources.files.listing import SourceFile
 from tidemill.sources.records import FileCount, Records
-from tidemill.steps.ingest_files import Found, _without_records
+from tidemill.steps.ingest.files import Found, _without_records
 
 
 def test_files_that_give_no_record_are_named() -> None:

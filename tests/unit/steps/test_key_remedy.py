@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from tidemill.spec import load_spec
-from tidemill.steps.key_remedy import key_remedy
+from tidemill.steps.result import key_remedy
 
 SPEC = """\
 pipeline: tiny

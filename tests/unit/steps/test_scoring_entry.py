@@ -12,10 +12,10 @@ from deltalake import write_deltalake
 from tidemill.cli.app import main
 from tidemill.errors import StepError, UsageError
 from tidemill.lake import Lake
-from tidemill.registry import Deployments
+from tidemill.model_registry import Deployments
 from tidemill.spec import Spec, load_spec
-from tidemill.steps.row_routes import routes_to_model
-from tidemill.steps.scoring_entry import find_entry
+from tidemill.steps.score.entry import find_entry
+from tidemill.steps.score.routes import routes_to_model
 
 CSV = {"format": "csv", "options": {"header": True}}
 FUNCTIONS = "def cleaned(bronze_orders, bronze_shops):\n    return bronze_orders\n"
@@ -167,7 +167,7 @@ def test_the_command_ends_with_2_before_spark(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     spec_of(folder, {"from": "bronze.orders"}, {})
     crowned(folder)
-    monkeypatch.setattr("tidemill.cli.work.lazy_spark", lambda *_: pytest.fail("Spark was asked for"))
+    monkeypatch.setattr("tidemill.cli.pipeline.lazy_spark", lambda *_: pytest.fail("Spark was asked for"))
     assert main(["score", "pipeline.yml", "--input", "nofile.csv"]) == 2
     assert main(["score", "pipeline.yml", "--input", "gold.nope"]) == 2
     told = capsys.readouterr().err

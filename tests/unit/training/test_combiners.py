@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from tidemill.training.combiners import simplex_weights
+from tidemill.training.ensembles.combiners import simplex_weights
 
 
 def solved(products):

@@ -3,10 +3,10 @@
 import pytest
 
 from tidemill.errors import SpecError
-from tidemill.spec import models
+from tidemill.families.learners.boosting import Library
+from tidemill.families.registry import FAMILIES, family_of, search_spaces
 from tidemill.spec.models import FloatRange, IntRange, LogRange
-from tidemill.training.families import FAMILIES, family_of, search_spaces
-from tidemill.training.tasks.boosting import Library
+from tidemill.spec.models import pipeline as models
 
 
 @pytest.mark.parametrize("task", models.TASKS)

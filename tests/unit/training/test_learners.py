@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, mean_absolute_error, mean_pinball_loss, mean_squared_error
 
-from tidemill.training.families import FAMILIES
-from tidemill.training.tasks.boosting import PATIENCE
-from tidemill.training.tasks.cores import one_core
-from tidemill.training.tasks.deviations import deviations
-from tidemill.training.tasks.learner import Rows, Setting
-from tidemill.training.tasks.scores import metrics
+from tidemill.families.learners.base import Rows, Setting
+from tidemill.families.learners.boosting import PATIENCE
+from tidemill.families.learners.linear import deviations
+from tidemill.families.registry import FAMILIES
+from tidemill.runtime.worker_cache import one_core
+from tidemill.training.engines.scores import metrics
 
 PARAMS = {
     "hist_gradient_boosting": {"max_iter": 25, "min_samples_leaf": 5},

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tidemill.training import limits
-from tidemill.training.limits import TimedOut, call_in_child, call_within
+from tidemill.training.engines import timeouts as limits
+from tidemill.training.engines.timeouts import TimedOut, call_in_child, call_within
 
 
 def _sleeps():

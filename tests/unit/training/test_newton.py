@@ -5,11 +5,10 @@ import pytest
 import scipy.sparse as sp
 from sklearn.linear_model import ElasticNet, LogisticRegression, Ridge
 
-from tidemill.training.tasks import newton
-from tidemill.training.tasks.learner import Rows, Setting
-from tidemill.training.tasks.losses import LogLoss, SquaredLoss
-from tidemill.training.tasks.newton import Path, Penalty, penalised
-from tidemill.training.tasks.penalised import LeastSquares, Logistic
+from tidemill.families.learners import newton
+from tidemill.families.learners.base import Rows, Setting
+from tidemill.families.learners.newton import LogLoss, Path, Penalty, SquaredLoss, penalised
+from tidemill.families.learners.penalised import LeastSquares, Logistic
 
 STEPS, TOLERANCE = 100, 1e-8
 

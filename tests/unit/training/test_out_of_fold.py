@@ -8,7 +8,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import precision_recall_curve
 
-from tidemill.spec.search import Threshold
+from tidemill.spec.models import Threshold
 from tidemill.training.calibration import (
     IsotonicCalibration,
     SigmoidCalibration,

@@ -4,7 +4,7 @@ import pytest
 
 from tidemill.errors import StepError
 from tidemill.training.selection import TrialFold, choose, first_errors
-from tidemill.training.tuner import Trial
+from tidemill.training.tuning.tuner import Trial
 
 TRIALS = [Trial(0, "a", {}), Trial(1, "a", {}), Trial(2, "b", {})]
 

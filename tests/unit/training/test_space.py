@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidemill.spec.models import FloatRange, IntRange, LogRange
-from tidemill.training.space import draw, grid, size, uniform
+from tidemill.training.tuning.space import draw, grid, size, uniform
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 positive = st.floats(1e-9, 1e6)
@@ -96,7 +96,7 @@ def test_uniform_numbers_are_even_and_the_same_in_another_process():
     counts = [sum(step / 10 <= value < (step + 1) / 10 for value in values) for step in range(10)]
     # Each tenth holds 400 of 4000 with a standard deviation of 19.
     assert all(abs(count - 400) < 5 * 19 for count in counts)
-    code = "from tidemill.training.space import uniform; print(repr(uniform(7, 'family', 3, 'a')))"
+    code = "from tidemill.training.tuning.space import uniform; print(repr(uniform(7, 'family', 3, 'a')))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "1"})
     assert float(other.stdout) == values[3]
     # sha256("7\x1ffamily\x1f3\x1fa"), first seven bytes, as `printf '7\037family\0373\037a' | sha256sum` says.

@@ -5,9 +5,8 @@ import pytest
 import scipy.sparse as sp
 
 from tidemill.evaluation.mass_volume import MOST_SLOTS, drawn_points, mass_volume
-from tidemill.training.tasks.learner import Rows, Setting
-from tidemill.training.tasks.outliers import ISOLATION, MIXTURE
-from tidemill.training.tasks.strangeness import Quantiles
+from tidemill.families.learners.base import Rows, Setting
+from tidemill.families.learners.outliers import ISOLATION, MIXTURE, Quantiles
 
 
 def test_a_share_is_that_of_the_training_rows_that_are_less_strange():

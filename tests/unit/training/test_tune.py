@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from tidemill.spec.models import IntRange, LogRange, Tuner
-from tidemill.training.halving import LEAST_ROWS, rungs
-from tidemill.training.sampler import GENERATION, Sampler
 from tidemill.training.selection import TrialFold, choose
-from tidemill.training.tune import tune
+from tidemill.training.tuning.sampler import GENERATION, Sampler
+from tidemill.training.tuning.tune import LEAST_ROWS, rungs, tune
 
 SPACES = {"a": {"x": LogRange(log=[1e-3, 1e3]), "n": IntRange(int=[1, 9])}, "b": {"x": LogRange(log=[1e-3, 1e3]), "kind": ["p", "q"]}}
 
@@ -118,7 +117,7 @@ def test_the_first_rung_of_folds_that_expand_is_the_fold_with_most_rows(is_expan
 
 def test_no_trial_begins_after_the_timeout_and_no_family_is_left_out(monkeypatch):
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr("tidemill.training.tune.time.monotonic", lambda: clock.now)
+    monkeypatch.setattr("tidemill.training.tuning.tune.time.monotonic", lambda: clock.now)
     search = Known(seconds=40.0, clock=clock)
     tuner = Tuner(strategy="random", trials=60, seed=2, timeout="1m")
     found = tune(search, SPACES, tuner, [0, 1], 1000)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidemill.spec.models import FloatRange, IntRange, LogRange, Tuner
-from tidemill.training.tuner import plan_trials, spread
+from tidemill.training.tuning.tuner import plan_trials, spread
 
 WIDE = {"regParam": LogRange(log=[1e-5, 1.0])}
 

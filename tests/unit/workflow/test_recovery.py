@@ -12,8 +12,8 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from tests.tiers import matrix
 
 from tidemill.lake import Lake
-from tidemill.registry import Deployments, Manifest
-from tidemill.registry.versions import next_version
+from tidemill.model_registry import Deployments, Manifest
+from tidemill.model_registry.versions import next_version
 from tidemill.spec import load_spec
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.workflow import LazySpark, Runner

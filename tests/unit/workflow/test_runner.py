@@ -11,8 +11,8 @@ import pytest
 
 from tidemill.errors import ExpectationRefused, GateRefused, SpecError, UsageError
 from tidemill.lake import ledger as ledger_module
-from tidemill.registry.deployments import Deployments
-from tidemill.registry.versions import next_version
+from tidemill.model_registry.deployments import Deployments
+from tidemill.model_registry.versions import next_version
 from tidemill.spec import load_spec
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.workflow import LazySpark, Runner

@@ -12,21 +12,13 @@ from pyspark.sql import DataFrame
 from tidemill.features.checks.classes import many_classes
 from tidemill.features.checks.coded import coded, is_chosen, key_hash
 from tidemill.features.checks.duplicates import duplicates
-from tidemill.features.checks.findings import (
-    AUC_LIMIT,
-    LATER_LIMIT,
-    MINORITY_LIMIT,
-    NULLS_LIMIT,
-    R2_LIMIT,
-    Finding,
-)
+from tidemill.features.checks.findings import AUC_LIMIT, LATER_LIMIT, MINORITY_LIMIT, NULLS_LIMIT, R2_LIMIT, Finding
 from tidemill.features.checks.groups import coarse_steps, one_number, tall
 from tidemill.features.checks.profile import Profile, constant_columns, profile
 from tidemill.features.checks.subjects import Subjects, checks_of, subjects
 from tidemill.features.checks.target import Target, read_target
 from tidemill.features.checks.unreadable import unreadable_findings
-from tidemill.spec.models import Checks, Dataset, Features
-from tidemill.spec.tasks import TASK_KINDS
+from tidemill.spec.models import TASK_KINDS, Checks, Dataset, Features
 
 # Of more rows than this, about as many are looked at: a leak shows in them as well.
 MOST_ROWS = 200_000

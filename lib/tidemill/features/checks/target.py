@@ -9,8 +9,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.columns import column
-from tidemill.spec.models import Dataset
-from tidemill.spec.tasks import TASK_KINDS
+from tidemill.spec.models import TASK_KINDS, Dataset
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidemill.lazy import names_of
+from tidemill.runtime.lazy_exports import names_of
 
 if TYPE_CHECKING:
     from tidemill.features.text.fit import FittedTexts, fit_texts
     from tidemill.features.text.slots import text_slots
+
 
 __all__ = ["FittedTexts", "fit_texts", "text_slots"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from tidemill.lake.names import quoted
-from tidemill.spec.text_stages import Clean, Ngrams, Sentences, Tokens
+from tidemill.quoting import quoted
+from tidemill.spec.models import Clean, Ngrams, Sentences, Tokens
 
 # Lines of a mail's header are a handful; a bound keeps Java's matcher off its stack's end.
 _MOST_HEADERS = 200

@@ -18,12 +18,13 @@ from tidemill.features.text import expressions as sql
 from tidemill.features.text.stages import Embedding, Stemmer, Unescape, UnicodeForm, embed, stemmer
 from tidemill.features.text.stopwords import stop_words
 from tidemill.features.text.weights import fit_weights
-from tidemill.lake.names import quoted
-from tidemill.spec import text_stages as spec
+from tidemill.quoting import quoted
 from tidemill.spec.models import Text
+from tidemill.spec.models import text_stages as spec
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
 
 # MLlib's trees keep a number for every row and slot, whether it is there or not; they see the terms that most documents have.
 TREE_TERMS = 512

@@ -23,7 +23,7 @@ from pyspark.sql.pandas.functions import arrow_udf
 
 from tidemill.errors import SetupError, StepError, UsageError
 from tidemill.features.text.arrow import dense_vectors, each_once, mapped, with_values
-from tidemill.lake.names import quoted
+from tidemill.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ import re
 
 from pyspark.ml.feature import StopWordsRemover
 
-from tidemill.spec.text_stages import Stopwords
+from tidemill.spec.models import Stopwords
 
 _APOSTROPHE = re.compile(r"['’]")
 

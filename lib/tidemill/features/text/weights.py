@@ -14,12 +14,13 @@ from pyspark.sql import functions as F
 from tidemill.errors import StepError
 from tidemill.features.names import internal
 from tidemill.features.text.stages import LogCounts
-from tidemill.lake.names import quoted
+from tidemill.quoting import quoted
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-    from tidemill.spec.text_stages import Tfidf
+    from tidemill.spec.models import Tfidf
+
 
 _NORMS = {"l1": 1.0, "l2": 2.0}
 Made = tuple[list[Transformer], list[str], list[int]]

@@ -13,13 +13,14 @@ from pyspark.ml.util import DefaultParamsReader, DefaultParamsWriter, MLReadable
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
-from tidemill.caching import cached
 from tidemill.columns import NOT_SCORED, column
 from tidemill.errors import StepError
-from tidemill.training.families.als import ITEM, USER
+from tidemill.families.recommenders import ITEM, USER
+from tidemill.runtime.caching import cached
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
+
 
 _BUCKETS = 1024
 _MOST = 2**31 - 1

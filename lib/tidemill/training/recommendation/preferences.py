@@ -11,17 +11,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.utils import is_remote
 
 from tidemill.columns import column
-from tidemill.evaluation.recommendations import (
-    Best,
-    least_relevant,
-    pairs,
-    ranking_metrics,
-    rating_metrics,
-    relevant_pairs,
-    unseen_top,
-)
+from tidemill.evaluation.recommendations import Best, least_relevant, pairs, ranking_metrics, rating_metrics, relevant_pairs, unseen_top
+from tidemill.families.recommenders import ALTERNATING_LEAST_SQUARES, ITEM, RATING, USER
 from tidemill.spec.models import RANKING, Scalar
-from tidemill.training.families.als import ALTERNATING_LEAST_SQUARES, ITEM, RATING, USER
 from tidemill.training.folds import ORDER
 
 if TYPE_CHECKING:
@@ -29,6 +21,7 @@ if TYPE_CHECKING:
 
     from tidemill.spec.models import Dataset, Training
     from tidemill.training.problem import Problem
+
 
 _FEWEST_BLOCKS, _MOST_BLOCKS, _PAIRS_A_BLOCK = 2, 10, 50_000
 

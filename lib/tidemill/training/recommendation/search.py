@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 from pyspark.ml import PipelineModel
 from pyspark.sql import functions as F
 
-from tidemill.caching import cached
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan
-from tidemill.spark_errors import sentence
+from tidemill.runtime.caching import cached
+from tidemill.runtime.spark_errors import sentence
+from tidemill.training.engines.fit_worker import Outcome
+from tidemill.training.engines.spark import first_rows
+from tidemill.training.engines.timeouts import call_within
 from tidemill.training.folds import Folds, Place
-from tidemill.training.limits import call_within
-from tidemill.training.mllib_fits import first_rows
 from tidemill.training.recommendation.preferences import Preferences, RatingVectors, fit, forget, measure, with_order
-from tidemill.training.search import Done, Known, Search
-from tidemill.training.tasks.fits import Outcome
+from tidemill.training.tuning.search import Done, Known, Search
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tidemill.training.problem import Problem
     from tidemill.training.recommendation.ids import KnownIds
     from tidemill.training.selection import TrialFold
-    from tidemill.training.tuner import Trial
+    from tidemill.training.tuning.tuner import Trial
 
 
 class RatingFolds(Folds):

@@ -1,0 +1,204 @@
+"""Commands that do something: run, score, check, explain."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tidemill.cli.options import AsJson, Debug, Env, SafeCsv, Set, SpecPath, spec_of
+from tidemill.cli.printing import FORMATS, print_json, print_table, warn, write, write_frame
+from tidemill.cli.summary import print_summary
+from tidemill.errors import SpecError, TidemillError, UsageError
+from tidemill.lake import Lake
+from tidemill.redaction import redact
+from tidemill.spec import Spec
+from tidemill.workflow import LazySpark, Runner, RunOutcome, build_graph
+from tidemill.workflow.outcome import weightiest
+from tidemill.workflow.progress import PlainProgress, progress_for
+
+StepName = Annotated[str | None, typer.Option(metavar="STEP|NODE", show_default=False)]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    for command in (run, check, explain, score):
+        app.command()(command)
+
+
+def lazy_spark(spec: Spec | None = None) -> LazySpark:
+    """Return the session of this command, not started yet; it will have the jars that the sources of ``spec`` need."""
+    from tidemill.runtime.session import get_spark
+    from tidemill.sources.registry import needed_connectors
+
+    return LazySpark(lambda: get_spark(connectors=needed_connectors(spec.pipeline.sources.values()) if spec else ()))
+
+
+def run(
+    spec: SpecPath,
+    env: Env = None,
+    start: Annotated[str | None, typer.Option("--from", metavar="STEP|NODE", help="Begin here.", show_default=False)] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="STEP|NODE", help="End here.", show_default=False)] = None,
+    only: Annotated[str | None, typer.Option("--only", metavar="STEP|NODE", help="Only this.", show_default=False)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run also what is up to date.")] = False,
+    replay: Annotated[
+        str | None,
+        typer.Option(
+            "--replay",
+            metavar="FROM",
+            help="With --only ingest.SOURCE: load it anew from `all`, a batch's number, or a time on.",
+            show_default=False,
+        ),
+    ] = None,
+    set_: Set = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and why; do nothing.")] = False,
+    run_id: Annotated[str | None, typer.Option("--run-id", help="Lets steps in separate processes be one run.", show_default=False)] = None,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Run the pipeline, or a part of it: what is up to date is skipped, what failed goes on where it failed."""
+    try:
+        return _run(spec, env, set_, RunOptions(start, end, only, force, replay, dry_run, run_id, json_, debug))
+    except TidemillError as error:
+        if json_ and not dry_run:  # whoever reads standard output finds one object there, also where no run began
+            print_json(RunOutcome(run_id or "", "FAILED", (), None).to_json() | {"exit_code": error.exit_code, "error": str(error)})
+        raise
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What was asked for beside the spec; the names are the options'."""
+
+    start: str | None
+    end: str | None
+    only: str | None
+    force: bool
+    replay: str | None
+    dry_run: bool
+    run_id: str | None
+    as_json: bool
+    debug: bool
+
+
+def _run(spec: Path, env: str | None, set_: Sequence[str] | None, options: RunOptions) -> int:
+    loaded = spec_of(spec, env, set_)
+    if options.replay is not None and not (options.only or "").startswith("ingest."):
+        raise UsageError("--replay loads one source anew: give --only ingest.SOURCE with it")
+    runner = Runner(loaded, lazy_spark(loaded), run_id=options.run_id, force=options.force, replay=options.replay, debug=options.debug)
+    nodes = runner.graph.select(start=options.start, end=options.end, only=options.only)
+    if options.dry_run:
+        return _print_decisions(runner, [node.name for node in nodes], options.as_json)
+    if options.as_json:
+        with redirect_stdout(sys.stderr):  # what code of the user's own prints would stand before the object
+            outcome = runner.run(nodes, PlainProgress())
+        print_json(outcome.to_json())
+    else:
+        outcome = runner.run(nodes, progress_for([node.name for node in nodes], Console(stderr=True, highlight=False)))
+        print_summary(loaded, runner.lake, outcome, spec)
+    return outcome.exit_code
+
+
+def check(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
+    """Parse and resolve the spec and all it names; nothing is written."""
+    from tidemill.preflight import refuse_unknown_columns
+    from tidemill.steps.train.feature_variants import declared_spaces
+
+    try:
+        loaded = spec_of(spec, env, set_)
+        refuse_unknown_columns(loaded, Lake(loaded.pipeline.lake))
+        declared_spaces(loaded, needs_libraries=False)  # a spec may be checked where nothing is trained
+    except SpecError as error:
+        if json_:
+            print_json(
+                {"pipeline": None, "nodes": [], "faults": [vars(fault) | {"message": redact(fault.message)} for fault in error.faults]}
+            )
+        raise
+    nodes = build_graph(loaded).nodes
+    notes = [loaded.pipeline.dataset.positive_rule()] if loaded.pipeline.has_positive_class else []
+    if json_:
+        print_json({"pipeline": loaded.pipeline.pipeline, "nodes": [node.name for node in nodes], "faults": [], "notes": notes})
+    else:
+        write(f"{spec}: fine; {len(nodes)} nodes: {', '.join(node.name for node in nodes)}\n")
+        write("".join(f"  {note}\n" for note in notes))
+    return 0
+
+
+def explain(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
+    """Say for each node whether it would run, and why."""
+    loaded = spec_of(spec, env, set_)
+    runner = Runner(loaded, lazy_spark(loaded))
+    return _print_decisions(runner, [node.name for node in runner.graph.nodes], json_)
+
+
+def _print_decisions(runner: Runner, names: list[str], as_json: bool) -> int:
+    """Print for each node whether it would run and why; return the exit code that a run could not avoid, such as for missing files."""
+    would_run: set[str] = set()
+    rows, exit_codes = [], []
+    for name in names:
+        node = runner.graph[name]
+        upstream = [other for other in (*node.needs, *node.after) if other in would_run]
+        reasons: tuple[str, ...] = (f"{upstream[0]} would run",) if upstream else ()
+        would = ""
+        if not reasons:
+            try:
+                reasons = runner.decide(node).reasons
+            except TidemillError as error:
+                reasons, would = (str(error),), "fail"
+                exit_codes.append(error.exit_code)
+        if reasons:
+            would_run.add(name)
+        would = would or ("run" if reasons else "skip")
+        rows.append({"node": name, "would": would, "why": "; ".join(reasons) or "unchanged since it last succeeded"})
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, ["node", "would", "why"])
+    return weightiest(exit_codes)
+
+
+def score(
+    spec: SpecPath,
+    input_: Annotated[str, typer.Option("--input", metavar="FILE|TABLE", help="A file, a folder, a glob, or a table of the lake.")],
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="NAME", help="The source whose records they are.", show_default=False)
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="PLACE", help="Where they enter: bronze, silver.TABLE or dataset.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Write here instead: .csv, .json or .parquet.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Rows that a table shows.")] = 100,
+    safe_csv: SafeCsv = False,
+    explain_: Annotated[bool, typer.Option("--explain", help="Not built yet.", hidden=True)] = False,
+    env: Env = None,
+    set_: Set = None,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Score rows that have just arrived with the champion, without a run; nothing is written to the lake."""
+    from tidemill.steps.score.entry import find_entry
+    from tidemill.steps.score.rows import scored_rows
+
+    if explain_:
+        raise UsageError("score --explain: not built yet; score without it")
+    if output is not None and output.suffix not in FORMATS:
+        raise UsageError(f"--output {output}: expected a name that ends in .csv, .json or .parquet")
+    if safe_csv and (output is None or output.suffix != ".csv"):
+        raise UsageError("--safe-csv is for --output FILE.csv")
+    loaded = spec_of(spec, env, set_)
+    lake = Lake(loaded.pipeline.lake)
+    entry = find_entry(loaded, lake, input_, source=source, at=at)
+    format_ = FORMATS[output.suffix] if output is not None else "json" if json_ else "table"
+    with scored_rows(lazy_spark().get(), loaded, lake, entry) as scored:
+        for note in scored.notes:
+            warn(f"{note}\n")
+        write_frame(scored.frame, format_, output, limit=limit, safe_csv=safe_csv)
+    return 0

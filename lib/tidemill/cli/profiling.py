@@ -1,0 +1,209 @@
+"""Commands that look at the data of one table: profile, suggest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+import yaml
+
+from tidemill.cli.options import AsJson, Debug, Env, LakeRoot, Set, SpecPath, lake_of, spec_of
+from tidemill.cli.pipeline import lazy_spark
+from tidemill.cli.printing import plain_text, print_json, print_table, warn, write
+from tidemill.errors import UsageError, did_you_mean
+from tidemill.lake import Lake
+from tidemill.lake.catalog import tables_of
+from tidemill.quoting import split_name
+from tidemill.runtime.terminal import visible
+from tidemill.spec.models import Features
+
+if TYPE_CHECKING:
+    from tidemill.spec import Spec
+
+
+TableArgument = Annotated[str, typer.Argument(metavar="TABLE", help="A table of the lake, such as silver.flights.", show_default=False)]
+Version = Annotated[int | None, typer.Option("--version", min=0, help="This version; by default the latest.", show_default=False)]
+_JSON = ("quantiles", "top_values", "histogram")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(profile)
+    app.command()(suggest)
+    _add_feature_commands(app)
+
+
+def profile(
+    table: TableArgument,
+    version: Version = None,
+    columns: Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Only these columns.", show_default=False)] = None,
+    lake: LakeRoot = None,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Show what a table holds, column by column, and keep it in ops.profiles: counts, extremes, quantiles, frequent values, histograms."""
+    from tidemill.steps.profile import profile_table
+
+    where = _lake_with(table, version, lake)
+    names = [name.strip() for name in columns.split(",") if name.strip()] if columns is not None else []
+    if columns is not None and not names:
+        raise UsageError("--columns names no column; expected such as --columns carrier,dest")
+    made = profile_table(lazy_spark().get(), where, table, version, list(dict.fromkeys(names)))
+    rows = made.to_rows()
+    if json_:
+        print_json([{**row, **{name: json.loads(str(row[name])) if row[name] else None for name in _JSON}} for row in rows])
+        return 0
+    title = f"{table} at version {made.version}: {made.rows:,} rows, {len(rows)} columns"
+    shown = ["column", "type", "nulls", "distinct", "min", "median", "max", "mean", "stddev", "also", "most frequent"]
+    print_table([_shown(row) for row in rows], shown, title=title)
+    is_exact = all(each.is_exact for each in made.columns)
+    how = "counted one by one" if is_exact else "estimated (~): distinct within 2 %, frequent values by a sketch"
+    warn(
+        f"distinct and frequent values are {how}; the median and other quantiles are approximate (within 1/10,000 of the rank).\n"
+        f"All of it, with quantiles and histograms: SELECT * FROM ops.profiles WHERE profile_id = '{made.profile_id}'\n"
+    )
+    return 0
+
+
+def suggest(
+    table: TableArgument,
+    version: Version = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option("--spec", help="Refer to this pipeline's tables; by default, as the lake's ledger knows them.", show_default=False),
+    ] = None,
+    lake: LakeRoot = None,
+    env: Env = None,
+    set_: Set = None,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Propose a key and expectations from what a table holds: YAML to paste under `tables.<name>:` of a spec."""
+    from tidemill.steps.profile import declared_lineage, profile_table
+    from tidemill.steps.suggest import suggestions_for
+
+    loaded = spec_of(spec, env, set_) if spec else None
+    where = _lake_with(table, version, lake or (loaded.pipeline.lake if loaded else None))
+    spark = lazy_spark().get()
+    made = profile_table(spark, where, table, version)
+    suggestions = suggestions_for(spark, where, made, declared_lineage(loaded) if loaded else None)
+    if json_:
+        print_json(yaml.safe_load(suggestions))
+    else:
+        write(suggestions)
+    return 0
+
+
+def _lake_with(table: str, version: int | None, root: str | None) -> Lake:
+    """Return the lake, once it is sure that the table and its version are in it; starts no JVM.
+
+    Raises:
+        UsageError: they are not.
+    """
+    lake = lake_of(root)
+    split_name(table)
+    latest = lake.version(table)
+    if latest is None:
+        known = sorted(tables_of(lake))
+        raise UsageError(f"{table} is not in {lake.root}{did_you_mean(table, known) or ';'} it holds {', '.join(known) or 'no table yet'}")
+    if version is not None and version > latest:
+        raise UsageError(f"{table} has no version {version}; its latest is {latest}")
+    return lake
+
+
+def _shown(row: Mapping[str, object]) -> dict[str, object]:
+    """Return a row for people: what does not fit the type is left empty, frequent values stand in one cell."""
+    median = json.loads(str(row["quantiles"] or "{}")).get("0.5")
+    top = json.loads(str(row["top_values"] or "[]"))
+    about = "" if row["is_distinct_exact"] in (True, None) else "~"
+    lengths = "" if row["min_length"] is None else f"{_word(row)} {row['min_length']}–{row['max_length']}"
+    counts = [f"{row[name]:,} {told}" for name, told in _COUNTS if row[name]]
+    nulls, rows = row["nulls"], row["rows"]
+    assert isinstance(nulls, int)
+    assert isinstance(rows, int)
+    return {
+        "column": row["column_name"],
+        "type": row["type"],
+        "nulls": f"{nulls:,} ({nulls / rows:.1%})" if nulls else "0",
+        "distinct": "" if row["distinct_values"] is None else f"{about}{row['distinct_values']:,}",
+        "min": _cut(row["min"]),
+        "median": _cut(None if median is None else plain_text(median)),
+        "max": _cut(row["max"]),
+        "mean": _cut(row["mean"]),
+        "stddev": _cut(row["stddev"]),
+        "also": ", ".join([*([lengths] if lengths else []), *counts]),
+        "most frequent": ", ".join(f"{_cut(each['value'])} ({about}{each['rows']:,})" for each in top[:3]),
+    }
+
+
+_COUNTS = (("zeros", "zeros"), ("negatives", "negative"), ("not_finite", "not finite"), ("empty", "empty"))
+
+
+def _word(row: Mapping[str, object]) -> str:
+    return {"string": "length", "binary": "bytes"}.get(str(row["type"]), "size")
+
+
+def _cut(value: object) -> str:
+    if value is None:
+        return ""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 24 else f"{text[:23]}…"
+
+
+_FEATURES_JSON = ("settings", "figures")
+
+
+def _add_feature_commands(app: typer.Typer) -> None:
+    """Add this module's command."""
+    app.command()(features)
+
+
+def features(
+    spec: SpecPath,
+    run: Annotated[str | None, typer.Option("--run", help="Of this run; by default the latest.", show_default=False)] = None,
+    env: Env = None,
+    set_: Set = None,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Show what `features: auto` chose for each column and why, as YAML to paste into the spec in its place; starts no Spark."""
+    loaded = spec_of(spec, env, set_)
+    rows = Lake(loaded.pipeline.lake).ledger.rows("ops.features", pipeline=loaded.pipeline.pipeline)
+    chosen = run or next((str(row["run_id"]) for row in reversed(rows)), None)
+    found = sorted((row for row in rows if row["run_id"] == chosen), key=lambda row: int(str(row["position"])))
+    declared = loaded.pipeline.features
+    if not found and run is None and isinstance(declared, Features) and not declared.is_auto:
+        raise UsageError(f"{spec} declares its features itself; leave the column groups out, and `auto` chooses")
+    if not found:
+        where = f"run {run}" if run else loaded.pipeline.pipeline
+        raise UsageError(f"{where} has chosen no features; a run does with `features: auto`, in its step train: tidemill run {spec}")
+    if json_:
+        print_json([{**row, **{name: json.loads(str(row[name])) if row[name] else None for name in _FEATURES_JSON}} for row in found])
+        return 0
+    write(_pasteable(loaded, found, str(chosen)))
+    return 0
+
+
+def _pasteable(loaded: Spec, rows: Sequence[dict[str, object]], run: str) -> str:
+    """Return the choices as comments, then the block; what the spec says beside `auto` stays."""
+    from tidemill.features.choices import as_yaml, groups_of
+
+    lines = [f"# What `features: auto` chose in run {run}, from {_count(rows)} training rows; it gives the same."]
+    lines += ["# " + visible(f"{row['column_name']}: {row['chosen']}; {row['reason']}") for row in rows]
+    used = [row for row in rows if row["feature_group"] is not None]
+    block = groups_of((str(row["column_name"]), str(row["feature_group"]), json.loads(str(row["settings"]))) for row in used)
+    declared = loaded.pipeline.features
+    if isinstance(declared, Features):
+        block |= {
+            name: part.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            for name, part in (("checks", declared.checks), ("select", declared.select))
+            if part is not None
+        }
+    return "\n".join(lines) + "\n" + as_yaml(block)
+
+
+def _count(rows: Sequence[dict[str, object]]) -> str:
+    return f"{json.loads(str(rows[0]['figures']))['rows']:,}"

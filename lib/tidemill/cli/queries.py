@@ -1,0 +1,201 @@
+"""Commands that only read: status, trials, models, deployments, sql."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tidemill.cli.options import AsJson, Debug, Env, LakeRoot, SafeCsv, Set, SpecPath, lake_of, spec_of
+from tidemill.cli.pipeline import lazy_spark
+from tidemill.cli.printing import Format, print_json, print_table, warn, write, write_frame
+from tidemill.errors import TableNotFound, UsageError
+from tidemill.lake import Lake
+from tidemill.lake.statements import split_statements
+from tidemill.model_registry.deployments import Deployments
+from tidemill.workflow.error_messages import in_one_sentence
+from tidemill.workflow.outcome import leaderboard, rank
+from tidemill.workflow.states import current
+
+if TYPE_CHECKING:
+    from tidemill.lake.catalog import Catalog
+
+
+def shell(catalog: Catalog, limit: int, trust: bool = False) -> int:
+    """Read statements from standard input and print what they give, until its end or ``exit``."""
+    if sys.stdin.isatty():
+        warn(f"tables: {', '.join(catalog.tables())}\nend a statement with ;  leave with exit or Ctrl-D\n")
+    for statement in _statements():
+        try:
+            write_frame(catalog.query(statement, trust=trust), "table", None, limit=limit)
+        except Exception as error:  # noqa: BLE001 - a wrong statement must not end the shell
+            warn(f"error: {in_one_sentence(error)}\n")
+    return 0
+
+
+def _statements() -> Iterator[str]:
+    """Yield each statement of standard input as soon as its semicolon is there."""
+    text = ""
+    while True:
+        if sys.stdin.isatty():
+            sys.stderr.write("   ...> " if text.strip() else "tidemill> ")
+            sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line or (not text.strip() and line.strip().rstrip(";").lower() in ("exit", "quit")):
+            break
+        text += line
+        statements = split_statements(text)
+        if statements and statements[-1].is_ended:
+            yield from (statement.text.strip() for statement in statements)
+            text = ""
+    yield from (statement.text.strip() for statement in split_statements(text))
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    for command in (status, sql, trials, models, deployments):
+        app.command()(command)
+
+
+def status(
+    spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", show_default=False)] = None,
+    run: Annotated[str | None, typer.Option("--run", help="This run; by default the latest.", show_default=False)] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show again every two seconds until the run ends.")] = False,
+    lake: LakeRoot = None,
+    env: Env = None,
+    set_: Set = None,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Show the states of a run and its steps; starts no Spark."""
+    loaded = spec_of(spec, env, set_) if spec else None
+    where = Lake(loaded.pipeline.lake) if loaded and lake is None else lake_of(lake)
+    while True:
+        runs = [
+            row for row in current(where.ledger.rows("ops.runs"), "run_id") if not loaded or row["pipeline"] == loaded.pipeline.pipeline
+        ]
+        chosen = next((row for row in reversed(runs) if run in (None, row["run_id"])), None)
+        if chosen is None:
+            raise UsageError(f"no run {run or ''} in {where.root}; `tidemill run SPEC` makes one".replace("  ", " "))
+        steps = current(where.ledger.rows("ops.steps", run_id=chosen["run_id"]), "node")
+        _show_run(chosen, steps, json_)
+        if not watch or chosen["state"] != "RUNNING":
+            return 0
+        time.sleep(2)
+
+
+def _show_run(run: dict[str, object], steps: list[dict[str, object]], as_json: bool) -> None:
+    if as_json:
+        print_json({**run, "steps": steps})
+        return
+    print_table([run], ["pipeline", "run_id", "state", "started_at", "ended_at"])
+    write("\n")
+    rows = [{**step, "seconds": _seconds(step), "error": step["error"] or ""} for step in steps]
+    print_table(rows, ["node", "state", "rows_in", "rows_out", "rows_quarantined", "rows_dropped", "seconds", "error"])
+
+
+def _seconds(step: dict[str, object]) -> float | None:
+    started, ended = step["started_at"], step["ended_at"]
+    return (ended - started).total_seconds() if started and ended else None  # type: ignore[operator]
+
+
+def trials(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
+    """Show the trials of the latest search, best first: the metric is the mean over the folds."""
+    loaded = spec_of(spec, env, set_)
+    rows = leaderboard(Lake(loaded.pipeline.lake).ledger, loaded.pipeline.pipeline)
+    rows.sort(key=rank)
+    if json_:
+        print_json(rows)
+        return 0
+    shown = [{**row, "params": json.dumps(row["params"])} for row in rows]
+    print_table(shown, ["trial", "family", "metric", "value", "folds", "seconds", "state", "library", "params"])
+    return 0
+
+
+def models(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
+    """Show each model version: its state and its test metrics; version 0 is the constant baseline."""
+    loaded = spec_of(spec, env, set_)
+    lake, name = Lake(loaded.pipeline.lake), loaded.pipeline.pipeline
+    ledger = Deployments(lake.ledger, name)
+    metrics = [row for row in lake.ledger.rows("ops.metrics", pipeline=name) if row["split"] == "test" and row["slice"] is None]
+    versions = sorted({int(row["model_version"]) for row in [*metrics, *lake.ledger.rows("ops.deployments", pipeline=name)]})  # type: ignore[call-overload]
+    rows = [
+        {
+            "model_version": version,
+            "state": ledger.state(version) if version else "BASELINE",
+            **{str(row["metric"]): row["value"] for row in metrics if row["model_version"] == version},
+        }
+        for version in versions
+    ]
+    if json_:
+        print_json(rows)
+        return 0
+    columns = list(dict.fromkeys(name for row in rows for name in row)) or ["model_version", "state"]
+    print_table([{column: row.get(column) for column in columns} for row in rows], columns)
+    return 0
+
+
+def deployments(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
+    """Show every change of state of every model version: who, when, why."""
+    loaded = spec_of(spec, env, set_)
+    rows = Lake(loaded.pipeline.lake).ledger.rows("ops.deployments", pipeline=loaded.pipeline.pipeline)
+    if json_:
+        print_json([{**row, "evidence": json.loads(str(row["evidence"] or "null"))} for row in rows])
+        return 0
+    print_table(rows, ["recorded_at", "model_version", "from_state", "to_state", "actor", "reason", "run_id"])
+    return 0
+
+
+def sql(
+    query: Annotated[str | None, typer.Argument(metavar="[QUERY]", show_default=False)] = None,
+    file: Annotated[Path | None, typer.Option("-f", "--file", help="Read the query from a file.", show_default=False)] = None,
+    format_: Annotated[Format, typer.Option("--format", help="How to print.")] = "table",
+    output: Annotated[Path | None, typer.Option("--output", help="Write here instead; needed for parquet.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Rows that a table shows.")] = 100,
+    safe_csv: SafeCsv = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Let the query do what Spark can: run programs, call Java, read paths, write.")
+    ] = False,
+    serve: Annotated[bool, typer.Option("--serve", hidden=True)] = False,
+    lake: LakeRoot = None,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Ask the lake in SQL: every table of bronze, silver, gold and ops; without a query, a shell."""
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    from tidemill.lake.catalog import Catalog
+    from tidemill.runtime.spark_errors import sentence
+
+    if serve:
+        raise UsageError("sql --serve: not built yet; each `tidemill sql` reads the lake by itself, with no server")
+    if query is not None and file is not None:
+        raise UsageError("sql takes a query or -f FILE, not both")
+    if file is not None:
+        if not file.is_file():
+            raise UsageError(f"-f {file}: there is no such file")
+        query = file.read_text(encoding="utf-8-sig")
+    format_ = "json" if json_ else format_
+    if safe_csv and format_ != "csv":
+        raise UsageError("--safe-csv is for --format csv")
+    if format_ == "parquet" and output is None:
+        raise UsageError("--format parquet needs --output FILE")
+    where = lake_of(lake)
+    if query is None:
+        return shell(Catalog(lazy_spark().get(), where), limit, trust)
+    if not trust:
+        Catalog.check(query)
+    catalog = Catalog(lazy_spark().get(), where)
+    try:
+        write_frame(catalog.query(query, trust=trust), format_, output, limit=limit, safe_csv=safe_csv)
+    except TableNotFound as error:
+        raise UsageError(str(error)) from error
+    except (PySparkException, Py4JJavaError) as error:
+        raise UsageError(f"the query cannot be answered: {sentence(error)}") from error
+    return 0

@@ -1,0 +1,117 @@
+"""Extensions by name: built in, brought by an installed package, or given by a dotted Python path.
+
+A `Registry` holds one kind of extension: source kinds, model families, metrics, feature groups, tasks, engines, expectation kinds, drift
+methods. Each extension is one object that declares its own options and capabilities, so that the spec's validation, the steps and the
+documentation ask it instead of keeping tables of names. A name is looked up in this order:
+
+1. built in: tidemill's own extensions, imported when they are first asked for;
+2. an entry point of an installed package, in the group of the kind (``tidemill.families``, ``tidemill.metrics``, …);
+3. a dotted path (``functions.MyMetric``), found beside the spec, then among the installed modules. The folder of the spec is set by
+   ``with search_beside(folder):``, which the loader of specs and the runner of steps use around all that they do.
+
+Nothing here imports Spark.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from threading import RLock
+from typing import Any, Generic, TypeVar
+
+from tidemill.errors import UsageError, did_you_mean
+from tidemill.runtime.python_code import load_object
+
+T = TypeVar("T")
+_FOLDER: ContextVar[Path | None] = ContextVar("tidemill_extension_folder", default=None)
+
+
+@contextmanager
+def search_beside(folder: Path | None) -> Iterator[None]:
+    """Look dotted paths up in ``folder`` first, in this thread, for the duration of the block."""
+    token = _FOLDER.set(folder)
+    try:
+        yield
+    finally:
+        _FOLDER.reset(token)
+
+
+class Registry(Generic[T]):
+    """The extensions of one kind, by name.
+
+    ``kind`` is the word for one of them in messages (``model family``). ``group`` is the entry-point group. ``built_in`` gives each
+    built-in name its ``module:attribute``. ``accept`` turns what a name stands for (an object, or a class to be made) into an extension,
+    and raises TypeError with one sentence where it does not fit the interface.
+    """
+
+    def __init__(self, kind: str, group: str, built_in: Mapping[str, str], accept: Callable[[str, Any], T]) -> None:
+        """Keep the names; nothing is imported yet."""
+        self.kind, self.group = kind, group
+        self._built_in, self._accept = dict(built_in), accept
+        self._loaded: dict[tuple[str, str], T] = {}
+        self._lock = RLock()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names that need no dotted path: built-in ones in their order, then those of installed packages."""
+        return (*self._built_in, *sorted(name for name in self._points() if name not in self._built_in))
+
+    def __contains__(self, name: object) -> bool:
+        """Return True for a name that needs no dotted path."""
+        return name in self._built_in or name in self._points()
+
+    def get(self, name: str, folder: Path | None = None) -> T:
+        """Return the extension of that name; a dotted path is looked up in ``folder`` first, by default that of `search_beside`.
+
+        Raises:
+            UsageError: no extension has this name, it cannot be imported, or it does not fit the interface.
+        """
+        folder = folder or _FOLDER.get()
+        with self._lock:
+            place = (name, str(folder) if "." in name else "")
+            if place not in self._loaded or self._is_users(name):  # the user's file may have changed: python_code keeps its own cache
+                self._loaded[place] = self._load(name, folder)
+            return self._loaded[place]
+
+    def all_built_in(self) -> dict[str, T]:
+        """Return every built-in extension, imported."""
+        return {name: self.get(name) for name in self._built_in}
+
+    def _is_users(self, name: str) -> bool:
+        return name not in self
+
+    def _points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def _load(self, name: str, folder: Path | None) -> T:
+        points = self._points()
+        if name in self._built_in and name in points:
+            raise UsageError(
+                f"the {self.kind} {name!r} of {points[name].value} has the name of a built-in one; rename its entry point in {self.group}"
+            )
+        try:
+            if name in self._built_in:
+                module, _, attribute = self._built_in[name].partition(":")
+                found = getattr(import_module(module), attribute)
+            elif name in points:
+                found = points[name].load()
+            elif "." in name:
+                found = load_object(folder, name) if folder is not None else _import_dotted(name)
+            else:
+                raise UsageError(
+                    f"no {self.kind} is called {name!r}{did_you_mean(name, self.names)}; choose from {', '.join(self.names)}, "
+                    "or give the dotted path of your own"
+                )
+            return self._accept(name, found)
+        except (ImportError, AttributeError, TypeError) as error:
+            raise UsageError(f"the {self.kind} {name!r} cannot be used: {error}") from error
+
+
+def _import_dotted(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    return getattr(sys.modules.get(module) or import_module(module), attribute)

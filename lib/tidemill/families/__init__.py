@@ -1,0 +1,1 @@
+"""Model families: one module per kind; the registry finds them by name."""

@@ -1,0 +1,1 @@
+"""Estimators of the engine `spark` that MLlib lacks."""

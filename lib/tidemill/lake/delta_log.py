@@ -1,0 +1,324 @@
+"""A table's Delta log on this machine's file system: whether it is whole, and what takes the place of a commit that is lost.
+
+Delta does not notice an entry that was emptied or removed: the table is an older one then, without an error.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import re
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
+from tidemill.errors import LakeError, UsageError
+from tidemill.quoting import is_local
+from tidemill.runtime.whole_files import write_whole
+
+_PLAIN = re.compile(r"[A-Za-z0-9 _./~@-]*")
+"""What Spark takes literally: it reads ``*?{}`` as patterns, splits lists of paths at commas, and knows nothing beyond ASCII where the
+machine's locale has no more."""
+_REFUSED = re.compile(r"[\[\]^|\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
+"""What delta-rs misreads, and links do not help, as it follows them: it panics at brackets, decodes ``%20`` and turns ``\\`` into ``/``."""
+
+_FOLDERS = (None, "/tmp", "/var/tmp")
+_LOCK = threading.Lock()
+_LINKS: dict[str, str] = {}
+
+
+def refuse_misread(root: str) -> None:
+    """Do nothing where tables can lie below ``root``.
+
+    Raises:
+        UsageError: the path holds characters that delta-rs misreads.
+    """
+    found = _REFUSED.search(root) if is_local(root) else None
+    if found:
+        raise UsageError(
+            f"no lake can lie at {root!r}: Delta's reader does not take {found[0]!r} in a path; rename the folder, or choose another"
+        )
+
+
+def engine_root(root: str) -> str:
+    """Return ``root`` as Spark and delta-rs are to be given it: itself, or a link to it where its path has other than plain characters.
+
+    The link lies in a folder of this process alone and is removed when it ends; what is written through it holds relative paths.
+
+    Raises:
+        UsageError: such a lake cannot be linked to here; nothing has been written then.
+    """
+    if not is_local(root) or _PLAIN.fullmatch(root):
+        return root
+    with _LOCK:
+        if root not in _LINKS:
+            _LINKS[root] = _link(root)
+        return _LINKS[root]
+
+
+def with_own_paths(text: str) -> str:
+    """Return a message with the lakes' own paths in place of the links to them."""
+    for root, link in _LINKS.items():
+        text = text.replace(link, root)
+    return text
+
+
+def _link(root: str) -> str:
+    for place in _FOLDERS:
+        try:
+            folder = tempfile.mkdtemp(prefix="tidemill-lake-", dir=place)
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            link = Path(folder) / "lake"
+            link.symlink_to(root)
+        except (OSError, ValueError):
+            continue
+        if _PLAIN.fullmatch(str(link)):
+            return str(link)
+    raise UsageError(f"no lake can lie at {root!r}: Spark misreads such a path, and no link to it can be made here; rename the folder")
+
+
+LOST, PADDED = "TIDEMILL LOST", "TIDEMILL PADDED"
+"""Operations of commits without files: one stands for a commit that is lost, the other counts the version up once that is made good."""
+
+_FILE = re.compile(r"(\d{20})\.(json|crc|checkpoint(?:\.\d{10}\.(\d{10})|\.[0-9a-f-]{36})?\.(?:parquet|json))")
+
+
+@dataclass(frozen=True)
+class LogFault:
+    """A file of the log that is damaged or missing; ``version`` is that of its commit, None for a checkpoint."""
+
+    file: Path
+    what: str
+    version: int | None = None
+
+    def __str__(self) -> str:
+        """Return file and fault, as a sentence has them."""
+        return f"{self.file} {self.what}"
+
+
+class DeltaLog:
+    """The files of one table's log, as they are now."""
+
+    def __init__(self, home: str) -> None:
+        """List the log of the table that lies at ``home``; there may be none."""
+        self.home = Path(home)
+        self.folder = self.home / "_delta_log"
+        self.entries: set[int] = set()
+        self.checksums: set[int] = set()
+        self.checkpoints: dict[int, list[Path]] = {}
+        for file in self.folder.iterdir() if self.folder.is_dir() else ():
+            matched = _FILE.fullmatch(file.name)
+            if matched is None:
+                continue
+            version, kind = int(matched[1]), matched[2]
+            if kind == "json":
+                self.entries.add(version)
+            elif kind == "crc":
+                self.checksums.add(version)
+            else:
+                self.checkpoints.setdefault(version, []).append(file)
+
+    @property
+    def exists(self) -> bool:
+        """True where there is a table, whole or damaged."""
+        return bool(self.entries or self.checkpoints or self.checksums)
+
+    @property
+    def latest(self) -> int:
+        """The greatest version with an entry or a checkpoint, -1 without any."""
+        return max((*self.entries, *self.checkpoints), default=-1)
+
+    def entry(self, version: int) -> Path:
+        """Return the file of a commit."""
+        return self.folder / f"{version:020d}.json"
+
+    def faults(self, floor: int = -1) -> list[LogFault]:
+        """Return what keeps readers from the latest version; ``floor`` is a version that the table is known to have had.
+
+        Entries that a whole checkpoint covers are not needed, and not looked at.
+        """
+        damaged, base = [], -1
+        for version in sorted(self.checkpoints, reverse=True):
+            fault = _checkpoint_fault(self.checkpoints[version])
+            if fault is None:
+                base = version
+                break
+            damaged.append(fault)
+        damaged += self._hint_fault()
+        for version in range(base + 1, max((self.latest, floor, *self.checksums)) + 1):
+            what = _entry_fault(self.entry(version)) if version in self.entries else "is missing"
+            damaged += [LogFault(self.entry(version), what, version)] if what else []
+        return damaged
+
+    def commit_info(self, version: int) -> dict[str, Any]:
+        """Return what a commit says of itself; empty where it says nothing, or is damaged."""
+        if version not in self.entries or _entry_fault(self.entry(version)):
+            return {}
+        return next((dict(action["commitInfo"]) for action in _actions(self.entry(version)) if "commitInfo" in action), {})
+
+    def history(self, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return what the commits say of themselves, with ``version``, the newest first."""
+        versions = sorted(self.entries, reverse=True)[:limit]
+        return [{**self.commit_info(version), "version": version} for version in versions]
+
+    def operation(self, version: int) -> str | None:
+        """Return the operation that a commit's entry names, None where there is none."""
+        return self.commit_info(version).get("operation")
+
+    def is_lost_since(self, version: int) -> bool:
+        """Return True where a commit of ``version`` or a later one was lost, and its step has not made good for it."""
+        marks = [mark for other in sorted(self.entries) if other >= version and (mark := self.operation(other)) in (LOST, PADDED)]
+        return marks[-1:] == [LOST]
+
+    def add_marker(self, version: int, operation: str, reason: str) -> None:
+        """Write a commit without files."""
+        info = {
+            "timestamp": time.time_ns() // 1_000_000,
+            "operation": operation,
+            "operationParameters": {},
+            "engineInfo": "tidemill",
+            "userMetadata": json.dumps({"reason": reason}),
+        }
+        for name in (f"{version:020d}.crc", f".{version:020d}.crc.crc", f".{version:020d}.json.crc"):
+            (self.folder / name).unlink(missing_ok=True)
+        write_whole(self.entry(version), (json.dumps({"commitInfo": info}) + "\n").encode())
+        self.entries.add(version)
+
+    def _hint_fault(self) -> list[LogFault]:
+        """Return a fault where the log's hint names a checkpoint that is gone; one that cannot be read is passed over by readers."""
+        hint = self.folder / "_last_checkpoint"
+        try:
+            version = int(json.loads(hint.read_text(encoding="utf-8"))["version"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+        return [] if version in self.checkpoints else [LogFault(hint, f"names checkpoint {version}, which is missing")]
+
+
+def file_faults(home: str, files: Iterable[tuple[str, int]]) -> Iterator[LogFault]:
+    """Yield the data files, given as relative path and size, that are gone or have another size than the log says."""
+    for relative, size in files:
+        if "://" in relative:
+            continue
+        path = Path(home) / relative
+        try:
+            present = path.stat().st_size
+        except OSError:
+            yield LogFault(path, "is missing")
+            continue
+        if present != size:
+            yield LogFault(path, f"has {present:,} bytes instead of {size:,}")
+
+
+def _actions(file: Path) -> Iterator[dict[str, Any]]:
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.strip():
+                yield json.loads(line)
+
+
+def _entry_fault(file: Path) -> str | None:
+    state = file.stat()
+    return _read_entry(str(file), state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _read_entry(path: str, size: int, modified: int) -> str | None:
+    """Return what is wrong with an entry; a file of the same size and time is not read twice."""
+    if not size:
+        return "is empty"
+    count = 0
+    try:
+        for action in _actions(Path(path)):
+            count += isinstance(action, dict)
+    except (ValueError, UnicodeDecodeError):
+        return "is cut off or damaged"
+    return None if count else "holds no commit"
+
+
+def _checkpoint_fault(files: list[Path]) -> LogFault | None:
+    parts = {matched[3] for file in files if (matched := _FILE.fullmatch(file.name)) and matched[3]}
+    for file in sorted(files):
+        state = file.stat()
+        if not _is_readable(str(file), state.st_size, state.st_mtime_ns):
+            return LogFault(file, "cannot be read")
+    if parts and len(files) < int(max(parts)):
+        return LogFault(sorted(files)[0], f"is one of {int(max(parts))} parts, of which {len(files)} are there")
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _is_readable(path: str, size: int, modified: int) -> bool:
+    try:
+        if path.endswith(".json"):
+            return _read_entry(path, size, modified) is None
+        pq.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
+
+
+_PANIC = "PanicException"  # of pyo3; not an Exception, and not to be imported
+
+
+def has_table(path: str) -> bool:
+    """Return True where a table lies at ``path``, damaged or not."""
+    if is_local(path):
+        return DeltaLog(path).exists
+    with naming(path):
+        return bool(DeltaTable.is_deltatable(path))
+
+
+def open_table(path: str, table: str, version: int | None = None) -> DeltaTable:
+    """Open the table that lies at ``path`` at a version, by default the latest.
+
+    Raises:
+        LakeError: its log is damaged, or delta-rs cannot read it.
+    """
+    refuse_damage(path, table)
+    with naming(table, path):
+        return DeltaTable(path, version=version)
+
+
+def refuse_damage(path: str, table: str) -> None:
+    """Do nothing where the log at ``path`` is whole, or is not on this machine.
+
+    Raises:
+        LakeError: a file of the log is damaged or missing.
+    """
+    faults = DeltaLog(path).faults() if is_local(path) else []
+    if faults:
+        more = f" (and {len(faults) - 1} more files)" if len(faults) > 1 else ""
+        raise LakeError(
+            f"{table} is damaged: {with_own_paths(str(faults[0]))}{more}; bring the file back from a backup, or run the pipeline that "
+            "writes the table: `tidemill run SPEC` makes again what is lost"
+        )
+
+
+@contextmanager
+def naming(table: str, path: str = "") -> Iterator[None]:
+    """Raise LakeError with the table's name and place for what delta-rs raises inside the block, its panics too."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, DeltaError) and type(error).__name__ != _PANIC:
+            raise
+        where = f"{table} at {with_own_paths(path)}" if path else table
+        raise LakeError(f"{where} cannot be read or written by delta-rs: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return what delta-rs says, without the trace of its own stack."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return with_own_paths(lines[0][:300]) if lines else type(error).__name__

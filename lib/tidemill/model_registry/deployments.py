@@ -1,0 +1,113 @@
+"""The states of a pipeline's model versions, as the append-only ledger ``ops.deployments`` tells them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from tidemill.errors import StepError
+
+if TYPE_CHECKING:
+    from tidemill.lake import Ledger
+
+
+TABLE = "ops.deployments"
+AUTOMATIC = "tidemill"  # the actor of changes that no person asked for
+
+# What may follow each state; None is a version that has no row yet.
+FOLLOWS: Mapping[str | None, frozenset[str]] = {
+    None: frozenset({"CANDIDATE"}),
+    "CANDIDATE": frozenset({"CHALLENGER", "REJECTED"}),
+    "CHALLENGER": frozenset({"CHAMPION", "REJECTED"}),
+    "REJECTED": frozenset({"CHALLENGER"}),
+    "CHAMPION": frozenset({"RETIRED"}),
+    "RETIRED": frozenset({"CHAMPION"}),
+}
+
+
+class Deployments:
+    """The model versions of one pipeline: CANDIDATE → CHALLENGER → CHAMPION → RETIRED, or REJECTED by a gate."""
+
+    def __init__(self, ledger: Ledger, pipeline: str) -> None:
+        """Remember the ledger and the pipeline; nothing is read yet."""
+        self._ledger = ledger
+        self._pipeline = pipeline
+
+    def rows(self) -> list[dict[str, object]]:
+        """Return every change of state, oldest first."""
+        return self._ledger.rows(TABLE, pipeline=self._pipeline)
+
+    def states(self) -> dict[int, str]:
+        """Return the current state of each version, in the order in which the versions last changed."""
+        return _states(self.rows())
+
+    def state(self, version: int) -> str | None:
+        """Return the current state of a version, None where it has none."""
+        return self.states().get(version)
+
+    def champion(self) -> int | None:
+        """Return the reigning champion: the version that became CHAMPION last and still is; None where there is none."""
+        return next((version for version, state in reversed(self.states().items()) if state == "CHAMPION"), None)
+
+    def champion_before(self, version: int) -> int | None:
+        """Return the version that was CHAMPION before another one became it last; None where there was none."""
+        champions = [int(str(row["model_version"])) for row in self.rows() if row["to_state"] == "CHAMPION"]
+        earlier = champions[: len(champions) - champions[::-1].index(version)] if version in champions else champions
+        return next((other for other in reversed(earlier) if other != version), None)
+
+    def move(
+        self, version: int, to_state: str, *, run_id: str, reason: str, evidence: Mapping[str, object] | None = None, actor: str = AUTOMATIC
+    ) -> None:
+        """Record that a version changes state; nothing is recorded where it is in that state already.
+
+        A new champion retires the old one in the same commit, so that there is never none and never two. Where another process commits
+        a change meanwhile, this one is judged again by the states that follow from it.
+
+        Raises:
+            StepError: the state does not follow from the present one.
+        """
+        common = {"pipeline": self._pipeline, "run_id": run_id, "actor": actor}
+
+        def changes(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+            states = _states(rows)
+            present = states.get(version)
+            if present == to_state:
+                return []
+            if to_state not in FOLLOWS[present]:
+                raise StepError(
+                    f"model {version} of {self._pipeline} is {present or 'unknown'} and cannot become {to_state}; "
+                    f"expected one of {', '.join(sorted(FOLLOWS[present]))}"
+                )
+            change = {"model_version": version, "from_state": present, "to_state": to_state, "reason": reason}
+            reigning = [old for old, state in states.items() if state == "CHAMPION"] if to_state == "CHAMPION" else []
+            retired = {"from_state": "CHAMPION", "to_state": "RETIRED", "reason": f"model {version} is champion"}
+            return [
+                {**common, **change, "evidence": _json(evidence)},
+                *({**common, **retired, "model_version": old} for old in reigning),
+            ]
+
+        self._ledger.extend(TABLE, changes, pipeline=self._pipeline)
+
+
+def _states(rows: Iterable[Mapping[str, object]]) -> dict[int, str]:
+    states: dict[int, str] = {}
+    for row in rows:
+        version = int(str(row["model_version"]))
+        states.pop(version, None)
+        states[version] = str(row["to_state"])
+    return states
+
+
+def _json(evidence: Mapping[str, object] | None) -> str | None:
+    """Return the evidence as JSON; NaN and infinity, which JSON lacks, as null."""
+    return None if not evidence else json.dumps(_finite(evidence), ensure_ascii=False, default=str)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

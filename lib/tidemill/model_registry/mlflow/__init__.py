@@ -1,0 +1,1 @@
+"""The projection of the registry into MLflow; the lake stays the truth."""

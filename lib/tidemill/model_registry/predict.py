@@ -1,0 +1,160 @@
+"""Predictions of a saved model for rows of any shape that hold its feature columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pyspark.ml.functions import vector_to_array
+from pyspark.sql import functions as F
+
+from tidemill.column_names import INTERNAL
+from tidemill.columns import NOT_SCORED, column
+from tidemill.errors import UsageError, did_you_mean
+from tidemill.exact_cast import exact_cast
+from tidemill.runtime.user_code import contain_exit
+from tidemill.spec.models import NUMERIC_LABEL
+
+if TYPE_CHECKING:
+    from pyspark.ml import PipelineModel
+    from pyspark.sql import Column, DataFrame
+
+    from tidemill.model_registry.manifest import Manifest
+
+
+_CAST_ERROR = "_tidemill_cast_error"
+OUTPUTS = ("prediction", "probability", "score_error")
+
+
+def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFrame:
+    """Add ``prediction``, ``probability`` and ``score_error`` to the rows of ``df``; every row stays, and every column.
+
+    - ``prediction`` has the label's own type for classification and anomalies, INT for clusters, DOUBLE for regression and recommendation.
+    - ``probability`` is a DOUBLE, that of the positive class (binary), an ARRAY<DOUBLE> in the order of the classes (multiclass), or
+      a null DOUBLE (regression, recommendation). Of anomalies it is the share of training rows that are less strange; of clusters an
+      ARRAY<DOUBLE>, the probability of each, null where the family gives none.
+    - ``score_error`` is null where the row was scored; else it says why not, and both others are null.
+
+    Feature columns of another type are cast to the type the model was trained on, where that loses nothing of the value. Columns named like
+    the three are replaced.
+
+    Raises:
+        UsageError: a feature column of the model is missing.
+    """
+    scored, every = _transform(model, manifest, df)
+    kept = {name: place for name, place in every.items() if name not in OUTPUTS}
+    index, probability = F.col("prediction").cast("double"), _probability(manifest, has_any="probability" in scored.columns)
+    bad = _is_bad(index)
+    if probability is not None:
+        bad = bad | probability.isNull() | F.exists(probability, _is_bad)
+    value = _value(manifest, index)
+    score_error = F.coalesce(
+        F.col(_CAST_ERROR),
+        *([F.col(NOT_SCORED)] if NOT_SCORED in scored.columns else []),
+        F.when(bad, F.lit("the model gave no number for this row")),
+        F.when(value.isNull(), F.concat(F.lit("the model gave a class that it does not know: "), index.cast("string"))),
+    )
+    shown = _shown(manifest, probability)
+    outputs = scored.select(*kept.values(), value.alias("prediction"), shown.alias("probability"), score_error.alias("score_error"))
+    return outputs.select(
+        *[F.col(place).alias(name) for name, place in kept.items()],
+        F.when(F.col("score_error").isNull(), F.col("prediction")).alias("prediction"),
+        F.when(F.col("score_error").isNull(), F.col("probability")).alias("probability"),
+        F.col("score_error"),
+    )
+
+
+def labelled_predictions(model: PipelineModel, manifest: Manifest, df: DataFrame, label: str, weight: str | None = None) -> DataFrame:
+    """Return what metrics are computed from: ``label`` DOUBLE, ``prediction`` DOUBLE and, for classification, ``probability`` VECTOR.
+
+    With ``weight``, that column as ``weight`` DOUBLE.
+    """
+    scored, kept = _transform(model, manifest, df)
+    columns = [F.col(name) for name in (["prediction"] if manifest.task == "regression" else ["prediction", "probability"])]
+    columns += [F.col(kept[weight]).cast("double").alias("weight")] if weight else []
+    return scored.select(encode_label(manifest, F.col(kept[label])).alias("label"), *columns)
+
+
+def model_outputs(model: PipelineModel, manifest: Manifest, df: DataFrame, columns: Sequence[str], outputs: Sequence[str]) -> DataFrame:
+    """Return columns of the rows, and beside them columns that the stages of the model add."""
+    scored, kept = _transform(model, manifest, df)
+    return scored.select(*[F.col(kept[name]).alias(name) for name in columns], *outputs)
+
+
+def encode_label(manifest: Manifest, label: Column) -> Column:
+    """Return the label as metrics want it: the index of its class, or its value; a class that training never saw is one beyond the last.
+
+    A null label stays null; so does NaN where the label is a number to be predicted.
+    """
+    if manifest.classes is None:
+        value = label.cast("double")
+        return F.when(~F.isnan(value), value)
+    position = F.coalesce(F.array_position(_classes(manifest), label.try_cast(manifest.label_type)), F.lit(0))
+    return F.when(position > 0, position - 1).when(label.isNotNull(), manifest.n_classes).cast("double")
+
+
+def _transform(model: PipelineModel, manifest: Manifest, df: DataFrame) -> tuple[DataFrame, dict[str, str]]:
+    """Apply the model to the feature columns, cast where need be; return the frame and under which names it holds the caller's columns.
+
+    Under names of their own, so that no column of the caller's is mistaken for one that the stages add.
+    """
+    _require(manifest, df)
+    types = {field.name: field.dataType.simpleString() for field in df.schema.fields}
+    wrong = {name: wanted for name, wanted in manifest.feature_columns.items() if types[name] != wanted}
+    cast = {name: exact_cast(column(name), df.schema[name].dataType, wanted) for name, wanted in wrong.items()}
+    kept = {name: f"_tidemill_{place}" for place, name in enumerate(df.columns)}
+    features = [cast[name].alias(name) if name in cast else column(name) for name in manifest.feature_columns]
+    error = F.coalesce(*[_cast_error(name, cast[name], wanted) for name, wanted in wrong.items()], F.lit(None).cast("string"))
+    # The error stands last and is no struct of all columns: Catalyst derives a constraint for each way to rename the columns of an
+    # expression that stands before their aliases, which are 2 to the power of their number.
+    renamed = [column(name).alias(place) for name, place in kept.items()]
+    with contain_exit(f"a stage of model {manifest.version}"):
+        return model.transform(df.select(*renamed, *features, error.alias(_CAST_ERROR))), kept
+
+
+def _is_bad(value: Column) -> Column:
+    return value.isNull() | F.isnan(value) | (F.abs(value) == float("inf"))
+
+
+def _require(manifest: Manifest, df: DataFrame) -> None:
+    missing = [name for name in manifest.feature_columns if name not in df.columns]
+    if missing:
+        hint = did_you_mean(missing[0], df.columns) if len(missing) == 1 else ""
+        raise UsageError(
+            f"model {manifest.version} of {manifest.pipeline} needs the columns {', '.join(missing)}, which the rows to score lack{hint}; "
+            f"they have {', '.join(name for name in df.columns if not name.startswith(INTERNAL))}"
+        )
+
+
+def _cast_error(name: str, cast: Column, wanted: str) -> Column:
+    found = F.substring(column(name).cast("string"), 1, 50)
+    message = F.concat(F.lit(f"{name}: '"), found, F.lit(f"' is not a value of type {wanted}"))
+    return F.when(column(name).isNotNull() & cast.isNull(), message)
+
+
+def _probability(manifest: Manifest, *, has_any: bool) -> Column | None:
+    """Return the probabilities as an array, None where the model gives none."""
+    return vector_to_array(F.col("probability")) if has_any and manifest.task != "regression" else None
+
+
+def _shown(manifest: Manifest, probability: Column | None) -> Column:
+    """Return ``probability`` in the type that it has for the task."""
+    if probability is None:
+        return F.lit(None).cast("array<double>" if manifest.task == "clustering" else "double")
+    return F.get(probability, F.lit(1)) if manifest.task in ("binary", "anomaly") else probability
+
+
+def _classes(manifest: Manifest) -> Column:
+    return F.array(*[F.lit(value).cast(manifest.label_type) for value in manifest.classes or ()])
+
+
+def _value(manifest: Manifest, index: Column) -> Column:
+    """Return the class in the label's own type, null where there is none of that index; a number as it is, whatever the label's type.
+
+    The expected value of a count is no count: 0.3 claims a year must not become 0.
+    """
+    if manifest.task in NUMERIC_LABEL:
+        return index
+    if manifest.classes is not None:
+        return F.get(_classes(manifest), F.when(~_is_bad(index), index).cast("int"))
+    return index.try_cast(manifest.label_type)

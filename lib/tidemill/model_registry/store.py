@@ -1,0 +1,106 @@
+"""Model files in the lake: ``<lake>/models/<pipeline>/<version>/spark`` and the manifest, which is written last."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import RLock
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from pyspark.ml import PipelineModel
+
+from tidemill.errors import StepError
+from tidemill.model_registry.manifest import FILES, Manifest, manifest_file, model_folder, read_manifest, refuse_other_files, written_files
+from tidemill.model_registry.versions import UNFINISHED, is_free
+from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.user_code import contain_exit
+
+if TYPE_CHECKING:
+    from tidemill.lake import Lake
+
+
+_LOADING = RLock()  # sys.modules belongs to the whole process
+
+
+@contextmanager
+def modules(code: Mapping[str, str]) -> Iterator[None]:
+    """Make the modules of ``code`` (name to text) importable inside the block; each may import those before it.
+
+    They do not stay importable: two models may hold different texts of one module, and what Spark ships to its Python workers is then
+    pickled by value, since no worker could import it by name.
+    """
+    if not code:
+        yield
+        return
+    with _LOADING:
+        before = {name: sys.modules[name] for name in code if name in sys.modules}
+        try:
+            made = {name: _empty(name, code) for name in code}
+            sys.modules.update(made)
+            for name, module in made.items():
+                package, _, own = name.rpartition(".")
+                if package in made:
+                    setattr(made[package], own, module)
+            for name, text in code.items():
+                exec(compile(text, f"<{name}, kept with the model>", "exec"), made[name].__dict__)
+            yield
+        finally:
+            for name in code:
+                sys.modules.pop(name, None)
+            sys.modules.update(before)
+
+
+def _empty(name: str, code: Mapping[str, str]) -> ModuleType:
+    module = ModuleType(name)
+    is_package = any(other.startswith(f"{name}.") for other in code)
+    module.__package__ = name if is_package else name.rpartition(".")[0]
+    if is_package:
+        module.__path__ = []
+    return module
+
+
+def save_model(lake: Lake, model: PipelineModel, manifest: Manifest) -> None:
+    """Write the model's files, then its manifest, which makes the version exist; what a killed attempt left there is written over.
+
+    Raises:
+        StepError: the folder holds a model already.
+    """
+    pipeline, version = manifest.pipeline, manifest.version
+    folder = model_folder(pipeline, version)
+    if not is_free(lake, pipeline, version):
+        raise StepError(f"model {version} of {pipeline} is not written: {lake.root}/{folder} holds files already, which stay as they are")
+    lake.write_text(f"{folder}/{UNFINISHED}", manifest.run_id)
+    model.write().overwrite().save(f"{lake.engine_root}/{folder}/{FILES}")
+    whole = dataclasses.replace(manifest, files=written_files(lake, pipeline, version))
+    lake.write_text(manifest_file(pipeline, version), whole.to_json())
+    lake.delete_file(f"{folder}/{UNFINISHED}")
+
+
+def load_manifest(lake: Lake, pipeline: str, version: int) -> Manifest:
+    """Read the manifest of a version; starts no JVM.
+
+    Raises:
+        StepError: there is no such version, or its manifest is damaged or another one's.
+    """
+    return read_manifest(lake, pipeline, version)
+
+
+def load_model(lake: Lake, pipeline: str, version: int) -> tuple[PipelineModel, Manifest]:
+    """Load a version from its files, which are those that were written with it.
+
+    Raises:
+        StepError: there is no such version, it was damaged or changed since, or its files do not load.
+    """
+    manifest = read_manifest(lake, pipeline, version)
+    refuse_other_files(lake, manifest, by_content=True)
+    path = f"{lake.engine_root}/{model_folder(pipeline, version)}/{FILES}"
+    try:
+        with contain_exit("the Python kept with it"), modules(manifest.code):
+            return PipelineModel.load(path), manifest
+    except Exception as error:
+        raise StepError(
+            f"model {version} of {pipeline}: its files at {path} do not load ({sentence(error)}); run train again to make a new version"
+        ) from error

@@ -1,0 +1,143 @@
+"""Which numbers of model versions are taken, and what each version's folder records of its own states."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from tidemill.errors import StepError
+from tidemill.lake.ledger import query
+from tidemill.lake.ops import OPS_TABLES, SEQUENCE
+from tidemill.model_registry.deployments import AUTOMATIC, TABLE, Deployments
+from tidemill.model_registry.manifest import Manifest, manifest_file, model_folder, read_manifest
+
+if TYPE_CHECKING:
+    from tidemill.lake import Lake
+
+
+Row = dict[str, object]
+
+UNFINISHED = "_unfinished"
+"""A file in the folder of a version whose model is being written; a folder that has it and no manifest may be written over."""
+
+STATES = "states.json"
+"""The rows of ``ops.deployments`` about a version, in its own folder: from them a lost table is made again."""
+
+
+def is_free(lake: Lake, pipeline: str, version: int) -> bool:
+    """Return True where a model may be written as this version: its folder is empty, or holds what a killed attempt left."""
+    names = set(lake.file_sizes(model_folder(pipeline, version)))
+    return not names or (UNFINISHED in names and "model.json" not in names)
+
+
+def saved_versions(lake: Lake, pipeline: str) -> list[int]:
+    """Return the versions whose folder holds anything but what a killed attempt left."""
+    folders = {path.partition("/")[0] for path in lake.file_sizes(f"models/{pipeline}")}
+    return sorted(int(name) for name in folders if name.isdigit() and not is_free(lake, pipeline, int(name)))
+
+
+def next_version(lake: Lake, pipeline: str) -> int:
+    """Return the number of the next model version, from 1: beyond all that the lake knows of, in whichever place."""
+    taken = [*Deployments(lake.ledger, pipeline).states(), *saved_versions(lake, pipeline)]
+    name = f"models.{pipeline}"
+    for row in lake.ledger.rows("ops.steps", pipeline=pipeline):
+        outputs = row["outputs"]
+        if isinstance(outputs, Mapping) and name in outputs:
+            taken.append(int(str(outputs[name])))
+    taken += [int(str(row["model_version"])) for row in lake.ledger.rows("ops.metrics", pipeline=pipeline)]
+    predictions = f"gold.{pipeline}_predictions"
+    if lake.exists(predictions):
+        [row] = query(lake.open(predictions), "SELECT max(model_version) AS version FROM rows").to_pylist()
+        taken.append(int(row["version"] or 0))
+    return max(taken, default=0) + 1
+
+
+def record_states(lake: Lake, pipeline: str, version: int | None = None) -> None:
+    """Write what the ledger says of the versions (or of one) into their folders; those that are gone get nothing."""
+    rows = _by_version(Deployments(lake.ledger, pipeline).rows())
+    for number in saved_versions(lake, pipeline) if version is None else [version]:
+        told = [_as_json(row) for row in rows.get(number, [])]
+        if told and told != _recorded(lake, pipeline, number) and not is_free(lake, pipeline, number):
+            lake.write_text(f"{model_folder(pipeline, number)}/{STATES}", json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+
+
+def restore_states(lake: Lake, pipeline: str) -> list[str]:
+    """Put back into the ledger what the folders of the versions record and it lacks; return a remark on each version.
+
+    A version of an earlier release, whose folder records no states, becomes CANDIDATE where the ledger knows nothing of it though a
+    training put it out, or nothing is known of any training.
+    """
+    known = _by_version(Deployments(lake.ledger, pipeline).rows())
+    lacking: list[Row] = []
+    for version in saved_versions(lake, pipeline):
+        told, recorded = [_as_json(row) for row in known.get(version, [])], _recorded(lake, pipeline, version)
+        if recorded:
+            lacking += _behind(told, recorded)
+        elif not told and _was_put_out(lake, pipeline, version):
+            lacking += _as_candidate(lake, pipeline, version)
+    lacking.sort(key=lambda row: int(str(row.get(SEQUENCE) or 0)))
+    lake.ledger.append(TABLE, [_as_row(row) for row in lacking])
+    record_states(lake, pipeline)
+    versions = dict.fromkeys(row["model_version"] for row in lacking)
+    states = Deployments(lake.ledger, pipeline).states() if versions else {}
+    return [f"model {version} of {pipeline} is {states[int(str(version))]} again, as its folder records" for version in versions]
+
+
+def _by_version(rows: list[Row]) -> dict[int, list[Row]]:
+    found: dict[int, list[Row]] = {}
+    for row in rows:
+        found.setdefault(int(str(row["model_version"])), []).append(row)
+    return found
+
+
+def _behind(told: list[Row], recorded: list[Row]) -> list[Row]:
+    """Return the recorded rows that follow the last one which the ledger has; none where the ledger knows more."""
+    if not told:
+        return recorded
+    places = [place for place, row in enumerate(recorded) if _identity(row) == _identity(told[-1])]
+    return recorded[places[-1] + 1 :] if places else []
+
+
+def _identity(row: Row) -> list[object]:
+    return [row.get(name) for name in ("model_version", "from_state", "to_state", "run_id", "reason")]
+
+
+def _recorded(lake: Lake, pipeline: str, version: int) -> list[Row]:
+    try:
+        rows = json.loads(lake.read_text(f"{model_folder(pipeline, version)}/{STATES}"))
+    except (OSError, ValueError):
+        return []
+    is_whole = isinstance(rows, list) and all(isinstance(row, dict) and row.get("model_version") == version for row in rows)
+    return rows if is_whole else []
+
+
+def _was_put_out(lake: Lake, pipeline: str, version: int) -> bool:
+    rows = lake.ledger.rows("ops.steps", pipeline=pipeline)
+    outputs = [dict(row["outputs"] or {}) for row in rows]  # type: ignore[call-overload]
+    return not rows or version in [told.get(f"models.{pipeline}") for told in outputs]
+
+
+def _as_candidate(lake: Lake, pipeline: str, version: int) -> list[Row]:
+    try:
+        manifest: Manifest = read_manifest(lake, pipeline, version)
+    except StepError:
+        return []
+    evidence = {"metric": manifest.metric, "cv_value": manifest.cv_value, "family": manifest.family, "params": dict(manifest.params)}
+    told = {"actor": AUTOMATIC, "reason": f"found in the lake at {manifest_file(pipeline, version)}", "run_id": manifest.run_id}
+    return [{"pipeline": pipeline, "model_version": version, "to_state": "CANDIDATE", "evidence": json.dumps(evidence), **told}]
+
+
+def _as_json(row: Row) -> Row:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+
+
+def _as_row(row: Row) -> Row:
+    """Return a recorded row as the ledger takes it, which numbers it anew."""
+    schema = OPS_TABLES[TABLE]
+    instants = {part.name for part in schema if pa.types.is_timestamp(part.type)}
+    known = {name: value for name, value in row.items() if name in schema.names and name != SEQUENCE and value is not None}
+    return {name: datetime.fromisoformat(str(value)) if name in instants else value for name, value in known.items()}

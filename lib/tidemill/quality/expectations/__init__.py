@@ -1,0 +1,1 @@
+"""Expectations: rules of rows and tables, violations, quarantine."""

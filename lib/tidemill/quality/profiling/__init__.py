@@ -1,0 +1,1 @@
+"""Profiles of tables, references between them, and suggested expectations."""

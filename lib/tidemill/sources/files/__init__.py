@@ -1,0 +1,1 @@
+"""Files as sources: finding them, decoding them, and one reader per format."""

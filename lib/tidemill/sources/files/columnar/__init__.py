@@ -1,0 +1,1 @@
+"""Files that carry their own types: Parquet, ORC, Avro."""

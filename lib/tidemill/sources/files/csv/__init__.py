@@ -1,0 +1,1 @@
+"""CSV and TSV files: every physical record becomes a row or is quarantined."""

@@ -1,0 +1,95 @@
+"""Finding the files that cannot be read: cheaply where all are fine, one by one where something failed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+from pyspark.sql import types as T
+
+from tidemill.errors import SourceError
+from tidemill.runtime.spark_errors import sentence
+from tidemill.sources.files.listing import SourceFile
+from tidemill.sources.registry import SourceKind
+from tidemill.sources.schema.declared import NothingToInfer
+from tidemill.spec.models import Source
+
+READ_FAILURES = (PySparkException, Py4JJavaError, SourceError)
+"""What reading a damaged file raises."""
+
+_LOSSY = frozenset({".lz4", ".snappy", ".xz"})
+# What tidemill's own readers raise inside Spark's Python workers: the last line of a stack trace.
+_RAISED = re.compile(r"^tidemill\.[\w.]+: (?:\[[A-Z_]+\] )?([^\n]+)$", re.MULTILINE)
+_CAUSE = re.compile(r"^Caused by: ([\w.$]+): ([^\n]+)$", re.MULTILINE)
+
+
+def empty_files(files: Sequence[SourceFile]) -> dict[str, str]:
+    """Return the files without a byte: a whole format such as Parquet would be read as no rows, in silence."""
+    return {file.path: "it is empty (0 bytes)" for file in files if file.size == 0}
+
+
+def packed_unreadably(files: Sequence[SourceFile]) -> dict[str, str]:
+    """Return the text files whose compression Spark reads with silent losses: no row at all, or half of them where one is cut."""
+    bad = {}
+    for file in files:
+        suffix = Path(file.path).suffix
+        if suffix in _LOSSY:
+            bad[file.path] = f"Spark reads a {suffix} file of text with silent losses; pack it as .gz, .bz2 or .zst"
+        elif suffix == ".bz2" and file.is_local and file.size and not _starts_with(file.readable, b"BZh"):
+            bad[file.path] = "it is not packed as its name says (.bz2); correct the name"
+    return bad
+
+
+def changed_files(before: Sequence[SourceFile], now: Sequence[SourceFile]) -> dict[str, str]:
+    """Return the files that are gone, or others, by a second listing: what was read of them is neither the old file nor the new one."""
+    listed = {file.path: file for file in now}
+    bad = {}
+    for file in before:
+        found = listed.get(file.path)
+        if found is None:
+            bad[file.path] = "it vanished while it was read; bring it back, and the next run takes it"
+        elif found != file:
+            bad[file.path] = f"it changed while it was read ({file.size} bytes, then {found.size}); the next run takes it as it is then"
+    return bad
+
+
+def _starts_with(path: str, magic: bytes) -> bool:
+    try:
+        with Path(path).open("rb") as stream:
+            return stream.read(len(magic)) == magic
+    except OSError:
+        return True  # reading it will tell what is wrong
+
+
+def probe(
+    spark: SparkSession, kind: SourceKind, source: Source, files: Sequence[SourceFile], schema: T.StructType | None
+) -> dict[str, str]:
+    """Read each file alone, to its end; return the reason for each that cannot be."""
+    bad: dict[str, str] = {}
+    for file in files:
+        try:
+            records = kind.read(spark, source, [file], schema or kind.infer(spark, source, [file]))
+            bad.update(records.bad_files)
+            if records.frame is not None:
+                # Counting would read no column, and so pass over a damaged page.
+                records.frame.write.format("noop").mode("overwrite").save()
+        except NothingToInfer:
+            continue  # it was read to its end
+        except READ_FAILURES as error:
+            bad[file.path] = reason(error)
+    return bad
+
+
+def reason(error: BaseException) -> str:
+    """Return why a file could not be read: the innermost cause, which says more than Spark's own sentence about it."""
+    if isinstance(error, SourceError):
+        return str(error)
+    raised = _RAISED.search(str(error))
+    if raised:
+        return f"it cannot be read: {raised.group(1).strip()}"
+    causes = _CAUSE.findall(str(error))
+    return f"it cannot be read: {causes[-1][1].strip()}" if causes else f"it cannot be read: {sentence(error)}"

@@ -1,0 +1,1 @@
+"""XML files: one record per element of the row tag."""

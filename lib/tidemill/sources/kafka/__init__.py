@@ -1,0 +1,1 @@
+"""Topics of Kafka, read in batches from stored offsets."""

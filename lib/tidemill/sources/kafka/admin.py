@@ -1,0 +1,150 @@
+"""What the brokers say of their topics, asked through Kafka's own client, which Spark's connector brings with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from py4j.java_gateway import JavaPackage
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import SparkSession
+
+from tidemill.errors import SetupError, SourceError, UsageError, did_you_mean
+from tidemill.runtime.spark_errors import sentence
+from tidemill.sources.kafka.options import Topics
+
+_TIMEOUT_MS = "10000"
+_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+# Databricks ships Kafka's classes under a name of its own.
+_PACKAGES = ("org.apache.kafka", "kafkashaded.org.apache.kafka")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Offsets of one partition: the oldest record that is kept, and the one that the next record will have."""
+
+    earliest: int
+    latest: int
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic at the brokers; a topic that is made anew under its old name has another ``id``; None from brokers without ids."""
+
+    id: str | None
+    partitions: Mapping[int, Bounds]
+
+
+def topics_at_brokers(spark: SparkSession, topics: Topics, before: Iterable[str] = ()) -> dict[str, Topic]:
+    """Return the topics that are to be read, with the offsets as they are now.
+
+    Of the topics that were read ``before``, those that the pattern still means and that are gone come without partitions.
+
+    Raises:
+        SourceError: the brokers do not answer or refuse, or a topic or partition is not there.
+        SetupError: Kafka's classes are not on Spark's class path.
+    """
+    with _admin(spark, topics) as (jvm, kafka, admin):
+        gone: tuple[str, ...] = ()
+        names = topics.names or tuple(topics.assigned)
+        if topics.pattern is not None:
+            there = [str(name) for name in admin.listTopics().names().get()]
+            names = _matching(jvm, topics.pattern, there)
+            gone = _matching(jvm, topics.pattern, [name for name in before if name not in there])
+            if not names and not gone:
+                raise SourceError(f"no topic at {topics.brokers} matches {topics.pattern!r}; {len(there)} topics are there")
+        described = _described(jvm, admin, topics, names)
+        wanted = {
+            name: topics.assigned.get(name) or tuple(part.partition() for part in described[name].partitions()) for name in sorted(names)
+        }
+        for name, numbers in topics.assigned.items():
+            count = len(described[name].partitions())
+            if not all(0 <= number < count for number in numbers):
+                raise SourceError(f"topic {name!r} has the partitions 0 to {count - 1}, but `assign` names {list(numbers)}")
+        earliest, latest = (_offsets(jvm, kafka, admin, topics, wanted, which) for which in ("earliest", "latest"))
+        ids = {name: str(described[name].topicId().toString()) for name in names}
+    return {name: Topic(None, {}) for name in gone} | {
+        name: Topic(
+            None if ids[name] == _NO_ID else ids[name],
+            {number: Bounds(earliest[name, number], latest[name, number]) for number in numbers},
+        )
+        for name, numbers in wanted.items()
+    }
+
+
+@contextmanager
+def _admin(spark: SparkSession, topics: Topics) -> Iterator[tuple[Any, Any, Any]]:
+    """Open a client of the brokers; yield the JVM, Kafka's package there, and the client."""
+    jvm: Any = getattr(spark, "_jvm", None)
+    if jvm is None:
+        raise UsageError("a kafka source needs Spark's classic session: Spark Connect does not reach Kafka's own client")
+    settings = jvm.java.util.HashMap()
+    timeouts = {"default.api.timeout.ms": _TIMEOUT_MS, "request.timeout.ms": _TIMEOUT_MS}
+    for name, value in (timeouts | dict(topics.client) | {"bootstrap.servers": topics.brokers}).items():
+        settings.put(name, value)
+    admin = None
+    try:
+        kafka = _kafka(jvm)
+        admin = kafka.clients.admin.AdminClient.create(settings)
+        yield jvm, kafka, admin
+    except Py4JJavaError as error:
+        why = topics.without_secrets(sentence(error))
+        raise SourceError(
+            f"the brokers at {topics.brokers} cannot be asked: {why}; check `url`, the network and `kafka.*` options"
+        ) from error
+    finally:
+        if admin is not None:
+            admin.close(jvm.java.time.Duration.ZERO)
+
+
+def _kafka(jvm: Any) -> Any:
+    """Return the package that holds Kafka's classes."""
+    for package in _PACKAGES:
+        found = jvm
+        for part in package.split("."):
+            found = getattr(found, part)
+        if not isinstance(found.clients.admin.AdminClient, JavaPackage):
+            return found
+    raise SetupError(
+        "Spark's connector for Kafka is not installed: run `python -m tidemill.runtime.spark_home`, "
+        "or give spark-submit `--packages org.apache.spark:spark-sql-kafka-0-10_2.13:<Spark's version>`"
+    )
+
+
+def _matching(jvm: Any, pattern: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that match the pattern as a whole, as Java understands it."""
+    try:
+        compiled = jvm.java.util.regex.Pattern.compile(pattern)
+    except Py4JJavaError as error:
+        raise UsageError(f"options.subscribePattern: {sentence(error)}") from error
+    return tuple(sorted(name for name in names if compiled.matcher(name).matches()))
+
+
+def _described(jvm: Any, admin: Any, topics: Topics, names: Iterable[str]) -> dict[str, Any]:
+    futures = admin.describeTopics(jvm.java.util.ArrayList(list(names))).topicNameValues()
+    described = {}
+    for name in names:
+        try:
+            described[name] = futures[name].get()
+        except Py4JJavaError as error:
+            cause = error.java_exception.getCause()
+            if cause is None or not cause.getClass().getSimpleName().startswith(("UnknownTopic", "InvalidTopic")):
+                raise
+            there = [str(other) for other in admin.listTopics().names().get()]
+            raise SourceError(f"there is no topic {name!r} at {topics.brokers}{did_you_mean(name, there)}; check `table`") from error
+    return described
+
+
+def _offsets(
+    jvm: Any, kafka: Any, admin: Any, topics: Topics, wanted: Mapping[str, Iterable[int]], which: str
+) -> dict[tuple[str, int], int]:
+    """Return the earliest or latest offset of each partition; records of open transactions come after the latest."""
+    asked = jvm.java.util.HashMap()
+    for name, numbers in wanted.items():
+        for number in numbers:
+            asked.put(kafka.common.TopicPartition(name, number), getattr(kafka.clients.admin.OffsetSpec, which)())
+    level = getattr(kafka.common.IsolationLevel, topics.client["isolation.level"].upper())
+    answer = admin.listOffsets(asked, kafka.clients.admin.ListOffsetsOptions(level)).all().get()
+    return {(str(place.topic()), int(place.partition())): int(found.offset()) for place, found in answer.items()}

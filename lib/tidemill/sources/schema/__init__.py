@@ -1,0 +1,1 @@
+"""Schemas of sources: declared, inferred, pinned, and changed by policy."""

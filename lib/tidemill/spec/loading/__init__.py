@@ -1,0 +1,1 @@
+"""From files to a validated spec: YAML with places, overlays, variables, SQL and Python beside the spec."""

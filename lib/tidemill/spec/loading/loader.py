@@ -1,0 +1,200 @@
+"""Reading a spec: file, overlays, settings, variables, models and cross-checks, with every fault reported at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tidemill.errors import Fault, SpecError, UsageError
+from tidemill.runtime.python_code import load_object, module_file, own_file, own_imports
+from tidemill.spec.loading.document import MAX_FAULTS, Node, read_document, read_small
+from tidemill.spec.loading.grammar import not_built_faults
+from tidemill.spec.loading.overlay import merged, overlay_files, with_settings
+from tidemill.spec.loading.paths import find_project_root, resolve_pipeline
+from tidemill.spec.loading.variables import Unresolved, Variables, substitute
+from tidemill.spec.models import CustomFamily, Features, Pipeline, Table
+from tidemill.spec.sql import unsafe_sql_faults
+from tidemill.spec.validation.checks import check_faults
+from tidemill.spec.validation.fields import validate
+from tidemill.spec.validation.references import Declared, reference_faults, schema_text, sql_inputs, sql_text
+
+FILE_NAME = "pipeline.yml"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A validated spec and where it lies: SQL, schema files and Python are looked up in ``folder``; all its paths are absolute."""
+
+    pipeline: Pipeline
+    file: Path
+    folder: Path
+    tree: Node | None = field(default=None, repr=False, compare=False)
+
+    def located(self, error: SpecError) -> SpecError:
+        """Return ``error`` with file and line put to each fault that has no line: faults found later, by who reads the data."""
+        return SpecError([fault if fault.line is not None else self._located(fault) for fault in error.faults])
+
+    def _located(self, fault: Fault) -> Fault:
+        if self.tree is None:
+            return replace(fault, file=str(self.file))
+        file, line = self.tree.nearest(fault.key).fault_place()
+        return replace(fault, file=file, line=line)
+
+    @property
+    def root(self) -> Path:
+        """The root of the project, below which relative paths lie."""
+        return find_project_root(self.folder)
+
+    def sql_text(self, value: str) -> str:
+        """Return the text of the SQL file ``value``, or ``value`` itself where it holds white space."""
+        return sql_text(self.folder, value)
+
+    def schema_text(self, value: str) -> str:
+        """Return the text of the schema file ``value`` (``.ddl`` or ``.json``), or ``value`` itself: it is DDL then."""
+        return schema_text(self.folder, value)
+
+    def function(self, dotted: str) -> Callable[..., Any]:
+        """Return the object ``functions.clean_flights`` of a file beside the spec, or of an installed module."""
+        return load_object(self.folder, dotted)
+
+    def source_code(self, dotted: str) -> str:
+        """Return the text of the file that defines ``dotted``."""
+        return module_file(self.folder, dotted).read_text(encoding="utf-8", errors="replace")
+
+    def own_imports(self, dotted: str) -> dict[str, str]:
+        """Return the text of each module beside the spec that the file of ``dotted`` imports, by its name."""
+        file = own_file(self.folder, dotted)
+        return own_imports(self.folder, file) if file else {}
+
+    def code(self, dotted: str) -> list[str]:
+        """Return the text of the file that defines ``dotted``, and of what it imports from beside the spec."""
+        return [self.source_code(dotted), *self.own_imports(dotted).values()]
+
+    def training_code(self) -> list[str]:
+        """Return the text of each file that stages of the features or families of the user's own are made of."""
+        features = self.pipeline.features
+        stages = [stage.python for stage in features.custom] if isinstance(features, Features) else []
+        families = [family.python for family in self.pipeline.families.values() if isinstance(family, CustomFamily)]
+        return [text for python in (*stages, *families) for text in self.code(python)]
+
+    def sql_inputs(self, value: str) -> list[str]:
+        """Return the tables (``silver.flights``) that the SQL of ``value`` reads, sorted."""
+        return sql_inputs(self.folder, value)
+
+    def table_inputs(self, name: str) -> list[str]:
+        """Return the tables that ``silver.<name>`` reads: sorted for SQL, in the order of its parameters for Python; then its rules'."""
+        table: Table = self.pipeline.tables[name]
+        if table.sql is not None:
+            return list(dict.fromkeys((*self.sql_inputs(table.sql), *table.reads)))
+        declared = Declared(self.folder, self.pipeline.pipeline, tuple(self.pipeline.sources), tuple(self.pipeline.tables))
+        return list(dict.fromkeys((*declared.python_inputs(str(table.python), table.inputs, name), *table.reads)))
+
+    def dataset_inputs(self) -> list[str]:
+        """Return the tables that the dataset reads, sorted."""
+        dataset = self.pipeline.dataset
+        rows = [dataset.from_] if dataset.from_ else self.sql_inputs(str(dataset.sql))
+        return sorted({*rows, *dataset.looks_into})
+
+    def scoring_inputs(self) -> list[str]:
+        """Return the tables that the rows to score are made of, sorted; the dataset itself where nothing else is said."""
+        scoring, dataset = self.pipeline.scoring, self.pipeline.dataset_table
+        if scoring.sql is None and scoring.from_ in (None, dataset):
+            return [dataset]
+        rows = [scoring.from_] if scoring.from_ is not None else self.sql_inputs(str(scoring.sql))
+        return sorted({*rows, *self.pipeline.dataset.looks_into})
+
+
+def load_spec(
+    path: str | Path, *, env: str | None = None, set_values: Mapping[str, str] | None = None, environ: Mapping[str, str] = os.environ
+) -> Spec:
+    """Read and check a spec.
+
+    Args:
+        path: the file, or a folder that holds ``pipeline.yml``.
+        env: the overlay to lay on, ``env/<env>.yml`` beside the spec and ``conf/env/<env>.yml`` of the project.
+        set_values: ``a.b`` → value, which overrides any key; ``vars.NAME`` gives a variable.
+        environ: the environment that variables are looked up in.
+
+    Raises:
+        SpecError: the spec cannot be used; it carries every fault that was found.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / FILE_NAME
+    settings = set_values or {}
+    root, faults = _tree(file, env)
+    if root is None:
+        raise SpecError(faults)
+    variables, found = _variables(root, settings, environ)
+    faults += found
+    if variables.is_unbounded:
+        raise SpecError(_in_order(faults, str(file)))
+    root, found = with_settings(root, settings)
+    faults += found
+    root, found = substitute(root, variables)
+    faults += found
+    pipeline, found = validate(root)
+    faults += found
+    rules = (check_faults, reference_faults, unsafe_sql_faults)
+    for later in (not_built_faults(root), *(rule(root, file.parent) for rule in rules)):
+        said = {fault.key for fault in faults}
+        faults += [fault for fault in later if fault.key not in said]
+    if faults or pipeline is None:
+        raise SpecError(_in_order(faults, str(file)))
+    return Spec(resolve_pipeline(pipeline, find_project_root(file.parent)), file, file.parent, root)
+
+
+def _tree(file: Path, env: str | None) -> tuple[Node | None, list[Fault]]:
+    """Read the file and lay its overlays on."""
+    root, faults = _read(file)
+    if env is not None:
+        overlays, found = overlay_files(file.parent, find_project_root(file.parent), env)
+        faults += found
+        for overlay in overlays:
+            top, found = _read(overlay)
+            faults += found
+            if root is not None and top is not None:
+                root = merged(root, top)
+    return root, faults
+
+
+def _read(file: Path) -> tuple[Node | None, list[Fault]]:
+    try:
+        data = read_small(file)
+    except UsageError as error:
+        return None, [Fault(str(file), None, "", str(error))]
+    except OSError as error:
+        near = ", ".join(sorted(str(path) for path in file.parent.glob("*.yml"))[:5]) if file.parent.is_dir() else ""
+        hint = f"; there is {near}" if near else "; give the path of a pipeline.yml"
+        return None, [Fault(str(file), None, "", f"cannot be read: {error.strerror or error}{hint}")]
+    root, faults = read_document(data, str(file))
+    if root is None and not faults:
+        faults = [Fault(str(file), None, "", "empty; a spec starts with `pipeline: <name>`")]
+    if root is not None and not isinstance(root.value, dict):
+        return None, [*faults, Fault(str(file), root.line, "", "expected keys such as `pipeline:` and `sources:`, found something else")]
+    return root, faults
+
+
+def _variables(root: Node, settings: Mapping[str, str], environ: Mapping[str, str]) -> tuple[Variables, list[Fault]]:
+    """Gather the variables; a declared one that is no plain value is left to the models to refuse."""
+    block = root.at("vars")
+    declared = {name: node.text for name, node in (block.mapping if block else {}).items() if node.text is not None}
+    given = {key.removeprefix("vars."): text for key, text in settings.items() if key.startswith("vars.")}
+    variables = Variables(given, environ, declared)
+    faults = []
+    for name, node in (block.mapping if block else {}).items():
+        try:
+            variables.get(name)
+        except Unresolved as error:
+            faults.append(Fault(*node.fault_place(), f"vars.{name}", str(error)))
+            if variables.is_unbounded or len(faults) >= MAX_FAULTS:
+                break
+    return variables, faults
+
+
+def _in_order(faults: list[Fault], file: str) -> list[Fault]:
+    """Order faults as a reader meets them: the spec from top to bottom, then overlays, then settings."""
+    return sorted(dict.fromkeys(faults), key=lambda fault: (fault.file != file, fault.file, fault.line or 0))

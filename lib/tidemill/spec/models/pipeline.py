@@ -1,0 +1,282 @@
+"""What a user may write in ``pipeline.yml``: frozen models, one class a block; this file holds the whole, and names all of them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from tidemill.spec.models.base import (
+    DEFAULT_FAMILIES,
+    FAMILIES,
+    METRICS,
+    MINIMISED,
+    NUMERIC_LABEL,
+    RANKING,
+    RECOMMENDATION,
+    SOURCE_FORMATS,
+    TASKS,
+    TEXT_FAMILIES,
+    Block,
+    ColumnName,
+    DottedName,
+    Duration,
+    Name,
+    Scalar,
+    Share,
+    TableName,
+)
+from tidemill.spec.models.dataset import Aggregate, Dataset, Lookup, Split
+from tidemill.spec.models.expectations import Distribution, Expectation, Freshness, Reference, RowCount, Sum
+from tidemill.spec.models.features import (
+    Array,
+    Boolean,
+    Buckets,
+    Categorical,
+    Checks,
+    Datetime,
+    Features,
+    Hashing,
+    Interactions,
+    Numeric,
+    Pca,
+    Polynomial,
+    PythonPart,
+    Select,
+    Text,
+)
+from tidemill.spec.models.search_space import (
+    CustomFamily,
+    Family,
+    FloatRange,
+    IntRange,
+    LogRange,
+    Quantile,
+    Range,
+    Space,
+    Threshold,
+    Training,
+    Tuner,
+)
+from tidemill.spec.models.sources import Source, Table
+from tidemill.spec.models.tasks import TASK_KINDS, TaskKind, default_metric
+
+__all__ = [
+    "DEFAULT_FAMILIES",
+    "FAMILIES",
+    "METRICS",
+    "MINIMISED",
+    "NUMERIC_LABEL",
+    "RANKING",
+    "RECOMMENDATION",
+    "SOURCE_FORMATS",
+    "TASKS",
+    "TEXT_FAMILIES",
+    "Aggregate",
+    "Array",
+    "Block",
+    "Boolean",
+    "Buckets",
+    "Categorical",
+    "Checks",
+    "CustomFamily",
+    "Dataset",
+    "Datetime",
+    "Distribution",
+    "DottedName",
+    "Drift",
+    "Duration",
+    "Evaluation",
+    "Expectation",
+    "Family",
+    "Features",
+    "FloatRange",
+    "Freshness",
+    "Hashing",
+    "IntRange",
+    "Interactions",
+    "Labels",
+    "LogRange",
+    "Lookup",
+    "Monitoring",
+    "Name",
+    "Numeric",
+    "Pca",
+    "Performance",
+    "Pipeline",
+    "Polynomial",
+    "PythonPart",
+    "Quantile",
+    "Range",
+    "Reference",
+    "Retrain",
+    "RowCount",
+    "Scalar",
+    "Scoring",
+    "Select",
+    "Share",
+    "Source",
+    "Space",
+    "Split",
+    "Sum",
+    "Table",
+    "TableName",
+    "Text",
+    "Threshold",
+    "Training",
+    "Tuner",
+]
+
+
+class Evaluation(Block):
+    """Test metrics, slices and gates."""
+
+    slices: list[ColumnName] = Field(default=[])
+    gates: list[str] | None = Field(default=None, description="absent: better than the constant baseline")
+    approval: Literal["auto", "manual"] = "auto"
+
+
+class Scoring(Block):
+    """What the champion scores; it becomes ``gold.<pipeline>_predictions``."""
+
+    from_: TableName | None = Field(default=None, alias="from")
+    sql: str | None = None
+    load: Literal["full", "incremental"] = "full"
+    keep: list[ColumnName] = Field(default=[])
+    shadow: bool = False
+    seen: bool = Field(default=False, description="recommendation: also recommend what a user has had in the training rows")
+
+    @model_validator(mode="after")
+    def _one_definition(self) -> Scoring:
+        if self.from_ is not None and self.sql is not None:
+            raise ValueError("takes one of `from` and `sql`, not both")
+        return self
+
+
+class Drift(Block):
+    """How far the scored rows may lie from the training rows."""
+
+    method: Literal["psi", "js", "ks"] = "psi"
+    warn: float = Field(default=0.1, ge=0)
+    alert: float = Field(default=0.25, ge=0)
+    on_alert: Literal["warn", "fail"] = "warn"
+
+
+class Labels(Block):
+    """Where labels arrive later."""
+
+    table: TableName
+    by: list[ColumnName]
+    column: ColumnName
+    mature_after: Duration = "1d"
+
+
+class Performance(Block):
+    """How far a live metric may fall."""
+
+    metric: str
+    drop: float
+
+
+class Retrain(Block):
+    """When breaches ask for a new training run."""
+
+    breaches: int = Field(gt=0)
+    of: int = Field(gt=0)
+
+
+class Monitoring(Block):
+    """What is watched after deployment."""
+
+    drift: Drift | None = None
+    labels: Labels | None = None
+    performance: Performance | None = None
+    freshness: dict[ColumnName, Duration] = Field(default={})
+    retrain: Retrain | None = None
+
+
+class Pipeline(Block):
+    """The whole of ``pipeline.yml``."""
+
+    pipeline: Name
+    description: str = ""
+    trust: bool = Field(default=False, description="SQL of this spec may do whatever Spark can: run programs, call Java, read paths")
+    vars: dict[str, Scalar] = Field(default={})
+    lake: str = "./lake"
+    sources: dict[Name, Source] = Field(min_length=1)
+    tables: dict[Name, Table] = Field(default={})
+    dataset: Dataset
+    features: Literal["auto"] | Features = "auto"
+    training: Training
+    evaluation: Evaluation = Evaluation()
+    scoring: Scoring = Scoring()
+    monitoring: Monitoring = Monitoring()
+
+    @property
+    def task_kind(self) -> TaskKind:
+        """What the label is to the task."""
+        return TASK_KINDS[self.training.task]
+
+    @property
+    def selection_metric(self) -> str:
+        """The metric that the search optimises; where no label is declared, one that needs none."""
+        if self.training.metric is None and self.training.task == RECOMMENDATION and not self.training.implicit:
+            return "rmse"  # a model of ratings that is chosen by its ranks may predict no rating at all
+        named = self.training.metric or self.training.loss_metric
+        return named or default_metric(self.training.task, has_label=self.dataset.label is not None)
+
+    @property
+    def has_positive_class(self) -> bool:
+        """True where one of two label values is the positive class."""
+        return self.training.task == "binary" or (self.training.task == "anomaly" and self.dataset.label is not None)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns that are declared as texts."""
+        return () if self.features == "auto" else tuple(name for block in self.features.texts for name in block.columns)
+
+    @property
+    def has_texts(self) -> bool:
+        """True where columns of text are declared."""
+        return bool(self.texts)
+
+    @property
+    def families(self) -> dict[str, Family]:
+        """The declared families, or the default ones of the task that can do what is asked for."""
+        return self.training.models or {name: {} for name in self._default_families if name not in self.left_out}
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The default families that cannot do what the spec asks for, each with what it lacks."""
+        needs = self.training.needs(is_weighted=self.dataset.weight is not None)
+        names = () if self.training.models else self._default_families
+        return {name: lack for name in names if (lack := needs.lack(name))}
+
+    @property
+    def _default_families(self) -> tuple[str, ...]:
+        """The default families of the task; of texts, those that bear as many slots as there are words."""
+        task = self.training.task
+        names = TEXT_FAMILIES[task] if self.has_texts else DEFAULT_FAMILIES[task]
+        if isinstance(self.features, Features) and any(block.is_signed for block in self.features.texts):
+            names = tuple(name for name in names if name != "naive_bayes")
+        return names
+
+    @property
+    def dataset_table(self) -> str:
+        """``gold.<pipeline>_dataset``."""
+        return f"gold.{self.pipeline}_dataset"
+
+    @property
+    def predictions_table(self) -> str:
+        """``gold.<pipeline>_predictions``."""
+        return f"gold.{self.pipeline}_predictions"
+
+    @property
+    def recommendations_table(self) -> str:
+        """``gold.<pipeline>_recommendations``, of the task recommendation."""
+        return f"gold.{self.pipeline}_recommendations"
+
+    @property
+    def model_name(self) -> str:
+        """``models.<pipeline>``: the name under which steps hand a model version on, beside their tables."""
+        return f"models.{self.pipeline}"

@@ -1,0 +1,203 @@
+"""Rules between the keys of a spec that no single model can see; they work on nodes, so a broken block does not hide the others."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from tidemill.errors import Fault, did_you_mean
+from tidemill.quoting import is_local
+from tidemill.spec.loading.document import Key, Node, dotted
+from tidemill.spec.models import FAMILIES, METRICS, QUANTILE_LOSS, SOURCE_FORMATS, topic_faults
+from tidemill.spec.sql import query_faults
+from tidemill.spec.validation.dataset import dataset_problems
+from tidemill.spec.validation.expectations import expectation_problems
+from tidemill.spec.validation.features import feature_problems
+from tidemill.spec.validation.task import recommendation_problems, task_problems
+from tidemill.spec.validation.training import training_problems
+
+_WITH_SECRETS = ("url", "user", "password", "path", "options")
+_SECRET_REFERENCE = re.compile(r"\$\{secret:[^}/]+/[^}]+\}")
+FILE_FORMATS = frozenset(SOURCE_FORMATS) - {"jdbc", "kafka"}  # a Delta table has a path too
+
+Found = Iterator[tuple[tuple[Key, ...], str]]
+
+
+def check_faults(root: Node, folder: Path) -> list[Fault]:
+    """Return the faults of the rules between keys."""
+    rules: tuple[Callable[[Node], Found], ...] = (
+        lambda node: _sources(node, folder), _secrets, _whole_numbers, _names, expectation_problems, dataset_problems, feature_problems,
+        task_problems, _training, training_problems, _spaces, recommendation_problems, _gates, _drift,
+    )  # fmt: skip
+    faults = []
+    for rule in rules:
+        for path, message in rule(root):
+            faults.append(Fault(*root.nearest(dotted(path)).fault_place(), dotted(path), message))
+    return faults
+
+
+def _known(word: str, known: Sequence[str]) -> str:
+    return f"{did_you_mean(word, known)}; known: {', '.join(known)}"
+
+
+def _sources(root: Node, folder: Path) -> Found:
+    for name, source in root.entries_at("sources").items():
+        kind = source.string_at("format")
+        if kind is not None and kind not in SOURCE_FORMATS and "." not in kind:
+            yield ("sources", name, "format"), f"unknown format {kind!r}{_known(kind, SOURCE_FORMATS)}"
+        path = source.at("path")
+        if kind in FILE_FORMATS and (path is None or path.value is None):
+            yield ("sources", name, "path"), f"missing; `format: {kind}` reads files, so give `path:` (globs are fine)"
+        elif path is not None and path.value is not None and not all(part.strip() for part in path.strings or [path.string or ""]):
+            yield ("sources", name, "path"), "empty; give the path of the files"
+        yield from query_faults(name, source, kind or "")
+        if kind == "kafka":
+            yield from topic_faults(name, source)
+        if kind == "xml":
+            yield from _row_tag(("sources", name), source)
+        schema = source.string_at("schema")
+        if schema and schema.endswith((".ddl", ".json")) and not (folder / schema).is_file():
+            near = did_you_mean(schema, [file.name for file in folder.iterdir() if file.suffix in (".ddl", ".json")])
+            yield ("sources", name, "schema"), f"no file {folder / schema}{near}; schema files are looked up beside the spec"
+
+
+def _secrets(root: Node) -> Found:
+    """Yield the references to secrets that are badly written, and those where no secret is looked up."""
+    for path, node in root.walk():
+        if not isinstance(node.value, str) or "${secret:" not in node.value or path[0] in ("vars", "description"):
+            continue
+        if "${secret:" in _SECRET_REFERENCE.sub("", node.value):
+            yield path, "a secret is written ${secret:scope/key}, with the slash and the closing brace"
+        elif not (path[0] == "sources" and len(path) > 2 and path[2] in _WITH_SECRETS):
+            keys = ", ".join(f"`{key}`" for key in _WITH_SECRETS)
+            yield path, f"no secret is looked up here, so that none is written into the lake; only {keys} of a source may hold one"
+
+
+def _whole_numbers(root: Node) -> Found:
+    """Yield the whole numbers that no engine can hold."""
+    for path, node in root.walk():
+        if isinstance(node.value, int) and not -(2**63) <= node.value < 2**63:
+            yield path, f"expected a whole number of at most 64 bits, found one of {len(str(abs(node.value)))} digits"
+
+
+def _row_tag(path: tuple[Key, ...], source: Node) -> Found:
+    """Yield what an xml source lacks: the option that says which elements are records."""
+    options = source.entries_at("options")
+    given = next((name for name in options if name.lower() == "rowtag"), None)
+    if given is None:
+        near = next((name for name in options if did_you_mean(name, ["rowTag"])), None)
+        meant = f" (did you mean it by {near!r}?)" if near else ""
+        yield (*path, "options", "rowTag"), f"missing{meant}; name the element that is a record, such as `rowTag: book`"
+    elif not options[given].is_open and not (options[given].string or "").strip("<> "):
+        yield (*path, "options", given), "expected the name of the element that is a record, such as `book`"
+
+
+def _names(root: Node) -> Found:
+    for block in ("sources", "tables"):
+        declared = root.entries_at(block)
+        lower: dict[str, str] = {}
+        for name in declared:
+            base = name.removesuffix("_quarantine")
+            if base != name and base in declared:
+                yield (block, name), f"this is the name of the quarantine of {base!r}; choose another"
+            if lower.setdefault(name.lower(), name) != name:
+                yield (block, name), f"differs from {lower[name.lower()]!r} only in upper and lower case, which SQL does not tell apart"
+
+
+def _training(root: Node) -> Found:
+    task = root.string_at("training", "task")
+    if task not in METRICS:
+        return
+    metric = root.string_at("training", "metric")
+    if metric is not None and metric not in METRICS[task]:
+        yield ("training", "metric"), f"{metric!r} does not fit `task: {task}`{_known(metric, METRICS[task])}"
+    for key in ("calibrate", "threshold"):
+        node = root.at("training", key)
+        suits = ("binary", "multiclass") if key == "calibrate" else ("binary",)
+        if node is not None and node.value not in (None, "none") and task not in suits:
+            alone = "`task: binary` and `multiclass`" if key == "calibrate" else "`task: binary`"
+            yield ("training", key), f"is for {alone} alone, found `task: {task}`; leave it out"
+    if task == "regression" and root.string_at("training", "balance") not in (None, "none"):
+        yield ("training", "balance"), "balances classes, and a regression has none; leave it out"
+    yield from _ensemble(root)
+    rules = root.entries_at("training", "threshold")
+    if root.at("training", "threshold") is not None and len(rules) != 1:
+        yield ("training", "threshold"), "takes one of maximise, at_precision, at_recall"
+    for name, family in root.entries_at("training", "models").items():
+        if name not in FAMILIES[task] and "python" not in family.mapping:
+            yield ("training", "models", name), f"unknown model family for `task: {task}`{_known(name, FAMILIES[task])}"
+
+
+def _ensemble(root: Node) -> Found:
+    kind = root.string_at("training", "ensemble")
+    if kind not in ("blend", "stack"):
+        return
+    task, families = root.string_at("training", "task"), list(root.entries_at("training", "models"))
+    if task not in ("binary", "multiclass", "regression"):
+        yield ("training", "ensemble"), f"is for binary, multiclass and regression, found `task: {task}`; leave it out"
+    if root.entries_at("training", "features"):
+        yield ("training", "ensemble"), "needs members with the same features, and `training.features` tunes them; leave out one of the two"
+    if len(families) == 1:
+        yield ("training", "ensemble"), f"a {kind} needs two families, found {families[0]} alone; name another in `models`, or leave it out"
+    if root.at("dataset", "weight") is not None:
+        yield ("training", "ensemble"), "combines rows that count alike, and `dataset.weight` weighs them; leave out one of the two"
+    if root.at("training", "loss") is not None and root.string_at("training", "loss") != "squared":
+        yield ("training", "ensemble"), "combines by squared errors, and `training.loss` asks for others; leave out one of the two"
+    if kind == "stack" and root.entries_at("training", "monotone"):
+        yield ("training", "ensemble"), "a stack may weigh a member below nothing, against `training.monotone`; write `blend`"
+    if not is_local(root.string_at("lake") or ""):
+        yield ("training", "ensemble"), "needs a lake on a file system that all executors see; leave it out"
+
+
+def _spaces(root: Node) -> Found:
+    for family, block in root.entries_at("training", "models").items():
+        is_custom = "python" in block.mapping
+        space = block.entries_at("space") if is_custom else block.mapping
+        for name, values in space.items():
+            path = ("training", "models", family, *(("space",) if is_custom else ()), name)
+            for kind in ("log", "int", "float"):
+                bounds = values.at(kind)
+                if bounds is not None:
+                    yield from _range((*path, kind), kind, bounds)
+
+
+def _range(path: tuple[Key, ...], kind: str, bounds: Node) -> Found:
+    numbers = [item.value for item in bounds.items if isinstance(item.value, int | float) and not isinstance(item.value, bool)]
+    if len(numbers) != 2 or len(bounds.items) != 2:
+        return
+    low, high = numbers
+    if low > high:
+        yield path, f"the lower bound {low} is above the upper bound {high}; write [{high}, {low}]"
+    elif kind == "log" and low <= 0:
+        yield path, f"a logarithmic range starts above 0, found {low}; write 1.0e-5, say, or use `float:`"
+
+
+def _gates(root: Node) -> Found:
+    if importlib.util.find_spec("tidemill.evaluation.gates") is None:
+        return
+    # By name, not by an import: the spec stands below the rooms that use it.
+    parse = getattr(importlib.import_module("tidemill.evaluation.gates"), "parse_gate", None)
+    task, node = root.string_at("training", "task"), root.at("evaluation", "gates")
+    quantile = root.at("training", "loss", "quantile")
+    for index, gate in enumerate(node.items if node else []):
+        if parse is None or gate.string is None or "slices" in gate.string:
+            continue
+        try:
+            parse(gate.string, task if task in METRICS else None)
+        except ValueError as error:
+            yield ("evaluation", "gates", index), str(error)
+        if QUANTILE_LOSS in gate.string and quantile is None:
+            yield (
+                ("evaluation", "gates", index),
+                f"{QUANTILE_LOSS} is measured at a quantile; declare it: `training.loss: {{quantile: 0.9}}`",
+            )
+
+
+def _drift(root: Node) -> Found:
+    levels = [root.at("monitoring", "drift", level) for level in ("warn", "alert")]
+    warn, alert = (node.value if node is not None else default for node, default in zip(levels, (0.1, 0.25), strict=True))
+    if isinstance(warn, int | float) and isinstance(alert, int | float) and warn > alert:
+        yield ("monitoring", "drift", "warn"), f"{warn} is above `alert` ({alert}); a warning comes first"

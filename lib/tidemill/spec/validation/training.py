@@ -1,0 +1,142 @@
+"""Rules between what stands around a fit (weights, monotone columns, target, loss) and the rest of a spec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tidemill.spec.loading.document import Key, Node
+from tidemill.spec.models import DEFAULT_FAMILIES, FAMILIES, GROUPS, LABELLED, QUANTILE_LOSS, TEXT_FAMILIES, Needs
+from tidemill.spec.validation.features import declared_blocks
+
+Found = Iterator[tuple[tuple[Key, ...], str]]
+
+_REFIT_LEAVES = (
+    "is kept with `loss: squared` alone: for other losses the libraries set the leaves of a tree anew when it has grown, and "
+    "predictions may go the other way all the same; leave one of the two out"
+)
+
+
+def training_problems(root: Node) -> Found:
+    """Yield what does not go together."""
+    yield from _weight(root)
+    task = root.string_at("training", "task")
+    if task not in FAMILIES:
+        return
+    if task not in LABELLED:
+        for path in (("dataset", "weight"), ("training", "monotone")):
+            if _is_given(root, *path):
+                yield path, f"is for tasks that learn a label from features, found `task: {task}`; leave it out"
+        yield from _regression_alone(root, task)
+        return
+    yield from _regression_alone(root, task)
+    yield from _monotone(root, task)
+    yield from _families(root, task)
+
+
+def _is_given(root: Node, *path: Key) -> bool:
+    node = root.at(*path)
+    return node is not None and node.value not in (None, {}, [])
+
+
+def _weight(root: Node) -> Found:
+    dataset, weight = root.at("dataset"), root.string_at("dataset", "weight")
+    if dataset is None or weight is None:
+        return
+    path: tuple[Key, ...] = ("dataset", "weight")
+    for key in ("key", "exclude"):
+        node = dataset.at(key)
+        if node is not None and weight in node.strings:
+            yield path, f"{weight!r} is also in `{key}`; the weight is never a feature, so leave it out there"
+    for key in ("label", "event_time"):
+        if weight == root.string_at("dataset", key):
+            yield path, f"{weight!r} is also the `{key}`; name a column that says what a row counts for"
+
+
+def _regression_alone(root: Node, task: str) -> Found:
+    """Yield what is for numbers alone, and the metric that needs a quantile."""
+    if task != "regression":
+        for key, usual in (("target", "identity"), ("loss", "squared")):
+            node = root.at("training", key)
+            if node is not None and node.value not in (None, usual):
+                yield ("training", key), f"is for `task: regression` alone, found `task: {task}`; leave it out"
+    if (
+        root.string_at("training", "metric") == QUANTILE_LOSS
+        and task == "regression"
+        and not _is_given(root, "training", "loss", "quantile")
+    ):
+        yield ("training", "metric"), f"{QUANTILE_LOSS} is measured at a quantile; declare it: `loss: {{quantile: 0.9}}`"
+
+
+def _monotone(root: Node, task: str) -> Found:
+    node = root.at("training", "monotone")
+    if node is None or not node.mapping:
+        return
+    if task == "multiclass":
+        yield ("training", "monotone"), "says how one number goes with a column, and `task: multiclass` predicts several; leave it out"
+        return
+    if task == "regression" and (_is_given(root, "training", "loss", "quantile") or root.string_at("training", "loss") == "absolute"):
+        yield ("training", "monotone"), _REFIT_LEAVES
+    models = root.at("training", "models")
+    for name, family in (models.mapping if models else {}).items():
+        if "loss" in family.mapping:
+            yield ("training", "models", name, "loss"), "is not held to `training.monotone` by the libraries; leave one of the two out"
+    is_open = not any(_is_given(root, "features", group) for group in (*GROUPS, "custom"))
+    for column in node.mapping:
+        path: tuple[Key, ...] = ("training", "monotone", column)
+        for key in ("label", "weight"):
+            if column == root.string_at("dataset", key):
+                yield path, f"{column!r} is `dataset.{key}`, which is no feature"
+        groups = _groups(root, column)
+        if "numeric" not in groups and not is_open:
+            where = f"it is in `features.{groups[0]}`" if groups else "no group has it"
+            yield path, f"{column!r} must be one number of the features, and {where}; name it in `features.numeric`, or leave it out here"
+        elif len(groups) > 1:
+            other = next(group for group in groups if group != "numeric")
+            yield (
+                path,
+                f"{column!r} is also in `features.{other}`, which makes other slots of it that are not held; take it out of one of them",
+            )
+
+
+def _groups(root: Node, column: str) -> list[str]:
+    """Return the groups of features that name a column."""
+    found = []
+    for group in GROUPS:
+        for _, block in declared_blocks(root, group):
+            columns, pairs = block.at("columns"), block.at("pairs")
+            named = [*(columns.strings if columns else []), *(name for pair in (pairs.items if pairs else []) for name in pair.strings)]
+            found += [group] if column in named else []
+    custom = root.at("features", "custom")
+    for part in custom.items if custom else []:
+        declared, params = part.at("columns"), part.at("params")
+        texts = [text for value in (params.mapping.values() if params else []) for text in (value.strings or [value.string or ""])]
+        found += ["custom"] if column in ((declared.strings if declared else []) or texts) else []
+    return list(dict.fromkeys(found))
+
+
+def _families(root: Node, task: str) -> Found:
+    """Yield the named families that cannot do what is asked for; where none is named, that no default one can."""
+    quantile, loss = _is_given(root, "training", "loss", "quantile"), root.string_at("training", "loss")
+    needs = Needs(
+        root.string_at("training", "engine") or "auto",
+        _is_given(root, "training", "monotone"),
+        "squared" if task != "regression" else "quantile" if quantile else "absolute" if loss == "absolute" else "squared",
+        _is_given(root, "dataset", "weight"),
+    )
+    models = root.at("training", "models")
+    named = models.mapping if models else {}
+    for name, family in named.items():
+        # A family of one's own is told of nothing but its parameters.
+        lack = needs.lack(name) if "python" not in family.mapping else _own_lack(name, needs)
+        if lack:
+            yield ("training", "models", name), lack
+    has_texts = any(True for _ in declared_blocks(root, "text"))
+    lacks = [needs.lack(name) for name in (TEXT_FAMILIES if has_texts else DEFAULT_FAMILIES)[task]]
+    if not named and all(lacks):
+        yield ("training", "models"), f"no default family can do what is asked for: {lacks[0]}"
+
+
+def _own_lack(name: str, needs: Needs) -> str | None:
+    asked = {"`training.monotone`": needs.is_monotone, "`training.loss`": needs.loss != "squared", "`dataset.weight`": needs.is_weighted}
+    given = [key for key, is_given in asked.items() if is_given]
+    return f"{name} is a family of one's own, which is not told of {', '.join(given)}; choose another, or leave that out" if given else None

@@ -1,0 +1,1 @@
+"""The step dataset: examples with label, split and fold."""

@@ -1,0 +1,175 @@
+"""What the labels of a dataset must be for each task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from tidemill.errors import ExpectationRefused, Fault, SpecError, did_you_mean
+from tidemill.quoting import quoted
+from tidemill.spec.models import NUMERIC_LABEL, TASK_KINDS
+from tidemill.training.labels import positive_last
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, Row
+
+    from tidemill.spec.models import Dataset
+
+
+def weight_type(frame: DataFrame, declared: Dataset) -> list[Fault]:
+    """Return a fault where the weight is no number."""
+    if declared.weight is None or declared.weight not in frame.columns:
+        return []
+    kind = frame.schema[declared.weight].dataType
+    if isinstance(kind, T.NumericType):
+        return []
+    message = f"{declared.weight} is of type {kind.simpleString()}, expected a number: CAST it in the SQL, or name another column"
+    return [Fault("pipeline.yml", None, "dataset.weight", message)]
+
+
+def check_weights(marked: DataFrame, declared: Dataset) -> None:
+    """Refuse weights of labelled rows that are no weights; 0 is one, of rows that do not count.
+
+    Raises:
+        ExpectationRefused: some are null, NaN, infinite or below 0, or all of the training or test rows are 0.
+    """
+    if declared.weight is None:
+        return
+    weight = F.col(quoted(declared.weight)).cast("double")
+    labelled = marked.where(F.col(quoted(str(declared.label))).isNotNull() & F.col("split").isin("train", "test"))
+    figures = {
+        "null": F.count_if(weight.isNull()),
+        "NaN or infinite": F.count_if(F.isnan(weight) | (F.abs(weight) == float("inf"))),
+        "below 0": F.count_if(weight < 0),
+    }
+    found = labelled.groupBy("split").agg(F.sum(weight).alias("total"), *[figure.alias(name) for name, figure in figures.items()]).collect()
+    wrong = {name: count for name in figures if (count := sum(row[name] for row in found))}
+    if wrong:
+        told = ", ".join(f"{name} in {count:,}" for name, count in wrong.items())
+        raise ExpectationRefused(
+            f"dataset: the weight {declared.weight} is {told} labelled rows, expected a number from 0 on in each; "
+            "give those rows a weight in the SQL (0: they do not count), or filter them out"
+        )
+    for row in found:
+        if not row["total"]:
+            raise ExpectationRefused(
+                f"dataset: the weight {declared.weight} is 0 in every labelled {row['split']} row, so that none counts; choose another "
+                "`split`, or mend the weights in the SQL"
+            )
+
+
+MOST_CLASSES = 1000
+_SHOWN = 5
+
+
+def check_labels(marked: DataFrame, declared: Dataset, task: str) -> tuple[str, ...]:
+    """Refuse labels that do not suit the task; return notes. Reads ``marked`` once and collects at most two counts a class.
+
+    Raises:
+        ExpectationRefused: too few or too many classes, a side without labels, a label that is not finite.
+        SpecError: ``positive`` is none of the labels.
+    """
+    if not TASK_KINDS[task].learns_label:
+        return _check_judging(marked, declared) if TASK_KINDS[task].label == "judges" and declared.label else ()
+    label = F.col(quoted(str(declared.label)))
+    if task in NUMERIC_LABEL:
+        wild_rows = _not_finite(marked, declared)
+        found = marked.groupBy("split").agg(F.count("*").alias("n"), F.count(label).alias("labelled"), wild_rows.alias("wild")).collect()
+        wild = sum(row["wild"] for row in found)
+        if wild:
+            raise ExpectationRefused(f"dataset: the label {declared.label} is NaN or infinite in {wild:,} rows; make it NULL in the SQL")
+        _refuse_unlabelled(str(declared.label), {row["split"]: row["labelled"] for row in found if row["split"] != "gap"})
+        return _notes(str(declared.label), sum(row["n"] - row["labelled"] for row in found))
+    found = marked.groupBy("split", label.alias("label")).agg(F.count("*").alias("n")).limit(2 * MOST_CLASSES + 3).collect()
+    totals = _refuse_classes(declared, task, [row for row in found if row["label"] is not None])
+    positive = positive_notes(declared, totals) if task == "binary" else ()
+    return (*positive, *_notes(str(declared.label), sum(row["n"] for row in found if row["label"] is None)))
+
+
+def _check_judging(marked: DataFrame, declared: Dataset) -> tuple[str, ...]:
+    """Refuse a label of anomalies without two values; rows may lack it, and it may be that none of the training rows is an anomaly."""
+    label = F.col(quoted(str(declared.label)))
+    found = marked.groupBy(label.alias("label")).agg(F.count("*").alias("n")).limit(MOST_CLASSES + 2).collect()
+    totals = {row["label"]: row["n"] for row in found if row["label"] is not None}
+    _refuse_number(declared, "anomaly", totals)
+    notes = positive_notes(declared, totals)
+    unlabelled = sum(row["n"] for row in found if row["label"] is None)
+    if unlabelled:
+        notes += (f"{unlabelled:,} rows have no {declared.label}: they are learned from as all are, and judge nothing",)
+    return notes
+
+
+def positive_notes(declared: Dataset, totals: Mapping[Any, int]) -> tuple[str, ...]:
+    """Return which of two classes is the positive one, and a warning where nobody chose it and the other one is rarer."""
+    negative, positive = positive_last(sorted(totals), declared)
+    share = totals[positive] / (totals[positive] + totals[negative])
+    notes = (f"{declared.positive_rule()}: {positive!r}, the label of {totals[positive]:,} rows ({share:.1%}); the other is {negative!r}",)
+    if declared.positive is not None or totals[positive] <= totals[negative]:
+        return notes
+    warning = (
+        f"warning: {negative!r}, the rarer class of {declared.label} ({totals[negative]:,} rows), is not the positive one: probability, "
+        f"f1, areaUnderPR and `threshold` are those of {positive!r}; if {negative!r} is what is looked for, write `dataset: {{positive: "
+        f"{_as_yaml(negative)}}}`"
+    )
+    return (*notes, warning)
+
+
+def _as_yaml(label: object) -> str:
+    """Return a label as a spec has it."""
+    return json.dumps(label if isinstance(label, bool | int | float | str) else str(label), ensure_ascii=False)
+
+
+def _not_finite(marked: DataFrame, declared: Dataset) -> Column:
+    if not isinstance(marked.schema[str(declared.label)].dataType, T.FractionalType):
+        return F.lit(0)
+    value = F.col(quoted(str(declared.label))).cast("double")
+    return F.count_if(F.isnan(value) | (F.abs(value) == float("inf")))
+
+
+def _refuse_classes(declared: Dataset, task: str, found: list[Row]) -> Mapping[Any, int]:
+    """Refuse classes that cannot be learned; return the rows of each."""
+    totals: dict[Any, int] = {}
+    for row in found:
+        totals[row["label"]] = totals.get(row["label"], 0) + row["n"]
+    _refuse_number(declared, task, totals)
+    _refuse_unlabelled(str(declared.label), {split: sum(row["n"] for row in found if row["split"] == split) for split in ("train", "test")})
+    trained = {row["label"] for row in found if row["split"] == "train"}
+    if len(trained) < 2:
+        raise ExpectationRefused(
+            f"dataset: every labelled train row has the label {next(iter(trained))!r}; choose a `split` that leaves two classes in train"
+        )
+    return totals
+
+
+def _refuse_number(declared: Dataset, task: str, totals: Mapping[object, int]) -> None:
+    """Refuse too few or too many classes, and a ``positive`` that is none of them."""
+    classes = sorted(totals, key=lambda value: (-totals[value], str(value)))
+    fewest, most = (2, MOST_CLASSES) if task == "multiclass" else (2, 2)
+    if not fewest <= len(classes) <= most:
+        shown = ", ".join(f"{value!r} ({totals[value]:,} rows)" for value in classes[:_SHOWN]) + (", …" if len(classes) > _SHOWN else "")
+        expected = f"2 to {most:,} different values" if task == "multiclass" else "exactly two different values"
+        many = f"more than {MOST_CLASSES:,}" if len(classes) > MOST_CLASSES else str(len(classes))
+        raise ExpectationRefused(
+            f"dataset: the label {declared.label} has {many}: {shown or 'it is null in every row'};"
+            f" `task: {task}` expects {expected}: map them in the SQL, or choose another `training.task`"
+        )
+    words = [str(value) for value in classes]
+    if declared.positive is not None and declared.positive not in classes and str(declared.positive).lower() not in map(str.lower, words):
+        message = f"{declared.positive!r} is none of the labels {' and '.join(words)}{did_you_mean(str(declared.positive), words)}"
+        raise SpecError([Fault("pipeline.yml", None, "dataset.positive", message)])
+
+
+def _refuse_unlabelled(label: str, labelled: dict[str, int]) -> None:
+    for split, count in labelled.items():
+        if not count:
+            raise ExpectationRefused(
+                f"dataset: no {split} row has a label ({label} is null in all of them); choose another `split` or fix the label"
+            )
+
+
+def _notes(label: str, unlabelled: int) -> tuple[str, ...]:
+    return (f"{unlabelled:,} rows have no {label}: they are scored, but take no part in training and evaluation",) if unlabelled else ()

@@ -1,0 +1,185 @@
+"""The step dataset: the examples with their label, each in train or test and in a fold."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from tidemill.dataset.splits import split_faults, split_rows
+from tidemill.errors import ExpectationRefused, Fault, SpecError, StepError, did_you_mean
+from tidemill.features.checks import judge_features
+from tidemill.features.checks.findings import refusal, remarks
+from tidemill.quoting import quoted
+from tidemill.runtime.spark_errors import as_step_error
+from tidemill.spec.models import NUMERIC_LABEL, RECOMMENDATION, Training
+from tidemill.steps.dataset.history import with_history
+from tidemill.steps.dataset.labels import check_labels, check_weights, weight_type
+from tidemill.steps.result import StepContext, StepResult, key_remedy
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from tidemill.spec.models import Dataset, Training
+
+
+def check_features(context: StepContext, marked: DataFrame) -> tuple[str, ...]:
+    """Judge the columns of ``marked`` that would become features, write ``ops.checks`` and return the remarks.
+
+    Raises:
+        ExpectationRefused: the label leaks into a column, and ``features.checks.leakage`` is ``block``.
+    """
+    pipeline = context.spec.pipeline
+    if pipeline.training.task == RECOMMENDATION:
+        return ()  # it has no feature columns
+    findings = judge_features(marked, pipeline.dataset, pipeline.training.task, pipeline.features)
+    common = {"pipeline": context.pipeline, "run_id": context.run_id, "table_name": pipeline.dataset_table}
+    rows = [{**common, **finding.row()} for finding in findings]
+    context.lake.ledger.put("ops.checks", rows, where={"pipeline": context.pipeline, "run_id": context.run_id})
+    message = refusal(findings)
+    if message is not None:
+        raise ExpectationRefused(message)
+    return remarks(findings)
+
+
+_NO_ID = (T.ArrayType, T.MapType, T.StructType, T.NullType, T.VariantType)
+
+
+def id_faults(schema: T.StructType, training: Training) -> list[Fault]:
+    """Return a fault for each of ``training.user`` and ``training.item`` that the dataset lacks, or whose type names nobody."""
+    faults = []
+    for key, name in (("user", training.user), ("item", training.item)):
+        if name is None:
+            continue
+        if name not in schema.names:
+            message = f"column {name!r} is not in the dataset{did_you_mean(name, schema.names)}"
+        elif isinstance(schema[name].dataType, _NO_ID):
+            message = f"{name} is of type {schema[name].dataType.simpleString()}, expected an id: a string, a number, a date"
+        else:
+            continue
+        faults.append(Fault("pipeline.yml", None, f"training.{key}", message))
+    return faults
+
+
+_SAMPLES = 5
+
+
+def dataset(context: StepContext) -> StepResult:
+    """Write ``gold.<pipeline>_dataset``: every row and column of the dataset's SQL, what was known then, ``split`` and ``fold``.
+
+    What the checks of the feature columns found is written to ``ops.checks``, also where they refuse.
+
+    One row an example, as the key says; rows without a label stay, and so do those for which a lookup finds nothing.
+
+    Raises:
+        SpecError: a declared column is not there or has a type that does not fit.
+        ExpectationRefused: the key is null or not unique, the labels do not suit the task, a side of the split would be empty, or the
+            label leaks into a feature column.
+        StepError: the SQL fails.
+    """
+    pipeline = context.spec.pipeline
+    declared, task = pipeline.dataset, pipeline.training.task
+    name = declared.from_ or "dataset.sql"
+    with _in_file(str(context.spec.file)), as_step_error(name):
+        frame = _read(context)
+        _check_names(frame)
+        with with_history(context, frame) as (known, remarks):
+            _check_columns(known, declared, pipeline.training)
+            rows = _check_key(known, declared.key, key_remedy(context, declared.from_, declared.sql))
+            marked, told = split_rows(known, declared, pipeline.training.folds)
+            check_weights(marked, declared)
+            notes = (*remarks, *told, *check_labels(marked, declared, task), *check_features(context, marked))
+            version = context.lake.replace(marked, pipeline.dataset_table, meta=context.meta(rows=rows))
+    return StepResult(outputs={pipeline.dataset_table: version}, rows_in=rows, rows_out=rows, notes=notes)
+
+
+def _read(context: StepContext) -> DataFrame:
+    declared = context.spec.pipeline.dataset
+    if declared.from_ is not None:
+        return context.lake.read(context.spark, declared.from_, context.inputs[declared.from_])
+    return context.lake.sql(context.spark, context.spec.sql_text(str(declared.sql)), context.inputs, trust=context.spec.pipeline.trust)
+
+
+def _check_names(frame: DataFrame) -> None:
+    """Refuse names that are there twice."""
+    columns = frame.columns
+    twice = sorted({name for name in columns if [other.lower() for other in columns].count(name.lower()) > 1})
+    if twice:
+        raise StepError(f"dataset: the SQL returns more than one column named {', '.join(twice)}; give each a name of its own with AS")
+
+
+def _check_columns(frame: DataFrame, declared: Dataset, training: Training) -> None:
+    """Refuse names that are not there, or that tidemill adds; all at once."""
+    columns = frame.columns
+    label = [("label", declared.label)] if declared.label else []
+    wanted = [*(("key", name) for name in declared.key), *label, *(("exclude", name) for name in declared.exclude)]
+    wanted += [("weight", declared.weight)] if declared.weight else []
+    faults = [_missing(key, name, columns) for key, name in wanted if name not in columns] + split_faults(columns, declared)
+    faults += weight_type(frame, declared)
+    own = declared.split_rule().column
+    added = [name for name in columns if name.lower() in ("split", "fold") and name != own]
+    faults += [_fault("sql" if declared.sql else "from", f"has a column {name!r}, which tidemill adds itself; rename it") for name in added]
+    if declared.label is not None and declared.label in columns:
+        faults += _label_type(frame.schema[declared.label].dataType, declared.label, training.task)
+    faults += id_faults(frame.schema, training)
+    if faults:
+        raise SpecError(faults)
+
+
+def _label_type(kind: T.DataType, label: str, task: str) -> list[Fault]:
+    """Return a fault where no label of the task can have this type."""
+    if task in NUMERIC_LABEL and not isinstance(kind, T.NumericType):
+        message = f"{label} is of type {kind.simpleString()}; `task: {task}` expects a number: CAST it, or choose another task"
+        return [_fault("label", message)]
+    if isinstance(kind, T.ArrayType | T.MapType | T.StructType | T.BinaryType | T.NullType):
+        return [_fault("label", f"{label} is of type {kind.simpleString()}; `task: {task}` expects a string, a number or a boolean")]
+    return []
+
+
+def _check_key(frame: DataFrame, key: Sequence[str], remedy: str) -> int:
+    """Refuse null and repeated keys, with samples and a ``remedy`` for the latter; return the number of rows."""
+    names = [F.col(quoted(name)) for name in key]
+    has_null = F.greatest(*[name.isNull() for name in names], F.lit(False))
+    keys = frame.groupBy(*names).agg(F.count("*").alias("_tidemill_rows")).withColumn("_tidemill_has_null", has_null)
+    is_repeated = (F.col("_tidemill_rows") > 1) & ~F.col("_tidemill_has_null")
+    counts = keys.agg(
+        F.sum("_tidemill_rows").alias("rows"),
+        F.sum(F.when(F.col("_tidemill_has_null"), F.col("_tidemill_rows"))).alias("null"),
+        F.count_if(is_repeated).alias("repeated"),
+    ).collect()[0]
+    rows = counts["rows"] or 0
+    if not rows:
+        raise ExpectationRefused("dataset: no row came; look at what its SQL filters and joins, if it does, and at the tables it reads")
+    shown = ", ".join(key)
+    if counts["null"]:
+        raise ExpectationRefused(
+            f"dataset: the key ({shown}) is null in {counts['null']:,} of {rows:,} rows; filter them out or fill it in the SQL"
+        )
+    if counts["repeated"]:
+        found = keys.where(is_repeated).orderBy(F.desc("_tidemill_rows"), *names).limit(_SAMPLES).collect()
+        samples = "; ".join(f"({', '.join(str(row[name]) for name in key)}) in {row['_tidemill_rows']:,} rows" for row in found)
+        raise ExpectationRefused(
+            f"dataset: the key ({shown}) is not unique: {counts['repeated']:,} keys are in more than one row, such as {samples}; {remedy}"
+        )
+    return int(rows)
+
+
+def _missing(key: str, name: str, columns: Sequence[str]) -> Fault:
+    return _fault(key, f"column {name!r} is not in the dataset{did_you_mean(name, columns)}")
+
+
+def _fault(key: str, message: str) -> Fault:
+    return Fault("pipeline.yml", None, f"dataset.{key}", message)
+
+
+@contextmanager
+def _in_file(file: str) -> Iterator[None]:
+    """Put the spec's own path into the faults found inside the block."""
+    try:
+        yield
+    except SpecError as error:
+        raise SpecError([dataclasses.replace(fault, file=file) for fault in error.faults]) from error

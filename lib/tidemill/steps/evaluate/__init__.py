@@ -1,0 +1,1 @@
+"""The step evaluate: metrics of test rows and the gates."""

@@ -1,0 +1,77 @@
+"""The test of a recommendation: what users came to like of what was new to them, and the ratings they gave."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+from tidemill.errors import StepError
+from tidemill.evaluation.recommendations import popular, popular_ratings, popularity, ranking_metrics, rating_metrics, unseen_top
+from tidemill.model_registry.predict import predict
+from tidemill.runtime.caching import cached
+from tidemill.training.recommendation.preferences import Preferences
+from tidemill.training.recommendation.recommend import recommend
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pyspark.ml import PipelineModel
+    from pyspark.sql import DataFrame
+
+    from tidemill.model_registry import Manifest
+    from tidemill.steps.result import StepContext
+
+
+class RankedTest:
+    """The test rows of a dataset, and the pairs of its training rows."""
+
+    def __init__(self, context: StepContext, dataset: DataFrame) -> None:
+        """Take the rows apart; nothing is computed yet."""
+        self._preferences = Preferences.of(context.spec.pipeline.training, context.spec.pipeline.dataset)
+        test, train = (dataset.where(F.col("split") == split) for split in ("test", "train"))
+        self._test = test
+        self._held_out, self._train = self._preferences.rows(test), self._preferences.pairs(self._preferences.rows(train))
+
+    def rows(self, manifest: Manifest) -> int:
+        """Return how many there are.
+
+        Raises:
+            StepError: there is none.
+        """
+        count = self._held_out.count()
+        if not count:
+            wanted = self._preferences
+            raise StepError(f"dataset: no test row has {wanted.user}, {wanted.item} and {wanted.label}; check dataset.split and the SQL")
+        return count
+
+    def measure(self, model: PipelineModel, manifest: Manifest) -> dict[str, float]:
+        """Return the metrics of a model; a user whom it does not know gets nothing from it, and counts as 0."""
+        wanted = self._preferences
+        scored = wanted.rows(predict(model, manifest, self._test), "prediction")
+        found = rating_metrics(scored, is_implicit=wanted.is_implicit)
+        with cached(self._train) as train, cached(wanted.relevant_pairs(self._held_out, train)) as relevant:
+            ranked = recommend(model, wanted.k, seen=train, users=relevant)
+            return {**ranking_metrics(ranked, relevant, wanted.k), **found}
+
+    def baseline(self, manifest: Manifest) -> dict[str, float]:
+        """Return the metrics of the popular items, recommended, as by a model, to those who are in the training rows."""
+        wanted = self._preferences
+        with cached(self._train) as train, cached(wanted.relevant_pairs(self._held_out, train)) as relevant:
+            items = popularity(train, is_implicit=wanted.is_implicit)
+            users = relevant.select("user").join(train, on="user", how="left_semi").distinct()
+            ranked = unseen_top(popular(items), users, train, wanted.k)
+            rated = popular_ratings(self._held_out, train, items)
+            errors = rating_metrics(rated, is_implicit=wanted.is_implicit)
+            return {**ranking_metrics(ranked, relevant, wanted.k), **errors}
+
+
+def other_rows(candidate: Mapping[str, float], champion: Mapping[str, float]) -> tuple[str, ...]:
+    """Return a note where the errors of two models are of different rows, since one of them knows more users or items."""
+    own, other = candidate["coverage"], champion["coverage"]
+    if "rmse" not in candidate or own == other:
+        return ()
+    return (
+        f"rmse and mae are of the test rows whose user and item a model knows: {own:.1%} for the candidate, {other:.1%} for the champion, "
+        "so that theirs differ by their rows, too",
+    )

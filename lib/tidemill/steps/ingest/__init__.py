@@ -1,0 +1,1 @@
+"""The step ingest: raw records into bronze, each accounted for."""

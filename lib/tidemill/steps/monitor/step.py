@@ -1,0 +1,196 @@
+"""The step monitor: how far newly scored rows lie from the rows that the champion was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+from tidemill.errors import DriftRefused
+from tidemill.model_registry import Manifest, load_manifest
+from tidemill.monitoring.drift import ColumnDrift, level, measure_drift
+from tidemill.quoting import quoted
+from tidemill.runtime.spark_errors import sentence
+from tidemill.spec.models import RECOMMENDATION, Drift
+from tidemill.steps.result import StepContext, StepResult
+from tidemill.steps.score.step import scoring_rows
+from tidemill.training.labels import labelled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pyspark.sql import Column, DataFrame
+
+    from tidemill.model_registry import Manifest
+    from tidemill.steps.result import StepContext
+
+
+_KEY, _VALUES, _EARLIER, _TRAINED = "_tidemill_key", "_tidemill_values", "_tidemill_earlier", "_tidemill_trained"
+# A monitor whose rows brought nothing new asks the one before it, and so on: a forced rerun must not clear an alert.
+MOST_EARLIER = 10
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows to compare, and what is to be said of them."""
+
+    rows: DataFrame
+    remarks: tuple[str, ...]
+
+
+def training_rows(context: StepContext, version: int) -> DataFrame:
+    """Return the rows of the dataset at ``version`` that a model is trained on: those of the split ``train`` that have a label."""
+    pipeline = context.spec.pipeline
+    dataset = context.lake.read(context.spark, pipeline.dataset_table, version)
+    return labelled(dataset.where(F.col("split") == "train"), pipeline.dataset, pipeline.training.task)
+
+
+def rows_to_compare(context: StepContext, manifest: Manifest, columns: Sequence[str]) -> Window:
+    """Return the scored rows that no earlier monitor compared; where there is no earlier one, those that are not training rows.
+
+    A row is new where its key was not among the rows to score of the earlier monitor, at the table versions that it read (``ops.steps``),
+    or where a value of ``columns`` has changed since; the latter unless the model was trained on the row, since a feature that changes
+    in every row would otherwise bring all training rows back. No clock is asked. Where nothing is new against the last monitor, the one
+    before it is asked.
+    """
+    rows = scoring_rows(context)
+    remarks: list[str] = []
+    key = context.spec.pipeline.dataset.key
+    marked = _mark_trained(rows, _trained_keys(context, manifest, key), key)
+    for run_id, versions in _earlier_inputs(context):
+        try:
+            then = scoring_rows(replace(context, inputs={**context.inputs, **versions}))
+            new = _new_rows(marked, then, key, [name for name in columns if name in rows.columns and name in then.columns])
+            if not new.isEmpty():
+                since = f"drift is of the rows that were scored since the monitor of run {run_id}"
+                return Window(new.select(*map(quoted, rows.columns)), (since, *remarks))
+        except Exception as error:  # noqa: BLE001 - files of an old version may be gone; whatever else it is shows again below
+            remarks.append(f"the rows that run {run_id} scored cannot be read any more, and an earlier run is asked: {sentence(error)}")
+    untrained = marked.where(F.col(_TRAINED).isNull()).select(*map(quoted, rows.columns))
+    return Window(untrained, ("drift is of the scored rows that the model was not trained on", *remarks))
+
+
+def _earlier_inputs(context: StepContext) -> Iterator[tuple[str, Mapping[str, int]]]:
+    """Yield the runs of earlier monitors that measured drift of other rows, latest first, with the versions of the scored tables."""
+    tables = context.spec.scoring_inputs()
+    wanted = {table: context.inputs[table] for table in tables}
+    ledger, names = context.lake.ledger, {"pipeline": context.pipeline}
+    measured = {row["run_id"] for row in ledger.rows("ops.drift", **names)} - {context.run_id}
+    versions_of: dict[str, Mapping[str, int]] = {}
+    for row in ledger.rows("ops.steps", **names, node=context.node):
+        inputs = row["inputs"] or {}
+        if row["run_id"] in measured and isinstance(inputs, dict) and set(tables) <= set(inputs):
+            versions_of.pop(str(row["run_id"]), None)  # the order is that of each run's last row
+            versions_of[str(row["run_id"])] = {table: int(inputs[table]) for table in tables}
+    others = [(run_id, versions) for run_id, versions in reversed(versions_of.items()) if versions != wanted]
+    yield from others[:MOST_EARLIER]
+
+
+def _hash(names: Sequence[str]) -> Column:
+    """Return a hash of columns by their text, so that a column whose type became wider keeps its hashes."""
+    return F.xxhash64(*[F.coalesce(F.col(quoted(name)).cast("string"), F.lit("\0null")) for name in names], F.lit(len(names)))
+
+
+def _trained_keys(context: StepContext, manifest: Manifest, key: Sequence[str]) -> DataFrame:
+    """Return the keys of the model's training rows; of the dataset as it is now where the version that it learned from is gone."""
+    now = context.inputs[context.spec.pipeline.dataset_table]
+    try:
+        trained = training_rows(context, manifest.dataset_version)
+        trained.limit(1).collect()
+    except Exception:
+        if manifest.dataset_version == now:
+            raise
+        trained = training_rows(context, now)
+    return trained.select(_hash(key).alias(_KEY), F.lit(True).alias(_TRAINED)).distinct()
+
+
+def _mark_trained(rows: DataFrame, trained: DataFrame, key: Sequence[str]) -> DataFrame:
+    return rows.withColumn(_KEY, _hash(key)).join(trained, on=_KEY, how="left")
+
+
+def _new_rows(marked: DataFrame, then: DataFrame, key: Sequence[str], columns: Sequence[str]) -> DataFrame:
+    """Return the marked rows that are new against those of ``then``."""
+    earlier = then.select(_hash(key).alias(_KEY), _hash(columns).alias(_EARLIER)).dropDuplicates([_KEY])
+    compared = marked.withColumn(_VALUES, _hash(columns)).join(earlier, on=_KEY, how="left")
+    is_changed = (F.col(_VALUES) != F.col(_EARLIER)) & F.col(_TRAINED).isNull()
+    return compared.where(F.col(_EARLIER).isNull() | is_changed)
+
+
+def monitor(context: StepContext) -> StepResult:
+    """Measure the drift of the model's feature columns and write it to ``ops.drift``, one row a column; safe to repeat.
+
+    The reference is the training rows (split ``train``, with a label) of the dataset at the version that the model was trained on, or,
+    where that cannot be read any more, as it is now. What is compared are the rows scored since the last monitor; in a first run those
+    that are not training rows: among all rows ever scored, the newest would hardly count. Keys, the label, ``event_time`` and instants
+    are not watched.
+    Where the spec has no ``monitoring.drift``, drift is recorded with the default levels and refuses nothing.
+
+    Raises:
+        DriftRefused: columns are at the alert level and the spec says ``on_alert: fail``.
+    """
+    pipeline = context.spec.pipeline
+    version = context.inputs[pipeline.model_name]
+    manifest = load_manifest(context.lake, context.pipeline, version)
+    # Two texts are seldom the same, so that how often each is there says nothing.
+    unwatched = {*pipeline.dataset.key, pipeline.dataset.label, pipeline.dataset.event_time, *pipeline.texts}
+    if manifest.task == RECOMMENDATION:
+        unwatched |= set(manifest.feature_columns)  # which ids there are says nothing either
+    columns = [name for name in manifest.feature_columns if name not in unwatched]
+    found, remarks = _measured(context, manifest, columns)
+    rule = pipeline.monitoring.drift or Drift()
+    _record(context, version, rule, found)
+    alerts = [drift for drift in found if level(drift.value, rule.warn, rule.alert) == "alert"]
+    if alerts and rule.on_alert == "fail":
+        raise DriftRefused(f"drift of {_named(alerts)} is not below monitoring.drift.alert ({rule.alert}); look at them, or train anew")
+    rows = found[0].rows_scored if found else None
+    notes = (f"drift at the alert level ({rule.alert}): {_named(alerts)}", *remarks) if alerts else remarks
+    return StepResult(rows_in=rows, rows_out=len(found), notes=notes)
+
+
+def _measured(context: StepContext, manifest: Manifest, columns: list[str]) -> tuple[list[ColumnDrift], tuple[str, ...]]:
+    """Return the drift of the columns, and notes on the rows that are compared."""
+    table = context.spec.pipeline.dataset_table
+    now = context.inputs[table]
+
+    if not columns:
+        return [], ()
+    window = rows_to_compare(context, manifest, columns)
+
+    def since(version: int) -> list[ColumnDrift]:
+        return measure_drift(training_rows(context, version), window.rows, columns)
+
+    if manifest.dataset_version == now:
+        return since(now), window.remarks
+    try:
+        return since(manifest.dataset_version), window.remarks
+    except Exception as error:  # noqa: BLE001 - files of an old version may be gone; whatever else it is shows again below
+        note = f"drift is against {table} as it is now; version {manifest.dataset_version}, which model {manifest.version} was trained on, "
+        return since(now), (
+            *window.remarks,
+            f"{note}cannot be read: {sentence(error)}",
+        )
+
+
+def _record(context: StepContext, version: int, rule: Drift, found: list[ColumnDrift]) -> None:
+    rows = [
+        {
+            "pipeline": context.pipeline,
+            "run_id": context.run_id,
+            "model_version": version,
+            "column_name": drift.column,
+            "method": rule.method,
+            "value": drift.value,
+            "level": level(drift.value, rule.warn, rule.alert),
+            "rows_reference": drift.rows_reference,
+            "rows_scored": drift.rows_scored,
+        }
+        for drift in found
+    ]
+    context.lake.ledger.put("ops.drift", rows, where={"pipeline": context.pipeline, "run_id": context.run_id})
+
+
+def _named(drifts: list[ColumnDrift]) -> str:
+    ordered = sorted(drifts, key=lambda drift: -(drift.value or 0))
+    return ", ".join(f"{drift.column} ({drift.value:.3f})" for drift in ordered)

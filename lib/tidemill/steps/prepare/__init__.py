@@ -1,0 +1,1 @@
+"""The step prepare: SQL or Python tables into silver, with expectations."""

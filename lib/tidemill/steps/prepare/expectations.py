@@ -1,0 +1,211 @@
+"""What the rules of a table need beyond its rows: other tables at their pinned versions, and the table's own last version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from tidemill.columns import column
+from tidemill.errors import StepError, did_you_mean
+from tidemill.monitoring.drift import drift_columns, measure_drift
+from tidemill.quality.expectations.quarantine import expectation_rows
+from tidemill.quality.expectations.row_rules import Latest, Measure, Tally, judged, kept_rows
+from tidemill.quality.expectations.rules import Rule, rules_of
+from tidemill.quality.expectations.table_rules import Known, Number, TableVerdict, newest, sum_of, table_rules, table_verdicts
+from tidemill.runtime.spark_errors import as_step_error
+from tidemill.spec.models import Expectation, Sum, Table, split_reference
+from tidemill.steps.result import StepContext
+
+
+@dataclass(frozen=True)
+class TableRules:
+    """All that is asked of one table: rules for its rows, with the values they look up, and rules for the whole, with their measures."""
+
+    name: str
+    key: tuple[str, ...]
+    rows: tuple[Rule, ...]
+    references: Mapping[str, DataFrame]
+    latest: Latest | None
+    whole: Mapping[str, Expectation]
+    measures: Mapping[str, Measure]
+    sums: Mapping[str, Number]
+
+    @property
+    def is_empty(self) -> bool:
+        """Return True where nothing is asked."""
+        return not self.rows and not self.whole
+
+    def judged(self, rows: DataFrame, beside: Sequence[str] = ()) -> DataFrame:
+        """Return the rows with their verdicts; columns that are ``beside`` are no part of them."""
+        return judged(rows, self.rows, self.references, self.latest, beside)
+
+
+def rules_for(context: StepContext, name: str, table: Table, rows: DataFrame) -> TableRules:
+    """Return the rules of a table, each tried on its columns.
+
+    Raises:
+        StepError: a rule names a column that is not there, or one of a type that it cannot judge; the rule is named.
+    """
+    for key, names in (("key", table.key), ("latest_by", [table.latest_by] if table.latest_by else [])):
+        _require(f"{name}: `{key}`", names, rows)
+    rules = rules_of(table.expectations, table.key)
+    require_rules(name, rules, rows)
+    whole = table_rules(table.expectations)
+    references = {}
+    for rule in rules:
+        if rule.kind == "in_reference":
+            references[rule.name] = _reference(context, name, rule, table.expectations[rule.name], rows)
+    return TableRules(
+        name=name,
+        key=tuple(table.key),
+        rows=tuple(rules),
+        references=references,
+        latest=Latest(tuple(table.key), table.latest_by) if table.latest_by else None,
+        whole=whole,
+        measures=_measures(name, whole, rows),
+        sums={rule: _sum_elsewhere(context, name, rule, whole[rule].sum) for rule in whole if _is_elsewhere(whole[rule].sum)},
+    )
+
+
+def require_rules(name: str, rules: Sequence[Rule], rows: DataFrame) -> None:
+    """Try rules for rows on the columns that they judge.
+
+    Raises:
+        StepError: as for ``rules_for``.
+    """
+    for rule in rules:
+        place = f"{name}: expectation {rule.name!r} ({rule.told})"
+        _require(place, rule.columns, rows)
+        if rule.kind == "check" and rule.is_broken is not None:
+            with as_step_error(place):
+                rows.select(rule.is_broken)
+
+
+def record_expectations(
+    context: StepContext, table: str, rules: Sequence[Rule], counts: Tally, verdicts: Sequence[TableVerdict] = ()
+) -> None:
+    """Write what the rules of a table found in this run to ops.expectations, a row each."""
+    stamp = {"pipeline": context.pipeline, "run_id": context.run_id, "table_name": table}
+    rows = [{**stamp, **row} for row in expectation_rows(rules, counts, verdicts)]
+    context.lake.ledger.put("ops.expectations", rows, where={"run_id": context.run_id, "table_name": table})
+
+
+def what_stays(context: StepContext, table: str) -> str:
+    """Return what becomes of a table that is refused, as the middle of a sentence."""
+    version = context.lake.version(table)
+    return f"{table} is not written; " if version is None else f"{table} stays at version {version}; "
+
+
+def verdicts_of(context: StepContext, rules: TableRules, counts: Tally, checked: DataFrame) -> list[TableVerdict]:
+    """Return whether the rules for the whole table hold; ``checked`` are its judged rows."""
+    version = context.lake.version(rules.name)
+    distances = _distances(context, rules, checked, version)
+    return table_verdicts(rules.whole, counts, Known(datetime.now(UTC), rules.sums, distances, version))
+
+
+def _distances(context: StepContext, rules: TableRules, checked: DataFrame, version: int | None) -> dict[str, float | None]:
+    """Return how far each watched column lies from the last version, None where that has no such column or no rows."""
+    watched = {name: rule.distribution.column for name, rule in rules.whole.items() if rule.distribution is not None}
+    distances: dict[str, float | None] = dict.fromkeys(watched)
+    if version is None or not watched:
+        return distances
+    before = context.lake.read(context.spark, rules.name, version)
+    shared = {name: watched_column for name, watched_column in watched.items() if watched_column in before.columns}
+    columns = [column(watched_column).alias(name) for name, watched_column in shared.items()]
+    if columns:
+        found = measure_drift(before.select(*columns), kept_rows(checked).select(*columns), list(shared))
+        distances |= {drift.column: drift.value for drift in found}
+    return distances
+
+
+def _reference(context: StepContext, name: str, rule: Rule, expectation: Expectation, rows: DataFrame) -> DataFrame:
+    """Return the values that a rule looks up, as one column."""
+    place = f"{name}: expectation {rule.name!r} ({rule.told})"
+    values = _elsewhere(context, place, str(expectation.in_reference))
+    mine, other = rows.schema[rule.columns[0]].dataType, values.schema.fields[0].dataType
+    if not _is_alike(mine, other):
+        raise StepError(
+            f"{place}: {rule.columns[0]} is {_typed(mine)} and the reference {_typed(other)}; cast one of them to the other's type"
+        )
+    return values
+
+
+def _is_alike(one: T.DataType, other: T.DataType) -> bool:
+    return one == other or all(isinstance(kind, T.NumericType) for kind in (one, other))
+
+
+def _elsewhere(context: StepContext, place: str, reference: str) -> DataFrame:
+    """Return one column of another table at its pinned version."""
+    table, wanted = split_reference(reference)
+    if table not in context.inputs:
+        raise StepError(f"{place}: {table} is no input of this step; known here: {', '.join(sorted(context.inputs)) or 'none'}")
+    values = context.lake.read(context.spark, table, context.inputs[table])
+    _require(f"{place}: {table}", [wanted], values)
+    return values.select(column(wanted))
+
+
+def _measures(name: str, rules: Mapping[str, Expectation], rows: DataFrame) -> dict[str, Measure]:
+    """Return what is measured in the pass that counts the rows."""
+    measures = {}
+    for rule, expectation in rules.items():
+        place = f"{name}: expectation {rule!r} ({expectation.kind})"
+        if expectation.freshness is not None:
+            watched = expectation.freshness.column
+            _require(place, [watched], rows)
+            _require_type(place, rows, watched, (T.DateType, T.TimestampType, T.TimestampNTZType), "a date or an instant")
+            measures[rule] = newest(watched)
+        elif expectation.sum is not None:
+            measures[rule] = _summed(place, rows, expectation.sum.column)
+        elif expectation.distribution is not None:
+            watched = expectation.distribution.column
+            _require(place, [watched], rows)
+            if not drift_columns(rows, [watched]):
+                raise StepError(
+                    f"{place}: {watched} is {_typed(rows.schema[watched].dataType)}; a number, a text or a boolean was expected"
+                )
+    return measures
+
+
+def _summed(place: str, rows: DataFrame, text: str) -> Measure:
+    with as_step_error(f"{place}: {text}"):
+        values: Column = column(text) if text in rows.columns else F.expr(text)
+        kind = rows.select(values).schema.fields[0].dataType
+    if not isinstance(kind, T.NumericType):
+        raise StepError(f"{place}: {text} is {_typed(kind)}; a number was expected, so cast it")
+    return sum_of(values, kind)
+
+
+def _is_elsewhere(rule: Sum | None) -> bool:
+    return rule is not None and isinstance(rule.equals, str)
+
+
+def _sum_elsewhere(context: StepContext, name: str, rule: str, wanted: Sum | None) -> Number:
+    """Return the sum of another table's column; of no rows it is 0."""
+    assert wanted is not None
+    place = f"{name}: expectation {rule!r} (sum)"
+    values = _elsewhere(context, place, str(wanted.equals))
+    measure = _summed(place, values, values.columns[0])
+    row = values.agg(measure.combine(measure.values)).first()
+    return 0 if row is None or row[0] is None else row[0]
+
+
+def _require(place: str, names: Sequence[str], rows: DataFrame) -> None:
+    for name in names:
+        if name not in rows.columns:
+            near = did_you_mean(name, rows.columns)
+            raise StepError(f"{place}: there is no column {name!r}{near or ';'} it has {', '.join(rows.columns)}")
+
+
+def _require_type(place: str, rows: DataFrame, name: str, kinds: tuple[type[T.DataType], ...], wanted: str) -> None:
+    kind = rows.schema[name].dataType
+    if not isinstance(kind, kinds):
+        raise StepError(f"{place}: {name} is {_typed(kind)}; {wanted} was expected, so cast it")
+
+
+def _typed(kind: T.DataType) -> str:
+    return kind.simpleString().upper()

@@ -1,0 +1,159 @@
+"""A table of the lake profiled outside of a run; the profile is kept in ops.profiles."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from tidemill.columns import column
+from tidemill.errors import TableNotFound, UsageError, did_you_mean
+from tidemill.lake.recorded import refuse_faults
+from tidemill.quality.profiling.profile import EXACT_CELLS, ColumnProfile, profile
+from tidemill.quoting import split_name
+from tidemill.runtime.spark_errors import as_step_error
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from tidemill.lake import Lake
+    from tidemill.spec import Spec
+
+
+_LAYERS = {"ingest": "bronze", "prepare": "silver"}
+_DONE = ("SUCCEEDED", "SKIPPED")
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """The bronze and silver tables that are known, each with those it reads."""
+
+    reads: Mapping[str, frozenset[str]]
+
+    def below(self, tables: Collection[str]) -> set[str]:
+        """Return the tables that are made of these, however many tables lie between."""
+        found = set(tables)
+        while more := {table for table, reads in self.reads.items() if table not in found and reads & found}:
+            found |= more
+        return found - set(tables)
+
+    def copied(self, table: str) -> Iterator[str]:
+        """Yield the only table that this one reads, the only one which that reads, and so on."""
+        seen = {table}
+        while len(reads := self.reads.get(table, frozenset())) == 1:
+            [table] = reads
+            if table in seen:
+                return
+            seen.add(table)
+            yield table
+
+
+def declared_lineage(spec: Spec) -> Lineage:
+    """Return the lineage that a spec declares."""
+    sources = {f"bronze.{name}": frozenset[str]() for name in spec.pipeline.sources}
+    return Lineage({**sources, **{f"silver.{name}": frozenset(spec.table_inputs(name)) for name in spec.pipeline.tables}})
+
+
+def recorded_lineage(lake: Lake, table: str) -> Lineage:
+    """Return the lineage of the pipelines that have made ``table`` or its bronze or silver namesake, as they ran last; starts no JVM.
+
+    It is empty where the ledger knows of no such pipeline.
+    """
+    noun = split_name(table)[1]
+    rows = [row for row in lake.ledger.rows("ops.steps") if row["state"] in _DONE]
+    pipelines = {row["pipeline"] for row in rows if str(row["node"]) in {f"{step}.{noun}" for step in _LAYERS}}
+    reads: dict[str, frozenset[str]] = {}
+    for row in rows:
+        step, _, item = str(row["node"]).partition(".")
+        if row["pipeline"] in pipelines and step in _LAYERS:
+            inputs = row["inputs"]
+            reads[f"{_LAYERS[step]}.{item}"] = frozenset(inputs if isinstance(inputs, Mapping) else ())
+    return Lineage(reads)
+
+
+_INSTANTS = ("date", "timestamp", "timestamp_ntz")
+
+
+@dataclass(frozen=True)
+class TableProfile:
+    """The profile of one table at one version, and the frame that it was made of."""
+
+    profile_id: str
+    table: str
+    version: int
+    rows: int
+    columns: tuple[ColumnProfile, ...]
+    frame: DataFrame
+
+    def to_rows(self) -> list[dict[str, object]]:
+        """Return the rows of ops.profiles, one a column; what is nested is JSON."""
+        stamp = {"profile_id": self.profile_id, "table_name": self.table, "table_version": self.version}
+        return [{**stamp, "position": place, **_row(each)} for place, each in enumerate(self.columns)]
+
+
+def profile_table(
+    spark: SparkSession, lake: Lake, table: str, version: int | None = None, columns: Sequence[str] = (), *, exact_cells: int = EXACT_CELLS
+) -> TableProfile:
+    """Profile a table, or some of its columns, and write ``ops.profiles``: one row a column.
+
+    Raises:
+        UsageError: the lake has no such table or version, or the table no such column.
+        LakeError: the table has lost what a step wrote.
+    """
+    if (latest := lake.version(table)) is None:
+        raise UsageError(f'{table} is not in {lake.root}; `tidemill sql "SHOW TABLES IN {table.partition(".")[0]}"` lists what is')
+    at = latest if version is None else version
+    refuse_faults(lake, [table])
+    try:
+        rows = lake.read(spark, table, at)
+    except TableNotFound as error:
+        raise UsageError(str(error)) from error
+    for name in columns:
+        if name not in rows.columns:
+            raise UsageError(f"{table} has no column {name!r}{did_you_mean(name, rows.columns) or ';'} it has {', '.join(rows.columns)}")
+    chosen = rows.select(*[column(name) for name in columns or rows.columns])
+    with as_step_error(f"profile of {table}"):
+        found = profile(chosen, exact_cells=exact_cells)
+    id_ = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    made = TableProfile(id_, table, at, found[0].rows if found else 0, tuple(found), chosen)
+    lake.ledger.append("ops.profiles", made.to_rows())
+    return made
+
+
+def _row(each: ColumnProfile) -> dict[str, object]:
+    summary = each.summary
+    top = None if each.top_values is None else [{"value": value, "rows": n} for value, n in each.top_values]
+    is_instant = each.type in _INSTANTS
+    bins = each.histogram and [{"low": _end(b.low, is_instant), "high": _end(b.high, is_instant), "rows": b.rows} for b in each.histogram]
+    quantiles = None if summary.quantiles is None else {f"{share:g}": value for share, value in summary.quantiles.items()}
+    plain = ("min", "max", "mean", "stddev", "zeros", "negatives", "not_finite", "empty", "min_length", "max_length", "mean_length")
+    return {
+        "column_name": each.column,
+        "type": each.type,
+        "rows": each.rows,
+        "nulls": each.nulls,
+        "distinct_values": each.distinct,
+        "is_distinct_exact": None if each.distinct is None else each.is_exact,
+        **{name: getattr(summary, name) for name in plain},
+        "quantiles": _json(quantiles),
+        "top_values": _json(top),
+        "are_top_values_exact": None if top is None else each.is_exact,
+        "histogram": _json(bins),
+    }
+
+
+def _end(value: float, is_instant: bool) -> float | str:
+    """Return the end of a bin; of an instant in ISO 8601, where Python has such a year."""
+    if not is_instant:
+        return value
+    try:
+        return datetime.fromtimestamp(value / 1e6, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return value
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)

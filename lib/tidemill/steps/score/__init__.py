@@ -1,0 +1,1 @@
+"""The step score, and rows that enter behind it: `tidemill score --input`."""

@@ -1,0 +1,239 @@
+"""Where the rows of `tidemill score --input` enter the pipeline; told before Spark is started."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidemill.errors import SourceError, StepError, UsageError, did_you_mean
+from tidemill.lake.catalog import tables_of
+from tidemill.model_registry import Deployments
+from tidemill.quoting import LAYERS
+from tidemill.sources.files.listing import SourceFile, list_files
+from tidemill.steps.score.columns import columns_in_common
+from tidemill.steps.score.routes import DATASET, Route, routes_to_model
+
+if TYPE_CHECKING:
+    from tidemill.lake import Lake
+    from tidemill.spec import Spec
+    from tidemill.spec.models import Source
+
+
+_TABLE = re.compile(rf"^({'|'.join(LAYERS)})\.[A-Za-z_]\w*$")
+_REMOTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+_SHOWN = 12
+SUFFIXES = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".parquet": "parquet",
+    ".orc": "orc",
+    ".avro": "avro",
+}
+PACKED = (".gz", ".bz2", ".zst", ".deflate")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where rows come from and where they enter.
+
+    ``place`` is the table whose columns they have (``bronze.x``, ``silver.x``), or ``dataset``; ``nodes`` are what they go through from
+    there. ``table`` is the table of the lake that holds them, None for files. ``files`` are the local files, empty for those of another
+    file system. ``source`` is whose records they are, ``has_own_reader`` says that its own reader takes them; else ``kind`` is the
+    format. ``version`` is the champion's.
+    """
+
+    given: str
+    place: str
+    nodes: tuple[str, ...]
+    version: int
+    table: str | None = None
+    source: str | None = None
+    files: tuple[SourceFile, ...] = ()
+    kind: str | None = None
+    has_own_reader: bool = False
+
+    @property
+    def path(self) -> str:
+        """What names the files: the path itself where it exists, whatever characters it has."""
+        return str(Path(self.given).absolute()) if Path(self.given).exists() else self.given
+
+    @property
+    def goal(self) -> str:
+        """The node whose rows the model is given."""
+        return self.nodes[-1] if self.nodes else DATASET
+
+
+def find_entry(spec: Spec, lake: Lake, given: str, *, source: str | None = None, at: str | None = None) -> Entry:
+    """Return where the rows of a file, a folder, a glob, or a table of the lake enter; starts no JVM.
+
+    Args:
+        spec: the pipeline.
+        lake: its lake.
+        given: what `--input` says.
+        source: the source whose records they are; None where only one can be meant.
+        at: ``bronze``, ``silver.<table>`` or ``dataset``; None is the earliest place that is right.
+
+    Raises:
+        UsageError: there is no such file or table, or its rows cannot be taken to the model from there.
+        StepError: there is no champion yet.
+    """
+    pipeline = spec.pipeline
+    if source is not None and source not in pipeline.sources:
+        raise UsageError(f"--source {source}: no such source{did_you_mean(source, pipeline.sources)}; known: {', '.join(pipeline.sources)}")
+    routes = routes_to_model(spec)
+    place = _place(spec, routes, at, source)
+    is_table = bool(_TABLE.match(given)) and not Path(given).exists()
+    if is_table:
+        _require_table(lake, given)
+    files = () if is_table else _files(given)
+    version = Deployments(lake.ledger, pipeline.pipeline).champion()
+    if version is None:
+        raise StepError(f"{pipeline.pipeline} has no champion to score with; run the pipeline first: tidemill run {spec.file}")
+    if is_table:
+        if place == "bronze":
+            place = given if given.startswith("bronze.") else f"bronze.{_source(spec, lake, routes, given, (), None)}"
+        place = place or (given if given in routes else DATASET)
+        return Entry(given, place, _nodes(spec, routes, place), version, table=given)
+    kind = _kind(files[0].path if files else given)
+    if place is None or place == "bronze":
+        place = f"bronze.{_source(spec, lake, routes, given, files, kind)}"
+    nodes = _nodes(spec, routes, place)
+    _require_columns(spec, lake, place, given, files, kind)
+    chosen = place.removeprefix("bronze.") if place.startswith("bronze.") else None
+    has_own_reader = chosen is not None and _has_own_reader(pipeline.sources[chosen], kind)
+    if kind is None and not has_own_reader:
+        raise UsageError(f"--input {given}: unknown kind of file, expected a name that ends in {', '.join(SUFFIXES)}, packed or not")
+    return Entry(given, place, nodes, version, source=chosen, files=files, kind=kind, has_own_reader=has_own_reader)
+
+
+def _place(spec: Spec, routes: Mapping[str, Route], at: str | None, source: str | None) -> str | None:
+    """Return the place that is asked for: a table, ``dataset``, or ``bronze`` where the source is yet to be found."""
+    pipeline = spec.pipeline
+    if at in (DATASET, pipeline.dataset_table):
+        if source is not None:
+            raise UsageError(f"--source {source} means a record of that source, which `--at {at}` does not take; leave one of them out")
+        return DATASET
+    if at in (None, "bronze"):
+        return f"bronze.{source}" if source is not None else at
+    known = [*(f"bronze.{name}" for name in pipeline.sources), *(f"silver.{name}" for name in pipeline.tables)]
+    if at not in known:
+        near = did_you_mean(str(at), [*known, DATASET])
+        raise UsageError(f"--at {at}: expected bronze, silver.<table> or dataset{near}; rows can enter with {_places(spec, routes)}")
+    if source is not None and at != f"bronze.{source}":
+        raise UsageError(f"--source {source} means a record of that source, which `--at {at}` does not take; leave one of them out")
+    return at
+
+
+def _nodes(spec: Spec, routes: Mapping[str, Route], place: str) -> tuple[str, ...]:
+    """Return what rows go through from a place.
+
+    Raises:
+        UsageError: they cannot be taken from there one by one; it says where they can enter.
+    """
+    if place == DATASET:
+        return ()
+    route = routes.get(place)
+    if route is None:
+        raise UsageError(f"no row of {place} gets to the model: the dataset is not made of it; rows can enter with {_places(spec, routes)}")
+    if route.fault:
+        raise UsageError(
+            f"rows of {place} cannot be taken to the model one by one: {route.fault}; rows can enter, with the columns of the place, by "
+            f"{_places(spec, routes)}"
+        )
+    return route.nodes
+
+
+def _places(spec: Spec, routes: Mapping[str, Route]) -> str:
+    free = [table for table, route in routes.items() if not route.fault]
+    tables = [f"--at {table}" for table in sorted(free) if table.startswith("silver.")]
+    bronze = ["--at bronze"] if any(table.startswith("bronze.") for table in free) else []
+    return ", ".join([*bronze, *tables, f"--at {DATASET}"]) + f" (the columns of {spec.pipeline.dataset_table})"
+
+
+def _source(spec: Spec, lake: Lake, routes: Mapping[str, Route], given: str, files: tuple[SourceFile, ...], kind: str | None) -> str:
+    """Return the source whose records the files hold."""
+    sources = [name for name in spec.pipeline.sources if f"bronze.{name}" in routes]
+    if not sources:
+        raise UsageError(f"--input {given}: no source leads to the model; rows can enter with {_places(spec, routes)}")
+    free = [name for name in sources if not routes[f"bronze.{name}"].fault]
+    if not free:
+        _nodes(spec, routes, f"bronze.{sources[0]}")
+    if len(free) > 1:
+        free = _likeliest(spec, lake, free, files, kind) or free
+    if len(free) > 1:
+        raise UsageError(f"--input {given} may hold records of {' or '.join(free)}; say which: --source {free[0]}")
+    return free[0]
+
+
+def _require_columns(spec: Spec, lake: Lake, place: str, given: str, files: tuple[SourceFile, ...], kind: str | None) -> None:
+    """Refuse a file of which not one column is a column of the source; only where a file tells all of its columns at once."""
+    source = spec.pipeline.sources[place.removeprefix("bronze.")] if place.startswith("bronze.") else None
+    tells_all = kind in ("csv", "tsv", "parquet")
+    if source is None or not files or not tells_all or not _has_own_reader(source, kind):
+        return
+    if columns_in_common(lake, place, source, files[0], kind) == 0:
+        raise UsageError(
+            f"--input {given}: it has none of the columns of {place}; check that it has a header, its `sep`, and that {place} is meant"
+        )
+
+
+def _likeliest(spec: Spec, lake: Lake, names: Collection[str], files: tuple[SourceFile, ...], kind: str | None) -> list[str]:
+    """Return the sources that have the most columns in common with the first file; empty where its columns cannot be told."""
+    if not files:
+        return []
+    counts = {name: columns_in_common(lake, f"bronze.{name}", spec.pipeline.sources[name], files[0], kind) for name in names}
+    most = max((count for count in counts.values() if count is not None), default=0)
+    return [name for name, count in counts.items() if count == most] if most and None not in counts.values() else []
+
+
+def _files(given: str) -> tuple[SourceFile, ...]:
+    """Return the files that are meant on this machine, none where they lie elsewhere."""
+    path = Path(given)
+    if (path / "_delta_log").is_dir():
+        raise UsageError(
+            f"--input {given} is the folder of a Delta table, whose files are not its rows; name the table, such as silver.flights"
+        )
+    if not path.exists() and _REMOTE.match(given) and not given.lower().startswith("file:"):
+        return ()
+    try:
+        return list_files([str(path.absolute()) if path.exists() else given])
+    except SourceError as error:
+        folder = path.parent
+        near = did_you_mean(path.name, [each.name for each in folder.iterdir()]) if folder.is_dir() else ""
+        raise UsageError(f"--input {given}: no such file, and not a table of the lake such as silver.flights{near}") from error
+
+
+def _require_table(lake: Lake, table: str) -> None:
+    if lake.exists(table):
+        return
+    known = tables_of(lake)
+    layer, _, noun = table.partition(".")
+    nouns = {each.partition(".")[2]: each for each in known if each.startswith(f"{layer}.")} or {each: each for each in known}
+    near = [nouns[each] for each in get_close_matches(noun, nouns, n=1, cutoff=0.0)]
+    told = f"; did you mean {near[0]!r}?" if near else ";"
+    held = ", ".join(known[:_SHOWN]) + (", …" if len(known) > _SHOWN else "")
+    raise UsageError(f"--input {table}: no such file, and no such table in {lake.root}{told} It holds: {held or 'no table yet'}")
+
+
+def _kind(path: str) -> str | None:
+    """Return the format that a file's name tells, None where it tells none."""
+    name = Path(path)
+    suffix = Path(name.stem).suffix if name.suffix.lower() in PACKED else name.suffix
+    return SUFFIXES.get(suffix.lower())
+
+
+def _has_own_reader(source: Source, kind: str | None) -> bool:
+    """Return True where a source's own reader takes files of this kind; one whose format no name tells takes all."""
+    if source.is_asked:
+        return False
+    family = {"tsv": "csv"}
+    formats = set(SUFFIXES.values())
+    return kind is None or source.format not in formats or family.get(kind, kind) == family.get(source.format, source.format)

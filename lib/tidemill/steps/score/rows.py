@@ -1,0 +1,195 @@
+"""Predictions for rows that have just arrived, without a run: nothing is written to the lake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from tidemill.column_names import PROVENANCE
+from tidemill.columns import column
+from tidemill.errors import TableNotFound, UsageError
+from tidemill.lake.recorded import refuse_faults
+from tidemill.model_registry import Manifest, load_model
+from tidemill.model_registry.predict import OUTPUTS, predict
+from tidemill.quality.expectations.row_rules import as_json
+from tidemill.quality.expectations.rules import errors_count_as_violations
+from tidemill.runtime.session import child_session
+from tidemill.runtime.spark_errors import as_step_error
+from tidemill.steps.dataset.history import add_history, known_then
+from tidemill.steps.result import StepContext
+from tidemill.steps.score.entry import Entry
+from tidemill.steps.score.input import RECORD, WHY, Arrived, arrived_rows
+from tidemill.steps.score.nodes import may_drop, taken_through
+from tidemill.steps.score.routes import CARRIER, DATASET, SCORING, node_name
+from tidemill.steps.train.feature_spec import refuse_other_features
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from tidemill.lake import Lake
+    from tidemill.spec import Spec
+
+
+_OWN = (CARRIER, WHY, RECORD)
+_SHOWN = 200
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """A row for each record of the input, in its order; a record that makes several examples has as many.
+
+    Columns: the dataset's key where the rows have it (else all of their columns), ``prediction``, ``probability``, ``model_version``,
+    ``score_error``: null where the row was scored, else why it was not: its reader or an expectation refuses it, SQL drops it, or a value
+    does not fit the model. ``notes`` are remarks for people.
+    """
+
+    frame: DataFrame
+    notes: tuple[str, ...] = ()
+
+
+@contextmanager
+def scored_rows(spark: SparkSession, spec: Spec, lake: Lake, entry: Entry) -> Iterator[ScoredRows]:
+    """Give the champion's predictions for the rows of an input, for the length of the block.
+
+    They are read by the reader of their source and taken through the same SQL, functions, expectations, lookups and aggregates as in a
+    run; other tables are read at their current versions. ``find_entry`` says where they enter.
+
+    Raises:
+        UsageError: the rows lack columns of the model, or a function on their way needs more than a row.
+        SourceError: a file cannot be read.
+        StepError: SQL or a function failed, or the model was trained with other features.
+    """
+    pipeline = spec.pipeline
+    model, manifest = load_model(lake, pipeline.pipeline, entry.version)
+    refuse_other_features(lake, pipeline.pipeline, pipeline.features, manifest)
+    context = StepContext(child_session(spark), spec, lake, _versions(spec, lake, entry), "score", "score")
+    later = [name for name in (pipeline.dataset.label, *pipeline.dataset.exclude) if name is not None]
+    with as_step_error(f"--input {entry.given}"), ExitStack() as stack:
+        if _has_rules(spec, entry):
+            stack.enter_context(errors_count_as_violations(context.spark))
+        arrived = stack.enter_context(arrived_rows(context, entry, manifest, later))
+        notes = _missing_columns(spec, entry, arrived, manifest, later)
+        unknown = [name for name in later if arrived.missing and name not in arrived.given]
+        journey = _Journey(stack, context, entry, arrived, unknown)
+        scored = predict(model, manifest, journey.rows_for_model(manifest))
+        yield ScoredRows(journey.with_lost(scored), notes)
+
+
+@dataclass
+class _Journey:
+    """The way of the rows to the model, and those that are lost on it (``CARRIER`` and ``WHY``)."""
+
+    stack: ExitStack
+    context: StepContext
+    entry: Entry
+    arrived: Arrived
+    unknown: Sequence[str]
+    lost: list[DataFrame] = field(default_factory=list)
+
+    def rows_for_model(self, manifest: Manifest) -> DataFrame:
+        """Return the rows as the model is given them: the columns of the dataset (or of ``scoring``), and ``CARRIER``."""
+        rows, table = self._going_on(self.arrived.frame), self.entry.place
+        for node in self.entry.nodes:
+            context = replace(self.context, node=f"prepare.{node.partition('.')[2]}")
+            made = self.stack.enter_context(taken_through(context, node, table, rows, self.unknown))
+            if may_drop(context.spec, node):
+                why = f"{node_name(context.spec, node)} drops it: its WHERE or a join keeps no row of it"
+                gone = rows.select(CARRIER).join(made.select(CARRIER), CARRIER, "left_anti")
+                self.lost.append(gone.withColumn(WHY, F.lit(why)))
+            rows, table = self._going_on(made), node
+        if self.entry.nodes and self.entry.goal == DATASET:
+            return add_history(self.context, rows)
+        rows = known_then(self.context, rows)
+        absent = [name for name in manifest.feature_columns if name not in rows.columns] if self.arrived.is_by_record else []
+        return rows.withColumns({name: F.lit(None).cast(manifest.feature_columns[name]) for name in absent})
+
+    def with_lost(self, scored: DataFrame) -> DataFrame:
+        """Return the predictions with a row for each record that was lost on the way, in the order of the input."""
+        key = list(self.context.spec.pipeline.dataset.key)
+        names = [name for name in scored.columns if name not in (*OUTPUTS, "model_version", CARRIER)]
+        shown = key if set(key) <= set(names) else names
+        version = F.lit(self.entry.version).cast("int").alias("model_version")
+        predictions = scored.select(*map(column, shown), "prediction", "probability", version, "score_error", CARRIER)
+        reasons = reduce(DataFrame.unionByName, self.lost).groupBy(CARRIER).agg(F.array_sort(F.collect_set(WHY)).alias(WHY))
+        records = self.arrived.frame.drop(WHY)
+        refused = records.join(reasons, CARRIER).select(
+            *[self._value_of(records, name, predictions) for name in shown],
+            *[F.lit(None).cast(predictions.schema[name].dataType).alias(name) for name in ("prediction", "probability")],
+            version,
+            self._why(records, shown).alias("score_error"),
+            CARRIER,
+        )
+        return predictions.unionByName(refused).orderBy(CARRIER).drop(CARRIER)
+
+    def _going_on(self, rows: DataFrame) -> DataFrame:
+        """Return the rows that are not lost here."""
+        self.lost.append(rows.where(F.col(WHY).isNotNull()).select(CARRIER, WHY))
+        return rows.where(F.col(WHY).isNull()).drop(WHY, RECORD)
+
+    def _value_of(self, records: DataFrame, name: str, predictions: DataFrame) -> Column:
+        kind = predictions.schema[name].dataType
+        return (column(name).try_cast(kind) if name in records.columns else F.lit(None).cast(kind)).alias(name)
+
+    def _why(self, records: DataFrame, shown: Sequence[str]) -> Column:
+        """Return why a record was lost; with its text where it could not be read, or where its key does not name it."""
+        whole = as_json([name for name in records.columns if name not in (*_OWN, *PROVENANCE)])
+        is_named = set(shown) <= set(records.columns)
+        text = F.col(RECORD) if is_named else F.coalesce(F.col(RECORD), whole)
+        return F.concat_ws(": ", F.array_join(WHY, "; "), F.substring(text, 1, _SHOWN))
+
+
+def _has_rules(spec: Spec, entry: Entry) -> bool:
+    tables = [spec.pipeline.tables.get(node.partition(".")[2]) for node in entry.nodes]
+    source = spec.pipeline.sources.get(entry.source or "")
+    return any(block is not None and block.expectations for block in (source, *tables))
+
+
+def _versions(spec: Spec, lake: Lake, entry: Entry) -> Mapping[str, int]:
+    """Return the current versions of the tables that are read on the way.
+
+    Raises:
+        TableNotFound: one of them is not in the lake.
+        LakeError: one of them, or the table to score, has lost what a step wrote.
+    """
+    reads: dict[str, None] = dict.fromkeys(spec.pipeline.dataset.looks_into)
+    for node in entry.nodes:
+        if node == SCORING:
+            found = spec.scoring_inputs()
+        else:
+            found = spec.dataset_inputs() if node == DATASET else spec.table_inputs(node.partition(".")[2])
+        reads |= dict.fromkeys(found)
+    on_the_way = {entry.place, *entry.nodes}
+    refuse_faults(lake, dict.fromkeys((*reads, *([entry.table] if entry.table else []))))
+    versions = {}
+    for table in reads:
+        version = lake.version(table)
+        if version is not None:
+            versions[table] = version
+        elif table not in on_the_way:
+            raise TableNotFound(f"{table} is read on the way to the model and is not in {lake.root}; run: tidemill run {spec.file}")
+    return versions
+
+
+def _missing_columns(spec: Spec, entry: Entry, arrived: Arrived, manifest: Manifest, later: Sequence[str]) -> tuple[str, ...]:
+    """Return a remark on the columns that the input lacks, but for those that are known only later.
+
+    Raises:
+        UsageError: the model learned from one of them, and the input is not of a kind whose records may leave columns out.
+    """
+    missing = [name for name in arrived.missing if name not in later]
+    needed = [name for name in missing if name in manifest.feature_columns]
+    source = spec.pipeline.sources.get(entry.source or "")
+    if source is not None and source.on_missing_column == "fail" and missing:
+        raise UsageError(f"--input {entry.given}: no column {', '.join(missing)}, and `on_missing_column: fail` is set; correct the file")
+    if needed and not arrived.is_by_record and entry.place != DATASET:
+        raise UsageError(
+            f"model {manifest.version} of {manifest.pipeline} needs the columns {', '.join(needed)}, which the rows to score lack; "
+            f"they have {', '.join(arrived.given)}"
+        )
+    return (f"the input has no column {', '.join(missing)}: null there",) if missing and entry.place != DATASET else ()

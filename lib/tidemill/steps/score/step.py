@@ -1,0 +1,234 @@
+"""The step score: the champion's predictions, merged by key and model version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from tidemill.columns import column
+from tidemill.errors import ExpectationRefused, StepError, did_you_mean
+from tidemill.features.checks import count_unreadable
+from tidemill.features.unseen import Unseen, count_unseen
+from tidemill.model_registry import load_model
+from tidemill.model_registry.predict import OUTPUTS, predict
+from tidemill.runtime.caching import cached
+from tidemill.spec.models import RECOMMENDATION
+from tidemill.steps.dataset.history import known_then
+from tidemill.steps.result import StepContext, StepResult, key_remedy
+from tidemill.steps.train.feature_spec import refuse_other_features
+from tidemill.training.recommendation.recommend import recommend
+
+if TYPE_CHECKING:
+    from pyspark.ml import PipelineModel
+    from pyspark.sql import DataFrame
+
+    from tidemill.model_registry import Manifest
+    from tidemill.steps.result import StepContext
+
+
+def scoring_rows(context: StepContext) -> DataFrame:
+    """Return the rows to score at the versions that the step's inputs pin; of the dataset every row, labelled or not.
+
+    Rows of elsewhere get the columns of the dataset's lookups and aggregates, unless they have them.
+    """
+    pipeline = context.spec.pipeline
+    if pipeline.scoring.sql is not None:
+        return known_then(
+            context, context.lake.sql(context.spark, context.spec.sql_text(pipeline.scoring.sql), context.inputs, trust=pipeline.trust)
+        )
+    if pipeline.scoring.from_ not in (None, pipeline.dataset_table):
+        return known_then(context, context.lake.read(context.spark, pipeline.scoring.from_, context.inputs[pipeline.scoring.from_]))
+    return context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
+
+
+def scoring_name(context: StepContext) -> str:
+    """Return what to call these rows in a message."""
+    pipeline = context.spec.pipeline
+    return "scoring.sql" if pipeline.scoring.sql is not None else pipeline.scoring.from_ or pipeline.dataset_table
+
+
+def write_recommendations(context: StepContext, model: PipelineModel, manifest: Manifest) -> tuple[int, int]:
+    """Write ``gold.<pipeline>_recommendations``: for each user of the model the best items; return the table's version and the rows.
+
+    One row per (user, rank, model_version): the user's and the item's column, each in its own type, ``rank`` INT from 1, ``score``,
+    ``model_version``, ``run_id``, ``scored_at``. What a user has in any row of the dataset, of whatever split and labelled or not, is left
+    out, unless ``scoring.seen``. The rows of the version are replaced in one commit, so that a repeat gives the same.
+    """
+    pipeline = context.spec.pipeline
+    user, item = manifest.feature_columns
+    dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
+    seen = None if pipeline.scoring.seen else dataset.select(column(user).alias("user"), column(item).alias("item"))
+    found = recommend(model, pipeline.training.items_each, seen=seen).select(
+        F.col("user").alias(user),
+        "rank",
+        F.col("item").alias(item),
+        "score",
+        F.lit(manifest.version).cast("int").alias("model_version"),
+        F.lit(context.run_id).alias("run_id"),
+        F.lit(datetime.now(UTC)).alias("scored_at"),
+    )
+    with cached(found) as rows:
+        count = rows.count()
+        meta = context.meta(model_version=manifest.version)
+        where = f"model_version = {manifest.version}"
+        return context.lake.replace_where(rows, pipeline.recommendations_table, where=where, meta=meta), count
+
+
+STAMPS = ("model_version", "run_id", "scored_at")
+
+
+def score(context: StepContext) -> StepResult:
+    """Score all rows of ``scoring`` and merge them into ``gold.<pipeline>_predictions``; a repeat changes nothing.
+
+    The rows are read once, but for their number and the values of their categories: the key is checked, the merge made and its outcome
+    counted on what the model gave. Values that were in no row of the training are counted in ``ops.unseen``.
+
+    Grain: one row per (key, model_version). Columns: the key, ``scoring.keep``, ``prediction``, ``probability``, ``model_version`` INT,
+    ``score_error`` (null where the row was scored), ``run_id``, ``scored_at``.
+
+    Raises:
+        ExpectationRefused: the key is not unique or not null in the rows to score.
+        StepError: a column of the key or of ``keep`` is missing, rows were lost on the way, or the model was trained with other features.
+    """
+    pipeline = context.spec.pipeline
+    version = context.inputs[pipeline.model_name]
+    key = list(pipeline.dataset.key)
+    keep = [name for name in pipeline.scoring.keep if name not in key]
+    rows = scoring_rows(context)
+    _require(context, rows, key, keep)
+    model, manifest = load_model(context.lake, context.pipeline, version)
+    refuse_other_features(context.lake, context.pipeline, pipeline.features, manifest)
+    wanted = dict.fromkeys((*key, *keep, *manifest.feature_columns))
+    given = predict(model, manifest, rows.select(*[column(name) for name in wanted if name in rows.columns])).select(
+        *map(column, (*key, *keep)),
+        "prediction",
+        "probability",
+        F.lit(version).cast("int").alias("model_version"),
+        "score_error",
+        F.lit(context.run_id).alias("run_id"),
+        F.lit(datetime.now(UTC)).alias("scored_at"),
+    )
+    count, unseen = count_unseen(model, manifest.feature_columns, rows)
+    table = pipeline.predictions_table
+    with cached(given) as scored:
+        _check_rows(context, scored, key, count)
+        hold_types(context, table, scored)
+        committed = context.lake.merge(
+            scored,
+            table,
+            keys=[*key, "model_version"],
+            update_if_changed=["prediction", "probability", "score_error", *keep],
+            meta=context.meta(model_version=version),
+        )
+        predictions = context.lake.read(context.spark, table, committed).where(F.col("model_version") == version)
+        failed = _check_none_lost(context, scored, predictions, key, count)
+    _record_unseen(context, version, count, unseen)
+    outputs = {table: committed}
+    if manifest.task == RECOMMENDATION:
+        outputs[pipeline.recommendations_table], _ = write_recommendations(context, model, manifest)
+    notes = [f"{failed} of {count} rows could not be scored; see score_error in {table}"] if failed else []
+    notes += [each.sentence(count) for each in unseen if each.rows]
+    notes += [f"{each.sentence()}; counted as missing" for each in count_unreadable(rows, pipeline.features) if each.unreadable]
+    return StepResult(outputs=outputs, rows_in=count, rows_out=count, notes=tuple(notes))
+
+
+def hold_types(context: StepContext, table: str, scored: DataFrame) -> None:
+    """Make the table able to hold ``prediction`` and ``probability`` as they are: a MERGE would cut 0.3 down to the INT 0.
+
+    Raises:
+        StepError: its rows are of another type, and cannot be taken for numbers of this one.
+    """
+    if not context.lake.exists(table):
+        return
+    existing = context.lake.read(context.spark, table).schema
+    kinds = {name: scored.schema[name].dataType for name in ("prediction", "probability") if name in existing.names}
+    wider: dict[str, T.DataType] = {}
+    for name, kind in kinds.items():
+        before = existing[name].dataType
+        is_whole = isinstance(before, T.IntegralType) and isinstance(kind, T.IntegralType)
+        if before == kind or (is_whole and isinstance(before, T.LongType)):
+            continue
+        if not is_whole and not (isinstance(before, T.NumericType) and isinstance(kind, T.DoubleType)):
+            raise StepError(
+                f"{table}: {name} is {before.simpleString()} in rows of earlier models, {kind.simpleString()} in those of this one; "
+                "give the pipeline another name, or move the table away and score again"
+            )
+        wider[name] = T.LongType() if is_whole else kind
+    if wider:
+        context.lake.recast(context.spark, table, wider, context.meta())
+
+
+def _record_unseen(context: StepContext, version: int, count: int, unseen: Sequence[Unseen]) -> None:
+    """Write how many rows had a value that the training did not, one row a category of the model."""
+    run = {"pipeline": context.pipeline, "run_id": context.run_id}
+    rows = [
+        {
+            **run,
+            "model_version": version,
+            "column_name": each.column,
+            "rows_scored": count,
+            "rows_unseen": each.rows,
+            "is_exact": each.is_exact,
+            "most_frequent": json.dumps([{"value": value, "rows": n} for value, n in each.values], ensure_ascii=False),
+        }
+        for each in unseen
+    ]
+    context.lake.ledger.put("ops.unseen", rows, where=run)
+
+
+def _require(context: StepContext, rows: DataFrame, key: Sequence[str], keep: Sequence[str]) -> None:
+    where = scoring_name(context)
+    for setting, names in (("dataset.key", key), ("scoring.keep", keep)):
+        for name in names:
+            if name not in rows.columns:
+                found = f"{did_you_mean(name, rows.columns)}; it has {', '.join(rows.columns)}"
+                raise StepError(f"{where}: no column {name!r}, which {setting} names{found}")
+            if name in OUTPUTS or name in STAMPS:
+                raise StepError(f"{where}: {setting} names {name!r}, which is a column of the predictions' own; rename it in SQL")
+
+
+def _check_rows(context: StepContext, scored: DataFrame, key: Sequence[str], count: int) -> None:
+    """Refuse a null or repeated key, which a merge could not keep apart, and a model that does not give ``count`` rows back.
+
+    A stage cannot change the key. So where each of its values stands in one row, and their number is right, none is lost or doubled.
+    """
+    is_null = F.lit(False)
+    for name in key:
+        is_null = is_null | column(name).isNull()
+    groups = scored.groupBy(*map(column, key)).count()
+    many = (F.col("count") > 1) & ~is_null
+    found = groups.agg(
+        F.coalesce(F.sum("count"), F.lit(0)).alias("rows"),
+        F.coalesce(F.sum(F.when(is_null, F.col("count"))), F.lit(0)).alias("nulls"),
+        F.count_if(many).alias("repeated"),
+        F.min(F.when(many, F.concat_ws(", ", *[column(name).cast("string") for name in key]))).alias("example"),
+    ).first()
+    assert found is not None  # an aggregate without groups always has one row
+    where, names, pipeline = scoring_name(context), ", ".join(key), context.spec.pipeline
+    if found["rows"] != count:
+        raise StepError(f"{where}: {count} rows were to be scored, the model gave {found['rows']}; a stage of it drops or repeats rows")
+    if found["nulls"]:
+        raise ExpectationRefused(
+            f"{where}: the key ({names}) is null in {found['nulls']} of {found['rows']} rows to score; drop or repair them"
+        )
+    if found["repeated"]:
+        raise ExpectationRefused(
+            f"{where}: {found['repeated']} values of the key ({names}) stand in more than one row to score, such as {found['example']}; "
+            f"{key_remedy(context, pipeline.scoring.from_ or pipeline.dataset_table, pipeline.scoring.sql)}"
+        )
+
+
+def _check_none_lost(context: StepContext, scored: DataFrame, predictions: DataFrame, key: Sequence[str], count: int) -> int:
+    """Return how many of the rows could not be scored; refuse when one has no prediction at all."""
+    keys = [column(name) for name in key]
+    joined = scored.select(*keys).join(predictions.select(*keys, "score_error"), on=list(key), how="inner")
+    kept, failed = joined.agg(F.count("*"), F.count("score_error")).first() or (0, 0)
+    if kept != count:
+        table = context.spec.pipeline.predictions_table
+        raise StepError(f"{table}: {count} rows were to be scored, {kept} have a prediction after the merge; report this")
+    return int(failed)

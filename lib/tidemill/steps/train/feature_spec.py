@@ -1,0 +1,81 @@
+"""The features that a model was trained with, against those that the spec declares now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import ValidationError
+
+from tidemill.errors import StepError
+from tidemill.lake import Lake
+from tidemill.model_registry import Deployments, Manifest, load_manifest
+from tidemill.model_registry.manifest import model_fault
+from tidemill.spec.models import Features
+
+if TYPE_CHECKING:
+    from tidemill.features import FeaturePlan
+    from tidemill.steps.result import StepContext
+
+
+_ABSENT = "absent"
+
+
+def declared_features(features: Literal["auto"] | Features) -> object:
+    """Return the block as plain values, without ``checks``, which change no feature."""
+    plain = features if isinstance(features, str) else features.model_dump(mode="json", by_alias=True, exclude={"checks"})
+    return "auto" if isinstance(plain, dict) and not any(plain.values()) else plain
+
+
+def record_choices(context: StepContext, plan: FeaturePlan) -> None:
+    """Write what `features: auto` has chosen, one row a column; nothing where the features are declared."""
+    run = {"pipeline": context.pipeline, "run_id": context.run_id}
+    context.lake.ledger.put("ops.features", [{**run, "position": at, **choice.row()} for at, choice in enumerate(plan.choices)], where=run)
+
+
+def _as_now(features: object) -> object:
+    """Return the block of an earlier release with the keys that have come since, as they are where they are not written."""
+    if not isinstance(features, dict):
+        return features
+    try:
+        return declared_features(Features.model_validate(features, by_alias=True, by_name=False))
+    except ValidationError:
+        return features
+
+
+def refuse_other_features(lake: Lake, pipeline: str, features: Literal["auto"] | Features, manifest: Manifest) -> None:
+    """Refuse a model that was trained with other features than the spec declares.
+
+    Where a later version was trained with these, the older one reigns by a gate's or a person's word, and scores.
+
+    Raises:
+        StepError: the features differ; each difference is named.
+    """
+    declared, trained = declared_features(features), _as_now(manifest.features)
+    if trained is None or trained == declared:
+        return
+    latest = max(Deployments(lake.ledger, pipeline).states(), default=manifest.version)
+    is_later = latest != manifest.version and model_fault(lake, pipeline, latest) is None
+    if is_later and _as_now(load_manifest(lake, pipeline, latest).features) == declared:
+        return
+    differences = list(_differences("features", trained, declared))
+    raise StepError(
+        f"model {manifest.version} of {pipeline} was trained with other features than the spec declares: {'; '.join(differences[:5])}; "
+        "run train to make a model of these features, or put the old ones back into the spec"
+    )
+
+
+def _differences(path: str, was: object, now: object) -> Iterator[str]:
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key in dict.fromkeys((*was, *now)):
+            yield from _differences(f"{path}.{key}", was.get(key), now.get(key))
+    elif isinstance(was, list) and isinstance(now, list) and sorted(map(str, was)) != sorted(map(str, now)):
+        gone, new = [str(item) for item in was if item not in now], [str(item) for item in now if item not in was]
+        said = [f"{word} {', '.join(items)}" for word, items in (("without", gone), ("with", new)) if items]
+        yield f"{path}: now {' and '.join(said)}"
+    elif was != now:
+        yield f"{path}: was {_word(was)}, now {_word(now)}"
+
+
+def _word(value: object) -> str:
+    return _ABSENT if value is None else "a block" if isinstance(value, dict) else str(value)

@@ -1,0 +1,139 @@
+"""What training does for every task: search, choose, and record each trial, whatever comes of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tidemill.model_registry import Deployments
+from tidemill.quoting import is_local
+from tidemill.runtime.locks import locked
+from tidemill.spec.models import Space, Training
+from tidemill.steps.train.feature_spec import declared_features
+from tidemill.training.selection import SUCCEEDED, NoTrialSucceeded, SearchResult, TrialFold, choose, first_errors
+from tidemill.training.tuning.search import Search
+from tidemill.training.tuning.staged_boosting import settled
+from tidemill.training.tuning.tune import Tuned, tune
+from tidemill.version import VERSION
+
+if TYPE_CHECKING:
+    from tidemill.steps.result import StepContext
+    from tidemill.training.problem import Problem
+
+
+_OWNER = "owner"
+
+
+@contextmanager
+def scratch(root: str) -> Iterator[str]:
+    """Have a folder below the lake at ``root`` for the length of the block; empty where the lake lies on no file system."""
+    if not is_local(root):
+        yield ""
+        return
+    base = Path(root) / ".scratch"
+    base.mkdir(parents=True, exist_ok=True)
+    for left in base.glob("held-*"):
+        # The system frees the lock of a process that died.
+        with locked(str(left), _OWNER, wait=False) as is_free:
+            if is_free:
+                shutil.rmtree(left, ignore_errors=True)
+    made = Path(tempfile.mkdtemp(prefix="new-", dir=base))
+    with locked(str(made), _OWNER):
+        # Only now may others take it for one that somebody left.
+        folder = made.rename(base / made.name.replace("new-", "held-", 1))
+        try:
+            yield str(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+_COLUMNS = [field.name for field in dataclasses.fields(TrialFold) if field.name != "trial"]
+
+
+class PastTrials:
+    """The rows of ``ops.trials`` that belong to one search: the same rows, features, problem, folds and code."""
+
+    def __init__(self, context: StepContext, learned_from: object, problem: Problem) -> None:
+        """Name the search by all that its figures depend on, but for the trials themselves; ``learned_from`` are columns and the like."""
+        self._context = context
+        pipeline = context.spec.pipeline
+        parts = [
+            context.inputs[pipeline.dataset_table],
+            declared_features(pipeline.features),
+            learned_from,
+            problem.asked,
+            pipeline.dataset.weight,
+            pipeline.training.engine,
+            VERSION,
+            context.spec.training_code(),
+        ]
+        self._search = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def known(self) -> dict[tuple[str, str, int], TrialFold]:
+        """Return the rows that earlier runs of this search left, which came to no model: family, parameters and fold → the row."""
+        ledger, name = self._context.lake.ledger, self._context.pipeline
+        made = {str(row["run_id"]) for row in Deployments(ledger, name).rows() if row["to_state"] == "CANDIDATE"}
+        rows = ledger.rows("ops.trials", pipeline=name)
+        found = {}
+        for row in rows:
+            if row.get("search") == self._search and row["run_id"] not in made and row["state"] == SUCCEEDED and row["share"] == 1.0:
+                kept = TrialFold(trial=-1, **{column: row.get(column) for column in _COLUMNS})  # type: ignore[arg-type]
+                found[kept.family, kept.params, kept.fold] = kept
+        return found
+
+    def keep(self, rows: Sequence[TrialFold]) -> None:
+        """Write rows of fits that have just ended."""
+        self._context.lake.ledger.append("ops.trials", self._stamped(rows))
+
+    def record(self, rows: Sequence[TrialFold]) -> None:
+        """Write all rows of the run, in place of those that were kept on the way."""
+        context = self._context
+        context.lake.ledger.put("ops.trials", self._stamped(rows), where={"pipeline": context.pipeline, "run_id": context.run_id})
+
+    def _stamped(self, rows: Sequence[TrialFold]) -> list[dict[str, object]]:
+        run = {"pipeline": self._context.pipeline, "run_id": self._context.run_id, "search": self._search}
+        return [{**run, **row.row()} for row in rows]
+
+
+def searched(
+    training: Training,
+    spaces: Mapping[str, Space],
+    finder: Search,
+    past: PastTrials,
+    folds: Sequence[int],
+    total: int,
+    *,
+    is_last: bool = True,
+) -> tuple[Tuned, SearchResult]:
+    """Return what was tried and what is chosen of it, after it is written to ``ops.trials``; rounds of boosting are settled.
+
+    ``total`` is the number of training rows; ``is_last``: the vectors of the folds are not wanted afterwards.
+
+    Raises:
+        NoTrialSucceeded: none did; that is written, too.
+    """
+    try:
+        tuned = tune(finder, spaces, training.tuner, folds, total, is_last=is_last)
+        found = choose(tuned.rows, tuned.trials, finder.problem.metric, folds=folds, rule=training.select)
+    except NoTrialSucceeded as error:
+        past.record(error.rows)
+        raise
+    past.record(found.rows)
+    return tuned, replace(found, best=settled(found.best, found.rows, finder.problem))
+
+
+def failures(tuned: Tuned) -> list[str]:
+    """Return a note on the trials that failed, where there are any, with the first one's error."""
+    errors = first_errors(tuned.rows)
+    if not errors:
+        return []
+    number, error = next(iter(sorted(errors.items())))
+    return [f"{len(errors)} of {len(tuned.trials)} trials failed; trial {number}: {error}"]

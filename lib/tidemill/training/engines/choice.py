@@ -1,0 +1,146 @@
+"""Which engine fits which family: the whole cluster for each fit, or a fit a task."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tidemill.errors import Fault, SpecError
+from tidemill.families.learners.base import library
+from tidemill.families.learners.boosting import PATIENCE
+from tidemill.families.third_party import LearnedFamily
+from tidemill.quoting import is_local
+from tidemill.training.problem import Problem
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+    from tidemill.spec.models import Space
+
+
+SPARK, TASKS = "spark", "tasks"
+# A copy is opened by each fit, and what a library makes of it is about as large again; so is what fits beside it.
+_MOST_BYTES = 1 << 31
+_PARTS_OF_MEMORY = 8
+_MLLIB = "pyspark"
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The engine of each family; ``scratch`` is where copies lie, ``most_bytes`` what one may take, ``notes`` say why for people.
+
+    ``is_free``: a family may go to the other engine where the copy turns out to be too large.
+    """
+
+    of: Mapping[str, str] = field(default_factory=dict)
+    scratch: str = ""
+    most_bytes: int = _MOST_BYTES
+    is_free: bool = False
+    notes: tuple[str, ...] = ()
+
+    def engine(self, family: str) -> str:
+        """Return the engine of a family."""
+        return self.of.get(family, SPARK)
+
+    def library(self, family: str, problem: Problem) -> str:
+        """Return the name and version of the library that fits the family; a fit by tasks may know better."""
+        learner = problem.family(family).learner
+        if learner is not None and (self.engine(family) == TASKS or isinstance(problem.family(family), LearnedFamily)):
+            return library(learner.package)
+        return library(_MLLIB)
+
+    def without_tasks(self, problem: Problem, n_bytes: int) -> Engines:
+        """Return the engines where a copy of ``n_bytes`` is too large; families that MLlib does not have stay, and will fail.
+
+        Raises:
+            SpecError: the spec asks for tasks, or no family is MLlib's.
+        """
+        size = f"the vectors of a fold take {n_bytes / 1e9:.1f} GB, a task may have {self.most_bytes / 1e9:.1f} GB"
+        own = [name for name in self.of if _is_mllib(name, problem)]
+        if not self.is_free or not own:
+            raise SpecError([_fault("training.engine", f"{size}; write `engine: spark`, with families of MLlib")])
+        moved = dict.fromkeys(self.of, SPARK)
+        return Engines(moved, self.scratch, self.most_bytes, True, (f"engine spark: {size}",))
+
+
+def choose_engines(
+    asked: str, spaces: Mapping[str, Space], problem: Problem, *, scratch: str, rows: int, columns: int, most_bytes: int
+) -> Engines:
+    """Return the engine of each family of ``spaces``.
+
+    ``auto`` takes tasks wherever a family has a learner that knows its parameters and the vectors fit; what they take is measured when
+    they are made, and before that ``rows`` and ``columns`` tell the least of it.
+
+    Raises:
+        SpecError: a family cannot be fitted by the engine that is asked for.
+    """
+    reasons = {name: _reason(name, space, problem, scratch) for name, space in spaces.items()}
+    mllib = {name: _is_mllib(name, problem) for name in spaces}
+    if asked == SPARK:
+        faults = [
+            _fault(f"training.models.{name}", problem.mllib_lack(name) or f"{name} is no family of MLlib; write `engine: auto`")
+            for name, own in mllib.items()
+            if not own
+        ]
+        early = [f"training.models.{name}.{PATIENCE}" for name, space in spaces.items() if PATIENCE in space]
+        faults += [_fault(key, "`engine: spark` fits every round; leave it out, or write `engine: auto`") for key in early]
+        if faults:
+            raise SpecError(faults)
+        return Engines(dict.fromkeys(spaces, SPARK))
+    least = 8 * rows * columns
+    if asked == TASKS:
+        faults = [_fault(f"training.models.{name}", f"cannot be fitted by `engine: tasks`: {why}") for name, why in reasons.items() if why]
+        if faults:
+            raise SpecError(faults)
+        return Engines(dict.fromkeys(spaces, TASKS), scratch, most_bytes)
+    if least > most_bytes:
+        return Engines(dict.fromkeys(spaces, TASKS), scratch, most_bytes, True).without_tasks(problem, least)
+    stuck = [
+        _fault(f"training.models.{name}", f"{why}, and {lack}")
+        for name, why in reasons.items()
+        if why and (lack := problem.mllib_lack(name))
+    ]
+    if stuck:
+        raise SpecError(stuck)
+    found = {name: SPARK if why and mllib[name] else TASKS for name, why in reasons.items()}
+    notes = tuple(f"{name}: engine spark, {why}" for name, why in reasons.items() if why and mllib[name])
+    return Engines(found, scratch, most_bytes, True, notes)
+
+
+def _is_mllib(name: str, problem: Problem) -> bool:
+    """Return True where the engine ``spark`` has the family, and it can do all that is asked for."""
+    return problem.family(name).is_mllib(problem.task) and not problem.mllib_lack(name)
+
+
+def room(spark: SparkSession) -> int:
+    """Return the bytes that a copy may take: an eighth of an executor's memory, of this machine's where Spark runs on it alone."""
+    if (spark.conf.get("spark.master", "") or "").startswith("local"):
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    else:
+        whole = _bytes(spark.conf.get("spark.executor.memory", "1g") or "1g")
+    return min(_MOST_BYTES, whole // _PARTS_OF_MEMORY)
+
+
+def _bytes(text: str) -> int:
+    units = {"k": 10, "m": 20, "g": 30, "t": 40}
+    number = text.lower().rstrip("b")
+    return int(number[:-1]) << units[number[-1]] if number[-1] in units else int(number) << units["m"]  # as Spark has it
+
+
+def _reason(name: str, space: Space, problem: Problem, scratch: str) -> str | None:
+    """Return why a family cannot be fitted in tasks, None where it can."""
+    family = problem.family(name)
+    if family.learner is None:
+        return "no other library has this family for it"
+    if not scratch or not is_local(scratch):
+        return "the lake lies on no file system that all executors see"
+    refused = family.learner.refused(dict(space), problem.task)
+    if refused:
+        return f"{family.learner.package} knows no {', '.join(refused)}"
+    return None
+
+
+def _fault(key: str, message: str) -> Fault:
+    return Fault("pipeline.yml", None, key, message)

@@ -1,0 +1,135 @@
+"""Fits of the engine ``spark``: an estimator on the vectors of a fold, by the whole cluster."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+from tidemill.errors import StepError
+from tidemill.evaluation import compute_metrics
+from tidemill.families.learners.xgboost import asked_for
+from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.user_code import contain_exit
+from tidemill.training.adjustment import AdjustedProbabilities
+from tidemill.training.engines.fit_worker import Outcome
+from tidemill.training.engines.timeouts import call_within
+from tidemill.training.fit_limits import fit_within
+from tidemill.training.folds import ORDER, WEIGHT, Vectors
+from tidemill.training.labels import brought_back
+from tidemill.training.out_of_fold import ScoreHistogram, count_scores_in_spark
+from tidemill.training.problem import Problem
+from tidemill.training.tuning.staged_boosting import predictions_of
+from tidemill.training.tuning.tuner import Trial
+
+if TYPE_CHECKING:
+    from pyspark.ml import Model
+    from pyspark.sql import DataFrame
+
+
+def fit_family(trial: Trial, vectors: DataFrame, categories: int, problem: Problem, monotone: Sequence[int] = ()) -> Model:
+    """Fit the trial's estimator on ``vectors``: ``label``, ``features_<encoding>`` and, where rows have weights, ``_weight``.
+
+    Raises:
+        StepError: rows have weights, and the family does not heed them; or it cannot do what the problem asks for.
+    """
+    family = problem.family(trial.family)
+    lack = problem.mllib_lack(trial.family)
+    if lack:
+        raise StepError(lack)
+    estimator = family.build(trial.of_family, task=problem.task, n_classes=problem.n_classes, seed=problem.seed, max_categories=categories)
+    if WEIGHT in vectors.columns:
+        if not (estimator.hasParam("weightCol") and family.takes_weights):
+            instead = "leave `dataset.weight` out" if problem.is_weighted else "write `balance: undersample`"
+            raise StepError(f"{trial.family} knows no weights of rows; {instead}, or `engine: tasks` where it has one")
+        estimator.set(estimator.getParam("weightCol"), WEIGHT)
+    told = asked_for(problem.loss, problem.quantile, monotone) if trial.family == "xgboost" else {}
+    for name, value in told.items():
+        estimator.set(estimator.getParam(name), value)
+    with contain_exit(getattr(family, "python", trial.family)):
+        return estimator.fit(vectors)
+
+
+def measure(group: Sequence[Trial], vectors: Vectors, problem: Problem, share: float, limit: float | None = None) -> list[Outcome]:
+    """Fit the first trial on a share of the training rows, and measure each of the group by what it makes of that model.
+
+    The fit, and each measure of it, may take ``limit`` seconds, where that is given.
+    """
+    started = time.perf_counter()
+    spark = vectors.train.sparkSession
+
+    def fit() -> Model:
+        return fit_family(group[0], first_rows(vectors.train, share), vectors.max_categories, problem, vectors.monotone)
+
+    try:
+        model = fit_within(spark, limit, problem.family(group[0].family), fit)
+    except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
+        spent = (time.perf_counter() - started) / len(group)
+        return [Outcome(trial.number, {}, spent, 0.0, sentence(error)) for trial in group]
+    spent = (time.perf_counter() - started) / len(group)
+    return [_measured(model, trial, group[0], vectors, problem, spent, limit) for trial in group]
+
+
+def fit_and_count(trial: Trial, vectors: Vectors, problem: Problem, max_scores: int, limit: float | None = None) -> list[ScoreHistogram]:
+    """Fit the trial, and count its predictions of the rows that it has not seen, as `out_of_fold.count_scores`; see `predict_unseen`."""
+    predictions = predict_unseen(trial, vectors, problem, limit)
+    return count_scores_in_spark(predictions, _weight_of(vectors.held_out), problem.n_classes, max_scores)
+
+
+def predict_unseen(trial: Trial, vectors: Vectors, problem: Problem, limit: float | None = None) -> DataFrame:
+    """Fit the trial, which may take ``limit`` seconds, and return the rows that it has not seen with its predictions."""
+
+    def fit() -> Model:
+        return fit_family(trial, vectors.train, vectors.max_categories, problem, vectors.monotone)
+
+    model = fit_within(vectors.train.sparkSession, limit, problem.family(trial.family), fit)
+    with contain_exit(trial.family):
+        return _adjusted(model.transform(vectors.held_out), problem)
+
+
+def _measured(
+    model: Model, trial: Trial, fitted: Trial, vectors: Vectors, problem: Problem, spent: float, limit: float | None = None
+) -> Outcome:
+    """Score the validation rows with what ``trial`` makes of the fitted model."""
+    started = time.perf_counter()
+    found: Mapping[str, float] = {}
+    error = None
+
+    def measures() -> Mapping[str, float]:
+        features = f"features_{problem.family(trial.family).encoding}"
+        with contain_exit(trial.family):
+            predictions = predictions_of(model, trial, fitted, vectors.held_out, problem.task)
+        return compute_metrics(
+            _adjusted(predictions, problem),
+            problem.task,
+            problem.n_classes,
+            features,
+            weight=_weight_of(vectors.held_out),
+            quantile=problem.quantile,
+        )
+
+    try:
+        found = call_within(vectors.held_out.sparkSession, limit, measures)
+    except Exception as caught:  # noqa: BLE001 - as above
+        error = sentence(caught)
+    took = time.perf_counter() - started
+    return Outcome(trial.number, found, spent + took, took, error)
+
+
+def _adjusted(predictions: DataFrame, problem: Problem) -> DataFrame:
+    """Return the predictions with the classes' shares, and the label, as they are."""
+    if problem.target == "log":
+        return brought_back().transform(predictions).withColumn("label", F.expm1("label"))
+    balance = problem.balance
+    return predictions if balance is None else AdjustedProbabilities(balance.factors).transform(predictions)
+
+
+def _weight_of(rows: DataFrame) -> str | None:
+    return WEIGHT if WEIGHT in rows.columns else None
+
+
+def first_rows(train: DataFrame, share: float) -> DataFrame:
+    """Return the share of the rows that come first by ``_order``, which is spread evenly over all BIGINTs."""
+    return train if share >= 1 else train.where(F.col(ORDER) < int(-(2**63) + share * 2.0**64))

@@ -1,0 +1,1 @@
+"""Blends and stacks of trials."""

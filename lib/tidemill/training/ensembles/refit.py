@@ -1,0 +1,95 @@
+"""The members of an ensemble on all training rows, and what combines them, as one model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pyspark.ml import PipelineModel
+
+from tidemill.errors import StepError
+from tidemill.features import FeaturePlan, max_categories
+from tidemill.runtime.caching import cached
+from tidemill.runtime.spark_errors import sentence
+from tidemill.training.adjustment import AdjustedProbabilities
+from tidemill.training.calibration import Calibration
+from tidemill.training.engines.choice import SPARK, TASKS, Engines
+from tidemill.training.engines.spark import fit_family
+from tidemill.training.ensembles.combined import AsidePredictions, member_column
+from tidemill.training.ensembles.ensemble import Ensemble
+from tidemill.training.fit_limits import fit_within
+from tidemill.training.folds import balanced
+from tidemill.training.labels import brought_back
+from tidemill.training.monotone import directions
+from tidemill.training.problem import Problem
+from tidemill.training.refit import fit_features, flat, learned_stage, whole_copy
+
+if TYPE_CHECKING:
+    from pyspark.ml import Transformer
+    from pyspark.sql import DataFrame
+
+    from tidemill.features.fit_cache import Memo
+
+
+def refit_ensemble(
+    frame: DataFrame,
+    plan: FeaturePlan,
+    ensemble: Ensemble,
+    problem: Problem,
+    engines: Engines,
+    *,
+    calibrations: Sequence[Calibration] = (),
+    threshold: float | None = None,
+    memo: Memo | None = None,
+    limit: float | None = None,
+) -> PipelineModel:
+    """Fit features and members on every row of ``frame``, each by the engine of its family; see `refit`.
+
+    The features of all encodings are fitted once. Each member's stages are followed by one that puts aside what it says, and all of them
+    by those that combine it.
+
+    Raises:
+        StepError: a fit failed, or took longer than ``limit`` seconds.
+    """
+    by_engine = {
+        engine: {place: trial for place, trial in ensemble.members.items() if engines.engine(trial.family) == engine}
+        for engine in (SPARK, TASKS)
+    }
+    encodings = {
+        engine: sorted({problem.family(trial.family).encoding for trial in trials.values()}) for engine, trials in by_engine.items()
+    }
+    fitting = "its features"
+    models: dict[int, Transformer] = {}
+    try:
+        features = fit_features(frame, plan, sorted({*encodings[SPARK], *encodings[TASKS]}), memo, limit)
+        with ExitStack() as held:
+            if by_engine[TASKS]:
+                copied = held.enter_context(whole_copy(frame, features, encodings[TASKS], problem, engines, limit if plan.custom else None))
+            if by_engine[SPARK]:
+                columns = ["label", *(f"features_{encoding}" for encoding in encodings[SPARK])]
+                vectors = held.enter_context(cached(balanced(features.transform(frame), problem.balance, columns)))
+            for place, trial in ensemble.members.items():
+                fitting = f"{trial.family} {trial.params_json}"
+                if place in by_engine[TASKS]:
+                    models[place] = learned_stage(frame.sparkSession, trial, copied, problem, limit)
+                else:
+                    ways = directions(features, problem.monotone) if problem.family(trial.family).encoding == "tree" else ()
+                    fit = partial(fit_family, trial, vectors, max_categories(features), problem, ways)
+                    models[place] = fit_within(frame.sparkSession, limit, problem.family(trial.family), fit)
+    except Exception as error:
+        message = f"train: {ensemble.trial.family}: {fitting} cannot be fitted on all training rows: {sentence(error)}"
+        raise StepError(message) from error
+    stages = flat(features)
+    for place, model in models.items():
+        stages += flat(model)
+        if problem.target == "log":
+            stages.append(brought_back())
+        if problem.balance:
+            stages.append(AdjustedProbabilities(problem.balance.factors))
+        stages.append(AsidePredictions(member_column(place), problem.n_classes))
+    stages += ensemble.stages
+    if calibrations or threshold is not None:
+        stages.append(AdjustedProbabilities((), calibrations, threshold))
+    return PipelineModel(stages)

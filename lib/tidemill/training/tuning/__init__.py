@@ -1,0 +1,1 @@
+"""Which trials to make: spaces, samplers, halving, and the search that makes them."""

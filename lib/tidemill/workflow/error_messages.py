@@ -1,0 +1,39 @@
+"""Turns whatever was raised into one clear sentence for people."""
+
+from __future__ import annotations
+
+import re
+
+from tidemill.errors import TidemillError
+from tidemill.lake.delta_log import with_own_paths
+from tidemill.redaction import redact
+from tidemill.runtime.machine_faults import machine_fault
+
+_DELTA_RS = ("_internal", "deltalake._internal", "pyo3_runtime", "deltalake.exceptions")
+_SECRET = re.compile(r"(?i)(password|secret|token|pwd)(\s*[=:]\s*)(\S+)")
+
+
+def in_one_sentence(error: BaseException) -> str:
+    """Return what went wrong without a stack trace: a tidemill error as it is, Spark's own message cut to its first lines."""
+    if isinstance(error, TidemillError):
+        return with_own_paths(str(error))
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    told, is_whole = _told(error)
+    told = with_own_paths(told)
+    return _SECRET.sub(r"\1\2***", told if is_whole else f"{type(error).__name__}: {told}")
+
+
+def _told(error: BaseException) -> tuple[str, bool]:
+    """Return what was raised in words, and whether they can do without its type."""
+    if hasattr(error, "java_exception") or hasattr(error, "_origin"):
+        from tidemill.runtime.spark_errors import sentence  # loads Spark, which has raised this and so is there
+
+        return sentence(error)[:600], True
+    fault = machine_fault(f"{type(error).__name__}: {error}")
+    if fault:
+        return redact(fault), True
+    lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
+    if type(error).__module__ in _DELTA_RS:  # behind its first line it shows its own stack
+        lines = lines[:1]
+    return " ".join(lines[:3])[:600] or type(error).__name__, isinstance(error, (OSError, ValueError))
