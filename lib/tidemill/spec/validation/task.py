@@ -100,8 +100,6 @@ def _without_label(root: Node, task: str) -> Found:
         yield ("dataset", "positive"), f"is a value of the label, and the dataset has none, which `task: {task}` does without; leave it out"
 
 
-Found = Iterator[tuple[tuple[Key, ...], str]]
-
 _OWN_KEYS = (("training", "user"), ("training", "item"), ("training", "implicit"), ("training", "at"), ("training", "relevant"),
              ("scoring", "seen"))  # fmt: skip
 _OWN_COLUMNS = ("rank", "score", "model_version", "run_id", "scored_at")
