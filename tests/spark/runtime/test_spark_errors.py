@@ -11,7 +11,7 @@ from tidemill.runtime.spark_errors import sentence
 
 TWICE = """
 import os, sys
-from tidemill.session import get_spark
+from tidemill.runtime.session import get_spark
 
 spark = get_spark("twice", {"spark.sql.shuffle.partitions": "1", "spark.driver.memory": "512m"})
 mark = sys.argv[1]

@@ -77,10 +77,10 @@ class Forgetful(Transformer, DefaultParamsReadable, DefaultParamsWritable):
 
 SCORE = """
 import json, sys
-from tidemill.session import get_spark
+from tidemill.runtime.session import get_spark
 from tidemill.lake import Lake
-from tidemill.registry import load_model
-from tidemill.registry.predict import predict
+from tidemill.model_registry import load_model
+from tidemill.model_registry.predict import predict
 spark = get_spark("other", {"spark.master": "local[1]", "spark.sql.shuffle.partitions": "1"})
 lake = Lake(sys.argv[1])
 model, manifest = load_model(lake, "late", 1)

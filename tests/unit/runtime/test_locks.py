@@ -22,7 +22,7 @@ COUNT = """
 import sys, time
 from pathlib import Path
 from tidemill.lake import lease
-from tidemill.lake.lock import locked
+from tidemill.runtime.locks import locked
 root, file = sys.argv[1], Path(sys.argv[2])
 lease._POLL_S = 0.02
 for _ in range(6):
@@ -35,7 +35,7 @@ for _ in range(6):
 
 HOLD = """
 import sys, time
-from tidemill.lake.lock import locked
+from tidemill.runtime.locks import locked
 with locked(sys.argv[1], "run.p"):
     print("held", flush=True)
     time.sleep(60)
