@@ -21,10 +21,10 @@ from tidemill.runtime.locks import holder, locked
 COUNT = """
 import sys, time
 from pathlib import Path
-from tidemill.lake import lease
+from tidemill.runtime import locks
 from tidemill.runtime.locks import locked
 root, file = sys.argv[1], Path(sys.argv[2])
-lease._POLL_S = 0.02
+locks._POLL_S = 0.02
 for _ in range(6):
     with locked(root, "count") as is_held:
         assert is_held
