@@ -1,4 +1,4 @@
--- The weather a dispatcher looks at: now, and what has built up over the last hours. One row per airport and hour.
+-- The weather of the hour, and of the hours before it. One row per airport and hour.
 SELECT
   origin, year, month, day, hour,
   temp, dewp, humid, wind_speed, precip, pressure, visib,

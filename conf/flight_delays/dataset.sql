@@ -1,5 +1,5 @@
--- One row per flight. Every feature is known when the flight is due to leave: the timetable, the aircraft, the weather so far.
--- LEFT joins only: flights without weather or a known aircraft stay, with nulls there.
+-- One row per flight. Every feature is known at the scheduled departure: the timetable, the aircraft, the weather so far.
+-- LEFT joins only: flights without weather or a known aircraft are kept, with nulls.
 WITH timetable AS (
   SELECT
     *,
@@ -23,16 +23,16 @@ SELECT
 
   -- the aircraft
   p.built, p.seats,
-  CASE WHEN f.tailnum IS NOT NULL THEN f.aircraft_idle_h END AS aircraft_idle_h,  -- hours since it was last due to leave; 72: more, or never
+  CASE WHEN f.tailnum IS NOT NULL THEN f.aircraft_idle_h END AS aircraft_idle_h,  -- hours since its last scheduled departure; 72 means more, or none
 
   -- the weather at the airport
   w.temp, w.dewp, w.humid, w.precip, w.pressure, w.visib, w.wind_speed, w.wind_east, w.wind_north,
   w.precip_6h, w.wind_6h, w.visib_6h, w.pressure_change_3h,
 
-  -- for people
+  -- for queries, not features
   f.year, f.month, f.day, f.flight, f.tailnum, a.name AS destination,
 
-  -- known only afterwards: `exclude` keeps them from every model
+  -- known only after the flight: `exclude` keeps them out of every model
   f.dep_time, f.dep_delay, f.arr_time, f.arr_delay, f.air_time
 FROM timetable AS f
 LEFT JOIN silver.planes AS p ON p.tailnum = f.tailnum

@@ -1,5 +1,5 @@
 -- One row per flight scheduled to leave New York City in 2013, cancelled ones included.
--- 517 on a clock means 5:17; clocks show the local time of the airport. `scheduled_at` is the same instant in UTC.
+-- A clock time of 517 means 5:17, local time of the airport. `scheduled_at` is the same instant in UTC.
 SELECT
   concat(
     CAST(year AS STRING), '-', lpad(CAST(month AS STRING), 2, '0'), '-', lpad(CAST(day AS STRING), 2, '0'),

@@ -1,4 +1,4 @@
--- One row per aircraft; makers that go by several names get one.
+-- One row per aircraft; manufacturers with several names get one.
 SELECT
   tailnum,
   year AS built,

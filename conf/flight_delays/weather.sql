@@ -1,5 +1,5 @@
 -- One row per airport and hour, in the airport's local time.
--- On the night the clocks go back, the hour from one to two comes twice: the earlier observation stays.
+-- On the night the clocks go back, the hour from one to two occurs twice: the earlier observation is kept.
 WITH numbered AS (
   SELECT
     *,

@@ -1,5 +1,5 @@
--- One row a document, from the two files of the published split. A document may be there twice, word for word: they are told apart by
--- counting. The files' lines of types come along and are dropped by a rule that says how many they were.
+-- One row per document, from the two files of the published split. Identical documents are numbered, so that their keys differ. The files'
+-- lines of types are rows here too; the expectation `is_document` drops them and limits how many there may be.
 SELECT
   concat_ws('-', part, _source_row_hash, row_number() OVER (PARTITION BY part, _source_row_hash ORDER BY text)) AS document_id,
   part,
