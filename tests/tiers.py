@@ -65,6 +65,13 @@ def tiered(names: str, cases: Sequence[tuple[object, ...]], pairs: int = 1) -> p
     )
 
 
+def few(name: str, cases: Iterable[object], count: int) -> pytest.MarkDecorator:
+    """Parametrize a test with cases, of which the first ``count`` are of the first tier."""
+    return pytest.mark.parametrize(
+        name, [pytest.param(case, marks=[] if place < count else [pytest.mark.slow]) for place, case in enumerate(cases)]
+    )
+
+
 def cover_of(cases: Sequence[tuple[object, ...]], size: int) -> list[int]:
     """Return the places of few cases in which every value, or pair of values, of all cases occurs; the first of those that bring most."""
     parts = [

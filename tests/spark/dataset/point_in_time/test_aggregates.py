@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
+from tests.tiers import matrix
 
 from tidemill.dataset.point_in_time import aggregate_faults, aggregated
 from tidemill.examples import write_demo_data
@@ -50,9 +51,9 @@ def _figures(facts):
     }
 
 
-@pytest.mark.parametrize("piece", [10**6, 20], ids=["whole", "cut"])
-@pytest.mark.parametrize(("kind", "known"), [("timestamp", True), ("date", False), ("whole", False), ("fraction", True)])
-def test_each_window_holds_what_was_known_then(make_case, kind, known, piece):
+@matrix(("kind", "piece"), ["timestamp", "date", "whole", "fraction"], [10**6, 20])
+def test_each_window_holds_what_was_known_then(make_case, kind, piece):
+    known = kind in ("timestamp", "fraction")
     case = make_case(kind)
     facts = case.facts_frame.selectExpr("*", "CASE WHEN isnan(value) THEN NULL ELSE value END > 50 AS unused").drop("unused")
     features = {**FEATURES, "high": "avg(CASE WHEN NOT isnan(value) AND value < 1e300 THEN value > 50 END)"}
