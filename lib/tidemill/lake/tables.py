@@ -30,13 +30,12 @@ from tidemill.lake.delta_log import (
     refuse_damage,
     refuse_misread,
 )
+from tidemill.lake.files import delete_file, file_hash, file_sizes, read_text, write_text
 from tidemill.lake.ledger import Ledger
-from tidemill.lake.plans import judge
 from tidemill.lake.repair import damaged_files, mend
+from tidemill.lake.safety import judge
 from tidemill.lake.sql import with_tables
-from tidemill.lake.staging import Part, Stage, Staged, staged, staging
-from tidemill.lake.table_features import let_hold
-from tidemill.lake.texts import delete_file, file_hash, file_sizes, read_text, write_text
+from tidemill.lake.staging import Part, Stage, Staged, let_hold, staged, staging
 from tidemill.quoting import is_local, quoted, split_name
 from tidemill.runtime.caching import cached
 from tidemill.runtime.locks import locked

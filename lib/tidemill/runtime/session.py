@@ -7,7 +7,8 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,7 +102,7 @@ def _java(connectors: Collection[str], *, needs_delta: bool) -> Path:
         from tidemill.runtime.spark_home import prepare
 
         return prepare(connectors=connectors).home
-    from tidemill.runtime.java import find_java
+    from tidemill.runtime.spark_home import find_java
 
     return find_java().home
 
@@ -207,3 +208,19 @@ def _configured(spark: SparkSession, settings: Mapping[str, str]) -> SparkSessio
     for key, value in settings.items():
         spark.conf.set(key, value)
     return spark
+
+
+class LazySpark:
+    """The SparkSession, started by the first node that needs it; a run with nothing to do starts no JVM."""
+
+    def __init__(self, start: Callable[[], SparkSession]) -> None:
+        """Remember how to start it."""
+        self._start, self._lock = start, threading.Lock()
+        self._session: SparkSession | None = None
+
+    def get(self) -> SparkSession:
+        """Return the session, starting it at the first call."""
+        with self._lock:
+            if self._session is None:
+                self._session = self._start()
+            return self._session

@@ -1,13 +1,22 @@
-"""The user's own Python, called so that it cannot end the process that runs it."""
+"""The user's own Python, named by a dotted name: found beside the spec, else among the installed modules, and unable to end the process."""
 
 from __future__ import annotations
 
+import ast
+import importlib
+import importlib.util
+import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
+from threading import RLock
+from types import ModuleType
+from typing import Any
 
-from tidemill.errors import StepError
+from tidemill.errors import StepError, UsageError, did_you_mean
 
 _PACKAGE = str(Path(__file__).parents[1])
 _NOT_THE_USERS = ("site-packages", "dist-packages", "/pyspark/", "/lib/python3", _PACKAGE)
@@ -46,3 +55,174 @@ def place_of_user_code(frames: list[tuple[str, int, str]]) -> str:
         return ""
     file, number, name = own[-1]
     return f" ({Path(file).name}, line {number}, in {name})"
+
+
+_IMPORTING = RLock()  # sys.path and sys.modules belong to the whole process; steps run in threads
+
+
+def module_file(folder: Path, dotted: str) -> Path:
+    """Return the file that defines ``dotted``; a module beside the spec comes before an installed one.
+
+    Raises:
+        UsageError: there is no such module.
+    """
+    own = own_file(folder, dotted)
+    if own is not None:
+        return own
+    module = dotted.rpartition(".")[0]
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError, AttributeError):
+        found = None
+    if found is None or found.origin is None or not Path(found.origin).is_file():
+        expected = folder / f"{module.replace('.', '/')}.py"
+        near = did_you_mean(module, [path.stem for path in folder.glob("*.py")])
+        raise UsageError(f"module {module!r} not found: no file {expected}, and nothing installed has this name{near}")
+    return Path(found.origin)
+
+
+def own_file(folder: Path, dotted: str) -> Path | None:
+    """Return the file beside the spec that defines ``dotted``, or None."""
+    return _file_at(folder.joinpath(*dotted.split(".")[:-1]))
+
+
+def _file_at(place: Path) -> Path | None:
+    """Return the file of the module, or of the package, that would stand at ``place``; None where there is none."""
+    return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
+
+
+def own_imports(folder: Path, file: Path) -> dict[str, str]:
+    """Return the text of each module beside the spec that a file of there imports, by the name that it imports it by.
+
+    Each stands behind those that it imports itself, as far as they do not import each other.
+
+    Raises:
+        UsageError: one of the files is not valid Python.
+    """
+    found: dict[str, str] = {}
+    seen: set[str] = set()
+
+    def follow(importing: Path, name: str) -> None:
+        for imported in _imported(importing, name):
+            parts = imported.split(".")
+            for count in range(1, len(parts) + 1):
+                own, place = ".".join(parts[:count]), folder.joinpath(*parts[:count])
+                path = _file_at(place)
+                if path is None and not place.is_dir():
+                    break
+                if own in seen:
+                    continue
+                seen.add(own)
+                if path is not None:
+                    follow(path, f"{own}." if path.name == "__init__.py" else own)
+                found[own] = path.read_text(encoding="utf-8", errors="replace") if path else ""
+
+    follow(file, "")
+    return found
+
+
+def _imported(file: Path, name: str) -> Iterator[str]:
+    """Yield the modules that a file may mean by what it imports; ``name`` is its own, with a dot behind it where it is a package."""
+    for statement in ast.walk(_parsed(file)):
+        if isinstance(statement, ast.Import):
+            yield from (alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom):
+            above = name.split(".")[: -statement.level] if statement.level else []
+            base = ".".join([*above, *([statement.module] if statement.module else [])])
+            if base:
+                yield base
+                yield from (f"{base}.{alias.name}" for alias in statement.names)
+
+
+def _parsed(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_bytes(), filename=str(file))
+    except SyntaxError as error:
+        raise UsageError(f"{file}:{error.lineno}: not valid Python: {error.msg}") from error
+
+
+def defined_names(file: Path) -> dict[str, list[str] | None]:
+    """Return the names a module defines, each with its parameters (None where it is no function), without running it.
+
+    Raises:
+        UsageError: the file is not valid Python.
+    """
+    tree = _parsed(file)
+    names: dict[str, list[str] | None] = {}
+    for statement in tree.body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+            names[statement.name] = [parameter.arg for parameter in (*statement.args.posonlyargs, *statement.args.args)]
+        elif isinstance(statement, ast.ClassDef):
+            names[statement.name] = None
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).split(".")[0]: None for alias in statement.names}
+        else:
+            names |= {node.id: None for node in ast.walk(statement) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return names
+
+
+def parameters(folder: Path, dotted: str) -> list[str] | None:
+    """Return the parameters of a function by reading its file; None where they cannot be told that way.
+
+    Raises:
+        UsageError: the module or the name in it does not exist.
+    """
+    file, name = module_file(folder, dotted), dotted.rpartition(".")[2]
+    if file.suffix != ".py":
+        return None
+    names = defined_names(file)
+    if name not in names and own_file(folder, dotted) is not None:
+        raise UsageError(f"{file} defines no {name!r}{did_you_mean(name, names)}")
+    return names.get(name)
+
+
+def load_object(folder: Path, dotted: str) -> Callable[..., Any]:
+    """Import the module of ``dotted`` and return the object in it.
+
+    Raises:
+        UsageError: there is no such module or name.
+    """
+    file = own_file(folder, dotted)
+    module_name, _, name = dotted.rpartition(".")
+    if file is None:
+        module_file(folder, dotted)  # says what is missing, and where it was looked for
+        module = importlib.import_module(module_name)
+    else:
+        module = _own_module(file.resolve(), folder.resolve(), sha256(file.read_bytes()).hexdigest())
+    if not hasattr(module, name):
+        raise UsageError(f"{file or module_name} defines no {name!r}{did_you_mean(name, vars(module))}")
+    found: Callable[..., Any] = getattr(module, name)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _own_module(file: Path, folder: Path, digest: str) -> ModuleType:
+    """Run a module that lies beside a spec; ``digest`` is part of the cache's key, so that an edited file is run again.
+
+    The module does not stay in ``sys.modules``: two pipelines may both have a ``functions.py``, and what Spark ships to its
+    Python workers is then pickled by value, since no worker could import it by name.
+    """
+    place = sha256(str(file).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(f"_tidemill_{place}_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{file} cannot be imported; it must be a Python file")
+    module = importlib.util.module_from_spec(spec)
+    with _IMPORTING, _importing_from(folder):
+        sys.modules[module.__name__] = module  # dataclasses look their module up there while it runs
+        with contain_exit(f"{file}, while it was imported,"):
+            spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and "site-packages" not in Path(file).parts and Path(file).resolve().is_relative_to(folder):
+                del sys.modules[name]

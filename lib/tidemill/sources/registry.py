@@ -13,7 +13,7 @@ from pyspark.sql import types as T
 from pyspark.sql.datasource import DataSource
 
 from tidemill.errors import SetupError, UsageError, did_you_mean
-from tidemill.runtime.python_code import load_object
+from tidemill.runtime.user_code import load_object
 from tidemill.sources.files.listing import SourceFile
 from tidemill.sources.records import Extract, Records
 from tidemill.spec.models import Source

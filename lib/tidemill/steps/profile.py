@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tidemill.columns import column
 from tidemill.errors import TableNotFound, UsageError, did_you_mean
-from tidemill.lake.recorded import refuse_faults
+from tidemill.lake.repair import refuse_faults
 from tidemill.quality.profiling.profile import EXACT_CELLS, ColumnProfile, profile
 from tidemill.quoting import split_name
 from tidemill.runtime.spark_errors import as_step_error

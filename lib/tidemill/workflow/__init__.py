@@ -1,7 +1,7 @@
 """Order, states and resumption: what runs, when, and why not."""
 
+from tidemill.runtime.session import LazySpark
 from tidemill.workflow.graph import STEPS, Graph, Node, build_graph
-from tidemill.workflow.lazy_spark import LazySpark
 from tidemill.workflow.outcome import Outcome, RunOutcome
 from tidemill.workflow.runner import Runner, new_run_id
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from tidemill.errors import StepError
 from tidemill.lake import Lake
 from tidemill.lake.ops import OPS_TABLES
-from tidemill.lake.recorded import Recorded, outputs_of, recorded_outputs, table_fault
+from tidemill.lake.repair import Recorded, outputs_of, recorded_outputs, table_fault
 from tidemill.model_registry.deployments import Deployments
 from tidemill.model_registry.manifest import model_fault
 from tidemill.model_registry.versions import record_states, restore_states

@@ -12,15 +12,15 @@ from importlib import import_module
 from tidemill.errors import StepError, TidemillError, UsageError
 from tidemill.lake import Lake
 from tidemill.lake.ledger import query
-from tidemill.lake.recorded import outputs_of, refuse_faults
+from tidemill.lake.repair import outputs_of, refuse_faults
 from tidemill.quoting import batch_app
 from tidemill.runtime.locks import holder, locked
+from tidemill.runtime.session import LazySpark
 from tidemill.runtime.user_code import contain_exit
 from tidemill.spec import Spec
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.workflow.error_messages import in_one_sentence
 from tidemill.workflow.graph import build_graph
-from tidemill.workflow.lazy_spark import LazySpark
 from tidemill.workflow.outcome import Outcome, RunOutcome
 from tidemill.workflow.progress import Progress
 from tidemill.workflow.recovery import Recovery

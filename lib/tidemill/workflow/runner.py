@@ -13,11 +13,12 @@ from datetime import UTC, datetime
 
 from tidemill.errors import SpecError, StepError, TableNotFound, UsageError
 from tidemill.lake import Lake
-from tidemill.lake.recorded import Recorded, outputs_of
+from tidemill.lake.repair import Recorded, outputs_of
 from tidemill.model_registry.deployments import Deployments
 from tidemill.preflight import refuse_unknown_columns
 from tidemill.redaction import redact_trace
 from tidemill.runtime.locks import holder, locked
+from tidemill.runtime.session import LazySpark
 from tidemill.runtime.terminal import visible_lines
 from tidemill.runtime.user_code import said_of_exit
 from tidemill.spec import Spec
@@ -26,7 +27,6 @@ from tidemill.steps.result import StepContext, StepResult
 from tidemill.workflow.error_messages import in_one_sentence
 from tidemill.workflow.fingerprint import changed_parts, definition, fingerprint, is_defined_alike, refuse_shared_names
 from tidemill.workflow.graph import Graph, Node, build_graph
-from tidemill.workflow.lazy_spark import LazySpark
 from tidemill.workflow.outcome import Outcome, RunOutcome
 from tidemill.workflow.progress import PlainProgress, Progress
 from tidemill.workflow.recovery import Recovery

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from tidemill.lake import Ledger
-from tidemill.lake.recorded import outputs_of
+from tidemill.lake.repair import outputs_of
 from tidemill.steps.result import StepResult
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "PENDING", "RUNNING", "SUCCEEDED", "FAILED"

@@ -10,7 +10,7 @@ from pyarrow import parquet
 from pyspark.errors import PySparkException
 
 from tidemill.cli.printing import write_frame
-from tidemill.lake.batches import read_batches
+from tidemill.lake.catalog import read_batches
 
 ODD = """
 SELECT timestamp'2024-07-01T12:00:00.000001Z' AS at, timestamp_ntz'2024-07-01 02:30:00' AS at, 12345678901234567.89BD AS exact,

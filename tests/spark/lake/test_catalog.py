@@ -7,7 +7,7 @@ from pyspark.errors import AnalysisException
 
 from tidemill.errors import TableNotFound, UsageError
 from tidemill.lake.catalog import Catalog
-from tidemill.lake.plans import judge
+from tidemill.lake.safety import judge
 
 
 @pytest.fixture

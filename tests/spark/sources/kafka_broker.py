@@ -13,9 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tidemill.runtime.java import find_java
 from tidemill.runtime.locks import locked
-from tidemill.runtime.spark_home import spark_home
+from tidemill.runtime.spark_home import find_java, spark_home
 
 BROKER = "org.apache.kafka:kafka_2.13:4.3.1"
 _SETTINGS = """\

@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from tidemill.cli import main
 from tidemill.cli.printing import json_text, plain_text, print_table, rows_of, write_csv_rows, write_json_rows, write_parquet
-from tidemill.lake.batches import unique_names
+from tidemill.lake.catalog import unique_names
 from tidemill.runtime.terminal import visible, visible_lines
 
 ROWS = [

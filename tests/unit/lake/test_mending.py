@@ -10,7 +10,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from tidemill.errors import LakeError, TableNotFound, UsageError
 from tidemill.lake import Lake
-from tidemill.lake.recorded import Recorded, table_fault
+from tidemill.lake.repair import Recorded, table_fault
 
 TABLE = "silver.t"
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tidemill.errors import UsageError
-from tidemill.lake.sql import table_names, with_tables
-from tidemill.lake.statements import one_statement, split_statements
+from tidemill.lake.sql import one_statement, split_statements, table_names, with_tables
 
 
 @pytest.mark.parametrize(

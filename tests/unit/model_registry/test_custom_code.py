@@ -8,7 +8,7 @@ import pytest
 
 from tidemill.errors import UsageError
 from tidemill.model_registry.store import modules
-from tidemill.runtime.python_code import load_object, own_imports
+from tidemill.runtime.user_code import load_object, own_imports
 
 FILES = {
     "functions.py": "import json, pack.deep\nfrom helpers import N\n\n\ndef answer():\n    return N + pack.deep.M + json.loads('1')\n",

@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 
 from tidemill.errors import SetupError
-from tidemill.runtime import java
+from tidemill.runtime import spark_home as java
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tidemill.runtime import spark_home
-from tidemill.runtime.java import Java
+from tidemill.runtime.spark_home import Java
 from tidemill.training.engines import fold_matrix as copy
 
 

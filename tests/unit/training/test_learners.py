@@ -10,7 +10,7 @@ from tidemill.families.learners.base import Rows, Setting
 from tidemill.families.learners.boosting import PATIENCE
 from tidemill.families.learners.linear import deviations
 from tidemill.families.registry import FAMILIES
-from tidemill.runtime.worker_cache import one_core
+from tidemill.runtime.caching import one_core
 from tidemill.training.engines.scores import metrics
 
 PARAMS = {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, runtime
 import numpy as np
 import scipy.sparse as sp
 
-from tidemill.runtime.worker_cache import kept
+from tidemill.runtime.caching import kept
 
 if TYPE_CHECKING:
     from tidemill.spec.models import Scalar

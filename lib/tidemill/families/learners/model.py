@@ -17,7 +17,7 @@ from pyspark.sql.pandas.functions import arrow_udf
 
 from tidemill.families.learners.base import Loader, Scorer
 from tidemill.features.text.arrow import dense_rows
-from tidemill.runtime.worker_cache import kept, one_core
+from tidemill.runtime.caching import kept, one_core
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

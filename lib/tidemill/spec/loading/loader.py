@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.errors import Fault, SpecError, UsageError
-from tidemill.runtime.python_code import load_object, module_file, own_file, own_imports
+from tidemill.runtime.user_code import load_object, module_file, own_file, own_imports
 from tidemill.spec.loading.document import MAX_FAULTS, Node, read_document, read_small
 from tidemill.spec.loading.grammar import not_built_faults
 from tidemill.spec.loading.overlay import merged, overlay_files, with_settings

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from tidemill.errors import UsageError, did_you_mean
-from tidemill.runtime.python_code import parameters
+from tidemill.runtime.user_code import parameters
 
 if TYPE_CHECKING:
     from tidemill.spec.loading.loader import Spec

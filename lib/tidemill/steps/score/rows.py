@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from tidemill.column_names import PROVENANCE
 from tidemill.columns import column
 from tidemill.errors import TableNotFound, UsageError
-from tidemill.lake.recorded import refuse_faults
+from tidemill.lake.repair import refuse_faults
 from tidemill.model_registry import Manifest, load_model
 from tidemill.model_registry.predict import OUTPUTS, predict
 from tidemill.quality.expectations.row_rules import as_json

@@ -16,7 +16,7 @@ from tidemill.evaluation.mass_volume import MOST_ROWS, mass_volume
 from tidemill.families.learners.base import Learner, Linear, Predictor, Rows, Setting, library
 from tidemill.families.learners.boosting import Stopped
 from tidemill.families.learners.outliers import spread_out
-from tidemill.runtime.worker_cache import kept, one_core
+from tidemill.runtime.caching import kept, one_core
 from tidemill.training.balance import corrected
 from tidemill.training.engines.fold_matrix import HELD_OUT, TRAIN, Copy, Part, open_part
 from tidemill.training.engines.scores import metrics

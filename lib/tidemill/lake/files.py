@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
+import uuid
 from pathlib import Path
 
 from tidemill.quoting import is_local
-from tidemill.runtime.whole_files import write_whole
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a local file in one move, its folder too."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # The name starts with a dot so that no reader's glob takes the half-written file for data.
+    part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    try:
+        part.write_bytes(content)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_text(root: str, relative: str) -> str:
