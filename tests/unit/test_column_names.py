@@ -6,7 +6,7 @@ from pyspark.errors import AnalysisException
 
 from tidemill.column_names import is_added, renamed_columns, renaming_notes, table_columns
 from tidemill.errors import did_you_mean
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.spark_errors import format_spark_error
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_header_is_told_its_name_in_the_table() -> None:
         "[UNRESOLVED_COLUMN.WITH_SUGGESTION] A column, variable, or function parameter with name `t`.`price (EUR)` cannot be resolved. "
         "Did you mean one of the following? [`id`, `price__EUR_`]. SQLSTATE: 42703"
     )
-    assert sentence(error).endswith("[`id`, `price__EUR_`]. ('price (EUR)' is called price__EUR_ in tables)")
+    assert format_spark_error(error).endswith("[`id`, `price__EUR_`]. ('price (EUR)' is called price__EUR_ in tables)")
 
 
 def test_renamed_headers_are_remarked_on() -> None:

@@ -15,9 +15,9 @@ from tidemill.cli.printing import warn
 from tidemill.errors import SpecError, StepError, TidemillError
 from tidemill.redaction import redact, redact_trace
 from tidemill.runtime.terminal import visible_lines
-from tidemill.runtime.user_code import said_of_exit
+from tidemill.runtime.user_code import describe_exit
 from tidemill.version import VERSION
-from tidemill.workflow.error_messages import in_one_sentence
+from tidemill.workflow.error_messages import format_error
 
 app = typer.Typer(
     name="tidemill",
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("interrupted\n")
         return 1
     except SystemExit as error:  # commands return; user code that they load may not
-        _tell(StepError(f"user code {said_of_exit(error)}"))
+        _tell(StepError(f"user code {describe_exit(error)}"))
         return 1
     except BrokenPipeError:
         return 1
@@ -76,4 +76,4 @@ def _tell(error: BaseException) -> None:
             console.print(Text(visible_lines(f"  {redact(str(fault))}")))
         return
     label = "error" if isinstance(error, TidemillError) else "unexpected error (--debug shows where)"
-    console.print(Text(f"{label}: ", style="bold red") + Text(visible_lines(in_one_sentence(error))))
+    console.print(Text(f"{label}: ", style="bold red") + Text(visible_lines(format_error(error))))

@@ -15,7 +15,7 @@ from tidemill.cli.pipeline import lazy_spark
 from tidemill.cli.printing import plain_text, print_json, print_table, warn, write
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.lake import Lake
-from tidemill.lake.catalog import tables_of
+from tidemill.lake.catalog import list_tables
 from tidemill.quoting import split_name
 from tidemill.runtime.terminal import visible
 from tidemill.spec.models import Features
@@ -107,7 +107,7 @@ def _lake_with(table: str, version: int | None, root: str | None) -> Lake:
     split_name(table)
     latest = lake.version(table)
     if latest is None:
-        known = sorted(tables_of(lake))
+        known = sorted(list_tables(lake))
         raise UsageError(f"{table} is not in {lake.root}{did_you_mean(table, known) or ';'} it holds {', '.join(known) or 'no table yet'}")
     if version is not None and version > latest:
         raise UsageError(f"{table} has no version {version}; its latest is {latest}")

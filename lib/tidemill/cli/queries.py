@@ -18,7 +18,7 @@ from tidemill.errors import TableNotFound, UsageError
 from tidemill.lake import Lake
 from tidemill.lake.sql import split_statements
 from tidemill.model_registry.deployments import Deployments
-from tidemill.workflow.error_messages import in_one_sentence
+from tidemill.workflow.error_messages import format_error
 from tidemill.workflow.outcome import leaderboard, rank
 from tidemill.workflow.states import current
 
@@ -34,7 +34,7 @@ def shell(catalog: Catalog, limit: int, trust: bool = False) -> int:
         try:
             write_frame(catalog.query(statement, trust=trust), "table", None, limit=limit)
         except Exception as error:  # noqa: BLE001 - a wrong statement must not end the shell
-            warn(f"error: {in_one_sentence(error)}\n")
+            warn(f"error: {format_error(error)}\n")
     return 0
 
 
@@ -171,7 +171,7 @@ def sql(
     from pyspark.errors import PySparkException
 
     from tidemill.lake.catalog import Catalog
-    from tidemill.runtime.spark_errors import sentence
+    from tidemill.runtime.spark_errors import format_spark_error
 
     if serve:
         raise UsageError("sql --serve: not built yet; each `tidemill sql` reads the lake by itself, with no server")
@@ -197,5 +197,5 @@ def sql(
     except TableNotFound as error:
         raise UsageError(str(error)) from error
     except (PySparkException, Py4JJavaError) as error:
-        raise UsageError(f"the query cannot be answered: {sentence(error)}") from error
+        raise UsageError(f"the query cannot be answered: {format_spark_error(error)}") from error
     return 0

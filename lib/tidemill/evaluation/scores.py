@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyspark.sql import functions as F
 
 from tidemill.evaluation.curves import EPSILON, areas, count_by_score, partial_areas, whole_areas
-from tidemill.runtime.caching import cached
+from tidemill.runtime.caching import cache_frame
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -63,7 +63,7 @@ def measure_scores(groups: DataFrame) -> tuple[ScoreCounts, float, float]:
     Up to 200,000 groups are measured on the driver. More are put in order by Spark, and each stretch of the curve is measured by a task
     that is told how many rows lie before it; what they give adds up to the area itself, so that nothing is approximated.
     """
-    with cached(groups) as counted:
+    with cache_frame(groups) as counted:
         table = counted.limit(MOST_SCORES + 1).toArrow()
         if table.num_rows <= MOST_SCORES:
             known = table.filter(table["p"].is_valid())
@@ -105,7 +105,7 @@ def _areas_by_part(groups: DataFrame, parts: int) -> tuple[float, float]:
     curve = groups.where("p IS NOT NULL").groupBy("p").agg(F.sum("n").alias("n"), F.sum("positive").alias("positive")).where("n > 0")
     falling = F.col("p").desc()
     ordered = curve.repartitionByRange(parts, falling).sortWithinPartitions(falling).withColumn("part", F.spark_partition_id())
-    with cached(ordered) as stretches:
+    with cache_frame(ordered) as stretches:
         totals = stretches.groupBy("part").agg(F.max("p").alias("p"), F.sum("n").alias("n"), F.sum("positive").alias("positive")).collect()
         before: dict[int, tuple[float, float]] = {}
         tp = fp = 0.0

@@ -18,7 +18,7 @@ from pyspark.sql import types as T
 from tidemill.columns import column
 from tidemill.errors import Fault, SpecError, StepError, TidemillError, did_you_mean
 from tidemill.features.names import internal, number_sql
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.runtime.user_code import contain_exit
 from tidemill.spec.models import PythonPart
 
@@ -139,7 +139,7 @@ def fit_custom(stages: Sequence[CustomStage], df: DataFrame) -> tuple[FittedStag
         except TidemillError:
             raise
         except Exception as error:
-            raise StepError(f"features.custom: {custom.python} failed: {type(error).__name__}: {sentence(error)}") from error
+            raise StepError(f"features.custom: {custom.python} failed: {type(error).__name__}: {format_spark_error(error)}") from error
         new = [name for name in after.columns if name not in df.columns]
         _check(custom, model, df, after, new)
         fitted.append(model)

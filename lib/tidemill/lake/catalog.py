@@ -12,7 +12,7 @@ import pyarrow as pa
 from tidemill.errors import TableNotFound, UsageError, did_you_mean
 from tidemill.lake.delta_log import has_table
 from tidemill.lake.repair import refuse_faults
-from tidemill.lake.safety import Reading, judge, unsafe_parts
+from tidemill.lake.safety import Reading, find_unsafe_parts, parse_reading
 from tidemill.lake.sql import one_statement, table_names
 from tidemill.lake.tables import Lake
 from tidemill.quoting import LAYERS, is_local, quoted
@@ -120,7 +120,7 @@ class Catalog:
         if statement.first_word in _DESCRIBING:
             return
         try:
-            unsafe = unsafe_parts(query)
+            unsafe = find_unsafe_parts(query)
         except UsageError:
             return  # Spark knows more SQL than the parser that needs no Spark
         if unsafe:
@@ -128,7 +128,7 @@ class Catalog:
 
     def tables(self) -> list[str]:
         """Return the names of all tables and views of the lake."""
-        found = tables_of(self._lake)
+        found = list_tables(self._lake)
         return sorted([*found, *(view for view, (base, _) in _VIEWS.items() if base in found)])
 
     def query(self, query: str, *, trust: bool = False) -> DataFrame:
@@ -144,7 +144,7 @@ class Catalog:
             return self._spark.sql(statement)
         self.check(query)
         try:
-            reading = judge(self._spark, statement)
+            reading = parse_reading(self._spark, statement)
         except UsageError as error:
             raise UsageError(f"{error}; --trust lifts this") from error
         if reading is None:
@@ -190,7 +190,7 @@ class Catalog:
         self._registered.add(table)
 
 
-def tables_of(lake: Lake, layers: Sequence[str] = LAYERS) -> list[str]:
+def list_tables(lake: Lake, layers: Sequence[str] = LAYERS) -> list[str]:
     """Return the tables of these layers as ``layer.name``, layer by layer, sorted in each; starts no JVM."""
     return [f"{layer}.{name}" for layer in layers for name in _names(lake, layer)]
 

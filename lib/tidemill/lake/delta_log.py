@@ -39,7 +39,7 @@ _LOCK = threading.Lock()
 _LINKS: dict[str, str] = {}
 
 
-def refuse_misread(root: str) -> None:
+def refuse_unreadable_path(root: str) -> None:
     """Do nothing where tables can lie below ``root``.
 
     Raises:
@@ -68,7 +68,7 @@ def engine_root(root: str) -> str:
         return _LINKS[root]
 
 
-def with_own_paths(text: str) -> str:
+def restore_paths(text: str) -> str:
     """Return a message with the lakes' own paths in place of the links to them."""
     for root, link in _LINKS.items():
         text = text.replace(link, root)
@@ -276,7 +276,7 @@ def has_table(path: str) -> bool:
     """Return True where a table lies at ``path``, damaged or not."""
     if is_local(path):
         return DeltaLog(path).exists
-    with naming(path):
+    with translate_errors(path):
         return bool(DeltaTable.is_deltatable(path))
 
 
@@ -287,7 +287,7 @@ def open_table(path: str, table: str, version: int | None = None) -> DeltaTable:
         LakeError: its log is damaged, or delta-rs cannot read it.
     """
     refuse_damage(path, table)
-    with naming(table, path):
+    with translate_errors(table, path):
         return DeltaTable(path, version=version)
 
 
@@ -301,24 +301,24 @@ def refuse_damage(path: str, table: str) -> None:
     if faults:
         more = f" (and {len(faults) - 1} more files)" if len(faults) > 1 else ""
         raise LakeError(
-            f"{table} is damaged: {with_own_paths(str(faults[0]))}{more}; bring the file back from a backup, or run the pipeline that "
+            f"{table} is damaged: {restore_paths(str(faults[0]))}{more}; bring the file back from a backup, or run the pipeline that "
             "writes the table: `tidemill run SPEC` makes again what is lost"
         )
 
 
 @contextmanager
-def naming(table: str, path: str = "") -> Iterator[None]:
+def translate_errors(table: str, path: str = "") -> Iterator[None]:
     """Raise LakeError with the table's name and place for what delta-rs raises inside the block, its panics too."""
     try:
         yield
     except BaseException as error:
         if not isinstance(error, DeltaError) and type(error).__name__ != _PANIC:
             raise
-        where = f"{table} at {with_own_paths(path)}" if path else table
+        where = f"{table} at {restore_paths(path)}" if path else table
         raise LakeError(f"{where} cannot be read or written by delta-rs: {first_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:
     """Return what delta-rs says, without the trace of its own stack."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return with_own_paths(lines[0][:300]) if lines else type(error).__name__
+    return restore_paths(lines[0][:300]) if lines else type(error).__name__

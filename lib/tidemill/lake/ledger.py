@@ -15,11 +15,11 @@ from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, w
 from deltalake.exceptions import DeltaError
 
 from tidemill.errors import LakeError, UsageError
-from tidemill.lake.delta_log import engine_root, has_table, naming, open_table
+from tidemill.lake.delta_log import engine_root, has_table, open_table, translate_errors
 from tidemill.lake.ops import OPS_TABLES, RECORDED_AT, SEQUENCE
 from tidemill.quoting import is_local, split_name
 from tidemill.redaction import redact
-from tidemill.runtime.locks import locked
+from tidemill.runtime.locks import hold_lock
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class Ledger:
             LakeError: others were faster each time.
         """
         # The commits themselves decide who was first; a lock spares writers of one machine their attempts.
-        with locked(self._root, table) if is_local(self._root) else nullcontext(), naming(table, self._path(table)):
+        with hold_lock(self._root, table) if is_local(self._root) else nullcontext(), translate_errors(table, self._path(table)):
             for attempt in range(_ATTEMPTS):
                 opened = self._open(table)
                 try:
@@ -155,7 +155,7 @@ def query(table: DeltaTable, sql: str) -> pa.Table:
 
     Delta-rs reads by itself here: PyArrow's datasets leave reader threads behind that now and then abort a process which ends soon.
     """
-    with naming(str(table.table_uri)):
+    with translate_errors(str(table.table_uri)):
         return pa.table(QueryBuilder().register("rows", table).execute(sql).read_all())
 
 

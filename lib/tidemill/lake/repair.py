@@ -17,7 +17,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from tidemill.errors import LakeError
-from tidemill.lake.delta_log import LOST, DeltaLog, LogFault, file_faults, naming
+from tidemill.lake.delta_log import LOST, DeltaLog, LogFault, file_faults, translate_errors
 
 if TYPE_CHECKING:
     from tidemill.lake.tables import Lake
@@ -27,30 +27,30 @@ _DONE = ("SUCCEEDED", "SKIPPED")
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedVersion:
     """A version of a table that a step wrote; ``rows`` are those of the whole table then, None where they are not known."""
 
     version: int
     rows: int | None = None
 
 
-def recorded_outputs(steps: Iterable[Mapping[str, object]]) -> dict[str, Recorded]:
+def recorded_outputs(steps: Iterable[Mapping[str, object]]) -> dict[str, RecordedVersion]:
     """Return what the rows of ops.steps, which come oldest first, say of each table: its latest version, by whichever pipeline."""
-    found: dict[str, Recorded] = {}
+    found: dict[str, RecordedVersion] = {}
     for row in steps:
         if row["state"] in _DONE:
             found |= outputs_of(row)
     return found
 
 
-def outputs_of(row: Mapping[str, object]) -> dict[str, Recorded]:
+def outputs_of(row: Mapping[str, object]) -> dict[str, RecordedVersion]:
     """Return what one row of ops.steps says of the tables and models that its step wrote."""
     outputs: dict[str, int] = dict(row["outputs"] or {})  # type: ignore[call-overload]
     rows: dict[str, int] = dict(row.get("output_rows") or {})  # type: ignore[call-overload]
-    return {name: Recorded(version, rows.get(name)) for name, version in outputs.items()}
+    return {name: RecordedVersion(version, rows.get(name)) for name, version in outputs.items()}
 
 
-def table_fault(lake: Lake, table: str, recorded: Recorded) -> str | None:
+def table_fault(lake: Lake, table: str, recorded: RecordedVersion) -> str | None:
     """Return in what way a table is not what the ledger says, None where it is; starts no JVM."""
     try:
         latest = lake.version(table)
@@ -95,7 +95,7 @@ def _rows(lake: Lake, table: str, version: int) -> int | None:
 _HINT = "_last_checkpoint"
 
 
-def mend(home: str, aside: str, floor: int = -1) -> list[LogFault]:
+def repair_table(home: str, aside: str, floor: int = -1) -> list[LogFault]:
     """Make the table that lies at ``home`` whole again, and return what was wrong; nothing happens where it is whole.
 
     A commit that is lost is replaced by one without files, so that a version never means two things; the table then holds what the
@@ -108,8 +108,8 @@ def mend(home: str, aside: str, floor: int = -1) -> list[LogFault]:
     found = log.faults(floor)
     try:
         if found:
-            _mend_log(log, found, Path(aside))
-        return found + _mend_files(home, Path(aside))
+            _repair_log(log, found, Path(aside))
+        return found + _repair_files(home, Path(aside))
     except LakeError:
         # A whole log that delta-rs does not read has a feature which it lacks: that is nobody's loss.
         if found:
@@ -119,13 +119,13 @@ def mend(home: str, aside: str, floor: int = -1) -> list[LogFault]:
 
 def damaged_files(home: str) -> list[LogFault]:
     """Return the data files of the latest version that are gone or cut."""
-    with naming(home):
+    with translate_errors(home):
         actions = pa.table(DeltaTable(home).get_add_actions(flatten=True))
     files = zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True)
     return list(file_faults(home, files))
 
 
-def _mend_log(log: DeltaLog, found: list[LogFault], aside: Path) -> None:
+def _repair_log(log: DeltaLog, found: list[LogFault], aside: Path) -> None:
     if any(fault.version is None for fault in found):
         for file in [file for files in log.checkpoints.values() for file in files if _is_among(file, found)] + [log.folder / _HINT]:
             _set_aside(file, aside)
@@ -140,16 +140,16 @@ def _mend_log(log: DeltaLog, found: list[LogFault], aside: Path) -> None:
             log.add_marker(fault.version, LOST, str(fault))
     if lost:
         _end_with_mark(log.home)
-    with naming(str(log.home)):
+    with translate_errors(str(log.home)):
         DeltaTable(str(log.home))
 
 
-def _mend_files(home: str, aside: Path) -> list[LogFault]:
+def _repair_files(home: str, aside: Path) -> list[LogFault]:
     faults = damaged_files(home)
     for fault in faults:
         _set_aside(fault.file, aside)
     if faults:
-        with naming(home):
+        with translate_errors(home):
             DeltaTable(home).repair()
         _end_with_mark(Path(home))
     return faults

@@ -24,7 +24,7 @@ class NotByRowError(ValueError):
     """The SQL does not make its result row by row of the table; the message says what stands in the way, as the middle of a sentence."""
 
 
-def with_carrier(sql: str, table: str, carrier: str) -> str:
+def add_carrier(sql: str, table: str, carrier: str) -> str:
     """Return ``sql`` with the column ``carrier`` of ``table`` (``layer.name``) among the columns of its result; all else stays.
 
     The SQL must be row by row over the table: each row of the result comes of one row of it, and of whole other tables.

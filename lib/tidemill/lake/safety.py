@@ -122,7 +122,7 @@ def table_reason(parts: tuple[str, ...]) -> str | None:
     return f"is no table of the lake; write <layer>.<name>, the layer one of {', '.join(LAYERS)}"
 
 
-def unsafe_parts(sql: str) -> list[Unsafe]:
+def find_unsafe_parts(sql: str) -> list[Unsafe]:
     """Return what in the query would run programs or foreign code, write, or read something else than the lake, in the order of the text.
 
     Raises:
@@ -136,20 +136,20 @@ def _parts(tree: exp.Expr, text: str, added: tuple[int, ...]) -> Iterator[Unsafe
     # What a hint names is nothing that runs, and has no place of its own.
     for node in tree.walk(prune=lambda part: isinstance(part, exp.Hint)):
         if isinstance(node, exp.QueryTransform):
-            yield _at(text, added, _first(node), "TRANSFORM … USING", "runs a program")
+            yield _locate(text, added, _first(node), "TRANSFORM … USING", "runs a program")
         elif isinstance(node, _WRITES):
-            yield _at(text, added, _first(node), node.key.upper(), "does more than read")
+            yield _locate(text, added, _first(node), node.key.upper(), "does more than read")
         elif isinstance(node, exp.Func) and "start" in node.meta:
             start, end = node.meta["start"], node.meta["end"] + 1
             name = node.name if isinstance(node, exp.Anonymous) else text[start:end].strip("`")
             if reason := function_reason(name):
-                yield _at(text, added, start, text[start:end].strip("`"), reason)
+                yield _locate(text, added, start, text[start:end].strip("`"), reason)
         elif isinstance(node, exp.Table) and not isinstance(node.this, exp.Func):
             names = [part for part in node.find_all(exp.Identifier) if part.find_ancestor(exp.Table) is node and part.arg_key != "alias"]
             parts = tuple(part.name for part in node.parts)
             if reason := table_reason(parts):
                 start = min((part.meta["start"] for part in names if "start" in part.meta), default=0)
-                yield _at(text, added, start, ".".join(parts), reason)
+                yield _locate(text, added, start, ".".join(parts), reason)
 
 
 def _first(node: exp.Expr) -> int:
@@ -157,7 +157,7 @@ def _first(node: exp.Expr) -> int:
     return min((each.meta["start"] for each in node.walk() if "start" in each.meta), default=0)
 
 
-def _at(text: str, added: tuple[int, ...], start: int, words: str, reason: str) -> Unsafe:
+def _locate(text: str, added: tuple[int, ...], start: int, words: str, reason: str) -> Unsafe:
     begin = text.rfind("\n", 0, start) + 1
     shift = sum(begin <= place < start for place in added)
     return Unsafe(text.count("\n", 0, start) + 1, start - begin - shift + 1, words, reason)
@@ -208,7 +208,7 @@ class Reading:
         return self.kind in _DESCRIPTION
 
 
-def judge(spark: SparkSession, sql: str, paths: Collection[str] = ()) -> Reading | None:
+def parse_reading(spark: SparkSession, sql: str, paths: Collection[str] = ()) -> Reading | None:
     """Return what the statement reads, as Spark parses it; None where the session does not show its parser (Spark Connect).
 
     ``paths`` are the Delta tables that it may name by their place.

@@ -52,10 +52,10 @@ class Statement:
     @property
     def first_word(self) -> str:
         """The first word in upper case, empty where there is none."""
-        return next((self.text[piece.start : piece.end].upper() for piece in pieces(self.text) if piece.kind == "word"), "")
+        return next((self.text[piece.start : piece.end].upper() for piece in split_pieces(self.text) if piece.kind == "word"), "")
 
 
-def pieces(sql: str) -> Iterator[Piece]:
+def split_pieces(sql: str) -> Iterator[Piece]:
     """Yield the pieces of ``sql``; a string, name or comment that is not closed goes to the end, as ``open``."""
     position = 0
     while match := _PIECE.match(sql, position):
@@ -84,19 +84,19 @@ def split_statements(sql: str) -> list[Statement]:
     statements: list[Statement] = []
     start: int | None = None
     begin = 0
-    for piece in pieces(sql):
+    for piece in split_pieces(sql):
         if piece.kind == "end":
             if start is not None:
-                statements.append(_cut(sql, begin, piece.start, is_ended=True))
+                statements.append(_make_statement(sql, begin, piece.start, is_ended=True))
             start, begin = None, piece.end
         elif piece.kind not in ("space", "comment") and start is None:
             start = piece.start
     if start is not None:
-        statements.append(_cut(sql, begin, len(sql), is_ended=False))
+        statements.append(_make_statement(sql, begin, len(sql), is_ended=False))
     return statements
 
 
-def _cut(sql: str, start: int, end: int, *, is_ended: bool) -> Statement:
+def _make_statement(sql: str, start: int, end: int, *, is_ended: bool) -> Statement:
     return Statement(re.sub(r"[^\n]", " ", sql[:start]) + sql[start:end], is_ended)
 
 
@@ -129,7 +129,7 @@ def quote_names(sql: str) -> tuple[str, list[int]]:
 
     Returns the text, and where in it a character was added.
     """
-    tokens = [piece for piece in pieces(sql) if piece.kind not in ("space", "comment")]
+    tokens = [piece for piece in split_pieces(sql) if piece.kind not in ("space", "comment")]
     named = [_is_name(sql, tokens, place) for place in range(len(tokens))]
     text, added, last = "", list[int](), 0
     for token, is_name in zip(tokens, named, strict=True):
@@ -202,7 +202,7 @@ def has_join(sql: str) -> bool:
     return parse(sql)[0].find(exp.Join, exp.Lateral, exp.Explode, exp.Posexplode) is not None
 
 
-def with_tables(sql: str, place: Callable[[str], str]) -> str:
+def replace_tables(sql: str, place: Callable[[str], str]) -> str:
     """Return the statement with each ``layer.name`` replaced by ``place("layer.name")``; every other character stays.
 
     A table without an alias gets its own name as one, so that ``flights.carrier`` still means its column.

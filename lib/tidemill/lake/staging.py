@@ -57,7 +57,7 @@ def is_plain_table(table: DeltaTable) -> bool:
     return (is_old or features <= _FEATURES) and not metadata.partition_columns and set(metadata.configuration) <= _HARMLESS
 
 
-def let_hold(path: str, schema: T.StructType) -> None:
+def enable_table_features(path: str, schema: T.StructType) -> None:
     """Let the table at ``path``, where there is one, hold such columns: times without a zone are a feature that Delta wants asked for."""
     if '"timestamp_ntz"' not in schema.json() or not has_table(path):
         return
@@ -66,14 +66,14 @@ def let_hold(path: str, schema: T.StructType) -> None:
         table.alter.add_feature([TableFeatures.TimestampWithoutTimezone], allow_protocol_versions_increase=True)
 
 
-def nullable(kind: Any) -> Any:
+def make_nullable(kind: Any) -> Any:
     """Return a type, as JSON, in which everything may be null and nothing is remarked, as Spark writes the schema of a table."""
     if isinstance(kind, list):
-        return [nullable(each) for each in kind]
+        return [make_nullable(each) for each in kind]
     if not isinstance(kind, dict):
         return kind
     free = {"nullable": True, "containsNull": True, "valueContainsNull": True, "metadata": {}}
-    return {name: free.get(name, nullable(value)) for name, value in kind.items()}
+    return {name: free.get(name, make_nullable(value)) for name, value in kind.items()}
 
 
 _MOST_COLUMNS = 32
@@ -105,13 +105,13 @@ def file_statistics(path: str, columns: Collection[str]) -> dict[str, object]:
         has_bounds = all(chunk.has_min_max or chunk.num_values == 0 for chunk in chunks)
         if bounded and has_bounds:
             low, high = min(chunk.min for chunk in bounded), max(chunk.max for chunk in bounded)
-            told = _as_told(low), _as_told(high, is_greatest=True)
+            told = _format_bound(low), _format_bound(high, is_greatest=True)
             if None not in told:
                 least[name], greatest[name] = told
     return {"numRecords": footer.num_rows, "minValues": least, "maxValues": greatest, "nullCount": nulls}
 
 
-def _as_told(value: object, *, is_greatest: bool = False) -> object:
+def _format_bound(value: object, *, is_greatest: bool = False) -> object:
     """Return a bound as JSON has it, None where it cannot be told exactly enough; an instant is widened to the millisecond."""
     if isinstance(value, bool | bytes):
         return None
@@ -176,7 +176,7 @@ class Stage:
         before = set(self.files())
         if part is None:
             parted = rows.withColumnRenamed(self.by, PART)
-            with _unsorted(rows.sparkSession):
+            with _write_unsorted(rows.sparkSession):
                 parted.write.options(**options).mode("append").partitionBy(PART).parquet(self.path)
         else:
             rows.write.options(**options).mode("append").parquet(f"{self.path}/{PART}={part}")
@@ -204,7 +204,7 @@ class Part:
     stage: Stage
     name: str
 
-    def is_taken_in(self, schema: T.StructType, *, replace: bool, meta: str, txn: tuple[str, int] | None = None) -> bool:
+    def commit(self, schema: T.StructType, *, replace: bool, meta: str, txn: tuple[str, int] | None = None) -> bool:
         """Commit the rows to the table that they are for, in place of all its rows (``replace``) or behind them.
 
         ``schema`` are the columns that the table gets of them, ``meta`` is the commit's ``userMetadata``, ``txn`` an app and its number.
@@ -214,7 +214,7 @@ class Part:
         Raises:
             LakeError: this number of the app, or a later one, is in the table already.
         """
-        home, kinds = self.stage.home, nullable(json.loads(schema.json()))
+        home, kinds = self.stage.home, make_nullable(json.loads(schema.json()))
         if not all(is_plain(field["type"]) for field in kinds["fields"]):
             return False
         files = self.stage.additions(self.name, schema.names)
@@ -227,7 +227,7 @@ class Part:
             create_table_with_add_actions(home, columns, files, mode="error", commit_properties=commit)
             return True
         table = open_table(home, home)
-        if not is_plain_table(table) or not (replace or nullable(json.loads(table.schema().to_json())) == kinds):
+        if not is_plain_table(table) or not (replace or make_nullable(json.loads(table.schema().to_json())) == kinds):
             return False
         if txn and (table.transaction_version(txn[0]) or -1) >= txn[1]:
             raise LakeError(f"{home}: batch {txn[1]} of {txn[0]} is in the table already; run again to go on from it")
@@ -236,7 +236,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Staged:
+class StagedRows:
     """Rows that can be read again and again: ``frame``, and the stage that holds them, None where they are persisted instead."""
 
     frame: DataFrame
@@ -248,26 +248,26 @@ class Staged:
 
 
 @contextmanager
-def staging(home: str, schema: T.StructType, by: str) -> Iterator[Stage]:
+def open_stage(home: str, schema: T.StructType, by: str) -> Iterator[Stage]:
     """Have a stage below the table at ``home`` for rows of this schema, parted by its STRING column ``by``, for the length of the block.
 
     Behind the block what was not taken into the table is gone; what dead processes left there goes first.
     """
     from pyspark.sql import types as T
 
-    sweep(home)
+    remove_dead_stages(home)
     fields = [T.StructField(PART, part.dataType) if part.name == by else part for part in schema.fields]
     stage = Stage(home, f"{_PREFIX}{uuid.uuid4().hex[:12]}", by, T.StructType(fields))
-    with _marked(stage.path):
+    with _hold_mark(stage.path):
         try:
             yield stage
         finally:
-            _tidy(home, stage.folder)
+            _remove_stage(home, stage.folder)
 
 
 @contextmanager
-def staged(home: str, rows: DataFrame, by: str, varied: Sequence[str] = ()) -> Iterator[Stage]:
-    """Write the rows to a stage, as ``staging`` and ``Stage.write`` do.
+def stage_rows(home: str, rows: DataFrame, by: str, varied: Sequence[str] = ()) -> Iterator[Stage]:
+    """Write the rows to a stage, as ``open_stage`` and ``Stage.write`` do.
 
     Raises:
         LakeError: fewer rows were written than read.
@@ -276,14 +276,14 @@ def staged(home: str, rows: DataFrame, by: str, varied: Sequence[str] = ()) -> I
     from pyspark.sql import functions as F
 
     observed = Observation()
-    with staging(home, rows.schema, by) as stage:
+    with open_stage(home, rows.schema, by) as stage:
         written = stage.write(rows.observe(observed, F.count(F.lit(1)).alias("rows")), varied=varied)
         if written != observed.get["rows"]:
             raise LakeError(f"{home}: {observed.get['rows']} rows were read, but {written} written; run again")
         yield stage
 
 
-def sweep(home: str) -> None:
+def remove_dead_stages(home: str) -> None:
     """Remove the stages that dead processes left below the table at ``home``, but for what they had taken into it."""
     for mark in Path(home).glob(f"{_PREFIX}*/{_MARK}") if is_local(home) else ():
         with mark.open("a") as handle:
@@ -291,7 +291,7 @@ def sweep(home: str) -> None:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            _tidy(home, mark.parent.name)
+            _remove_stage(home, mark.parent.name)
 
 
 def _metrics(files: Sequence[AddAction]) -> dict[str, str]:
@@ -300,7 +300,7 @@ def _metrics(files: Sequence[AddAction]) -> dict[str, str]:
 
 
 @contextmanager
-def _marked(path: str) -> Iterator[None]:
+def _hold_mark(path: str) -> Iterator[None]:
     """Hold a mark in the stage's folder, so that nobody takes it for one that a dead process left."""
     mark = Path(path) / _MARK
     mark.parent.mkdir(parents=True, exist_ok=True)
@@ -309,7 +309,7 @@ def _marked(path: str) -> Iterator[None]:
         yield
 
 
-def _tidy(home: str, folder: str) -> None:
+def _remove_stage(home: str, folder: str) -> None:
     """Remove a stage, but for the files that the table at ``home`` holds."""
     held, stage = set(), Path(home) / folder
     if has_table(home):
@@ -326,7 +326,7 @@ def _tidy(home: str, folder: str) -> None:
 
 
 @contextmanager
-def _unsorted(spark: SparkSession) -> Iterator[None]:
+def _write_unsorted(spark: SparkSession) -> Iterator[None]:
     """Let a task keep a file of each part open, where Spark would sort the rows by it first."""
     before = spark.conf.get(_CONCURRENT)
     spark.conf.set(_CONCURRENT, "8")

@@ -25,20 +25,20 @@ from tidemill.lake.delta_log import (
     LogFault,
     engine_root,
     has_table,
-    naming,
     open_table,
     refuse_damage,
-    refuse_misread,
+    refuse_unreadable_path,
+    translate_errors,
 )
 from tidemill.lake.files import delete_file, file_hash, file_sizes, read_text, write_text
 from tidemill.lake.ledger import Ledger
-from tidemill.lake.repair import damaged_files, mend
-from tidemill.lake.safety import judge
-from tidemill.lake.sql import with_tables
-from tidemill.lake.staging import Part, Stage, Staged, let_hold, staged, staging
+from tidemill.lake.repair import damaged_files, repair_table
+from tidemill.lake.safety import parse_reading
+from tidemill.lake.sql import replace_tables
+from tidemill.lake.staging import Part, Stage, StagedRows, enable_table_features, open_stage, stage_rows
 from tidemill.quoting import is_local, quoted, split_name
-from tidemill.runtime.caching import cached
-from tidemill.runtime.locks import locked
+from tidemill.runtime.caching import cache_frame
+from tidemill.runtime.locks import hold_lock
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -64,7 +64,7 @@ class Lake:
             UsageError: no lake can lie there.
         """
         self.root = str(Path(root).resolve()) if is_local(root) else root.rstrip("/")
-        refuse_misread(self.root)
+        refuse_unreadable_path(self.root)
         self.ledger = Ledger(self.root)
 
     @property
@@ -95,7 +95,7 @@ class Lake:
 
     def rows(self, table: str, version: int) -> int | None:
         """Return the rows of the table at a version by the log's own account, None where it does not say; starts no JVM."""
-        with naming(table, self.path(table)):
+        with translate_errors(table, self.path(table)):
             counts = pa.table(self.open(table, version).get_add_actions(flatten=True))["num_records"].to_pylist()
         return None if None in counts else sum(counts)
 
@@ -104,18 +104,18 @@ class Lake:
         if not is_local(self.root) or not self.exists(table):
             return []
         refuse_damage(self.path(table), table)
-        with naming(table, self.path(table)):
+        with translate_errors(table, self.path(table)):
             return damaged_files(self.path(table))
 
-    def mend(self, table: str, floor: int = -1) -> list[LogFault]:
+    def repair(self, table: str, floor: int = -1) -> list[LogFault]:
         """Make a damaged table readable again, and return what was wrong; what it lost is to be written again by its step.
 
         ``floor`` is the greatest version that the table is known to have had.
         """
         if not is_local(self.root):
             return []
-        with locked(self.root, table):
-            return mend(self.path(table), f"{self.root}/.damaged/{table}", floor)
+        with hold_lock(self.root, table):
+            return repair_table(self.path(table), f"{self.root}/.damaged/{table}", floor)
 
     def is_lost_since(self, table: str, version: int) -> bool:
         """Return True where the table's commit of this version, or a later one, was lost."""
@@ -123,7 +123,7 @@ class Lake:
 
     def pad(self, table: str, floor: int) -> int:
         """Count the table's version up until it is beyond ``floor``, and return it: no version may mean two things."""
-        with locked(self.root, table):
+        with hold_lock(self.root, table):
             log = DeltaLog(self.path(table))
             for version in range(log.latest + 1, floor + 2):
                 log.add_marker(version, PADDED, "earlier versions of these numbers are lost")
@@ -146,7 +146,7 @@ class Lake:
         if is_local(self.root):
             refuse_damage(self.path(table), table)
             return DeltaLog(self.path(table)).history(limit)
-        with naming(table, self.path(table)):
+        with translate_errors(table, self.path(table)):
             return self.open(table).history(limit)
 
     def metadata(self, table: str, limit: int | None = 50) -> list[dict[str, object]]:
@@ -200,30 +200,32 @@ class Lake:
                 )
             return f"delta.{quoted(self.path(table))} VERSION AS OF {int(inputs[table])}"
 
-        query = with_tables(text, place)
+        query = replace_tables(text, place)
         if not trust:
-            judge(spark, query, [self.path(table) for table in inputs if not table.startswith("models.")])  # of a model no SQL reads
+            parse_reading(
+                spark, query, [self.path(table) for table in inputs if not table.startswith("models.")]
+            )  # of a model no SQL reads
         return spark.sql(query)
 
     @contextmanager
-    def staged(self, rows: DataFrame, table: str, by: str, varied: Sequence[str] = ()) -> Iterator[Staged]:
+    def stage_rows(self, rows: DataFrame, table: str, by: str, varied: Sequence[str] = ()) -> Iterator[StagedRows]:
         """Keep rows for the length of the block that are to be looked at and then, those of one fate (the column ``by``), to be written.
 
         ``varied`` are columns whose values hardly repeat.
         On a local lake they are written once, below the table, whose commit then takes their files in; elsewhere they are persisted.
         """
         if is_local(self.root):
-            with staged(self.path(table), rows, by, varied) as stage:
-                yield Staged(stage.rows(rows.sparkSession), stage)
+            with stage_rows(self.path(table), rows, by, varied) as stage:
+                yield StagedRows(stage.rows(rows.sparkSession), stage)
         else:
-            with cached(rows) as frame:
-                yield Staged(frame, None)
+            with cache_frame(rows) as frame:
+                yield StagedRows(frame, None)
 
     @contextmanager
-    def staging(self, table: str, schema: T.StructType, by: str) -> Iterator[Stage | None]:
+    def open_stage(self, table: str, schema: T.StructType, by: str) -> Iterator[Stage | None]:
         """Have a stage for rows of the table, parted by the column ``by``, for the length of the block; None where the lake is remote."""
         if is_local(self.root):
-            with staging(self.path(table), schema, by) as stage:
+            with open_stage(self.path(table), schema, by) as stage:
                 yield stage
         else:
             yield None
@@ -300,7 +302,7 @@ class Lake:
         joined = df.alias("s").join(target.alias("t"), on=[of("s", key) == of("t", key) for key in keys], how="left")
         is_new = of("t", keys[0]).isNull()
         changed = joined.where(is_new | ~same).select("s.*", is_new.alias("_tidemill_is_new"))
-        with cached(changed):
+        with cache_frame(changed):
             counts = {row["_tidemill_is_new"]: row["count"] for row in changed.groupBy("_tidemill_is_new").count().collect()}
             rows = changed.drop("_tidemill_is_new")
             if not counts:
@@ -333,13 +335,13 @@ class Lake:
         txn = (options["txnAppId"], int(options["txnVersion"])) if "txnAppId" in options else None
 
         def write(user_metadata: str) -> None:
-            let_hold(self.path(table), df.schema)
-            if part is not None and part.is_taken_in(df.schema, replace=mode == "overwrite", meta=user_metadata, txn=txn):
+            enable_table_features(self.path(table), df.schema)
+            if part is not None and part.commit(df.schema, replace=mode == "overwrite", meta=user_metadata, txn=txn):
                 return
             writer = df.write.format("delta").mode(mode).option("userMetadata", user_metadata)
             writer.options(**options).save(self.path(table))
 
-        return self._committed(table, meta, write)
+        return self._commit_and_find(table, meta, write)
 
     def _merge(self, rows: DataFrame, table: str, keys: Sequence[str], meta: Meta, batch: tuple[str, int] | None) -> int:
         spark, view = rows.sparkSession, f"_merge_{uuid.uuid4().hex}"
@@ -361,13 +363,13 @@ class Lake:
                     spark.conf.unset(name)
                 spark.catalog.dropTempView(view)
 
-        return self._committed(table, meta, write)
+        return self._commit_and_find(table, meta, write)
 
-    def _committed(self, table: str, meta: Meta, write: Callable[[str], None]) -> int:
+    def _commit_and_find(self, table: str, meta: Meta, write: Callable[[str], None]) -> int:
         """Run ``write`` with the metadata of one commit and return the version it became."""
         commit_id = uuid.uuid4().hex
-        with locked(self.root, table):
-            with naming(table, self.path(table)):
+        with hold_lock(self.root, table):
+            with translate_errors(table, self.path(table)):
                 write(json.dumps({**meta, "commit_id": commit_id}, default=str))
             history = self.history(table, 20)
         for entry in history:

@@ -15,7 +15,7 @@ from pyspark.ml import PipelineModel
 from tidemill.errors import StepError
 from tidemill.model_registry.manifest import FILES, Manifest, manifest_file, model_folder, read_manifest, refuse_other_files, written_files
 from tidemill.model_registry.versions import UNFINISHED, is_free
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.runtime.user_code import contain_exit
 
 if TYPE_CHECKING:
@@ -102,5 +102,6 @@ def load_model(lake: Lake, pipeline: str, version: int) -> tuple[PipelineModel, 
             return PipelineModel.load(path), manifest
     except Exception as error:
         raise StepError(
-            f"model {version} of {pipeline}: its files at {path} do not load ({sentence(error)}); run train again to make a new version"
+            f"model {version} of {pipeline}: its files at {path} do not load ({format_spark_error(error)}); "
+            "run train again to make a new version"
         ) from error

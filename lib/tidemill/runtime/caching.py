@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def cached(df: DataFrame) -> Iterator[DataFrame]:
-    """Persist ``df`` (memory, then disk) inside the block and free it behind it, also when the block raises."""
+def cache_frame(df: DataFrame) -> Iterator[DataFrame]:
+    """Cache a DataFrame (memory, then disk) for the duration of a ``with`` block; it is freed also when the block raises."""
     df.persist()
     try:
         yield df
@@ -22,28 +22,37 @@ def cached(df: DataFrame) -> Iterator[DataFrame]:
 
 
 @contextmanager
-def one_core() -> Iterator[None]:
-    """Keep libraries to the one core that a task has: their own threads would take those of other tasks."""
+def limit_to_one_thread() -> Iterator[None]:
+    """Limit numeric libraries to one thread in the block: a Spark task has one core, and more threads would slow other tasks."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
         yield
 
 
-Made = TypeVar("Made")
-
-_MOST = 4
-_KEPT: OrderedDict[str, Any] = OrderedDict()
+Result = TypeVar("Result")
 
 
-def kept(key: str, make: Callable[[], Made]) -> Made:
-    """Return what ``make`` gave for ``key``, making it where it is not among the last few; an empty key keeps nothing."""
-    if not key:
-        return make()
-    if key not in _KEPT:
-        while len(_KEPT) >= _MOST:
-            _KEPT.popitem(last=False)
-        _KEPT[key] = make()
-    _KEPT.move_to_end(key)
-    made: Made = _KEPT[key]
-    return made
+class ResultCache:
+    """Keeps the last few results that took long to compute."""
+
+    def __init__(self, capacity: int) -> None:
+        """Start empty; ``capacity`` results are kept."""
+        self._capacity = capacity
+        self._results: OrderedDict[str, Any] = OrderedDict()
+
+    def get(self, key: str, compute: Callable[[], Result]) -> Result:
+        """Return the result of ``key``, computing it where it is not among the last ones; with an empty key nothing is kept."""
+        if not key:
+            return compute()
+        if key not in self._results:
+            while len(self._results) >= self._capacity:
+                self._results.popitem(last=False)
+            self._results[key] = compute()
+        self._results.move_to_end(key)
+        result: Result = self._results[key]
+        return result
+
+
+WORKER_CACHE = ResultCache(capacity=4)
+"""The cache of this Python worker of Spark: tasks that run in it one after the other share what they loaded."""

@@ -66,13 +66,13 @@ _SETTINGS = {"delta.logRetentionDuration": "interval 1 days"}
 
 
 @contextmanager
-def leased(root: str, name: str, *, wait: bool) -> Iterator[bool]:
+def hold_lease(root: str, name: str, *, wait: bool) -> Iterator[bool]:
     """Hold the lease ``name`` of the lake at ``root`` inside the block; yield False where ``wait`` is off and a live process holds it.
 
     Raises:
         LakeError: another process took the lease over inside the block, as it was not renewed for a minute.
     """
-    lease = _Lease(_path(root, name))
+    lease = _Lease(_lease_path(root, name))
     if not lease.acquire(wait=wait):
         yield False
         return
@@ -86,17 +86,17 @@ def leased(root: str, name: str, *, wait: bool) -> Iterator[bool]:
         renewal.join()
         is_own = lease.release()
     if not is_own:
-        by = lease_holder(root, name)
+        by = find_lease_holder(root, name)
         raise LakeError(
             f"{root}: the lock {name} was lost to {by or 'another process'}, as this process did not renew it for {LEASE_S:g} s; "
             "run again to see what is done and to do the rest"
         )
 
 
-def lease_holder(root: str, name: str) -> Holder | None:
+def find_lease_holder(root: str, name: str) -> Holder | None:
     """Return who holds the lease, None where nobody does."""
-    path = _path(root, name)
-    return _mark(DeltaTable(path)).holder if DeltaTable.is_deltatable(path) else None
+    path = _lease_path(root, name)
+    return _read_mark(DeltaTable(path)).holder if DeltaTable.is_deltatable(path) else None
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,14 @@ class _Lease:
         watched, since = -1, time.monotonic()
         while True:
             table = self._open()
-            mark, version, now = _mark(table), table.version(), time.monotonic()
+            mark, version, now = _read_mark(table), table.version(), time.monotonic()
             if version != watched:
                 if mark.token and watched >= 0 and not wait:
                     return False
                 watched, since = version, now
             if mark.token and now - since <= LEASE_S:
                 time.sleep(random.uniform(_POLL_S / 2, _POLL_S))
-            elif _commit(table, self.token, this_process()):
+            elif _commit_mark(table, self.token, this_process()):
                 return True
 
     def renew_until(self, is_over: Event) -> None:
@@ -132,10 +132,10 @@ class _Lease:
         while not is_over.wait(RENEW_S):
             try:
                 table = self._open()
-                mark = _mark(table)
+                mark = _read_mark(table)
                 if mark.token != self.token:
                     return
-                _commit(table, self.token, mark.holder)
+                _commit_mark(table, self.token, mark.holder)
             except (DeltaError, OSError) as error:
                 logger.warning("the lease %s was not renewed, it is tried again: %s", self.path, error)
 
@@ -143,9 +143,9 @@ class _Lease:
         """Free the lease; return False where another process has it."""
         while True:
             table = self._open()
-            if _mark(table).token != self.token:
+            if _read_mark(table).token != self.token:
                 return False
-            if _commit(table, None, None):
+            if _commit_mark(table, None, None):
                 return True
 
     def _open(self) -> DeltaTable:
@@ -158,17 +158,17 @@ class _Lease:
         return DeltaTable(self.path)
 
 
-def _path(root: str, name: str) -> str:
+def _lease_path(root: str, name: str) -> str:
     return f"{root}/.locks/{name}"
 
 
-def _mark(table: DeltaTable) -> _Mark:
+def _read_mark(table: DeltaTable) -> _Mark:
     text = str(table.history(1)[0].get("userMetadata") or "{}")
     values = json.loads(text)
     return _Mark(values.get("token"), Holder.from_json(json.dumps(values.get("holder"))))
 
 
-def _commit(table: DeltaTable, token: str | None, holder: Holder | None) -> bool:
+def _commit_mark(table: DeltaTable, token: str | None, holder: Holder | None) -> bool:
     """Write a mark behind the version that ``table`` is at; return False where another commit is there."""
     mark = json.dumps({"token": token, "holder": holder and asdict(holder)})
     properties = CommitProperties(custom_metadata={"userMetadata": mark}, max_commit_retries=0)
@@ -185,7 +185,7 @@ _MOST_BYTES = 10_000
 
 
 @contextmanager
-def locked(root: str, name: str, *, wait: bool = True) -> Iterator[bool]:
+def hold_lock(root: str, name: str, *, wait: bool = True) -> Iterator[bool]:
     """Hold the lock ``name`` of the lake at ``root`` inside the block.
 
     Local file systems do not give Delta an atomic "create if absent", so two writers of one table must take turns; there it is a lock of
@@ -195,14 +195,14 @@ def locked(root: str, name: str, *, wait: bool = True) -> Iterator[bool]:
     Raises:
         LakeError: the lock cannot be had at all, or a lease was lost inside the block.
     """
-    with _locked_file(_lock_path(root, name), wait=wait) if is_local(root) else leased(root, name, wait=wait) as is_held:
+    with _hold_file_lock(_lock_path(root, name), wait=wait) if is_local(root) else hold_lease(root, name, wait=wait) as is_held:
         yield is_held
 
 
-def holder(root: str, name: str) -> Holder | None:
+def find_holder(root: str, name: str) -> Holder | None:
     """Return who holds the lock, None where nobody does or it cannot be told."""
     if not is_local(root):
-        return lease_holder(root, name)
+        return find_lease_holder(root, name)
     try:
         file = os.open(_lock_path(root, name), os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:
@@ -217,9 +217,9 @@ def holder(root: str, name: str) -> Holder | None:
 
 
 @contextmanager
-def _locked_file(path: Path, *, wait: bool) -> Iterator[bool]:
+def _hold_file_lock(path: Path, *, wait: bool) -> Iterator[bool]:
     try:
-        file = _acquired(path, wait=wait)
+        file = _acquire_file(path, wait=wait)
     except OSError as error:
         raise LakeError(
             f"{path} cannot be locked: {error.strerror}; who writes to a lake must be allowed to write to its folders"
@@ -237,22 +237,22 @@ def _locked_file(path: Path, *, wait: bool) -> Iterator[bool]:
         os.close(file)
 
 
-def _acquired(path: Path, *, wait: bool) -> int | None:
+def _acquire_file(path: Path, *, wait: bool) -> int | None:
     """Return the open file of the lock, once it is held; None where another process holds it and is not waited for."""
     while True:
-        file = _opened(path)
+        file = _open_file(path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             os.close(file)
             return None
-        if _is_at(path, file):
-            _sign(file)
+        if _is_still_at(path, file):
+            _write_holder(file)
             return file
         os.close(file)
 
 
-def _opened(path: Path) -> int:
+def _open_file(path: Path) -> int:
     """Open the file of a lock, made with the permissions of the lake's folder: all who may write there may lock, whoever came first."""
     while True:
         try:
@@ -261,10 +261,10 @@ def _opened(path: Path) -> int:
             return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)  # another user's, which can be locked all the same
         except FileNotFoundError:
             with suppress(FileExistsError):
-                return _created(path)
+                return _create_file(path)
 
 
-def _created(path: Path) -> int:
+def _create_file(path: Path) -> int:
     root, folder = path.parent.parent, path.parent
     root.mkdir(parents=True, exist_ok=True)
     mode = stat.S_IMODE(root.stat().st_mode)
@@ -277,7 +277,7 @@ def _created(path: Path) -> int:
     return file
 
 
-def _is_at(path: Path, file: int) -> bool:
+def _is_still_at(path: Path, file: int) -> bool:
     """Return True where the open file is still the one at the path: its last holder may have taken it away."""
     try:
         return os.path.samestat(path.lstat(), os.fstat(file))
@@ -289,7 +289,7 @@ def _lock_path(root: str, name: str) -> Path:
     return Path(root) / ".locks" / f"{name}.lock"
 
 
-def _sign(file: int) -> None:
+def _write_holder(file: int) -> None:
     """Write into the lock who holds it, for those who wait."""
     with suppress(OSError):  # it may be read alone
         os.ftruncate(file, 0)

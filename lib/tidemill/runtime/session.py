@@ -68,11 +68,11 @@ def get_spark(
         SetupError: there is no Java that fits, or a jar cannot be fetched.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    _hush()
+    _silence_java_logs()
     from pyspark.sql import SparkSession
 
     if "DATABRICKS_RUNTIME_VERSION" in os.environ:
-        return _configured(SparkSession.builder.getOrCreate(), {**_EVERYWHERE, **(conf or {})})
+        return _apply_settings(SparkSession.builder.getOrCreate(), {**_EVERYWHERE, **(conf or {})})
     builder = SparkSession.builder.appName(app_name)
     under_submit = "PYSPARK_GATEWAY_PORT" in os.environ
     if not under_submit and "SPARK_HOME" not in os.environ:
@@ -92,7 +92,7 @@ def get_spark(
     with _utf_8_names():
         if _LOG_LEVEL in os.environ:
             return builder.getOrCreate()
-        with _quiet_launch():
+        with _silence_launch():
             return builder.config("spark.log.level", "OFF").getOrCreate()
 
 
@@ -107,7 +107,7 @@ def _java(connectors: Collection[str], *, needs_delta: bool) -> Path:
     return find_java().home
 
 
-def _hush() -> None:
+def _silence_java_logs() -> None:
     """Stop PySpark from logging each error with its Java stack trace, which it does beside raising it."""
     from pyspark.logger import PySparkLogger
 
@@ -116,7 +116,7 @@ def _hush() -> None:
 
 
 @contextmanager
-def _quiet_launch() -> Iterator[None]:
+def _silence_launch() -> Iterator[None]:
     """Keep what the JVM says of itself off the terminal; it is shown only where Spark does not start.
 
     The JVM inherits this process's standard error when it is launched, so that is turned aside for that moment.
@@ -139,7 +139,7 @@ def _quiet_launch() -> Iterator[None]:
 def child_session(spark: SparkSession) -> SparkSession:
     """Return a session of the same application with settings and temporary views of its own."""
     child = spark.newSession()
-    return _configured(child, _EVERYWHERE | {"spark.sql.shuffle.partitions": spark.conf.get("spark.sql.shuffle.partitions") or "200"})
+    return _apply_settings(child, _EVERYWHERE | {"spark.sql.shuffle.partitions": spark.conf.get("spark.sql.shuffle.partitions") or "200"})
 
 
 def opens_all_names(spark: SparkSession) -> bool:
@@ -204,7 +204,7 @@ def _is_local(master: str | None, under_submit: bool) -> bool:
     return SparkConf().get("spark.master", "local").startswith("local")
 
 
-def _configured(spark: SparkSession, settings: Mapping[str, str]) -> SparkSession:
+def _apply_settings(spark: SparkSession, settings: Mapping[str, str]) -> SparkSession:
     for key, value in settings.items():
         spark.conf.set(key, value)
     return spark

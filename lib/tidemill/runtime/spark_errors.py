@@ -13,7 +13,7 @@ from tidemill.column_names import table_columns
 from tidemill.errors import StepError
 from tidemill.redaction import redact
 from tidemill.runtime.machine_faults import machine_fault
-from tidemill.runtime.user_code import place_of_user_code
+from tidemill.runtime.user_code import locate_user_code
 
 _CONDITION = re.compile(r"\[[A-Z][A-Z0-9_.]+\]\s*([^\n]+)")
 _SUGGESTED = re.compile(r" Did you mean one of the following\? \[([^\]]*)\]\.?")
@@ -24,18 +24,18 @@ _STATE = re.compile(r"\s*SQLSTATE: \w+;?\s*(\(?)")
 _FRAME = re.compile(r'^ *File "([^"]+)", line (\d+), in (\S+)')
 
 
-def sentence(error: BaseException) -> str:
+def format_spark_error(error: BaseException) -> str:
     """Return what went wrong without error class, SQL state, plan and stack: Spark's own sentence where it has one, else its first line.
 
     Of Python that failed in a worker it is what it raised, and the line of the user's code that did. Of a fault of the machine (no
     memory, no room, a worker that is lost) it says also what to do.
     """
     causes = [redact(text) for text in causes_of(error)]
-    raised = next((line for text in reversed(causes) if (line := _raised_in_python(text))), None)
+    raised = next((line for text in reversed(causes) if (line := _find_python_error(text))), None)
     known = machine_fault(raised or "\n".join(causes)) or raised
     if known:
         return known
-    text = redact(_innermost(error))
+    text = redact(_innermost_message(error))
     condition = _CONDITION.search(text)
     told = condition.group(1) if condition else next((line for line in text.splitlines() if line.strip()), type(error).__name__)
     return _STATE.sub(r" \1", _SUGGESTED.sub(_without_internal, told)).strip().rstrip(";").rstrip() + _name_in_table(told)
@@ -59,7 +59,7 @@ def causes_of(error: BaseException) -> list[str]:
     return texts
 
 
-def _raised_in_python(text: str) -> str | None:
+def _find_python_error(text: str) -> str | None:
     """Return what Python raised in a worker and where, of a text that holds its traceback; None of any other."""
     lines = text.rpartition("Traceback (most recent call last):\n")[2].splitlines()
     frames = [(place, match) for place, line in enumerate(lines) if (match := _FRAME.match(line))]
@@ -68,7 +68,7 @@ def _raised_in_python(text: str) -> str | None:
     said = next((line for line in lines[frames[-1][0] + 1 :] if line and not line.startswith(" ")), "")
     kind, colon, message = said.partition(": ")
     name = kind.rpartition(".")[2]
-    place = place_of_user_code([(match.group(1), int(match.group(2)), match.group(3)) for _, match in frames])
+    place = locate_user_code([(match.group(1), int(match.group(2)), match.group(3)) for _, match in frames])
     if name == "SystemExit":
         return f"it called sys.exit({message}){place}; it must return, or raise an Exception that says what is wrong"
     return f"{name}{colon}{message}{place}"
@@ -82,7 +82,7 @@ def _name_in_table(line: str) -> str:
     return f" ({header!r} is called {name} in tables)" if header and name != header and f"`{name}`" in line else ""
 
 
-def _innermost(error: BaseException) -> str:
+def _innermost_message(error: BaseException) -> str:
     """Return what was said first: on the way up Spark wraps it into sentences such as "Task failed while writing rows"."""
     java = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
     if java is None:
@@ -93,9 +93,9 @@ def _innermost(error: BaseException) -> str:
 
 
 @contextmanager
-def as_step_error(what: str) -> Iterator[None]:
+def raise_step_error(what: str) -> Iterator[None]:
     """Raise StepError ``what: <one sentence>`` for what Spark raises inside the block; the cause is kept."""
     try:
         yield
     except (PySparkException, Py4JJavaError) as error:
-        raise StepError(f"{what}: {sentence(error)}") from error
+        raise StepError(f"{what}: {format_spark_error(error)}") from error

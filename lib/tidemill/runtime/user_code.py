@@ -33,13 +33,13 @@ def contain_exit(name: str) -> Iterator[None]:
     except (Exception, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
-        raise StepError(f"{name} {said_of_exit(error)}") from error
+        raise StepError(f"{name} {describe_exit(error)}") from error
 
 
-def said_of_exit(error: BaseException) -> str:
+def describe_exit(error: BaseException) -> str:
     """Return what is to be said of user code that raised ``error``, which is no Exception: ``called sys.exit(0) (file, line, in f); …``."""
     frames = [(frame.filename, frame.lineno or 0, frame.name) for frame in traceback.extract_tb(error.__traceback__)]
-    place = place_of_user_code(frames)
+    place = locate_user_code(frames)
     if isinstance(error, SystemExit):
         status = "" if error.code is None else repr(error.code)
         return f"called sys.exit({status}){place}; it must return, or raise an Exception that says what is wrong"
@@ -48,16 +48,13 @@ def said_of_exit(error: BaseException) -> str:
     return f"raised {raised}{place}, which is no Exception; it must return, or raise an Exception"
 
 
-def place_of_user_code(frames: list[tuple[str, int, str]]) -> str:
+def locate_user_code(frames: list[tuple[str, int, str]]) -> str:
     """Return `` (functions.py, line 3, in clean)``, the last frame (file, line, function) that is no library's; empty where none is."""
     own = [frame for frame in frames if not any(part in frame[0] for part in _NOT_THE_USERS)]
     if not own:
         return ""
     file, number, name = own[-1]
     return f" ({Path(file).name}, line {number}, in {name})"
-
-
-_IMPORTING = RLock()  # sys.path and sys.modules belong to the whole process; steps run in threads
 
 
 def module_file(folder: Path, dotted: str) -> Path:
@@ -83,15 +80,15 @@ def module_file(folder: Path, dotted: str) -> Path:
 
 def own_file(folder: Path, dotted: str) -> Path | None:
     """Return the file beside the spec that defines ``dotted``, or None."""
-    return _file_at(folder.joinpath(*dotted.split(".")[:-1]))
+    return _find_file(folder.joinpath(*dotted.split(".")[:-1]))
 
 
-def _file_at(place: Path) -> Path | None:
+def _find_file(place: Path) -> Path | None:
     """Return the file of the module, or of the package, that would stand at ``place``; None where there is none."""
     return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
 
 
-def own_imports(folder: Path, file: Path) -> dict[str, str]:
+def read_own_imports(folder: Path, file: Path) -> dict[str, str]:
     """Return the text of each module beside the spec that a file of there imports, by the name that it imports it by.
 
     Each stands behind those that it imports itself, as far as they do not import each other.
@@ -103,11 +100,11 @@ def own_imports(folder: Path, file: Path) -> dict[str, str]:
     seen: set[str] = set()
 
     def follow(importing: Path, name: str) -> None:
-        for imported in _imported(importing, name):
+        for imported in _find_imports(importing, name):
             parts = imported.split(".")
             for count in range(1, len(parts) + 1):
                 own, place = ".".join(parts[:count]), folder.joinpath(*parts[:count])
-                path = _file_at(place)
+                path = _find_file(place)
                 if path is None and not place.is_dir():
                     break
                 if own in seen:
@@ -121,9 +118,9 @@ def own_imports(folder: Path, file: Path) -> dict[str, str]:
     return found
 
 
-def _imported(file: Path, name: str) -> Iterator[str]:
+def _find_imports(file: Path, name: str) -> Iterator[str]:
     """Yield the modules that a file may mean by what it imports; ``name`` is its own, with a dot behind it where it is a package."""
-    for statement in ast.walk(_parsed(file)):
+    for statement in ast.walk(_parse_file(file)):
         if isinstance(statement, ast.Import):
             yield from (alias.name for alias in statement.names)
         elif isinstance(statement, ast.ImportFrom):
@@ -134,7 +131,7 @@ def _imported(file: Path, name: str) -> Iterator[str]:
                 yield from (f"{base}.{alias.name}" for alias in statement.names)
 
 
-def _parsed(file: Path) -> ast.Module:
+def _parse_file(file: Path) -> ast.Module:
     try:
         return ast.parse(file.read_bytes(), filename=str(file))
     except SyntaxError as error:
@@ -147,7 +144,7 @@ def defined_names(file: Path) -> dict[str, list[str] | None]:
     Raises:
         UsageError: the file is not valid Python.
     """
-    tree = _parsed(file)
+    tree = _parse_file(file)
     names: dict[str, list[str] | None] = {}
     for statement in tree.body:
         if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -161,7 +158,7 @@ def defined_names(file: Path) -> dict[str, list[str] | None]:
     return names
 
 
-def parameters(folder: Path, dotted: str) -> list[str] | None:
+def parameter_names(folder: Path, dotted: str) -> list[str] | None:
     """Return the parameters of a function by reading its file; None where they cannot be told that way.
 
     Raises:
@@ -188,34 +185,43 @@ def load_object(folder: Path, dotted: str) -> Callable[..., Any]:
         module_file(folder, dotted)  # says what is missing, and where it was looked for
         module = importlib.import_module(module_name)
     else:
-        module = _own_module(file.resolve(), folder.resolve(), sha256(file.read_bytes()).hexdigest())
+        module = _SPEC_MODULES.load(file, folder)
     if not hasattr(module, name):
         raise UsageError(f"{file or module_name} defines no {name!r}{did_you_mean(name, vars(module))}")
     found: Callable[..., Any] = getattr(module, name)
     return found
 
 
-@lru_cache(maxsize=64)
-def _own_module(file: Path, folder: Path, digest: str) -> ModuleType:
-    """Run a module that lies beside a spec; ``digest`` is part of the cache's key, so that an edited file is run again.
+class _SpecModules:
+    """Runs the modules that lie beside specs, one at a time: ``sys.path`` and ``sys.modules`` belong to the whole process.
 
-    The module does not stay in ``sys.modules``: two pipelines may both have a ``functions.py``, and what Spark ships to its
-    Python workers is then pickled by value, since no worker could import it by name.
+    A module does not stay in ``sys.modules``: two pipelines may both have a ``functions.py``, and what Spark ships to its Python workers
+    is then pickled by value, since no worker could import it by name.
     """
-    place = sha256(str(file).encode()).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(f"_tidemill_{place}_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{file} cannot be imported; it must be a Python file")
-    module = importlib.util.module_from_spec(spec)
-    with _IMPORTING, _importing_from(folder):
-        sys.modules[module.__name__] = module  # dataclasses look their module up there while it runs
-        with contain_exit(f"{file}, while it was imported,"):
-            spec.loader.exec_module(module)
-    return module
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._run_once = lru_cache(maxsize=64)(self._run)
+
+    def load(self, file: Path, folder: Path) -> ModuleType:
+        """Return the module of a file, run once for each content of it, with ``folder`` first on the import path."""
+        return self._run_once(file.resolve(), folder.resolve(), sha256(file.read_bytes()).hexdigest())
+
+    def _run(self, file: Path, folder: Path, _digest: str) -> ModuleType:
+        place = sha256(str(file).encode()).hexdigest()[:12]
+        spec = importlib.util.spec_from_file_location(f"_tidemill_{place}_{file.stem}", file)
+        if spec is None or spec.loader is None:
+            raise UsageError(f"{file} cannot be imported; it must be a Python file")
+        module = importlib.util.module_from_spec(spec)
+        with self._lock, _import_from(folder):
+            sys.modules[module.__name__] = module  # dataclasses look their module up there while it runs
+            with contain_exit(f"{file}, while it was imported,"):
+                spec.loader.exec_module(module)
+        return module
 
 
 @contextmanager
-def _importing_from(folder: Path) -> Iterator[None]:
+def _import_from(folder: Path) -> Iterator[None]:
     before = set(sys.modules)
     sys.path.insert(0, str(folder))
     try:
@@ -226,3 +232,6 @@ def _importing_from(folder: Path) -> Iterator[None]:
             file = getattr(sys.modules[name], "__file__", None)
             if file and "site-packages" not in Path(file).parts and Path(file).resolve().is_relative_to(folder):
                 del sys.modules[name]
+
+
+_SPEC_MODULES = _SpecModules()

@@ -16,7 +16,7 @@ from pyspark.sql.datasource import DataSource
 from tidemill.column_names import table_columns
 from tidemill.columns import column
 from tidemill.errors import SourceError, UsageError
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.sources.records import Extract
 from tidemill.sources.rows import given_columns, known_column, row_records
 from tidemill.sources.schema.declared import checked_schema
@@ -68,7 +68,7 @@ class DataSourceRows:
         try:
             return spark.read.format(name).options(**options).load()
         except PySparkException as error:
-            raise SourceError(f"{source.format}: {sentence(error)}") from error
+            raise SourceError(f"{source.format}: {format_spark_error(error)}") from error
 
 
 def _behind(frame: DataFrame, source: Source, since: str | None) -> tuple[DataFrame, str | None]:

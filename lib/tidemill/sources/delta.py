@@ -13,7 +13,7 @@ from pyspark.sql import types as T
 from tidemill.column_names import table_columns
 from tidemill.errors import SourceError, UsageError
 from tidemill.quoting import quoted
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.sources.options import checked_options
 from tidemill.sources.records import Extract
 from tidemill.sources.rows import given_columns, row_records
@@ -59,7 +59,9 @@ class DeltaRows:
             detail = spark.sql(f"DESCRIBE DETAIL delta.{quoted(path)}").select("id", "properties").head()
             latest = spark.sql(f"DESCRIBE HISTORY delta.{quoted(path)} LIMIT 1").select("version", "timestamp").head()
         except _FAILURES as error:
-            raise SourceError(f"{path}: {sentence(error)}; give the folder of a Delta table, and a version that it still has") from error
+            raise SourceError(
+                f"{path}: {format_spark_error(error)}; give the folder of a Delta table, and a version that it still has"
+            ) from error
         assert detail is not None
         assert latest is not None
         if (detail["properties"] or {}).get("delta.enableChangeDataFeed", "false").lower() != "true":
@@ -88,7 +90,7 @@ def _changes(spark: SparkSession, path: str, start: int, end: int) -> DataFrame:
         frame.agg(F.count(F.lit(1))).head()
     except _FAILURES as error:
         raise SourceError(
-            f"{path}: the changes of versions {start} to {end} are not all there any more ({sentence(error)}); "
+            f"{path}: the changes of versions {start} to {end} are not all there any more ({format_spark_error(error)}); "
             "load it once with `load: full`, and keep its log and change files longer than the time between two runs"
         ) from error
     return frame

@@ -133,7 +133,7 @@ class _Sql:
 
 def unsafe_sql_faults(root: Node, folder: Path) -> list[Fault]:
     """Return a fault for each program, foreign function, path or statement that writes in the spec's SQL."""
-    from tidemill.lake.safety import unsafe_parts
+    from tidemill.lake.safety import find_unsafe_parts
 
     trust = root.at("trust")
     if trust is not None and trust.value is True:
@@ -141,7 +141,7 @@ def unsafe_sql_faults(root: Node, folder: Path) -> list[Fault]:
     faults = []
     for sql in _all_sql(root, folder):
         try:
-            parts = unsafe_parts(sql.lead + sql.text)
+            parts = find_unsafe_parts(sql.lead + sql.text)
         except UsageError:
             continue  # what does not parse is told by the rule for its key
         for part in parts:

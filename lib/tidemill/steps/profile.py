@@ -14,7 +14,7 @@ from tidemill.errors import TableNotFound, UsageError, did_you_mean
 from tidemill.lake.repair import refuse_faults
 from tidemill.quality.profiling.profile import EXACT_CELLS, ColumnProfile, profile
 from tidemill.quoting import split_name
-from tidemill.runtime.spark_errors import as_step_error
+from tidemill.runtime.spark_errors import raise_step_error
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -115,7 +115,7 @@ def profile_table(
         if name not in rows.columns:
             raise UsageError(f"{table} has no column {name!r}{did_you_mean(name, rows.columns) or ';'} it has {', '.join(rows.columns)}")
     chosen = rows.select(*[column(name) for name in columns or rows.columns])
-    with as_step_error(f"profile of {table}"):
+    with raise_step_error(f"profile of {table}"):
         found = profile(chosen, exact_cells=exact_cells)
     id_ = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     made = TableProfile(id_, table, at, found[0].rows if found else 0, tuple(found), chosen)

@@ -11,12 +11,12 @@ from pyspark.sql import functions as F
 
 from tidemill.column_names import PROVENANCE
 from tidemill.columns import column
-from tidemill.lake.catalog import tables_of
+from tidemill.lake.catalog import list_tables
 from tidemill.quality.profiling.keys import key_candidates, key_columns
 from tidemill.quality.profiling.references import MISSING, TOLD, Match, Reference, best_matches, evident_matches, look_up, pairs, repeating
 from tidemill.quality.profiling.suggestions import as_yaml, suggestions, told_match
 from tidemill.quoting import split_name
-from tidemill.runtime.spark_errors import as_step_error
+from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.steps.profile import Lineage, TableProfile, recorded_lineage
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ def find_references(spark: SparkSession, lake: Lake, made: TableProfile, unique:
     for table in other_tables(lake, made.table, lineage):
         rows = lake.read(spark, table)
         tables[table] = rows.select(*[column(name) for name in rows.columns if name not in PROVENANCE])
-        with as_step_error(f"profile of {table}"):
+        with raise_step_error(f"profile of {table}"):
             references += [Reference(table, key) for key in key_columns(tables[table])]
     asked = pairs([each for each in made.columns if each.column not in PROVENANCE], references, unique)
     if not asked:
         return FoundReferences()
-    with as_step_error(f"references of {made.table}"):
+    with raise_step_error(f"references of {made.table}"):
         found = evident_matches(look_up(made.frame, asked, tables))
         twice = repeating([match.pair.reference for match in found], tables)
     found = [match for match in found if match.pair.reference.name not in twice]
@@ -68,7 +68,7 @@ def other_tables(lake: Lake, table: str, lineage: Lineage) -> list[str]:
     noun = split_name(table)[1]
     own = {f"{layer}.{noun}" for layer in ("bronze", "silver")}
     barred = {table, *own, *lineage.below({table, *own}), *lineage.copied(table), *lineage.copied(f"silver.{noun}")}
-    there = tables_of(lake, ("silver", "bronze"))
+    there = list_tables(lake, ("silver", "bronze"))
     quarantines = {f"{name}_quarantine" for name in there}
     return [name for name in there if name not in barred and name not in quarantines and (not lineage.reads or name in lineage.reads)]
 

@@ -15,8 +15,8 @@ from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nominal_slots
 from tidemill.features.fit_cache import ALL_ROWS, Memo, Together
 from tidemill.features.names import PART
-from tidemill.runtime.caching import cached
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.caching import cache_frame
+from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.runtime.user_code import contain_exit
 from tidemill.training.engines.fold_matrix import Copy, TooLarge, write_copy
 from tidemill.training.fit_limits import call_within_feature_limit, limit_custom_stages
@@ -179,7 +179,7 @@ class Folds:
         except Exception as error:
             told = "" if place.variant == NO_VARIANT else f" with {place.variant}"
             rows = f"the training rows of fold {place.fold}"
-            raise StepError(f"train: the features{told} cannot be fitted on {rows}: {sentence(error)}") from error
+            raise StepError(f"train: the features{told} cannot be fitted on {rows}: {format_spark_error(error)}") from error
 
     def _train(self, number: int) -> DataFrame:
         return self._frame.where(F.col("fold") < number if self._is_expanding else F.col("fold") != number)
@@ -202,8 +202,8 @@ class Folds:
         weight = [WEIGHT] if WEIGHT in self._frame.columns else []
         held_out = features.transform(self._frame.where(F.col("fold") == number).drop(PART)).select(*columns, *weight)
         with ExitStack() as held:
-            held.enter_context(cached(train))
-            held.enter_context(cached(held_out))
+            held.enter_context(cache_frame(train))
+            held.enter_context(cache_frame(held_out))
             train.count()
             self._held.setdefault(place, ExitStack()).push(held.pop_all())
         return Vectors(train, held_out, max_categories(features), directions(features, self._monotone))

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import functions as F
 
-from tidemill.runtime.caching import cached
+from tidemill.runtime.caching import cache_frame
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -156,7 +156,7 @@ def count_scores_in_spark(
     of_class = F.when(F.col("label") == F.col("class"), F.col("n")).otherwise(0.0)
     score = F.coalesce(F.get(F.col("p"), F.col("class")), F.lit(math.nan))
     groups = rows.groupBy("class", score.alias("score")).agg(F.sum("n").alias("rows"), F.sum(of_class).alias("positives"))
-    with cached(groups) as counted:
+    with cache_frame(groups) as counted:
         table = counted.limit(max_scores + 1).toArrow()
         if table.num_rows > max_scores:
             table = _bin_in_spark(counted, max_scores // len(classes))
@@ -167,7 +167,7 @@ def _bin_in_spark(groups: DataFrame, max_scores: int) -> pa.Table:
     """Return the bins of each class: up to ``max_scores`` of them, and one more where a stretch begins."""
     parts = math.ceil(groups.count() / SCORES_PER_TASK)
     ordered = groups.repartitionByRange(parts, "class", "score").sortWithinPartitions("class", "score")
-    with cached(ordered.withColumn("part", F.spark_partition_id())) as stretches:
+    with cache_frame(ordered.withColumn("part", F.spark_partition_id())) as stretches:
         sums = stretches.groupBy("class", "part").agg(
             F.max("score").alias("last"), F.count("*").alias("scores"), F.sum("rows").alias("rows"), F.sum("positives").alias("positives")
         )

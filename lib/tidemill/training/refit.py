@@ -13,8 +13,8 @@ from tidemill.errors import StepError
 from tidemill.families.estimators.linear_scores import linear_scores, linear_values
 from tidemill.families.learners.model import LearnedModel
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nominal_slots
-from tidemill.runtime.caching import cached
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.caching import cache_frame
+from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.training.adjustment import AdjustedProbabilities
 from tidemill.training.calibration import Calibration
 from tidemill.training.engines.choice import TASKS, Engines
@@ -68,7 +68,7 @@ def refit(
             with whole_copy(frame, features, [encoding], problem, engines, limit if plan.custom else None) as copied:
                 model = learned_stage(frame.sparkSession, trial, copied, problem, limit)
         else:
-            with cached(balanced(features.transform(frame), problem.balance, ["label", f"features_{encoding}"])) as vectors:
+            with cache_frame(balanced(features.transform(frame), problem.balance, ["label", f"features_{encoding}"])) as vectors:
                 ways = directions(features, problem.monotone) if encoding == "tree" else ()
 
                 def fit() -> Model:
@@ -76,7 +76,9 @@ def refit(
 
                 model = fit_within(frame.sparkSession, limit, problem.family(trial.family), fit)
     except Exception as error:
-        raise StepError(f"train: {trial.family} {trial.params_json} cannot be fitted on all training rows: {sentence(error)}") from error
+        raise StepError(
+            f"train: {trial.family} {trial.params_json} cannot be fitted on all training rows: {format_spark_error(error)}"
+        ) from error
     stages = [*flat(features), *flat(model)]
     if problem.target == "log":
         stages.append(brought_back())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tidemill.errors import TidemillError
-from tidemill.lake.delta_log import with_own_paths
+from tidemill.lake.delta_log import restore_paths
 from tidemill.redaction import redact
 from tidemill.runtime.machine_faults import machine_fault
 
@@ -13,23 +13,23 @@ _DELTA_RS = ("_internal", "deltalake._internal", "pyo3_runtime", "deltalake.exce
 _SECRET = re.compile(r"(?i)(password|secret|token|pwd)(\s*[=:]\s*)(\S+)")
 
 
-def in_one_sentence(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """Return what went wrong without a stack trace: a tidemill error as it is, Spark's own message cut to its first lines."""
     if isinstance(error, TidemillError):
-        return with_own_paths(str(error))
+        return restore_paths(str(error))
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    told, is_whole = _told(error)
-    told = with_own_paths(told)
+    told, is_whole = _describe(error)
+    told = restore_paths(told)
     return _SECRET.sub(r"\1\2***", told if is_whole else f"{type(error).__name__}: {told}")
 
 
-def _told(error: BaseException) -> tuple[str, bool]:
+def _describe(error: BaseException) -> tuple[str, bool]:
     """Return what was raised in words, and whether they can do without its type."""
     if hasattr(error, "java_exception") or hasattr(error, "_origin"):
-        from tidemill.runtime.spark_errors import sentence  # loads Spark, which has raised this and so is there
+        from tidemill.runtime.spark_errors import format_spark_error  # loads Spark, which has raised this and so is there
 
-        return sentence(error)[:600], True
+        return format_spark_error(error)[:600], True
     fault = machine_fault(f"{type(error).__name__}: {error}")
     if fault:
         return redact(fault), True

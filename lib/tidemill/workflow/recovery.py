@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from tidemill.errors import StepError
 from tidemill.lake import Lake
 from tidemill.lake.ops import OPS_TABLES
-from tidemill.lake.repair import Recorded, outputs_of, recorded_outputs, table_fault
+from tidemill.lake.repair import RecordedVersion, outputs_of, recorded_outputs, table_fault
 from tidemill.model_registry.deployments import Deployments
 from tidemill.model_registry.manifest import model_fault
 from tidemill.model_registry.versions import record_states, restore_states
@@ -30,7 +30,7 @@ class Recovery:
         self._lake, self._pipeline, self._graph, self._states = lake, pipeline, graph, states
         self._floors: Mapping[str, int] = {}
         self._remarks: dict[str, tuple[str, ...]] = {}
-        self._written: dict[str, Recorded] = {}
+        self._written: dict[str, RecordedVersion] = {}
 
     def repair(self, nodes: Sequence[Node], run_id: str) -> None:
         """Repair what the run relies on: the ledger, the tables that it will write, the states of the models.
@@ -49,7 +49,7 @@ class Recovery:
         if nodes and remarks:
             self._remarks[nodes[0].name] = (*remarks, *self._remarks[nodes[0].name])
 
-    def faults(self, node: Node, inputs: Mapping[str, int], outputs: Mapping[str, Recorded]) -> list[str]:
+    def faults(self, node: Node, inputs: Mapping[str, int], outputs: Mapping[str, RecordedVersion]) -> list[str]:
         """Return in what way that which a node has written is not there any more, a sentence each."""
         found = [fault for name, recorded in outputs.items() if (fault := self._fault(name, recorded))]
         version = inputs.get(f"models.{self._pipeline}")
@@ -70,7 +70,7 @@ class Recovery:
             recorded = known.get(table)
             if recorded is None or not _is_table(table):
                 continue
-            fault = table_fault(self._lake, table, recorded if recorded.version >= version else Recorded(version))
+            fault = table_fault(self._lake, table, recorded if recorded.version >= version else RecordedVersion(version))
             if fault:
                 writer = self._graph.writer(table)
                 remedy = f"run {writer} first" if writer else "run the pipeline that writes it first"
@@ -80,7 +80,7 @@ class Recovery:
         """Return the versions of the tables that a node writes, before it does."""
         return {table: self._lake.version(table) for table in self._tables(node)}
 
-    def settle(self, node: Node, result: StepResult, before: Mapping[str, int | None], last: Mapping[str, Recorded]) -> StepResult:
+    def settle(self, node: Node, result: StepResult, before: Mapping[str, int | None], last: Mapping[str, RecordedVersion]) -> StepResult:
         """Return a node's result with its quarantine among the outputs, with the rows that each table holds, and with remarks.
 
         A table that was made anew, or whose losses are made good, gets a version beyond all that it ever had, so that what reads it
@@ -98,7 +98,7 @@ class Recovery:
             count = self._lake.rows(name, outputs[name])
             if count is not None:
                 rows[name] = count
-        self._written |= {name: Recorded(version, rows.get(name)) for name, version in outputs.items()}
+        self._written |= {name: RecordedVersion(version, rows.get(name)) for name, version in outputs.items()}
         remarks = self._remarks.get(node.name, ())
         for name, recorded in last.items() if remarks else ():
             if recorded.rows is not None and rows.get(name, recorded.rows) < recorded.rows:
@@ -110,7 +110,7 @@ class Recovery:
         if node.step in _MODEL_STEPS:
             record_states(self._lake, self._pipeline)
 
-    def unchanged(self, node: Node, outputs: Mapping[str, Recorded]) -> StepResult:
+    def unchanged(self, node: Node, outputs: Mapping[str, RecordedVersion]) -> StepResult:
         """Return the result of a node that is up to date."""
         self._written |= outputs
         rows = {name: recorded.rows for name, recorded in outputs.items() if recorded.rows is not None}
@@ -130,7 +130,7 @@ class Recovery:
 
     def _mend(self, table: str) -> list[str]:
         """Make one table readable again; return a remark where it was damaged."""
-        faults = self._lake.mend(table, self._floors.get(table, -1))
+        faults = self._lake.repair(table, self._floors.get(table, -1))
         if not faults:
             return []
         more = f" (and {len(faults) - 1} more files)" if len(faults) > 1 else ""
@@ -146,7 +146,7 @@ class Recovery:
         record_states(self._lake, self._pipeline)
         return [f"{fault}; it was champion and is RETIRED"]
 
-    def _fault(self, name: str, recorded: Recorded) -> str | None:
+    def _fault(self, name: str, recorded: RecordedVersion) -> str | None:
         if _is_table(name):
             return table_fault(self._lake, name, recorded)
         return model_fault(self._lake, name.partition(".")[2], recorded.version)

@@ -14,12 +14,12 @@ from tidemill.lake import Lake
 from tidemill.lake.ledger import query
 from tidemill.lake.repair import outputs_of, refuse_faults
 from tidemill.quoting import batch_app
-from tidemill.runtime.locks import holder, locked
+from tidemill.runtime.locks import find_holder, hold_lock
 from tidemill.runtime.session import LazySpark
 from tidemill.runtime.user_code import contain_exit
 from tidemill.spec import Spec
 from tidemill.steps.result import StepContext, StepResult
-from tidemill.workflow.error_messages import in_one_sentence
+from tidemill.workflow.error_messages import format_error
 from tidemill.workflow.graph import build_graph
 from tidemill.workflow.outcome import Outcome, RunOutcome
 from tidemill.workflow.progress import Progress
@@ -113,9 +113,9 @@ class Reprocess:
             UsageError: a run of this pipeline is going on in this lake.
         """
         name = self.spec.pipeline.pipeline
-        with locked(self.lake.root, f"run.{name}", wait=False) as alone:
+        with hold_lock(self.lake.root, f"run.{name}", wait=False) as alone:
             if not alone:
-                raise UsageError(f"a run of {name} is going on, by {holder(self.lake.root, f'run.{name}')}; wait for it to end")
+                raise UsageError(f"a run of {name} is going on, by {find_holder(self.lake.root, f'run.{name}')}; wait for it to end")
             self._states.refresh()
             self._states.begin(nodes)
             try:
@@ -123,8 +123,8 @@ class Reprocess:
                     outcomes = tuple(self._node(node, shown) for node in nodes)
             except BaseException as error:
                 with suppress(Exception):  # what ended the run is the fault to be told
-                    self._states.close(in_one_sentence(error))
-                    self._states.end(FAILED, in_one_sentence(error))
+                    self._states.close(format_error(error))
+                    self._states.end(FAILED, format_error(error))
                 raise
             state = FAILED if any(outcome.exit_code for outcome in outcomes) else SUCCEEDED
             self._states.end(state, "; ".join(outcome.error for outcome in outcomes if outcome.error) or None)
@@ -150,7 +150,7 @@ class Reprocess:
         except TidemillError as caught:
             error = caught
         state = FAILED if error else SUCCEEDED
-        told = in_one_sentence(error) if error else None
+        told = format_error(error) if error else None
         fingerprint = str(last.get("fingerprint") or "")
         self._states.ended(node, state, result=result, inputs=inputs, fingerprint=fingerprint, error=told, started_at=started_at)
         outcome = Outcome.of(node, state, result, time.monotonic() - began, error, told)

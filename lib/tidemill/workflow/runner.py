@@ -13,18 +13,18 @@ from datetime import UTC, datetime
 
 from tidemill.errors import SpecError, StepError, TableNotFound, UsageError
 from tidemill.lake import Lake
-from tidemill.lake.repair import Recorded, outputs_of
+from tidemill.lake.repair import RecordedVersion, outputs_of
 from tidemill.model_registry.deployments import Deployments
 from tidemill.preflight import refuse_unknown_columns
 from tidemill.redaction import redact_trace
-from tidemill.runtime.locks import holder, locked
+from tidemill.runtime.locks import find_holder, hold_lock
 from tidemill.runtime.session import LazySpark
 from tidemill.runtime.terminal import visible_lines
-from tidemill.runtime.user_code import said_of_exit
+from tidemill.runtime.user_code import describe_exit
 from tidemill.spec import Spec
 from tidemill.steps import STEP_FUNCTIONS
 from tidemill.steps.result import StepContext, StepResult
-from tidemill.workflow.error_messages import in_one_sentence
+from tidemill.workflow.error_messages import format_error
 from tidemill.workflow.fingerprint import changed_parts, definition, fingerprint, is_defined_alike, refuse_shared_names
 from tidemill.workflow.graph import Graph, Node, build_graph
 from tidemill.workflow.outcome import Outcome, RunOutcome
@@ -43,7 +43,7 @@ class Decision:
     inputs: Mapping[str, int]
     fingerprint: str
     reasons: tuple[str, ...]
-    outputs: Mapping[str, Recorded]
+    outputs: Mapping[str, RecordedVersion]
 
 
 def new_run_id() -> str:
@@ -81,10 +81,10 @@ class Runner:
             SpecError: names are another pipeline's, a column is not there, or train is to come and a family's parameters are wrong;
                 nothing has run then.
         """
-        with locked(self.lake.root, f"run.{self.spec.pipeline.pipeline}", wait=False) as alone:
+        with hold_lock(self.lake.root, f"run.{self.spec.pipeline.pipeline}", wait=False) as alone:
             if not alone:
                 name, root = self.spec.pipeline.pipeline, self.lake.root
-                by = holder(root, f"run.{name}")
+                by = find_holder(root, f"run.{name}")
                 who = f", by {by}" if by else ""
                 raise UsageError(f"another run of {name} is going on in {root}{who}; wait for it to end, or look with `tidemill status`")
             self._recovery.repair(nodes, self.run_id)
@@ -98,8 +98,8 @@ class Runner:
                     outcomes = self._work_off(nodes, shown)
             except BaseException as error:
                 with suppress(Exception):  # what ended the run is the fault to be told
-                    self._states.close(in_one_sentence(error))
-                    self._states.end(FAILED, in_one_sentence(error))
+                    self._states.close(format_error(error))
+                    self._states.end(FAILED, format_error(error))
                 raise
             failed = [outcome for outcome in outcomes if outcome.state == FAILED]
             state = FAILED if any(outcome.exit_code for outcome in outcomes) else SUCCEEDED
@@ -206,13 +206,13 @@ class Runner:
             state, error, interrupt = FAILED, StepError("interrupted"), caught
         except BaseException as caught:  # noqa: BLE001 - whatever a step raises is that step's failure, recorded and shown
             state, error = FAILED, self._failure(node, caught)
-        told = in_one_sentence(error) if error else None
+        told = format_error(error) if error else None
         try:
             self._states.ended(
                 node.name, state, result=result, inputs=decision.inputs, fingerprint=decision.fingerprint, error=told, started_at=started_at
             )
         except Exception as caught:  # noqa: BLE001 - the disk may be full, say; the next run writes what became of the step
-            lost = f"the ledger of {self.lake.root} cannot be written: {in_one_sentence(caught)}"
+            lost = f"the ledger of {self.lake.root} cannot be written: {format_error(caught)}"
             state, error = FAILED, error or caught
             told = f"{told}; and {lost}" if told else lost
         if interrupt is not None:
@@ -228,8 +228,8 @@ class Runner:
         if isinstance(caught, SpecError):
             return self.spec.located(caught)
         if isinstance(caught, SystemExit):
-            return StepError(f"{node.name}: user code {said_of_exit(caught)}")
-        return caught if isinstance(caught, Exception) else StepError(in_one_sentence(caught))
+            return StepError(f"{node.name}: user code {describe_exit(caught)}")
+        return caught if isinstance(caught, Exception) else StepError(format_error(caught))
 
     def _context(self, node: Node, decision: Decision) -> StepContext:
         from tidemill.runtime.session import child_session

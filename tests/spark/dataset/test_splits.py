@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from tidemill.dataset.exact_quantiles import values_at
 from tidemill.dataset.splits import add_split, split_rows
 from tidemill.errors import ExpectationRefused, SpecError
-from tidemill.runtime.caching import cached
+from tidemill.runtime.caching import cache_frame
 from tidemill.spec.models import Dataset
 
 ROWS = 1500
@@ -79,7 +79,7 @@ def test_the_layout_of_the_rows_does_not_matter(frame, split):
     dataset = _dataset(event_time="at", split=split, label="kind")
     marks = []
     for layout in list(LAYOUTS.values())[:: 3 if "gap" in split or "stratified" in split else 1]:
-        with cached(layout(frame).withColumn("more", F.rand())) as df:
+        with cache_frame(layout(frame).withColumn("more", F.rand())) as df:
             marks.append(_marks(df, dataset))
     assert len(marks[0]) == ROWS
     assert all(mark == marks[0] for mark in marks[1:])

@@ -7,7 +7,7 @@ from pyspark.errors import AnalysisException
 
 from tidemill.errors import TableNotFound, UsageError
 from tidemill.lake.catalog import Catalog
-from tidemill.lake.safety import judge
+from tidemill.lake.safety import parse_reading
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_only_reading_the_lake_passes_both_parsers(catalog, tmp_path, spark):
             catalog.query(query.format(file=file))
         if reason != "only reads":
             with pytest.raises(UsageError):
-                judge(spark, query.format(file=file))
+                parse_reading(spark, query.format(file=file))
     assert not file.exists()
     file.write_text("secret\n")
     trusted = f"SELECT reflect('java.lang.String', 'valueOf', 1) AS one, value, id FROM text.`{file}` CROSS JOIN silver.any"

@@ -49,7 +49,7 @@ def stages(lake) -> list[Path]:
 
 def test_a_part_is_taken_in_as_if_it_had_been_written(spark, lake, rows) -> None:
     for n in (1, 2):
-        with lake.staged(rows, TABLE, "fate") as kept:
+        with lake.stage_rows(rows, TABLE, "fate") as kept:
             assert values(kept.frame) == values(rows)
             assert lake.version(TABLE) == (None if n == 1 else 0)
             version = lake.append_once(good(kept.frame), TABLE, app="a", n=n, meta={"n": n}, part=kept.part("good"))
@@ -76,25 +76,25 @@ def test_a_part_is_taken_in_as_if_it_had_been_written(spark, lake, rows) -> None
 
 def test_replacing_takes_the_schema_too(spark, lake, rows) -> None:
     lake.replace(spark.range(3), TABLE, meta={})
-    with lake.staged(rows, TABLE, "fate") as kept:
+    with lake.stage_rows(rows, TABLE, "fate") as kept:
         assert lake.replace(good(kept.frame), TABLE, meta={}, part=kept.part("good")) == 2  # a commit before it lets in local times
     assert values(lake.read(spark, TABLE)) == values(good(rows))
     assert lake.read(spark, TABLE, 0).count() == 3
 
 
 def test_a_stage_that_nothing_came_of_is_gone(spark, lake, rows) -> None:
-    with pytest.raises(ValueError, match="stop"), lake.staged(rows, TABLE, "fate"):
+    with pytest.raises(ValueError, match="stop"), lake.stage_rows(rows, TABLE, "fate"):
         raise ValueError("stop")
     assert not Path(lake.path(TABLE)).exists()
     lake.replace(good(rows), TABLE, meta={})
     before = sorted(Path(lake.path(TABLE)).rglob("*"))
-    with lake.staged(rows, TABLE, "fate") as kept:
+    with lake.stage_rows(rows, TABLE, "fate") as kept:
         assert (kept.frame.count(), lake.read(spark, TABLE).count()) == (5, 4)
     assert sorted(Path(lake.path(TABLE)).rglob("*")) == before
 
 
 def test_what_a_dead_process_left_goes_and_a_living_one_keeps_its_own(lake, rows) -> None:
-    with lake.staged(rows, TABLE, "fate") as kept:
+    with lake.stage_rows(rows, TABLE, "fate") as kept:
         lake.replace(good(kept.frame), TABLE, meta={}, part=kept.part("good"))
     [taken] = stages(lake)
     dead, living = (Path(lake.path(TABLE)) / f"stage-{name}" for name in ("dead", "living"))
@@ -106,7 +106,7 @@ def test_what_a_dead_process_left_goes_and_a_living_one_keeps_its_own(lake, rows
     (taken / "tidemill-part=refused").mkdir()
     with (living / "_unfinished").open() as mark:
         fcntl.flock(mark, fcntl.LOCK_EX)
-        with lake.staged(rows, TABLE, "fate"):
+        with lake.stage_rows(rows, TABLE, "fate"):
             pass
         assert stages(lake) == sorted([taken, living])
     assert [entry.name for entry in taken.iterdir() if not entry.name.startswith(".")] == ["tidemill-part=good"]
@@ -118,19 +118,19 @@ def test_a_table_that_is_not_plain_is_written_by_spark(spark, lake, rows) -> Non
     for name, properties in {"mapped": "'delta.columnMapping.mode' = 'name'", "vectors": "'delta.enableDeletionVectors' = 'true'"}.items():
         path = lake.path(f"bronze.{name}")
         spark.sql(f"CREATE TABLE delta.`{path}` (id INT, name STRING) USING delta TBLPROPERTIES ({properties})")
-        with lake.staged(narrow, f"bronze.{name}", "fate") as kept:
+        with lake.stage_rows(narrow, f"bronze.{name}", "fate") as kept:
             lake.append_once(good(kept.frame), f"bronze.{name}", app="a", n=1, meta={}, part=kept.part("good"))
         assert values(lake.read(spark, f"bronze.{name}")) == values(good(narrow))
     # A column that is new to the table is for Spark as well.
     lake.replace(narrow.select("id"), TABLE, meta={})
-    with lake.staged(narrow, TABLE, "fate") as kept:
+    with lake.stage_rows(narrow, TABLE, "fate") as kept:
         lake.append_once(good(kept.frame), TABLE, app="a", n=1, meta={}, part=kept.part("good"))
     assert lake.read(spark, TABLE).groupBy(F.col("name").isNull()).count().count() == 2
 
 
 def test_a_batch_that_is_there_is_refused(lake, rows) -> None:
     for n, fits in ((2, True), (2, False), (1, False)):
-        with lake.staged(rows, TABLE, "fate") as kept:
+        with lake.stage_rows(rows, TABLE, "fate") as kept:
             if fits:
                 lake.append_once(good(kept.frame), TABLE, app="a", n=n, meta={}, part=kept.part("good"))
             else:

@@ -107,7 +107,7 @@ def test_merge_makes_good_for_a_lost_commit(spark, lake):
     (Path(lake.path("gold.t")) / "_delta_log" / f"{1:020d}.json").write_bytes(b"")
     with pytest.raises(LakeError, match=r"gold\.t is damaged: .*1\.json is empty"):
         lake.read(spark, "gold.t")
-    lake.mend("gold.t", 1)
+    lake.repair("gold.t", 1)
     assert merge(1, 2, 3, 4) == 2
     assert sorted(row["id"] for row in lake.read(spark, "gold.t", 2).collect()) == [1, 2, 3, 4]
     with pytest.raises(TableNotFound, match="version 1 was lost"):

@@ -3,7 +3,7 @@
 import pytest
 from pyspark.errors import AnalysisException
 
-from tidemill.lake.sql import with_tables
+from tidemill.lake.sql import replace_tables
 from tidemill.preflight.queries import resolve_query
 from tidemill.preflight.sources import declared_columns
 
@@ -71,7 +71,7 @@ BAD = [
 def place(spark):
     for name, ddl in TABLES.items():
         spark.createDataFrame([], ddl).createOrReplaceTempView(f"tidemill_{name.replace('.', '_')}")
-    return lambda sql: with_tables(sql, lambda table: f"tidemill_{table.replace('.', '_')}")
+    return lambda sql: replace_tables(sql, lambda table: f"tidemill_{table.replace('.', '_')}")
 
 
 def test_what_spark_accepts_is_accepted_with_the_same_columns(spark, place) -> None:

@@ -8,7 +8,7 @@ from tidemill.dataset.time_axis import instants
 from tidemill.errors import SpecError
 from tidemill.features.declared import declared_groups
 from tidemill.features.kinds import group_of
-from tidemill.lake.sql import with_tables
+from tidemill.lake.sql import replace_tables
 from tidemill.preflight.expression_types import type_group
 from tidemill.preflight.fitting_types import _OF_GROUP, _is_comparable
 from tidemill.preflight.queries import resolve_query
@@ -48,7 +48,7 @@ def test_known_types_of_columns_and_expressions_are_sparks(spark, rows) -> None:
     wrong, known = [], 0
     for part in EXPRESSIONS:
         sql = f"SELECT {part} AS z FROM bronze.t"
-        real = spark.sql(with_tables(sql, lambda _: "tidemill_typed")).schema["z"].dataType
+        real = spark.sql(replace_tables(sql, lambda _: "tidemill_typed")).schema["z"].dataType
         found, unknown = resolve_query(sql, lambda _: columns)
         assert unknown == [], sql
         group = type_group(found["z"])

@@ -7,7 +7,7 @@ import sys
 import pytest
 from pyspark.sql import functions as F
 
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.spark_errors import format_spark_error
 
 TWICE = """
 import os, sys
@@ -34,7 +34,7 @@ def test_what_a_worker_raised_and_where_it_did(spark):
 
         with pytest.raises(Exception) as raised:
             spark.range(1).mapInArrow(work, "id BIGINT").collect()
-        return sentence(raised.value)
+        return format_spark_error(raised.value)
 
     def fails():
         raise ValueError("no such\nthing")
@@ -50,7 +50,7 @@ def test_what_a_worker_raised_and_where_it_did(spark):
     assert "a Python worker of Spark ended without a word" in told(lambda: os.kill(os.getpid(), 9))
     with pytest.raises(Exception, match="CAST_INVALID_INPUT") as raised:
         spark.range(1).select(F.lit("x").cast("int")).collect()
-    assert sentence(raised.value).startswith("The value 'x' of the type")
+    assert format_spark_error(raised.value).startswith("The value 'x' of the type")
 
 
 def test_a_lost_worker_is_tried_once_more(tmp_path):

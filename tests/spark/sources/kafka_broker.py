@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tidemill.runtime.locks import locked
+from tidemill.runtime.locks import hold_lock
 from tidemill.runtime.spark_home import find_java, spark_home
 
 BROKER = "org.apache.kafka:kafka_2.13:4.3.1"
@@ -50,7 +50,7 @@ def broker_jars() -> Path:
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidemill" / BROKER.replace(":", "_")
     home = spark_home()
-    with locked(str(cache.parent), "kafka-broker"):
+    with hold_lock(str(cache.parent), "kafka-broker"):
         if cache.exists():
             return cache
         with tempfile.TemporaryDirectory() as scratch:

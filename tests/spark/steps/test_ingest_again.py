@@ -13,7 +13,7 @@ from tests.spark.steps import fake_sources
 
 from tidemill.errors import LakeError, SourceError, UsageError
 from tidemill.lake import Lake, Ledger
-from tidemill.runtime.locks import holder, locked
+from tidemill.runtime.locks import find_holder, hold_lock
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_lost_commits_in_the_midst_and_in_quarantine_are_loaded_again_from_their
     (logs["bronze.x"] / f"{1:020d}.json").write_bytes(b"")  # batch 2, of which ops.files tells
     with pytest.raises(LakeError, match=r"bronze\.x is damaged: .*/bronze/x/_delta_log/0+1\.json is empty"):
         load("r4")
-    lake.mend("bronze.x")
+    lake.repair("bronze.x")
     assert rows("id") == [(1,), (3,)]
     assert any("has lost records of batch 2" in note for note in load("r5").notes)
     assert rows("id", "_batch_id") == [(1, 1), (2, 4), (3, 4)]
@@ -146,7 +146,7 @@ def test_lost_commits_in_the_midst_and_in_quarantine_are_loaded_again_from_their
     latest = lake.version("bronze.x_quarantine")
     for log in logs["bronze.x_quarantine"].glob(f"*{latest:020d}.*"):
         log.unlink()
-    lake.mend("bronze.x_quarantine", latest)
+    lake.repair("bronze.x_quarantine", latest)
     load("r7")
     assert rows("id") == [(1,), (2,), (3,)]
     assert rows("raw", table="bronze.x_quarantine") == [("x1,b",), ("x2,b",), ("x3,b",)]
@@ -199,14 +199,14 @@ def test_who_comes_second_waits_and_says_for_whom(load, rows, raw, lake) -> None
     def second() -> None:
         results["second"] = load("r2")
 
-    with locked(lake.root, "ingest.bronze.x"):
+    with hold_lock(lake.root, "ingest.bronze.x"):
         waiting = threading.Thread(target=second)
         waiting.start()
         time.sleep(1)
         assert not lake.exists("bronze.x")
-        by = holder(lake.root, "ingest.bronze.x")
+        by = find_holder(lake.root, "ingest.bronze.x")
     waiting.join(60)
     assert rows("id") == [(1,)]
     assert by is not None
     assert f"waited for process {by.pid}" in results["second"].notes[0]
-    assert holder(lake.root, "ingest.bronze.x") is None
+    assert find_holder(lake.root, "ingest.bronze.x") is None

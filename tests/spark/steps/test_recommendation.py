@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from tidemill.evaluation.recommendations import popular, popularity, ranking_metrics, unseen_top
 from tidemill.lake import Lake
 from tidemill.model_registry import Deployments, load_manifest, load_model
-from tidemill.runtime.caching import cached
+from tidemill.runtime.caching import cache_frame
 from tidemill.spec import Spec
 from tidemill.spec.models import Pipeline
 from tidemill.steps.deploy import deploy
@@ -256,7 +256,7 @@ def test_what_is_done_often_tells_a_taste(spark):
     def persisted():
         return {rdd.name() for number, rdd in spark.sparkContext._jsc.getPersistentRDDs().items() if number not in before}
 
-    with cached(preferences.pairs(spark.createDataFrame(done[~is_test]))) as train_pairs:
+    with cache_frame(preferences.pairs(spark.createDataFrame(done[~is_test]))) as train_pairs:
         held_out = spark.createDataFrame(done[is_test])
         relevant = preferences.relevant_pairs(held_out, train_pairs)
         model = fit(train_pairs, {"rank": 4, "alpha": 10.0, "maxIter": 5}, problem, is_implicit=True)

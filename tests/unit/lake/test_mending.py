@@ -10,7 +10,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from tidemill.errors import LakeError, TableNotFound, UsageError
 from tidemill.lake import Lake
-from tidemill.lake.repair import Recorded, table_fault
+from tidemill.lake.repair import RecordedVersion, table_fault
 
 TABLE = "silver.t"
 
@@ -65,28 +65,28 @@ def test_damaged_commit_is_named_by_table_and_file(lake, table, damage, says):
 @pytest.mark.parametrize("damage", [_empty, _cut, _remove, _leave_checksum])
 def test_lost_commit_is_marked_and_its_version_never_used_again(lake, table, damage):
     damage(table)
-    assert table_fault(lake, TABLE, Recorded(2, 6))
-    assert lake.mend(TABLE, 2)
+    assert table_fault(lake, TABLE, RecordedVersion(2, 6))
+    assert lake.repair(TABLE, 2)
     assert (lake.version(TABLE), _rows(lake)) == (2, [0, 1, 2, 3])
-    assert "has lost" in str(table_fault(lake, TABLE, Recorded(2, 6)))
-    assert lake.mend(TABLE, 2) == []
+    assert "has lost" in str(table_fault(lake, TABLE, RecordedVersion(2, 6)))
+    assert lake.repair(TABLE, 2) == []
     write_deltalake(str(table), pa.table({"x": [4, 5]}), mode="append")
     assert (lake.version(TABLE), _rows(lake)) == (3, [0, 1, 2, 3, 4, 5])
     with pytest.raises(TableNotFound, match="version 2 was lost"):
         lake.read(None, TABLE, 2)  # type: ignore[arg-type]
-    assert table_fault(lake, TABLE, Recorded(3, 6)) is None
+    assert table_fault(lake, TABLE, RecordedVersion(3, 6)) is None
 
 
 def test_removed_last_commit_without_a_trace_is_known_by_the_ledger_alone(lake, table):
     _remove(table)
     assert lake.version(TABLE) == 1
-    assert "its log ends with version 1" in str(table_fault(lake, TABLE, Recorded(2, 6)))
-    assert table_fault(lake, TABLE, Recorded(1, 4)) is None
+    assert "its log ends with version 1" in str(table_fault(lake, TABLE, RecordedVersion(2, 6)))
+    assert table_fault(lake, TABLE, RecordedVersion(1, 4)) is None
 
 
 def test_lost_commit_in_the_midst_leaves_the_later_ones(lake, table):
     _entry(table, 1).write_bytes(b"")
-    faults = lake.mend(TABLE, 2)
+    faults = lake.repair(TABLE, 2)
     assert [fault.version for fault in faults] == [1]
     assert (_rows(lake), lake.version(TABLE)) == ([0, 1, 4, 5], 3)
     assert lake.is_lost_since(TABLE, 2)
@@ -95,14 +95,14 @@ def test_lost_commit_in_the_midst_leaves_the_later_ones(lake, table):
 
 
 def test_other_rows_than_recorded_are_a_fault(lake, table):
-    assert table_fault(lake, TABLE, Recorded(2, 6)) is None
-    assert "holds 6 rows at version 2, where 8 were written" in str(table_fault(lake, TABLE, Recorded(2, 8)))
-    assert table_fault(lake, "silver.none", Recorded(0)) == "silver.none is no longer in the lake"
+    assert table_fault(lake, TABLE, RecordedVersion(2, 6)) is None
+    assert "holds 6 rows at version 2, where 8 were written" in str(table_fault(lake, TABLE, RecordedVersion(2, 8)))
+    assert table_fault(lake, "silver.none", RecordedVersion(0)) == "silver.none is no longer in the lake"
 
 
 def test_table_without_a_first_commit_is_set_aside_whole(lake, table):
     _entry(table, 0).write_text('{"commitInfo":')
-    assert lake.mend(TABLE, 2)
+    assert lake.repair(TABLE, 2)
     assert not lake.exists(TABLE)
     [kept] = (Path(lake.root) / ".damaged" / TABLE).glob("*-t")
     assert len(list(kept.glob("*.parquet"))) == 3
@@ -115,8 +115,8 @@ def test_data_file_that_is_gone_or_cut_is_named_and_its_rows_are_lost_alone(lake
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[:-7])
-    assert str(file) in str(table_fault(lake, TABLE, Recorded(2, 6)))
-    assert [fault.file for fault in lake.mend(TABLE, 2)] == [file]
+    assert str(file) in str(table_fault(lake, TABLE, RecordedVersion(2, 6)))
+    assert [fault.file for fault in lake.repair(TABLE, 2)] == [file]
     assert _rows(lake) == [0, 1, 4, 5]
     assert lake.is_lost_since(TABLE, 2)
 
@@ -131,7 +131,7 @@ def test_unreadable_checkpoint_costs_nothing_where_the_entries_are_there(lake, t
         checkpoint.unlink()
     with pytest.raises(LakeError, match=r"silver\.t is damaged: .*checkpoint"):
         lake.version(TABLE)
-    assert lake.mend(TABLE, 2)
+    assert lake.repair(TABLE, 2)
     assert (lake.version(TABLE), _rows(lake), lake.is_lost_since(TABLE, 2)) == (2, [0, 1, 2, 3, 4, 5], False)
 
 
@@ -139,12 +139,12 @@ def test_entries_behind_a_checkpoint_are_not_needed(lake, table):
     DeltaTable(str(table)).create_checkpoint()
     for version in (0, 1, 2):
         _entry(table, version).unlink()
-    assert (lake.version(TABLE), lake.mend(TABLE, 2), _rows(lake)) == (2, [], [0, 1, 2, 3, 4, 5])
+    assert (lake.version(TABLE), lake.repair(TABLE, 2), _rows(lake)) == (2, [], [0, 1, 2, 3, 4, 5])
 
 
 def test_whole_table_is_left_alone(lake, table):
     before = {file: file.read_bytes() for file in table.rglob("*") if file.is_file()}
-    assert lake.mend(TABLE, 2) == []
+    assert lake.repair(TABLE, 2) == []
     assert {file: file.read_bytes() for file in table.rglob("*") if file.is_file()} == before
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from tidemill.lake.row_sql import NotByRowError, with_carrier
+from tidemill.lake.row_sql import NotByRowError, add_carrier
 
 
 def carried(sql: str, table: str = "bronze.t") -> str:
-    return with_carrier(sql, table, "_row")
+    return add_carrier(sql, table, "_row")
 
 
 @pytest.mark.parametrize(

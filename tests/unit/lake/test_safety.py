@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tidemill.lake.safety import unsafe_parts
+from tidemill.lake.safety import find_unsafe_parts
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ from tidemill.lake.safety import unsafe_parts
     ],
 )
 def test_what_does_more_than_read_the_lake_is_named_with_its_place(sql, line, column, words):
-    part = unsafe_parts(sql)[0]
+    part = find_unsafe_parts(sql)[0]
     assert (part.line, part.column, part.words) == (line, column, words)
 
 
@@ -45,4 +45,4 @@ def test_what_does_more_than_read_the_lake_is_named_with_its_place(sql, line, co
     ],
 )
 def test_queries_that_only_read_pass_whatever_their_names_look_like(sql):
-    assert unsafe_parts(sql) == []
+    assert find_unsafe_parts(sql) == []

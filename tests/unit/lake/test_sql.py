@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tidemill.errors import UsageError
-from tidemill.lake.sql import is_query, table_names, with_tables
+from tidemill.lake.sql import is_query, replace_tables, table_names
 
 
 def test_names_come_from_the_syntax_not_from_the_text():
@@ -18,7 +18,7 @@ def test_names_come_from_the_syntax_not_from_the_text():
 
 def test_only_the_names_change_and_a_bare_table_keeps_its_own_name():
     sql = "SELECT flights.a, silver.flights.b, p.c\nFROM silver.flights  LEFT JOIN silver.planes p ON p.t = flights.t --silver.t"
-    assert with_tables(sql, lambda name: f"<{name}>") == (
+    assert replace_tables(sql, lambda name: f"<{name}>") == (
         "SELECT flights.a, flights.b, p.c\nFROM <silver.flights> AS flights  LEFT JOIN <silver.planes> p ON p.t = flights.t --silver.t"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tidemill.errors import UsageError
-from tidemill.lake.sql import one_statement, split_statements, table_names, with_tables
+from tidemill.lake.sql import one_statement, replace_tables, split_statements, table_names
 
 
 @pytest.mark.parametrize(
@@ -43,11 +43,11 @@ def test_a_statement_keeps_its_lines_and_knows_whether_it_is_ended():
 def test_tables_named_like_functions_and_keywords_are_tables(name):
     sql = f"SELECT {name}.a, x.{name} FROM silver.{name} JOIN bronze.{name} AS x USING (id); -- {name}(1)"
     assert table_names(sql) == {f"silver.{name}", f"bronze.{name}"}
-    shown = with_tables(sql, lambda table: f"<{table}>")
+    shown = replace_tables(sql, lambda table: f"<{table}>")
     assert f"FROM <silver.{name}> AS " in shown
     assert shown.replace("`", "").endswith(f"JOIN <bronze.{name}> AS x USING (id)")
 
 
 def test_keywords_that_are_no_names_stay_as_they_are():
     sql = "SELECT CASE WHEN a.b THEN .5 END FROM silver.t AS a WHERE NOT .5 > a.b"
-    assert with_tables(sql, lambda table: table) == sql
+    assert replace_tables(sql, lambda table: table) == sql

@@ -8,7 +8,7 @@ import pytest
 
 from tidemill.errors import UsageError
 from tidemill.model_registry.store import modules
-from tidemill.runtime.user_code import load_object, own_imports
+from tidemill.runtime.user_code import load_object, read_own_imports
 
 FILES = {
     "functions.py": "import json, pack.deep\nfrom helpers import N\n\n\ndef answer():\n    return N + pack.deep.M + json.loads('1')\n",
@@ -30,7 +30,7 @@ def folder(tmp_path):
 
 def test_what_a_file_imports_from_beside_it_is_kept_and_runs_elsewhere(folder, monkeypatch):
     assert load_object(folder, "functions.answer")() == 142
-    code = own_imports(folder, folder / "functions.py")
+    code = read_own_imports(folder, folder / "functions.py")
     assert set(code) == {"helpers", "other", "pack", "pack.deep"}
     assert list(code).index("other") < list(code).index("helpers")
     for file in folder.rglob("*.py"):
@@ -46,4 +46,4 @@ def test_what_a_file_imports_from_beside_it_is_kept_and_runs_elsewhere(folder, m
 def test_a_module_beside_the_spec_that_is_no_python_is_named(folder):
     (folder / "other.py").write_text("BASE = \n")
     with pytest.raises(UsageError, match=r"other\.py:1: not valid Python"):
-        own_imports(folder, folder / "functions.py")
+        read_own_imports(folder, folder / "functions.py")

@@ -15,7 +15,7 @@ import pytest
 
 from tidemill.errors import LakeError
 from tidemill.runtime import locks as lease
-from tidemill.runtime.locks import holder, locked
+from tidemill.runtime.locks import find_holder, hold_lock
 
 # Adds 1 to a number in a file, as a process alone with it would: reads, takes its time, writes.
 COUNT = """
@@ -63,18 +63,18 @@ def test_processes_take_turns_and_leave_no_lock_behind(root, tmp_path):
     assert [process.wait(timeout=100) for process in [_start(COUNT, root, str(number)) for _ in range(3)]] == [0, 0, 0]
     assert number.read_text() == "18"
     assert not list((tmp_path / "lake" / ".locks").glob("*.lock"))
-    assert holder(root, "count") is None
+    assert find_holder(root, "count") is None
 
 
 def test_who_does_not_wait_is_told_who_holds_it_until_it_is_free(root, quick_lease):
-    with locked(root, "run.p") as is_held:
+    with hold_lock(root, "run.p") as is_held:
         assert is_held
-        with locked(root, "run.p", wait=False) as second, locked(root, "run.q", wait=False) as other:
+        with hold_lock(root, "run.p", wait=False) as second, hold_lock(root, "run.q", wait=False) as other:
             assert (second, other) == (False, True)
-        by = holder(root, "run.p")
+        by = find_holder(root, "run.p")
         assert by is not None
         assert by.pid == os.getpid()
-    with locked(root, "run.p", wait=False) as is_held:
+    with hold_lock(root, "run.p", wait=False) as is_held:
         assert is_held
 
 
@@ -84,16 +84,16 @@ def test_a_process_that_died_frees_its_lock(root, quick_lease):
     process.kill()
     process.wait()
     began = time.monotonic()
-    with locked(root, "run.p", wait=False) as is_held:
+    with hold_lock(root, "run.p", wait=False) as is_held:
         assert is_held
-        assert holder(root, "run.p").pid == os.getpid()
+        assert find_holder(root, "run.p").pid == os.getpid()
     assert time.monotonic() - began < 10
 
 
 def test_a_lease_that_was_taken_over_is_named_at_the_end(tmp_path, monkeypatch, quick_lease):
     root = f"file://{tmp_path}/lake"
     monkeypatch.setattr(lease, "RENEW_S", 60.0)  # this process stands still
-    with pytest.raises(LakeError, match=r"the lock run\.p was lost to process \d+"), locked(root, "run.p"):
+    with pytest.raises(LakeError, match=r"the lock run\.p was lost to process \d+"), hold_lock(root, "run.p"):
         other = _start(
             HOLD.replace("from tidemill.runtime.locks", "import tidemill.runtime.locks as m; m.LEASE_S = 0.3\nfrom tidemill.runtime.locks"),
             root,
@@ -108,7 +108,7 @@ def test_a_lock_is_open_to_all_who_may_write_to_the_lake_and_to_nobody_else(tmp_
         root = tmp_path / f"{mode:o}"
         root.mkdir()
         root.chmod(mode)
-        with locked(str(root), "run.p"):
+        with hold_lock(str(root), "run.p"):
             assert stat.S_IMODE((root / ".locks").stat().st_mode) == mode
             assert stat.S_IMODE((root / ".locks" / "run.p.lock").stat().st_mode) == 0o600 | mode & 0o666
 
@@ -118,7 +118,7 @@ def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path):
     victim.write_text("precious")
     (tmp_path / ".locks").mkdir()
     (tmp_path / ".locks" / "x.lock").symlink_to(victim)
-    with pytest.raises(LakeError, match="cannot be locked"), locked(str(tmp_path), "x"):
+    with pytest.raises(LakeError, match="cannot be locked"), hold_lock(str(tmp_path), "x"):
         pass
     assert victim.read_text() == "precious"
 
@@ -135,7 +135,7 @@ def test_another_user_locks_what_a_first_one_left():
         left.chmod(0o644)  # by a user whose process died with it
         process = _start(HOLD.replace("with", "import os; os.setgid(65534); os.setuid(65534)\nwith"), shared)
         assert process.stdout.readline() == "held\n"
-        with locked(shared, "run.p", wait=False) as is_held:
+        with hold_lock(shared, "run.p", wait=False) as is_held:
             assert not is_held
         process.kill()
         process.wait()

@@ -5,7 +5,7 @@ import pytest
 from tidemill.errors import StepError
 from tidemill.runtime.machine_faults import is_lost_worker, machine_fault
 from tidemill.runtime.user_code import contain_exit
-from tidemill.workflow.error_messages import in_one_sentence
+from tidemill.workflow.error_messages import format_error
 
 
 @pytest.mark.parametrize(
@@ -52,4 +52,4 @@ def test_an_exit_is_a_failure_that_names_the_line_and_other_errors_stay():
     for stays in (KeyboardInterrupt, ValueError):
         with pytest.raises(stays), contain_exit("functions.f"):
             raise stays
-    assert in_one_sentence(MemoryError()).startswith("Python has no memory left: MemoryError; run")
+    assert format_error(MemoryError()).startswith("Python has no memory left: MemoryError; run")

@@ -10,7 +10,7 @@ from tidemill.families.learners.base import Rows, Setting
 from tidemill.families.learners.boosting import PATIENCE
 from tidemill.families.learners.linear import deviations
 from tidemill.families.registry import FAMILIES
-from tidemill.runtime.caching import one_core
+from tidemill.runtime.caching import limit_to_one_thread
 from tidemill.training.engines.scores import metrics
 
 PARAMS = {
@@ -30,7 +30,7 @@ def examples(seed=3, rows=1000):
 
 
 def fitted(name, rows, task="regression", **given):
-    with one_core():
+    with limit_to_one_thread():
         return FAMILIES[name].learner.fit(rows, Setting(PARAMS[name], task, 2 if task == "binary" else 0, 7, **given))
 
 
@@ -147,7 +147,7 @@ def test_a_fit_stops_where_unseen_rows_are_told_no_better_and_is_its_best_rounds
     settings = [
         Setting({**PARAMS[name], learner.rounds: length, "learning_rate": 0.3}, task, 2 if task == "binary" else 0, 7) for length in lengths
     ]
-    with one_core():
+    with limit_to_one_thread():
         whole = learner.fit(Rows(features, labels), settings[0])
         watchful = [replace(setting, params={**setting.params, PATIENCE: patience}) for setting in settings]
         found = list(learner.fit_each(Rows(features, labels), watchful, lambda: Rows(unseen, expected)))
@@ -168,7 +168,7 @@ def test_a_class_that_only_unseen_rows_have_does_not_keep_a_fit_from_stopping(na
     learner = FAMILIES[name].learner
     setting = Setting({**PARAMS[name], PATIENCE: 3}, "multiclass", 3, 7)
     is_seen = labels < 2
-    with one_core():
+    with limit_to_one_thread():
         [found] = learner.fit_each(Rows(features[is_seen], labels[is_seen]), [setting], lambda: Rows(features, labels))
     assert found.predict(features).shape == (300, 3)
 
@@ -195,7 +195,7 @@ def test_gains_are_of_the_slot_that_decides_wherever_it_stands_among_categories_
         is_high = features[:, signal] == 2 if signal in nominal else features[:, signal] > 0.3
         rows = Rows(features, is_high.astype(float), nominal)
         learner = FAMILIES[name].learner
-        with one_core():
+        with limit_to_one_thread():
             model = learner.fit(rows, Setting(TREES[name], task, 2 if task == "binary" else 0, 7))
         for scorer in (model, learner.load(model.dump(), task)):
             gains = scorer.gains()

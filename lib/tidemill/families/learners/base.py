@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, runtime
 import numpy as np
 import scipy.sparse as sp
 
-from tidemill.runtime.caching import kept
+from tidemill.runtime.caching import WORKER_CACHE
 
 if TYPE_CHECKING:
     from tidemill.spec.models import Scalar
@@ -47,7 +47,7 @@ class Rows:
 
     def kept(self, what: str, make: Callable[[], Made]) -> Made:
         """Return what ``make`` makes of these rows, kept for the next fits on them; rows without a ``key`` keep nothing."""
-        return kept(f"{self.key}/{what}" if self.key else "", make)
+        return WORKER_CACHE.get(f"{self.key}/{what}" if self.key else "", make)
 
 
 @dataclass(frozen=True)

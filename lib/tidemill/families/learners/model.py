@@ -17,7 +17,7 @@ from pyspark.sql.pandas.functions import arrow_udf
 
 from tidemill.families.learners.base import Loader, Scorer
 from tidemill.features.text.arrow import dense_rows
-from tidemill.runtime.caching import kept, one_core
+from tidemill.runtime.caching import WORKER_CACHE, limit_to_one_thread
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -48,8 +48,8 @@ class LearnedModel(Model, MLReadable["LearnedModel"], MLWritable):
         key = f"model/{hashlib.sha256(dumped).hexdigest()}"
 
         def scores(vectors: pa.Array) -> pa.Array:
-            scorer = kept(key, lambda: load(family, task, dumped))
-            with one_core():
+            scorer = WORKER_CACHE.get(key, lambda: load(family, task, dumped))
+            with limit_to_one_thread():
                 return _scored(scorer, vectors)
 
         made: Any = arrow_udf  # its annotations ask for the kind of function, which it finds out itself

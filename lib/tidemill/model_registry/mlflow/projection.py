@@ -24,7 +24,7 @@ from tidemill.model_registry.deployments import Deployments
 from tidemill.model_registry.manifest import Manifest, model_fault, read_manifest
 from tidemill.model_registry.mlflow.files import write_mlflow_model
 from tidemill.quoting import is_local
-from tidemill.runtime.locks import locked
+from tidemill.runtime.locks import hold_lock
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +61,7 @@ def project(lake: Lake, pipeline: str) -> None:
         raise SetupError(f"MLflow's embedded store needs a lake at a local path, found {lake.root}; the lake itself holds the model")
     if importlib.util.find_spec("mlflow") is None:
         raise SetupError("MLflow is not installed, so the model is in the lake alone; install it with: pip install 'tidemill[mlflow]'")
-    with locked(lake.root, "mlflow"), _client(lake) as client:
+    with hold_lock(lake.root, "mlflow"), _client(lake) as client:
         _Projection(lake, pipeline, client).mend()
 
 

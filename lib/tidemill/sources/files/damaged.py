@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
 from tidemill.errors import SourceError
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.sources.files.listing import SourceFile
 from tidemill.sources.registry import SourceKind
 from tidemill.sources.schema.declared import NothingToInfer
@@ -92,4 +92,4 @@ def reason(error: BaseException) -> str:
     if raised:
         return f"it cannot be read: {raised.group(1).strip()}"
     causes = _CAUSE.findall(str(error))
-    return f"it cannot be read: {causes[-1][1].strip()}" if causes else f"it cannot be read: {sentence(error)}"
+    return f"it cannot be read: {causes[-1][1].strip()}" if causes else f"it cannot be read: {format_spark_error(error)}"

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from tidemill.errors import SourceError, TidemillError
 from tidemill.redaction import register_secret
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.sources.registry import connector, not_there
 from tidemill.sources.secrets import reveal
 from tidemill.spec.models import Source
@@ -77,7 +77,7 @@ class Place:
             raise error
         if "ClassNotFoundException" in str(error) or "No suitable driver" in str(error):
             raise not_there(self.text, self.connector) from error
-        said = re.sub(r"^(ERROR|FATAL):\s*", "", self.masked(sentence(error)))
+        said = re.sub(r"^(ERROR|FATAL):\s*", "", self.masked(format_spark_error(error)))
         raise SourceError(f"{self.text}: {said}; check url, user, password and the name of the table") from error
 
     def masked(self, text: str) -> str:

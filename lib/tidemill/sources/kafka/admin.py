@@ -12,7 +12,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from tidemill.errors import SetupError, SourceError, UsageError, did_you_mean
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.sources.kafka.options import Topics
 
 _TIMEOUT_MS = "10000"
@@ -90,7 +90,7 @@ def _admin(spark: SparkSession, topics: Topics) -> Iterator[tuple[Any, Any, Any]
         admin = kafka.clients.admin.AdminClient.create(settings)
         yield jvm, kafka, admin
     except Py4JJavaError as error:
-        why = topics.without_secrets(sentence(error))
+        why = topics.without_secrets(format_spark_error(error))
         raise SourceError(
             f"the brokers at {topics.brokers} cannot be asked: {why}; check `url`, the network and `kafka.*` options"
         ) from error
@@ -118,7 +118,7 @@ def _matching(jvm: Any, pattern: str, names: Iterable[str]) -> tuple[str, ...]:
     try:
         compiled = jvm.java.util.regex.Pattern.compile(pattern)
     except Py4JJavaError as error:
-        raise UsageError(f"options.subscribePattern: {sentence(error)}") from error
+        raise UsageError(f"options.subscribePattern: {format_spark_error(error)}") from error
     return tuple(sorted(name for name in names if compiled.matcher(name).matches()))
 
 

@@ -11,7 +11,7 @@ from pyspark.sql import types as T
 
 from tidemill.column_names import is_added, table_columns
 from tidemill.errors import SourceError, UsageError
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.spark_errors import format_spark_error
 
 _WIDER: dict[type[T.DataType], tuple[type[T.DataType], ...]] = {
     T.ByteType: (T.ShortType, T.IntegerType, T.LongType, T.FloatType, T.DoubleType),
@@ -38,7 +38,7 @@ def parsed_schema(spark: SparkSession, text: str) -> T.StructType:
         is_json = text.lstrip().startswith("{")
         schema = T.StructType.fromJson(json.loads(text)) if is_json else spark.createDataFrame([], text).schema
     except (PySparkException, ValueError, KeyError) as error:
-        raise UsageError(f'`schema` is neither DDL ("id INT, name STRING") nor Spark\'s JSON: {sentence(error)}') from error
+        raise UsageError(f'`schema` is neither DDL ("id INT, name STRING") nor Spark\'s JSON: {format_spark_error(error)}') from error
     return checked_schema(schema.fields)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.errors import Fault, SpecError, UsageError
-from tidemill.runtime.user_code import load_object, module_file, own_file, own_imports
+from tidemill.runtime.user_code import load_object, module_file, own_file, read_own_imports
 from tidemill.spec.loading.document import MAX_FAULTS, Node, read_document, read_small
 from tidemill.spec.loading.grammar import not_built_faults
 from tidemill.spec.loading.overlay import merged, overlay_files, with_settings
@@ -67,7 +67,7 @@ class Spec:
     def own_imports(self, dotted: str) -> dict[str, str]:
         """Return the text of each module beside the spec that the file of ``dotted`` imports, by its name."""
         file = own_file(self.folder, dotted)
-        return own_imports(self.folder, file) if file else {}
+        return read_own_imports(self.folder, file) if file else {}
 
     def code(self, dotted: str) -> list[str]:
         """Return the text of the file that defines ``dotted``, and of what it imports from beside the spec."""

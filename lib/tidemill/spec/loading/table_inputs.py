@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from tidemill.errors import UsageError, did_you_mean
-from tidemill.runtime.user_code import parameters
+from tidemill.runtime.user_code import parameter_names
 
 if TYPE_CHECKING:
     from tidemill.spec.loading.loader import Spec
@@ -19,7 +19,7 @@ SESSION = "spark"
 def function_arguments(spec: Spec, name: str) -> tuple[str, ...]:
     """Return what the Python function of a table is called with, in order: tables, and ``spark`` for the session."""
     table, pipeline = spec.pipeline.tables[name], spec.pipeline
-    found = parameters(spec.folder, str(table.python))
+    found = parameter_names(spec.folder, str(table.python))
     if table.inputs:
         return tuple(table.inputs) if found is None else _in_place(table.inputs, found)
     if found is None:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from tidemill.errors import Fault, UsageError, did_you_mean
-from tidemill.runtime.user_code import parameters
+from tidemill.runtime.user_code import parameter_names
 from tidemill.spec.loading.document import MAX_FAULTS, Key, Node, dotted, read_small
 from tidemill.spec.loading.table_inputs import SESSION, parameter_tables
 from tidemill.spec.models import REFERENCE, split_reference
@@ -89,7 +89,7 @@ class Declared:
         Raises:
             UsageError: the function does not exist, or a parameter names no table.
         """
-        names = parameters(self.folder, function)
+        names = parameter_names(self.folder, function)
         if inputs:
             return list(inputs)
         if names is None:
@@ -198,7 +198,7 @@ def _custom_stages(root: Node, folder: Path) -> list[Fault]:
         if node is None or node.string is None or "." not in node.string:
             continue
         try:
-            parameters(folder, node.string)
+            parameter_names(folder, node.string)
         except UsageError as error:
             faults.append(Fault(*node.fault_place(), dotted(("features", "custom", place, "python")), str(error)))
     return faults

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from tidemill.dataset.point_in_time import aggregate_faults, aggregated, looked_up, lookup_faults, taken, tied
 from tidemill.errors import Fault, SpecError, StepError, did_you_mean
 from tidemill.quoting import quoted
-from tidemill.runtime.caching import cached
+from tidemill.runtime.caching import cache_frame
 from tidemill.spec.models import column_names
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def with_history(context: StepContext, frame: DataFrame) -> Iterator[tuple[DataF
     """
     declared = context.spec.pipeline.dataset
     if not declared.looks_into:
-        with cached(frame):
+        with cache_frame(frame):
             yield frame, ()
         return
     tables = {table: context.lake.read(context.spark, table, context.inputs[table]) for table in declared.looks_into}
@@ -39,9 +39,9 @@ def with_history(context: StepContext, frame: DataFrame) -> Iterator[tuple[DataF
     if faults:
         raise SpecError(faults)
     with ExitStack() as held:
-        with cached(frame):
+        with cache_frame(frame):
             rows = frame.count()
-            known = held.enter_context(cached(_with_columns(frame, declared, tables)))
+            known = held.enter_context(cache_frame(_with_columns(frame, declared, tables)))
             ties = {name: tied(name) for name in declared.lookups}
             found = known.agg(F.count("*"), *[F.count_if(quoted(column)) for column in ties.values()]).collect()[0]
         if found[0] != rows:

@@ -15,7 +15,7 @@ from tidemill.errors import ExpectationRefused, Fault, SpecError, StepError, did
 from tidemill.features.checks import judge_features
 from tidemill.features.checks.findings import refusal, remarks
 from tidemill.quoting import quoted
-from tidemill.runtime.spark_errors import as_step_error
+from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.spec.models import NUMERIC_LABEL, RECOMMENDATION, Training
 from tidemill.steps.dataset.history import with_history
 from tidemill.steps.dataset.labels import check_labels, check_weights, weight_type
@@ -84,7 +84,7 @@ def dataset(context: StepContext) -> StepResult:
     pipeline = context.spec.pipeline
     declared, task = pipeline.dataset, pipeline.training.task
     name = declared.from_ or "dataset.sql"
-    with _in_file(str(context.spec.file)), as_step_error(name):
+    with _in_file(str(context.spec.file)), raise_step_error(name):
         frame = _read(context)
         _check_names(frame)
         with with_history(context, frame) as (known, remarks):

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from tidemill.errors import StepError
 from tidemill.evaluation.recommendations import popular, popular_ratings, popularity, ranking_metrics, rating_metrics, unseen_top
 from tidemill.model_registry.predict import predict
-from tidemill.runtime.caching import cached
+from tidemill.runtime.caching import cache_frame
 from tidemill.training.recommendation.preferences import Preferences
 from tidemill.training.recommendation.recommend import recommend
 
@@ -50,14 +50,14 @@ class RankedTest:
         wanted = self._preferences
         scored = wanted.rows(predict(model, manifest, self._test), "prediction")
         found = rating_metrics(scored, is_implicit=wanted.is_implicit)
-        with cached(self._train) as train, cached(wanted.relevant_pairs(self._held_out, train)) as relevant:
+        with cache_frame(self._train) as train, cache_frame(wanted.relevant_pairs(self._held_out, train)) as relevant:
             ranked = recommend(model, wanted.k, seen=train, users=relevant)
             return {**ranking_metrics(ranked, relevant, wanted.k), **found}
 
     def baseline(self, manifest: Manifest) -> dict[str, float]:
         """Return the metrics of the popular items, recommended, as by a model, to those who are in the training rows."""
         wanted = self._preferences
-        with cached(self._train) as train, cached(wanted.relevant_pairs(self._held_out, train)) as relevant:
+        with cache_frame(self._train) as train, cache_frame(wanted.relevant_pairs(self._held_out, train)) as relevant:
             items = popularity(train, is_implicit=wanted.is_implicit)
             users = relevant.select("user").join(train, on="user", how="left_semi").distinct()
             ranked = unseen_top(popular(items), users, train, wanted.k)

@@ -11,9 +11,9 @@ from pyspark.sql import types as T
 
 from tidemill.column_names import BATCH_ID, INGESTED_AT, ROW_HASH, SOURCE_FILE
 from tidemill.errors import StepError
-from tidemill.lake.staging import Staged
+from tidemill.lake.staging import StagedRows
 from tidemill.quoting import batch_app
-from tidemill.runtime.spark_errors import as_step_error
+from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.sources.records import FATE, GOOD, NOTED, RAW, RULES, SOURCE_LINE, FileCount, Records, apart, refused_records
 from tidemill.sources.schema.policies import Change
 from tidemill.steps.commit_stats import blank, holds, is_blank, rows_written
@@ -34,7 +34,7 @@ class Batch:
 
     number: int
     records: Records
-    kept: Staged
+    kept: StagedRows
     schema: T.StructType
     counts: Mapping[str, FileCount]
     ledger: Sequence[Mapping[str, object]]
@@ -80,7 +80,7 @@ def commit(context: StepContext, batch: Batch) -> StepResult:
     if batch.rows != batch.good + batch.refused:
         raise StepError(f"{table}: {batch.rows} records were read, but {batch.good} are good and {batch.refused} refused; report this")
     told = hold_to_expectations(context, batch.kept, batch.schema, batch.good)
-    with as_step_error(table):
+    with raise_step_error(table):
         _commit_quarantine(context, f"{table}_quarantine", batch)
         _widen(context, table, batch)
         version = _commit_table(context, table, batch)

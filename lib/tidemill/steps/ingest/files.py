@@ -12,7 +12,7 @@ from pyspark.sql import types as T
 
 from tidemill.column_names import SOURCE_FILE
 from tidemill.errors import SourceError
-from tidemill.lake.staging import Staged
+from tidemill.lake.staging import StagedRows
 from tidemill.sources.files.damaged import READ_FAILURES, changed_files, empty_files, packed_unreadably, probe, reason
 from tidemill.sources.files.listing import SourceFile, list_source_files, source_listing
 from tidemill.sources.records import Difference, FileCount, Records, refused_by_rule, rescued_fields, spared, survey
@@ -48,7 +48,7 @@ class NewFiles:
 class Found:
     """What reading files gave: their records, judged and counted, and what the policies did; ``kept`` is None where there is none."""
 
-    kept: Staged | None
+    kept: StagedRows | None
     schema: T.StructType | None
     records: Records
     counts: Mapping[str, FileCount]
@@ -180,7 +180,7 @@ def _counted(
         return Found(None, schema, records, {}, {}, records.bad_files, changes)
     sizes = [file.size for file in files]
 
-    def surveyed(records: Records, columns: T.StructType) -> tuple[Staged, dict[str, FileCount], dict[str, int]]:
+    def surveyed(records: Records, columns: T.StructType) -> tuple[StagedRows, dict[str, FileCount], dict[str, int]]:
         kept = staged_records(stack, context, source, records, columns, number, sizes)
         counts = survey(kept.frame)
         return kept, counts, refused_by_rule(kept.frame) if any(count.refused for count in counts.values()) else {}

@@ -15,7 +15,7 @@ from pyspark.sql import types as T
 from tidemill.column_names import BATCH_ID, INGESTED_AT, PROVENANCE, RESCUED, ROW_HASH
 from tidemill.columns import column
 from tidemill.errors import ExpectationRefused
-from tidemill.lake.staging import Stage, Staged
+from tidemill.lake.staging import Stage, StagedRows
 from tidemill.quality.expectations.quarantine import all_hold, held, is_repeatable, refusal, refused_rules, tally_records, warnings
 from tidemill.quality.expectations.row_rules import BROKEN, as_json, columns_of, samples
 from tidemill.quality.expectations.rules import Rule, errors_count_as_violations, rules_of
@@ -29,7 +29,7 @@ from tidemill.steps.result import StepContext
 _BYTES_A_FILE = 64 * 2**20
 
 
-def hold_to_expectations(context: StepContext, kept: Staged, schema: T.StructType, good: int) -> tuple[str, ...]:
+def hold_to_expectations(context: StepContext, kept: StagedRows, schema: T.StructType, good: int) -> tuple[str, ...]:
     """Record what the source's expectations found in ops.expectations, and return a remark for each that is broken.
 
     ``good`` is the number of records that no rule refuses.
@@ -99,7 +99,7 @@ class Judge:
 
 def staged_records(
     stack: ExitStack, context: StepContext, source: Source, records: Records, schema: T.StructType, number: int, sizes: Sequence[int] = ()
-) -> Staged:
+) -> StagedRows:
     """Write the records of batch ``number`` below their table, judged (as of ``judged_records``), for the length of the stack.
 
     They are held to the source's expectations in the same pass, and come in no more partitions than they are worth, as each becomes a
@@ -117,11 +117,11 @@ def staged_records(
     # The quick way asks each rule of a record that is not plain once more, so it must say the same then.
     if records.quick and all(rule.kind != "check" or is_repeatable(rule.told) for rule in judge.rules):
         with ExitStack() as attempt:
-            stage = attempt.enter_context(context.lake.staging(table, judged_schema(schema, *judge.kept), FATE))
+            stage = attempt.enter_context(context.lake.open_stage(table, judged_schema(schema, *judge.kept), FATE))
             if stage is not None and _is_staged_quickly(stage, records.quick, judge):
                 stack.push(attempt.pop_all())
-                return Staged(stage.rows(context.spark), stage)
-    return stack.enter_context(context.lake.staged(judge.judged(frame), table, FATE, varied=_VARIED))
+                return StagedRows(stage.rows(context.spark), stage)
+    return stack.enter_context(context.lake.stage_rows(judge.judged(frame), table, FATE, varied=_VARIED))
 
 
 def most_partitions(context: StepContext, size: int) -> int:

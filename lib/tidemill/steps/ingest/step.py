@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from tidemill.errors import SourceError, UsageError
 from tidemill.lake import Lake
-from tidemill.runtime.locks import holder, locked
+from tidemill.runtime.locks import find_holder, hold_lock
 from tidemill.sources.registry import QueryKind, source_kind
 from tidemill.sources.schema.policies import SchemaRefused
 from tidemill.spec.models import Source
@@ -64,12 +64,12 @@ def _batch(stack: ExitStack, context: StepContext, source: Source, before: Past)
 def _alone(lake: Lake, table: str) -> Iterator[tuple[str, ...]]:
     """Hold the source against other processes: who comes second sees what the first has committed. Yields remarks."""
     name = f"ingest.{table}"
-    with locked(lake.root, name, wait=False) as is_free:
+    with hold_lock(lake.root, name, wait=False) as is_free:
         if is_free:
             yield ()
             return
-    by = holder(lake.root, name)
-    with locked(lake.root, name):
+    by = find_holder(lake.root, name)
+    with hold_lock(lake.root, name):
         yield (f"waited for {by or 'another process'}, which was writing {table}",)
 
 

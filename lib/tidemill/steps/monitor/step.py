@@ -12,7 +12,7 @@ from tidemill.errors import DriftRefused
 from tidemill.model_registry import Manifest, load_manifest
 from tidemill.monitoring.drift import ColumnDrift, level, measure_drift
 from tidemill.quoting import quoted
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.spec.models import RECOMMENDATION, Drift
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.score.step import scoring_rows
@@ -67,7 +67,9 @@ def rows_to_compare(context: StepContext, manifest: Manifest, columns: Sequence[
                 since = f"drift is of the rows that were scored since the monitor of run {run_id}"
                 return Window(new.select(*map(quoted, rows.columns)), (since, *remarks))
         except Exception as error:  # noqa: BLE001 - files of an old version may be gone; whatever else it is shows again below
-            remarks.append(f"the rows that run {run_id} scored cannot be read any more, and an earlier run is asked: {sentence(error)}")
+            remarks.append(
+                f"the rows that run {run_id} scored cannot be read any more, and an earlier run is asked: {format_spark_error(error)}"
+            )
     untrained = marked.where(F.col(_TRAINED).isNull()).select(*map(quoted, rows.columns))
     return Window(untrained, ("drift is of the scored rows that the model was not trained on", *remarks))
 
@@ -169,7 +171,7 @@ def _measured(context: StepContext, manifest: Manifest, columns: list[str]) -> t
         note = f"drift is against {table} as it is now; version {manifest.dataset_version}, which model {manifest.version} was trained on, "
         return since(now), (
             *window.remarks,
-            f"{note}cannot be read: {sentence(error)}",
+            f"{note}cannot be read: {format_spark_error(error)}",
         )
 
 

@@ -17,7 +17,7 @@ from tidemill.quality.expectations.quarantine import expectation_rows
 from tidemill.quality.expectations.row_rules import Latest, Measure, Tally, judged, kept_rows
 from tidemill.quality.expectations.rules import Rule, rules_of
 from tidemill.quality.expectations.table_rules import Known, Number, TableVerdict, newest, sum_of, table_rules, table_verdicts
-from tidemill.runtime.spark_errors import as_step_error
+from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.spec.models import Expectation, Sum, Table, split_reference
 from tidemill.steps.result import StepContext
 
@@ -82,7 +82,7 @@ def require_rules(name: str, rules: Sequence[Rule], rows: DataFrame) -> None:
         place = f"{name}: expectation {rule.name!r} ({rule.told})"
         _require(place, rule.columns, rows)
         if rule.kind == "check" and rule.is_broken is not None:
-            with as_step_error(place):
+            with raise_step_error(place):
                 rows.select(rule.is_broken)
 
 
@@ -172,7 +172,7 @@ def _measures(name: str, rules: Mapping[str, Expectation], rows: DataFrame) -> d
 
 
 def _summed(place: str, rows: DataFrame, text: str) -> Measure:
-    with as_step_error(f"{place}: {text}"):
+    with raise_step_error(f"{place}: {text}"):
         values: Column = column(text) if text in rows.columns else F.expr(text)
         kind = rows.select(values).schema.fields[0].dataType
     if not isinstance(kind, T.NumericType):

@@ -15,13 +15,13 @@ from pyspark.sql import types as T
 from tidemill.column_names import BATCH_ID, ROW_HASH, SOURCE_FILE
 from tidemill.columns import column
 from tidemill.errors import ExpectationRefused, UsageError
-from tidemill.lake.staging import Staged
+from tidemill.lake.staging import StagedRows
 from tidemill.quality.expectations.quarantine import refusal, repeated_key
 from tidemill.quality.expectations.row_rules import kept_rows, quarantined_rows, repeated_keys, samples, tally
 from tidemill.quality.expectations.rules import errors_count_as_violations
-from tidemill.runtime.caching import cached
-from tidemill.runtime.locks import locked
-from tidemill.runtime.spark_errors import as_step_error
+from tidemill.runtime.caching import cache_frame
+from tidemill.runtime.locks import hold_lock
+from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.sources.files.listing import list_source_files
 from tidemill.sources.records import FATE, GOOD, refused_by_rule, survey
 from tidemill.sources.registry import QueryKind, source_kind
@@ -51,9 +51,9 @@ def reprocess_source(context: StepContext) -> StepResult:
         raise UsageError(
             f"sources.{context.item}: {source.format} has no files to read again; use `tidemill run … --only {context.node} --replay FROM`"
         )
-    with locked(context.lake.root, f"ingest.{table}"), ExitStack() as stack:
+    with hold_lock(context.lake.root, f"ingest.{table}"), ExitStack() as stack:
         before = past(context)
-        wanted = stack.enter_context(cached(_committed(context, before).select(*_PLACE).distinct()))
+        wanted = stack.enter_context(cache_frame(_committed(context, before).select(*_PLACE).distinct()))
         named = {row[SOURCE_FILE] for row in wanted.select(SOURCE_FILE).distinct().collect()}
         files = [file for file in list_source_files(source, context.spark) if file.name in named]
         gone = sorted(named - {file.name for file in files})
@@ -63,14 +63,22 @@ def reprocess_source(context: StepContext) -> StepResult:
         if found.kept is None or found.schema is None:
             return _nothing(context, table, notes)
         columns = found.kept.frame.columns
-        again = stack.enter_context(cached(found.kept.frame.join(wanted, _PLACE, "left_semi").select(*columns)))
+        again = stack.enter_context(cache_frame(found.kept.frame.join(wanted, _PLACE, "left_semi").select(*columns)))
         # A run that was killed behind its commit has added some of them already.
         added = context.lake.read(context.spark, table).select(*_PLACE).join(wanted, _PLACE, "left_semi").distinct()
         good = again.where(F.col(FATE) == GOOD).join(added, _PLACE, "left_anti").select(*columns)
         counts = survey(good)
         rows = [{**row, "state": REPROCESSED} for row in file_rows(context, files, counts, found.bad, number) if row["path"] in counts]
         batch = Batch(
-            number, found.records, Staged(good, None), found.schema, counts, rows, changes=found.changes, reason="reprocessed", notes=notes
+            number,
+            found.records,
+            StagedRows(good, None),
+            found.schema,
+            counts,
+            rows,
+            changes=found.changes,
+            reason="reprocessed",
+            notes=notes,
         )
         still = sum(count.refused for count in survey(again).values())
         notes = (
@@ -115,14 +123,14 @@ def reprocess_table(context: StepContext) -> StepResult:
     if not table.key:
         raise UsageError(f"tables.{context.item}: without `key` its rows cannot be merged; run `tidemill run … --only {context.node}`")
     lake = context.lake
-    with as_step_error(name), errors_count_as_violations(context.spark):
+    with raise_step_error(name), errors_count_as_violations(context.spark):
         rows = table_rows(context, table)
         refused = _with_key(lake.read(context.spark, f"{name}_quarantine"), rows.schema, table.key)
         is_whole = reduce(and_, [F.col("_key")[key].isNotNull() for key in table.key])
         keys = refused.where(is_whole).select(*[F.col("_key")[key].alias(key) for key in table.key]).distinct()
         wanted = rows.join(keys, list(table.key), "left_semi").select(*[column(part) for part in rows.columns])
         rules = rules_for(context, name, table, wanted)
-        with cached(rules.judged(wanted)) as checked:
+        with cache_frame(rules.judged(wanted)) as checked:
             counts = tally(checked, rules.rows, table.key, rules.measures)
             version = lake.version(name)
             stays = f"{name} stays at version {version}; "

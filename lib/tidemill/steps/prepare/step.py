@@ -16,9 +16,9 @@ from tidemill.quality.expectations.quarantine import refusal, refused_rules, rep
 from tidemill.quality.expectations.row_rules import Tally, kept_rows, quarantined_rows, repeated_keys, samples, tally
 from tidemill.quality.expectations.rules import errors_count_as_violations
 from tidemill.quality.expectations.table_rules import TableVerdict
-from tidemill.runtime.caching import cached
+from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.machine_faults import machine_fault
-from tidemill.runtime.spark_errors import as_step_error, sentence
+from tidemill.runtime.spark_errors import format_spark_error, raise_step_error
 from tidemill.runtime.user_code import contain_exit
 from tidemill.spec.loading.table_inputs import SESSION, function_arguments
 from tidemill.spec.models import Table
@@ -45,7 +45,7 @@ def prepare(context: StepContext) -> StepResult:
     if rules.is_empty:
         return _without_rules(context, name, table, rows)
     catching = errors_count_as_violations(context.spark) if table.expectations else nullcontext()
-    with _told(_place(context, table)), catching, cached(rules.judged(rows)) as checked:
+    with _told(_place(context, table)), catching, cache_frame(rules.judged(rows)) as checked:
         counts = tally(checked, rules.rows, table.key, rules.measures)
         verdicts = verdicts_of(context, rules, counts, checked)
         record_expectations(context, rules.name, rules.rows, counts, verdicts)
@@ -84,7 +84,11 @@ def table_rows(context: StepContext, table: Table, given: Mapping[str, DataFrame
         raise
     except Exception as error:
         is_sparks = isinstance(error, PySparkException | Py4JJavaError)
-        said = sentence(error) if is_sparks else f"it raised {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        said = (
+            format_spark_error(error)
+            if is_sparks
+            else f"it raised {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        )
         raise StepError(machine_fault(f"{type(error).__name__}: {error}") or said) from error
     if not isinstance(rows, DataFrame):
         raise StepError(f"it returned {type(rows).__name__}, expected a Spark DataFrame; end it with `return <frame>`")
@@ -103,7 +107,7 @@ def _place(context: StepContext, table: Table) -> str:
 def _told(place: str) -> Iterator[None]:
     """Say where it happened for what Spark and the table's own code raise inside."""
     try:
-        with as_step_error(place):
+        with raise_step_error(place):
             yield
     except StepError as error:
         if str(error).startswith("silver."):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidemill.errors import SourceError, StepError, UsageError, did_you_mean
-from tidemill.lake.catalog import tables_of
+from tidemill.lake.catalog import list_tables
 from tidemill.model_registry import Deployments
 from tidemill.quoting import LAYERS
 from tidemill.sources.files.listing import SourceFile, list_files
@@ -214,7 +214,7 @@ def _files(given: str) -> tuple[SourceFile, ...]:
 def _require_table(lake: Lake, table: str) -> None:
     if lake.exists(table):
         return
-    known = tables_of(lake)
+    known = list_tables(lake)
     layer, _, noun = table.partition(".")
     nouns = {each.partition(".")[2]: each for each in known if each.startswith(f"{layer}.")} or {each: each for each in known}
     near = [nouns[each] for each in get_close_matches(noun, nouns, n=1, cutoff=0.0)]

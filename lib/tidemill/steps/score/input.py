@@ -21,7 +21,7 @@ from tidemill.model_registry import Manifest
 from tidemill.quality.expectations.quarantine import held
 from tidemill.quality.expectations.row_rules import as_json, columns_of
 from tidemill.quality.expectations.rules import Rule
-from tidemill.runtime.caching import cached
+from tidemill.runtime.caching import cache_frame
 from tidemill.sources.files.damaged import READ_FAILURES, reason
 from tidemill.sources.files.listing import list_files
 from tidemill.sources.records import IS_HEADER, NOTED, RAW, REPEATED_HEADER, RULES
@@ -74,7 +74,7 @@ def arrived_rows(context: StepContext, entry: Entry, manifest: Manifest, unknown
     """
     if entry.table is not None:
         rows = context.lake.read(context.spark, entry.table)
-        with cached(rows.withColumn(CARRIER, F.monotonically_increasing_id())) as numbered:
+        with cache_frame(rows.withColumn(CARRIER, F.monotonically_increasing_id())) as numbered:
             none = F.lit(None).cast("string")
             yield Arrived(numbered.withColumns({WHY: none, RECORD: none}), tuple(rows.columns))
         return
@@ -88,7 +88,7 @@ def arrived_rows(context: StepContext, entry: Entry, manifest: Manifest, unknown
                 # Nothing but all of its columns tells which row it is.
                 schema = T.StructType([*schema.fields, *records.new])
                 records = read_input(context, source, files, schema)
-            numbered = stack.enter_context(cached(records.frame.withColumn(CARRIER, F.monotonically_increasing_id())))
+            numbered = stack.enter_context(cache_frame(records.frame.withColumn(CARRIER, F.monotonically_increasing_id())))
             headers = numbered.agg(F.count_if(IS_HEADER)).collect()[0][0]
         except READ_FAILURES as error:
             if isinstance(error, SourceError):

@@ -16,12 +16,12 @@ from pyspark.sql import functions as F
 
 from tidemill.columns import column
 from tidemill.errors import StepError, UsageError
-from tidemill.lake.row_sql import with_carrier
+from tidemill.lake.row_sql import add_carrier
 from tidemill.quality.expectations.row_rules import BROKEN, DROPPED, FATE, QUARANTINED, SUPERSEDED
 from tidemill.quality.expectations.rules import Rule
 from tidemill.quoting import quoted
-from tidemill.runtime.caching import cached
-from tidemill.runtime.spark_errors import as_step_error
+from tidemill.runtime.caching import cache_frame
+from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.spec.loading.table_inputs import SESSION, function_arguments
 from tidemill.steps.prepare.expectations import rules_for
 from tidemill.steps.prepare.step import table_rows
@@ -61,7 +61,7 @@ def taken_through(context: StepContext, node: str, table: str, rows: DataFrame, 
             reasons = _rows_that_fail(context, node, table, rows, unknown)
             if not reasons:
                 raise
-            good = stack.enter_context(cached(rows.where(~F.col(CARRIER).isin(list(reasons)))))
+            good = stack.enter_context(cache_frame(rows.where(~F.col(CARRIER).isin(list(reasons)))))
             made = stack.enter_context(_made_of(context, node, table, good, unknown))
             failed = context.spark.createDataFrame(list(reasons.items()), f"{CARRIER} BIGINT, {WHY} STRING")
             made = made.unionByName(failed, allowMissingColumns=True)
@@ -79,9 +79,9 @@ def _made_of(context: StepContext, node: str, table: str, rows: DataFrame, unkno
     rows.createOrReplaceTempView(view)
     try:
         with ExitStack() as stack:
-            with as_step_error(node_name(context.spec, node)):
+            with raise_step_error(node_name(context.spec, node)):
                 made = _judged(context, node, _made(context, node, table, view, rows.columns), unknown)
-                stack.enter_context(cached(made)).count()
+                stack.enter_context(cache_frame(made)).count()
             yield made
     finally:
         context.spark.catalog.dropTempView(view)
@@ -102,7 +102,7 @@ def _rows_that_fail(context: StepContext, node: str, table: str, rows: DataFrame
         chosen = rows.where(F.col(CARRIER).between(part[0], part[-1]) if part else F.lit(False))
         try:
             # Cached, so that no expression of the node is asked of the rows that are left out.
-            with cached(chosen), _made_of(context, node, table, chosen, unknown):
+            with cache_frame(chosen), _made_of(context, node, table, chosen, unknown):
                 return None
         except StepError as error:
             return str(error)
@@ -142,7 +142,7 @@ def _made(context: StepContext, node: str, table: str, view: str, columns: Seque
         if declared.sql is None:
             return _made_by_function(context, node, table, view, columns)
         sql = declared.sql
-    text = with_carrier(context.spec.sql_text(sql), table, CARRIER)
+    text = add_carrier(context.spec.sql_text(sql), table, CARRIER)
     return context.lake.sql(spark, text, context.inputs, {table: view}, trust=pipeline.trust)
 
 

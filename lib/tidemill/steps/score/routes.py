@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from tidemill.lake.row_sql import NotByRowError, with_carrier
+from tidemill.lake.row_sql import NotByRowError, add_carrier
 from tidemill.spec.loading.table_inputs import SESSION, function_arguments
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class _Routes:
         text = self._spec.sql_text(sql)
         for table in self._spec.sql_inputs(sql):
             try:
-                with_carrier(text, table, CARRIER)
+                add_carrier(text, table, CARRIER)
                 found[table] = ""
             except NotByRowError as error:
                 found[table] = f"{node_name(self._spec, node)} {error}"

@@ -20,7 +20,7 @@ from tidemill.model_registry.predict import OUTPUTS, predict
 from tidemill.quality.expectations.row_rules import as_json
 from tidemill.quality.expectations.rules import errors_count_as_violations
 from tidemill.runtime.session import child_session
-from tidemill.runtime.spark_errors import as_step_error
+from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.steps.dataset.history import add_history, known_then
 from tidemill.steps.result import StepContext
 from tidemill.steps.score.entry import Entry
@@ -70,7 +70,7 @@ def scored_rows(spark: SparkSession, spec: Spec, lake: Lake, entry: Entry) -> It
     refuse_other_features(lake, pipeline.pipeline, pipeline.features, manifest)
     context = StepContext(child_session(spark), spec, lake, _versions(spec, lake, entry), "score", "score")
     later = [name for name in (pipeline.dataset.label, *pipeline.dataset.exclude) if name is not None]
-    with as_step_error(f"--input {entry.given}"), ExitStack() as stack:
+    with raise_step_error(f"--input {entry.given}"), ExitStack() as stack:
         if _has_rules(spec, entry):
             stack.enter_context(errors_count_as_violations(context.spark))
         arrived = stack.enter_context(arrived_rows(context, entry, manifest, later))

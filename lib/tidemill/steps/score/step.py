@@ -16,7 +16,7 @@ from tidemill.features.checks import count_unreadable
 from tidemill.features.unseen import Unseen, count_unseen
 from tidemill.model_registry import load_model
 from tidemill.model_registry.predict import OUTPUTS, predict
-from tidemill.runtime.caching import cached
+from tidemill.runtime.caching import cache_frame
 from tidemill.spec.models import RECOMMENDATION
 from tidemill.steps.dataset.history import known_then
 from tidemill.steps.result import StepContext, StepResult, key_remedy
@@ -72,7 +72,7 @@ def write_recommendations(context: StepContext, model: PipelineModel, manifest: 
         F.lit(context.run_id).alias("run_id"),
         F.lit(datetime.now(UTC)).alias("scored_at"),
     )
-    with cached(found) as rows:
+    with cache_frame(found) as rows:
         count = rows.count()
         meta = context.meta(model_version=manifest.version)
         where = f"model_version = {manifest.version}"
@@ -115,7 +115,7 @@ def score(context: StepContext) -> StepResult:
     )
     count, unseen = count_unseen(model, manifest.feature_columns, rows)
     table = pipeline.predictions_table
-    with cached(given) as scored:
+    with cache_frame(given) as scored:
         _check_rows(context, scored, key, count)
         hold_types(context, table, scored)
         committed = context.lake.merge(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from tidemill.features import FeaturePlan
-from tidemill.runtime.caching import cached
+from tidemill.runtime.caching import cache_frame
 from tidemill.spec.models import seconds
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.train.feature_variants import declared_spaces
@@ -45,7 +45,7 @@ def train_recommender(context: StepContext) -> StepResult:
     rows = preferences.rows(declared, "fold")
     problem = Problem(training.task, pipeline.selection_metric, 0, training.tuner.seed, rule.is_expanding)
     labels = Labels(str(pipeline.dataset.label), "double", None)
-    with known_ids(rows, "user", "item") as ids, cached(_numbered(ids.transform(rows))) as frame:
+    with known_ids(rows, "user", "item") as ids, cache_frame(_numbered(ids.transform(rows))) as frame:
         folds, notes = check_folds(frame, labels, problem.metric, rule)
         total = frame.count()
         without = declared.count() - total

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tidemill.model_registry import Deployments
 from tidemill.quoting import is_local
-from tidemill.runtime.locks import locked
+from tidemill.runtime.locks import hold_lock
 from tidemill.spec.models import Space, Training
 from tidemill.steps.train.feature_spec import declared_features
 from tidemill.training.selection import SUCCEEDED, NoTrialSucceeded, SearchResult, TrialFold, choose, first_errors
@@ -42,11 +42,11 @@ def scratch(root: str) -> Iterator[str]:
     base.mkdir(parents=True, exist_ok=True)
     for left in base.glob("held-*"):
         # The system frees the lock of a process that died.
-        with locked(str(left), _OWNER, wait=False) as is_free:
+        with hold_lock(str(left), _OWNER, wait=False) as is_free:
             if is_free:
                 shutil.rmtree(left, ignore_errors=True)
     made = Path(tempfile.mkdtemp(prefix="new-", dir=base))
-    with locked(str(made), _OWNER):
+    with hold_lock(str(made), _OWNER):
         # Only now may others take it for one that somebody left.
         folder = made.rename(base / made.name.replace("new-", "held-", 1))
         try:

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from tidemill.errors import StepError
 from tidemill.families.custom import OwnFamily
 from tidemill.features import FeaturePlan, plan_features, reserved_columns
-from tidemill.runtime.caching import cached
+from tidemill.runtime.caching import cache_frame
 from tidemill.spec.models import RECOMMENDATION, CustomFamily, Features, Space, Training, seconds
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.train.feature_variants import Variants, declared_spaces, feature_space, may_need_parts
@@ -80,7 +80,7 @@ def train(context: StepContext) -> StepResult:
     # Rows of one group are in one part, as they are in one fold.
     parted_by = ([rule.group] if rule.group else declared.key) if plan.needs_parts or may_need_parts(training) else ()
     with (
-        cached(training_rows(rows, declared.key, labels, plan.columns, parted_by, declared.weight)) as frame,
+        cache_frame(training_rows(rows, declared.key, labels, plan.columns, parted_by, declared.weight)) as frame,
         scratch(context.lake.engine_root) as folder,
     ):
         folds, notes = check_folds(frame, labels, metric, rule)

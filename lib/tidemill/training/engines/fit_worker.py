@@ -16,7 +16,7 @@ from tidemill.evaluation.mass_volume import MOST_ROWS, mass_volume
 from tidemill.families.learners.base import Learner, Linear, Predictor, Rows, Setting, library
 from tidemill.families.learners.boosting import Stopped
 from tidemill.families.learners.outliers import spread_out
-from tidemill.runtime.caching import kept, one_core
+from tidemill.runtime.caching import WORKER_CACHE, limit_to_one_thread
 from tidemill.training.balance import corrected
 from tidemill.training.engines.fold_matrix import HELD_OUT, TRAIN, Copy, Part, open_part
 from tidemill.training.engines.scores import metrics
@@ -119,7 +119,7 @@ def measure(fit: Fit) -> list[Outcome]:
         if fit.limit is not None:
             free = replace(fit, limit=None)
             return call_in_child(fit.limit, lambda: measure(free))
-        with one_core():
+        with limit_to_one_thread():
             models = list(fit.learner.fit_each(rows, list(fit.settings.values()), lambda: _unseen_rows(fit)))
         held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
@@ -133,7 +133,7 @@ def measure(fit: Fit) -> list[Outcome]:
 def _scored(model: Predictor, fit: Fit, held_out: Part, trial: int, spent: float) -> Outcome:
     started = time.perf_counter()
     try:
-        with one_core():
+        with limit_to_one_thread():
             predicted = _predicted(model, fit, held_out.features)
         took = time.perf_counter() - started
         found = _found(model, fit, held_out, predicted)
@@ -149,7 +149,7 @@ def _found(model: Predictor, fit: Fit, held_out: Part, predicted: np.ndarray) ->
     labels, setting = np.asarray(held_out.labels), fit.setting
     if setting.task == "anomaly" and np.isnan(labels).all():
         looked_at = spread_out(held_out.features[:MOST_ROWS])
-        with one_core():
+        with limit_to_one_thread():
             return {"massVolume": mass_volume(lambda rows: model.predict(rows)[:, 1], looked_at, setting.seed)}
     if setting.target == "log":
         labels, predicted = np.expm1(labels), np.expm1(predicted)
@@ -170,7 +170,7 @@ def unseen(fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     if fit.limit is not None:
         free = replace(fit, limit=None)
         return call_in_child(fit.limit, lambda: unseen(free))
-    with one_core():
+    with limit_to_one_thread():
         scorer = fit.learner.fit(_training_rows(fit), fit.setting)
         held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
         labels, predicted = np.asarray(held_out.labels), _predicted(scorer, fit, held_out.features)
@@ -208,7 +208,7 @@ def fit_model(spark: SparkSession, fit: Fit) -> Linear | bytes:
     """
 
     def fit_here() -> Linear | bytes:
-        with one_core():
+        with limit_to_one_thread():
             found = fit.learner.fit(_training_rows(fit), fit.setting)
         return found if isinstance(found, Linear) else found.dump()
 
@@ -256,7 +256,7 @@ def _training_rows(fit: Fit) -> Rows:
             return Rows(part.features, part.labels, fit.nominal, key, weights)
         return Rows(part.features[:count], part.labels[:count], fit.nominal, key, weights)
 
-    return kept(key, opened)
+    return WORKER_CACHE.get(key, opened)
 
 
 def _unseen_rows(fit: Fit) -> Rows:

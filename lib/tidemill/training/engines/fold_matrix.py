@@ -18,7 +18,7 @@ import scipy.sparse as sp
 
 from tidemill.families.learners.base import Layout, Matrix
 from tidemill.features.text.arrow import sparse_parts, width
-from tidemill.runtime.locks import locked
+from tidemill.runtime.locks import hold_lock
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -180,7 +180,7 @@ def _assembled(copy: Copy) -> Path:
     """Return the folder of the whole copy; the first fit of an executor makes it, the others wait for it."""
     home = _home(copy.name)
     if not home.exists():
-        with locked(str(home.parent), copy.name):
+        with hold_lock(str(home.parent), copy.name):
             if not home.exists():
                 making = home.with_name(f"{home.name}.making")
                 shutil.rmtree(making, ignore_errors=True)

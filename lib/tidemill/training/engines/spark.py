@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from tidemill.errors import StepError
 from tidemill.evaluation import compute_metrics
 from tidemill.families.learners.xgboost import asked_for
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.runtime.user_code import contain_exit
 from tidemill.training.adjustment import AdjustedProbabilities
 from tidemill.training.engines.fit_worker import Outcome
@@ -67,7 +67,7 @@ def measure(group: Sequence[Trial], vectors: Vectors, problem: Problem, share: f
         model = fit_within(spark, limit, problem.family(group[0].family), fit)
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
         spent = (time.perf_counter() - started) / len(group)
-        return [Outcome(trial.number, {}, spent, 0.0, sentence(error)) for trial in group]
+        return [Outcome(trial.number, {}, spent, 0.0, format_spark_error(error)) for trial in group]
     spent = (time.perf_counter() - started) / len(group)
     return [_measured(model, trial, group[0], vectors, problem, spent, limit) for trial in group]
 
@@ -113,7 +113,7 @@ def _measured(
     try:
         found = call_within(vectors.held_out.sparkSession, limit, measures)
     except Exception as caught:  # noqa: BLE001 - as above
-        error = sentence(caught)
+        error = format_spark_error(caught)
     took = time.perf_counter() - started
     return Outcome(trial.number, found, spent + took, took, error)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tidemill.families.learners.base import Setting, Sharing
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.training.engines.fit_worker import Fit, Outcome, run_fits
 from tidemill.training.folds import CopiedVectors
 from tidemill.training.problem import Problem
@@ -78,4 +78,4 @@ def _alone(spark: SparkSession, fit: Fit) -> Outcome:
     try:
         return run_fits(spark, [fit])[0]
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
-        return Outcome(next(iter(fit.settings)), {}, 0.0, 0.0, sentence(error))
+        return Outcome(next(iter(fit.settings)), {}, 0.0, 0.0, format_spark_error(error))

@@ -22,7 +22,7 @@ from pyspark.cloudpickle import CloudPickler
 from pyspark.sql import SparkSession
 from pyspark.sql.utils import is_remote
 
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.spark_errors import format_spark_error
 
 if TYPE_CHECKING:
     from py4j.java_gateway import GatewayClient
@@ -191,7 +191,7 @@ def call_in_driver_child(spark: SparkSession, seconds: float, call: Callable[[],
         try:
             _Writer(written).dump(call())
         except Exception as error:
-            raise ChildProcessError(sentence(error)) from error
+            raise ChildProcessError(format_spark_error(error)) from error
         return written.getvalue()
 
     try:

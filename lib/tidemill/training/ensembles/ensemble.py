@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 from pyspark.sql import functions as F
 
 from tidemill.evaluation import compute_metrics, is_better
-from tidemill.runtime.caching import cached
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.caching import cache_frame
+from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.spec.models import MINIMISED
 from tidemill.training.engines.choice import SPARK
 from tidemill.training.ensembles.combined import BlendedPredictions, member_column
@@ -125,8 +125,8 @@ def try_ensemble(
     try:
         ensemble, rows, again = maker.made(spark, folder, with_counts=with_counts)
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
-        rows = [maker.row(fold, "{}", error=sentence(error)) for fold in folds]
-        note = f"ensemble: the {kind} failed: {sentence(error)}; {chosen}"
+        rows = [maker.row(fold, "{}", error=format_spark_error(error)) for fold in folds]
+        note = f"ensemble: the {kind} failed: {format_spark_error(error)}; {chosen}"
         return Tried(replace(found, rows=(*found.rows, *rows)), notes=(note,))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -168,7 +168,7 @@ class _Maker:
         started = time.perf_counter()
         problem, size = self.finder.problem, len(self.members)
         write_predictions(spark, self.finder, self.members, self.folds, folder)
-        with cached(read_predictions(spark, size, folder, problem)) as rows:
+        with cache_frame(read_predictions(spark, size, folder, problem)) as rows:
             combined = blends if self.kind == BLEND else stacks
             whole, by_fold = combined(rows, size, self.folds, problem)
             spent = (time.perf_counter() - started) / len(self.folds)

@@ -11,8 +11,8 @@ from pyspark.ml import PipelineModel
 
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, max_categories
-from tidemill.runtime.caching import cached
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.caching import cache_frame
+from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.training.adjustment import AdjustedProbabilities
 from tidemill.training.calibration import Calibration
 from tidemill.training.engines.choice import SPARK, TASKS, Engines
@@ -69,7 +69,7 @@ def refit_ensemble(
                 copied = held.enter_context(whole_copy(frame, features, encodings[TASKS], problem, engines, limit if plan.custom else None))
             if by_engine[SPARK]:
                 columns = ["label", *(f"features_{encoding}" for encoding in encodings[SPARK])]
-                vectors = held.enter_context(cached(balanced(features.transform(frame), problem.balance, columns)))
+                vectors = held.enter_context(cache_frame(balanced(features.transform(frame), problem.balance, columns)))
             for place, trial in ensemble.members.items():
                 fitting = f"{trial.family} {trial.params_json}"
                 if place in by_engine[TASKS]:
@@ -79,7 +79,7 @@ def refit_ensemble(
                     fit = partial(fit_family, trial, vectors, max_categories(features), problem, ways)
                     models[place] = fit_within(frame.sparkSession, limit, problem.family(trial.family), fit)
     except Exception as error:
-        message = f"train: {ensemble.trial.family}: {fitting} cannot be fitted on all training rows: {sentence(error)}"
+        message = f"train: {ensemble.trial.family}: {fitting} cannot be fitted on all training rows: {format_spark_error(error)}"
         raise StepError(message) from error
     stages = flat(features)
     for place, model in models.items():

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from tidemill.columns import NOT_SCORED, column
 from tidemill.errors import StepError
 from tidemill.families.recommenders import ITEM, USER
-from tidemill.runtime.caching import cached
+from tidemill.runtime.caching import cache_frame
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -77,7 +77,7 @@ def known_ids(rows: DataFrame, user: str, item: str) -> Iterator[KnownIds]:
         StepError: there are more of them than ALS can number.
     """
     ids = KnownIds(user, item)
-    with cached(_numbered(rows, user, "users")) as users, cached(_numbered(rows, item, "items")) as items:
+    with cache_frame(_numbered(rows, user, "users")) as users, cache_frame(_numbered(rows, item, "items")) as items:
         ids.users, ids.items = users, items
         yield ids
 

@@ -12,8 +12,8 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan
-from tidemill.runtime.caching import cached
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.caching import cache_frame
+from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.training.engines.fit_worker import Outcome
 from tidemill.training.engines.spark import first_rows
 from tidemill.training.engines.timeouts import call_within
@@ -45,9 +45,9 @@ class RatingFolds(Folds):
             if place not in self._ratings:
                 stack, preferences = ExitStack(), self._preferences
                 self._held[place] = stack
-                train = stack.enter_context(cached(with_order(preferences.pairs(self._train(place.fold)))))
+                train = stack.enter_context(cache_frame(with_order(preferences.pairs(self._train(place.fold)))))
                 held_out = self._frame.where(F.col("fold") == place.fold)
-                relevant = stack.enter_context(cached(preferences.relevant_pairs(held_out, train)))
+                relevant = stack.enter_context(cache_frame(preferences.relevant_pairs(held_out, train)))
                 self._ratings[place] = RatingVectors(train, held_out, relevant)
             return self._ratings[place]
 
@@ -106,7 +106,7 @@ class RatingSearch(Search):
             finally:
                 forget(model)
         except Exception as caught:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
-            error = sentence(caught)
+            error = format_spark_error(caught)
         ended = time.perf_counter()
         return Outcome(trial.number, found, ended - started, ended - fitted, error)
 
@@ -122,9 +122,11 @@ def refit_pairs(
         StepError: the fit failed, or took longer than it may.
     """
     try:
-        with cached(preferences.pairs(frame)) as train:
+        with cache_frame(preferences.pairs(frame)) as train:
             is_implicit = preferences.is_implicit
             model = call_within(frame.sparkSession, limit, lambda: fit(train, trial.params, problem, is_implicit=is_implicit))
             return PipelineModel([ids, model])
     except Exception as error:
-        raise StepError(f"train: {trial.family} {trial.params_json} cannot be fitted on all training rows: {sentence(error)}") from error
+        raise StepError(
+            f"train: {trial.family} {trial.params_json} cannot be fitted on all training rows: {format_spark_error(error)}"
+        ) from error

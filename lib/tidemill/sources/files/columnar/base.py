@@ -16,7 +16,7 @@ from pyspark.sql import types as T
 from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE, renaming_notes
 from tidemill.columns import is_hashable
 from tidemill.errors import SourceError
-from tidemill.runtime.spark_errors import sentence
+from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.sources.files.columnar.fitting import Mismatch, fitted, left_over_fields, merged, mismatches, storable
 from tidemill.sources.files.fast_path import IS_PLAIN, Quick, is_placed, parsed_once
 from tidemill.sources.files.listing import SourceFile
@@ -56,7 +56,7 @@ def grouped(
         except (OSError, pa.ArrowException) as error:
             bad[file.path] = f"it is not a readable {kind} file: {str(error).splitlines()[0]}"
         except (PySparkException, Py4JJavaError) as error:
-            bad[file.path] = f"it is not a readable {kind} file: {sentence(error)}"
+            bad[file.path] = f"it is not a readable {kind} file: {format_spark_error(error)}"
     return list(shapes.values()), bad
 
 
