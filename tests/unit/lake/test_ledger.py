@@ -133,7 +133,7 @@ def test_a_commit_that_another_one_overtakes_is_made_anew(ledger, monkeypatch):
             rival.append("ops.runs", [{"run_id": "rival"}])
         return write_deltalake(table, *rest, **options)
 
-    monkeypatch.setattr(ledger_module, "locked", lambda *_: nullcontext())  # as where nothing locks
+    monkeypatch.setattr(ledger_module, "hold_lock", lambda *_: nullcontext())  # as where nothing locks
     monkeypatch.setattr(ledger_module, "write_deltalake", overtake)
     ledger.extend("ops.runs", lambda rows: [{"run_id": "last", "error": f"after {rows[-1]['run_id']}"}])
     assert [(row["seq"], row["run_id"], row["error"]) for row in ledger.rows("ops.runs")] == [

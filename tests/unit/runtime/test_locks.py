@@ -22,11 +22,11 @@ COUNT = """
 import sys, time
 from pathlib import Path
 from tidemill.runtime import locks
-from tidemill.runtime.locks import locked
+from tidemill.runtime.locks import hold_lock
 root, file = sys.argv[1], Path(sys.argv[2])
 locks._POLL_S = 0.02
 for _ in range(6):
-    with locked(root, "count") as is_held:
+    with hold_lock(root, "count") as is_held:
         assert is_held
         number = int(file.read_text())
         time.sleep(0.01)
@@ -35,8 +35,8 @@ for _ in range(6):
 
 HOLD = """
 import sys, time
-from tidemill.runtime.locks import locked
-with locked(sys.argv[1], "run.p"):
+from tidemill.runtime.locks import hold_lock
+with hold_lock(sys.argv[1], "run.p"):
     print("held", flush=True)
     time.sleep(60)
 """

@@ -19,7 +19,7 @@ def test_a_spark_that_is_ready_is_neither_locked_nor_written_to(tmp_path, monkey
     spark_home.prepare(tmp_path)
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert {path.name for path in files} >= {"spark-defaults.conf", "log4j2.properties", "spark-env.sh"}
-    monkeypatch.setattr(spark_home, "locked", lambda *_: pytest.fail("another user's Spark cannot be locked"))
+    monkeypatch.setattr(spark_home, "hold_lock", lambda *_: pytest.fail("another user's Spark cannot be locked"))
     spark_home.prepare(tmp_path)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == files
 
