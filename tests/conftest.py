@@ -29,6 +29,7 @@ os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1 -XX:Reserved
 
 # For rows by the dozen. What users have is tested where commands run in processes of their own: tests/e2e.
 TINY_DATA = {
+    "spark.default.parallelism": "1",
     "spark.sql.shuffle.partitions": "2",
     "spark.databricks.delta.snapshotPartitions": "1",
     # A plan that is made anew after each stage, and Java source that is written, compiled and run once, cost more than they save.
@@ -62,7 +63,7 @@ def spark() -> Iterator[SparkSession]:
     from tidemill.runtime.session import get_spark
 
     conf = {
-        "spark.master": "local[1]",  # each worker of the suite has about one core
+        "spark.master": "local[2]",  # so that what needs two tasks at once, such as a barrier, can be tested
         "spark.driver.memory": "2g",
         "spark.driver.extraJavaOptions": "-XX:+UseSerialGC -Xmn384m",
         "spark.sql.warehouse.dir": tempfile.mkdtemp(prefix="tidemill-tests-"),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tidemill.spec import load_spec
 from tidemill.spec.loading.grammar import json_schema
@@ -111,12 +112,13 @@ def test_faults_of_splits(faults: Callable, changed: Callable[..., str], split: 
     assert message in told
 
 
-def test_splits_that_are_fine(write: Callable[..., Path], changed: Callable[..., str]) -> None:
-    for split in (
+def test_splits_that_are_valid_are_loaded_as_written(write: Callable[..., Path], changed: Callable[..., str]) -> None:
+    for text in (
         "{by: time, gap: 7d, folds_by: expanding}", "{by: hash, folds_by: time, gap: 7d}", "{by: hash, stratified: true}",
         "{by: time, folds_by: hash, stratified: true}", '{by: time, test: "200", gap: 5}',
     ):  # fmt: skip
-        load_spec(write(changed('{by: time, test: "2013-11-01"}', split)), environ={})
+        split = load_spec(write(changed('{by: time, test: "2013-11-01"}', text)), environ={}).pipeline.dataset.split
+        assert split.model_dump(exclude_unset=True).items() >= yaml.safe_load(text).items()
 
 
 @pytest.mark.parametrize(
