@@ -47,14 +47,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Measure the CPU of each test where the kernel tells it."""
-    if cpu_budget.can_measure():
+    if cpu_budget.is_supported():
         config.pluginmanager.register(cpu_budget.CpuBudget(limit_s=float("inf")))  # until all that takes long is marked
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the slow tier, choose a sample of it, and put what takes long first."""
-    tiers.arrange(config, items)
+    tiers.prepare_items(config, items)
 
 
 @pytest.fixture(scope="session")

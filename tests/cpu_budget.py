@@ -13,11 +13,11 @@ import pytest
 LIMIT_S = 5.0
 """CPU seconds of a test, on a quiet machine of the kind that the suite is measured on."""
 REFERENCE_S = 0.020
-"""CPU seconds of ``fixed_work`` on that machine."""
+"""CPU seconds of ``run_reference_work`` on that machine."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def fixed_work() -> int:
+def run_reference_work() -> int:
     """Compute something that takes 20 ms of CPU on the machine of reference, and as much more as a slower one needs."""
     total = 0
     for number in range(400_000):
@@ -25,7 +25,7 @@ def fixed_work() -> int:
     return total
 
 
-def slowness(repeats: int = 7) -> float:
+def measure_slowness(repeats: int = 7) -> float:
     """Return how much slower this machine is than that of reference, 1.0 where it is as fast or faster.
 
     The least of several times counts: what others do at the same time only adds to it.
@@ -33,12 +33,12 @@ def slowness(repeats: int = 7) -> float:
     times = []
     for _ in range(repeats):
         started = time.process_time()
-        fixed_work()
+        run_reference_work()
         times.append(time.process_time() - started)
     return max(1.0, min(times) / REFERENCE_S)
 
 
-def process_tree(root: int) -> dict[int, float]:
+def read_cpu_seconds(root: int) -> dict[int, float]:
     """Return the CPU seconds of a process and of all below it (the JVM, Python workers), with those of children that ended."""
     children: dict[int, list[int]] = {}
     seconds: dict[int, float] = {}
@@ -60,7 +60,7 @@ def process_tree(root: int) -> dict[int, float]:
     return tree
 
 
-def seconds_since(before: dict[int, float], after: dict[int, float]) -> float:
+def sum_new_seconds(before: dict[int, float], after: dict[int, float]) -> float:
     """Return the CPU seconds between two looks at a process tree; a process that has vanished counts nothing."""
     return sum(value - before.get(pid, 0.0) for pid, value in after.items())
 
@@ -71,7 +71,7 @@ class CpuBudget:
     def __init__(self, limit_s: float = LIMIT_S) -> None:
         """Calibrate the limit to this machine."""
         self.limit_s = limit_s
-        self.slowness = slowness()
+        self.slowness = measure_slowness()
         self._before: dict[int, float] = {}
         self._shared_s = 0.0
         self._depth = 0
@@ -79,7 +79,7 @@ class CpuBudget:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
         """Begin to count."""
-        self._before, self._shared_s = process_tree(os.getpid()), 0.0
+        self._before, self._shared_s = read_cpu_seconds(os.getpid()), 0.0
         return (yield)
 
     @pytest.hookimpl(wrapper=True)
@@ -87,29 +87,29 @@ class CpuBudget:
         """Leave out what all tests share: whichever test comes first would have to pay for it."""
         if fixturedef.scope != "session" or self._depth:
             return (yield)
-        before = process_tree(os.getpid())
+        before = read_cpu_seconds(os.getpid())
         self._depth += 1
         try:
             return (yield)
         finally:
             self._depth -= 1
-            self._shared_s += seconds_since(before, process_tree(os.getpid()))
+            self._shared_s += sum_new_seconds(before, read_cpu_seconds(os.getpid()))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         """Judge a test that has passed."""
         outcome = yield
-        used_s = seconds_since(self._before, process_tree(os.getpid())) - self._shared_s
+        used_s = sum_new_seconds(self._before, read_cpu_seconds(os.getpid())) - self._shared_s
         item.user_properties.append(("cpu_s", round(used_s, 2)))
-        if fault := self.fault(item, used_s):
+        if fault := self.explain_excess(item, used_s):
             pytest.fail(fault, pytrace=False)
         return outcome
 
-    def fault(self, item: pytest.Item, used_s: float) -> str | None:
+    def explain_excess(self, item: pytest.Item, used_s: float) -> str | None:
         """Return what is wrong with a test that used so many CPU seconds, None where nothing is."""
         if item.get_closest_marker("slow") or item.get_closest_marker("long") or used_s <= self.limit_s * self.slowness:
             return None
-        self.slowness = max(self.slowness, slowness())  # something may have slowed the machine down since
+        self.slowness = max(self.slowness, measure_slowness())  # something may have slowed the machine down since
         if used_s <= self.limit_s * self.slowness:
             return None
         return (
@@ -136,6 +136,6 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addoption("--cpu", type=int, default=0, metavar="N", help="list the N tests with the most CPU seconds")
 
 
-def can_measure() -> bool:
+def is_supported() -> bool:
     """Return True where the kernel tells the CPU seconds of other processes."""
     return sys.platform == "linux"

@@ -19,7 +19,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addoption("--sample", type=int, metavar="SEED", help="of slow tests run one of each function or group, drawn by SEED")
 
 
-def arrange(config: pytest.Config, items: list[pytest.Item]) -> None:
+def prepare_items(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests below tests/slow, check marks, draw the sample, and order what is left; a file is run by one worker."""
     for item in items:
         folder = _folder(item)
@@ -48,31 +48,31 @@ def draw_sample(items: Sequence[pytest.Item], seed: int) -> list[pytest.Item]:
     return [item for item in items if not item.get_closest_marker("slow") or id(item) in chosen]
 
 
-def matrix(names: str, *axes: Iterable[object], but: Iterable[tuple[object, ...]] = ()) -> pytest.MarkDecorator:
+def parametrize_product(names: str, *axes: Iterable[object], but: Iterable[tuple[object, ...]] = ()) -> pytest.MarkDecorator:
     """Parametrize a test with all combinations; those beyond a cover of all pairs of values are slow.
 
     With two axes each value of each is in the cover. ``but`` are combinations that do not exist.
     """
     cases = [case for case in itertools.product(*axes) if case not in set(but)]
-    return tiered(names, cases, pairs=min(2, len(axes) - 1))
+    return parametrize_cover(names, cases, pairs=min(2, len(axes) - 1))
 
 
-def tiered(names: str, cases: Sequence[tuple[object, ...]], pairs: int = 1) -> pytest.MarkDecorator:
+def parametrize_cover(names: str, cases: Sequence[tuple[object, ...]], pairs: int = 1) -> pytest.MarkDecorator:
     """Parametrize a test with cases; a cover, in which each value (with ``pairs`` 2: each pair of values) occurs, is of the first tier."""
-    cover = set(cover_of(cases, pairs))
+    cover = set(find_cover(cases, pairs))
     return pytest.mark.parametrize(
         names, [pytest.param(*case, marks=[] if place in cover else [pytest.mark.slow]) for place, case in enumerate(cases)]
     )
 
 
-def few(name: str, cases: Iterable[object], count: int) -> pytest.MarkDecorator:
+def parametrize_first(name: str, cases: Iterable[object], count: int) -> pytest.MarkDecorator:
     """Parametrize a test with cases, of which the first ``count`` are of the first tier."""
     return pytest.mark.parametrize(
         name, [pytest.param(case, marks=[] if place < count else [pytest.mark.slow]) for place, case in enumerate(cases)]
     )
 
 
-def cover_of(cases: Sequence[tuple[object, ...]], size: int) -> list[int]:
+def find_cover(cases: Sequence[tuple[object, ...]], size: int) -> list[int]:
     """Return the places of few cases in which every value, or pair of values, of all cases occurs; the first of those that bring most."""
     parts = [
         {(axes, tuple(repr(case[axis]) for axis in axes)) for axes in itertools.combinations(range(len(case)), size)} for case in cases

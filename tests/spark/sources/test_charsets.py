@@ -2,7 +2,7 @@
 
 import json
 
-from tests.tiers import few
+from tests.tiers import parametrize_first
 
 SAMPLES = {
     "windows-1252": "n;Preis €;„ü“",
@@ -15,7 +15,7 @@ SAMPLES = {
 }
 
 
-@few("encoding", SAMPLES, 3)
+@parametrize_first("encoding", SAMPLES, 3)
 def test_header_rows_quotes_and_rescued_fields(read, encoding: str) -> None:
     number, name, value = SAMPLES[encoding].split(";")
     column = name.replace(" ", "_")

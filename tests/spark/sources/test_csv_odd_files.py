@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 
 import pytest
-from tests.tiers import few
+from tests.tiers import parametrize_first
 
 from tidemill.errors import UsageError
 
@@ -50,7 +50,7 @@ def test_a_packed_file_of_nothing(read, bad_files) -> None:
         assert (found.counts, found.bad) == ({"a.csv": (1, 1, 0)}, {}), kind
 
 
-@few("encoding", ["utf-16", "utf-16-le", "utf-8", "utf-16-be"], 2)
+@parametrize_first("encoding", ["utf-16", "utf-16-le", "utf-8", "utf-16-be"], 2)
 def test_records_over_lines_that_end_with_cr_lf(read, encoding: str) -> None:
     text = '# made "by hand\r\nid,name\r\n1,"two\r\n# lines, \u017e"\r\n# between, "open\r\n2,b\r\n3,"a\r\n\r\nb",c\r\nx,"d\r\n"\r\n'
     options = {"header": True, "multiLine": True, "comment": "#"}

@@ -6,7 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from tests.tiers import few
+from tests.tiers import parametrize_first
 
 from tidemill.runtime.session import child_session
 from tidemill.sources import records as wide
@@ -79,7 +79,7 @@ def test_they_are_judged_alike(read, in_pieces, monkeypatch: pytest.MonkeyPatch,
     assert len(pieces[1]) > 5
 
 
-@few("number", [3_000, 30_000], 1)
+@parametrize_first("number", [3_000, 30_000], 1)
 def test_columns_by_the_thousand(spark, tmp_path: Path, number: int) -> None:
     kinds = ["INT", "DOUBLE", "STRING", "DECIMAL(6,2)"]
     text = ", ".join(f"c{place} {kinds[place % 4]}" for place in range(number))

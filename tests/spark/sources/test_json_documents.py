@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from tests.spark.sources.conftest import good_rows, judged
-from tests.tiers import few
+from tests.tiers import parametrize_first
 
 from tidemill.sources.files.listing import list_files
 from tidemill.sources.records import refused_records, survey
@@ -68,7 +68,7 @@ def test_the_elements_of_an_array_are_taken_to_the_letter(read) -> None:
     assert (values(lenient), list(lenient.refused)) == ([(1, "],[")], ["{'id': 'x' /* } */}"])
 
 
-@few("encoding", ["utf-8", "utf-16-be", "utf-16", "utf-16-le"], 2)
+@parametrize_first("encoding", ["utf-8", "utf-16-be", "utf-16", "utf-16-le"], 2)
 def test_documents_with_cr_lf_and_in_wide_encodings(read, encoding: str) -> None:
     array = '[\r\n  {"id": 1, "name": "\u017e"},\r\n  {"id": "x"}\r\n]\r\n'
     objects = '{\r\n  "id": 2\r\n}\r\n{\r\n  "id": 3,\r\n  "name": "c"\r\n}\r\n'

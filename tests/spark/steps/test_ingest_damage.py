@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from tests.tiers import few
+from tests.tiers import parametrize_first
 
 from tidemill.errors import SourceError
 from tidemill.steps.ingest.step import ingest
@@ -50,7 +50,7 @@ def load(make_context, tmp_path: Path):
     return _load
 
 
-@few("kind", ["csv", "json", "text"], 1)
+@parametrize_first("kind", ["csv", "json", "text"], 1)
 def test_a_flipped_bit_is_noticed(kind: str, load, lake, spark, tmp_path: Path) -> None:
     whole = packed(kind)
     # Behind the 10 bytes of the header lies the deflate stream, and in the last 8 the sum (CRC 32) and the length of what was packed.

@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss, precision_recall_curve
-from tests.tiers import matrix
+from tests.tiers import parametrize_product
 
 from tidemill.features import FeaturePlan
 from tidemill.spec.models import Numeric, Threshold
@@ -116,7 +116,7 @@ def test_the_stage_does_by_expressions_what_arrays_do_and_is_saved_and_loaded(pr
     assert (rows[0]["prediction"] == (expected >= 0.3)).all()
 
 
-@matrix(("kind", "engine"), ["weights", "undersample"], ["tasks", "spark"])
+@parametrize_product(("kind", "engine"), ["weights", "undersample"], ["tasks", "spark"])
 def test_balanced_classes_are_brought_back(frames, tmp_path, kind, engine):
     rare = frames["binary"].where((F.col("label") == 0) | (F.pmod(F.col(ORDER), F.lit(6)) == 0))
     counts = {int(row["label"]): row["count"] for row in rare.groupBy("label").count().collect()}

@@ -7,7 +7,7 @@ import pytest
 from pyspark.ml import PipelineModel
 from pyspark.ml.functions import vector_to_array
 from sklearn.metrics import accuracy_score, r2_score
-from tests.tiers import tiered
+from tests.tiers import parametrize_cover
 
 from tidemill.families.registry import FAMILIES, MLlibFamily
 from tidemill.features import slot_names
@@ -31,7 +31,7 @@ CHEAP = {
 CASES = [(task, name) for task in LABELLED for name in DEFAULTS[task] if isinstance(FAMILIES[name], MLlibFamily)]
 
 
-@tiered(("task", "name"), CASES)
+@parametrize_cover(("task", "name"), CASES)
 def test_a_family_fits_saves_loads_and_beats_a_guess(frames, tmp_path, task, name):
     frame = frames[task]
     problem = Problem(task, "f1", {"binary": 2, "multiclass": 3, "regression": 0}[task], seed=7)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from tests.tiers import tiered
+from tests.tiers import parametrize_cover
 
 from tidemill.families.class_labels import class_metadata
 from tidemill.features import FeaturePlan, slot_names
@@ -67,7 +67,7 @@ def frames(spark):
         frame.unpersist()
 
 
-@tiered(("task", "name", "engine", "encode"), CASES)
+@parametrize_cover(("task", "name", "engine", "encode"), CASES)
 def test_the_column_that_decides_most_counts_most(frames, tmp_path, task, name, engine, encode):
     numbers, categories = ["n_first", "n_second", "n_third"], ["c_first", "c_second"]
     plan = FeaturePlan(Numeric(columns=numbers), Categorical(columns=categories, encode=encode, size=8), None)

@@ -10,7 +10,7 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 from sklearn.metrics import accuracy_score, r2_score
-from tests.tiers import tiered
+from tests.tiers import parametrize_cover
 
 from tidemill.errors import SpecError
 from tidemill.families.registry import FAMILIES
@@ -51,7 +51,7 @@ def engines_of(tmp_path, *names, **given):
     return Engines(dict.fromkeys(names, "tasks"), str(tmp_path), **given)
 
 
-@tiered(("task", "name"), LEARNED)
+@parametrize_cover(("task", "name"), LEARNED)
 def test_what_tasks_choose_scores_by_spark_after_it_was_saved(frames, tmp_path, task, name):
     frame, problem = frames[task], problem_of(task)
     model = refit(frame, PLAN, Trial(0, name, params_of(name)), problem, engines_of(tmp_path, name))

@@ -8,10 +8,10 @@ import sys
 import time
 
 import pytest
-from tests.cpu_budget import REFERENCE_S, can_measure, fixed_work, process_tree, seconds_since, slowness
+from tests.cpu_budget import REFERENCE_S, is_supported, measure_slowness, read_cpu_seconds, run_reference_work, sum_new_seconds
 from tests.tiers import ROOT
 
-pytestmark = pytest.mark.skipif(not can_measure(), reason="needs /proc")
+pytestmark = pytest.mark.skipif(not is_supported(), reason="needs /proc")
 
 CONFTEST = """\
 from tests.cpu_budget import CpuBudget, add_options as pytest_addoption
@@ -85,18 +85,18 @@ def test_what_burns_without_a_reason_fails(tmp_path):
 
 
 def test_a_vanished_process_counts_nothing_and_a_new_one_in_full():
-    assert seconds_since({1: 10.0, 2: 7.0}, {1: 12.5, 3: 1.0}) == 3.5
+    assert sum_new_seconds({1: 10.0, 2: 7.0}, {1: 12.5, 3: 1.0}) == 3.5
 
 
 def test_the_tree_of_this_process_has_its_own_seconds():
     end = time.process_time() + 0.05
     while time.process_time() < end:
         pass
-    assert process_tree(os.getpid())[os.getpid()] == pytest.approx(sum(os.times()[:4]), abs=0.1)
+    assert read_cpu_seconds(os.getpid())[os.getpid()] == pytest.approx(sum(os.times()[:4]), abs=0.1)
 
 
 def test_a_slower_machine_may_take_longer_and_a_faster_one_gains_nothing():
-    assert slowness(repeats=1) >= 1.0
+    assert measure_slowness(repeats=1) >= 1.0
     started = time.process_time()
-    fixed_work()
+    run_reference_work()
     assert time.process_time() - started > REFERENCE_S / 10  # the reference is of this work

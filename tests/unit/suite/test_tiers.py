@@ -6,21 +6,21 @@ import itertools
 from types import SimpleNamespace
 
 import pytest
-from tests.tiers import cover_of, draw_sample, matrix, tiered
+from tests.tiers import draw_sample, find_cover, parametrize_cover, parametrize_product
 
 AXES = (["a", "b", "c"], [1, 2, 3], [True, False])
 
 
 def test_a_cover_has_every_pair_and_few_cases():
     cases = list(itertools.product(*AXES))
-    cover = [cases[place] for place in cover_of(cases, 2)]
+    cover = [cases[place] for place in find_cover(cases, 2)]
     for one, two in itertools.combinations(range(3), 2):
         assert {(case[one], case[two]) for case in cover} == set(itertools.product(AXES[one], AXES[two]))
     assert len(cover) <= 12 < len(cases)
 
 
 def test_values_of_two_axes_are_each_in_the_first_tier_and_all_combinations_in_one_of_the_two():
-    params = matrix("x, y", AXES[0], AXES[1], but=[("a", 1)]).args[1]
+    params = parametrize_product("x, y", AXES[0], AXES[1], but=[("a", 1)]).args[1]
     assert {param.values for param in params} == set(itertools.product(AXES[0], AXES[1])) - {("a", 1)}
     first = [param.values for param in params if not param.marks]
     assert ({x for x, _ in first}, {y for _, y in first}) == ({"a", "b", "c"}, {1, 2, 3})
@@ -28,7 +28,7 @@ def test_values_of_two_axes_are_each_in_the_first_tier_and_all_combinations_in_o
 
 
 def test_cases_that_are_no_product_are_covered_too():
-    params = tiered("task, name", [("binary", "lr"), ("binary", "gbt"), ("regression", "gbt")]).args[1]
+    params = parametrize_cover("task, name", [("binary", "lr"), ("binary", "gbt"), ("regression", "gbt")]).args[1]
     assert [param.values for param in params if not param.marks] == [("binary", "lr"), ("regression", "gbt")]
 
 

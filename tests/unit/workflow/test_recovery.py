@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
-from tests.tiers import matrix
+from tests.tiers import parametrize_product
 
 from tidemill.lake import Lake
 from tidemill.model_registry import Deployments, Manifest
@@ -118,7 +118,7 @@ def _ran(outcome) -> list[str]:
     return [step.node for step in outcome.steps if step.state == "SUCCEEDED"]
 
 
-@matrix(("table", "how"), NODES, ["emptied", "cut", "removed"])
+@parametrize_product(("table", "how"), NODES, ["emptied", "cut", "removed"])
 def test_lost_commit_is_made_again_by_its_step_and_what_reads_it_follows(run, lake, table, how):
     _damage(_last_entry(lake, table), how)
     outcome = run()
@@ -162,7 +162,7 @@ def test_deleted_table_is_made_again_under_a_version_of_its_own(run, lake, layer
     assert _ran(run()) == []
 
 
-@matrix(("table", "how"), ["deployments", "steps", "runs"], ["gone", "emptied", "cut", "removed"])
+@parametrize_product(("table", "how"), ["deployments", "steps", "runs"], ["gone", "emptied", "cut", "removed"])
 def test_lost_ops_table_costs_no_champion_and_no_model(run, lake, table, how):
     home = Path(lake.root) / "ops" / table
     before = (Path(lake.root) / "models" / "p" / "1" / "model.json").read_bytes()

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
-from tests.tiers import matrix
+from tests.tiers import parametrize_product
 
 from tidemill.dataset.point_in_time import aggregate_faults, aggregated
 from tidemill.examples import write_demo_data
@@ -51,7 +51,7 @@ def _figures(facts):
     }
 
 
-@matrix(("kind", "piece"), ["timestamp", "date", "whole", "fraction"], [10**6, 20])
+@parametrize_product(("kind", "piece"), ["timestamp", "date", "whole", "fraction"], [10**6, 20])
 def test_each_window_holds_what_was_known_then(make_case, kind, piece):
     known = kind in ("timestamp", "fraction")
     case = make_case(kind)

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 from pyspark.sql import functions as F
-from tests.tiers import matrix
+from tests.tiers import parametrize_product
 
 from tidemill.dataset.point_in_time import looked_up, lookup_faults, tied
 from tidemill.examples import write_demo_data
@@ -35,7 +35,7 @@ def _expected(case, *, at_most=None, known=False, ranked=False):
     return found
 
 
-@matrix(("kind", "piece"), ["timestamp", "date", "whole", "fraction"], [10**6, 15])
+@parametrize_product(("kind", "piece"), ["timestamp", "date", "whole", "fraction"], [10**6, 15])
 def test_the_latest_fact_is_found_as_by_looking_at_every_one(make_case, kind, piece):
     case = make_case(kind)
     options = {
