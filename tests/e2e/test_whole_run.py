@@ -100,6 +100,7 @@ def test_drift_is_recorded_for_the_features_alone(whole_run):
     assert drift["carrier"] == pytest.approx(by_hand, abs=2e-3)
 
 
+@pytest.mark.long("a run over all nodes, and the scoring of 11,000 rows")
 def test_a_second_run_has_nothing_to_do_and_a_forced_scoring_changes_nothing(whole_run):
     place, _ = whole_run
     before = place.version(PREDICTIONS)
@@ -111,6 +112,7 @@ def test_a_second_run_has_nothing_to_do_and_a_forced_scoring_changes_nothing(who
     assert place.version(PREDICTIONS) == before, "scoring the same rows again must not commit"
 
 
+@pytest.mark.long("starts a JVM")
 def test_sql_reads_every_table_from_a_process_of_its_own(whole_run, raw_flights):
     place, _ = whole_run
     query = f"""
@@ -122,6 +124,7 @@ def test_sql_reads_every_table_from_a_process_of_its_own(whole_run, raw_flights)
     assert {state for row in rows for state in row["states"]} <= {"SUCCEEDED", "SKIPPED"}
 
 
+@pytest.mark.long("starts five processes")
 def test_status_trials_models_and_deployments_need_no_spark(whole_run):
     place, _ = whole_run
     # Whatever asks for Spark ends here: there is no Java where one is looked for first, and no such master for one found elsewhere.
@@ -138,6 +141,7 @@ def test_status_trials_models_and_deployments_need_no_spark(whole_run):
     assert len(printed("trials")) == 3
 
 
+@pytest.mark.long("loads a model and scores with it")
 def test_rows_that_have_just_arrived_are_scored_in_place(whole_run, tmp_path):
     place, _ = whole_run
     dataset = place.table("gold.flight_delays_dataset").head(20)

@@ -254,6 +254,7 @@ def test_components_are_scikit_learns_up_to_their_sign(df, data):
     np.testing.assert_allclose(found * np.sign((found * expected).sum(axis=0)), expected, atol=1e-9)
 
 
+@pytest.mark.long("fits, saves and loads every kind of encoder")
 def test_all_of_it_is_saved_as_mllibs_own_stages_and_loads(df, tmp_path):
     plan = {
         "categorical": [Categorical(columns=["place"], encode="target"), Categorical(columns=["colour"]),

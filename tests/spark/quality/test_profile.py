@@ -128,6 +128,7 @@ def test_texts_instants_and_nested_values(profiles, pandas) -> None:
     assert (nothing.nulls, nothing.distinct, nothing.top_values, nothing.summary.min) == (300, 0, (), None)
 
 
+@pytest.mark.long("profiles a table of many rows twice")
 def test_beyond_the_size_values_are_estimated_and_said_to_be(frame, profiles, spark) -> None:
     found = {each.column: each for each in profile(frame, exact_cells=10)}
     for name, each in found.items():

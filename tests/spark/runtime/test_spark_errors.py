@@ -53,6 +53,8 @@ def test_what_a_worker_raised_and_where_it_did(spark):
     assert format_spark_error(raised.value).startswith("The value 'x' of the type")
 
 
+@pytest.mark.one_of("kill")
+@pytest.mark.slow
 def test_a_lost_worker_is_tried_once_more(tmp_path):
     environment = {**os.environ, "TIDEMILL_MASTER": "local[1]"}
     run = subprocess.run(

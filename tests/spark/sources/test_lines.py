@@ -39,6 +39,7 @@ def places(spark, tmp_path: Path):
     return _places
 
 
+@pytest.mark.long("reads nine layouts of CSV")
 def test_lines_are_physical_ones(spark, places) -> None:
     long = b"id\n" + b"".join(b"x\n" if number % 10 == 0 else b"%d\n" % number for number in range(2, 401))
     files = {

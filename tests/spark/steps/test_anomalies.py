@@ -12,6 +12,8 @@ from tidemill.model_registry.predict import predict
 from tidemill.steps.evaluate.step import evaluate
 from tidemill.steps.train.step import train
 
+pytestmark = pytest.mark.long("its tests share one run over all steps; the first pays for it")
+
 SPEC = """\
 pipeline: payments
 lake: {folder}/lake

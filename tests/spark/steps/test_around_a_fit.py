@@ -56,6 +56,7 @@ def prices(spark, lake, make_context):
     return make
 
 
+@pytest.mark.long("trains with weights, constraints and calibration, evaluates and scores")
 def test_all_of_it_together(spark, lake, prices, make_context):
     made = dataset(prices())
     trained = train(make_context(spec(), "train", dict(made.outputs)))

@@ -64,6 +64,7 @@ def context(spark, lake, make_context):
     return make
 
 
+@pytest.mark.long("trains twice, with automatic features and with the block that was stored")
 def test_auto_is_stored_pasted_and_scored(context, lake, tmp_path, capsys):
     result = train(context("train", "auto", "r1"))
     model, manifest = load_model(lake, "late", 1)

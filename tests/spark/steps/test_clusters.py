@@ -12,6 +12,8 @@ from tidemill.cli.app import main
 from tidemill.model_registry import load_model
 from tidemill.model_registry.predict import model_outputs
 
+pytestmark = pytest.mark.long("its tests share one run over all steps; the first pays for it")
+
 SPEC = """\
 pipeline: customers
 lake: {folder}/lake

@@ -130,6 +130,7 @@ def context(spark, lake, make_context, tmp_path):
     return make
 
 
+@pytest.mark.long("starts a second JVM, in which the custom classes have to be found")
 def test_a_model_with_custom_stages_scores_in_another_process(context, lake, spark, tmp_path):
     train(context())
     model, manifest = load_model(lake, "late", 1)

@@ -77,6 +77,7 @@ def test_every_column_fault_is_named_at_once(make, tmp_path):
         dataset(make(label="c", task="regression"))
 
 
+@pytest.mark.long("seven runs of the step, one for each refusal")
 def test_labels_must_suit_the_task(make):
     with pytest.raises(ExpectationRefused, match=r"has 3: 0 \(67 rows\), 1 \(67 rows\), 2 \(66 rows\); `task: binary` expects exactly"):
         dataset(make(sql="SELECT *, id % 3 AS k FROM silver.rows", label="k"))
@@ -141,6 +142,7 @@ def make_history(make, lake, spark, make_context):
     return context
 
 
+@pytest.mark.long("two point-in-time joins over all windows")
 def test_lookups_and_aggregates_add_columns_and_no_rows(make_history, lake, spark):
     result = dataset(make_history(lookups=LOOKUPS, aggregates=PAST))
     assert (result.rows_in, result.rows_out) == (200, 200)

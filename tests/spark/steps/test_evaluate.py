@@ -25,6 +25,7 @@ def _test_rows(trained, version):
     return [row["is_late"] for row in scored], [row["probability"] for row in scored]
 
 
+@pytest.mark.long("evaluates a model twice")
 def test_a_good_candidate_becomes_challenger_and_a_repeat_changes_nothing(trained):
     version = trained.train("good")
     result = evaluate(trained.context("evaluate", version))
@@ -50,6 +51,7 @@ def test_a_good_candidate_becomes_challenger_and_a_repeat_changes_nothing(traine
     assert len(trained.deployments.rows()) == 2
 
 
+@pytest.mark.long("evaluates two models, and by slices")
 def test_a_bad_candidate_is_rejected_by_name_of_every_gate_beside_the_reigning_champion(trained):
     champion = trained.train("good", "CHALLENGER", "CHAMPION")
     candidate = trained.train("bad")

@@ -194,6 +194,7 @@ def test_the_distance_from_the_last_version_is_the_index_over_its_deciles_and_ca
     assert rows["speed"]["value"] > 0.2
 
 
+@pytest.mark.long("prepares a table several times")
 def test_the_latest_row_of_a_key_stays(run, lake, spark, data) -> None:
     late = {"odd": {"check": "distance < 2500", "on_violation": "quarantine"}, "once": {"unique": ["id"], "on_violation": "drop"}}
     sql = "SELECT * EXCEPT (day, id), nullif(day, 3) AS day, id % 60 AS id FROM bronze.flights"

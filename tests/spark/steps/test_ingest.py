@@ -29,6 +29,7 @@ def files(lake, **equals) -> dict[str, tuple]:
     }
 
 
+@pytest.mark.long("four ingests")
 def test_incremental_takes_each_file_once(load, rows, raw, lake, spark) -> None:
     (raw / "a.csv").write_text("id,name\n1,a\n2,b\nx,c\n")
     (raw / "b.csv.gz").write_bytes(gzip.compress(b"name,id\nd,3\nd,3\n"))
@@ -54,6 +55,8 @@ def test_incremental_takes_each_file_once(load, rows, raw, lake, spark) -> None:
     assert set(files(lake, run_id="r3")) == {"c.csv"}
 
 
+@pytest.mark.one_of("kill")
+@pytest.mark.slow
 def test_killed_between_quarantine_and_table(load, rows, raw, lake, killed) -> None:
     (raw / "a.csv").write_text("id,name\n1,a\nx,b\n")
     with killed(Lake, "append_once"):
@@ -74,6 +77,7 @@ def test_killed_between_quarantine_and_table(load, rows, raw, lake, killed) -> N
     assert rows("bronze.x_quarantine") == [("x,b", 1), ("y,b", 1)]
 
 
+@pytest.mark.long("three ingests, one of them killed")
 def test_killed_between_table_and_ledger(load, rows, raw, lake, killed) -> None:
     (raw / "a.csv").write_text("id,name\n1,a\nx,b\n")
     (raw / "all_bad.csv").write_text("id,name\ny,b\n")
@@ -123,6 +127,7 @@ def test_bad_files_can_fail_the_step(load, raw, lake) -> None:
         load("r3")
 
 
+@pytest.mark.long("five ingests")
 def test_full_replaces_and_the_schema_is_pinned(load, rows, raw, lake, spark) -> None:
     plain = {"load": "full", "schema": None}
     (raw / "a.csv").write_text("id,name\n1,a\n2,\n")

@@ -24,6 +24,7 @@ def rows(spark, lake):
     return _rows
 
 
+@pytest.mark.long("nine ingests of a growing log, two of them killed")
 def test_a_log_is_read_from_its_position(load, rows, lake, tmp_path, monkeypatch, killed) -> None:
     log = tmp_path / "log.json"
     source = {"format": f"{fake_sources.__name__}.Log", "url": str(log)}
@@ -65,6 +66,7 @@ def test_a_log_is_read_from_its_position(load, rows, lake, tmp_path, monkeypatch
     assert rows("id", "_batch_id") == [(1, 5), (1, 5)]
 
 
+@pytest.mark.long("six ingests with merges")
 def test_a_table_is_merged_by_key_with_late_rows(load, rows, lake, tmp_path, killed) -> None:
     table = tmp_path / "table.json"
     source = {"format": f"{fake_sources.__name__}.Table", "url": str(table), "key": ["id"]}
@@ -95,6 +97,7 @@ def test_a_table_is_merged_by_key_with_late_rows(load, rows, lake, tmp_path, kil
         load("r5", **source)
 
 
+@pytest.mark.long("four ingests around a lost ledger")
 def test_a_lost_ledger_is_made_again_from_the_table(load, rows, raw, lake) -> None:
     for number in (1, 2, 3):
         (raw / f"{number}.csv").write_text(f"id,name\n{number},a\nx,b\n")
@@ -160,6 +163,7 @@ def test_lost_commits_in_the_midst_and_in_quarantine_are_loaded_again_from_their
     assert rows("id") == [(1,), (3,)]
 
 
+@pytest.mark.long("ten ingests: batches, a killed replay, and replays of one batch and of all")
 def test_replay_reads_files_anew(load, rows, raw, lake, tmp_path, killed) -> None:
     for number in (1, 2, 3):
         (raw / f"{number}.csv").write_text(f"id,name\n{number},NA\nx,b\n")

@@ -50,6 +50,7 @@ def refused(spark, lake):
     return _refused
 
 
+@pytest.mark.long("megabytes in each of seven records")
 def test_three_megabytes_in_a_field_of_csv(load, refused, lake, spark) -> None:
     plain, quoted = long_text("p", "plain text; "), long_text("q")
     written = '"' + quoted.replace('"', '""') + '"'
@@ -62,6 +63,7 @@ def test_three_megabytes_in_a_field_of_csv(load, refused, lake, spark) -> None:
     assert refused() == [(place, names, *digest(raw)) for place, (names, raw) in enumerate(zip(rules, wrong, strict=True), start=3)]
 
 
+@pytest.mark.slow
 def test_three_megabytes_in_a_value_of_json(load, refused, lake, spark) -> None:
     value = long_text("j")
     wrong = [json.dumps({"id": "x", "v": value}), json.dumps({"id": 2, "v": value})[:-1]]
@@ -74,6 +76,7 @@ def test_three_megabytes_in_a_value_of_json(load, refused, lake, spark) -> None:
     assert refused() == [(2, ["cast:id"], *digest(wrong[0])), (3, ["not_json"], *digest(wrong[1]))]
 
 
+@pytest.mark.slow
 def test_three_megabytes_in_a_line_of_text(load, refused, lake, spark) -> None:
     good, wrong = long_text("t"), long_text("n") + "\0"
     assert load("text", f"{good}\n{wrong}\nshort\n") == (3, 2, 1)
@@ -81,9 +84,10 @@ def test_three_megabytes_in_a_line_of_text(load, refused, lake, spark) -> None:
     assert refused() == [(2, ["nul"], *digest(wrong))]
 
 
+@pytest.mark.long("plans over 1,200 columns, twice")
 def test_thousands_of_columns_become_a_table(load, refused, lake) -> None:
-    # Ten times as many take ten times as long: see ``test_csv_wide`` for what is read of them.
-    number = 3000
+    # More than a thousand are read in pieces; ``test_csv_wide`` reads 30,000.
+    number = 1200
     header = ",".join(f"c{place}" for place in range(number))
     rows = {row: [row * 10 + place % 7 for place in range(number)] for row in range(1, 5)}
     lines = {row: ",".join(map(str, values)) for row, values in rows.items()}

@@ -37,6 +37,7 @@ def places(spark, lake):
     return _places
 
 
+@pytest.mark.long("several ingests into one quarantine")
 def test_lines_of_csv_and_an_older_quarantine(load, places, lake, spark) -> None:
     old = spark.createDataFrame([("z", ["cast:id"], "old.csv", "00", None, 0)], BEFORE).selectExpr("*", "'r0' AS run_id")
     old.write.format("delta").save(lake.path("bronze.x_quarantine"))

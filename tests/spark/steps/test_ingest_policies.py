@@ -32,6 +32,7 @@ def schemas(lake) -> list[tuple]:
     return [(row["version"], row["schema"]) for row in lake.ledger.rows("ops.schemas", source="x")]
 
 
+@pytest.mark.long("six ingests with another header each")
 def test_csv_columns_come_and_go(load, raw, lake, spark) -> None:
     (raw / "1.csv").write_text("id,name\n1,a\n")
     load("r1")
@@ -64,6 +65,7 @@ def test_csv_columns_come_and_go(load, raw, lake, spark) -> None:
     assert len(schemas(lake)) == 2
 
 
+@pytest.mark.long("five ingests that widen one table")
 def test_csv_values_outgrow_their_type(load, raw, lake, spark) -> None:
     (raw / "1.csv").write_text("id,name,n\n1,a,1\n")
     typed = {"schema": "id INT, name STRING, n INT"}
@@ -93,6 +95,7 @@ def test_csv_values_outgrow_their_type(load, raw, lake, spark) -> None:
     assert bronze(spark, lake, "id", "n")[-2:] == [(6, 4e9), (8, 2.5)]
 
 
+@pytest.mark.long("five ingests with other keys each")
 def test_json_keys_show_in_the_records_alone(load, raw, lake, spark) -> None:
     source = {"format": "json", "options": {}}
     (raw / "1.json").write_text('{"id": 1, "name": "a"}\n')

@@ -29,6 +29,7 @@ def context(make_context, tmp_path: Path):
     return _context
 
 
+@pytest.mark.long("several ingests of XML")
 def test_rows_in_are_rows_written_and_quarantined(context, lake, spark, tmp_path) -> None:
     raw = tmp_path / "raw"
     (raw / "a.xml").write_text(

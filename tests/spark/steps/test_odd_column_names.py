@@ -109,6 +109,7 @@ def spec(folder) -> dict[str, object]:
     }
 
 
+@pytest.mark.long("a whole run of all steps over thirty columns")
 @pytest.mark.parametrize("seed", [1])
 def test_a_whole_run_knows_columns_by_their_exact_names(spark, tmp_path, seed):
     names = [*NUMBERS, *draw_names(seed, 8)]

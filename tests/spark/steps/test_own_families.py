@@ -105,6 +105,7 @@ def context(spark, lake, make_context, tmp_path):
     return make
 
 
+@pytest.mark.long("searches, calibrates, evaluates and scores")
 def test_an_estimator_of_ones_own_is_searched_calibrated_and_given_a_threshold(context, lake, spark):
     models = {"mine": {"python": "functions.Mine", "space": {"regParam": [0.01, 0.1]}}, "xgboost": {"n_estimators": 1, "max_depth": 1}}
     result = train(context(models, balance="weights", calibrate="sigmoid", threshold={"at_recall": 0.95}, tuner={"strategy": "grid"}))

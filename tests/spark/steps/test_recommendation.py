@@ -27,6 +27,8 @@ from tidemill.steps.train.step import train
 from tidemill.training.problem import Problem
 from tidemill.training.recommendation.preferences import Preferences, RatingVectors, fit, forget, measure
 
+pytestmark = pytest.mark.long("its tests share a model and what the steps did with it; the first pays for it")
+
 K, NOISE = 5, 0.2
 SCHEMA = "rating_id INT, user_id STRING, film_id BIGINT, rating DOUBLE, split STRING, fold INT"
 BIG = 10**12  # ids that no INT holds

@@ -17,6 +17,8 @@ from tidemill.steps.prepare.step import prepare
 from tidemill.steps.profile import Lineage, declared_lineage, profile_table, recorded_lineage
 from tidemill.steps.suggest import other_tables, suggestions_for
 
+pytestmark = pytest.mark.long("its tests share a lake; the first pays for it")
+
 # 800 of the 17,576 codes of three letters; the others are not airports.
 CODES = ["".join(letters) for letters in product(ascii_uppercase, repeat=3)]
 AIRPORTS, ELSEWHERE = [*CODES[::22][:798], "EWR", "JFK"], ["ZZX", "ZZY", "ZZZ"]

@@ -18,6 +18,7 @@ def declared(declared) -> dict[str, object]:
     return {**declared, "schema": "id INT, day DATE"}
 
 
+@pytest.mark.long("ingests, then reprocesses quarantine several times")
 def test_records_of_files_go_through_again(load, ingest_context, raw, lake, spark, tmp_path, killed, capsys) -> None:
     (raw / "a.csv").write_text("id,day\n1,2013-01-01\n2,31.12.2013\n2,31.12.2013\nx,31.12.2013\n")
     (raw / "b.csv").write_text("id,day\n3,2013-01-01\n")
@@ -55,6 +56,7 @@ def test_records_of_files_go_through_again(load, ingest_context, raw, lake, spar
     assert rows("bronze.x_quarantine", "raw", "_batch_id") == [("x,31.12.2013", "3")]
 
 
+@pytest.mark.long("prepares, then reprocesses quarantine several times")
 def test_rows_of_a_table_go_through_again(make_context, lake, spark) -> None:
     source = spark.createDataFrame([(1, 5), (2, 50), (3, 500), (None, 7)], "id int, n int")
     version = lake.replace(source, "bronze.x", meta={})

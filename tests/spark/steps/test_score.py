@@ -10,6 +10,7 @@ from tidemill.steps.score import step
 from tidemill.steps.score.step import hold_types, score
 
 
+@pytest.mark.long("scores the dataset four times")
 def test_every_row_is_scored_once_a_model_version(trained):
     trained.spec["scoring"] = {"keep": ["id", "carrier"]}
     version = trained.train("good", "CHALLENGER", "CHAMPION")
@@ -57,6 +58,7 @@ def test_rows_from_sql_with_values_that_do_not_fit(trained):
     assert [(row["id"], row["prediction"], row["score_error"]) for row in bad] == [(3, None, "x: 'abc' is not a value of type double")]
 
 
+@pytest.mark.long("scores with lookups and aggregates")
 def test_rows_of_elsewhere_get_what_was_known_at_their_own_time(trained):
     known = trained.lake.read(trained.spark, "gold.late_dataset")
     noticed = known.selectExpr("id", "x", "seen_at - INTERVAL 1 HOUR AS noticed_at")
@@ -109,6 +111,7 @@ def test_a_model_that_loses_a_row_is_refused(trained, monkeypatch):
         score(trained.context("score", version))
 
 
+@pytest.mark.long("scores files of several kinds")
 def test_rows_that_have_just_arrived(trained, score_input, tmp_path):
     version = trained.train("good", "CHALLENGER", "CHAMPION")
     spec, lake = trained.context("score", version).spec, trained.lake

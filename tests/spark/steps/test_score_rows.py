@@ -245,6 +245,7 @@ def numbered(flights):
 """
 
 
+@pytest.mark.long("five tables, lookups and aggregates, scored from four entries")
 def test_rows_go_through_tables_lookups_and_aggregates(scorer, tmp_path):
     (tmp_path / "functions.py").write_text(FUNCTIONS)
     flights = tmp_path / "flights.csv"

@@ -64,6 +64,7 @@ def test_records_are_kept_or_quarantined_by_each_rule(load, lake, spark, raw) ->
     assert "_noted" not in lake.read(spark, "bronze.x").columns
 
 
+@pytest.mark.long("several ingests against one limit each")
 def test_a_batch_that_breaks_a_limit_is_not_taken_in(load, ingest_context, lake, spark, raw) -> None:
     (raw / "1.csv").write_text("id,size,parts\n1,10,1\n")
     small = {"small": {"check": "size < 20", "on_violation": "fail"}}

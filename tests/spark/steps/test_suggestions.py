@@ -72,6 +72,7 @@ def suggest(spark, lake):
     return _suggest
 
 
+@pytest.mark.long("profiles a table, then prepares it with all rules that were suggested")
 def test_it_loads_and_all_of_it_holds(spark, lake, rows, suggest, make_context, tmp_path) -> None:
     frame = spark.createDataFrame([(*row[:8], str(row[8]), *row[9:]) for row in rows], SCHEMA.replace("DECIMAL(38,10)", "STRING"))
     frame = frame.withColumn("price", frame["price"].cast("decimal(38,10)"))

@@ -71,6 +71,7 @@ def context(spark, lake, make_context):
     return make
 
 
+@pytest.mark.long("a search of two trials over two folds, by MLlib, compared with a loop by hand")
 def test_the_best_parameters_of_all_training_rows_become_a_candidate(spark, lake, context):
     first = context()
     result = train(first)
@@ -108,6 +109,7 @@ def test_the_best_parameters_of_all_training_rows_become_a_candidate(spark, lake
     assert {(row["engine"], row["library"]) for row in trials} == {("tasks", manifest.library)}
 
 
+@pytest.mark.long("boosts in each fold and over all rows")
 def test_boosting_that_stops_early_gets_the_rounds_that_its_folds_found_best(lake, context):
     models = {"xgboost": {"n_estimators": 150, "learning_rate": 0.3, "max_depth": [2, 4], "early_stopping_rounds": 5}}
     result = train(context(spec(models=models)))
@@ -157,6 +159,7 @@ def test_expanding_folds_learn_from_the_past_alone_and_rows_of_a_gap_from_none(l
     assert result.rows_in == 80 - 8 - 8
 
 
+@pytest.mark.long("trains twice")
 def test_a_killed_train_leaves_no_version_and_a_repeat_makes_one(lake, context, monkeypatch):
     declared = spec(models={"logistic_regression": {"regParam": 0.1, "maxIter": 2}})
     first = context(declared)
@@ -177,6 +180,8 @@ def test_a_killed_train_leaves_no_version_and_a_repeat_makes_one(lake, context, 
     assert len(lake.ledger.rows("ops.trials")) == 2
 
 
+@pytest.mark.one_of("kill")
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_with_what_it_had_finished(lake, context, monkeypatch):
     first = context()
 

@@ -59,6 +59,7 @@ def trained(spark, lake, make_context):
     return train_on
 
 
+@pytest.mark.long("trains two families and their blend")
 def test_a_blend_of_what_each_family_sees_beats_both_on_rows_held_out(lake, trained):
     models = {"logistic_regression": LINEAR, "hist_gradient_boosting": {"max_iter": [5, 25], "max_leaf_nodes": 6}}
     result, held_out = trained(spec(models, ensemble="blend"), examples())
@@ -91,6 +92,7 @@ def lake_scratch(lake):
     return Path(lake.root, ".scratch").glob("held-*")
 
 
+@pytest.mark.slow
 def test_a_stack_keeps_balance_calibration_and_threshold(lake, trained):
     models = {"logistic_regression": {"regParam": 0.001}, "hist_gradient_boosting": {"max_iter": 25, "max_leaf_nodes": 6}}
     declared = spec(models, ensemble="stack", balance="weights", calibrate="sigmoid", threshold={"maximise": "f1"})
@@ -108,6 +110,7 @@ def test_a_stack_keeps_balance_calibration_and_threshold(lake, trained):
     assert {row["params"] for row in lake.ledger.rows("ops.trials", family="stack")} == {json.dumps(manifest.params, sort_keys=True)}
 
 
+@pytest.mark.long("trains two families and their stack")
 def test_where_it_is_no_better_the_best_trial_is_the_candidate(lake, trained):
     rows = examples(band=0.0, n=240, folds=3)
     dataset = {"event_time": "seen_at", "split": {"by": "time", "folds_by": "expanding"}}

@@ -116,6 +116,7 @@ def test_the_stage_does_by_expressions_what_arrays_do_and_is_saved_and_loaded(pr
     assert (rows[0]["prediction"] == (expected >= 0.3)).all()
 
 
+@pytest.mark.long("searches and refits, by MLlib in half of the cases")
 @parametrize_product(("kind", "engine"), ["weights", "undersample"], ["tasks", "spark"])
 def test_balanced_classes_are_brought_back(frames, tmp_path, kind, engine):
     rare = frames["binary"].where((F.col("label") == 0) | (F.pmod(F.col(ORDER), F.lit(6)) == 0))
@@ -169,6 +170,7 @@ def test_several_classes_are_calibrated_each_against_the_rest_as_scikit_learn_do
     assert log_loss(found["label"], adjusted) < log_loss(found["label"], given) - 0.1
 
 
+@pytest.mark.long("searches over sixty columns, by MLlib in one of two cases")
 @pytest.mark.parametrize("engine", ["tasks", "spark"])
 def test_a_naive_bayes_that_counts_everything_thirty_times_is_brought_back_by_unseen_rows(frames, tmp_path, engine):
     names = [f"{sign}_{copy}" for sign in ("x", "opposite") for copy in range(30)]

@@ -134,6 +134,7 @@ def rises(model, spark, sign=1):
     return all((sign * np.diff(part["p"]) >= -1e-12).all() for _, part in found.groupby("z"))
 
 
+@pytest.mark.long("fits XGBoost on Spark twice")
 def test_xgboost_on_all_workers_is_held_too_and_knows_absolute_losses(spark, rows):
     engines, trial = Engines({"xgboost": "spark"}), Trial(0, "xgboost", PARAMS["xgboost"])
     free, held = (

@@ -170,6 +170,7 @@ def test_a_note_names_the_trial_that_was_chosen_also_where_it_is_not_the_best():
     assert tried.notes == ("ensemble: found 1 family that succeeded, a blend needs two; the candidate is naive_bayes, trial 0",)
 
 
+@pytest.mark.long("a search and the folds once more")
 def test_a_member_that_stopped_early_counts_as_it_is_with_the_rounds_that_all_folds_settled_on(spark, frames, tmp_path):
     frame, problem, folds = frames["binary"].withColumn("fold", F.pmod(ORDER, F.lit(2)).cast("int")), problem_of("binary"), [0, 1]
     boosted = {"max_iter": 200, "learning_rate": 0.1, "max_leaf_nodes": 4, "early_stopping_rounds": 5}

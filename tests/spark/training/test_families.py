@@ -31,6 +31,7 @@ CHEAP = {
 CASES = [(task, name) for task in LABELLED for name in DEFAULTS[task] if isinstance(FAMILIES[name], MLlibFamily)]
 
 
+@pytest.mark.long("some families of MLlib run a hundred Spark jobs for one fit")
 @parametrize_cover(("task", "name"), CASES)
 def test_a_family_fits_saves_loads_and_beats_a_guess(frames, tmp_path, task, name):
     frame = frames[task]
@@ -61,6 +62,7 @@ def test_a_family_fits_saves_loads_and_beats_a_guess(frames, tmp_path, task, nam
     assert np.array_equal(probabilities, np.stack(loaded["p"]))
 
 
+@pytest.mark.long("fits three models of boosted trees twice")
 def test_one_against_the_rest_divides_each_classs_probability_by_their_sum(frames):
     from pyspark.ml.classification import GBTClassifier
     from pyspark.sql import functions as F

@@ -34,6 +34,7 @@ def plan_of(variant):
     return plan_with(json.loads(variant))
 
 
+@pytest.mark.long("seven searches")
 @pytest.mark.parametrize("engine", ["tasks", "spark"])
 def test_a_variant_has_the_values_of_features_that_are_declared_so(frames, tmp_path, engine):
     engines = Engines({"logistic_regression": engine}, str(tmp_path))

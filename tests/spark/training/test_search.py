@@ -45,6 +45,7 @@ def by_hand(frame, params, *, leaking=False):
     return values
 
 
+@pytest.mark.long("a search and the same loop by hand")
 def test_values_are_those_of_a_loop_by_hand_with_the_features_fitted_inside_each_fold(frames):
     params = {"regParam": 0.05, "elasticNetParam": 0.0}
     found = search(frames["binary"], PLAN, [Trial(0, "logistic_regression", params)], [0, 1], AUC)

@@ -129,6 +129,7 @@ def test_a_copy_holds_the_vectors_of_each_part_in_one_order_whatever_the_layout(
         assert np.array_equal(found[0][place], np.stack([vector.toArray() for vector in chosen[f"features_{encoding}"]]))
 
 
+@pytest.mark.long("three searches")
 def test_one_fit_gives_every_number_of_rounds_its_own_value(frames, tmp_path):
     trials = [Trial(number, "xgboost", {"n_estimators": rounds, "max_depth": 3}) for number, rounds in enumerate((3, 6))]
     engines = engines_of(tmp_path, "xgboost")
@@ -158,6 +159,7 @@ def test_one_failure_is_one_failure(frames, tmp_path):
     assert found.best.number == 1
 
 
+@pytest.mark.long("four searches")
 def test_what_is_known_is_not_fitted_again_and_a_copy_too_large_goes_to_mllib(frames, tmp_path):
     trials = [Trial(0, "logistic_regression", {"regParam": 0.1}), Trial(1, "logistic_regression", {"regParam": 0.01})]
     first = search(frames["binary"], PLAN, trials, [0, 1], problem_of("binary"), engines_of(tmp_path, "logistic_regression"))
@@ -193,6 +195,7 @@ def test_what_is_known_is_not_fitted_again_and_a_copy_too_large_goes_to_mllib(fr
     assert not list(tmp_path.glob("copy-*"))
 
 
+@pytest.mark.long("three searches, two by MLlib")
 def test_a_copy_that_is_too_large_in_a_later_fold_goes_to_mllib_too(frames, tmp_path, monkeypatch):
     made = []
 

@@ -45,6 +45,7 @@ def run(spark, tmp_path: Path):
     return _run
 
 
+@pytest.mark.long("three runs against a PostgreSQL of its own")
 def test_changed_and_late_rows_are_merged_by_key(run, spark, tmp_path: Path) -> None:
     lake = Lake(str(tmp_path / "lake"))
 

@@ -156,6 +156,7 @@ def test_names_and_faults(spark):
     assert faults(features={"x": "max(word)"}) == []
 
 
+@pytest.mark.long("aggregates a month of real flights")
 def test_an_aircraft_knows_its_past_as_pandas_does(spark, tmp_path):
     write_demo_data(tmp_path)
     flights = pd.read_csv(tmp_path / "flights/2013-03.csv.gz")
