@@ -17,6 +17,7 @@ import yaml
 from tidemill.cli.app import app, main
 from tidemill.lake.ops import OPS_TABLES
 from tidemill.spec.loading.grammar import json_schema
+from tidemill.steps import STEP_FUNCTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -162,6 +163,17 @@ class TestSpecKeys:
         assert unknown_keys({"training": {"task": "binary", "tuner": {"trails": 3}}}, [SCHEMA]) == [".training.tuner.trails"]
         assert unknown_keys({"sources": {"x": {"format": "csv", "pth": "y"}}}, [SCHEMA]) == [".sources.x.pth"]
         assert unknown_keys({"features": {"numeric": [{"columns": ["a"], "impte": 1}]}}, [SCHEMA]) == [".features.numeric.impte"]
+
+
+class TestArchitecture:
+    PAGE = ROOT / "docs" / "development" / "architecture.md"
+
+    def test_names_entry_functions_that_exist(self) -> None:
+        places = re.findall(r"`(steps/[\w/]+\.py): (\w+)`", self.PAGE.read_text(encoding="utf-8"))
+        assert {step for _, step in places} == set(STEP_FUNCTIONS)
+        for path, function in places:
+            tree = ast.parse((ROOT / "lib" / "tidemill" / path).read_text(encoding="utf-8"))
+            assert any(isinstance(node, ast.FunctionDef) and node.name == function for node in tree.body), (path, function)
 
 
 class TestPackaging:
