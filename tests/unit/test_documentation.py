@@ -111,7 +111,7 @@ class TestTables:
         page = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
         rows = re.findall(r"^\| `(ops\.\w+)` \| (`.*) \|$", page, re.MULTILINE)
         documented = {table: re.findall(r"`(\w+)`", columns) for table, columns in rows}
-        assert documented == {table: list(schema.names) for table, schema in OPS_TABLES.items()}
+        assert documented == {table: list(row.arrow_schema().names) for table, row in OPS_TABLES.items()}
 
 
 def resolve(schema: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -52,7 +52,7 @@ def profile(
     if columns is not None and not names:
         raise UsageError("--columns names no column; expected such as --columns carrier,dest")
     made = profile_table(lazy_spark().get(), where, table, version, list(dict.fromkeys(names)))
-    rows = made.to_rows()
+    rows = [row.cells() for row in made.to_rows()]
     if json_:
         print_json([{**row, **{name: json.loads(str(row[name])) if row[name] else None for name in _JSON}} for row in rows])
         return 0

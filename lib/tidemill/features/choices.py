@@ -26,7 +26,7 @@ class Choice:
     settings: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
 
-    def row(self) -> dict[str, object]:
+    def row(self) -> dict[str, Any]:
         """Return the columns of ``ops.features``."""
         return {
             "column_name": self.column,

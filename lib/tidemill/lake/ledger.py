@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TypeVar
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, write_deltalake
@@ -16,14 +16,14 @@ from deltalake.exceptions import DeltaError
 
 from tidemill.errors import LakeError, UsageError
 from tidemill.lake.delta_log import engine_root, has_table, open_table, translate_errors
-from tidemill.lake.ops import OPS_TABLES, RECORDED_AT, SEQUENCE
+from tidemill.lake.ops_row import RECORDED_AT, SEQUENCE, OpsRow
 from tidemill.quoting import is_local, split_name
 from tidemill.redaction import redact
 from tidemill.runtime.locks import hold_lock
 
 logger = logging.getLogger(__name__)
 
-Row = Mapping[str, object]
+Row = TypeVar("Row", bound=OpsRow)
 Rows = list[dict[str, object]]
 
 # Under this app id Delta's log keeps the last ``seq`` of an ops table, in the same commit as the rows that have it.
@@ -50,38 +50,42 @@ class Ledger:
         """Remember where the lake is; nothing is read or written yet."""
         self._root = root.rstrip("/")
 
-    def append(self, table: str, rows: Sequence[Row]) -> None:
-        """Add rows to an ops table in one commit; absent columns are null, an absent ``recorded_at`` is now."""
+    def append(self, rows: Sequence[OpsRow]) -> None:
+        """Add rows to their ops table in one commit; without ``recorded_at`` they are recorded now."""
         if rows:
-            self._commit(table, lambda opened: self._insert(table, opened, rows, predicate=None))
+            self._commit(rows[0].TABLE, lambda opened: self._insert(opened, rows, predicate=None))
 
-    def extend(self, table: str, decide: Callable[[Rows], Sequence[Row]], /, **equals: object) -> None:
-        """Append the rows that ``decide`` makes of those whose columns equal ``equals``, which come oldest first.
+    def extend(self, row: type[Row], decide: Callable[[list[Row]], Sequence[Row]], /, **equals: object) -> None:
+        """Append the rows that ``decide`` returns for the present ones whose columns equal ``equals``, which come oldest first.
 
         No other commit comes between: where one does, ``decide`` is asked again with the rows as they are then.
         """
 
         def write(opened: DeltaTable | None) -> None:
-            rows = decide(_select(opened, equals))
+            rows = decide([row.from_cells(cells) for cells in _select(opened, equals)])
             if rows:
-                self._insert(table, opened, rows, predicate=None)
+                self._insert(opened, rows, predicate=None)
 
-        self._commit(table, write)
+        self._commit(row.TABLE, write)
 
-    def put(self, table: str, rows: Sequence[Row], *, where: Mapping[str, str | int]) -> None:
+    def put(self, row: type[Row], rows: Sequence[Row], *, where: Mapping[str, str | int]) -> None:
         """Replace the rows whose columns equal ``where`` by ``rows``, which may be none, in one commit: safe to repeat."""
         condition = _condition(where)
 
         def write(opened: DeltaTable | None) -> None:
             if rows:
-                self._insert(table, opened, rows, predicate=condition if opened else None)
+                self._insert(opened, rows, predicate=condition if opened else None)
             elif opened:
                 opened.delete(condition, commit_properties=_properties(_last_sequence(opened)))
 
-        self._commit(table, write)
+        self._commit(row.TABLE, write)
+
+    def read(self, row: type[Row], /, **equals: object) -> list[Row]:
+        """Return the rows whose columns equal ``equals``, oldest first; an absent table has none."""
+        return [row.from_cells(cells) for cells in self.rows(row.TABLE, **equals)]
 
     def rows(self, table: str, /, **equals: object) -> Rows:
-        """Return the rows whose columns equal ``equals``, oldest first; an absent table has none."""
+        """Return the rows as column → value, as SQL shows them: for output. Code that works with rows calls ``read``."""
         return _select(self._open(table), equals)
 
     def refuse_earlier_layout(self) -> None:
@@ -135,11 +139,11 @@ class Ledger:
         now = self._open(table)
         return (now and now.version()) != (opened and opened.version())
 
-    def _insert(self, table: str, opened: DeltaTable | None, rows: Sequence[Row], predicate: str | None) -> None:
-        schema, last = OPS_TABLES[table], _last_sequence(opened)
-        data, properties = _as_arrow(table, rows, last), _properties(last + len(rows))
+    def _insert(self, opened: DeltaTable | None, rows: Sequence[OpsRow], predicate: str | None) -> None:
+        schema, last = rows[0].arrow_schema(), _last_sequence(opened)
+        data, properties = _as_arrow(rows, last), _properties(last + len(rows))
         if opened is None:
-            write_deltalake(self._path(table), data, mode="error", commit_properties=properties)
+            write_deltalake(self._path(rows[0].TABLE), data, mode="error", commit_properties=properties)
             return
         # A lake of an earlier version may lack a column that has come since.
         is_older = set(schema.names) > {part.name for part in opened.schema().fields}
@@ -186,16 +190,12 @@ def _select(table: DeltaTable | None, equals: Mapping[str, object]) -> Rows:
     return sorted(rows, key=lambda row: int(str(row[SEQUENCE])))
 
 
-def _as_arrow(table: str, rows: Sequence[Row], last: int) -> pa.Table:
-    """Return the rows with the numbers behind ``last`` as ``seq``."""
-    schema = OPS_TABLES[table]
-    unknown = {name for row in rows for name in row} - set(schema.names)
-    if unknown:
-        raise ValueError(f"{table} has no column {', '.join(sorted(unknown))}; its columns are {', '.join(schema.names)}")
-    now = datetime.now(UTC)
-    rows = [{name: _without_secrets(name, cell) for name, cell in row.items()} for row in rows]
-    columns = {name: [row.get(name, now if name == RECORDED_AT else None) for row in rows] for name in schema.names}
+def _as_arrow(rows: Sequence[OpsRow], last: int) -> pa.Table:
+    """Return the rows with the numbers behind ``last`` as ``seq``, and free of secrets."""
+    schema, now = rows[0].arrow_schema(), datetime.now(UTC)
+    columns: dict[str, list[object]] = {name: [_without_secrets(name, getattr(row, name)) for row in rows] for name in schema.names}
     columns[SEQUENCE] = list(range(last + 1, last + len(rows) + 1))
+    columns[RECORDED_AT] = [recorded_at or now for recorded_at in columns[RECORDED_AT]]
     return pa.table({name: pa.array(_cells(columns[name]), schema.field(name).type) for name in schema.names}, schema=schema)
 
 

@@ -1,219 +1,276 @@
-"""The columns of the ops tables, as Arrow schemas: the ledger's contract.
+"""The rows of the ops tables: one frozen dataclass per table; its docstring says what a row stands for.
 
-Names avoid the words that Spark, DuckDB or PostgreSQL reserve, so that nobody has to quote them.
+``python -m tidemill.lake.ops`` prints the description of the tables for ``docs/tables.md``. Names of columns avoid the words that Spark,
+DuckDB or PostgreSQL reserve, so that nobody has to quote them.
 """
 
 from __future__ import annotations
 
-import pyarrow as pa
+import sys
+from dataclasses import dataclass
+from datetime import datetime
 
-INSTANT = pa.timestamp("us", tz="UTC")
-VERSIONS = pa.map_(pa.string(), pa.int64())
+from tidemill.lake.ops_row import OPS_TABLES, Int32, OpsRow, Versions, column, describe_tables
 
+__all__ = ["OPS_TABLES", "OpsRow"]
 
-SEQUENCE, RECORDED_AT = "seq", "recorded_at"
-# ``seq`` says which row is the latest; ``recorded_at`` is for people, as clocks go back.
-_STAMPS = {SEQUENCE: pa.int64(), RECORDED_AT: INSTANT}
-
-
-def _schema(**columns: pa.DataType) -> pa.Schema:
-    """Return the schema of these columns and those that every ops table has."""
-    return pa.schema([pa.field(name, kind) for name, kind in {**columns, **_STAMPS}.items()])
+_PIPELINE, _RUN, _MODEL = "the pipeline", "the run", "the model version"
 
 
-_STATES = _schema(
-    pipeline=pa.string(),
-    run_id=pa.string(),
-    node=pa.string(),
-    **_STAMPS,
-    state=pa.string(),
-    started_at=INSTANT,
-    ended_at=INSTANT,
-    rows_in=pa.int64(),
-    rows_out=pa.int64(),
-    rows_quarantined=pa.int64(),
-    rows_dropped=pa.int64(),
-    fingerprint=pa.string(),
-    error=pa.string(),
-    inputs=VERSIONS,
-    outputs=VERSIONS,
-    output_rows=VERSIONS,
-)
+@dataclass(frozen=True, kw_only=True)
+class StateRow(OpsRow, stamps_after="node"):
+    """A change of state of a run, or of a node of a run."""
 
-OPS_TABLES: dict[str, pa.Schema] = {
-    "ops.runs": _STATES,
-    "ops.steps": _STATES,
-    "ops.files": _schema(
-        pipeline=pa.string(),
-        run_id=pa.string(),
-        source=pa.string(),
-        path=pa.string(),
-        size=pa.int64(),
-        modified_at=INSTANT,
-        rows=pa.int64(),
-        quarantined=pa.int64(),
-        state=pa.string(),
-        error=pa.string(),
-        batch_id=pa.int64(),
-        position=pa.string(),
-    ),
-    "ops.schemas": _schema(
-        pipeline=pa.string(),
-        run_id=pa.string(),
-        source=pa.string(),
-        version=pa.int64(),
-        schema=pa.string(),
-        reason=pa.string(),
-        batch_id=pa.int64(),
-    ),
-    "ops.schema_changes": _schema(
-        pipeline=pa.string(),
-        run_id=pa.string(),
-        source=pa.string(),
-        batch_id=pa.int64(),
-        column_name=pa.string(),
-        difference=pa.string(),
-        found=pa.string(),
-        expected=pa.string(),
-        action=pa.string(),
-        records=pa.int64(),
-        files=pa.int64(),
-        sample=pa.string(),
-    ),
-    "ops.expectations": _schema(
-        pipeline=pa.string(),
-        run_id=pa.string(),
-        table_name=pa.string(),
-        expectation=pa.string(),
-        rows_checked=pa.int64(),
-        rows_failed=pa.int64(),
-        action=pa.string(),
-        passed=pa.bool_(),
-        kind=pa.string(),
-        value=pa.float64(),
-        expected=pa.string(),
-    ),
-    "ops.profiles": _schema(
-        profile_id=pa.string(),
-        table_name=pa.string(),
-        table_version=pa.int64(),
-        column_name=pa.string(),
-        position=pa.int32(),
-        type=pa.string(),
-        rows=pa.int64(),
-        nulls=pa.int64(),
-        distinct_values=pa.int64(),
-        is_distinct_exact=pa.bool_(),
-        min=pa.string(),
-        max=pa.string(),
-        mean=pa.float64(),
-        stddev=pa.float64(),
-        quantiles=pa.string(),
-        zeros=pa.int64(),
-        negatives=pa.int64(),
-        not_finite=pa.int64(),
-        empty=pa.int64(),
-        min_length=pa.int64(),
-        max_length=pa.int64(),
-        mean_length=pa.float64(),
-        top_values=pa.string(),
-        are_top_values_exact=pa.bool_(),
-        histogram=pa.string(),
-    ),
-    "ops.checks": _schema(
-        pipeline=pa.string(),
-        run_id=pa.string(),
-        table_name=pa.string(),
-        check_name=pa.string(),
-        column_name=pa.string(),
-        other=pa.string(),
-        measure=pa.string(),
-        value=pa.float64(),
-        limit_value=pa.float64(),
-        action=pa.string(),
-        message=pa.string(),
-    ),
-    "ops.features": _schema(
-        pipeline=pa.string(),
-        run_id=pa.string(),
-        position=pa.int32(),
-        column_name=pa.string(),
-        chosen=pa.string(),
-        reason=pa.string(),
-        feature_group=pa.string(),
-        settings=pa.string(),
-        figures=pa.string(),
-    ),
-    "ops.unseen": _schema(
-        pipeline=pa.string(),
-        run_id=pa.string(),
-        model_version=pa.int32(),
-        column_name=pa.string(),
-        rows_scored=pa.int64(),
-        rows_unseen=pa.int64(),
-        is_exact=pa.bool_(),
-        most_frequent=pa.string(),
-    ),
-    "ops.trials": _schema(
-        pipeline=pa.string(),
-        run_id=pa.string(),
-        trial=pa.int32(),
-        fold=pa.int32(),
-        family=pa.string(),
-        params=pa.string(),
-        metric=pa.string(),
-        value=pa.float64(),
-        seconds=pa.float64(),
-        state=pa.string(),
-        engine=pa.string(),
-        error=pa.string(),
-        library=pa.string(),
-        score_seconds=pa.float64(),
-        share=pa.float64(),
-        search=pa.string(),
-        rounds=pa.int32(),
-    ),
-    "ops.importances": _schema(
-        pipeline=pa.string(),
-        run_id=pa.string(),
-        model_version=pa.int32(),
-        slot=pa.string(),
-        column_name=pa.string(),
-        kind=pa.string(),
-        importance=pa.float64(),
-        rank=pa.int32(),
-    ),
-    "ops.metrics": _schema(
-        pipeline=pa.string(),
-        run_id=pa.string(),
-        model_version=pa.int32(),
-        split=pa.string(),
-        slice=pa.string(),
-        metric=pa.string(),
-        value=pa.float64(),
-        lower=pa.float64(),
-        upper=pa.float64(),
-    ),
-    "ops.deployments": _schema(
-        pipeline=pa.string(),
-        model_version=pa.int32(),
-        from_state=pa.string(),
-        to_state=pa.string(),
-        actor=pa.string(),
-        **_STAMPS,
-        reason=pa.string(),
-        evidence=pa.string(),
-        run_id=pa.string(),
-    ),
-    "ops.drift": _schema(
-        pipeline=pa.string(),
-        run_id=pa.string(),
-        model_version=pa.int32(),
-        column_name=pa.string(),
-        method=pa.string(),
-        value=pa.float64(),
-        level=pa.string(),
-        rows_reference=pa.int64(),
-        rows_scored=pa.int64(),
-    ),
-}
+    pipeline: str | None = column(_PIPELINE)
+    run_id: str | None = column(_RUN)
+    node: str | None = column("the node, such as `ingest.flights`; null in `ops.runs`")
+    state: str | None = column("PENDING, RUNNING, SUCCEEDED, FAILED, SKIPPED, BLOCKED or AWAITING_APPROVAL")
+    started_at: datetime | None = column("when the run or node started")
+    ended_at: datetime | None = column("when it ended; null while it runs")
+    rows_in: int | None = column("rows read")
+    rows_out: int | None = column("rows written")
+    rows_quarantined: int | None = column("rows written to quarantine")
+    rows_dropped: int | None = column("rows dropped by expectations or as older versions of a key")
+    fingerprint: str | None = column("hashes of the node's part of the spec, of its code and of its inputs")
+    error: str | None = column("why it failed or was blocked")
+    inputs: Versions | None = column("table, or `models.<pipeline>` → version read")
+    outputs: Versions | None = column("table, or `models.<pipeline>` → version written")
+    output_rows: Versions | None = column("table → rows of the whole table at that version")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow(StateRow, table="ops.runs"):
+    """Change of state of a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepRow(StateRow, table="ops.steps"):
+    """Change of state of a node of a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRow(OpsRow, table="ops.files"):
+    """Run and file of a source."""
+
+    pipeline: str | None = column(_PIPELINE)
+    run_id: str | None = column(_RUN)
+    source: str | None = column("the source")
+    path: str | None = column("the file; for other sources what was read, such as a table or a topic")
+    size: int | None = column("bytes of the file")
+    modified_at: datetime | None = column("when the file was last changed")
+    rows: int | None = column("records that went into the table")
+    quarantined: int | None = column("records that went into quarantine")
+    state: str | None = column("loaded or bad")
+    error: str | None = column("why the file is bad")
+    batch_id: int | None = column("number of the batch, as `_batch_id` in the table")
+    position: str | None = column("how far the source has been read, as JSON")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemaRow(OpsRow, table="ops.schemas"):
+    """Version of a source's schema."""
+
+    pipeline: str | None = column(_PIPELINE)
+    run_id: str | None = column(_RUN)
+    source: str | None = column("the source")
+    version: int | None = column("number of the schema, from 1")
+    schema: str | None = column("the columns as DDL")
+    reason: str | None = column("why there is a new version")
+    batch_id: int | None = column("the first batch of this version")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemaChangeRow(OpsRow, table="ops.schema_changes"):
+    """Difference that a policy decided."""
+
+    pipeline: str | None = column(_PIPELINE)
+    run_id: str | None = column(_RUN)
+    source: str | None = column("the source")
+    batch_id: int | None = column("the batch")
+    column_name: str | None = column("the column")
+    difference: str | None = column("new, missing or of another type")
+    found: str | None = column("the type in the batch")
+    expected: str | None = column("the type in the schema")
+    action: str | None = column("what the policy did")
+    records: int | None = column("records concerned")
+    files: int | None = column("files concerned")
+    sample: str | None = column("one of the values")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpectationRow(OpsRow, table="ops.expectations"):
+    """Run, table and expectation."""
+
+    pipeline: str | None = column(_PIPELINE)
+    run_id: str | None = column(_RUN)
+    table_name: str | None = column("the table")
+    expectation: str | None = column("name of the expectation; `key` is the table's key")
+    rows_checked: int | None = column("rows that were checked")
+    rows_failed: int | None = column("rows that violate it")
+    action: str | None = column("what `on_violation` says")
+    passed: bool | None = column("whether it holds")
+    kind: str | None = column("the kind of expectation")
+    value: float | None = column("the measured figure, of kinds that have one")
+    expected: str | None = column("what the spec asks for")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileRow(OpsRow, table="ops.profiles"):
+    """Profile and column."""
+
+    profile_id: str | None = column("the profile: one call of `tidemill profile`")
+    table_name: str | None = column("the table")
+    table_version: int | None = column("its version")
+    column_name: str | None = column("the column")
+    position: Int32 | None = column("position of the column in the table, from 0")
+    type: str | None = column("its type")
+    rows: int | None = column("rows of the table")
+    nulls: int | None = column("null values")
+    distinct_values: int | None = column("distinct values")
+    is_distinct_exact: bool | None = column("whether that count is exact")
+    min: str | None = column("smallest value")
+    max: str | None = column("greatest value")
+    mean: float | None = column("mean of numbers")
+    stddev: float | None = column("standard deviation of numbers")
+    quantiles: str | None = column("quantiles, as JSON")
+    zeros: int | None = column("zeros")
+    negatives: int | None = column("negative numbers")
+    not_finite: int | None = column("NaN and infinite numbers")
+    empty: int | None = column("empty texts")
+    min_length: int | None = column("shortest text, in characters")
+    max_length: int | None = column("longest text, in characters")
+    mean_length: float | None = column("mean length of texts")
+    top_values: str | None = column("frequent values with their counts, as JSON")
+    are_top_values_exact: bool | None = column("whether these counts are exact")
+    histogram: str | None = column("histogram of numbers, as JSON")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckRow(OpsRow, table="ops.checks"):
+    """Figure of the checks before training."""
+
+    pipeline: str | None = column(_PIPELINE)
+    run_id: str | None = column(_RUN)
+    table_name: str | None = column("the table")
+    check_name: str | None = column("leakage, constant, correlation …")
+    column_name: str | None = column("the column")
+    other: str | None = column("the other column, of checks of pairs")
+    measure: str | None = column("what was measured")
+    value: float | None = column("the measured figure")
+    limit_value: float | None = column("the limit")
+    action: str | None = column("what follows: block, warn or drop")
+    message: str | None = column("the finding as a sentence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureRow(OpsRow, table="ops.features"):
+    """Column: what `features: auto` chose."""
+
+    pipeline: str | None = column(_PIPELINE)
+    run_id: str | None = column(_RUN)
+    position: Int32 | None = column("position of the column, from 0")
+    column_name: str | None = column("the column")
+    chosen: str | None = column("what it becomes, or that it is left out")
+    reason: str | None = column("why")
+    feature_group: str | None = column("the feature group")
+    settings: str | None = column("the group's options, as JSON")
+    figures: str | None = column("the statistics that decided, as JSON")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnseenRow(OpsRow, table="ops.unseen"):
+    """Scoring and category column: values that training did not contain."""
+
+    pipeline: str | None = column(_PIPELINE)
+    run_id: str | None = column(_RUN)
+    model_version: Int32 | None = column(_MODEL)
+    column_name: str | None = column("the column")
+    rows_scored: int | None = column("rows scored")
+    rows_unseen: int | None = column("rows with a value that training did not contain")
+    is_exact: bool | None = column("whether that count is exact")
+    most_frequent: str | None = column("the most frequent of these values, as JSON")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRow(OpsRow, table="ops.trials"):
+    """Trial and fold."""
+
+    pipeline: str | None = column(_PIPELINE)
+    run_id: str | None = column(_RUN)
+    trial: Int32 | None = column("number of the trial in its run")
+    fold: Int32 | None = column("the validation fold")
+    family: str | None = column("the model family")
+    params: str | None = column("the parameters, as JSON")
+    metric: str | None = column("the selection metric")
+    value: float | None = column("its value on the fold; null where the fit failed")
+    seconds: float | None = column("seconds of the fit")
+    state: str | None = column("SUCCEEDED, FAILED or stopped early")
+    engine: str | None = column("spark or tasks")
+    error: str | None = column("why the fit failed")
+    library: str | None = column("the library that fitted it")
+    score_seconds: float | None = column("seconds of scoring the fold")
+    share: float | None = column("share of the training rows that were used")
+    search: str | None = column("hash of all that the search depends on; a resumed run reuses rows of the same hash")
+    rounds: Int32 | None = column("boosting rounds, where they were stopped early")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportanceRow(OpsRow, table="ops.importances"):
+    """Model version and slot of the feature vector."""
+
+    pipeline: str | None = column(_PIPELINE)
+    run_id: str | None = column(_RUN)
+    model_version: Int32 | None = column(_MODEL)
+    slot: str | None = column("name of the slot")
+    column_name: str | None = column("the column it was made of")
+    kind: str | None = column("how the importance was computed")
+    importance: float | None = column("the importance")
+    rank: Int32 | None = column("rank of the slot, from 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricRow(OpsRow, table="ops.metrics"):
+    """Model version, split, slice and metric; version 0 is the baseline."""
+
+    pipeline: str | None = column(_PIPELINE)
+    run_id: str | None = column(_RUN)
+    model_version: Int32 | None = column("the model version; 0 is the constant baseline")
+    split: str | None = column("train or test")
+    slice: str | None = column("`column=value`; null for all rows")
+    metric: str | None = column("the metric")
+    value: float | None = column("its value")
+    lower: float | None = column("lower end of the 95 % interval")
+    upper: float | None = column("upper end of the 95 % interval")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeploymentRow(OpsRow, table="ops.deployments", stamps_after="actor"):
+    """Change of state of a model version."""
+
+    pipeline: str | None = column(_PIPELINE)
+    model_version: Int32 | None = column(_MODEL)
+    from_state: str | None = column("the state before; null for a new version")
+    to_state: str | None = column("CANDIDATE, CHALLENGER, CHAMPION, RETIRED or REJECTED")
+    actor: str | None = column("who asked for it; `tidemill` for automatic changes")
+    reason: str | None = column("why")
+    evidence: str | None = column("what the decision rests on, as JSON")
+    run_id: str | None = column(_RUN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftRow(OpsRow, table="ops.drift"):
+    """Monitoring run and feature column."""
+
+    pipeline: str | None = column(_PIPELINE)
+    run_id: str | None = column(_RUN)
+    model_version: Int32 | None = column(_MODEL)
+    column_name: str | None = column("the feature column")
+    method: str | None = column("the drift method")
+    value: float | None = column("the distance")
+    level: str | None = column("ok, warn or alert")
+    rows_reference: int | None = column("rows of the training data")
+    rows_scored: int | None = column("rows that were compared with them")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(describe_tables())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from deltalake import DeltaTable
 
 from tidemill.errors import LakeError
 from tidemill.lake.delta_log import LOST, DeltaLog, LogFault, file_faults, translate_errors
+from tidemill.lake.ops import StepRow
 
 if TYPE_CHECKING:
     from tidemill.lake.tables import Lake
@@ -34,20 +35,21 @@ class RecordedVersion:
     rows: int | None = None
 
 
-def recorded_outputs(steps: Iterable[Mapping[str, object]]) -> dict[str, RecordedVersion]:
+def recorded_outputs(steps: Iterable[StepRow]) -> dict[str, RecordedVersion]:
     """Return what the rows of ops.steps, which come oldest first, say of each table: its latest version, by whichever pipeline."""
-    found: dict[str, RecordedVersion] = {}
+    outputs: dict[str, RecordedVersion] = {}
     for row in steps:
-        if row["state"] in _DONE:
-            found |= outputs_of(row)
-    return found
+        if row.state in _DONE:
+            outputs |= outputs_of(row)
+    return outputs
 
 
-def outputs_of(row: Mapping[str, object]) -> dict[str, RecordedVersion]:
+def outputs_of(row: StepRow | None) -> dict[str, RecordedVersion]:
     """Return what one row of ops.steps says of the tables and models that its step wrote."""
-    outputs: dict[str, int] = dict(row["outputs"] or {})  # type: ignore[call-overload]
-    rows: dict[str, int] = dict(row.get("output_rows") or {})  # type: ignore[call-overload]
-    return {name: RecordedVersion(version, rows.get(name)) for name, version in outputs.items()}
+    if row is None:
+        return {}
+    rows = row.output_rows or {}
+    return {name: RecordedVersion(version, rows.get(name)) for name, version in (row.outputs or {}).items()}
 
 
 def table_fault(lake: Lake, table: str, recorded: RecordedVersion) -> str | None:
@@ -77,7 +79,7 @@ def refuse_faults(lake: Lake, tables: Iterable[str]) -> None:
     Raises:
         LakeError: a table lost a version, rows or files.
     """
-    known = recorded_outputs(lake.ledger.rows("ops.steps"))
+    known = recorded_outputs(lake.ledger.read(StepRow))
     for table in tables:
         fault = table_fault(lake, table, known[table]) if table in known else None
         if fault:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tidemill.errors import StepError
+from tidemill.lake.ops import DeploymentRow
 
 if TYPE_CHECKING:
     from tidemill.lake import Ledger
 
 
-TABLE = "ops.deployments"
 AUTOMATIC = "tidemill"  # the actor of changes that no person asked for
 
 # What may follow each state; None is a version that has no row yet.
@@ -35,9 +36,9 @@ class Deployments:
         self._ledger = ledger
         self._pipeline = pipeline
 
-    def rows(self) -> list[dict[str, object]]:
+    def rows(self) -> list[DeploymentRow]:
         """Return every change of state, oldest first."""
-        return self._ledger.rows(TABLE, pipeline=self._pipeline)
+        return self._ledger.read(DeploymentRow, pipeline=self._pipeline)
 
     def states(self) -> dict[int, str]:
         """Return the current state of each version, in the order in which the versions last changed."""
@@ -53,7 +54,7 @@ class Deployments:
 
     def champion_before(self, version: int) -> int | None:
         """Return the version that was CHAMPION before another one became it last; None where there was none."""
-        champions = [int(str(row["model_version"])) for row in self.rows() if row["to_state"] == "CHAMPION"]
+        champions = [int(row.model_version or 0) for row in self.rows() if row.to_state == "CHAMPION"]
         earlier = champions[: len(champions) - champions[::-1].index(version)] if version in champions else champions
         return next((other for other in reversed(earlier) if other != version), None)
 
@@ -68,9 +69,9 @@ class Deployments:
         Raises:
             StepError: the state does not follow from the present one.
         """
-        common = {"pipeline": self._pipeline, "run_id": run_id, "actor": actor}
+        template = DeploymentRow(pipeline=self._pipeline, run_id=run_id, actor=actor)
 
-        def changes(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+        def changes(rows: list[DeploymentRow]) -> list[DeploymentRow]:
             states = _states(rows)
             present = states.get(version)
             if present == to_state:
@@ -80,23 +81,22 @@ class Deployments:
                     f"model {version} of {self._pipeline} is {present or 'unknown'} and cannot become {to_state}; "
                     f"expected one of {', '.join(sorted(FOLLOWS[present]))}"
                 )
-            change = {"model_version": version, "from_state": present, "to_state": to_state, "reason": reason}
+            change = replace(
+                template, model_version=version, from_state=present, to_state=to_state, reason=reason, evidence=_json(evidence)
+            )
             reigning = [old for old, state in states.items() if state == "CHAMPION"] if to_state == "CHAMPION" else []
-            retired = {"from_state": "CHAMPION", "to_state": "RETIRED", "reason": f"model {version} is champion"}
-            return [
-                {**common, **change, "evidence": _json(evidence)},
-                *({**common, **retired, "model_version": old} for old in reigning),
-            ]
+            retired = replace(template, from_state="CHAMPION", to_state="RETIRED", reason=f"model {version} is champion")
+            return [change, *(replace(retired, model_version=old) for old in reigning)]
 
-        self._ledger.extend(TABLE, changes, pipeline=self._pipeline)
+        self._ledger.extend(DeploymentRow, changes, pipeline=self._pipeline)
 
 
-def _states(rows: Iterable[Mapping[str, object]]) -> dict[int, str]:
+def _states(rows: Iterable[DeploymentRow]) -> dict[int, str]:
     states: dict[int, str] = {}
     for row in rows:
-        version = int(str(row["model_version"]))
+        version = int(row.model_version or 0)
         states.pop(version, None)
-        states[version] = str(row["to_state"])
+        states[version] = str(row.to_state)
     return states
 
 

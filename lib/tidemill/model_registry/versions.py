@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from tidemill.errors import StepError
 from tidemill.lake.ledger import query
-from tidemill.lake.ops import OPS_TABLES, SEQUENCE
-from tidemill.model_registry.deployments import AUTOMATIC, TABLE, Deployments
+from tidemill.lake.ops import DeploymentRow, MetricRow, StepRow
+from tidemill.model_registry.deployments import AUTOMATIC, Deployments
 from tidemill.model_registry.manifest import Manifest, manifest_file, model_folder, read_manifest
 
 if TYPE_CHECKING:
@@ -44,11 +42,8 @@ def next_version(lake: Lake, pipeline: str) -> int:
     """Return the number of the next model version, from 1: beyond all that the lake knows of, in whichever place."""
     taken = [*Deployments(lake.ledger, pipeline).states(), *saved_versions(lake, pipeline)]
     name = f"models.{pipeline}"
-    for row in lake.ledger.rows("ops.steps", pipeline=pipeline):
-        outputs = row["outputs"]
-        if isinstance(outputs, Mapping) and name in outputs:
-            taken.append(int(str(outputs[name])))
-    taken += [int(str(row["model_version"])) for row in lake.ledger.rows("ops.metrics", pipeline=pipeline)]
+    taken += [row.outputs[name] for row in lake.ledger.read(StepRow, pipeline=pipeline) if row.outputs and name in row.outputs]
+    taken += [int(row.model_version or 0) for row in lake.ledger.read(MetricRow, pipeline=pipeline)]
     predictions = f"gold.{pipeline}_predictions"
     if lake.exists(predictions):
         [row] = query(lake.open(predictions), "SELECT max(model_version) AS version FROM rows").to_pylist()
@@ -79,19 +74,19 @@ def restore_states(lake: Lake, pipeline: str) -> list[str]:
             lacking += _behind(told, recorded)
         elif not told and _was_put_out(lake, pipeline, version):
             lacking += _as_candidate(lake, pipeline, version)
-    lacking.sort(key=lambda row: int(str(row.get(SEQUENCE) or 0)))
-    lake.ledger.append(TABLE, [_as_row(row) for row in lacking])
+    lacking.sort(key=lambda row: int(str(row.get("seq") or 0)))
+    lake.ledger.append([_as_row(row) for row in lacking])
     record_states(lake, pipeline)
     versions = dict.fromkeys(row["model_version"] for row in lacking)
     states = Deployments(lake.ledger, pipeline).states() if versions else {}
     return [f"model {version} of {pipeline} is {states[int(str(version))]} again, as its folder records" for version in versions]
 
 
-def _by_version(rows: list[Row]) -> dict[int, list[Row]]:
-    found: dict[int, list[Row]] = {}
+def _by_version(rows: list[DeploymentRow]) -> dict[int, list[DeploymentRow]]:
+    versions: dict[int, list[DeploymentRow]] = {}
     for row in rows:
-        found.setdefault(int(str(row["model_version"])), []).append(row)
-    return found
+        versions.setdefault(int(row.model_version or 0), []).append(row)
+    return versions
 
 
 def _behind(told: list[Row], recorded: list[Row]) -> list[Row]:
@@ -116,9 +111,8 @@ def _recorded(lake: Lake, pipeline: str, version: int) -> list[Row]:
 
 
 def _was_put_out(lake: Lake, pipeline: str, version: int) -> bool:
-    rows = lake.ledger.rows("ops.steps", pipeline=pipeline)
-    outputs = [dict(row["outputs"] or {}) for row in rows]  # type: ignore[call-overload]
-    return not rows or version in [told.get(f"models.{pipeline}") for told in outputs]
+    rows = lake.ledger.read(StepRow, pipeline=pipeline)
+    return not rows or version in [(row.outputs or {}).get(f"models.{pipeline}") for row in rows]
 
 
 def _as_candidate(lake: Lake, pipeline: str, version: int) -> list[Row]:
@@ -131,13 +125,11 @@ def _as_candidate(lake: Lake, pipeline: str, version: int) -> list[Row]:
     return [{"pipeline": pipeline, "model_version": version, "to_state": "CANDIDATE", "evidence": json.dumps(evidence), **told}]
 
 
-def _as_json(row: Row) -> Row:
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items()}
+def _as_json(row: DeploymentRow) -> Row:
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.cells().items()}
 
 
-def _as_row(row: Row) -> Row:
+def _as_row(row: Row) -> DeploymentRow:
     """Return a recorded row as the ledger takes it, which numbers it anew."""
-    schema = OPS_TABLES[TABLE]
-    instants = {part.name for part in schema if pa.types.is_timestamp(part.type)}
-    known = {name: value for name, value in row.items() if name in schema.names and name != SEQUENCE and value is not None}
-    return {name: datetime.fromisoformat(str(value)) if name in instants else value for name, value in known.items()}
+    recorded_at = row.get("recorded_at")
+    return replace(DeploymentRow.from_cells(row), seq=None, recorded_at=datetime.fromisoformat(str(recorded_at)) if recorded_at else None)

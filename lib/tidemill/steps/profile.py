@@ -7,10 +7,11 @@ import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tidemill.columns import column
 from tidemill.errors import TableNotFound, UsageError, did_you_mean
+from tidemill.lake.ops import ProfileRow, StepRow
 from tidemill.lake.repair import refuse_faults
 from tidemill.quality.profiling.profile import EXACT_CELLS, ColumnProfile, profile
 from tidemill.quoting import split_name
@@ -63,14 +64,13 @@ def recorded_lineage(lake: Lake, table: str) -> Lineage:
     It is empty where the ledger knows of no such pipeline.
     """
     noun = split_name(table)[1]
-    rows = [row for row in lake.ledger.rows("ops.steps") if row["state"] in _DONE]
-    pipelines = {row["pipeline"] for row in rows if str(row["node"]) in {f"{step}.{noun}" for step in _LAYERS}}
+    rows = [row for row in lake.ledger.read(StepRow) if row.state in _DONE]
+    pipelines = {row.pipeline for row in rows if row.node in {f"{step}.{noun}" for step in _LAYERS}}
     reads: dict[str, frozenset[str]] = {}
     for row in rows:
-        step, _, item = str(row["node"]).partition(".")
-        if row["pipeline"] in pipelines and step in _LAYERS:
-            inputs = row["inputs"]
-            reads[f"{_LAYERS[step]}.{item}"] = frozenset(inputs if isinstance(inputs, Mapping) else ())
+        step, _, item = str(row.node).partition(".")
+        if row.pipeline in pipelines and step in _LAYERS:
+            reads[f"{_LAYERS[step]}.{item}"] = frozenset(row.inputs or ())
     return Lineage(reads)
 
 
@@ -88,10 +88,12 @@ class TableProfile:
     columns: tuple[ColumnProfile, ...]
     frame: DataFrame
 
-    def to_rows(self) -> list[dict[str, object]]:
+    def to_rows(self) -> list[ProfileRow]:
         """Return the rows of ops.profiles, one a column; what is nested is JSON."""
-        stamp = {"profile_id": self.profile_id, "table_name": self.table, "table_version": self.version}
-        return [{**stamp, "position": place, **_row(each)} for place, each in enumerate(self.columns)]
+        return [
+            ProfileRow(profile_id=self.profile_id, table_name=self.table, table_version=self.version, position=place, **_row(each))
+            for place, each in enumerate(self.columns)
+        ]
 
 
 def profile_table(
@@ -119,11 +121,11 @@ def profile_table(
         found = profile(chosen, exact_cells=exact_cells)
     id_ = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     made = TableProfile(id_, table, at, found[0].rows if found else 0, tuple(found), chosen)
-    lake.ledger.append("ops.profiles", made.to_rows())
+    lake.ledger.append(made.to_rows())
     return made
 
 
-def _row(each: ColumnProfile) -> dict[str, object]:
+def _row(each: ColumnProfile) -> dict[str, Any]:
     summary = each.summary
     top = None if each.top_values is None else [{"value": value, "rows": n} for value, n in each.top_values]
     is_instant = each.type in _INSTANTS

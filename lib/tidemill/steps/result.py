@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tidemill.lake.sql import has_join, table_names
 
@@ -41,6 +41,11 @@ class StepContext:
     def item(self) -> str:
         """The part of the node's name behind the dot: the source or the table."""
         return self.node.partition(".")[2]
+
+    @property
+    def run_columns(self) -> dict[str, Any]:
+        """The columns that name this run in a row of an ops table."""
+        return {"pipeline": self.pipeline, "run_id": self.run_id}
 
     def meta(self, **extra: object) -> dict[str, object]:
         """Return what a commit of this step writes into its ``userMetadata``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from pyspark.ml import PipelineModel, Transformer
@@ -30,7 +31,7 @@ class Importance:
     importance: float
     rank: int
 
-    def row(self) -> dict[str, object]:
+    def row(self) -> dict[str, Any]:
         """Return the columns of ``ops.importances``."""
         return {"column_name" if name == "column" else name: value for name, value in asdict(self).items()}
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tidemill.errors import StepError
 from tidemill.evaluation import is_better
@@ -40,7 +41,7 @@ class TrialFold:
     share: float = 1.0
     rounds: int | None = None
 
-    def row(self) -> dict[str, object]:
+    def row(self) -> dict[str, Any]:
         """Return the columns by name."""
         return dataclasses.asdict(self)
 

@@ -112,10 +112,10 @@ def refuse_shared_names(spec: Spec, nodes: Sequence[Node], states: States) -> No
     faults = []
     for node in nodes:
         other = states.last_of_others(node.name) if node.step in SHARED_STEPS else None
-        if other is None or is_defined_alike(str(other["fingerprint"]), definition(spec, node)):
+        if other is None or is_defined_alike(str(other.fingerprint), definition(spec, node)):
             continue
         key = f"{'sources' if node.step == 'ingest' else 'tables'}.{node.item}"
-        message = f"pipeline {other['pipeline']} defines {node.writes} of this lake in another way; choose another name, or another lake"
+        message = f"pipeline {other.pipeline} defines {node.writes} of this lake in another way; choose another name, or another lake"
         faults.append(Fault(str(spec.file), None, key, message))
     if faults:
         raise SpecError(faults)

@@ -120,7 +120,7 @@ class Recovery:
     def _tables(self, node: Node) -> list[str]:
         """Return the tables that a node writes, by the graph and by its last good run, with their quarantine."""
         last = self._states.last_good(node.name)
-        names = [name for name in dict.fromkeys((node.writes, *(outputs_of(last) if last else ()))) if _is_table(name)]
+        names = [name for name in dict.fromkeys((node.writes, *outputs_of(last))) if _is_table(name)]
         beside = [f"{name}_quarantine" for name in names if name.partition(".")[0] in _WITH_QUARANTINE and not name.endswith("_quarantine")]
         return list(dict.fromkeys((*names, *beside)))
 

@@ -135,13 +135,13 @@ class Reprocess:
 
         progress.started(node)
         began, started_at = time.monotonic(), datetime.now(UTC)
-        last = self._states.last_good(node) or {}
-        inputs: Mapping[str, int] = dict(last.get("inputs") or {})  # type: ignore[call-overload]
+        last = self._states.last_good(node)
+        inputs: Mapping[str, int] = dict((last and last.inputs) or {})
         result, error = StepResult(), None
         try:
             context = StepContext(child_session(self._spark.get()), self.spec, self.lake, inputs, self.run_id, node)
             self._states.running(node, started_at, inputs)
-            known, outputs = self._graph[node], outputs_of(last) if last else {}
+            known, outputs = self._graph[node], outputs_of(last)
             faults = self._recovery.faults(known, {}, outputs)
             if faults:
                 raise StepError(f"{faults[0]}; run the pipeline first: `tidemill run SPEC` makes again what is lost")
@@ -151,7 +151,7 @@ class Reprocess:
             error = caught
         state = FAILED if error else SUCCEEDED
         told = format_error(error) if error else None
-        fingerprint = str(last.get("fingerprint") or "")
+        fingerprint = str((last and last.fingerprint) or "")
         self._states.ended(node, state, result=result, inputs=inputs, fingerprint=fingerprint, error=told, started_at=started_at)
         outcome = Outcome.of(node, state, result, time.monotonic() - began, error, told)
         progress.ended(outcome)

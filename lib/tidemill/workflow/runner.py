@@ -124,10 +124,10 @@ class Runner:
         elif before is None:
             reasons = ("it has never succeeded",)
         else:
-            reasons = tuple(changed_parts(str(before["fingerprint"]), print_))
+            reasons = tuple(changed_parts(str(before.fingerprint), print_))
             if node.step == "ingest" and self.spec.pipeline.sources[node.item].is_asked:
                 reasons = (*reasons, "its source is asked what is new")
-        outputs = outputs_of(before) if before else {}
+        outputs = outputs_of(before)
         if not reasons:
             reasons = tuple(self._recovery.faults(node, inputs, outputs))
         return Decision(node.name, inputs, print_, reasons, outputs)
@@ -135,7 +135,7 @@ class Runner:
     def _refuse_wrong_parameters(self, nodes: Sequence[Node]) -> None:
         for node in (node for node in nodes if node.step == "train"):
             before = self._states.last_good(node.name)
-            if before is None or not is_defined_alike(str(before["fingerprint"]), definition(self.spec, node)):
+            if before is None or not is_defined_alike(str(before.fingerprint), definition(self.spec, node)):
                 from tidemill.steps.train.feature_variants import declared_spaces  # imports the libraries of the families
 
                 declared_spaces(self.spec)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 from tidemill.lake import Ledger
-from tidemill.lake.repair import outputs_of
+from tidemill.lake.ops import RunRow, StateRow, StepRow
 from tidemill.steps.result import StepResult
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "PENDING", "RUNNING", "SUCCEEDED", "FAILED"
@@ -14,6 +16,8 @@ SKIPPED, BLOCKED, AWAITING_APPROVAL = "SKIPPED", "BLOCKED", "AWAITING_APPROVAL"
 DONE = (SUCCEEDED, SKIPPED)
 SHARED_STEPS = ("ingest", "prepare")
 
+# How a state ends that was left behind.
+_CLOSED: dict[str | None, str] = {RUNNING: FAILED, PENDING: BLOCKED}
 Row = dict[str, object]
 
 
@@ -23,15 +27,15 @@ class States:
     def __init__(self, ledger: Ledger, pipeline: str, run_id: str) -> None:
         """Remember whose states they are; nothing is read yet."""
         self._ledger, self._pipeline, self._run_id = ledger, pipeline, run_id
-        self._steps: list[Row] | None = None
+        self._steps: list[StepRow] | None = None
         self._started: datetime | None = None
 
     def refresh(self) -> None:
         """Read what earlier runs left, once no other run can change it any more."""
-        self._steps = self._ledger.rows("ops.steps")
+        self._steps = self._ledger.read(StepRow)
 
     @property
-    def history(self) -> list[Row]:
+    def history(self) -> list[StepRow]:
         """The rows of ops.steps that earlier runs left, oldest first."""
         if self._steps is None:
             self.refresh()
@@ -41,38 +45,36 @@ class States:
         """Return the greatest version of each table that any step of any run has written."""
         greatest: dict[str, int] = {}
         for row in self.history:
-            for name, recorded in outputs_of(row).items():
-                greatest[name] = max(recorded.version, greatest.get(name, -1))
+            for name, version in (row.outputs or {}).items():
+                greatest[name] = max(version, greatest.get(name, -1))
         return greatest
 
     def begin(self, nodes: Iterable[str]) -> None:
         """Write the run as RUNNING and its nodes as PENDING; what an earlier process left RUNNING is FAILED, as it ended without a word."""
         self._close_left_behind()
         self._started = datetime.now(UTC)
-        self._ledger.append("ops.runs", [self._row(None, RUNNING, started_at=self._started)])
-        self._ledger.append("ops.steps", [self._row(node, PENDING) for node in nodes])
+        self._ledger.append([RunRow(**self._names, state=RUNNING, started_at=self._started)])
+        self._ledger.append([StepRow(**self._names, node=node, state=PENDING) for node in nodes])
 
     def end(self, state: str, error: str | None) -> None:
         """Write how the run ended."""
-        self._ledger.append("ops.runs", [self._row(None, state, started_at=self._started, ended_at=datetime.now(UTC), error=error)])
+        ended = RunRow(**self._names, state=state, started_at=self._started, ended_at=datetime.now(UTC), error=error)
+        self._ledger.append([ended])
 
     def close(self, error: str) -> None:
         """Write the nodes of this run that have not ended: one that was running is FAILED, one that was to come BLOCKED."""
         now = datetime.now(UTC)
-        rows = [row for row in current(self._ledger.rows("ops.steps"), "run_id", "node") if row["run_id"] == self._run_id]
-        left = {RUNNING: FAILED, PENDING: BLOCKED}
         self._ledger.append(
-            "ops.steps",
             [
-                self._row(str(row["node"]), left[str(row["state"])], started_at=row["started_at"], ended_at=now, error=error)
-                for row in rows
-                if row["state"] in left
-            ],
+                StepRow(**self._names, node=row.node, state=_CLOSED[row.state], started_at=row.started_at, ended_at=now, error=error)
+                for row in latest_states(self._ledger.read(StepRow, run_id=self._run_id))
+                if row.state in _CLOSED
+            ]
         )
 
     def running(self, node: str, started_at: datetime, inputs: Mapping[str, int]) -> None:
         """Write a node as RUNNING on these inputs."""
-        self._ledger.append("ops.steps", [self._row(node, RUNNING, started_at=started_at, inputs=inputs)])
+        self._ledger.append([StepRow(**self._names, node=node, state=RUNNING, started_at=started_at, inputs=inputs)])
 
     def ended(
         self,
@@ -86,9 +88,10 @@ class States:
         started_at: datetime | None,
     ) -> None:
         """Write how a node ended, with its counts and the versions it read and wrote."""
-        row = self._row(
-            node,
-            state,
+        row = StepRow(
+            **self._names,
+            node=node,
+            state=state,
             started_at=started_at,
             ended_at=datetime.now(UTC),
             fingerprint=fingerprint,
@@ -101,42 +104,45 @@ class States:
             rows_quarantined=result.rows_quarantined,
             rows_dropped=result.rows_dropped,
         )
-        self._ledger.append("ops.steps", [row])
+        self._ledger.append([row])
 
-    def last_good(self, node: str) -> Row | None:
+    def last_good(self, node: str) -> StepRow | None:
         """Return the node's latest row that is SUCCEEDED or SKIPPED, of this run if there is one; sources and tables are any pipeline's."""
-        shared = node.partition(".")[0] in SHARED_STEPS
-        rows = [
-            row for row in self.history if row["node"] == node and row["state"] in DONE and (shared or row["pipeline"] == self._pipeline)
-        ]
-        own = [row for row in rows if row["run_id"] == self._run_id]
-        found = own or rows
-        return found[-1] if found else None
+        is_shared = node.partition(".")[0] in SHARED_STEPS
+        rows = [row for row in self.history if row.node == node and row.state in DONE and (is_shared or row.pipeline == self._pipeline)]
+        own = [row for row in rows if row.run_id == self._run_id]
+        return next(reversed(own or rows), None)
 
-    def last_of_others(self, node: str) -> Row | None:
+    def last_of_others(self, node: str) -> StepRow | None:
         """Return the latest good row that another pipeline wrote of this node."""
-        rows = [row for row in self.history if row["node"] == node and row["state"] in DONE and row["pipeline"] != self._pipeline]
-        return rows[-1] if rows else None
+        rows = [row for row in self.history if row.node == node and row.state in DONE and row.pipeline != self._pipeline]
+        return next(reversed(rows), None)
 
     def _close_left_behind(self) -> None:
-        error, now = "the process ended before the step did", datetime.now(UTC)
-        steps = current(self.history, "run_id", "node")
-        left = [row for row in steps if row["pipeline"] == self._pipeline and row["state"] in (RUNNING, PENDING)]
-        runs = [
-            row for row in current(self._ledger.rows("ops.runs"), "run_id") if row["pipeline"] == self._pipeline and row["state"] == RUNNING
-        ]
-        for table, rows in (("ops.steps", left), ("ops.runs", runs)):
-            self._ledger.append(
-                table,
-                [
-                    {**row, "state": BLOCKED if row["state"] == PENDING else FAILED, "recorded_at": now, "ended_at": now, "error": error}
-                    for row in rows
-                    if row["run_id"] != self._run_id
-                ],
-            )
+        runs = self._ledger.read(RunRow, pipeline=self._pipeline)
+        self._ledger.append(self._left_behind(row for row in self.history if row.pipeline == self._pipeline))
+        self._ledger.append([row for row in self._left_behind(runs) if row.state == FAILED])
 
-    def _row(self, node: str | None, state: str, **columns: object) -> Row:
-        return {"pipeline": self._pipeline, "run_id": self._run_id, "node": node, "state": state, **columns}
+    def _left_behind(self, rows: Iterable[State]) -> list[State]:
+        """Return the rows that end what other runs left unended."""
+        end: dict[str, Any] = {"ended_at": datetime.now(UTC), "error": "the process ended before the step did", "recorded_at": None}
+        left = [row for row in latest_states(rows) if row.state in _CLOSED and row.run_id != self._run_id]
+        return [replace(row, state=_CLOSED[row.state], **end) for row in left]
+
+    @property
+    def _names(self) -> dict[str, Any]:
+        return {"pipeline": self._pipeline, "run_id": self._run_id}
+
+
+State = TypeVar("State", bound=StateRow)
+
+
+def latest_states(rows: Iterable[State]) -> list[State]:
+    """Return the latest row of each run and node, in the order in which they first appeared; ``rows`` come oldest first."""
+    latest: dict[tuple[str | None, str | None], State] = {}
+    for row in rows:
+        latest[row.run_id, row.node] = row
+    return list(latest.values())
 
 
 def current(rows: Iterable[Row], *key: str) -> list[Row]:

@@ -7,6 +7,7 @@ from pyspark.errors import AnalysisException
 
 from tidemill.errors import TableNotFound, UsageError
 from tidemill.lake.catalog import Catalog
+from tidemill.lake.ops import StepRow
 from tidemill.lake.safety import parse_reading
 
 
@@ -14,7 +15,7 @@ from tidemill.lake.safety import parse_reading
 def catalog(spark, lake):
     lake.replace(spark.createDataFrame([(1, "a"), (2, "b")], "id INT, value STRING"), "silver.t", meta={})
     for node, state in (("train", "RUNNING"), ("train", "SUCCEEDED"), ("score", "RUNNING")):
-        lake.ledger.append("ops.steps", [{"run_id": "r1", "node": node, "state": state}])
+        lake.ledger.append([StepRow(run_id="r1", node=node, state=state)])
     lake.replace(spark.createDataFrame([(1,)], "id INT"), "silver.any", meta={})
     yield Catalog(spark, lake)
     for layer in ("bronze", "silver", "gold", "ops"):

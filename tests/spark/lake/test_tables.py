@@ -10,6 +10,7 @@ from chispa import assert_df_equality
 from deltalake import DeltaTable
 
 from tidemill.errors import LakeError, TableNotFound
+from tidemill.lake.ops import StepRow
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def test_read_says_what_is_missing(spark, lake, numbers):
 
 
 def test_spark_reads_the_ledger(spark, lake):
-    lake.ledger.append("ops.steps", [{"run_id": "r1", "node": "dataset", "state": "RUNNING", "inputs": {"silver.t": 3}}])
+    lake.ledger.append([StepRow(run_id="r1", node="dataset", state="RUNNING", inputs={"silver.t": 3})])
     row = lake.read(spark, "ops.steps").first()
     assert (row["node"], row["inputs"], row["rows_in"]) == ("dataset", {"silver.t": 3}, None)
 

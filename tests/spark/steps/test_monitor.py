@@ -8,6 +8,7 @@ from deltalake import DeltaTable
 from pyspark.sql import functions as F
 
 from tidemill.errors import DriftRefused
+from tidemill.lake.ops import StepRow
 from tidemill.steps.monitor.step import monitor
 
 
@@ -49,8 +50,7 @@ def test_drift_is_of_the_rows_that_were_scored_since_the_last_monitor(trained):
         context = trained.context("monitor", version, run_id, **versions)
         result = monitor(context)
         inputs = {"gold.late_dataset": context.inputs["gold.late_dataset"], "models.late": version}
-        states = {"pipeline": "late", "run_id": run_id, "node": "monitor", "state": "SUCCEEDED", "inputs": inputs}
-        lake.ledger.append("ops.steps", [states])
+        lake.ledger.append([StepRow(pipeline="late", run_id=run_id, node="monitor", state="SUCCEEDED", inputs=inputs)])
         row = _drift(lake, run_id)["x"]
         return row["rows_scored"], row["level"], next(note for note in result.notes if note.startswith("drift is of"))
 

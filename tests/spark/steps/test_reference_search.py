@@ -12,6 +12,7 @@ import yaml
 from deltalake import write_deltalake
 
 from tidemill.cli import main
+from tidemill.lake.ops import StepRow
 from tidemill.spec import load_spec
 from tidemill.steps.prepare.step import prepare
 from tidemill.steps.profile import Lineage, declared_lineage, profile_table, recorded_lineage
@@ -153,9 +154,8 @@ def test_tables_that_may_be_referred_to(lake, spec_of) -> None:
         layer, _, item = table.partition(".")
         inputs = {"silver.trips": {"bronze.trips": 0, "silver.letters": 0}, "silver.monthly": {"silver.trips": 0}}.get(table, {})
         node = f"{'ingest' if layer == 'bronze' else 'prepare'}.{item}"
-        row = {"pipeline": "p", "run_id": "r0", "node": node, "state": "SUCCEEDED", "inputs": inputs, "outputs": {table: 0}}
-        lake.ledger.append("ops.steps", [row])
-    lake.ledger.append("ops.steps", [{"pipeline": "q", "run_id": "r0", "node": "prepare.foreign", "state": "SUCCEEDED"}])
+        lake.ledger.append([StepRow(pipeline="p", run_id="r0", node=node, state="SUCCEEDED", inputs=inputs, outputs={table: 0})])
+    lake.ledger.append([StepRow(pipeline="q", run_id="r0", node="prepare.foreign", state="SUCCEEDED")])
     others = ["silver.airlines", "silver.airports", "silver.letters", "bronze.airports"]
     for lineage in (recorded_lineage(lake, "silver.trips"), declared_lineage(load_spec(spec_of(), environ={}))):
         assert other_tables(lake, "silver.trips", lineage) == others

@@ -100,7 +100,7 @@ def test_the_best_parameters_of_all_training_rows_become_a_candidate(spark, lake
 
     deployments = Deployments(lake.ledger, "late")
     assert deployments.states() == {1: "CANDIDATE"}
-    evidence = json.loads(deployments.rows()[-1]["evidence"])
+    evidence = json.loads(deployments.rows()[-1].evidence)
     assert evidence == {
         "metric": "areaUnderROC", "cv_value": manifest.cv_value, "family": manifest.family, "params": manifest.params, "trials": 2,
         "library": manifest.library,

@@ -75,7 +75,7 @@ def test_a_blend_of_what_each_family_sees_beats_both_on_rows_held_out(lake, trai
     board = sorted(leaderboard(lake.ledger, "late"), key=rank)
     assert (board[0]["family"], board[0]["trial"], board[0]["folds"], len(board)) == ("blend", 3, 2, 4)
     assert board[0]["params"] == manifest.params and board[0]["value"] == pytest.approx(manifest.cv_value)
-    assert json.loads(Deployments(lake.ledger, "late").rows()[-1]["evidence"])["family"] == "blend"
+    assert json.loads(Deployments(lake.ledger, "late").rows()[-1].evidence)["family"] == "blend"
 
     aside = PipelineModel(model.stages[:-1]).transform(held_out).toPandas()
     scored = predict(model, manifest, held_out).toPandas()

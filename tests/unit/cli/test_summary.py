@@ -11,6 +11,7 @@ from deltalake import write_deltalake
 
 from tidemill.cli.summary import print_summary
 from tidemill.lake import Lake
+from tidemill.lake.ops import DeploymentRow, MetricRow, TrialRow
 from tidemill.spec import load_spec
 from tidemill.workflow.outcome import Outcome, RunOutcome
 
@@ -33,7 +34,7 @@ def place(tmp_path: Path):
     lake = Lake(str(tmp_path / "lake"))
     train(lake, "old", 1)
     for before, after in ((None, "CANDIDATE"), ("CANDIDATE", "CHALLENGER"), ("CHALLENGER", "CHAMPION")):
-        lake.ledger.append("ops.deployments", [{"pipeline": "tiny", "model_version": 1, "from_state": before, "to_state": after}])
+        lake.ledger.append([DeploymentRow(pipeline="tiny", model_version=1, from_state=before, to_state=after)])
     rows = {"tail": [f"N{i}" for i in range(5)], "prediction": [True] * 5, "probability": [0.123456789012345] * 5, "run_id": ["old"] * 5}
     write_deltalake(lake.path("gold.tiny_predictions"), pa.table(rows))
     return load_spec(file), lake, file
@@ -42,9 +43,9 @@ def place(tmp_path: Path):
 def train(lake: Lake, run_id: str, version: int) -> None:
     params = json.dumps({"regParam": 0.1})
     trial = {"trial": 1, "fold": 0, "family": "logistic_regression", "params": params, "metric": "areaUnderPR", "state": "SUCCEEDED"}
-    lake.ledger.append("ops.trials", [{"pipeline": "tiny", "run_id": run_id, **trial, "value": 0.75, "seconds": 1.0}])
+    lake.ledger.append([TrialRow(pipeline="tiny", run_id=run_id, **trial, value=0.75, seconds=1.0)])
     test = {"pipeline": "tiny", "run_id": run_id, "split": "test", "metric": "areaUnderPR"}
-    lake.ledger.append("ops.metrics", [{**test, "model_version": 0, "value": 0.25}, {**test, "model_version": version, "value": 0.625}])
+    lake.ledger.append([MetricRow(**test, model_version=0, value=0.25), MetricRow(**test, model_version=version, value=0.625)])
 
 
 def shown(place, capsys, run_id: str, **states: str) -> list[str]:

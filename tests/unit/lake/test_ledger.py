@@ -18,7 +18,7 @@ from tidemill.cli import main
 from tidemill.errors import UsageError
 from tidemill.lake import Lake, Ledger
 from tidemill.lake import ledger as ledger_module
-from tidemill.lake.ops import OPS_TABLES
+from tidemill.lake.ops import OPS_TABLES, CheckRow, RunRow, StepRow, TrialRow
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -53,8 +53,8 @@ class ShiftedClock(datetime):
 def test_rows_come_back_in_the_order_of_their_commits_with_their_types_whatever_the_clock_said(ledger):
     assert ledger.rows("ops.steps") == []
     one = NOON + timedelta(hours=1)
-    ledger.append("ops.steps", [{"run_id": "r", "node": "train", "state": "RUNNING", "recorded_at": one, "inputs": {"gold.d": 4}}])
-    ledger.append("ops.steps", [{"run_id": "r", "node": "dataset", "state": "SUCCEEDED", "recorded_at": NOON, "rows_in": 7}])
+    ledger.append([StepRow(run_id="r", node="train", state="RUNNING", recorded_at=one, inputs={"gold.d": 4})])
+    ledger.append([StepRow(run_id="r", node="dataset", state="SUCCEEDED", recorded_at=NOON, rows_in=7)])
     rows = ledger.rows("ops.steps", run_id="r")
     assert [(row["seq"], row["node"], row["recorded_at"], row["rows_in"], row["inputs"]) for row in rows] == [
         (1, "train", one, None, {"gold.d": 4}),
@@ -65,30 +65,30 @@ def test_rows_come_back_in_the_order_of_their_commits_with_their_types_whatever_
 
 def test_put_replaces_its_own_rows_only(ledger):
     for run, value in [("r1", 0.1), ("r'2", 0.2), ("r'2", 0.3)]:
-        ledger.put("ops.trials", [{"run_id": run, "trial": 0, "fold": 0, "value": value}], where={"run_id": run})
+        ledger.put(TrialRow, [TrialRow(run_id=run, trial=0, fold=0, value=value)], where={"run_id": run})
     assert sorted((row["run_id"], row["value"]) for row in ledger.rows("ops.trials")) == [("r'2", 0.3), ("r1", 0.1)]
 
 
 def test_put_of_no_rows_takes_the_old_ones_away_and_their_numbers_are_not_given_out_again(ledger):
-    ledger.put("ops.checks", [], where={"run_id": "r1"})
+    ledger.put(CheckRow, [], where={"run_id": "r1"})
     assert ledger.rows("ops.checks") == []
     for run in ("r1", "r2"):
-        ledger.put("ops.checks", [{"run_id": run, "check_name": name} for name in ("nulls", "constant")], where={"run_id": run})
-    ledger.put("ops.checks", [], where={"run_id": "r2"})
-    ledger.put("ops.checks", [], where={"run_id": "r2"})
-    ledger.append("ops.checks", [{"run_id": "r3"}])
+        ledger.put(CheckRow, [CheckRow(run_id=run, check_name=name) for name in ("nulls", "constant")], where={"run_id": run})
+    ledger.put(CheckRow, [], where={"run_id": "r2"})
+    ledger.put(CheckRow, [], where={"run_id": "r2"})
+    ledger.append([CheckRow(run_id="r3")])
     assert [(row["run_id"], row["seq"]) for row in ledger.rows("ops.checks")] == [("r1", 1), ("r1", 2), ("r3", 5)]
 
 
 def test_an_unknown_column_is_refused(ledger):
-    with pytest.raises(ValueError, match="no column colour"):
-        ledger.append("ops.runs", [{"colour": "red"}])
+    with pytest.raises(TypeError, match="colour"):
+        ledger.append([RunRow(colour="red")])
 
 
 def test_every_table_has_a_number_and_no_name_that_must_be_quoted():
-    for table, schema in OPS_TABLES.items():
-        assert {"seq", "recorded_at"} <= set(schema.names), table
-        assert not {*schema.names} & {*RESERVED.split()}, table
+    for table, row in OPS_TABLES.items():
+        assert {"seq", "recorded_at"} <= set(row.arrow_schema().names), table
+        assert not {*row.arrow_schema().names} & {*RESERVED.split()}, table
 
 
 COMMITS = st.lists(
@@ -111,31 +111,31 @@ def test_any_history_under_any_clock_reads_like_a_list(tmp_path_factory, commits
         patch.setattr(ledger_module, "datetime", ShiftedClock)
         for number, (seconds, what, run, count) in enumerate(commits):
             ShiftedClock.shift = timedelta(seconds=seconds)
-            rows = [] if what == "clear" else [{"run_id": run, "node": f"{number}.{place}"} for place in range(count)]
+            rows = [] if what == "clear" else [StepRow(run_id=run, node=f"{number}.{place}") for place in range(count)]
             if what == "append":
-                ledger.append("ops.steps", rows)
+                ledger.append(rows)
             else:
-                ledger.put("ops.steps", rows, where={"run_id": run})
+                ledger.put(StepRow, rows, where={"run_id": run})
                 model = [row for row in model if row[1] != run]
-            model += [(last + place, run, row["node"]) for place, row in enumerate(rows, start=1)]
+            model += [(last + place, run, row.node) for place, row in enumerate(rows, start=1)]
             last += len(rows)
             found = [(row["seq"], row["run_id"], row["node"]) for row in ledger.rows("ops.steps")]
             assert found == model
 
 
 def test_a_commit_that_another_one_overtakes_is_made_anew(ledger, monkeypatch):
-    ledger.append("ops.runs", [{"run_id": "first"}])
+    ledger.append([RunRow(run_id="first")])
     rival, written = Ledger(ledger._root), []
 
     def overtake(table, *rest, **options):
         if not written:
             written.append(True)
-            rival.append("ops.runs", [{"run_id": "rival"}])
+            rival.append([RunRow(run_id="rival")])
         return write_deltalake(table, *rest, **options)
 
     monkeypatch.setattr(ledger_module, "hold_lock", lambda *_: nullcontext())  # as where nothing locks
     monkeypatch.setattr(ledger_module, "write_deltalake", overtake)
-    ledger.extend("ops.runs", lambda rows: [{"run_id": "last", "error": f"after {rows[-1]['run_id']}"}])
+    ledger.extend(RunRow, lambda rows: [RunRow(run_id="last", error=f"after {rows[-1].run_id}")])
     assert [(row["seq"], row["run_id"], row["error"]) for row in ledger.rows("ops.runs")] == [
         (1, "first", None),
         (2, "rival", None),
@@ -144,13 +144,13 @@ def test_a_commit_that_another_one_overtakes_is_made_anew(ledger, monkeypatch):
 
 
 def test_many_appends_leave_few_files_and_a_reader_of_the_old_ones_goes_on(ledger, monkeypatch):
-    ledger.append("ops.steps", [{"run_id": "r", "node": "0"}])
+    ledger.append([StepRow(run_id="r", node="0")])
     early = DeltaTable(ledger._path("ops.steps"))
     compacted = []
     monkeypatch.setattr(ledger_module, "_compact", lambda table, compact=ledger_module._compact: compacted.append(compact(table)))
     for number in range(1, 40):
         early = DeltaTable(ledger._path("ops.steps")) if number == 10 else early
-        ledger.append("ops.steps", [{"run_id": "r", "node": str(number), "inputs": {"silver.t": number}}])
+        ledger.append([StepRow(run_id="r", node=str(number), inputs={"silver.t": number})])
     assert len(compacted) == 39
     assert len(DeltaTable(ledger._path("ops.steps")).file_uris()) <= 17
     rows = ledger.rows("ops.steps")
@@ -163,15 +163,15 @@ def test_many_appends_leave_few_files_and_a_reader_of_the_old_ones_goes_on(ledge
 def test_of_two_that_change_the_files_at_once_the_compaction_gives_way(ledger, monkeypatch, first):
     monkeypatch.setattr(ledger_module, "_MOST_SMALL_FILES", 100)
     for number in range(6):
-        ledger.append("ops.steps", [{"run_id": "even" if number % 2 == 0 else "odd", "node": str(number)}])
+        ledger.append([StepRow(run_id="even" if number % 2 == 0 else "odd", node=str(number))])
     stale = DeltaTable(ledger._path("ops.steps"))
     if first == "compact":
         monkeypatch.setattr(ledger_module, "_MOST_SMALL_FILES", 2)
         ledger_module._compact(DeltaTable(ledger._path("ops.steps")))
     elif first == "append":
-        ledger.append("ops.steps", [{"run_id": "even", "node": "6"}])
+        ledger.append([StepRow(run_id="even", node="6")])
     else:
-        ledger.put("ops.steps", [] if first == "clear" else [{"run_id": "odd", "node": "all"}], where={"run_id": "odd"})
+        ledger.put(StepRow, [] if first == "clear" else [StepRow(run_id="odd", node="all")], where={"run_id": "odd"})
     monkeypatch.setattr(ledger_module, "_MOST_SMALL_FILES", 2)
     ledger_module._compact(stale)
     even, odd = ([row["node"] for row in ledger.rows("ops.steps", run_id=run)] for run in ("even", "odd"))
@@ -183,7 +183,7 @@ def test_full_files_are_left_as_they_are_and_only_recent_rows_are_written_again(
     monkeypatch.setattr(ledger_module, "_FULL_FILE_BYTES", 20_000)
     for number in range(60):
         text = "".join(random.Random(number).choices("abcdefghijklmnop", k=1000))  # hardly to be packed
-        ledger.append("ops.steps", [{"run_id": "r", "node": str(number), "error": text}])
+        ledger.append([StepRow(run_id="r", node=str(number), error=text)])
     full = [size for size in pa.table(DeltaTable(ledger._path("ops.steps")).get_add_actions())["size_bytes"].to_pylist() if size >= 20_000]
     assert len(full) == 3  # after 17, 34 and 51 rows
     assert [row["node"] for row in ledger.rows("ops.steps")] == [str(number) for number in range(60)]
@@ -192,13 +192,14 @@ def test_full_files_are_left_as_they_are_and_only_recent_rows_are_written_again(
 _WRITER = """
 import sys
 from tidemill.lake import Ledger, ledger
+from tidemill.lake.ops import StepRow
 root, writer = sys.argv[1:]
 ledger._MOST_SMALL_FILES = 3
 ledger = Ledger(root)
 for number in range(8):
     if number % 3 == int(writer):
-        ledger.put("ops.steps", [{"run_id": f"put {writer}", "node": str(number)}], where={"run_id": f"put {writer}"})
-    ledger.append("ops.steps", [{"run_id": writer, "node": str(number)}])
+        ledger.put(StepRow, [StepRow(run_id=f"put {writer}", node=str(number))], where={"run_id": f"put {writer}"})
+    ledger.append([StepRow(run_id=writer, node=str(number))])
 """
 
 
@@ -221,7 +222,7 @@ def test_a_lake_of_an_earlier_layout_is_refused_with_exit_code_2(tmp_path, capsy
     for table in ("runs", "steps"):
         write_deltalake(str(tmp_path / "lake" / "ops" / table), old)
     with pytest.raises(UsageError, match=r"earlier version of tidemill: ops\.steps has no column seq; choose another"):
-        Ledger(str(tmp_path / "lake")).append("ops.steps", [{"run_id": "r2"}])
+        Ledger(str(tmp_path / "lake")).append([StepRow(run_id="r2")])
     assert main(["status", "--lake", str(tmp_path / "lake")]) == 2
     assert "was written by an earlier version of tidemill" in capsys.readouterr().err
     assert DeltaTable(str(tmp_path / "lake" / "ops" / "steps")).version() == 0

@@ -10,6 +10,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from tidemill.errors import LakeError, TableNotFound, UsageError
 from tidemill.lake import Lake
+from tidemill.lake.ops import RunRow
 from tidemill.lake.repair import RecordedVersion, table_fault
 
 TABLE = "silver.t"
@@ -164,7 +165,7 @@ def test_path_that_delta_misreads_is_refused_before_anything_is_written(tmp_path
 @pytest.mark.parametrize("name", ["la ke", "100%", "a#b", "a?b", "é", "日本", "a*b{c}", "a:b", "a,b", "a'b\"", "a`b"])
 def test_odd_path_holds_a_lake(tmp_path, name):
     lake = Lake(str(tmp_path / name))
-    lake.ledger.append("ops.runs", [{"run_id": "r1"}])
+    lake.ledger.append([RunRow(run_id="r1")])
     write_deltalake(lake.path(TABLE), pa.table({"x": [1]}))
     assert [row["run_id"] for row in Lake(lake.root).ledger.rows("ops.runs")] == ["r1"]
     assert (tmp_path / name / "silver" / "t" / "_delta_log").is_dir()

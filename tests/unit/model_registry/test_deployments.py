@@ -38,8 +38,8 @@ def test_a_new_champion_retires_the_old_one_and_rollback_brings_it_back(lake):
     _move(deployments, 1, "CHAMPION")
     assert deployments.champion() == 1
     assert deployments.state(2) == "RETIRED"
-    retired = [row for row in deployments.rows() if row["to_state"] == "RETIRED"]
-    found = [(row["model_version"], row["from_state"], row["actor"]) for row in retired]
+    retired = [row for row in deployments.rows() if row.to_state == "RETIRED"]
+    found = [(row.model_version, row.from_state, row.actor) for row in retired]
     assert found == [(1, "CHAMPION", "tidemill"), (2, "CHAMPION", "tidemill")]
 
 
@@ -57,7 +57,7 @@ def test_evidence_is_json_without_nan_and_infinity(lake):
     deployments = Deployments(lake.ledger, "p")
     metrics = {"f1": float("nan"), "accuracy": 0.5, "rmse": float("inf"), "r2": -float("inf")}
     _move(deployments, 1, "CANDIDATE", evidence={"metrics": metrics, "gates": [{"passed": True}]})
-    found = json.loads(deployments.rows()[0]["evidence"], parse_constant=pytest.fail)
+    found = json.loads(deployments.rows()[0].evidence, parse_constant=pytest.fail)
     assert found == {"metrics": {"f1": None, "accuracy": 0.5, "rmse": None, "r2": None}, "gates": [{"passed": True}]}
 
 

@@ -12,6 +12,7 @@ import pytest
 from deltalake import write_deltalake
 
 from tidemill.errors import StepError
+from tidemill.lake.ops import DeploymentRow
 from tidemill.model_registry import Deployments, Manifest
 from tidemill.model_registry.manifest import model_fault, read_manifest, refuse_other_files, written_files
 from tidemill.model_registry.versions import UNFINISHED, is_free, next_version, record_states, restore_states, saved_versions
@@ -140,8 +141,8 @@ def test_lost_deployments_are_made_again_from_the_folders(lake, gone):
 
 def test_only_the_changes_that_are_lost_come_back(lake):
     rows = Deployments(lake.ledger, "p").rows()
-    lake.ledger.put("ops.deployments", [], where={"model_version": 2, "to_state": "CHAMPION"})
-    lake.ledger.put("ops.deployments", [], where={"model_version": 1, "to_state": "RETIRED"})
+    lake.ledger.put(DeploymentRow, [], where={"model_version": 2, "to_state": "CHAMPION"})
+    lake.ledger.put(DeploymentRow, [], where={"model_version": 1, "to_state": "RETIRED"})
     assert Deployments(lake.ledger, "p").states() == {1: "CHAMPION", 2: "CHALLENGER"}
     restore_states(lake, "p")
     assert Deployments(lake.ledger, "p").states() == {1: "RETIRED", 2: "CHAMPION"}
@@ -162,7 +163,7 @@ def test_version_whose_folder_records_no_states_becomes_candidate(lake):
     shutil.rmtree(Path(lake.root) / "ops")
     restore_states(lake, "p")
     [first, _] = Deployments(lake.ledger, "p").rows()
-    assert (first["to_state"], first["run_id"], json.loads(str(first["evidence"]))["cv_value"]) == ("CANDIDATE", "r1", 0.5)
+    assert (first.to_state, first.run_id, json.loads(first.evidence)["cv_value"]) == ("CANDIDATE", "r1", 0.5)
 
 
 def test_same_model_is_one_whichever_run_made_it(lake):

@@ -179,10 +179,10 @@ def test_a_full_disk_is_the_steps_fault_and_the_ledgers(steps, write_spec, monke
     steps.broken["ingest.spare"] = full
     append = Runner(load_spec(write_spec()), LazySpark(_start_no_jvm)).lake.ledger.__class__.append
 
-    def written(self, table, rows):
-        if any(row.get("error") for row in rows):
+    def written(self, rows):
+        if any(row.error for row in rows):
             raise full
-        return append(self, table, rows)
+        return append(self, rows)
 
     monkeypatch.setattr("tidemill.lake.ledger.Ledger.append", written)
     outcome = _run(write_spec())

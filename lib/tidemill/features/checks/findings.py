@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 AUC_LIMIT = 0.99
 R2_LIMIT = 0.98
@@ -33,7 +34,7 @@ class Finding:
     message: str = ""
     other: str | None = None
 
-    def row(self) -> dict[str, object]:
+    def row(self) -> dict[str, Any]:
         """Return the columns of ``ops.checks``."""
         return {_COLUMN_NAMES.get(name, name): value for name, value in asdict(self).items()}
 

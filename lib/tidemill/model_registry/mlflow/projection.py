@@ -197,9 +197,9 @@ class _Projection:
         latest: Mapping[str, float] = {}
         seq = 0
         for row in self.deployments.rows():
-            metrics = json.loads(str(row["evidence"])).get("metrics") if row["model_version"] == version and row["evidence"] else None
+            metrics = json.loads(row.evidence).get("metrics") if row.model_version == version and row.evidence else None
             if metrics:
-                latest, seq = metrics, int(str(row["seq"]))
+                latest, seq = metrics, int(row.seq or 0)
         return {f"test_{name}": value for name, value in latest.items() if value is not None}, seq
 
     def _point_alias(self, versions: Mapping[int, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import and_
+from typing import Any
 
 import sqlglot
 from pyspark.sql import Column, DataFrame
@@ -152,13 +153,13 @@ def warnings(table: str, rules: Sequence[Rule], counts: Tally, verdicts: Sequenc
     return [*told, *(f"{table}: {verdict.name!r} wants {verdict.expected}: {verdict.found}" for verdict in verdicts if not verdict.passed)]
 
 
-def expectation_rows(rules: Sequence[Rule], counts: Tally, verdicts: Sequence[TableVerdict] = ()) -> list[dict[str, object]]:
+def expectation_rows(rules: Sequence[Rule], counts: Tally, verdicts: Sequence[TableVerdict] = ()) -> list[dict[str, Any]]:
     """Return a row of ops.expectations for each rule; the key's counts null keys and rows that repeat one.
 
     ``value`` is the share of rows that break a rule for rows, what was measured for one that judges the table; the latter counts no rows
     that fail.
     """
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for rule in rules:
         repeating = counts.repeating_rows if rule.name == KEY_RULE else 0
         failed = counts.failed[rule.name] + repeating

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pyspark.sql import types as T
 
@@ -23,7 +24,7 @@ class Change:
     action: str
     records: int | None = None
 
-    def row(self) -> dict[str, object]:
+    def row(self) -> dict[str, Any]:
         """Return the row of ops.schema_changes, without the columns that tell whose it is."""
         found = self.difference
         return {

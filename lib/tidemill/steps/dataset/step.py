@@ -14,6 +14,7 @@ from tidemill.dataset.splits import split_faults, split_rows
 from tidemill.errors import ExpectationRefused, Fault, SpecError, StepError, did_you_mean
 from tidemill.features.checks import judge_features
 from tidemill.features.checks.findings import refusal, remarks
+from tidemill.lake.ops import CheckRow
 from tidemill.quoting import quoted
 from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.spec.models import NUMERIC_LABEL, RECOMMENDATION, Training
@@ -37,9 +38,8 @@ def check_features(context: StepContext, marked: DataFrame) -> tuple[str, ...]:
     if pipeline.training.task == RECOMMENDATION:
         return ()  # it has no feature columns
     findings = judge_features(marked, pipeline.dataset, pipeline.training.task, pipeline.features)
-    common = {"pipeline": context.pipeline, "run_id": context.run_id, "table_name": pipeline.dataset_table}
-    rows = [{**common, **finding.row()} for finding in findings]
-    context.lake.ledger.put("ops.checks", rows, where={"pipeline": context.pipeline, "run_id": context.run_id})
+    rows = [CheckRow(**context.run_columns, table_name=pipeline.dataset_table, **finding.row()) for finding in findings]
+    context.lake.ledger.put(CheckRow, rows, where=context.run_columns)
     message = refusal(findings)
     if message is not None:
         raise ExpectationRefused(message)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pyspark.sql import functions as F
 
@@ -14,6 +14,7 @@ from tidemill.columns import column
 from tidemill.errors import GateRefused, StepError, TidemillError
 from tidemill.evaluation import baseline_metrics, compute_metrics
 from tidemill.evaluation.gates import Gate, GateResult, default_gate, parse_gate
+from tidemill.lake.ops import MetricRow
 from tidemill.model_registry import Deployments, Manifest, load_model
 from tidemill.model_registry.predict import encode_label, labelled_predictions
 from tidemill.spec.models import RECOMMENDATION
@@ -157,15 +158,15 @@ def _reigning(context: StepContext, deployments: Deployments, judge: _Judge, can
         ) from error
 
 
-def _record(context: StepContext, measured: Mapping[int, Metrics], candidate: int, sizes: Sequence[Mapping[str, object]]) -> None:
-    common = {"pipeline": context.pipeline, "run_id": context.run_id, "split": "test"}
-    rows: list[dict[str, object]] = [
-        {**common, "model_version": version, "metric": metric, "value": value if math.isfinite(value) else None}
+def _record(context: StepContext, measured: Mapping[int, Metrics], candidate: int, sizes: Sequence[Mapping[str, Any]]) -> None:
+    run = context.run_columns
+    rows = [
+        MetricRow(**run, split="test", model_version=version, metric=metric, value=value if math.isfinite(value) else None)
         for version, metrics in measured.items()
         for metric, value in metrics.items()
     ]
-    rows += [{**common, "model_version": candidate, **size} for size in sizes]
-    context.lake.ledger.put("ops.metrics", rows, where={"pipeline": context.pipeline, "run_id": context.run_id})
+    rows += [MetricRow(**run, model_version=candidate, **size) for size in sizes]
+    context.lake.ledger.put(MetricRow, rows, where=run)
 
 
 def _evidence(results: list[GateResult], metrics: Metrics, baseline: Metrics, champion: _Champion | None) -> dict[str, object]:

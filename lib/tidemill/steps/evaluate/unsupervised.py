@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pyspark.sql import functions as F
@@ -60,7 +60,7 @@ def free_baseline(manifest: Manifest, test: DataFrame, label: str | None) -> dic
     return {**areas, "massVolume": 1.0}
 
 
-def cluster_rows(model: PipelineModel, manifest: Manifest, dataset: DataFrame) -> list[dict[str, object]]:
+def cluster_rows(model: PipelineModel, manifest: Manifest, dataset: DataFrame) -> list[dict[str, Any]]:
     """Return the rows of each cluster in train and test, as columns of ``ops.metrics``: ``slice`` is ``cluster=<number>``."""
     sizes = cluster_sizes(model_outputs(model, manifest, dataset.where(F.col("split").isin("train", "test")), ["split"], ["prediction"]))
     return [{"split": split, "slice": f"cluster={cluster}", "metric": "rows", "value": float(n)} for (split, cluster), n in sizes.items()]

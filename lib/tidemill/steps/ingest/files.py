@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -12,6 +13,7 @@ from pyspark.sql import types as T
 
 from tidemill.column_names import SOURCE_FILE
 from tidemill.errors import SourceError
+from tidemill.lake.ops import FileRow
 from tidemill.lake.staging import StagedRows
 from tidemill.sources.files.damaged import READ_FAILURES, changed_files, empty_files, packed_unreadably, probe, reason
 from tidemill.sources.files.listing import SourceFile, list_source_files, source_listing
@@ -69,12 +71,12 @@ def read_files(stack: ExitStack, context: StepContext, source: Source, kind: Sou
     changes = settled(source, found.changes, found.refused, found.schema or T.StructType())
     is_hopeless = found.kept is None and (is_full or not before.exists)
     if found.bad and (is_hopeless or source.on_bad_file == "fail"):
-        context.lake.ledger.append("ops.files", [row for row in rows if row["error"]])
+        context.lake.ledger.append([FileRow(**row) for row in rows if row["error"]])
         what = "none of the files can be read" if is_hopeless else "a file cannot be read, and `on_bad_file: fail` is set"
         raise SourceError("; ".join((what, *_told(found.bad))))
     notes = (*chosen.notes, *found.records.notes, *_told(found.bad), *_without_records(chosen.files, found))
     if found.kept is None or found.schema is None:
-        context.lake.ledger.append("ops.files", rows)
+        context.lake.ledger.append([FileRow(**row) for row in rows])
         record_changes(context, changes, number)
         return Unread(notes)
     return Batch(
@@ -273,7 +275,7 @@ def replayed_files(past: Past, files: Sequence[SourceFile], first: int) -> NewFi
 
 def file_rows(
     context: StepContext, files: Sequence[SourceFile], counts: Mapping[str, FileCount], bad: Mapping[str, str], batch: int
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """Return the rows of ops.files for these files: ``rows`` went into the table, ``quarantined`` beside it."""
     rows = []
     for file in files:

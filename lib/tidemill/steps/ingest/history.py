@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.column_names import BATCH_ID, PROVENANCE, SOURCE_FILE
 from tidemill.errors import UsageError
+from tidemill.lake.ops import FileRow
 from tidemill.quoting import batch_app
 from tidemill.steps.commit_stats import blank, holds
 from tidemill.steps.result import StepContext
@@ -203,16 +205,16 @@ def drop_replayed(context: StepContext, first: int, batch: int) -> None:
         context.lake.replace_where(rows, quarantine, where=stale, meta=context.meta(batch_id=batch))
 
 
-def record(context: StepContext, rows: Sequence[Mapping[str, object]], batch: int) -> None:
+def record(context: StepContext, rows: Sequence[Mapping[str, Any]], batch: int) -> None:
     """Write the rows of one committed batch into ops.files; repeating it changes nothing."""
     if rows:
         where: dict[str, str | int] = {"run_id": str(rows[0]["run_id"]), "source": context.item, "batch_id": batch}
-        context.lake.ledger.put("ops.files", rows, where=where)
+        context.lake.ledger.put(FileRow, [FileRow(**row) for row in rows], where=where)
 
 
-def stamp(context: StepContext, batch: int) -> dict[str, object]:
+def stamp(context: StepContext, batch: int) -> dict[str, Any]:
     """Return the columns that tell whose rows these are."""
-    return {"pipeline": context.pipeline, "run_id": context.run_id, "source": context.item, "batch_id": batch}
+    return {**context.run_columns, "source": context.item, "batch_id": batch}
 
 
 def _since_last_full_load(rows: Sequence[Row]) -> list[Row]:

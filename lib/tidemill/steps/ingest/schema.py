@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.columns import column
+from tidemill.lake.ops import SchemaChangeRow, SchemaRow
 from tidemill.sources.schema.declared import checked_schema, is_wider, parsed_schema
 from tidemill.sources.schema.policies import Change, sql_name
 from tidemill.spec.models import Source
@@ -41,18 +42,18 @@ def known_schema(context: StepContext, source: Source, past: Past) -> T.StructTy
 def record_schema(context: StepContext, schema: T.StructType, reason: str, batch: int) -> None:
     """Write a new version into ops.schemas where the columns are not those of the last one."""
     ledger = context.lake.ledger
-    rows = ledger.rows("ops.schemas", source=context.item)
+    rows = ledger.read(SchemaRow, source=context.item)
     text = ", ".join(f"{part.name} {sql_name(part.dataType)}" for part in schema.fields)
-    if rows and rows[-1]["schema"] == text:
+    if rows and rows[-1].schema == text:
         return
-    version = 1 + max((int(str(row["version"])) for row in rows), default=0)
-    ledger.append("ops.schemas", [{**stamp(context, batch), "version": version, "schema": text, "reason": reason}])
+    version = 1 + max((row.version or 0 for row in rows), default=0)
+    ledger.append([SchemaRow(**stamp(context, batch), version=version, schema=text, reason=reason)])
 
 
 def record_changes(context: StepContext, changes: Sequence[Change], batch: int) -> None:
     """Write what the policies did into ops.schema_changes; repeating it changes nothing."""
     where: dict[str, str | int] = {"run_id": context.run_id, "source": context.item, "batch_id": batch}
-    context.lake.ledger.put("ops.schema_changes", [{**stamp(context, batch), **change.row()} for change in changes], where=where)
+    context.lake.ledger.put(SchemaChangeRow, [SchemaChangeRow(**stamp(context, batch), **change.row()) for change in changes], where=where)
 
 
 def lossy_columns(context: StepContext, table: str, kinds: Mapping[str, T.DataType]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from tidemill.errors import DriftRefused
+from tidemill.lake.ops import DriftRow, StepRow
 from tidemill.model_registry import Manifest, load_manifest
 from tidemill.monitoring.drift import ColumnDrift, level, measure_drift
 from tidemill.quoting import quoted
@@ -78,15 +79,15 @@ def _earlier_inputs(context: StepContext) -> Iterator[tuple[str, Mapping[str, in
     """Yield the runs of earlier monitors that measured drift of other rows, latest first, with the versions of the scored tables."""
     tables = context.spec.scoring_inputs()
     wanted = {table: context.inputs[table] for table in tables}
-    ledger, names = context.lake.ledger, {"pipeline": context.pipeline}
-    measured = {row["run_id"] for row in ledger.rows("ops.drift", **names)} - {context.run_id}
-    versions_of: dict[str, Mapping[str, int]] = {}
-    for row in ledger.rows("ops.steps", **names, node=context.node):
-        inputs = row["inputs"] or {}
-        if row["run_id"] in measured and isinstance(inputs, dict) and set(tables) <= set(inputs):
-            versions_of.pop(str(row["run_id"]), None)  # the order is that of each run's last row
-            versions_of[str(row["run_id"])] = {table: int(inputs[table]) for table in tables}
-    others = [(run_id, versions) for run_id, versions in reversed(versions_of.items()) if versions != wanted]
+    ledger = context.lake.ledger
+    measured = {row.run_id for row in ledger.read(DriftRow, pipeline=context.pipeline)} - {context.run_id}
+    versions_of: dict[str | None, Mapping[str, int]] = {}
+    for row in ledger.read(StepRow, pipeline=context.pipeline, node=context.node):
+        inputs = row.inputs or {}
+        if row.run_id in measured and set(tables) <= set(inputs):
+            versions_of.pop(row.run_id, None)  # the order is that of each run's last row
+            versions_of[row.run_id] = {table: inputs[table] for table in tables}
+    others = [(str(run_id), versions) for run_id, versions in reversed(versions_of.items()) if versions != wanted]
     yield from others[:MOST_EARLIER]
 
 
@@ -177,20 +178,19 @@ def _measured(context: StepContext, manifest: Manifest, columns: list[str]) -> t
 
 def _record(context: StepContext, version: int, rule: Drift, found: list[ColumnDrift]) -> None:
     rows = [
-        {
-            "pipeline": context.pipeline,
-            "run_id": context.run_id,
-            "model_version": version,
-            "column_name": drift.column,
-            "method": rule.method,
-            "value": drift.value,
-            "level": level(drift.value, rule.warn, rule.alert),
-            "rows_reference": drift.rows_reference,
-            "rows_scored": drift.rows_scored,
-        }
+        DriftRow(
+            **context.run_columns,
+            model_version=version,
+            column_name=drift.column,
+            method=rule.method,
+            value=drift.value,
+            level=level(drift.value, rule.warn, rule.alert),
+            rows_reference=drift.rows_reference,
+            rows_scored=drift.rows_scored,
+        )
         for drift in found
     ]
-    context.lake.ledger.put("ops.drift", rows, where={"pipeline": context.pipeline, "run_id": context.run_id})
+    context.lake.ledger.put(DriftRow, rows, where=context.run_columns)
 
 
 def _named(drifts: list[ColumnDrift]) -> str:

@@ -12,6 +12,7 @@ from pyspark.sql import types as T
 
 from tidemill.columns import column
 from tidemill.errors import StepError, did_you_mean
+from tidemill.lake.ops import ExpectationRow
 from tidemill.monitoring.drift import drift_columns, measure_drift
 from tidemill.quality.expectations.quarantine import expectation_rows
 from tidemill.quality.expectations.row_rules import Latest, Measure, Tally, judged, kept_rows
@@ -90,9 +91,8 @@ def record_expectations(
     context: StepContext, table: str, rules: Sequence[Rule], counts: Tally, verdicts: Sequence[TableVerdict] = ()
 ) -> None:
     """Write what the rules of a table found in this run to ops.expectations, a row each."""
-    stamp = {"pipeline": context.pipeline, "run_id": context.run_id, "table_name": table}
-    rows = [{**stamp, **row} for row in expectation_rows(rules, counts, verdicts)]
-    context.lake.ledger.put("ops.expectations", rows, where={"run_id": context.run_id, "table_name": table})
+    rows = [ExpectationRow(**context.run_columns, table_name=table, **row) for row in expectation_rows(rules, counts, verdicts)]
+    context.lake.ledger.put(ExpectationRow, rows, where={"run_id": context.run_id, "table_name": table})
 
 
 def what_stays(context: StepContext, table: str) -> str:

@@ -14,6 +14,7 @@ from tidemill.columns import column
 from tidemill.errors import ExpectationRefused, StepError, did_you_mean
 from tidemill.features.checks import count_unreadable
 from tidemill.features.unseen import Unseen, count_unseen
+from tidemill.lake.ops import UnseenRow
 from tidemill.model_registry import load_model
 from tidemill.model_registry.predict import OUTPUTS, predict
 from tidemill.runtime.caching import cache_frame
@@ -165,20 +166,19 @@ def hold_types(context: StepContext, table: str, scored: DataFrame) -> None:
 
 def _record_unseen(context: StepContext, version: int, count: int, unseen: Sequence[Unseen]) -> None:
     """Write how many rows had a value that the training did not, one row a category of the model."""
-    run = {"pipeline": context.pipeline, "run_id": context.run_id}
     rows = [
-        {
-            **run,
-            "model_version": version,
-            "column_name": each.column,
-            "rows_scored": count,
-            "rows_unseen": each.rows,
-            "is_exact": each.is_exact,
-            "most_frequent": json.dumps([{"value": value, "rows": n} for value, n in each.values], ensure_ascii=False),
-        }
+        UnseenRow(
+            **context.run_columns,
+            model_version=version,
+            column_name=each.column,
+            rows_scored=count,
+            rows_unseen=each.rows,
+            is_exact=each.is_exact,
+            most_frequent=json.dumps([{"value": value, "rows": n} for value, n in each.values], ensure_ascii=False),
+        )
         for each in unseen
     ]
-    context.lake.ledger.put("ops.unseen", rows, where=run)
+    context.lake.ledger.put(UnseenRow, rows, where=context.run_columns)
 
 
 def _require(context: StepContext, rows: DataFrame, key: Sequence[str], keep: Sequence[str]) -> None:

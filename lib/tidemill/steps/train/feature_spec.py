@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from tidemill.errors import StepError
 from tidemill.lake import Lake
+from tidemill.lake.ops import FeatureRow
 from tidemill.model_registry import Deployments, Manifest, load_manifest
 from tidemill.model_registry.manifest import model_fault
 from tidemill.spec.models import Features
@@ -29,8 +30,9 @@ def declared_features(features: Literal["auto"] | Features) -> object:
 
 def record_choices(context: StepContext, plan: FeaturePlan) -> None:
     """Write what `features: auto` has chosen, one row a column; nothing where the features are declared."""
-    run = {"pipeline": context.pipeline, "run_id": context.run_id}
-    context.lake.ledger.put("ops.features", [{**run, "position": at, **choice.row()} for at, choice in enumerate(plan.choices)], where=run)
+    run = context.run_columns
+    rows = [FeatureRow(**run, position=place, **choice.row()) for place, choice in enumerate(plan.choices)]
+    context.lake.ledger.put(FeatureRow, rows, where=run)
 
 
 def _as_now(features: object) -> object:

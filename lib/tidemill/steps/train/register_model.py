@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tidemill.families.custom import OwnFamily
 from tidemill.features import FeaturePlan, slot_names
 from tidemill.features.custom import CustomStage, is_own
+from tidemill.lake.ops import ImportanceRow
 from tidemill.model_registry import Deployments, Manifest, load_manifest, save_model
 from tidemill.model_registry.manifest import model_fault
 from tidemill.model_registry.versions import next_version, saved_versions
@@ -107,10 +108,12 @@ def _dataset_inputs(context: StepContext) -> dict[str, int]:
 
 def _record_importances(context: StepContext, model: PipelineModel, manifest: Manifest, plan: FeaturePlan) -> None:
     """Write what counts in the model, one row a slot."""
-    run = {"pipeline": context.pipeline, "run_id": context.run_id}
-    found = importances(model, manifest.slots, plan.columns)
-    rows = [{**run, "model_version": manifest.version, **importance.row()} for importance in found]
-    context.lake.ledger.put("ops.importances", rows, where=run)
+    run = context.run_columns
+    rows = [
+        ImportanceRow(**run, model_version=manifest.version, **importance.row())
+        for importance in importances(model, manifest.slots, plan.columns)
+    ]
+    context.lake.ledger.put(ImportanceRow, rows, where=run)
 
 
 def _same_candidate(context: StepContext, deployments: Deployments, manifest: Manifest) -> int | None:

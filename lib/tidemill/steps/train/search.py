@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tidemill.lake.ops import TrialRow
 from tidemill.model_registry import Deployments
 from tidemill.quoting import is_local
 from tidemill.runtime.locks import hold_lock
@@ -80,27 +81,25 @@ class PastTrials:
     def known(self) -> dict[tuple[str, str, int], TrialFold]:
         """Return the rows that earlier runs of this search left, which came to no model: family, parameters and fold → the row."""
         ledger, name = self._context.lake.ledger, self._context.pipeline
-        made = {str(row["run_id"]) for row in Deployments(ledger, name).rows() if row["to_state"] == "CANDIDATE"}
-        rows = ledger.rows("ops.trials", pipeline=name)
-        found = {}
-        for row in rows:
-            if row.get("search") == self._search and row["run_id"] not in made and row["state"] == SUCCEEDED and row["share"] == 1.0:
-                kept = TrialFold(trial=-1, **{column: row.get(column) for column in _COLUMNS})  # type: ignore[arg-type]
-                found[kept.family, kept.params, kept.fold] = kept
-        return found
+        finished = {row.run_id for row in Deployments(ledger, name).rows() if row.to_state == "CANDIDATE"}
+        fits = {}
+        for row in ledger.read(TrialRow, pipeline=name, search=self._search):
+            if row.run_id not in finished and row.state == SUCCEEDED and row.share == 1.0:
+                fit = TrialFold(trial=-1, **{column: getattr(row, column) for column in _COLUMNS})
+                fits[fit.family, fit.params, fit.fold] = fit
+        return fits
 
     def keep(self, rows: Sequence[TrialFold]) -> None:
         """Write rows of fits that have just ended."""
-        self._context.lake.ledger.append("ops.trials", self._stamped(rows))
+        self._context.lake.ledger.append(self._stamped(rows))
 
     def record(self, rows: Sequence[TrialFold]) -> None:
         """Write all rows of the run, in place of those that were kept on the way."""
         context = self._context
-        context.lake.ledger.put("ops.trials", self._stamped(rows), where={"pipeline": context.pipeline, "run_id": context.run_id})
+        context.lake.ledger.put(TrialRow, self._stamped(rows), where=context.run_columns)
 
-    def _stamped(self, rows: Sequence[TrialFold]) -> list[dict[str, object]]:
-        run = {"pipeline": self._context.pipeline, "run_id": self._context.run_id, "search": self._search}
-        return [{**run, **row.row()} for row in rows]
+    def _stamped(self, rows: Sequence[TrialFold]) -> list[TrialRow]:
+        return [TrialRow(**self._context.run_columns, search=self._search, **row.row()) for row in rows]
 
 
 def searched(
