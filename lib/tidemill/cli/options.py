@@ -11,6 +11,7 @@ import typer
 
 from tidemill.errors import UsageError
 from tidemill.lake import Lake
+from tidemill.pipeline import Pipeline
 from tidemill.spec import Spec, load_spec
 from tidemill.spec.loading.paths import find_project_root, resolve_lake
 
@@ -43,6 +44,11 @@ def spec_of(path: Path, env: str | None, assignments: Sequence[str] | None) -> S
             raise UsageError(f"--set {assignment}: expected a.b=c, such as --set training.folds=5")
         values[key.strip()] = value
     return load_spec(path, env=env, set_values=values)
+
+
+def pipeline_of(path: Path, env: str | None, assignments: Sequence[str] | None) -> Pipeline:
+    """Return the pipeline of a spec with its overlay and the ``--set`` options; see `spec_of`."""
+    return Pipeline(spec_of(path, env, assignments))
 
 
 def lake_of(root: str | None, *, must_exist: bool = True) -> Lake:

@@ -12,14 +12,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tidemill.cli.options import AsJson, Debug, Env, SafeCsv, Set, SpecPath, spec_of
+from tidemill.cli.options import AsJson, Debug, Env, SafeCsv, Set, SpecPath, pipeline_of
 from tidemill.cli.printing import FORMATS, print_json, print_table, warn, write, write_frame
 from tidemill.cli.summary import print_summary
 from tidemill.errors import SpecError, TidemillError, UsageError
-from tidemill.lake import Lake
+from tidemill.pipeline import decisions
 from tidemill.redaction import redact
 from tidemill.spec import Spec
-from tidemill.workflow import LazySpark, Runner, RunOutcome, build_graph
+from tidemill.workflow import LazySpark, Runner, RunOutcome
 from tidemill.workflow.outcome import weightiest
 from tidemill.workflow.progress import PlainProgress, progress_for
 
@@ -87,10 +87,10 @@ class RunOptions:
 
 
 def _run(spec: Path, env: str | None, set_: Sequence[str] | None, options: RunOptions) -> int:
-    loaded = spec_of(spec, env, set_)
+    pipeline = pipeline_of(spec, env, set_)
     if options.replay is not None and not (options.only or "").startswith("ingest."):
         raise UsageError("--replay loads one source anew: give --only ingest.SOURCE with it")
-    runner = Runner(loaded, lazy_spark(loaded), run_id=options.run_id, force=options.force, replay=options.replay, debug=options.debug)
+    runner = pipeline.runner(run_id=options.run_id, force=options.force, replay=options.replay, debug=options.debug)
     nodes = runner.graph.select(start=options.start, end=options.end, only=options.only)
     if options.dry_run:
         return _print_decisions(runner, [node.name for node in nodes], options.as_json)
@@ -100,66 +100,44 @@ def _run(spec: Path, env: str | None, set_: Sequence[str] | None, options: RunOp
         print_json(outcome.to_json())
     else:
         outcome = runner.run(nodes, progress_for([node.name for node in nodes], Console(stderr=True, highlight=False)))
-        print_summary(loaded, runner.lake, outcome, spec)
+        print_summary(pipeline.spec, pipeline.lake, outcome, spec)
     return outcome.exit_code
 
 
 def check(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
     """Parse and resolve the spec and all it names; nothing is written."""
-    from tidemill.preflight import refuse_unknown_columns
-    from tidemill.steps.train.feature_variants import declared_spaces
-
     try:
-        loaded = spec_of(spec, env, set_)
-        refuse_unknown_columns(loaded, Lake(loaded.pipeline.lake))
-        declared_spaces(loaded, needs_libraries=False)  # a spec may be checked where nothing is trained
+        pipeline = pipeline_of(spec, env, set_)
+        result = pipeline.check()
     except SpecError as error:
         if json_:
             print_json(
                 {"pipeline": None, "nodes": [], "faults": [vars(fault) | {"message": redact(fault.message)} for fault in error.faults]}
             )
         raise
-    nodes = build_graph(loaded).nodes
-    notes = [loaded.pipeline.dataset.positive_rule()] if loaded.pipeline.has_positive_class else []
     if json_:
-        print_json({"pipeline": loaded.pipeline.pipeline, "nodes": [node.name for node in nodes], "faults": [], "notes": notes})
+        print_json({"pipeline": pipeline.name, "nodes": result.nodes, "faults": [], "notes": result.notes})
     else:
-        write(f"{spec}: fine; {len(nodes)} nodes: {', '.join(node.name for node in nodes)}\n")
-        write("".join(f"  {note}\n" for note in notes))
+        write(f"{spec}: fine; {len(result.nodes)} nodes: {', '.join(result.nodes)}\n")
+        write("".join(f"  {note}\n" for note in result.notes))
     return 0
 
 
 def explain(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
     """Say for each node whether it would run, and why."""
-    loaded = spec_of(spec, env, set_)
-    runner = Runner(loaded, lazy_spark(loaded))
+    runner = pipeline_of(spec, env, set_).runner()
     return _print_decisions(runner, [node.name for node in runner.graph.nodes], json_)
 
 
 def _print_decisions(runner: Runner, names: list[str], as_json: bool) -> int:
     """Print for each node whether it would run and why; return the exit code that a run could not avoid, such as for missing files."""
-    would_run: set[str] = set()
-    rows, exit_codes = [], []
-    for name in names:
-        node = runner.graph[name]
-        upstream = [other for other in (*node.needs, *node.after) if other in would_run]
-        reasons: tuple[str, ...] = (f"{upstream[0]} would run",) if upstream else ()
-        would = ""
-        if not reasons:
-            try:
-                reasons = runner.decide(node).reasons
-            except TidemillError as error:
-                reasons, would = (str(error),), "fail"
-                exit_codes.append(error.exit_code)
-        if reasons:
-            would_run.add(name)
-        would = would or ("run" if reasons else "skip")
-        rows.append({"node": name, "would": would, "why": "; ".join(reasons) or "unchanged since it last succeeded"})
+    rows = decisions(runner, names)
+    shown = [{name: row[name] for name in ("node", "would", "why")} for row in rows]
     if as_json:
-        print_json(rows)
+        print_json(shown)
     else:
-        print_table(rows, ["node", "would", "why"])
-    return weightiest(exit_codes)
+        print_table(shown, ["node", "would", "why"])
+    return weightiest(int(str(row["exit_code"])) for row in rows)
 
 
 def score(
@@ -184,20 +162,15 @@ def score(
     debug: Debug = False,
 ) -> int:
     """Score rows that have just arrived with the champion, without a run; nothing is written to the lake."""
-    from tidemill.steps.score.entry import find_entry
-    from tidemill.steps.score.rows import scored_rows
-
     if explain_:
         raise UsageError("score --explain: not built yet; score without it")
     if output is not None and output.suffix not in FORMATS:
         raise UsageError(f"--output {output}: expected a name that ends in .csv, .json or .parquet")
     if safe_csv and (output is None or output.suffix != ".csv"):
         raise UsageError("--safe-csv is for --output FILE.csv")
-    loaded = spec_of(spec, env, set_)
-    lake = Lake(loaded.pipeline.lake)
-    entry = find_entry(loaded, lake, input_, source=source, at=at)
+    pipeline = pipeline_of(spec, env, set_)
     format_ = FORMATS[output.suffix] if output is not None else "json" if json_ else "table"
-    with scored_rows(lazy_spark().get(), loaded, lake, entry) as scored:
+    with pipeline.scored_rows(input_, source=source, at=at) as scored:
         for note in scored.notes:
             warn(f"{note}\n")
         write_frame(scored.frame, format_, output, limit=limit, safe_csv=safe_csv)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 
-from tidemill.cli.options import AsJson, Debug, Env, LakeRoot, Set, SpecPath, lake_of, spec_of
+from tidemill.cli.options import AsJson, Debug, Env, LakeRoot, Set, SpecPath, lake_of, pipeline_of, spec_of
 from tidemill.cli.pipeline import lazy_spark
 from tidemill.cli.printing import plain_text, print_json, print_table, warn, write
 from tidemill.errors import UsageError, did_you_mean
@@ -153,9 +153,6 @@ def _cut(value: object) -> str:
     return text if len(text) <= 24 else f"{text[:23]}…"
 
 
-_FEATURES_JSON = ("settings", "figures")
-
-
 def _add_feature_commands(app: typer.Typer) -> None:
     """Add this module's command."""
     app.command()(features)
@@ -170,31 +167,23 @@ def features(
     debug: Debug = False,
 ) -> int:
     """Show what `features: auto` chose for each column and why, as YAML to paste into the spec in its place; starts no Spark."""
-    loaded = spec_of(spec, env, set_)
-    rows = Lake(loaded.pipeline.lake).ledger.rows("ops.features", pipeline=loaded.pipeline.pipeline)
-    chosen = run or next((str(row["run_id"]) for row in reversed(rows)), None)
-    found = sorted((row for row in rows if row["run_id"] == chosen), key=lambda row: int(str(row["position"])))
-    declared = loaded.pipeline.features
-    if not found and run is None and isinstance(declared, Features) and not declared.is_auto:
-        raise UsageError(f"{spec} declares its features itself; leave the column groups out, and `auto` chooses")
-    if not found:
-        where = f"run {run}" if run else loaded.pipeline.pipeline
-        raise UsageError(f"{where} has chosen no features; a run does with `features: auto`, in its step train: tidemill run {spec}")
+    pipeline = pipeline_of(spec, env, set_)
+    rows = pipeline.features(run, as_="rows")
     if json_:
-        print_json([{**row, **{name: json.loads(str(row[name])) if row[name] else None for name in _FEATURES_JSON}} for row in found])
+        print_json(rows)
         return 0
-    write(_pasteable(loaded, found, str(chosen)))
+    write(_pasteable(pipeline.spec, rows))
     return 0
 
 
-def _pasteable(loaded: Spec, rows: Sequence[dict[str, object]], run: str) -> str:
+def _pasteable(loaded: Spec, rows: Sequence[dict[str, Any]]) -> str:
     """Return the choices as comments, then the block; what the spec says beside `auto` stays."""
     from tidemill.features.choices import as_yaml, groups_of
 
-    lines = [f"# What `features: auto` chose in run {run}, from {_count(rows)} training rows; it gives the same."]
+    lines = [f"# What `features: auto` chose in run {rows[0]['run_id']}, from {_count(rows)} training rows; it gives the same."]
     lines += ["# " + visible(f"{row['column_name']}: {row['chosen']}; {row['reason']}") for row in rows]
     used = [row for row in rows if row["feature_group"] is not None]
-    block = groups_of((str(row["column_name"]), str(row["feature_group"]), json.loads(str(row["settings"]))) for row in used)
+    block = groups_of((str(row["column_name"]), str(row["feature_group"]), row["settings"]) for row in used)
     declared = loaded.pipeline.features
     if isinstance(declared, Features):
         block |= {
@@ -205,5 +194,5 @@ def _pasteable(loaded: Spec, rows: Sequence[dict[str, object]], run: str) -> str
     return "\n".join(lines) + "\n" + as_yaml(block)
 
 
-def _count(rows: Sequence[dict[str, object]]) -> str:
-    return f"{json.loads(str(rows[0]['figures']))['rows']:,}"
+def _count(rows: Sequence[dict[str, Any]]) -> str:
+    return f"{rows[0]['figures']['rows']:,}"

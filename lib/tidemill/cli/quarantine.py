@@ -7,15 +7,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tidemill.cli.options import AsJson, Debug, Env, Set, SpecPath, spec_of
-from tidemill.cli.pipeline import lazy_spark
+from tidemill.cli.options import AsJson, Debug, Env, Set, SpecPath, pipeline_of
 from tidemill.cli.printing import print_json, print_table, write
-from tidemill.errors import UsageError, did_you_mean
-from tidemill.lake import Lake
-from tidemill.spec import Spec
+from tidemill.pipeline import Pipeline
 from tidemill.workflow import RunOutcome, new_run_id
 from tidemill.workflow.progress import PlainProgress, progress_for
-from tidemill.workflow.reprocess import nodes_in_quarantine, quarantined
+from tidemill.workflow.reprocess import nodes_in_quarantine
 
 _SHOWN = 160  # characters of a sample in a table
 
@@ -38,16 +35,10 @@ def quarantine(
     debug: Debug = False,
 ) -> int:
     """Show what is in quarantine, by table and rule; a record that breaks several rules counts for each."""
-    loaded = spec_of(spec, env, set_)
-    lake = Lake(loaded.pipeline.lake)
-    node_of = {"bronze": "ingest", "silver": "prepare"}
-    known = [f"ingest.{name}" for name in loaded.pipeline.sources] + [f"prepare.{name}" for name in loaded.pipeline.tables]
-    if only is not None and only not in known:
-        raise UsageError(f"--only {only}: no such source or table{did_you_mean(only, known)}; known: {', '.join(known)}")
+    pipeline = pipeline_of(spec, env, set_)
+    rows = pipeline.quarantine(only, as_="rows")
     if reprocess:
-        return _reprocess(loaded, [node for node in nodes_in_quarantine(loaded, lake) if only in (None, node)], json_)
-    rows = [refused.row() for refused in quarantined(loaded, lake)]
-    rows = [row for row in rows if only in (None, "{}.{}".format(node_of[str(row["table"])[:6]], str(row["table"])[7:]))]
+        return _reprocess(pipeline, [node for node in nodes_in_quarantine(pipeline.spec, pipeline.lake) if only in (None, node)], json_)
     if json_:
         print_json(rows)
     elif rows:
@@ -58,7 +49,7 @@ def quarantine(
     return 0
 
 
-def _reprocess(loaded: Spec, nodes: list[str], as_json: bool) -> int:
+def _reprocess(pipeline: Pipeline, nodes: list[str], as_json: bool) -> int:
     from tidemill.workflow.reprocess import Reprocess
 
     if not nodes:
@@ -68,7 +59,7 @@ def _reprocess(loaded: Spec, nodes: list[str], as_json: bool) -> int:
             write("nothing is in quarantine\n")
         return 0
     progress = PlainProgress() if as_json else progress_for(nodes, Console(stderr=True, highlight=False))
-    outcome = Reprocess(loaded, lazy_spark(loaded), new_run_id()).run(nodes, progress)
+    outcome = Reprocess(pipeline.spec, pipeline.lazy_spark, new_run_id()).run(nodes, progress)
     if as_json:
         print_json(outcome.to_json())
     return outcome.exit_code

@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tidemill.cli.options import AsJson, Debug, Env, LakeRoot, SafeCsv, Set, SpecPath, lake_of, spec_of
+from tidemill.cli.options import AsJson, Debug, Env, LakeRoot, SafeCsv, Set, SpecPath, lake_of, pipeline_of, spec_of
 from tidemill.cli.pipeline import lazy_spark
 from tidemill.cli.printing import Format, print_json, print_table, warn, write, write_frame
-from tidemill.errors import TableNotFound, UsageError
+from tidemill.errors import UsageError
 from tidemill.lake import Lake
 from tidemill.lake.sql import split_statements
-from tidemill.model_registry.deployments import Deployments
+from tidemill.pipeline import as_usage_errors, query_lake, run_status
 from tidemill.workflow.error_messages import format_error
-from tidemill.workflow.outcome import leaderboard, rank
-from tidemill.workflow.states import current
 
 if TYPE_CHECKING:
     from tidemill.lake.catalog import Catalog
@@ -76,15 +74,9 @@ def status(
     loaded = spec_of(spec, env, set_) if spec else None
     where = Lake(loaded.pipeline.lake) if loaded and lake is None else lake_of(lake)
     while True:
-        runs = [
-            row for row in current(where.ledger.rows("ops.runs"), "run_id") if not loaded or row["pipeline"] == loaded.pipeline.pipeline
-        ]
-        chosen = next((row for row in reversed(runs) if run in (None, row["run_id"])), None)
-        if chosen is None:
-            raise UsageError(f"no run {run or ''} in {where.root}; `tidemill run SPEC` makes one".replace("  ", " "))
-        steps = current(where.ledger.rows("ops.steps", run_id=chosen["run_id"]), "node")
-        _show_run(chosen, steps, json_)
-        if not watch or chosen["state"] != "RUNNING":
+        shown = run_status(where, pipeline=loaded.pipeline.pipeline if loaded else None, run_id=run)
+        _show_run(shown.run, shown.steps, json_)
+        if not watch or shown.state != "RUNNING":
             return 0
         time.sleep(2)
 
@@ -106,9 +98,7 @@ def _seconds(step: dict[str, object]) -> float | None:
 
 def trials(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
     """Show the trials of the latest search, best first: the metric is the mean over the folds."""
-    loaded = spec_of(spec, env, set_)
-    rows = leaderboard(Lake(loaded.pipeline.lake).ledger, loaded.pipeline.pipeline)
-    rows.sort(key=rank)
+    rows = pipeline_of(spec, env, set_).trials(as_="rows")
     if json_:
         print_json(rows)
         return 0
@@ -119,19 +109,7 @@ def trials(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = Fa
 
 def models(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
     """Show each model version: its state and its test metrics; version 0 is the constant baseline."""
-    loaded = spec_of(spec, env, set_)
-    lake, name = Lake(loaded.pipeline.lake), loaded.pipeline.pipeline
-    ledger = Deployments(lake.ledger, name)
-    metrics = [row for row in lake.ledger.rows("ops.metrics", pipeline=name) if row["split"] == "test" and row["slice"] is None]
-    versions = sorted({int(row["model_version"]) for row in [*metrics, *lake.ledger.rows("ops.deployments", pipeline=name)]})  # type: ignore[call-overload]
-    rows = [
-        {
-            "model_version": version,
-            "state": ledger.state(version) if version else "BASELINE",
-            **{str(row["metric"]): row["value"] for row in metrics if row["model_version"] == version},
-        }
-        for version in versions
-    ]
+    rows = pipeline_of(spec, env, set_).models(as_="rows")
     if json_:
         print_json(rows)
         return 0
@@ -142,10 +120,9 @@ def models(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = Fa
 
 def deployments(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
     """Show every change of state of every model version: who, when, why."""
-    loaded = spec_of(spec, env, set_)
-    rows = Lake(loaded.pipeline.lake).ledger.rows("ops.deployments", pipeline=loaded.pipeline.pipeline)
+    rows = pipeline_of(spec, env, set_).deployments(as_="rows")
     if json_:
-        print_json([{**row, "evidence": json.loads(str(row["evidence"] or "null"))} for row in rows])
+        print_json(rows)
         return 0
     print_table(rows, ["recorded_at", "model_version", "from_state", "to_state", "actor", "reason", "run_id"])
     return 0
@@ -167,12 +144,6 @@ def sql(
     debug: Debug = False,
 ) -> int:
     """Ask the lake in SQL: every table of bronze, silver, gold and ops; without a query, a shell."""
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
-    from tidemill.lake.catalog import Catalog
-    from tidemill.runtime.spark_errors import format_spark_error
-
     if serve:
         raise UsageError("sql --serve: not built yet; each `tidemill sql` reads the lake by itself, with no server")
     if query is not None and file is not None:
@@ -187,15 +158,11 @@ def sql(
     if format_ == "parquet" and output is None:
         raise UsageError("--format parquet needs --output FILE")
     where = lake_of(lake)
+    spark = lazy_spark()
     if query is None:
-        return shell(Catalog(lazy_spark().get(), where), limit, trust)
-    if not trust:
-        Catalog.check(query)
-    catalog = Catalog(lazy_spark().get(), where)
-    try:
-        write_frame(catalog.query(query, trust=trust), format_, output, limit=limit, safe_csv=safe_csv)
-    except TableNotFound as error:
-        raise UsageError(str(error)) from error
-    except (PySparkException, Py4JJavaError) as error:
-        raise UsageError(f"the query cannot be answered: {format_spark_error(error)}") from error
+        from tidemill.lake.catalog import Catalog
+
+        return shell(Catalog(spark.get(), where), limit, trust)
+    with as_usage_errors():
+        write_frame(query_lake(where, query, spark, trust=trust), format_, output, limit=limit, safe_csv=safe_csv)
     return 0
