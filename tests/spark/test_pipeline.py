@@ -14,7 +14,8 @@ SPEC = """\
 pipeline: shop
 lake: {folder}/lake
 sources:
-  orders: {{format: csv, path: {folder}/orders.csv, schema: "id INT, price DOUBLE, weight DOUBLE, is_returned BOOLEAN"}}
+  orders: {{format: csv, path: {folder}/orders.csv, options: {{header: true}},
+           schema: "id INT, price DOUBLE, weight DOUBLE, is_returned BOOLEAN"}}
 dataset:
   from: bronze.orders
   key: [id]
