@@ -208,7 +208,7 @@ class Pipeline:
         Raises:
             UsageError: there is no champion, the input does not exist, or its columns do not fit the model.
         """
-        from tidemill.lake.batches import read_batches
+        from tidemill.lake.catalog import read_batches
 
         with self.scored_rows(rows, source=source, at=at) as scored:
             table = read_batches(scored.frame).read_all()
@@ -366,7 +366,7 @@ class Pipeline:
         Raises:
             UsageError: the statement is wrong, does more than read, or names a table that does not exist.
         """
-        from tidemill.lake.batches import read_batches
+        from tidemill.lake.catalog import read_batches
 
         frame = query_lake(self.lake, query, self.lazy_spark, trust=trust)
         if as_ == "spark":
