@@ -1,4 +1,4 @@
-"""Drift of feature columns: the population stability index of scored rows against training rows."""
+"""Drift of columns: the distance between the histograms of reference rows and of the rows that are compared with them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.columns import column
+from tidemill.errors import StepError
+from tidemill.monitoring.methods import PSI, DriftMethod
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -21,13 +23,12 @@ if TYPE_CHECKING:
 QUANTILES = tuple(step / 10 for step in range(1, 10))
 ACCURACY = 2_000  # of the approximate quantiles: within 1/2,000 of the rank
 TOP_CATEGORIES = 50
-EPSILON = 1e-4
 _OTHER, _NULL = "other", "null"
 
 
 @dataclass(frozen=True)
 class ColumnDrift:
-    """The index of one column; None where there is nothing to compare. Counts are rows, nulls included."""
+    """The distance of one column; None where there is nothing to compare. Counts are rows, nulls included."""
 
     column: str
     value: float | None
@@ -41,8 +42,8 @@ def drift_columns(df: DataFrame, columns: Sequence[str]) -> list[str]:
     return [name for name in columns if name in df.columns and isinstance(df.schema[name].dataType, kinds)]
 
 
-def measure_drift(reference: DataFrame, scored: DataFrame, columns: Sequence[str]) -> list[ColumnDrift]:
-    """Compute the population stability index of each column, with one job for the quantiles and one for all counts.
+def measure_drift(reference: DataFrame, scored: DataFrame, columns: Sequence[str], method: DriftMethod = PSI) -> list[ColumnDrift]:
+    """Compute the distance of each column, with one job for the quantiles and one for all counts.
 
     Numbers fall into at most ten bins between the deciles of the reference (fewer where deciles coincide), other columns into the 50
     most frequent values of the reference and "other"; null (and NaN) is a bin of its own. Values of ``scored`` are compared in the
@@ -54,29 +55,19 @@ def measure_drift(reference: DataFrame, scored: DataFrame, columns: Sequence[str
     numeric = [name for name in names if isinstance(reference.schema[name].dataType, T.NumericType)]
     splits = _splits(reference, numeric)
     counts: dict[int, list[tuple[int, int]]] = {place: [] for place in range(len(names))}
-    tall = [_tall(_like(reference, frame, names), names, splits) for frame in (reference, scored)]
-    for row in _counts(*tall).collect():
+    unpivoted = [_unpivot(_like(reference, frame, names), names, splits) for frame in (reference, scored)]
+    for row in _counts(*unpivoted).collect():
         counts[row["place"]].append((row["rows_reference"], row["rows_scored"]))
-    return [
-        ColumnDrift(names[place], psi([a for a, _ in pairs], [b for _, b in pairs]), sum(a for a, _ in pairs), sum(b for _, b in pairs))
-        for place, pairs in counts.items()
-    ]
+    return [_drift(names[place], pairs, method) for place, pairs in counts.items()]
 
 
-def psi(reference: Sequence[int], scored: Sequence[int]) -> float | None:
-    """Return the population stability index of two lists of counts over the same bins; None where one of them is empty.
-
-    The sum over the bins of (q - p) * ln(q / p), p and q the shares of reference and scored rows. A share below 1e-4 counts as 1e-4, so
-    that an empty bin weighs but does not make the index infinite.
-
-    Source: N. Siddiqi, Credit Risk Scorecards, Wiley 2006, p. 136 (formula, and the levels 0.1 and 0.25); the bound of 1e-4 is the usual
-    convention for empty bins.
-    """
+def _drift(name: str, pairs: Sequence[tuple[int, int]], method: DriftMethod) -> ColumnDrift:
+    reference, scored = [a for a, _ in pairs], [b for _, b in pairs]
     rows_reference, rows_scored = sum(reference), sum(scored)
-    if not rows_reference or not rows_scored:
-        return None
-    shares = [(max(a / rows_reference, EPSILON), max(b / rows_scored, EPSILON)) for a, b in zip(reference, scored, strict=True)]
-    return math.fsum((q - p) * math.log(q / p) for p, q in shares)
+    value = method.distance(reference, scored) if rows_reference and rows_scored else None
+    if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+        raise StepError(f"the drift method {method.name} gives {value!r} for {name}; return a finite number, or None for no distance")
+    return ColumnDrift(name, None if value is None else float(value), rows_reference, rows_scored)
 
 
 def level(value: float | None, warn: float, alert: float) -> str:
@@ -110,7 +101,7 @@ def _splits(reference: DataFrame, numeric: Sequence[str]) -> dict[str, list[floa
     return {name: [-math.inf, *(edges or [0.0]), math.inf] for name, edges in inner.items()}
 
 
-def _tall(df: DataFrame, names: Sequence[str], splits: Mapping[str, list[float]]) -> DataFrame:
+def _unpivot(df: DataFrame, names: Sequence[str], splits: Mapping[str, list[float]]) -> DataFrame:
     """Return one row a value: ``place`` of its column and ``code``, the number of its bin or the hash of its text; null stays null.
 
     Bins come from MLlib's Bucketizer: as column expressions, a hundred comparisons make one method that Java does not compile. The columns

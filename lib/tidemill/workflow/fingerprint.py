@@ -98,9 +98,11 @@ def _code(spec: Spec, node: Node) -> list[str]:
         return [spec.sql_text(pipeline.dataset.sql)]
     if node.step == "train":
         return spec.training_code()
+    drift = pipeline.monitoring.drift
+    own = spec.code(drift.method) if node.step == "monitor" and drift and "." in drift.method else []
     if node.step in ("score", "monitor") and pipeline.scoring.sql:
-        return [spec.sql_text(pipeline.scoring.sql)]
-    return []
+        return [spec.sql_text(pipeline.scoring.sql), *own]
+    return own
 
 
 def refuse_shared_names(spec: Spec, nodes: Sequence[Node], states: States) -> None:

@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tidemill.monitoring.drift import level, measure_drift, psi
+from tidemill.errors import StepError
+from tidemill.monitoring.drift import level, measure_drift
+from tidemill.monitoring.methods import DriftMethod
+from tidemill.monitoring.methods import population_stability_index as psi
 
 
 def _psi(p, q):
@@ -88,3 +91,15 @@ def test_nothing_scored_and_nothing_to_watch(spark):
     found = measure_drift(frame, frame.where("x > 5"), ["x", "c"])
     assert [(d.value, d.rows_reference, d.rows_scored) for d in found] == [(None, 2, 0), (None, 2, 0)]
     assert measure_drift(frame, frame, ["absent"]) == []
+
+
+def test_a_method_of_ones_own(spark):
+    frame = spark.createDataFrame([("a",), ("a",), ("b",)], "c string")
+    seen = []
+    method = DriftMethod("rows", lambda reference, scored: seen.append(sorted(zip(reference, scored, strict=True))) or 7)
+    (drift,) = measure_drift(frame, frame.where("c = 'b'"), ["c"], method)
+    assert (drift.value, drift.rows_reference, drift.rows_scored) == (7.0, 3, 1)
+    assert seen == [[(1, 1), (2, 0)]]
+    with pytest.raises(StepError, match="the drift method broken gives 'far' for c; return a finite number"):
+        measure_drift(frame, frame, ["c"], DriftMethod("broken", lambda reference, scored: "far"))
+    assert measure_drift(frame, frame.where("c = 'z'"), ["c"], method)[0].value is None

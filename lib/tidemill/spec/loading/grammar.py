@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from tidemill.errors import Fault
 from tidemill.spec.loading.document import Key, Node, dotted
 from tidemill.spec.models import SOURCE_FORMATS, Pipeline
+from tidemill.spec.models.pipeline import RESERVED_METHODS
 
 Model = type[BaseModel]
 
@@ -127,7 +128,7 @@ LATER = (
     Later("evaluation.approval", _is("manual"), "leave `auto`"),
     Later("scoring.load", _is("incremental"), "leave `full`: the predictions are merged by key"),
     Later("scoring.shadow", _given, "leave it out"),
-    Later("monitoring.drift.method", _is("js", "ks"), "write `method: psi`"),
+    Later("monitoring.drift.method", _is(*RESERVED_METHODS), "write `method: psi`"),
     Later("monitoring.labels", _given, "leave it out"),
     Later("monitoring.performance", _given, "leave it out"),
     Later("monitoring.freshness", _given, "leave it out"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.errors import Fault, SpecError, UsageError
+from tidemill.extensions import search_beside
 from tidemill.runtime.user_code import load_object, module_file, own_file, read_own_imports
 from tidemill.spec.loading.document import MAX_FAULTS, Node, read_document, read_small
 from tidemill.spec.loading.grammar import not_built_faults
@@ -136,12 +137,13 @@ def load_spec(
     faults += found
     root, found = substitute(root, variables)
     faults += found
-    pipeline, found = validate(root)
-    faults += found
-    rules = (check_faults, reference_faults, unsafe_sql_faults)
-    for later in (not_built_faults(root), *(rule(root, file.parent) for rule in rules)):
-        said = {fault.key for fault in faults}
-        faults += [fault for fault in later if fault.key not in said]
+    with search_beside(file.parent):
+        pipeline, found = validate(root)
+        faults += found
+        rules = (check_faults, reference_faults, unsafe_sql_faults)
+        for later in (not_built_faults(root), *(rule(root, file.parent) for rule in rules)):
+            said = {fault.key for fault in faults}
+            faults += [fault for fault in later if fault.key not in said]
     if faults or pipeline is None:
         raise SpecError(_in_order(faults, str(file)))
     return Spec(resolve_pipeline(pipeline, find_project_root(file.parent)), file, file.parent, root)

@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from tidemill.options import Block, ColumnName, DottedName, Duration, Name, Scalar, Share, Span, TableName, microseconds, seconds
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
-ColumnName = Annotated[str, StringConstraints(min_length=1)]
-"""A column of the dataset; unlike a name of the spec's own it may hold any character."""
-DottedName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
-TableName = Annotated[str, StringConstraints(pattern=r"^(bronze|silver|gold)\.[A-Za-z_][A-Za-z0-9_]{0,127}$")]
-Duration = Annotated[str, StringConstraints(pattern=r"^\d+\s*(s|m|h|d)$")]
-Share = Annotated[float, Field(ge=0, le=1)]
-Scalar = bool | int | float | str
-Span = Duration | Annotated[int, Field(gt=0)] | Annotated[float, Field(gt=0, allow_inf_nan=False)]
-"""A stretch of time: a duration, or a number in the unit of a time that is a number."""
-
-_MICROSECONDS = {"s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6, "d": 86400 * 10**6}
+__all__ = ["Block", "ColumnName", "DottedName", "Duration", "Name", "Scalar", "Share", "Span", "TableName", "microseconds", "seconds"]
 
 SOURCE_FORMATS = ("csv", "tsv", "json", "parquet", "orc", "avro", "xml", "text", "binaryFile", "delta", "jdbc", "kafka")
 WITHOUT_FILES = frozenset({"jdbc", "kafka", "delta"})
@@ -71,19 +58,3 @@ TEXT_FAMILIES: dict[str, tuple[str, ...]] = {
     "anomaly": ("isolation_forest",),
     RECOMMENDATION: ("als",),
 }
-
-
-class Block(BaseModel):
-    """Base of every block: frozen, no unknown keys, keys as they are written in YAML."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, strict=True, allow_inf_nan=False)
-
-
-def microseconds(duration: str) -> int:
-    """Return the microseconds of ``2h``."""
-    return int(duration[:-1]) * _MICROSECONDS[duration[-1]]
-
-
-def seconds(duration: str | None) -> float | None:
-    """Return the seconds of ``2h``; None of None."""
-    return None if duration is None else microseconds(duration) / 1e6

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
+from tidemill.errors import UsageError
+from tidemill.monitoring.methods import DRIFT_METHODS, PSI, DriftMethod
+from tidemill.options import Problem
 from tidemill.spec.models.base import (
     DEFAULT_FAMILIES,
     FAMILIES,
@@ -153,13 +157,44 @@ class Scoring(Block):
         return self
 
 
+RESERVED_METHODS = ("js", "ks")
+"""Drift methods of later releases."""
+
+
 class Drift(Block):
     """How far the scored rows may lie from the training rows."""
 
-    method: Literal["psi", "js", "ks"] = "psi"
-    warn: float = Field(default=0.1, ge=0)
-    alert: float = Field(default=0.25, ge=0)
+    method: str = Field(default="psi", description="a drift method, or the dotted path of a function of two lists of counts")
+    warn: float | None = Field(default=None, ge=0, description="absent: the method's own level (psi: 0.1)")
+    alert: float | None = Field(default=None, ge=0, description="absent: the method's own level (psi: 0.25)")
     on_alert: Literal["warn", "fail"] = "warn"
+    _measure: DriftMethod = PrivateAttr(default=PSI)
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield an unknown method, and levels in the wrong order."""
+        if self.method in RESERVED_METHODS:
+            return  # refused by name elsewhere
+        try:
+            self._measure = DRIFT_METHODS.get(self.method)
+        except UsageError as error:
+            yield ("method",), str(error)
+            return
+        warn, alert = self.levels
+        if warn > alert and self.warn is None:
+            yield ("alert",), f"{alert} is below `warn` ({warn}); a warning comes first"
+        elif warn > alert:
+            yield ("warn",), f"{warn} is above `alert` ({alert}); a warning comes first"
+
+    @property
+    def measure(self) -> DriftMethod:
+        """The method, as it was found when the spec was read."""
+        return self._measure
+
+    @property
+    def levels(self) -> tuple[float, float]:
+        """The distances of a warning and of an alert."""
+        method = self._measure
+        return method.warn if self.warn is None else self.warn, method.alert if self.alert is None else self.alert
 
 
 class Labels(Block):

@@ -30,7 +30,7 @@ def check_faults(root: Node, folder: Path) -> list[Fault]:
     """Return the faults of the rules between keys."""
     rules: tuple[Callable[[Node], Found], ...] = (
         lambda node: _sources(node, folder), _secrets, _whole_numbers, _names, expectation_problems, dataset_problems, feature_problems,
-        task_problems, _training, training_problems, _spaces, recommendation_problems, _gates, _drift,
+        task_problems, _training, training_problems, _spaces, recommendation_problems, _gates,
     )  # fmt: skip
     faults = []
     for rule in rules:
@@ -194,10 +194,3 @@ def _gates(root: Node) -> Found:
                 ("evaluation", "gates", index),
                 f"{QUANTILE_LOSS} is measured at a quantile; declare it: `training.loss: {{quantile: 0.9}}`",
             )
-
-
-def _drift(root: Node) -> Found:
-    levels = [root.at("monitoring", "drift", level) for level in ("warn", "alert")]
-    warn, alert = (node.value if node is not None else default for node, default in zip(levels, (0.1, 0.25), strict=True))
-    if isinstance(warn, int | float) and isinstance(alert, int | float) and warn > alert:
-        yield ("monitoring", "drift", "warn"), f"{warn} is above `alert` ({alert}); a warning comes first"

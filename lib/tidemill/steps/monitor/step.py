@@ -12,6 +12,7 @@ from tidemill.errors import DriftRefused
 from tidemill.lake.ops import DriftRow, StepRow
 from tidemill.model_registry import Manifest, load_manifest
 from tidemill.monitoring.drift import ColumnDrift, level, measure_drift
+from tidemill.monitoring.methods import DriftMethod
 from tidemill.quoting import quoted
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.spec.models import RECOMMENDATION, Drift
@@ -141,18 +142,21 @@ def monitor(context: StepContext) -> StepResult:
     if manifest.task == RECOMMENDATION:
         unwatched |= set(manifest.feature_columns)  # which ids there are says nothing either
     columns = [name for name in manifest.feature_columns if name not in unwatched]
-    found, remarks = _measured(context, manifest, columns)
     rule = pipeline.monitoring.drift or Drift()
+    warn_level, alert_level = rule.levels
+    found, remarks = _measured(context, manifest, columns, rule.measure)
     _record(context, version, rule, found)
-    alerts = [drift for drift in found if level(drift.value, rule.warn, rule.alert) == "alert"]
+    alerts = [drift for drift in found if level(drift.value, warn_level, alert_level) == "alert"]
     if alerts and rule.on_alert == "fail":
-        raise DriftRefused(f"drift of {_named(alerts)} is not below monitoring.drift.alert ({rule.alert}); look at them, or train anew")
+        raise DriftRefused(f"drift of {_named(alerts)} is not below monitoring.drift.alert ({alert_level}); look at them, or train anew")
     rows = found[0].rows_scored if found else None
-    notes = (f"drift at the alert level ({rule.alert}): {_named(alerts)}", *remarks) if alerts else remarks
+    notes = (f"drift at the alert level ({alert_level}): {_named(alerts)}", *remarks) if alerts else remarks
     return StepResult(rows_in=rows, rows_out=len(found), notes=notes)
 
 
-def _measured(context: StepContext, manifest: Manifest, columns: list[str]) -> tuple[list[ColumnDrift], tuple[str, ...]]:
+def _measured(
+    context: StepContext, manifest: Manifest, columns: list[str], method: DriftMethod
+) -> tuple[list[ColumnDrift], tuple[str, ...]]:
     """Return the drift of the columns, and notes on the rows that are compared."""
     table = context.spec.pipeline.dataset_table
     now = context.inputs[table]
@@ -162,7 +166,7 @@ def _measured(context: StepContext, manifest: Manifest, columns: list[str]) -> t
     window = rows_to_compare(context, manifest, columns)
 
     def since(version: int) -> list[ColumnDrift]:
-        return measure_drift(training_rows(context, version), window.rows, columns)
+        return measure_drift(training_rows(context, version), window.rows, columns, method)
 
     if manifest.dataset_version == now:
         return since(now), window.remarks
@@ -184,7 +188,7 @@ def _record(context: StepContext, version: int, rule: Drift, found: list[ColumnD
             column_name=drift.column,
             method=rule.method,
             value=drift.value,
-            level=level(drift.value, rule.warn, rule.alert),
+            level=level(drift.value, *rule.levels),
             rows_reference=drift.rows_reference,
             rows_scored=drift.rows_scored,
         )
