@@ -12,7 +12,7 @@ from tidemill.preflight.queries import Columns, resolve_condition
 from tidemill.preflight.tables import TableColumns, nearest_or_all
 from tidemill.spec import Spec
 from tidemill.spec.loading.document import Key, dotted
-from tidemill.spec.models import Expectation, Features, as_columns, parse_measure
+from tidemill.spec.models import Expectation, Features, parse_measure
 
 
 @dataclass(frozen=True)
@@ -98,19 +98,12 @@ def _of_expectations(
 ) -> Iterator[Named]:
     for name, rule in expectations.items():
         here = (*path, "expectations", name)
-        yield Named((*here, "check"), [rule.check] if rule.check else [], table, columns, is_condition=True)
-        yield Named((*here, "not_null"), as_columns(rule.not_null), table, columns)
-        yield Named((*here, "unique"), as_columns(rule.unique), table, columns)
-        yield Named((*here, "column"), [rule.column] if rule.column else [], table, columns)
-        for kind, block in (("freshness", rule.freshness), ("distribution", rule.distribution)):
-            yield Named((*here, kind, "column"), [block.column] if block else [], table, columns)
-        if rule.sum is not None:
-            is_name = columns is not None and rule.sum.column in columns
-            yield Named((*here, "sum", "column"), [rule.sum.column], table, columns, is_condition=not is_name)
+        for use in rule.rule.uses:
+            is_condition = use.is_expression and not (columns is not None and use.text in columns)
+            yield Named((*here, *use.path), [use.text], table, columns, is_condition=is_condition)
         if rule.reads is not None:
             other, column = rule.reads
-            key: tuple[Key, ...] = ("in_reference",) if rule.in_reference is not None else ("sum", "equals")
-            yield Named((*here, *key), [column], other, tables.of(other))
+            yield Named((*here, *rule.rule.reads_path), [column], other, tables.of(other))
 
 
 def _of_dataset(tables: TableColumns) -> Iterator[Named]:

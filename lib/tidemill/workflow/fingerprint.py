@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tidemill.errors import Fault, SpecError
 from tidemill.sources.files.listing import list_source_files
 from tidemill.spec import Spec
-from tidemill.spec.models import Block, Features
+from tidemill.spec.models import Block, Expectation, Features
 from tidemill.version import VERSION
 from tidemill.workflow.graph import Node
 from tidemill.workflow.states import SHARED_STEPS, States
@@ -90,10 +90,10 @@ def _code(spec: Spec, node: Node) -> list[str]:
     if node.step == "ingest":
         source = pipeline.sources[item]
         own = spec.code(source.format) if "." in source.format else []
-        return own + ([spec.schema_text(source.schema_)] if source.schema_ else [])
+        return own + _kinds(spec, source.expectations) + ([spec.schema_text(source.schema_)] if source.schema_ else [])
     if node.step == "prepare":
         table = pipeline.tables[item]
-        return [spec.sql_text(table.sql)] if table.sql else spec.code(table.python or "")
+        return ([spec.sql_text(table.sql)] if table.sql else spec.code(table.python or "")) + _kinds(spec, table.expectations)
     if node.step == "dataset" and pipeline.dataset.sql:
         return [spec.sql_text(pipeline.dataset.sql)]
     if node.step == "train":
@@ -103,6 +103,11 @@ def _code(spec: Spec, node: Node) -> list[str]:
     if node.step in ("score", "monitor") and pipeline.scoring.sql:
         return [spec.sql_text(pipeline.scoring.sql), *own]
     return own
+
+
+def _kinds(spec: Spec, expectations: Mapping[str, Expectation]) -> list[str]:
+    """Return the code of the kinds of expectations that a dotted path names."""
+    return [text for kind in sorted({each.kind for each in expectations.values()}) if "." in kind for text in spec.code(kind)]
 
 
 def refuse_shared_names(spec: Spec, nodes: Sequence[Node], states: States) -> None:

@@ -1,14 +1,18 @@
 """A row passes a check only where it is true: false, null and every error break it."""
 
+from datetime import UTC, datetime
+from importlib.metadata import EntryPoint
+
 import pytest
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from tidemill import extensions
+from tidemill.quality.expectations.kinds import ColumnUse, Judgement, Measure, RowKind, TableKind
 from tidemill.quality.expectations.quarantine import expectation_rows, refusal, refused_rules, warnings
 from tidemill.quality.expectations.row_rules import (
     FATE,
     Latest,
-    Measure,
     Tally,
     judged,
     kept_rows,
@@ -18,7 +22,8 @@ from tidemill.quality.expectations.row_rules import (
     tally,
 )
 from tidemill.quality.expectations.rules import Rule, errors_count_as_violations, passes, rules_of
-from tidemill.quality.expectations.table_rules import sum_of
+from tidemill.quality.expectations.table_kinds import sum_of
+from tidemill.quality.expectations.table_rules import Known, table_rules, table_verdicts
 from tidemill.spec.models import Expectation
 
 # text, number → what each check is for it, worked out by hand under ANSI rules.
@@ -166,3 +171,49 @@ def test_messages() -> None:
     assert told.startswith("silver.x: expectation 'r' (x > 0) is broken by 3 of 200 rows (1.50%, at most 1.00% allowed)")
     assert 'such as {"id":1}' in told
     assert warnings("silver.x", [rule("warn", 0.01)], counts) == ["silver.x: 3 of 200 rows break 'r' (kept, though at most 1.00% may)"]
+
+
+class Positive(RowKind):
+    name = "positive"
+    options = str
+
+    @property
+    def uses(self):
+        return (ColumnUse((self.name,), self.value),)
+
+    def describe(self):
+        return f"{self.value} is positive"
+
+    def is_broken(self, match=None):
+        return ~F.coalesce(F.col(self.value) > 0, F.lit(False))
+
+
+class Mean(TableKind):
+    name = "mean"
+    options = str
+
+    def measure(self, rows):
+        return Measure(F.col(self.value), F.max)
+
+    def judge(self, facts):
+        return Judgement(facts.measured == 7, float(facts.rows), "a greatest value of 7", f"it is {facts.measured}")
+
+
+def test_kinds_of_ones_own(spark, monkeypatch) -> None:
+    monkeypatch.setattr(extensions, "entry_points", lambda group: [
+        EntryPoint(kind.name, f"{__name__}:{kind.__name__}", group) for kind in (Positive, Mean)
+    ])  # fmt: skip
+    monkeypatch.setattr(EntryPoint, "load", lambda point: globals()[point.attr])
+    expectations = {
+        "p": Expectation(positive="v", on_violation="quarantine"),
+        "m": Expectation(mean="v", on_violation="fail"),
+    }
+    rules, whole = rules_of(expectations, []), table_rules(expectations)
+    rows = spark.createDataFrame([(7,), (-9,), (None,)], "v INT")
+    checked = judged(rows, rules)
+    counts = tally(checked, rules, [], {name: kind.measure(rows) for name, kind in whole.items()})
+    assert (counts.kept, counts.quarantined, counts.failed) == (1, 2, {"p": 2})
+    assert refusal("silver.x", rules[0], counts, []).startswith("silver.x: expectation 'p' (v is positive) is broken by 2 of 3 rows")
+    (verdict,) = table_verdicts(whole, {"m": "fail"}, counts, Known(datetime.now(UTC)))
+    assert (verdict.passed, verdict.kind, verdict.value, verdict.found) == (True, "mean", 1.0, "it is 7")
+    assert [row["kind"] for row in expectation_rows(rules, counts, [verdict])] == ["positive", "mean"]

@@ -10,6 +10,7 @@ import pytest
 from tidemill.spec import load_spec
 from tidemill.spec.loading.grammar import json_schema
 from tidemill.workflow import build_graph
+from tidemill.workflow.fingerprint import definition
 
 MORE = "  airports: {sql: SELECT * FROM bronze.flights}\n"
 KINDS = "check, not_null, in_reference, unique, row_count, freshness, sum, distribution"
@@ -98,3 +99,76 @@ def test_the_json_schema_tells_a_share_from_a_count() -> None:
     shown = str(rule["at_most"])
     assert "'type': 'integer'" in shown
     assert "'maximum': 1" in shown
+
+
+OWN = """
+from pydantic import Field
+from tidemill.options import Block
+from tidemill.quality.expectations.kinds import ColumnUse, Judgement, RowKind, TableKind
+
+class Bound(Block):
+    column: str
+    least: int = Field(ge=0)
+
+class AtLeast(RowKind):
+    options = Bound
+    fits_records = True
+
+    @property
+    def uses(self):
+        return (ColumnUse((self.name, "column"), self.value.column),)
+
+    def describe(self):
+        return f"{self.value.column} is at least {self.value.least}"
+
+    def problems(self):
+        if self.value.least == 13:
+            yield (self.name, "least"), "13 brings bad luck"
+
+class NoRows(TableKind):
+    options = bool
+
+    def judge(self, facts):
+        return Judgement(facts.rows == 0, float(facts.rows), "no rows", f"it holds {facts.rows}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "key", "message"),
+    [
+        ("functions.AtLeast: {column: distance, least: 1}", None, ""),
+        ("functions.NoRows: true, on_violation: fail", None, ""),
+        ("functions.AtLeast: {column: distance, least: -1}", "functions.AtLeast.least", "expected a number of at least 0, found -1"),
+        ("functions.AtLeast: {column: distance, leest: 1}", "functions.AtLeast.leest", "unknown key"),
+        ("functions.AtLeast: {column: distance, least: 13}", "functions.AtLeast.least", "13 brings bad luck"),
+        ("functions.NoRows: true, on_violation: drop", "on_violation", "`functions.NoRows` judges the table, not its rows"),
+        ("functions.NoRows: true, check: x > 0", "", "an expectation is one rule, so make one of each"),
+        ("functions.Bound: {}", "functions.Bound", "expected a subclass of RowKind or TableKind"),
+        ("functions.None: {}", "functions.None", "defines no 'None'"),
+    ],
+)
+def test_a_kind_of_ones_own(
+    faults: Callable, changed: Callable, write: Callable, tmp_path: Path, rule: str, key: str | None, message: str
+) -> None:
+    (tmp_path / "functions.py").write_text(OWN)
+    text = changed("far: {check: distance > 0, on_violation: drop}", "far: {" + rule + "}")
+    if key is None:
+        expectation = load_spec(write(text), environ={}).pipeline.tables["flights"].expectations["far"]
+        assert expectation.kind == rule.partition(":")[0]
+        assert expectation.model_dump()[expectation.kind] is not None
+        return
+    place = f"tables.flights.expectations.far.{key}".rstrip(".")
+    assert (14, place) in [(line, found) for line, found, told in faults(text) if message in told]
+
+
+def test_an_edit_of_a_kind_changes_the_fingerprint(changed: Callable, write: Callable, tmp_path: Path) -> None:
+    file = write(changed("far: {check: distance > 0, on_violation: drop}", "far: {functions.NoRows: true}"))
+
+    def definitions(code: str) -> dict[str, str]:
+        (tmp_path / "functions.py").write_text(code)
+        spec = load_spec(file, environ={})
+        return {name: definition(spec, build_graph(spec)[name]) for name in ("ingest.flights", "prepare.flights")}
+
+    before, after = definitions(OWN), definitions(OWN + "# edited\n")
+    assert before["ingest.flights"] == after["ingest.flights"]
+    assert before["prepare.flights"] != after["prepare.flights"]

@@ -15,7 +15,7 @@ from sqlglot.errors import SqlglotError
 
 from tidemill.columns import column
 from tidemill.quality.expectations.row_rules import BROKEN, Tally
-from tidemill.quality.expectations.rules import KEY_RULE, Rule, all_known, passes
+from tidemill.quality.expectations.rules import KEY_RULE, Rule, passes
 from tidemill.quality.expectations.table_rules import TableVerdict
 
 # What has another value each time, or for each run of a query. Functions that the parser does not know may be of the kind too.
@@ -100,9 +100,9 @@ def tally_records(df: DataFrame, rules: Sequence[Rule], kept: int, refused_for: 
 
 def all_hold(rules: Sequence[Rule]) -> Column:
     """Return true where a record breaks none of the rules; it holds only inside ``errors_count_as_violations``."""
-    checks = [rule.told for rule in rules if rule.kind == "check"]
-    known = [all_known(rule.columns) for rule in rules if rule.kind == "not_null"]
-    return reduce(and_, [*known, *([passes(*checks)] if checks else [])])
+    conditions = [rule.condition for rule in rules if rule.condition is not None]
+    others = [~rule.is_broken for rule in rules if rule.condition is None and rule.is_broken is not None]
+    return reduce(and_, [*others, *([passes(*conditions)] if conditions else [])])
 
 
 def refused_rules(rules: Sequence[Rule], counts: Tally) -> list[Rule]:
@@ -116,7 +116,7 @@ def refusal(table: str, rule: Rule, counts: Tally, samples: Sequence[str], stays
     allowed = "" if rule.at_most is None else f", at most {_allowed(rule)} allowed"
     such_as = f", such as {', '.join(samples)}" if samples else ""
     return (
-        f"{table}: expectation {rule.name!r} ({rule.told}) is broken by {counts.failed[rule.name]} of {counts.rows} rows "
+        f"{table}: expectation {rule.name!r} ({rule.described}) is broken by {counts.failed[rule.name]} of {counts.rows} rows "
         f"({_share(rule, counts):.2%}{allowed}){such_as}; {stays}correct the data upstream, or change the rule"
     )
 
@@ -172,7 +172,7 @@ def expectation_rows(rules: Sequence[Rule], counts: Tally, verdicts: Sequence[Ta
                 "action": "fail" if repeating else rule.action,
                 "passed": _holds(rule, counts) and not repeating,
                 "value": failed / counts.rows if counts.rows else 0.0,
-                "expected": f"{rule.told}, broken by {'no row' if not rule.at_most else f'at most {_allowed(rule)}'}",
+                "expected": f"{rule.described}, broken by {'no row' if not rule.at_most else f'at most {_allowed(rule)}'}",
             }
         )
     rows += [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pyspark.sql import Column, DataFrame, Window
@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.columns import column
+from tidemill.quality.expectations.kinds import Measure
 from tidemill.quality.expectations.rules import Rule, all_known
 
 
@@ -55,14 +56,6 @@ _KEEP_NULLS = {"ignoreNullFields": "false"}
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A number of the kept rows as a whole: ``values`` put together by ``combine`` (sum, max), of rows first, then of such results."""
-
-    values: Column
-    combine: Callable[[Column], Column]
-
-
-@dataclass(frozen=True)
 class Tally:
     """How many rows there are, what becomes of them, and how many break each rule.
 
@@ -105,7 +98,7 @@ def judged(
     schema = T.StructType([part for part in df.schema.fields if part.name not in beside])
     looked_up = df
     for rule in rules:
-        if rule.kind == "in_reference":
+        if rule.looks_up:
             values = (references or {})[rule.name]
             allowed = values.select(column(values.columns[0]).alias(rule.match)).where(column(rule.match).isNotNull()).distinct()
             looked_up = looked_up.join(allowed, on=column(rule.columns[0]) == column(rule.match), how="left")
@@ -118,7 +111,7 @@ def judged(
         is_older = repeats(schema, latest.key, is_kept, first=latest)
         rows = rows.select(*columns_of(names), BROKEN, F.when(is_older, F.lit(SUPERSEDED)).otherwise(F.col(FATE)).alias(FATE))
     for rule in rules:
-        if rule.kind == "unique":
+        if rule.is_broken is None:
             rows = _without_repeats(rows, schema, rule, names)
     return rows
 

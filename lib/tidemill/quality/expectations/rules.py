@@ -6,13 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
-from operator import and_, or_
+from operator import and_
+from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 
 from tidemill.columns import column
-from tidemill.spec.models import ROW_KINDS, Expectation, as_columns
+from tidemill.quality.expectations.kinds import RowKind
+from tidemill.quality.expectations.row_kinds import any_null
+
+if TYPE_CHECKING:
+    from tidemill.spec.models import Expectation
 
 KEY_RULE = "key"
 """The name under which a null key is quarantined."""
@@ -22,23 +27,27 @@ _ELIMINATION = "spark.sql.subexpressionElimination.enabled"
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule for rows: ``is_broken`` is true or false for every row, never null; ``told`` is how it reads in a message.
+    """One rule for rows: ``is_broken`` is true or false for every row, never null; ``described`` is how it reads in a message.
 
     ``at_most`` is a share of the rows where it is a float, a number of them where it is an int. ``columns`` are those the rule is about,
-    none for a ``check``. A rule of the kind ``unique`` has no ``is_broken``: it takes more than the row itself to tell.
+    none for a ``condition`` in SQL. A rule without ``is_broken`` forbids rows that repeat the ``columns`` of another one. A rule that
+    ``looks_up`` its column is judged by ``match``. ``is_repeatable`` is true where the verdict depends on nothing but the row.
     """
 
     name: str
-    told: str
+    described: str
     action: str
     at_most: float | int | None
     is_broken: Column | None
     kind: str = "check"
     columns: tuple[str, ...] = ()
+    condition: str | None = None
+    looks_up: bool = False
+    is_repeatable: bool = False
 
     @property
     def match(self) -> str:
-        """The column that ``in_reference`` is judged by: the value that was found in the reference, null where it holds none."""
+        """The column that holds what was found in the reference for the row, null where it holds none."""
         return _match(self.name)
 
 
@@ -46,23 +55,29 @@ def rules_of(expectations: Mapping[str, Expectation], key: Sequence[str]) -> lis
     """Return the rules for the rows of a table: that its key is not null, then its expectations."""
     rules = []
     if key:
-        rules.append(Rule(KEY_RULE, f"{' and '.join(key)} IS NOT NULL", "quarantine", None, _any_null(key), "key", tuple(key)))
-    return [*rules, *(_rule(name, expectation) for name, expectation in expectations.items() if expectation.kind in ROW_KINDS)]
+        is_null = any_null(tuple(key))
+        rules.append(Rule(KEY_RULE, f"{' and '.join(key)} IS NOT NULL", "quarantine", None, is_null, "key", tuple(key), is_repeatable=True))
+    for name, expectation in expectations.items():
+        if isinstance(expectation.rule, RowKind):
+            rules.append(_rule(name, expectation, expectation.rule))
+    return rules
 
 
-def _rule(name: str, expectation: Expectation) -> Rule:
-    action, at_most, kind = expectation.on_violation, expectation.at_most, expectation.kind
-    if expectation.check is not None:
-        return Rule(name, expectation.check, action, at_most, ~passes(expectation.check))
-    if expectation.not_null is not None:
-        columns = as_columns(expectation.not_null)
-        return Rule(name, f"{' and '.join(columns)} IS NOT NULL", action, at_most, _any_null(columns), kind, columns)
-    if expectation.in_reference is not None:
-        looked_up = str(expectation.column)
-        is_missing = column(looked_up).isNotNull() & column(_match(name)).isNull()
-        return Rule(name, f"{looked_up} is in {expectation.in_reference}", action, at_most, is_missing, kind, (looked_up,))
-    columns = as_columns(expectation.unique)
-    return Rule(name, f"unique: {', '.join(columns)}", action, at_most, None, kind, columns)
+def _rule(name: str, expectation: Expectation, kind: RowKind) -> Rule:
+    looks_up = kind.reads is not None
+    is_broken = None if kind.is_of_several_rows else kind.is_broken(column(_match(name)) if looks_up else None)
+    return Rule(
+        name=name,
+        described=kind.describe(),
+        action=expectation.on_violation,
+        at_most=expectation.at_most,
+        is_broken=is_broken,
+        kind=kind.name,
+        columns=kind.columns,
+        condition=kind.condition,
+        looks_up=looks_up,
+        is_repeatable=kind.is_repeatable,
+    )
 
 
 def passes(*checks: str) -> Column:
@@ -97,7 +112,3 @@ def all_known(names: Sequence[str]) -> Column:
 
 def _match(name: str) -> str:
     return f"__found_{name}"
-
-
-def _any_null(names: Sequence[str]) -> Column:
-    return reduce(or_, [column(name).isNull() for name in names])

@@ -1,5 +1,6 @@
 """The spec as frozen pydantic models, one module per block; other packages import the models from here."""
 
+from tidemill.options import as_columns, split_reference
 from tidemill.spec.models.base import (
     DEFAULT_FAMILIES,
     FAMILIES,
@@ -18,21 +19,7 @@ from tidemill.spec.models.base import (
     seconds,
 )
 from tidemill.spec.models.dataset import Aggregate, Dataset, Lookup, Measure, Split, column_name, column_names, measures, parse_measure
-from tidemill.spec.models.expectations import (
-    KINDS,
-    RECORD_KINDS,
-    RECORD_RULES,
-    REFERENCE,
-    ROW_KINDS,
-    TABLE_KINDS,
-    Distribution,
-    Expectation,
-    Freshness,
-    RowCount,
-    Sum,
-    as_columns,
-    split_reference,
-)
+from tidemill.spec.models.expectations import RECORD_RULES, REFERENCE, ROW_KINDS, Expectation
 from tidemill.spec.models.features import (
     GROUPS,
     Array,
@@ -100,7 +87,6 @@ __all__ = [
     "FAMILIES",
     "GROUPS",
     "JSON_OPTIONS",
-    "KINDS",
     "LABELLED",
     "LIMIT",
     "METRICS",
@@ -115,14 +101,12 @@ __all__ = [
     "RANKING",
     "READER_OPTIONS",
     "RECOMMENDATION",
-    "RECORD_KINDS",
     "RECORD_RULES",
     "REFERENCE",
     "ROW_KINDS",
     "SOURCE_FORMATS",
     "STARTING",
     "STARTING_EXAMPLE",
-    "TABLE_KINDS",
     "TASKS",
     "TASK_KINDS",
     "TEXT_FAMILIES",
@@ -138,12 +122,10 @@ __all__ = [
     "CustomFamily",
     "Dataset",
     "Datetime",
-    "Distribution",
     "Drift",
     "Expectation",
     "Features",
     "FloatRange",
-    "Freshness",
     "Hashing",
     "IntRange",
     "Interactions",
@@ -158,7 +140,6 @@ __all__ = [
     "Polynomial",
     "PythonPart",
     "Range",
-    "RowCount",
     "Scalar",
     "Select",
     "Sentences",
@@ -166,7 +147,6 @@ __all__ = [
     "Space",
     "Split",
     "Stopwords",
-    "Sum",
     "Table",
     "Text",
     "Tfidf",

@@ -1,30 +1,26 @@
-"""What a table may be expected to hold: one rule an expectation, for its rows or for the table as a whole."""
+"""What a table or a source may be expected to hold: one rule an expectation, of a kind of `EXPECTATION_KINDS`."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError, create_model
+from pydantic_core import InitErrorDetails
 
-from tidemill.spec.models.base import Block, ColumnName, Duration
+from tidemill.errors import UsageError
+from tidemill.options import REFERENCE as REFERENCE  # noqa: PLC0414 - part of the models' interface
+from tidemill.options import Block, ColumnName, Problem
+from tidemill.quality.expectations.kinds import EXPECTATION_KINDS, ExpectationKind
 
-ROW_KINDS = ("check", "not_null", "in_reference", "unique")
-TABLE_KINDS = ("row_count", "freshness", "sum", "distribution")
-KINDS = (*ROW_KINDS, *TABLE_KINDS)
-RECORD_KINDS = ("check", "not_null")
-"""What can be told of one record of a source."""
+BUILT_IN = EXPECTATION_KINDS.all_built_in()
+ROW_KINDS = tuple(name for name, kind in BUILT_IN.items() if kind.judges_rows)
 
 RECORD_RULES = frozenset(
     {"duplicate_key", "field_count", "invalid_bytes", "key", "not_an_object", "not_json", "not_xml", "nul", "repeated_header",
      "too_deep", "unclosed_quote", "unreadable"}
 )  # fmt: skip
 """The rules that every reader has of itself, besides those with a colon in their names, such as ``cast:<column>``."""
-
-REFERENCE = r"^(bronze|silver|gold)\.[A-Za-z_][A-Za-z0-9_]{0,127}\..+$"
-
-Columns = Annotated[list[ColumnName], Field(min_length=1)]
-Reference = Annotated[str, StringConstraints(pattern=REFERENCE)]
 
 
 def _share_or_count(value: object) -> object:
@@ -39,109 +35,130 @@ def _share_or_count(value: object) -> object:
 Allowed = Annotated[Annotated[int, Field(ge=1)] | Annotated[float, Field(ge=0, le=1)], BeforeValidator(_share_or_count)]
 
 
-class RowCount(Block):
-    """How many rows the table may hold."""
-
-    at_least: int | None = Field(default=None, ge=0)
-    at_most: int | None = Field(default=None, ge=0)
-
-
-class Freshness(Block):
-    """How old the newest value of a column may be, against now or the instant ``of``."""
-
-    column: ColumnName
-    within: Duration
-    of: str | None = Field(default=None, description="an instant such as 2013-12-31T00:00:00Z (UTC where it names no zone); absent: now")
-
-    @property
-    def within_s(self) -> int:
-        """``within`` in seconds."""
-        return int(self.within[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[self.within[-1]]
-
-    def instant(self, now: datetime) -> datetime:
-        """Return the instant that ages are measured against."""
-        if self.of is None:
-            return now
-        found = datetime.fromisoformat(self.of)
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-class Sum(Block):
-    """What a column, or a SQL expression over the columns, adds up to; nulls count for nothing."""
-
-    column: ColumnName = Field(description="a column, or a SQL expression such as `distance * 1.609`")
-    equals: int | float | Reference = Field(description="a number, or the column of another table whose sum it must equal")
-    tolerance: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-
-
-class Distribution(Block):
-    """How far a column may lie from the table's last accepted version; the first version has none and passes."""
-
-    column: ColumnName
-    method: Literal["psi"] = "psi"
-    at_most: float = Field(default=0.2, ge=0, allow_inf_nan=False)
-
-
-class Expectation(Block):
+class ExpectationBlock(Block):
     """One rule of a table, of exactly one kind.
 
     ``check``, ``not_null``, ``in_reference`` and ``unique`` judge rows: those that break one are kept, dropped or quarantined, or fail the
-    step. ``row_count``, ``freshness``, ``sum`` and ``distribution`` judge the table that would be written: they warn or fail.
+    step. ``row_count``, ``freshness``, ``sum`` and ``distribution`` judge the table that would be written: they warn or fail. A kind of
+    one's own stands under its dotted path, or under the name that an installed package gives it.
     """
 
-    check: str | None = Field(default=None, description="a SQL condition: a row passes when it is true (not false, not null, no error)")
-    not_null: ColumnName | Columns | None = Field(default=None, description="the columns that hold a value in every row")
-    in_reference: Reference | None = Field(
-        default=None, description="the column of another table, such as silver.airports.faa, that holds each value of `column`; null passes"
-    )
+    model_config = ConfigDict(extra="allow", json_schema_extra={"additionalProperties": False, "patternProperties": {r"\.": {}}})
+
     column: ColumnName | None = Field(default=None, description="in_reference: the column that is looked up")
-    unique: ColumnName | Columns | None = Field(
-        default=None, description="columns whose values stand together in one row only; rows with a null in them pass"
-    )
-    row_count: Annotated[int, Field(ge=0)] | RowCount | None = Field(default=None, description="exactly so many rows, or bounds")
-    freshness: Freshness | None = None
-    sum: Sum | None = None
-    distribution: Distribution | None = None
     on_violation: Literal["warn", "drop", "quarantine", "fail"] = "warn"
     at_most: Allowed | None = Field(
         default=None,
         description="how many rows may break the rule before the step fails: a share (0.01, 1.0), or a whole number of rows (1, 20)",
     )
+    _rule: ExpectationKind = PrivateAttr()
 
-    @model_validator(mode="after")
-    def _one_kind(self) -> Expectation:
-        given = [kind for kind in KINDS if getattr(self, kind) is not None]
-        if len(given) > 1:
-            raise ValueError(f"holds `{'` and `'.join(given)}`; an expectation is one rule, so make one of each")
-        if not given:
-            raise ValueError(f"says nothing to expect; give one of {', '.join(KINDS)}")
-        if self.in_reference is not None and self.column is None:
-            raise ValueError("`in_reference` needs `column: <column>`, the column of this table that is looked up")
-        if self.column is not None and self.in_reference is None:
-            raise ValueError(f"`column` goes with `in_reference`; `{given[0]}` names its columns itself")
-        return self
+    @property
+    def rule(self) -> ExpectationKind:
+        """The kind with its options."""
+        return self._rule
 
     @property
     def kind(self) -> str:
         """The one kind that is given, such as ``unique``."""
-        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+        return self._rule.name
 
     @property
     def reads(self) -> tuple[str, str] | None:
         """The other table this looks into and its column, None where it looks into none."""
-        if self.in_reference is not None:
-            return split_reference(self.in_reference)
-        if self.sum is not None and isinstance(self.sum.equals, str):
-            return split_reference(self.sum.equals)
-        return None
+        return self._rule.reads
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what is wrong with the rule; the rule itself is kept."""
+        given = {name: getattr(self, name) for name in BUILT_IN if getattr(self, name) is not None} | dict(self.model_extra or {})
+        _refuse_unknown_keys(given)
+        if len(given) > 1:
+            yield (), f"holds `{'` and `'.join(given)}`; an expectation is one rule, so make one of each"
+        if not given:
+            yield (), f"says nothing to expect; give one of {', '.join(EXPECTATION_KINDS.names)}"
+        if len(given) != 1:
+            return
+        [(name, value)] = given.items()
+        try:
+            kind = EXPECTATION_KINDS.get(name)
+        except UsageError as error:
+            yield (name,), str(error)
+            return
+        if kind.takes_column and self.column is None:
+            yield (), f"`{name}` needs `column: <column>`, the column of this table that is looked up"
+        elif self.column is not None and not kind.takes_column:
+            takers = "` or `".join(each for each, other in BUILT_IN.items() if other.takes_column)
+            yield (), f"`column` goes with `{takers}`; `{name}` names its columns itself"
+        else:
+            self._rule = kind(value if name in BUILT_IN else _validated(name, kind, value), self.column)
+            yield from self._rule.problems()
+            yield from self._misplaced()
+
+    def _misplaced(self) -> Iterator[Problem]:
+        """Yield what a rule for the whole table has no rows for: to drop, to quarantine, to count."""
+        if self._rule.judges_rows:
+            return
+        if self.on_violation in ("drop", "quarantine"):
+            message = f"`{self.kind}` judges the table, not its rows, so there is none to {self.on_violation}; write warn or fail"
+            yield ("on_violation",), message
+        if self.at_most is not None:
+            inside = ", which has its own `at_most` inside" if self._rule.has_own_limit else ""
+            message = f"counts rows that break a rule, and `{self.kind}` judges the table{inside}; it fits {', '.join(ROW_KINDS)}"
+            yield ("at_most",), message
 
 
-def split_reference(value: str) -> tuple[str, str]:
-    """Return table and column of ``silver.airports.faa``."""
-    layer, name, column = value.split(".", 2)
-    return f"{layer}.{name}", column
+def _refuse_unknown_keys(given: Mapping[str, object]) -> None:
+    unknown = [name for name in given if name not in EXPECTATION_KINDS and "." not in name]
+    if unknown:
+        details = [InitErrorDetails(type="extra_forbidden", loc=(name,), input=given[name]) for name in unknown]
+        raise ValidationError.from_exception_data("Expectation", details)
 
 
-def as_columns(value: str | list[str] | None) -> tuple[str, ...]:
-    """Return one column or several as a tuple."""
-    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
+def _validated(name: str, kind: type[ExpectationKind], value: object) -> Any:
+    """Return the options of a kind that is not built in; what is wrong with them has its place below the rule."""
+    try:
+        return TypeAdapter(kind.options).validate_python(value)
+    except ValidationError as error:
+        details = [
+            InitErrorDetails(type=each["type"], loc=(name, *each["loc"]), input=each["input"], ctx=each.get("ctx", {}))
+            for each in error.errors(include_url=False)
+        ]
+        raise ValidationError.from_exception_data("Expectation", details) from None
+
+
+if TYPE_CHECKING:
+    Expectation = ExpectationBlock
+else:
+    Expectation = create_model(
+        "Expectation",
+        __base__=ExpectationBlock,
+        __doc__=ExpectationBlock.__doc__,
+        __module__=__name__,
+        **{name: (kind.options | None, Field(default=None, description=kind.description)) for name, kind in BUILT_IN.items()},
+    )
+
+
+def source_problems(expectations: Mapping[str, ExpectationBlock]) -> Iterator[Problem]:
+    """Yield what a source cannot be asked: its records are judged one by one as they are read, and none of them is ever dropped."""
+    for name, expectation in expectations.items():
+        path, kind = ("expectations", name), expectation.kind
+        if name in RECORD_RULES:
+            yield path, f"{name!r} is what records are refused for that cannot be read; choose another name"
+        if not expectation.rule.fits_records:
+            yield (
+                (*path, kind),
+                f"`{kind}` needs more than the record itself; write it in `tables.<name>.expectations`, where rows are judged",
+            )
+        if expectation.on_violation == "drop":
+            yield (
+                (*path, "on_violation"),
+                "a source drops no record, as it could not be told from a lost one; write quarantine, warn or fail",
+            )
+
+
+def table_problems(expectations: Mapping[str, ExpectationBlock], key: list[str], latest_by: str | None) -> Iterator[Problem]:
+    """Yield a rule with the name of the key's own, and ``latest_by`` without a key."""
+    if latest_by is not None and not key:
+        yield ("latest_by",), "says which of the rows with the same key stays, and there is no `key:`; give one"
+    if "key" in expectations:
+        yield ("expectations", "key"), "`key` is what the rule of the table's own key is called; choose another name"

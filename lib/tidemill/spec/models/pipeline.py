@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from tidemill.errors import UsageError
 from tidemill.monitoring.methods import DRIFT_METHODS, PSI, DriftMethod
-from tidemill.options import Problem
+from tidemill.options import Problem, Reference
 from tidemill.spec.models.base import (
     DEFAULT_FAMILIES,
     FAMILIES,
@@ -31,7 +31,7 @@ from tidemill.spec.models.base import (
     TableName,
 )
 from tidemill.spec.models.dataset import Aggregate, Dataset, Lookup, Split
-from tidemill.spec.models.expectations import Distribution, Expectation, Freshness, Reference, RowCount, Sum
+from tidemill.spec.models.expectations import Expectation
 from tidemill.spec.models.features import (
     Array,
     Boolean,
@@ -86,7 +86,6 @@ __all__ = [
     "CustomFamily",
     "Dataset",
     "Datetime",
-    "Distribution",
     "DottedName",
     "Drift",
     "Duration",
@@ -95,7 +94,6 @@ __all__ = [
     "Family",
     "Features",
     "FloatRange",
-    "Freshness",
     "Hashing",
     "IntRange",
     "Interactions",
@@ -114,7 +112,6 @@ __all__ = [
     "Range",
     "Reference",
     "Retrain",
-    "RowCount",
     "Scalar",
     "Scoring",
     "Select",
@@ -122,7 +119,6 @@ __all__ = [
     "Source",
     "Space",
     "Split",
-    "Sum",
     "Table",
     "TableName",
     "Text",

@@ -9,9 +9,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from tidemill.errors import did_you_mean
+from tidemill.options import Problem
 from tidemill.spec.loading.document import Key, Node
 from tidemill.spec.models.base import WITHOUT_FILES, Block, ColumnName, DottedName, Duration, Name, Scalar, TableName
-from tidemill.spec.models.expectations import Expectation
+from tidemill.spec.models.expectations import Expectation, source_problems, table_problems
 
 CLIENT = "kafka."
 BROKERS = "kafka.bootstrap.servers"
@@ -158,6 +159,10 @@ class Source(Block):
         default={}, description="rules for each record (`check`, `not_null`), judged as it is read; the others judge tables"
     )
 
+    def problems(self) -> Iterator[Problem]:
+        """Yield the expectations that a source cannot be asked."""
+        return source_problems(self.expectations)
+
     @property
     def paths(self) -> tuple[str, ...]:
         """The declared paths; empty for a source without files."""
@@ -179,6 +184,10 @@ class Table(Block):
     load: Literal["full", "incremental"] = "full"
     latest_by: ColumnName | None = Field(default=None, description="of rows with the same key, the one with the greatest value here stays")
     expectations: dict[Name, Expectation] = Field(default={})
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what does not go with the key."""
+        return table_problems(self.expectations, self.key, self.latest_by)
 
     @model_validator(mode="after")
     def _one_definition(self) -> Table:

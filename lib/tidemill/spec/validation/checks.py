@@ -14,7 +14,6 @@ from tidemill.spec.loading.document import Key, Node, dotted
 from tidemill.spec.models import FAMILIES, METRICS, QUANTILE_LOSS, SOURCE_FORMATS, topic_faults
 from tidemill.spec.sql import query_faults
 from tidemill.spec.validation.dataset import dataset_problems
-from tidemill.spec.validation.expectations import expectation_problems
 from tidemill.spec.validation.features import feature_problems
 from tidemill.spec.validation.task import recommendation_problems, task_problems
 from tidemill.spec.validation.training import training_problems
@@ -29,7 +28,7 @@ Found = Iterator[tuple[tuple[Key, ...], str]]
 def check_faults(root: Node, folder: Path) -> list[Fault]:
     """Return the faults of the rules between keys."""
     rules: tuple[Callable[[Node], Found], ...] = (
-        lambda node: _sources(node, folder), _secrets, _whole_numbers, _names, expectation_problems, dataset_problems, feature_problems,
+        lambda node: _sources(node, folder), _secrets, _whole_numbers, _names, dataset_problems, feature_problems,
         task_problems, _training, training_problems, _spaces, recommendation_problems, _gates,
     )  # fmt: skip
     faults = []

@@ -16,7 +16,7 @@ from tidemill.column_names import BATCH_ID, INGESTED_AT, PROVENANCE, RESCUED, RO
 from tidemill.columns import column
 from tidemill.errors import ExpectationRefused
 from tidemill.lake.staging import Stage, StagedRows
-from tidemill.quality.expectations.quarantine import all_hold, held, is_repeatable, refusal, refused_rules, tally_records, warnings
+from tidemill.quality.expectations.quarantine import all_hold, held, refusal, refused_rules, tally_records, warnings
 from tidemill.quality.expectations.row_rules import BROKEN, as_json, columns_of, samples
 from tidemill.quality.expectations.rules import Rule, errors_count_as_violations, rules_of
 from tidemill.runtime.session import task_slots
@@ -115,7 +115,7 @@ def staged_records(
         stack.enter_context(errors_count_as_violations(context.spark))
     stack.enter_context(_evenly_read(context, sizes, judge.partitions))
     # The quick way asks each rule of a record that is not plain once more, so it must say the same then.
-    if records.quick and all(rule.kind != "check" or is_repeatable(rule.told) for rule in judge.rules):
+    if records.quick and all(rule.is_repeatable for rule in judge.rules):
         with ExitStack() as attempt:
             stage = attempt.enter_context(context.lake.open_stage(table, judged_schema(schema, *judge.kept), FATE))
             if stage is not None and _is_staged_quickly(stage, records.quick, judge):

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 from pyspark.sql import types as T
 
 from tidemill.columns import column
 from tidemill.errors import StepError, did_you_mean
 from tidemill.lake.ops import ExpectationRow
-from tidemill.monitoring.drift import drift_columns, measure_drift
+from tidemill.monitoring.drift import measure_drift
+from tidemill.quality.expectations.kinds import Measure, Number, TableKind
 from tidemill.quality.expectations.quarantine import expectation_rows
-from tidemill.quality.expectations.row_rules import Latest, Measure, Tally, judged, kept_rows
+from tidemill.quality.expectations.row_rules import Latest, Tally, judged, kept_rows
 from tidemill.quality.expectations.rules import Rule, rules_of
-from tidemill.quality.expectations.table_rules import Known, Number, TableVerdict, newest, sum_of, table_rules, table_verdicts
+from tidemill.quality.expectations.table_rules import Known, TableVerdict, table_rules, table_verdicts
 from tidemill.runtime.spark_errors import raise_step_error
-from tidemill.spec.models import Expectation, Sum, Table, split_reference
+from tidemill.spec.models import Table
 from tidemill.steps.result import StepContext
 
 
@@ -32,9 +33,10 @@ class TableRules:
     rows: tuple[Rule, ...]
     references: Mapping[str, DataFrame]
     latest: Latest | None
-    whole: Mapping[str, Expectation]
+    whole: Mapping[str, TableKind]
+    actions: Mapping[str, str]
     measures: Mapping[str, Measure]
-    sums: Mapping[str, Number]
+    referenced: Mapping[str, Number]
 
     @property
     def is_empty(self) -> bool:
@@ -59,8 +61,8 @@ def rules_for(context: StepContext, name: str, table: Table, rows: DataFrame) ->
     whole = table_rules(table.expectations)
     references = {}
     for rule in rules:
-        if rule.kind == "in_reference":
-            references[rule.name] = _reference(context, name, rule, table.expectations[rule.name], rows)
+        if rule.looks_up:
+            references[rule.name] = _reference(context, name, rule, table.expectations[rule.name].reads, rows)
     return TableRules(
         name=name,
         key=tuple(table.key),
@@ -68,8 +70,9 @@ def rules_for(context: StepContext, name: str, table: Table, rows: DataFrame) ->
         references=references,
         latest=Latest(tuple(table.key), table.latest_by) if table.latest_by else None,
         whole=whole,
+        actions={rule: table.expectations[rule].on_violation for rule in whole},
         measures=_measures(name, whole, rows),
-        sums={rule: _sum_elsewhere(context, name, rule, whole[rule].sum) for rule in whole if _is_elsewhere(whole[rule].sum)},
+        referenced={rule: _measured_elsewhere(context, name, rule, kind) for rule, kind in whole.items() if kind.reads is not None},
     )
 
 
@@ -80,9 +83,9 @@ def require_rules(name: str, rules: Sequence[Rule], rows: DataFrame) -> None:
         StepError: as for ``rules_for``.
     """
     for rule in rules:
-        place = f"{name}: expectation {rule.name!r} ({rule.told})"
+        place = f"{name}: expectation {rule.name!r} ({rule.described})"
         _require(place, rule.columns, rows)
-        if rule.kind == "check" and rule.is_broken is not None:
+        if rule.is_broken is not None and not rule.looks_up:
             with raise_step_error(place):
                 rows.select(rule.is_broken)
 
@@ -105,12 +108,12 @@ def verdicts_of(context: StepContext, rules: TableRules, counts: Tally, checked:
     """Return whether the rules for the whole table hold; ``checked`` are its judged rows."""
     version = context.lake.version(rules.name)
     distances = _distances(context, rules, checked, version)
-    return table_verdicts(rules.whole, counts, Known(datetime.now(UTC), rules.sums, distances, version))
+    return table_verdicts(rules.whole, rules.actions, counts, Known(datetime.now(UTC), rules.referenced, distances, version))
 
 
 def _distances(context: StepContext, rules: TableRules, checked: DataFrame, version: int | None) -> dict[str, float | None]:
     """Return how far each watched column lies from the last version, None where that has no such column or no rows."""
-    watched = {name: rule.distribution.column for name, rule in rules.whole.items() if rule.distribution is not None}
+    watched = {name: rule.compared_column for name, rule in rules.whole.items() if rule.compared_column is not None}
     distances: dict[str, float | None] = dict.fromkeys(watched)
     if version is None or not watched:
         return distances
@@ -123,10 +126,11 @@ def _distances(context: StepContext, rules: TableRules, checked: DataFrame, vers
     return distances
 
 
-def _reference(context: StepContext, name: str, rule: Rule, expectation: Expectation, rows: DataFrame) -> DataFrame:
+def _reference(context: StepContext, name: str, rule: Rule, reads: tuple[str, str] | None, rows: DataFrame) -> DataFrame:
     """Return the values that a rule looks up, as one column."""
-    place = f"{name}: expectation {rule.name!r} ({rule.told})"
-    values = _elsewhere(context, place, str(expectation.in_reference))
+    place = f"{name}: expectation {rule.name!r} ({rule.described})"
+    assert reads is not None
+    values = _elsewhere(context, place, reads)
     mine, other = rows.schema[rule.columns[0]].dataType, values.schema.fields[0].dataType
     if not _is_alike(mine, other):
         raise StepError(
@@ -139,9 +143,9 @@ def _is_alike(one: T.DataType, other: T.DataType) -> bool:
     return one == other or all(isinstance(kind, T.NumericType) for kind in (one, other))
 
 
-def _elsewhere(context: StepContext, place: str, reference: str) -> DataFrame:
+def _elsewhere(context: StepContext, place: str, reads: tuple[str, str]) -> DataFrame:
     """Return one column of another table at its pinned version."""
-    table, wanted = split_reference(reference)
+    table, wanted = reads
     if table not in context.inputs:
         raise StepError(f"{place}: {table} is no input of this step; known here: {', '.join(sorted(context.inputs)) or 'none'}")
     values = context.lake.read(context.spark, table, context.inputs[table])
@@ -149,49 +153,37 @@ def _elsewhere(context: StepContext, place: str, reference: str) -> DataFrame:
     return values.select(column(wanted))
 
 
-def _measures(name: str, rules: Mapping[str, Expectation], rows: DataFrame) -> dict[str, Measure]:
+def _measures(name: str, rules: Mapping[str, TableKind], rows: DataFrame) -> dict[str, Measure]:
     """Return what is measured in the pass that counts the rows."""
     measures = {}
-    for rule, expectation in rules.items():
-        place = f"{name}: expectation {rule!r} ({expectation.kind})"
-        if expectation.freshness is not None:
-            watched = expectation.freshness.column
-            _require(place, [watched], rows)
-            _require_type(place, rows, watched, (T.DateType, T.TimestampType, T.TimestampNTZType), "a date or an instant")
-            measures[rule] = newest(watched)
-        elif expectation.sum is not None:
-            measures[rule] = _summed(place, rows, expectation.sum.column)
-        elif expectation.distribution is not None:
-            watched = expectation.distribution.column
-            _require(place, [watched], rows)
-            if not drift_columns(rows, [watched]):
-                raise StepError(
-                    f"{place}: {watched} is {_typed(rows.schema[watched].dataType)}; a number, a text or a boolean was expected"
-                )
+    for rule, kind in rules.items():
+        place = f"{name}: expectation {rule!r} ({kind.name})"
+        _require(place, kind.columns, rows)
+        with _at(place):
+            measure = kind.measure(rows)
+        if measure is not None:
+            measures[rule] = measure
     return measures
 
 
-def _summed(place: str, rows: DataFrame, text: str) -> Measure:
-    with raise_step_error(f"{place}: {text}"):
-        values: Column = column(text) if text in rows.columns else F.expr(text)
-        kind = rows.select(values).schema.fields[0].dataType
-    if not isinstance(kind, T.NumericType):
-        raise StepError(f"{place}: {text} is {_typed(kind)}; a number was expected, so cast it")
-    return sum_of(values, kind)
-
-
-def _is_elsewhere(rule: Sum | None) -> bool:
-    return rule is not None and isinstance(rule.equals, str)
-
-
-def _sum_elsewhere(context: StepContext, name: str, rule: str, wanted: Sum | None) -> Number:
-    """Return the sum of another table's column; of no rows it is 0."""
-    assert wanted is not None
-    place = f"{name}: expectation {rule!r} (sum)"
-    values = _elsewhere(context, place, str(wanted.equals))
-    measure = _summed(place, values, values.columns[0])
+def _measured_elsewhere(context: StepContext, name: str, rule: str, kind: TableKind) -> Number:
+    """Return the measure of another table's column; of no rows it is 0."""
+    assert kind.reads is not None
+    place = f"{name}: expectation {rule!r} ({kind.name})"
+    values = _elsewhere(context, place, kind.reads)
+    with _at(place):
+        measure = kind.measure_reference(values)
     row = values.agg(measure.combine(measure.values)).first()
     return 0 if row is None or row[0] is None else row[0]
+
+
+@contextmanager
+def _at(place: str) -> Iterator[None]:
+    """Name the rule in what is raised inside the block."""
+    try:
+        yield
+    except StepError as error:
+        raise StepError(f"{place}: {error}") from (error.__cause__ or error)
 
 
 def _require(place: str, names: Sequence[str], rows: DataFrame) -> None:
@@ -199,12 +191,6 @@ def _require(place: str, names: Sequence[str], rows: DataFrame) -> None:
         if name not in rows.columns:
             near = did_you_mean(name, rows.columns)
             raise StepError(f"{place}: there is no column {name!r}{near or ';'} it has {', '.join(rows.columns)}")
-
-
-def _require_type(place: str, rows: DataFrame, name: str, kinds: tuple[type[T.DataType], ...], wanted: str) -> None:
-    kind = rows.schema[name].dataType
-    if not isinstance(kind, kinds):
-        raise StepError(f"{place}: {name} is {_typed(kind)}; {wanted} was expected, so cast it")
 
 
 def _typed(kind: T.DataType) -> str:

@@ -109,10 +109,10 @@ def arrived_rows(context: StepContext, entry: Entry, manifest: Manifest, unknown
 
 def columns_of_rule(judged: Rule) -> tuple[str, ...]:
     """Return the columns that a rule looks at."""
-    if judged.kind != "check":
+    if judged.condition is None:
         return judged.columns
     try:
-        return tuple(each.name for each in sqlglot.parse_one(judged.told, read="databricks").find_all(exp.Column))
+        return tuple(each.name for each in sqlglot.parse_one(judged.condition, read="databricks").find_all(exp.Column))
     except SqlglotError:
         return ()
 
@@ -152,4 +152,4 @@ def _sentences(schema: T.StructType, rules: Sequence[Rule]) -> dict[str, str]:
     """Return what to say of a record that breaks a rule, by the rule's name."""
     cast = {f"cast:{part.name}": f"{part.name} is not a value of type {part.dataType.simpleString()}" for part in schema.fields}
     finite = {f"not_finite:{part.name}": f"{part.name} is not a finite number" for part in schema.fields}
-    return _SENTENCES | cast | finite | {each.name: f"it breaks the expectation {each.name} ({each.told})" for each in rules}
+    return _SENTENCES | cast | finite | {each.name: f"it breaks the expectation {each.name} ({each.described})" for each in rules}

@@ -246,7 +246,7 @@ def _judged(context: StepContext, node: str, rows: DataFrame, unknown: Collectio
 
 def _why(node: str, rules: Sequence[Rule], latest_by: str | None) -> Column:
     """Return why the table of ``node`` does not take a judged row; null where it does."""
-    told = {each.name: f"{each.name} ({each.told})" for each in rules}
+    told = {each.name: f"{each.name} ({each.described})" for each in rules}
     sentences = F.from_json(F.lit(json.dumps(told)), "map<string,string>")
     names = F.array_join(F.transform(BROKEN, lambda each: F.try_element_at(sentences, each)), ", ")
     strict = [each.name for each in rules if each.action == "fail"]
