@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 import tidemill as tm
+from tidemill.lake.ops import RunRow, TrialRow
 
 SPEC = """\
 pipeline: tiny
@@ -96,19 +97,16 @@ class TestWithoutSpark:
         now = datetime(2013, 1, 1, tzinfo=UTC)
         ledger = pipeline.lake.ledger
         run = {"pipeline": "tiny", "run_id": "r1", "started_at": now}
-        ledger.append("ops.runs", [run | {"state": "RUNNING"}])
-        ledger.append("ops.runs", [run | {"state": "SUCCEEDED", "ended_at": now}])
+        ledger.append([RunRow(**run, state="RUNNING")])
+        ledger.append([RunRow(**run, state="SUCCEEDED", ended_at=now)])
+        trial = {"pipeline": "tiny", "run_id": "r1", "family": "logistic_regression", "params": "{}", "metric": "areaUnderPR"}
         ledger.append(
-            "ops.trials",
             [
-                {
-                    "pipeline": "tiny", "run_id": "r1", "trial": trial, "fold": fold, "family": "logistic_regression", "params": "{}",
-                    "metric": "areaUnderPR", "value": value, "seconds": 1.0, "state": "SUCCEEDED", "engine": "spark",
-                }
-                for trial, values in enumerate([(0.2, 0.4), (0.5, 0.7)])
+                TrialRow(**trial, trial=number, fold=fold, value=value, seconds=1.0, state="SUCCEEDED", engine="spark")
+                for number, values in enumerate([(0.2, 0.4), (0.5, 0.7)])
                 for fold, value in enumerate(values)
-            ],
-        )  # fmt: skip
+            ]
+        )
         assert pipeline.status().state == "SUCCEEDED"
         trials = pipeline.trials()
         assert list(trials["trial"]) == [1, 0]
