@@ -58,8 +58,9 @@ def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[
 
     from tidemill.families.class_labels import class_metadata
     from tidemill.features import FeaturePlan
+    from tidemill.features.groups import Categorical, Numeric
     from tidemill.runtime.session import get_spark
-    from tidemill.spec.models import Categorical, Numeric, Training, Tuner
+    from tidemill.spec.models import Training, Tuner
     from tidemill.training.engines.choice import choose_engines, room
     from tidemill.training.problem import Problem
     from tidemill.training.refit import refit
@@ -74,7 +75,7 @@ def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[
     spark = get_spark("benchmark", memory)
     peers.frame.to_parquet("search.parquet", index=False)
     spark.read.parquet("search.parquet").count()
-    plan = FeaturePlan(Numeric(columns=peers.NUM, impute="mean"), Categorical(columns=peers.CAT, encode="auto"))
+    plan = FeaturePlan.of(numeric=Numeric(columns=peers.NUM, impute="mean"), categorical=Categorical(columns=peers.CAT, encode="auto"))
     engine = "auto" if way.startswith("grid") else way.partition("_")[0]
     stopping: Literal["hyperband", "none"] = "hyperband" if way.endswith("hyperband") else "none"
     if way.startswith("grid"):

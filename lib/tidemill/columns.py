@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -17,14 +15,6 @@ NOT_SCORED = "_tidemill_not_scored"
 def column(name: str) -> Column:
     """Return the column of exactly this name, dots and all."""
     return F.col(quoted(name))
-
-
-def double_literal(value: float) -> str:
-    """Return SQL for a DOUBLE that is exactly ``value``: Spark has no digits for infinities and NaN."""
-    number = float(value)  # not the name of a type of NumPy's
-    if not math.isfinite(number):
-        return f"double('{'NaN' if math.isnan(number) else 'Infinity' if number > 0 else '-Infinity'}')"
-    return f"({number!r}D)" if math.copysign(1.0, number) < 0 else f"{number!r}D"
 
 
 def is_hashable(kind: T.DataType) -> bool:

@@ -1,7 +1,8 @@
-"""Names of tables and where they lie."""
+"""Names and values as SQL text, and where tables lie."""
 
 from __future__ import annotations
 
+import math
 import re
 
 from tidemill.errors import UsageError
@@ -25,6 +26,14 @@ def split_name(table: str) -> tuple[str, str]:
 def quoted(path: str) -> str:
     """Return ``path`` between backticks, safe to stand in SQL."""
     return "`" + path.replace("`", "``") + "`"
+
+
+def double_literal(value: float) -> str:
+    """Return SQL for a DOUBLE that is exactly ``value``: Spark has no digits for infinities and NaN."""
+    number = float(value)  # not the name of a type of NumPy's
+    if not math.isfinite(number):
+        return f"double('{'NaN' if math.isnan(number) else 'Infinity' if number > 0 else '-Infinity'}')"
+    return f"({number!r}D)" if math.copysign(1.0, number) < 0 else f"{number!r}D"
 
 
 def is_local(root: str) -> bool:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tidemill.columns import double_literal
+from tidemill.quoting import double_literal
 
 
 @pytest.mark.parametrize(

@@ -178,12 +178,12 @@ def features(
 
 def _pasteable(loaded: Spec, rows: Sequence[dict[str, Any]]) -> str:
     """Return the choices as comments, then the block; what the spec says beside `auto` stays."""
-    from tidemill.features.choices import as_yaml, groups_of
+    from tidemill.features.choices import as_yaml, features_block
 
     lines = [f"# What `features: auto` chose in run {rows[0]['run_id']}, from {_count(rows)} training rows; it gives the same."]
     lines += ["# " + visible(f"{row['column_name']}: {row['chosen']}; {row['reason']}") for row in rows]
     used = [row for row in rows if row["feature_group"] is not None]
-    block = groups_of((str(row["column_name"]), str(row["feature_group"]), row["settings"]) for row in used)
+    block = features_block((str(row["column_name"]), str(row["feature_group"]), row["settings"]) for row in used)
     declared = loaded.pipeline.features
     if isinstance(declared, Features):
         block |= {

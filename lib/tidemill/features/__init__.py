@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from tidemill.runtime.lazy_exports import names_of
 
 if TYPE_CHECKING:
+    from tidemill.features.column_facts import reserved_columns
     from tidemill.features.estimator import FeatureEstimator, feature_pipeline
     from tidemill.features.model import FeatureModel
-    from tidemill.features.plan import FeaturePlan, plan_features, reserved_columns
+    from tidemill.features.plan import FeaturePlan, plan_features
     from tidemill.features.slots import max_categories, nominal_slots, slot_names
 
 
@@ -30,7 +31,8 @@ __getattr__ = names_of(
     {
         "estimator": ("FeatureEstimator", "feature_pipeline"),
         "model": ("FeatureModel",),
-        "plan": ("FeaturePlan", "plan_features", "reserved_columns"),
+        "column_facts": ("reserved_columns",),
+        "plan": ("FeaturePlan", "plan_features"),
         "slots": ("max_categories", "nominal_slots", "slot_names"),
     },
 )

@@ -3,12 +3,66 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 LEFT_OUT = "left out"
 _SHOWN = 12
+_MANY_VALUES = 100
+# A column in which nearly all rows differ names the row; the count of different values is a few percent off.
+_UNIQUE_SHARE = 0.85
+# Prose: so many words and letters on average, in so many rows, of which not most begin with the same word.
+_PROSE_WORDS, _PROSE_LETTERS, _PROSE_ROWS = 4.0, 20.0, 50
+_ID = re.compile(r"(^|_)(id|key|uuid|guid|code|zip|zipcode|postcode)$|[a-z]I[dD]$", re.ASCII)
+
+
+@dataclass(frozen=True)
+class ColumnProfile:
+    """The figures of one column over ``rows`` training rows; those that its kind does not have are 0.
+
+    ``kind`` is as in `ColumnFacts`, ``type`` Spark's word for it. ``words`` and ``letters`` are means, ``beginnings`` the different first
+    words, ``shortest`` and ``longest`` the lengths of lists.
+    """
+
+    name: str
+    kind: str
+    type: str
+    rows: int
+    is_whole: bool = False
+    present: int = 0
+    is_constant: bool = False
+    distinct: int = 0
+    words: float = 0.0
+    letters: float = 0.0
+    beginnings: int = 0
+    shortest: int = 0
+    longest: int = 0
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The figures that are shown and stored."""
+        figures: dict[str, Any] = {"type": self.type, "rows": self.rows, "nulls": self.rows - self.present}
+        figures |= {"distinct": self.distinct} if self.distinct else {}
+        figures |= {"words": round(self.words, 2), "letters": round(self.letters, 1)} if self.words else {}
+        return figures | ({"shortest": self.shortest, "longest": self.longest} if self.longest else {})
+
+    @property
+    def is_unique(self) -> bool:
+        """True where nearly every value is another."""
+        return self.distinct >= _UNIQUE_SHARE * self.present
+
+    @property
+    def is_id(self) -> bool:
+        """True for whole numbers with a name such as ``customer_id``."""
+        return self.is_whole and bool(_ID.search(self.name if self.name != self.name.upper() else self.name.lower()))
+
+    @property
+    def is_prose(self) -> bool:
+        """True for texts of many words that begin differently, most of them different."""
+        has_many = self.distinct > min(_MANY_VALUES, self.rows / 2) and self.rows >= _PROSE_ROWS
+        return has_many and self.words >= _PROSE_WORDS and self.letters >= _PROSE_LETTERS and self.beginnings <= self.present / 2
 
 
 @dataclass(frozen=True)
@@ -44,7 +98,7 @@ def remarks(choices: Sequence[Choice]) -> tuple[str, ...]:
     for choice in choices:
         if choice.group:
             used.setdefault(choice.chosen, []).append(choice)
-    notes = [f"features: {_listed(alike)} as {chosen}: {_why(alike)}" for chosen, alike in used.items()]
+    notes = [f"features: {_list_columns(alike)} as {chosen}: {_reasons(alike)}" for chosen, alike in used.items()]
     left_out = [choice for choice in choices if not choice.group]
     notes += [f"{choice.column} is left out of the features: {choice.reason}" for choice in left_out[:_SHOWN]]
     if len(left_out) > _SHOWN:
@@ -52,13 +106,13 @@ def remarks(choices: Sequence[Choice]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _listed(choices: Sequence[Choice]) -> str:
+def _list_columns(choices: Sequence[Choice]) -> str:
     names = [choice.column for choice in choices]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _why(choices: Sequence[Choice]) -> str:
+def _reasons(choices: Sequence[Choice]) -> str:
     reasons = list(dict.fromkeys(choice.reason for choice in choices))
     if len(reasons) == 1:
         return reasons[0]
@@ -66,7 +120,7 @@ def _why(choices: Sequence[Choice]) -> str:
     return "; ".join(shown) + ("; …" if len(choices) > 3 else "")
 
 
-def groups_of(chosen: Iterable[tuple[str, str, Mapping[str, Any]]]) -> dict[str, Any]:
+def features_block(chosen: Iterable[tuple[str, str, Mapping[str, Any]]]) -> dict[str, Any]:
     """Return the block `features` of (column, group, settings): one block a group and settings, a list where a group has several."""
     blocks: dict[str, list[dict[str, Any]]] = {}
     for column, group, settings in chosen:
@@ -75,7 +129,7 @@ def groups_of(chosen: Iterable[tuple[str, str, Mapping[str, Any]]]) -> dict[str,
             alike[0]["columns"].append(column)
         else:
             blocks[group].append({"columns": [column], **settings})
-    return {group: found[0] if len(found) == 1 else found for group, found in blocks.items()}
+    return {group: each[0] if len(each) == 1 else each for group, each in blocks.items()}
 
 
 def as_yaml(features: Mapping[str, Any]) -> str:
@@ -101,3 +155,8 @@ def _flow(value: Any) -> str:
 
 
 _WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+
+
+def leave_out(profile: ColumnProfile, reason: str) -> Choice:
+    """Return the choice to use a column for no feature."""
+    return Choice(profile.name, "", LEFT_OUT, reason, figures=profile.figures)

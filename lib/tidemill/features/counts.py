@@ -59,11 +59,11 @@ def label_of(df: DataFrame, names: Sequence[str]) -> Label:
 
 
 # No more values of a column than this come to the driver; of more, the most frequent ones.
-MOST_VALUES = 50_000
+MAX_VALUES = 50_000
 # So many figures of all sets together, at the most.
-_MOST_FIGURES = 25_000_000
+_MAX_FIGURES = 25_000_000
 # The label has a mean a class and value; beyond so many classes that is more than the data.
-MOST_CLASSES = 50
+MAX_MEAN_CLASSES = 50
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,10 @@ class Totals:
     suffixes: Sequence[str]
 
 
-def is_small(subjects: Sequence[Subject], label: Label | None, sets: int) -> bool:
+def has_few_counts(subjects: Sequence[Subject], label: Label | None, sets: int) -> bool:
     """Return True where the driver can hold the counts of so many sets of rows at once, however many values the columns have."""
     sums = len(label.means) if label is not None and _is_by_label(subjects) else 0
-    return sets * len(subjects) * (2 + (PARTS * (1 + sums) if sums else 0)) * MOST_VALUES <= _MOST_FIGURES
+    return sets * len(subjects) * (2 + (PARTS * (1 + sums) if sums else 0)) * MAX_VALUES <= _MAX_FIGURES
 
 
 def count_values(
@@ -119,79 +119,79 @@ def count_values(
     if not subjects:
         return {0: ([], Totals(np.zeros((PARTS, 1)), ()))}
     has_label = label is not None and _is_by_label(subjects)
-    summed = _summed(df, label) if has_label and label is not None else []
+    summed = _label_sums(df, label) if has_label and label is not None else []
     # What stands for the rows themselves comes with the values: one aggregate knows both.
     every = [F.struct(F.lit(-1).alias("place"), F.lit("").alias("value"))] if has_label else []
-    seen = [_each(place, subject) for place, subject in enumerate(subjects)]
+    each = [_values_of(place, subject) for place, subject in enumerate(subjects)]
     parts = [F.col(PART).cast("int").alias("part")] if has_label else []
     sums = [value.alias(f"y{place}") for place, value in enumerate(summed)]
     folds = [] if within is None else ["fold"]
-    told = df.select(F.explode(F.concat(F.array(*every), *seen) if every else F.concat(*seen)).alias("seen"), *parts, *sums, *folds)
-    told = told.select("seen.place", "seen.value", *[name for name in told.columns if name != "seen"]).where("value IS NOT NULL")
-    counted = told.groupBy(*folds, "place", "value").agg(F.count("*").alias("n"), *_by_part(len(summed), has_label))
+    values = df.select(F.explode(F.concat(F.array(*every), *each) if every else F.concat(*each)).alias("each"), *parts, *sums, *folds)
+    values = values.select("each.place", "each.value", *[name for name in values.columns if name != "each"]).where("value IS NOT NULL")
+    counted = values.groupBy(*folds, "place", "value").agg(F.count("*").alias("n"), *_by_part(len(summed), has_label))
     if within is None:
         counted = counted.withColumn(SET, F.lit(0))
     else:  # the folds are counted once, and what they have is added up for each set
         added = [F.sum(name).alias(name) for name in counted.columns if name not in ("fold", "place", "value")]
         counted = counted.withColumn(SET, F.explode(within)).groupBy(SET, "place", "value").agg(*added)
     frequent_first = Window.partitionBy(SET, "place").orderBy(F.desc("n"), "value")
-    ranked = counted.withColumn("rank", F.row_number().over(frequent_first)).where(F.col("rank") <= MOST_VALUES)
+    ranked = counted.withColumn("rank", F.row_number().over(frequent_first)).where(F.col("rank") <= MAX_VALUES)
     table = ranked.orderBy(SET, "place", "rank").toArrow()
     suffixes = label.suffixes if has_label and label is not None else ()
-    found = {}
+    by_set = {}
     for number in [0] if within is None else pc.unique(table.column(SET)).to_pylist():
         of_set = table.filter(pc.equal(table.column(SET), number))
-        counts, everything = _taken_apart(of_set, len(subjects), len(summed), has_label)
-        found[number] = counts, Totals(everything, suffixes)
-    return found
+        counts, everything = _split_counts(of_set, len(subjects), len(summed), has_label)
+        by_set[number] = counts, Totals(everything, suffixes)
+    return by_set
 
 
 def _is_by_label(subjects: Sequence[Subject]) -> bool:
     return any(subject.by_label for subject in subjects)
 
 
-def _summed(df: DataFrame, label: Label) -> list[Column]:
-    if len(label.classes) > MOST_CLASSES:
+def _label_sums(df: DataFrame, label: Label) -> list[Column]:
+    if len(label.classes) > MAX_MEAN_CLASSES:
         raise StepError(
             f"features.categorical: `encode: target` makes a slot a class, and the label has {len(label.classes)}, expected at most "
-            f"{MOST_CLASSES}; write `encode: hashing` or `count`"
+            f"{MAX_MEAN_CLASSES}; write `encode: hashing` or `count`"
         )
     if PART not in df.columns:
         raise StepError(f"features.categorical: `encode: target` needs the column {PART} in the rows that it is fitted on; report this")
     return label.means
 
 
-def _seen(place: int, value: Column) -> Column:
+def _value(place: int, value: Column) -> Column:
     return F.struct(F.lit(place).alias("place"), value.alias("value"))
 
 
-def _each(place: int, subject: Subject) -> Column:
+def _values_of(place: int, subject: Subject) -> Column:
     """Return the values of a row, one for a text, as an array."""
     value = column(subject.name)
-    return F.transform(value, partial(_seen, place)) if subject.is_list else F.array(_seen(place, value))
+    return F.transform(value, partial(_value, place)) if subject.is_list else F.array(_value(place, value))
 
 
 def _by_part(sums: int, has_label: bool) -> list[Column]:
     if not has_label:
         return []
-    found = []
+    figures = []
     for part in range(PARTS):
         is_part = F.col("part") == part
-        found.append(F.count_if(is_part).cast("double").alias(f"p{part}"))
-        found += [F.coalesce(F.sum(F.when(is_part, F.col(f"y{place}"))), F.lit(0.0)).alias(f"p{part}_{place}") for place in range(sums)]
-    return found
+        figures.append(F.count_if(is_part).cast("double").alias(f"p{part}"))
+        figures += [F.coalesce(F.sum(F.when(is_part, F.col(f"y{place}"))), F.lit(0.0)).alias(f"p{part}_{place}") for place in range(sums)]
+    return figures
 
 
-def _taken_apart(table: pa.Table, subjects: int, sums: int, has_label: bool) -> tuple[list[Counts], np.ndarray]:
+def _split_counts(table: pa.Table, subjects: int, sums: int, has_label: bool) -> tuple[list[Counts], np.ndarray]:
     width = sums + 1
     names = [f"p{part}{suffix}" for part in range(PARTS) for suffix in ("", *(f"_{place}" for place in range(sums)))]
     by_part = np.zeros((0, PARTS, 1))
     if has_label:
         by_part = np.stack([table.column(name).to_numpy() for name in names], axis=1).reshape(-1, PARTS, width)
     places, values, rows = table.column("place").to_numpy(), table.column("value").to_pylist(), table.column("n").to_pylist()
-    found = []
+    counts = []
     for subject in range(subjects):
         at = np.flatnonzero(places == subject)
-        found.append(Counts([values[place] for place in at], [rows[place] for place in at], by_part[at] if has_label else by_part))
+        counts.append(Counts([values[place] for place in at], [rows[place] for place in at], by_part[at] if has_label else by_part))
     everything = by_part[places == -1] if has_label else by_part
-    return found, everything[0] if len(everything) else np.zeros((PARTS, width))
+    return counts, everything[0] if len(everything) else np.zeros((PARTS, width))

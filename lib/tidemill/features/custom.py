@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyspark.errors import AnalysisException
 from pyspark.ml import Estimator, Transformer
@@ -20,7 +20,9 @@ from tidemill.errors import Fault, SpecError, StepError, TidemillError, did_you_
 from tidemill.features.names import internal, number_sql
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.runtime.user_code import contain_exit
-from tidemill.spec.models import PythonPart
+
+if TYPE_CHECKING:
+    from tidemill.features.groups.custom import PythonPart
 
 _SEED = 7
 
@@ -43,7 +45,7 @@ class CustomStage:
         """
         try:
             with contain_exit(f"{self.key}: {self.python}"):
-                stage = self._made()
+                stage = self._construct()
         except TidemillError:
             raise
         except Exception as error:
@@ -58,7 +60,7 @@ class CustomStage:
         """Return the model that ``stage``, built before, learns from ``df``; a Transformer is one already."""
         return stage.fit(df) if isinstance(stage, Estimator) else stage
 
-    def _made(self) -> Any:
+    def _construct(self) -> Any:
         try:
             return self.kind(**self.params)
         except TypeError:
@@ -105,7 +107,7 @@ def plan_custom(parts: Sequence[PythonPart], load: Callable[[str], Any] | None, 
         stage = CustomStage(part.python, load(part.python), dict(part.params), tuple(name for name in part.named if name in usable))
         if not part.named and not missing:
             with contain_exit(f"features.custom: {part.python}"):
-                needed = _needed(stage.build(), df, usable)
+                needed = _columns_needed(stage.build(), df, usable)
             stage = CustomStage(part.python, stage.kind, stage.params, tuple(needed))
         stages.append(stage)
     if faults:
@@ -176,15 +178,15 @@ def _size(custom: CustomStage, after: DataFrame, name: str) -> int:
     return len(row[0])
 
 
-def _needed(stage: Any, df: DataFrame, usable: Sequence[str]) -> list[str]:
+def _columns_needed(stage: Any, df: DataFrame, usable: Sequence[str]) -> list[str]:
     """Return the columns without which a Transformer cannot be analysed; of an Estimator all."""
     if isinstance(stage, Estimator):
         return list(usable)
     empty = df.limit(0)
-    return [name for name in usable if not _is_analysed(stage, empty.select(*[column(other) for other in usable if other != name]))]
+    return [name for name in usable if not _can_analyse(stage, empty.select(*[column(other) for other in usable if other != name]))]
 
 
-def _is_analysed(stage: Transformer, df: DataFrame) -> bool:
+def _can_analyse(stage: Transformer, df: DataFrame) -> bool:
     try:
         return bool(stage.transform(df).select(F.lit(1)).schema)
     except (AnalysisException, LookupError, ValueError, AttributeError):

@@ -7,31 +7,33 @@ one for each feature vector, and one that drops the columns made on the way.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
+from itertools import chain
+from typing import TypeVar
 
 from pyspark.ml import Estimator
 from pyspark.ml.feature import SQLTransformer, VectorAssembler, VectorSlicer
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
-from tidemill.features.categories import categories, fit_categories, multiplied, styled, subjects
-from tidemill.features.components import add_shared_hashes, fit_components, shared_casts
-from tidemill.features.counts import LABEL, Label, count_values, is_small, label_of
+from tidemill.features.categories import CategoryFit, cross_categories, fit_categories, style_categories, subjects_of
+from tidemill.features.column_facts import column_facts
+from tidemill.features.contributions import Contribution, FittedVectors, VectorFit
+from tidemill.features.counts import LABEL, Counts, Label, Subject, Totals, count_values, has_few_counts, label_of
 from tidemill.features.custom import fit_custom
-from tidemill.features.fit_cache import Memo, Sample
-from tidemill.features.lists import fit_words, words
+from tidemill.features.fit_cache import FitCache, Sample
 from tidemill.features.model import Draft, FeatureModel
 from tidemill.features.names import PART, internal
+from tidemill.features.number_slots import Slots, fit_number_slots
 from tidemill.features.plan import FeaturePlan
-from tidemill.features.scalars import Slots, fit_slots, products, scalars
-from tidemill.features.selection import chosen_slots
+from tidemill.features.selection import select_slots
 from tidemill.features.slots import slots_of
-from tidemill.features.text import FittedTexts, fit_texts
+from tidemill.features.word_lists import fit_word_lists
 from tidemill.quoting import quoted
-from tidemill.spec.models import Text
 
 ENCODINGS = ("linear", "tree", "positive")
+Learnt = TypeVar("Learnt")
 
 
 class FeatureEstimator(Estimator[FeatureModel]):
@@ -46,71 +48,84 @@ class FeatureEstimator(Estimator[FeatureModel]):
     that a row lies in, whose labels it is not shown.
     """
 
-    def __init__(self, plan: FeaturePlan, encodings: Collection[str], memo: Memo | None = None) -> None:
+    def __init__(self, plan: FeaturePlan, encodings: Collection[str], cache: FitCache | None = None) -> None:
         """Take the columns from ``plan``; ``encodings`` are some of ``linear``, ``tree`` and ``positive``.
 
-        ``memo`` holds what has been learnt of the same rows for other plans, or for more encodings.
+        ``cache`` holds what has been learnt of the same rows for other plans, or for more encodings.
         """
         super().__init__()
-        self.plan, self.memo = plan, memo or Memo()
+        self.plan, self.cache = plan, cache or FitCache()
         self.encodings = [encoding for encoding in ENCODINGS if encoding in encodings]
-        self._learnt_for = [encoding for encoding in ENCODINGS if encoding in {*encodings, *self.memo.encodings}]
+        self._learnt_for = [encoding for encoding in ENCODINGS if encoding in {*encodings, *self.cache.encodings}]
+        self._custom_key = repr(plan.custom)
 
     def _fit(self, dataset: DataFrame) -> FeatureModel:
         """Learn from ``dataset``, which is read once for the numbers and once for the values of categories and lists."""
-        plan, schema, given = self.plan, dataset.schema, dataset
-        label = label_of(given, plan.classes) if plan.needs_label else None
-        custom, dataset = self.memo.one(("custom", repr(plan.custom)), lambda: fit_custom(plan.custom, given))
-        numbers, listed = scalars(plan, schema), words(plan, schema)
-        coded, counted_for = (styled(categories(plan, schema), encodings) for encodings in (self.encodings, self._learnt_for))
-        casts = {scalar.column: scalar.sql for scalar in numbers} | {each.column: each.sql for each in coded}
-        casts |= {each.column: each.sql for each in listed} | shared_casts(plan)
-        looked_at = casts | {each.column: each.sql for each in counted_for}
-        carried = [name for name in (LABEL, PART) if name in dataset.columns]
-        selected: list[Column | str] = [*[F.expr(sql).alias(column) for column, sql in looked_at.items()], *carried]
-        cast = dataset.select(*selected)
-        # What a stage of the user's own adds is another column in each fold.
-        together = None if plan.custom else self.memo.together
-        sample = Sample(cast, self.memo, together.rows.select(*selected, "fold") if together else None)
-        slots = fit_slots(plan, numbers, sample, self.encodings, self._learnt_for, products(plan, schema))
+        label = label_of(dataset, self.plan.classes) if self.plan.needs_label else None
+        parts = self.plan.contribution(column_facts(dataset.schema, self.plan.sizes))
+        custom, rows = self._remember("custom", lambda: fit_custom(self.plan.custom, dataset))
+        wanted, counted_for = (style_categories(parts.categories, encodings) for encodings in (self.encodings, self._learnt_for))
+        casts = {scalar.column: scalar.sql for scalar in parts.scalars} | {each.column: each.sql for each in wanted}
+        casts |= {each.column: each.sql for each in parts.word_lists} | dict(parts.casts)
+        learnt_from = casts | {each.column: each.sql for each in counted_for}
+        sample = self._sample(rows, learnt_from)
+        slots = fit_number_slots(parts, sample, self.encodings, self._learnt_for, self._custom_key)
         slots.computed.update(custom.slots)
         draft = Draft()
         draft.extend(custom.stages, custom.added)
-        draft.add(_selecting(casts, slots), [*casts, *slots.computed, *slots.products])
+        draft.add(_select_slots(casts, slots), [*casts, *slots.computed, *slots.products])
 
-        asked = subjects(counted_for)
-        learnt = [each for each in listed if not each.is_hashed]
-        wanted = [*asked.values(), *(each.subject for each in learnt)]
-        key = ("counts", repr(plan.custom), repr(wanted), repr([looked_at[each.name] for each in wanted]))
-        if together and not is_small(wanted, label, together.sets):
-            sample = Sample(cast, self.memo)
-        counts, totals = self.memo.one(key, lambda: sample.learnt(key, lambda rows, within: count_values(rows, wanted, label, within)))
-        counted = dict(zip([*asked, *(each.column for each in learnt)], counts, strict=True))
-        encoded = fit_categories(coded, counted, cast, self.encodings, totals, draft)
-        for encoding, stage in multiplied(plan, schema, self.encodings):
+        subjects = subjects_of(counted_for)
+        words = {each.column: Subject(each.column, is_list=True) for each in parts.word_lists if not each.is_hashed}
+        counts, totals = self._count(sample, learnt_from, {**subjects, **words}, label)
+        encoded = fit_categories(CategoryFit(wanted, counts, totals, self.encodings), sample.rows, draft)
+        for encoding, stage in cross_categories(parts.crossed, self.encodings):
             draft.add(stage, [stage.getOutputCol()])
             encoded[encoding].append(stage.getOutputCol())
-        bags = fit_words(listed, counted, for_trees="tree" in self.encodings)
-        draft.extend(bags.stages, bags.made)
-        texts = [self._texts(dataset, block) for block in plan.blocks("text")]
-        for each in texts:
-            draft.extend(each.stages, each.made)
-        shared = [*add_shared_hashes(plan, draft), *fit_components(plan, draft, given)]
+        fitted = self._fit_vectors(parts, counts, draft, rows, dataset)
         for encoding in self.encodings:
-            is_tree = encoding == "tree"
-            prose = [name for each in texts for name in (each.slices if is_tree else each.vectors)]
-            bagged = [*(bags.slices if is_tree else bags.vectors), *prose]
-            inputs = [*slots.assembled[encoding], *encoded[encoding], *bagged, *shared, *custom.slots, *custom.vectors]
-            self._assemble(encoding, inputs, draft, given, label)
-        is_worded = bool(bags.vectors or texts)
-        draft.add(_finishing(draft.made, [encoding for encoding in self.encodings if is_worded and encoding != "tree"]))
+            vectors = fitted.tree_vectors if encoding == "tree" else fitted.vectors
+            inputs = [*slots.assembled[encoding], *encoded[encoding], *vectors, *custom.slots, *custom.vectors]
+            self._assemble(encoding, inputs, draft, dataset, label)
+        draft.add(_finish(draft.added, [encoding for encoding in self.encodings if fitted.has_many_slots and encoding != "tree"]))
         return draft.model()
 
-    def _texts(self, dataset: DataFrame, block: Text) -> FittedTexts:
+    def _remember(self, key: Hashable, learn: Callable[[], Learnt]) -> Learnt:
+        return self.cache.get((key, self._custom_key), learn)
+
+    def _sample(self, rows: DataFrame, casts: dict[str, str]) -> Sample:
+        """Return the columns that are learnt from, of these rows, and where all folds are learnt at once of all rows."""
+        carried = [name for name in (LABEL, PART) if name in rows.columns]
+        selected = [*[F.expr(sql).alias(column) for column, sql in casts.items()], *map(F.col, carried)]
+        # What a stage of the user's own adds is another column in each fold.
+        statistics = None if self.plan.custom else self.cache.statistics
+        return Sample(rows.select(*selected), self.cache, statistics.rows.select(*selected, "fold") if statistics else None)
+
+    def _count(
+        self, sample: Sample, casts: dict[str, str], subjects: dict[str, Subject], label: Label | None
+    ) -> tuple[dict[str, Counts], Totals]:
+        """Return the counts of each subject by its key, in one aggregate, and those of all rows."""
+        wanted = list(subjects.values())
+        key = ("counts", repr(wanted), repr([casts[each.name] for each in wanted]))
+        if sample.all_rows is not None and self.cache.statistics and not has_few_counts(wanted, label, self.cache.statistics.sets):
+            sample = Sample(sample.rows, self.cache)
+        counts, totals = self._remember(key, lambda: sample.learn(key, lambda rows, within: count_values(rows, wanted, label, within)))
+        return dict(zip(subjects, counts, strict=True)), totals
+
+    def _fit_vectors(
+        self, parts: Contribution, counts: dict[str, Counts], draft: Draft, rows: DataFrame, dataset: DataFrame
+    ) -> FittedVectors:
+        """Add the stages of word lists and of the groups' own vectors; return their columns."""
         for_trees = "tree" in self.encodings
-        return self.memo.one(
-            ("texts", repr(self.plan.custom), repr(block), for_trees), lambda: fit_texts(dataset, block, for_trees=for_trees)
-        )
+        fit = VectorFit(rows, lambda: draft.over(dataset), for_trees, self._remember)
+        all_fitted = FittedVectors()
+        word_lists = fit_word_lists(parts.word_lists, counts, for_trees=for_trees)
+        for fitted in chain([word_lists], (each.fit(fit) for each in parts.vectors)):  # each sees what those before it add
+            draft.extend(fitted.stages, fitted.added)
+            all_fitted.vectors += fitted.vectors
+            all_fitted.tree_vectors += fitted.tree_vectors
+            all_fitted.has_many_slots |= fitted.has_many_slots and bool(fitted.vectors)
+        return all_fitted
 
     def _assemble(self, encoding: str, inputs: Sequence[str], draft: Draft, dataset: DataFrame, label: Label | None) -> None:
         """Add the stage that puts the columns together, and where slots are selected the one that keeps those."""
@@ -122,16 +137,16 @@ class FeatureEstimator(Estimator[FeatureModel]):
             return
         whole = internal("all", encoding)
         draft.add(VectorAssembler(inputCols=list(inputs), outputCol=whole, handleInvalid="keep"), [whole])
-        kept = chosen_slots(draft.over(dataset).select(LABEL, whole), whole, slots_of(draft.model(), whole), select, label)
-        draft.add(VectorSlicer(inputCol=whole, outputCol=output, indices=kept))
+        places = select_slots(draft.over(dataset).select(LABEL, whole), whole, slots_of(draft.model(), whole), select, label)
+        draft.add(VectorSlicer(inputCol=whole, outputCol=output, indices=places))
 
 
-def feature_pipeline(plan: FeaturePlan, encodings: Collection[str], memo: Memo | None = None) -> FeatureEstimator:
+def feature_pipeline(plan: FeaturePlan, encodings: Collection[str], cache: FitCache | None = None) -> FeatureEstimator:
     """Return the estimator of the planned features; its ``fit`` gives a PipelineModel of MLlib's own stages."""
-    return FeatureEstimator(plan, encodings, memo)
+    return FeatureEstimator(plan, encodings, cache)
 
 
-def _selecting(casts: dict[str, str], slots: Slots) -> SQLTransformer:
+def _select_slots(casts: dict[str, str], slots: Slots) -> SQLTransformer:
     """Return the stage that adds ``casts``, the slots computed from them, and the products of those."""
     statement = "__THIS__"
     for columns in (casts, slots.computed, slots.products):
@@ -141,7 +156,7 @@ def _selecting(casts: dict[str, str], slots: Slots) -> SQLTransformer:
     return SQLTransformer(statement=statement[1:-1] if statement.startswith("(") else "SELECT * FROM __THIS__")
 
 
-def _finishing(dropped: Sequence[str], unnamed: Sequence[str]) -> SQLTransformer:
+def _finish(dropped: Sequence[str], unnamed: Sequence[str]) -> SQLTransformer:
     """Return the stage that drops columns; the vectors of ``unnamed`` encodings lose MLlib's name for each slot, which are many."""
     vectors = [f"features_{encoding}" for encoding in unnamed]
     listed = ", ".join(quoted(column) for column in [*dict.fromkeys(dropped), *vectors])

@@ -25,7 +25,7 @@ class FeatureModel(PipelineModel):
         self.in_training = list(stages if in_training is None else in_training)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        return _applied(self.in_training if PART in dataset.columns else self.stages, dataset)
+        return _transform_by(self.in_training if PART in dataset.columns else self.stages, dataset)
 
 
 @dataclass
@@ -34,28 +34,28 @@ class Draft:
 
     stages: list[Transformer] = field(default_factory=list)
     in_training: list[Transformer] = field(default_factory=list)
-    made: list[str] = field(default_factory=list)
+    added: list[str] = field(default_factory=list)
 
-    def add(self, stage: Transformer, made: Iterable[str] = (), in_training: Transformer | None = None) -> None:
-        """Add a stage, the columns that it makes, and what stands in for it in training."""
+    def add(self, stage: Transformer, added: Iterable[str] = (), in_training: Transformer | None = None) -> None:
+        """Add a stage, the columns that it adds, and what stands in for it in training."""
         self.stages.append(stage)
         self.in_training.append(in_training or stage)
-        self.made += made
+        self.added += added
 
-    def extend(self, stages: Iterable[Transformer], made: Iterable[str]) -> None:
+    def extend(self, stages: Iterable[Transformer], added: Iterable[str]) -> None:
         """Add stages that are the same for all rows."""
         for stage in stages:
             self.add(stage)
-        self.made += made
+        self.added += added
 
     def over(self, dataset: DataFrame) -> DataFrame:
         """Return the rows of the training with what the stages so far make of them."""
-        return _applied(self.in_training, dataset)
+        return _transform_by(self.in_training, dataset)
 
     def model(self) -> FeatureModel:
         """Return the fitted features."""
         return FeatureModel(self.stages, self.in_training)
 
 
-def _applied(stages: Sequence[Transformer], dataset: DataFrame) -> DataFrame:
+def _transform_by(stages: Sequence[Transformer], dataset: DataFrame) -> DataFrame:
     return reduce(lambda frame, stage: stage.transform(frame), stages, dataset)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from tidemill.columns import double_literal
-from tidemill.quoting import quoted
+from tidemill.quoting import double_literal, quoted
 
 PREFIX = "_f_"
 OTHER = "(other)"
@@ -22,7 +21,6 @@ _EMPTY = "(empty)"
 
 # How long one turn of a calendar part is; a part that is not here does not come round again.
 PERIODS = {"quarter": 4, "month": 12, "week": 53, "day": 31, "weekday": 7, "yearday": 366, "hour": 24, "minute": 60}
-OF_THE_DAY = frozenset({"hour", "minute"})
 _PARTS = {
     "year": "year({0})",
     "quarter": "quarter({0})",
@@ -90,7 +88,7 @@ def turn_sql(column: str, part: str, function: str) -> str:
     return f"coalesce({function}({quoted(column)} * {double_literal(2 * math.pi / PERIODS[part])}), 0.0D)"
 
 
-def numbers(values: Iterable[float]) -> str:
+def numbers_sql(values: Iterable[float]) -> str:
     """Return SQL for a list of numbers, which the parser takes for one word, however many they are."""
     return f"CAST(split('{' '.join(repr(float(value)) for value in values)}', ' ') AS ARRAY<DOUBLE>)"
 

@@ -10,9 +10,8 @@ from typing import Any
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from tidemill.columns import double_literal
 from tidemill.features.fit_cache import SET
-from tidemill.quoting import quoted
+from tidemill.quoting import double_literal, quoted
 
 # A quantile is at most 1/10000 of the rows away from the exact one; below 10,000 rows it is exact.
 _ACCURACY = 10_000
@@ -74,8 +73,8 @@ class Fitted:
         value = f"{self.filled_sql(column)} * 0.5D" if self.is_huge else self.filled_sql(column)
         width = self.high * part - self.low * part
         scale = width if width > 0 and math.isfinite(width) else 1.0
-        moved = f"({value} - {double_literal(self.low * part)}) / {double_literal(scale)}"
-        return f"coalesce(least(greatest({moved}, 0.0D), 1.0D), 0.0D)"
+        scaled = f"({value} - {double_literal(self.low * part)}) / {double_literal(scale)}"
+        return f"coalesce(least(greatest({scaled}, 0.0D), 1.0D), 0.0D)"
 
     def comparable_sql(self, column: str) -> str:
         """Return SQL for the filled column on a scale of its own, on which sums of squares are numbers; 0 where it is missing."""
@@ -127,7 +126,7 @@ def _is_learnt(treatment: Treatment) -> bool:
 
 def _aggregates(column: str, treatment: Treatment) -> list[Column]:
     value = F.col(quoted(column))
-    found = [
+    aggregates = [
         F.count(value).alias("n"),
         F.avg(value).alias("mean"),
         F.stddev_samp(value).alias("deviation"),
@@ -135,13 +134,13 @@ def _aggregates(column: str, treatment: Treatment) -> list[Column]:
         F.max(value).alias("high"),
     ]
     if treatment.quantiles:
-        found.append(F.percentile_approx(value, [0.25, 0.5, 0.75], _ACCURACY).alias("quartiles"))
+        aggregates.append(F.percentile_approx(value, [0.25, 0.5, 0.75], _ACCURACY).alias("quartiles"))
     if treatment.cuts:
         levels = [place / treatment.cuts for place in range(1, treatment.cuts)]
-        found.append(F.percentile_approx(value, levels, _ACCURACY).alias("cuts"))
+        aggregates.append(F.percentile_approx(value, levels, _ACCURACY).alias("cuts"))
     if treatment.impute == "mode":
-        found.append(F.mode(value, deterministic=True).alias("mode"))
-    return found
+        aggregates.append(F.mode(value, deterministic=True).alias("mode"))
+    return aggregates
 
 
 def _moments_of_huge(column: str) -> list[Column]:
@@ -149,27 +148,27 @@ def _moments_of_huge(column: str) -> list[Column]:
     return [F.avg(value).alias("mean"), F.stddev_samp(value).alias("deviation")]
 
 
-def _fitted(found: Mapping[str, Any], rows: int, treatment: Treatment, is_huge: bool) -> Fitted:
+def _fitted(figures: Mapping[str, Any], rows: int, treatment: Treatment, is_huge: bool) -> Fitted:
     unit = _SHRINK if is_huge else 1.0
-    fill = _fill(found, treatment, unit)
-    present = found["n"]
+    fill = _fill(figures, treatment, unit)
+    present = figures["n"]
     missing = rows - present if fill is not None else 0
     shift, scale = 0.0, unit
-    ends = [found["low"], found["high"], *([fill] if missing and fill is not None else [])] if present else []
-    seen = [end * unit for end in ends]
+    ends = [figures["low"], figures["high"], *([fill] if missing and fill is not None else [])] if present else []
+    values = [end * unit for end in ends]
     if present and treatment.scale == "standard":
-        shift, scale = _moments(found, present, missing, (fill or 0.0) * unit)
-        scale = scale if differ(seen) else 0.0
+        shift, scale = _moments(figures, present, missing, (fill or 0.0) * unit)
+        scale = scale if differ(values) else 0.0
     elif present and treatment.scale == "minmax":
-        shift, scale = min(seen), max(seen) - min(seen)
+        shift, scale = min(values), max(values) - min(values)
     elif present and treatment.scale == "robust":
-        low, shift, high = (quartile * unit for quartile in found["quartiles"])
+        low, shift, high = (quartile * unit for quartile in figures["quartiles"])
         scale = high - low
     scale = scale if scale > 0 and math.isfinite(scale) else unit
     if is_huge:
         shift, scale = shift * (0.5 / unit), scale * (0.5 / unit)
-    low, high = (found["low"], found["high"]) if present else (0.0, 1.0)
-    cuts = tuple(sorted(set(found["cuts"]))) if treatment.cuts and present else ()
+    low, high = (figures["low"], figures["high"]) if present else (0.0, 1.0)
+    cuts = tuple(sorted(set(figures["cuts"]))) if treatment.cuts and present else ()
     return Fitted(fill, shift, scale, low, high, present < rows, cuts, is_huge)
 
 
@@ -178,22 +177,26 @@ def differ(values: Collection[float]) -> bool:
     return max(values) - min(values) > _ROUNDING * max(map(abs, values))
 
 
-def _fill(found: Mapping[str, Any], treatment: Treatment, unit: float) -> float | None:
+def _fill(figures: Mapping[str, Any], treatment: Treatment, unit: float) -> float | None:
     if treatment.impute == "none":
         return None
     if not isinstance(treatment.impute, str):
         return float(treatment.impute)
-    if not found["n"]:
+    if not figures["n"]:
         return 0.0
     if treatment.impute == "mean":
-        return float(min(max(found["mean"], found["low"] * unit), found["high"] * unit) / unit) if unit != 1.0 else float(found["mean"])
-    return float(found["quartiles"][1] if treatment.impute == "median" else found[treatment.impute])
+        return (
+            float(min(max(figures["mean"], figures["low"] * unit), figures["high"] * unit) / unit)
+            if unit != 1.0
+            else float(figures["mean"])
+        )
+    return float(figures["quartiles"][1] if treatment.impute == "median" else figures[treatment.impute])
 
 
-def _moments(found: Mapping[str, Any], present: int, missing: int, fill: float) -> tuple[float, float]:
+def _moments(figures: Mapping[str, Any], present: int, missing: int, fill: float) -> tuple[float, float]:
     """Return mean and deviation of ``present`` values together with ``missing`` times ``fill``."""
-    mean, rows = found["mean"], present + missing
-    squares = found["deviation"] ** 2 * (present - 1) if present > 1 else 0.0
+    mean, rows = figures["mean"], present + missing
+    squares = figures["deviation"] ** 2 * (present - 1) if present > 1 else 0.0
     whole = (present * mean + missing * fill) / rows
     squares += present * (mean - whole) ** 2 + missing * (fill - whole) ** 2
     return whole, math.sqrt(squares / (rows - 1)) if rows > 1 else 0.0

@@ -1,74 +1,66 @@
-"""Which columns of a frame become features, and as what: declared, or told by their types and values."""
+"""Which columns of a frame become features, and as what: declared, or chosen by their types and values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
-from tidemill.errors import Fault, SpecError
-from tidemill.features.auto import auto_groups
+from tidemill.errors import Fault, SpecError, did_you_mean
+from tidemill.features.auto import choose_groups
 from tidemill.features.choices import Choice, remarks
+from tidemill.features.column_facts import column_facts, is_reserved
+from tidemill.features.contributions import ColumnFacts, Contribution, merge_contributions
 from tidemill.features.custom import CustomStage, plan_custom
-from tidemill.features.declared import declared_groups
-from tidemill.features.kinds import is_reserved
-from tidemill.spec.models import (
-    GROUPS,
-    Array,
-    Boolean,
-    Buckets,
-    Categorical,
-    Dataset,
-    Datetime,
-    Features,
-    Hashing,
-    Interactions,
-    Numeric,
-    Pca,
-    Polynomial,
-    Select,
-    Text,
-    blocks_of,
-)
+from tidemill.spec.models import FEATURE_GROUPS, DeclaredGroup, Features, Select
 
 
 @dataclass(frozen=True)
 class FeaturePlan:
-    """The groups of feature columns as resolved: a block, several, or None where a group has none.
+    """The feature groups as resolved against the columns of a frame.
 
     ``notes`` are remarks for people; ``sizes`` the lengths of the lists that all have one; ``classes`` the label's classes by their
     names, of a number none; ``choices`` what ``auto`` has chosen, and why.
     """
 
-    numeric: Numeric | Sequence[Numeric] | None = None
-    categorical: Categorical | Sequence[Categorical] | None = None
-    datetime: Datetime | Sequence[Datetime] | None = None
-    text: Text | Sequence[Text] | None = None
+    groups: tuple[DeclaredGroup, ...] = ()
     notes: tuple[str, ...] = ()
     custom: tuple[CustomStage, ...] = ()
-    boolean: Boolean | Sequence[Boolean] | None = None
-    array: Array | Sequence[Array] | None = None
-    buckets: Buckets | Sequence[Buckets] | None = None
-    interactions: Interactions | Sequence[Interactions] | None = None
-    polynomial: Polynomial | Sequence[Polynomial] | None = None
-    pca: Pca | Sequence[Pca] | None = None
-    hashing: Hashing | Sequence[Hashing] | None = None
     select: Select | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     choices: tuple[Choice, ...] = ()
 
+    @classmethod
+    def of(
+        cls,
+        *,
+        custom: tuple[CustomStage, ...] = (),
+        select: Select | None = None,
+        sizes: Mapping[str, int] | None = None,
+        classes: tuple[str, ...] = (),
+        **groups: Any,
+    ) -> FeaturePlan:
+        """Return a plan of blocks by the name of their group, one block or a list of them."""
+        declared = [
+            DeclaredGroup(name, FEATURE_GROUPS.get(name), tuple(blocks) if isinstance(blocks, list | tuple) else (blocks,))
+            for name in sorted(groups, key=FEATURE_GROUPS.names.index)
+            if (blocks := groups[name])
+        ]
+        return cls(tuple(declared), custom=custom, select=select, sizes=sizes or {}, classes=classes)
+
     def blocks(self, group: str) -> tuple[Any, ...]:
         """Return the blocks of a group."""
-        return blocks_of(getattr(self, group))
+        return next((each.blocks for each in self.groups if each.name == group), ())
 
     @property
     def columns(self) -> list[str]:
         """The raw columns that are used, each once, in order."""
-        groups = [block for group in GROUPS for block in self.blocks(group)]
-        return list(dict.fromkeys(column for group in (*groups, *self.custom) for column in group.columns))
+        declared = [column for group in self.groups for column in group.columns]
+        return list(dict.fromkeys([*declared, *(column for stage in self.custom for column in stage.columns)]))
 
     @property
     def needs_label(self) -> bool:
@@ -78,13 +70,16 @@ class FeaturePlan:
     @property
     def needs_parts(self) -> bool:
         """True where the label of other rows becomes a feature, so that training rows lie in parts."""
-        return any(block.encode == "target" for block in self.blocks("categorical"))
+        return any(group.kind.needs_label(block) for group in self.groups for block in group.blocks)
 
+    def contribution(self, columns: ColumnFacts) -> Contribution:
+        """Return what all groups add, merged."""
+        return merge_contributions(group.kind.contribute(group.blocks, columns) for group in self.groups)
 
-def reserved_columns(dataset: Dataset) -> frozenset[str]:
-    """Return the columns of a dataset that must never be features: key, label, weight, what is excluded, the data's own split."""
-    own = [name for name in (dataset.label, dataset.weight, dataset.split_rule().column) if name]
-    return frozenset([*dataset.key, *dataset.exclude, *own])
+    def groups_of(self, column: str) -> list[str]:
+        """Return the names of the groups that read a raw column, once for each block."""
+        named = [group.name for group in self.groups for block in group.blocks if column in group.kind.columns(block)]
+        return named + ["custom" for stage in self.custom if column in stage.columns]
 
 
 def plan_features(
@@ -110,15 +105,80 @@ def plan_features(
     names = tuple(str(label) for label in classes or ())
     if features == "auto" or features.is_auto:
         drops = features == "auto" or features.checks is None or features.checks.constant == "drop"
-        groups, choices, sizes = auto_groups(df, usable, drops_constants=drops, n_classes=len(names) if learns_label else None)
-        plan = FeaturePlan(**groups, notes=remarks(choices), choices=tuple(choices), sizes=sizes)
+        chosen, choices, sizes = choose_groups(df, usable, drops_constants=drops, n_classes=len(names) if learns_label else None)
+        plan = FeaturePlan(chosen.groups, remarks(choices), sizes=sizes, choices=tuple(choices))
     else:
-        groups, notes, sizes = declared_groups(features, df, exclude)
-        plan = FeaturePlan(**groups, notes=tuple(notes), sizes=sizes)
-        plan = replace(plan, custom=tuple(plan_custom(features.custom, load, df, usable)))
+        groups, notes, sizes = resolve_groups(features, df, exclude)
+        plan = FeaturePlan(groups, notes, tuple(plan_custom(features.blocks("custom"), load, df, usable)), sizes=sizes)
     plan = replace(plan, select=select, classes=names)
     if not plan.columns and not plan.custom:
         left_out = " " + "; ".join(plan.notes) if plan.notes else ""
-        message = f"no column of the dataset can be a feature; declare some under `features`.{left_out}"
-        raise SpecError([Fault("pipeline.yml", None, "features", message)])
+        raise SpecError([_fault("", f"no column of the dataset can be a feature; declare some under `features`.{left_out}")])
     return plan
+
+
+def resolve_groups(
+    features: Features, df: DataFrame, exclude: Collection[str]
+) -> tuple[tuple[DeclaredGroup, ...], tuple[str, ...], dict[str, int]]:
+    """Return the groups with each column once, notes, and the lengths of lists that all have one; ``df`` is read once at most.
+
+    Raises:
+        SpecError: a declared column is not there, is excluded, or has a type that does not fit.
+    """
+    columns = column_facts(df.schema)
+    groups = [group for group in features.groups if not group.kind.is_list]
+    faults = [fault for group in groups for fault in _column_faults(group, df, columns, exclude)]
+    if not faults:
+        faults = [
+            _fault(f"{group.name}.{key}" if key else group.name, message)
+            for group in groups
+            for block in group.blocks
+            for key, message in group.kind.check(block, columns)
+        ]
+    if faults:
+        raise SpecError(faults)
+    notes, sizes = _read_row_facts(groups, df, columns)
+    return tuple(replace(group, blocks=tuple(map(_without_repeats, group.blocks))) for group in groups), notes, sizes
+
+
+def _column_faults(group: DeclaredGroup, df: DataFrame, columns: ColumnFacts, exclude: Collection[str]) -> Iterator[Fault]:
+    """Yield why columns cannot be in the group."""
+    usable = [name for name in df.columns if not is_reserved(name, exclude)]
+    for block in group.blocks:
+        for name in group.kind.columns(block):
+            if name not in columns.kinds:
+                message = f"column {name!r} is not in the dataset{did_you_mean(name, usable)}"
+            elif is_reserved(name, exclude):
+                message = (
+                    f"column {name!r} is a key, the label, excluded, or one that tidemill adds (split, _source_file …); "
+                    "it cannot be a feature"
+                )
+            elif group.kind.accepts is not None and columns.kinds[name] not in group.kind.accepts:
+                expected = f"expected {group.kind.expected}: CAST it in the SQL, or move it to another group"
+                message = f"column {name!r} is of type {columns.types[name]}; {expected}"
+            else:
+                continue
+            yield _fault(f"{group.name}.{group.kind.columns_key}", message)
+
+
+def _read_row_facts(groups: Sequence[DeclaredGroup], df: DataFrame, columns: ColumnFacts) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Return the notes and the sizes that the groups read from the rows, all of them in one aggregate."""
+    blocks = [(group, block, group.kind.aggregates(block, columns)) for group in groups for block in group.blocks]
+    wanted = [sql for _, _, aggregates in blocks for sql in aggregates.values()]
+    values = iter(df.agg(*[F.expr(sql).alias(f"f{place}") for place, sql in enumerate(wanted)]).collect()[0] if wanted else ())
+    facts = [(group, group.kind.row_facts(block, {key: next(values) for key in aggregates})) for group, block, aggregates in blocks]
+    faults = [_fault(f"{group.name}.{key}", message) for group, each in facts for key, message in each.faults]
+    if faults:
+        raise SpecError(faults)
+    sizes = {name: size for _, each in facts for name, size in each.sizes.items()}
+    return tuple(note for _, each in facts for note in each.notes), sizes
+
+
+def _without_repeats(block: Any) -> Any:
+    if "columns" in type(block).model_fields:
+        return block.model_copy(update={"columns": list(dict.fromkeys(block.columns))})
+    return block
+
+
+def _fault(key: str, message: str) -> Fault:
+    return Fault("pipeline.yml", None, f"features.{key}" if key else "features", message)

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 # Correlations of all pairs are a dense matrix on the driver.
-MOST_CORRELATED = 2000
+MAX_CORRELATED = 2000
 _CORRELATED = 0.95
 
 
-def chosen_slots(vectors: DataFrame, column: str, slots: Sequence[Slot], select: Select, label: Label) -> list[int]:
+def select_slots(vectors: DataFrame, column: str, slots: Sequence[Slot], select: Select, label: Label) -> list[int]:
     """Return the places of the slots that stay, in their order, at least one; ``vectors`` has ``column`` and ``label``.
 
     - univariate: the share of the label that the slot explains: of a number the squared correlation, of classes that of ANOVA, which
@@ -39,39 +39,39 @@ def chosen_slots(vectors: DataFrame, column: str, slots: Sequence[Slot], select:
     Raises:
         StepError: there are too many slots for a matrix of correlations.
     """
-    worth = _variances(vectors, column, slots) if select.method == "variance" else _explained(vectors, column, slots, label)
+    worth = _slot_variances(vectors, column, slots) if select.method == "variance" else _explained_shares(vectors, column, slots, label)
     order = [int(place) for place in np.argsort(-worth, kind="stable")]
     if select.method == "correlation":
-        order = _independent(vectors, column, slots, order, _CORRELATED if select.threshold is None else select.threshold)
+        order = _drop_correlated(vectors, column, slots, order, _CORRELATED if select.threshold is None else select.threshold)
     elif select.threshold is not None:
         order = [place for place in order if worth[place] >= select.threshold] or order[:1]
     return sorted(order[: select.top])
 
 
-def _variances(vectors: DataFrame, column: str, slots: Sequence[Slot]) -> np.ndarray:
+def _slot_variances(vectors: DataFrame, column: str, slots: Sequence[Slot]) -> np.ndarray:
     row = vectors.agg(Summarizer.metrics("variance").summary(F.col(column)).alias("s")).collect()[0]["s"]
-    found = np.array(row["variance"].toArray())
-    for place, cells in _cells(vectors, column, slots, F.count("*")).items():
+    variances = np.array(row["variance"].toArray())
+    for place, cells in _count_cells(vectors, column, slots, F.count("*")).items():
         shares = np.array([n for _, n, _ in cells]) / max(sum(n for _, n, _ in cells), 1)
-        found[place] = 1 - (shares**2).sum()
-    return found
+        variances[place] = 1 - (shares**2).sum()
+    return variances
 
 
-def _explained(vectors: DataFrame, column: str, slots: Sequence[Slot], label: Label) -> np.ndarray:
-    found, total = (_of_number if label.is_number else _of_classes)(vectors, column)
+def _explained_shares(vectors: DataFrame, column: str, slots: Sequence[Slot], label: Label) -> np.ndarray:
+    shares, total = (_explain_number if label.is_number else _explain_classes)(vectors, column)
     if label.is_number:
-        nominal = _cells(vectors, column, slots, F.sum(LABEL))
+        nominal = _count_cells(vectors, column, slots, F.sum(LABEL))
         for place, cells in nominal.items():
             rows, sums = np.array([n for _, n, _ in cells], dtype=float), np.array([s for _, _, s in cells], dtype=float)
             between = (sums**2 / rows).sum() - sums.sum() ** 2 / rows.sum()
-            found[place] = _by_chance(between / total if total else 0.0, rows.sum(), len(cells))
+            shares[place] = _adjust_for_chance(between / total if total else 0.0, rows.sum(), len(cells))
     else:
-        for place, cells in _cells(vectors, column, slots, F.count("*"), LABEL).items():
-            found[place] = _tau(cells)
-    return np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)
+        for place, cells in _count_cells(vectors, column, slots, F.count("*"), LABEL).items():
+            shares[place] = _tau(cells)
+    return np.nan_to_num(shares, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def _of_number(vectors: DataFrame, column: str) -> tuple[np.ndarray, float]:
+def _explain_number(vectors: DataFrame, column: str) -> tuple[np.ndarray, float]:
     """Return the squared correlation of each slot with the label, and the label's sum of squares around its mean.
 
     The label, moved above 0, weighs the rows of a second mean, which is the sum of the products of both.
@@ -87,13 +87,13 @@ def _of_number(vectors: DataFrame, column: str) -> tuple[np.ndarray, float]:
     return np.divide(covariance**2, bottom, out=np.zeros_like(bottom), where=bottom > 0), variance * rows
 
 
-def _of_classes(vectors: DataFrame, column: str) -> tuple[np.ndarray, float]:
+def _explain_classes(vectors: DataFrame, column: str) -> tuple[np.ndarray, float]:
     """Return the share of each slot's sum of squares that lies between the classes: F is (K - 1, n - K) degrees' monotone of it."""
     summary = Summarizer.metrics("count", "mean", "variance").summary(F.col(column))
-    found = [row["s"] for row in vectors.groupBy(LABEL).agg(summary.alias("s")).collect()]
-    counts = np.array([each["count"] for each in found], dtype=float)[:, None]
-    means = np.array([each["mean"].toArray() for each in found])
-    within = (np.array([each["variance"].toArray() for each in found]) * (counts - 1)).sum(axis=0)
+    summaries = [row["s"] for row in vectors.groupBy(LABEL).agg(summary.alias("s")).collect()]
+    counts = np.array([each["count"] for each in summaries], dtype=float)[:, None]
+    means = np.array([each["mean"].toArray() for each in summaries])
+    within = (np.array([each["variance"].toArray() for each in summaries]) * (counts - 1)).sum(axis=0)
     between = (counts * (means - (counts * means).sum(axis=0) / counts.sum()) ** 2).sum(axis=0)
     total = within + between
     return np.divide(between, total, out=np.zeros_like(total), where=total > 0), 0.0
@@ -102,7 +102,7 @@ def _of_classes(vectors: DataFrame, column: str) -> tuple[np.ndarray, float]:
 Cells = dict[int, list[tuple[tuple[float, ...], int, float]]]
 
 
-def _cells(vectors: DataFrame, column: str, slots: Sequence[Slot], figure: object, *by: str) -> Cells:
+def _count_cells(vectors: DataFrame, column: str, slots: Sequence[Slot], figure: object, *by: str) -> Cells:
     """Return for each nominal slot its cells: value (and label), rows, figure."""
     nominal = [place for place, slot in enumerate(slots) if slot.categories]
     if not nominal:
@@ -110,10 +110,10 @@ def _cells(vectors: DataFrame, column: str, slots: Sequence[Slot], figure: objec
     values = vector_to_array(F.col(column))
     each = F.array(*[F.struct(F.lit(place).alias("place"), F.get(values, F.lit(place)).alias("value")) for place in nominal])
     rows = vectors.select(F.explode(each).alias("c"), LABEL).select("c.place", "c.value", LABEL)
-    found: Cells = {}
+    cells: Cells = {}
     for row in rows.groupBy("place", "value", *by).agg(F.count("*").alias("n"), figure.alias("f")).orderBy("place", "value", *by).collect():  # type: ignore[attr-defined]
-        found.setdefault(row["place"], []).append(((row["value"], *(row[name] for name in by)), row["n"], float(row["f"])))
-    return found
+        cells.setdefault(row["place"], []).append(((row["value"], *(row[name] for name in by)), row["n"], float(row["f"])))
+    return cells
 
 
 def _tau(cells: Sequence[tuple[tuple[float, ...], int, float]]) -> float:
@@ -125,25 +125,25 @@ def _tau(cells: Sequence[tuple[tuple[float, ...], int, float]]) -> float:
     rows = table.sum()
     before = 1 - ((table.sum(axis=0) / rows) ** 2).sum()
     within = rows - (table**2 / table.sum(axis=1, keepdims=True)).sum()
-    return _by_chance(1 - within / rows / before if before > 0 else 0.0, rows, len(values))
+    return _adjust_for_chance(1 - within / rows / before if before > 0 else 0.0, rows, len(values))
 
 
-def _by_chance(share: float, rows: float, values: int) -> float:
+def _adjust_for_chance(share: float, rows: float, values: int) -> float:
     """Return the explained share, less what as many groups of rows explain by chance (the adjusted R², for one group as it is)."""
     return max(0.0, 1 - (1 - share) * (rows - 2) / (rows - values)) if rows > values else 0.0
 
 
-def _independent(vectors: DataFrame, column: str, slots: Sequence[Slot], order: Sequence[int], limit: float) -> list[int]:
+def _drop_correlated(vectors: DataFrame, column: str, slots: Sequence[Slot], order: Sequence[int], limit: float) -> list[int]:
     """Return ``order`` without what correlates with something before it; the index of a category has no such correlation."""
-    if len(slots) > MOST_CORRELATED:
+    if len(slots) > MAX_CORRELATED:
         raise StepError(
-            f"features.select: `method: correlation` compares all pairs of slots, at most {MOST_CORRELATED:,} of them, and there are "
+            f"features.select: `method: correlation` compares all pairs of slots, at most {MAX_CORRELATED:,} of them, and there are "
             f"{len(slots):,}; write `method: univariate`, or make fewer slots (`categorical.min_frequency`, `tfidf.size`)"
         )
     matrix = np.abs(np.nan_to_num(Correlation.corr(vectors, column).collect()[0][0].toArray(), nan=0.0))
-    kept: list[int] = []
+    selected: list[int] = []
     for place in order:
-        numbers = [other for other in kept if not slots[other].categories]
+        numbers = [other for other in selected if not slots[other].categories]
         if slots[place].categories or not (matrix[place, numbers] >= limit).any():
-            kept.append(place)
-    return kept
+            selected.append(place)
+    return selected

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import (
+    CountVectorizerModel,
     FeatureHasher,
+    HashingTF,
     Interaction,
     OneHotEncoderModel,
     PCAModel,
@@ -16,10 +18,11 @@ from pyspark.ml.feature import (
     VectorAssembler,
     VectorSizeHint,
     VectorSlicer,
+    Word2VecModel,
 )
 
-from tidemill.features.names import OTHER, original
-from tidemill.features.text import text_slots
+from tidemill.features.names import OTHER, internal, original
+from tidemill.features.text.stages import Embedding
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,11 @@ def nominal_slots(model: PipelineModel) -> dict[int, int]:
 
 def slots_of(model: PipelineModel, vector: str) -> list[Slot]:
     """Return the slots of a column of vectors that the model adds; empty where it adds none of this name."""
-    known = _Known(list(_stages(model)), vector)
-    return known.slots(vector) if vector in known.vectors else []
+    names = _SlotNames(list(_stages(model)), vector)
+    return names.slots(vector) if vector in names.vectors else []
 
 
-class _Known:
+class _SlotNames:
     """The slots of the columns that stages add, followed from stage to stage up to the one that adds ``vector``.
 
     Those behind it put together what a model says, not features.
@@ -66,7 +69,7 @@ class _Known:
 
     def __init__(self, stages: list[Any], vector: str) -> None:
         self.vectors: dict[str, list[Slot]] = {
-            column: [Slot(name) for name in names] for column, names in text_slots(stages).items()
+            column: [Slot(name) for name in names] for column, names in _text_slots(stages).items()
         }  # a text's own slices are among them
         self._labels: dict[str, list[str]] = {}
         for stage in stages:
@@ -111,3 +114,22 @@ def _stages(model: PipelineModel) -> Iterator[Any]:
             yield from _stages(stage)
         else:
             yield stage
+
+
+def _text_slots(stages: Iterable[Any]) -> dict[str, list[str]]:
+    """Return the slots of each text vector: ``remarks=word``, ``remarks=#7`` for a bucket, ``remarks.7`` for a number of an embedding."""
+    slots: dict[str, list[str]] = {}
+    for stage in stages:
+        if isinstance(stage, VectorSlicer) and stage.getInputCol() in slots:
+            names = slots[stage.getInputCol()]
+            slots[stage.getOutputCol()] = [names[index] for index in stage.getIndices()]
+        elif isinstance(stage, CountVectorizerModel | HashingTF):
+            name = original(stage.getOutputCol())
+            words = (
+                stage.vocabulary if isinstance(stage, CountVectorizerModel) else [f"#{bucket}" for bucket in range(stage.getNumFeatures())]
+            )
+            slots[internal("text", name)] = [f"{name}={word}" for word in words]
+        elif isinstance(stage, Word2VecModel | Embedding):
+            size = stage.getVectorSize() if isinstance(stage, Word2VecModel) else stage.getOrDefault(stage.size)
+            slots[stage.getOutputCol()] = [f"{original(stage.getOutputCol())}.{place}" for place in range(size)]
+    return slots

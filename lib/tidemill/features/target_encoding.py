@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from tidemill.features.counts import Counts, Totals
-from tidemill.features.names import PART, PARTS, internal, numbers
+from tidemill.features.names import PART, PARTS, internal, numbers_sql
 from tidemill.features.numbers import Fitted, differ
 from tidemill.quoting import quoted
 
 
 @dataclass(frozen=True)
-class Looked:
+class LookupSlot:
     """A slot whose value is looked up by the index of a label: in ``sql``, and as training rows see it in ``training_sql``."""
 
     name: str
@@ -34,16 +34,16 @@ class Looked:
         return self.spread.scaled_sql(self.column) if encoding == "linear" else self.spread.positive_sql(self.column)
 
 
-def count_slot(name: str, index: str, counts: Counts, labels: Sequence[str]) -> Looked:
+def count_slot(name: str, index: str, counts: Counts, labels: Sequence[str]) -> LookupSlot:
     """Return the slot of a value's rows in training; 0 where it has no label."""
     rows = dict(zip(counts.values, counts.rows, strict=True))
     known = [rows[label] for label in labels]
     values, weights = np.array([*known, 0.0]), np.array([*known, float(sum(counts.rows) - sum(known))])
-    sql = _at(values, quoted(index))
-    return Looked(f"{name}.count", internal("count", f"{name}.count"), sql, sql, _spread(values, weights))
+    sql = _lookup_sql(values, quoted(index))
+    return LookupSlot(f"{name}.count", internal("count", f"{name}.count"), sql, sql, _spread(values, weights))
 
 
-def target_slots(name: str, index: str, counts: Counts, labels: Sequence[str], totals: Totals, smoothing: float) -> list[Looked]:
+def target_slots(name: str, index: str, counts: Counts, labels: Sequence[str], totals: Totals, smoothing: float) -> list[LookupSlot]:
     """Return a slot for each mean of the label; of a value without a label it is the mean of all rows.
 
     A value's mean begins with ``smoothing`` rows of the average. A training row sees what the rows of all other parts say.
@@ -55,28 +55,30 @@ def target_slots(name: str, index: str, counts: Counts, labels: Sequence[str], t
     # The first block is what all parts say; the one behind it leaves out part 0, and so on.
     at = f"CAST({quoted(index)} AS INT) + {len(labels) + 1} * coalesce(CAST({quoted(PART)} AS INT) + 1, 0)"
     weights = np.append(rows.sum(axis=1), every[:, 0].sum() - rows.sum())
-    found = []
+    slots = []
     for which, suffix in enumerate(totals.suffixes, start=1):
         blocks = []
-        for asked in parts:
-            of_value, of_all = cells[:, asked, which].sum(axis=1), every[asked, which].sum()
-            blocks.append(_means(rows[:, asked].sum(axis=1), of_value, every[asked, 0].sum(), of_all, smoothing))
+        for others in parts:
+            of_value, of_all = cells[:, others, which].sum(axis=1), every[others, which].sum()
+            blocks.append(_means(rows[:, others].sum(axis=1), of_value, every[others, 0].sum(), of_all, smoothing))
         slot = f"{name}.target{suffix}"
-        seen = f"get({numbers(np.concatenate(blocks))}, {at})"
-        found.append(Looked(slot, internal("target", slot), _at(blocks[0], quoted(index)), seen, _spread(blocks[0], weights)))
-    return found
+        blind_sql = f"get({numbers_sql(np.concatenate(blocks))}, {at})"
+        slots.append(
+            LookupSlot(slot, internal("target", slot), _lookup_sql(blocks[0], quoted(index)), blind_sql, _spread(blocks[0], weights))
+        )
+    return slots
 
 
 def _means(rows: np.ndarray, sums: np.ndarray, n: float, total: float, smoothing: float) -> np.ndarray:
     """Return the mean of each value, and last that of all rows."""
     average = total / n if n else 0.0
     weights = rows + smoothing
-    found = np.divide(sums + smoothing * average, weights, out=np.full(len(rows), average), where=weights > 0)
-    return np.append(found, average)
+    means = np.divide(sums + smoothing * average, weights, out=np.full(len(rows), average), where=weights > 0)
+    return np.append(means, average)
 
 
-def _at(values: np.ndarray, index: str) -> str:
-    return f"get({numbers(values)}, CAST({index} AS INT))"
+def _lookup_sql(values: np.ndarray, index: str) -> str:
+    return f"get({numbers_sql(values)}, CAST({index} AS INT))"
 
 
 def _spread(values: np.ndarray, weights: np.ndarray) -> Fitted:

@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from tidemill.columns import column
-from tidemill.features.counts import MOST_VALUES
+from tidemill.features.counts import MAX_VALUES
 from tidemill.features.names import PREFIX, category_sql, original, role_of
 
 _SHOWN = 10
@@ -33,7 +33,7 @@ class Unseen:
         """Return it for people."""
         shown = ", ".join(f"{value} ({n:,})" for value, n in self.values[:3])
         more = ", …" if len(self.values) > 3 else ""
-        what = "was not in the training rows" if self.is_exact else f"is not among the {MOST_VALUES:,} most frequent of the training rows"
+        what = "was not in the training rows" if self.is_exact else f"is not among the {MAX_VALUES:,} most frequent of the training rows"
         return f"{self.column}: in {self.rows:,} of {total:,} rows the value {what}, such as {shown}{more}; they share one slot"
 
 
@@ -65,7 +65,7 @@ def count_unseen(model: PipelineModel, types: Mapping[str, str], rows: DataFrame
     counted = indexed.agg(F.count("*"), *[F.count_if(flag) for flag in is_new.values()]).collect()[0]
     found = dict(zip(is_new, counted[1:], strict=True))
     values = _values(indexed, {each.name: (is_new[each.name], places[each.index]) for each in known if found[each.name]})
-    exact = {each.name: each.values < MOST_VALUES for each in known}
+    exact = {each.name: each.values < MAX_VALUES for each in known}
     return int(counted[0]), [Unseen(name, int(n), tuple(values.get(name, ())), exact[name]) for name, n in found.items()]
 
 

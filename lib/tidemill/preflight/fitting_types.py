@@ -17,21 +17,6 @@ from tidemill.spec.loading.document import Key, dotted
 from tidemill.spec.models import NUMERIC_LABEL, Features, parse_measure
 
 _TIMES = ("datetime", "numeric")
-_NUMBERS = ("numeric", "boolean", "string")
-_PLAIN = (*_NUMBERS, "datetime")
-_OF_GROUP: dict[str, tuple[Collection[str], str]] = {
-    "numeric": (_NUMBERS, "a number, a boolean, or text that can be cast to a number"),
-    "boolean": (_NUMBERS, "BOOLEAN, a number or text"),
-    "datetime": (("datetime", "string"), "TIMESTAMP, DATE, or text that can be cast to one"),
-    "array": (("words", "numbers"), "ARRAY of STRING or of numbers"),
-    "text": (("string",), "STRING"),
-    "buckets": (_NUMBERS, "a number, a boolean, or text that can be cast to a number"),
-    "interactions": (_PLAIN, "a number, STRING, BOOLEAN or a time"),
-    "polynomial": (_NUMBERS, "a number, a boolean, or text that can be cast to a number"),
-    "pca": (_NUMBERS, "a number, a boolean, or text that can be cast to a number"),
-    "hashing": (_PLAIN, "a number, STRING, BOOLEAN or a time"),
-}
-"""What the columns of a feature group may hold; a group that is not here takes any column."""
 _NO_LABEL = (Kind.ARRAY, Kind.MAP, Kind.STRUCT, Kind.BINARY)
 _NO_ID = (Kind.ARRAY, Kind.MAP, Kind.STRUCT, Kind.VARIANT)
 _NO_ORDER = (Kind.MAP, Kind.VARIANT)
@@ -156,10 +141,9 @@ def _of_features(tables: TableColumns) -> Iterator[_Use]:
     features, columns = tables.spec.pipeline.features, tables.dataset()
     if not isinstance(features, Features):
         return
-    for group, (groups, expected) in _OF_GROUP.items():
-        is_list = isinstance(getattr(features, group), list)
-        key = "pairs" if group == "interactions" else "columns"
-        for place, block in enumerate(features.blocks(group)):
+    for group in features.groups:
+        for path, block in group.placed_blocks(features):
+            if group.kind.accepts is None:
+                continue
             for name in block.columns:
-                path: tuple[Key, ...] = ("features", group, *([place] if is_list else []), key)
-                yield _in_groups(path, name, columns, groups, expected)
+                yield _in_groups((*path, group.kind.columns_key), name, columns, group.kind.accepts, group.kind.expected)

@@ -158,15 +158,9 @@ def _measured(text: str) -> list[str]:
 def _of_features(tables: TableColumns) -> Iterator[Named]:
     features, columns = tables.spec.pipeline.features, tables.dataset()
     if isinstance(features, Features):
-        for group in type(features).model_fields:
-            if group in ("custom", "checks", "select"):
-                continue
-            is_list = isinstance(getattr(features, group), list)
-            for place, block in enumerate(features.blocks(group)):
-                key = "pairs" if group == "interactions" else "columns"
-                yield Named(("features", group, *([place] if is_list else []), key), block.columns, "the dataset", columns)
-        for place, part in enumerate(features.custom):
-            yield Named(("features", "custom", place, "columns"), part.columns, "the dataset", columns)
+        for group in features.groups:
+            for path, block in group.placed_blocks(features):
+                yield Named((*path, group.kind.columns_key), block.columns, "the dataset", columns)
         if features.checks is not None:
             yield Named(("features", "checks", "allow"), features.checks.allow, "the dataset", columns)
     yield Named(("training", "monotone"), list(tables.spec.pipeline.training.monotone), "the dataset", columns)

@@ -12,7 +12,7 @@ from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 from pyspark.sql import functions as F
 
-from tidemill.features.names import numbers
+from tidemill.features.names import numbers_sql
 from tidemill.training.calibration import Calibration, dump_calibrations, load_calibrations
 
 if TYPE_CHECKING:
@@ -65,4 +65,4 @@ class AdjustedProbabilities(Transformer, DefaultParamsReadable, DefaultParamsWri
 
 def _literal(values: Sequence[float]) -> Column:
     """Return the numbers as one word for the parser: a thousand literals would take it longer than the rows."""
-    return F.expr(numbers(values))
+    return F.expr(numbers_sql(values))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import numpy as np
 from pyspark.sql import functions as F
 
-from tidemill.features.names import numbers
+from tidemill.features.names import numbers_sql
 from tidemill.training.out_of_fold import ScoreHistogram, build_histogram, logit, logits
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class IsotonicCalibration:
     def column(self, p: Column) -> Column:
         """Return the calibrated probability of a column by a binary search, with the operations of `apply`; NaN and null stay."""
         # As one word for the parser: thousands of literals would take it longer than the rows.
-        scores, values = F.expr(numbers(self.scores)), F.expr(numbers(self.values))
+        scores, values = F.expr(numbers_sql(self.scores)), F.expr(numbers_sql(self.values))
         last = len(self.scores) - 1
         steps = F.array(*[F.lit(2**power) for power in reversed(range(max(last.bit_length(), 1)))])
         place = F.aggregate(steps, F.lit(0), lambda at, step: F.when(F.get(scores, at + step) <= p, at + step).otherwise(at))

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nominal_slots
-from tidemill.features.fit_cache import ALL_ROWS, Memo, Together
+from tidemill.features.fit_cache import ALL_ROWS, FitCache, FoldStatistics
 from tidemill.features.names import PART
 from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.spark_errors import format_spark_error
@@ -95,9 +95,9 @@ class Folds:
         self._scratch, self._most_bytes = scratch, most_bytes
         self._locks: dict[Place, threading.Lock] = {}
         self._lock = threading.Lock()
-        self._memos: dict[int, Memo] = {}
-        self._together: Together | None = None
-        self.of_all_rows = Memo()
+        self._memos: dict[int, FitCache] = {}
+        self._together: FoldStatistics | None = None
+        self.of_all_rows = FitCache()
         self._features: dict[Place, PipelineModel] = {}
         self._vectors: dict[Place, Vectors] = {}
         self._copies: dict[Place, CopiedVectors] = {}
@@ -107,12 +107,12 @@ class Folds:
     @property
     def asked(self) -> int:
         """How many things were to be learnt of the rows of the folds."""
-        return sum(memo.asked for memo in self._memos.values())
+        return sum(memo.requests for memo in self._memos.values())
 
     @property
     def learnt(self) -> int:
         """How many of them had to be."""
-        return sum(memo.done for memo in self._memos.values())
+        return sum(memo.misses for memo in self._memos.values())
 
     def expect(self, folds: Sequence[int]) -> None:
         """Know which folds are to come: what their features ask of the rows is learnt of all of them at once.
@@ -120,8 +120,8 @@ class Folds:
         What it says of all rows is kept in ``of_all_rows``, for the fit behind the search.
         """
         if len(folds) > 1:
-            self._together = Together(self._frame, folds, is_expanding=self._is_expanding)
-            self.of_all_rows = Memo(self._together, ALL_ROWS, self._all_encodings)
+            self._together = FoldStatistics(self._frame, folds, is_expanding=self._is_expanding)
+            self.of_all_rows = FitCache(self._together, ALL_ROWS, self._all_encodings)
 
     def prepare(self, place: Place) -> None:
         """Fit the features of a fold ahead of what they are for."""
@@ -187,7 +187,7 @@ class Folds:
     def _fitted(self, place: Place) -> PipelineModel:
         if place not in self._features:
             with self._lock:
-                memo = self._memos.setdefault(place.fold, Memo(self._together, place.fold))
+                memo = self._memos.setdefault(place.fold, FitCache(self._together, place.fold))
             features = feature_pipeline(limit_custom_stages(self._plan_of(place.variant), self._limit), self._all_encodings, memo)
             self._features[place] = features.fit(self._train(place.fold))
             with self._lock:

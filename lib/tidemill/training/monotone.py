@@ -8,7 +8,6 @@ from pyspark.ml import PipelineModel
 
 from tidemill.errors import Fault, SpecError, did_you_mean
 from tidemill.features import FeaturePlan, slot_names
-from tidemill.spec.models import GROUPS
 
 _SIGNS = {"increasing": 1, "decreasing": -1}
 
@@ -35,15 +34,9 @@ def check_monotone(plan: FeaturePlan, declared: Mapping[str, str], file: str) ->
 
 
 def _reason(plan: FeaturePlan, column: str) -> str | None:
-    groups = [group for group in GROUPS for block in plan.blocks(group) if column in _named(block)]
-    groups += ["custom" for stage in plan.custom if column in stage.columns]
+    groups = plan.groups_of(column)
     if groups == ["numeric"]:
         return None
     if not groups:
         return f"{column!r} is no feature{did_you_mean(column, plan.columns)}; name a numeric column, or leave it out"
     return f"{column!r} is in `features.{groups[-1]}`, expected one number of `features.numeric` and of no other group"
-
-
-def _named(block: object) -> list[str]:
-    pairs = [name for pair in getattr(block, "pairs", ()) for name in pair]
-    return [*getattr(block, "columns", ()), *pairs]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pyspark.ml import Model, Transformer
     from pyspark.sql import DataFrame, SparkSession
 
-    from tidemill.features.fit_cache import Memo
+    from tidemill.features.fit_cache import FitCache
 
 
 def refit(
@@ -46,7 +46,7 @@ def refit(
     *,
     calibrations: Sequence[Calibration] = (),
     threshold: float | None = None,
-    memo: Memo | None = None,
+    memo: FitCache | None = None,
     limit: float | None = None,
 ) -> PipelineModel:
     """Fit features and estimator of ``trial`` on every row of ``frame``, by the engine of its family.
@@ -88,7 +88,9 @@ def refit(
     return PipelineModel(stages)
 
 
-def fit_features(frame: DataFrame, plan: FeaturePlan, encodings: Sequence[str], memo: Memo | None, limit: float | None) -> PipelineModel:
+def fit_features(
+    frame: DataFrame, plan: FeaturePlan, encodings: Sequence[str], memo: FitCache | None, limit: float | None
+) -> PipelineModel:
     """Fit the features of all rows, within ``limit`` seconds where stages of the user's own are among them."""
     pipeline = feature_pipeline(limit_custom_stages(plan, limit), encodings, memo)
     return call_within_feature_limit(frame.sparkSession, limit, plan, lambda: pipeline.fit(frame))

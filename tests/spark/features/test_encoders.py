@@ -11,8 +11,8 @@ from sklearn.preprocessing import KBinsDiscretizer, MultiLabelBinarizer, Polynom
 
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, slot_names
+from tidemill.features.groups import Array, Boolean, Buckets, Categorical, Hashing, Interactions, Numeric, Pca, Polynomial
 from tidemill.features.names import PART
-from tidemill.spec.models import Array, Boolean, Buckets, Categorical, Hashing, Interactions, Numeric, Pca, Polynomial
 
 ROWS = 241
 KINDS = ("red", "green", "blue")
@@ -65,7 +65,7 @@ def _matrix(model, df, encoding="linear"):
 
 
 def _fit(df, *, encodings=("linear",), **groups):
-    return feature_pipeline(FeaturePlan(**groups), encodings).fit(df)
+    return feature_pipeline(FeaturePlan.of(**groups), encodings).fit(df)
 
 
 def _target_encoded(data, label, smooth, kind):

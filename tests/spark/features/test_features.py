@@ -14,7 +14,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, slot_names
-from tidemill.spec.models import Array, Buckets, Categorical, Datetime, Numeric, Pca
+from tidemill.features.groups import Array, Buckets, Categorical, Datetime, Numeric, Pca
 
 ROWS = 201
 
@@ -51,7 +51,7 @@ def _matrix(model, df, encoding="linear"):
 
 
 def _fit(df, *, encodings=("linear",), **groups):
-    return feature_pipeline(FeaturePlan(**groups), encodings).fit(df)
+    return feature_pipeline(FeaturePlan.of(**groups), encodings).fit(df)
 
 
 def test_standard_scaling_after_median_is_scikit_learns_but_for_ddof(df, data):

@@ -7,7 +7,7 @@ import yaml
 
 from tidemill.errors import SpecError
 from tidemill.features import plan_features, reserved_columns
-from tidemill.features.choices import as_yaml, groups_of
+from tidemill.features.choices import as_yaml, features_block
 from tidemill.spec.models import Dataset, Features
 
 
@@ -25,11 +25,11 @@ def df(spark):
 
 def test_auto_goes_by_the_types(df):
     plan = plan_features("auto", df, exclude={"id", "y"})
-    assert plan.numeric.columns == ["amount", "price", "seats", "a.b-c"]
-    assert plan.boolean.columns == ["is_new"]
-    assert plan.categorical.columns == ["colour"]
-    assert plan.datetime.columns == ["at", "day"]
-    assert plan.datetime.parts == ["hour", "weekday", "month"]
+    assert plan.blocks("numeric")[0].columns == ["amount", "price", "seats", "a.b-c"]
+    assert plan.blocks("boolean")[0].columns == ["is_new"]
+    assert plan.blocks("categorical")[0].columns == ["colour"]
+    assert plan.blocks("datetime")[0].columns == ["at", "day"]
+    assert plan.blocks("datetime")[0].parts == ["hour", "weekday", "month"]
     assert plan.columns == ["amount", "price", "seats", "a.b-c", "is_new", "at", "day", "colour"]
     left_out = {note.split()[0]: note for note in plan.notes if "left out" in note}
     assert set(left_out) == {"remark", "blank", "nothing", "tags", "bag", "same", "word"}
@@ -48,14 +48,14 @@ def test_declared_groups_are_taken_as_they_are(df):
     declared = {"numeric": {"columns": ["seats", "nothing", "seats"]}, "categorical": {"columns": ["remark", "tags"]}}
     plan = plan_features(Features.model_validate(declared), df, exclude={"id", "y"})
     assert plan.columns == ["seats", "nothing", "remark", "tags"]
-    assert plan.datetime is None
+    assert plan.blocks("datetime") == ()
     assert plan.notes == ("nothing holds no number; 0 stands in for it",)
 
 
 def test_checks_alone_do_not_end_auto(df):
     plan = plan_features(Features.model_validate({"checks": {"constant": "warn"}}), df, exclude={"id", "y"})
-    assert plan.categorical.columns == ["colour", "word"]
-    assert "same" in plan.numeric.columns
+    assert plan.blocks("categorical")[0].columns == ["colour", "word"]
+    assert "same" in plan.blocks("numeric")[0].columns
 
 
 def test_every_fault_is_named(df):
@@ -71,7 +71,7 @@ def test_every_fault_is_named(df):
     assert "column 'y' is a key, the label, excluded" in faults[1][1]
     assert "of type timestamp; expected a number" in faults[2][1]
     assert "cannot be a feature" in faults[3][1]
-    assert "of type double; expected TIMESTAMP or DATE" in faults[4][1]
+    assert "of type double; expected TIMESTAMP, DATE" in faults[4][1]
     with pytest.raises(SpecError, match="'day' is a DATE and has no hour"):
         plan_features(Features.model_validate({"datetime": {"columns": ["day"], "parts": ["hour"]}}), df, exclude=())
     with pytest.raises(SpecError, match=r"features: no column of the dataset can be a feature.*remark is left out"):
@@ -107,8 +107,8 @@ def test_auto_goes_by_values_as_well_and_its_yaml_gives_the_same_plan(wide):
         "tags": ("array", "multihot"), "pair": ("array", "slots"), "walk": ("array", "summary"), "at": ("datetime", None),
         "once": ("", None),
     }  # fmt: skip
-    assert plan.numeric.indicators
-    assert not plan.boolean.indicators
+    assert plan.blocks("numeric")[0].indicators
+    assert not plan.blocks("boolean")[0].indicators
     assert plan.sizes == {"pair": 2}
     assert "features: gaps as numbers, and whether they are missing: their type is a number" in plan.notes
     assert any(note.startswith("order_id is left out of the features: it is an id: about ") for note in plan.notes)
@@ -117,17 +117,17 @@ def test_auto_goes_by_values_as_well_and_its_yaml_gives_the_same_plan(wide):
     assert figures["gaps"]["nulls"] == 67
     assert figures["tail"]["distinct"] == pytest.approx(140, rel=0.1)
     assert figures["remark"]["words"] == pytest.approx(26 / 3, abs=0.01)  # 8, 8 or 10
-    pasted = as_yaml(groups_of((choice.column, choice.group, choice.settings) for choice in plan.choices if choice.group))
+    pasted = as_yaml(features_block((choice.column, choice.group, choice.settings) for choice in plan.choices if choice.group))
     again = plan_features(Features.model_validate(yaml.safe_load(pasted)["features"]), wide, exclude={"id", "y"}, classes=(0, 1))
     assert replace(again, notes=(), choices=()) == replace(plan, notes=(), choices=())
 
 
 def test_many_classes_have_hashes_and_not_a_mean_each(wide):
     plan = plan_features("auto", wide.select("tail", "y"), exclude={"y"}, classes=range(40))
-    assert (plan.categorical.encode, plan.needs_parts) == ("hashing", False)
-    assert plan_features("auto", wide.select("tail", "y"), exclude={"y"}).categorical.encode == "target"  # a number
+    assert (plan.blocks("categorical")[0].encode, plan.needs_parts) == ("hashing", False)
+    assert plan_features("auto", wide.select("tail", "y"), exclude={"y"}).blocks("categorical")[0].encode == "target"  # a number
     free = plan_features("auto", wide.select("tail"), exclude=(), learns_label=False)
-    assert (free.categorical.encode, free.needs_label) == ("hashing", False)
+    assert (free.blocks("categorical")[0].encode, free.needs_label) == ("hashing", False)
     assert "no label is learned from" in free.choices[0].reason
 
 

@@ -13,10 +13,11 @@ from tidemill.features import FeaturePlan, feature_pipeline, max_categories, slo
 from tidemill.features import selection as room
 from tidemill.features.counts import Label
 from tidemill.features.custom import CustomStage
+from tidemill.features.groups import Categorical, Numeric, Pca
 from tidemill.features.names import PART
-from tidemill.features.selection import chosen_slots
+from tidemill.features.selection import select_slots
 from tidemill.features.slots import Slot
-from tidemill.spec.models import Categorical, Numeric, Pca, Select
+from tidemill.spec.models import Select
 
 ROWS = 300
 NAMES = [f"n{place}" for place in range(8)]
@@ -51,7 +52,7 @@ def _labelled(df, label):
 
 def _kept(df, select, *, encodings=("linear",), label="kind", **groups):
     groups = groups or {"numeric": Numeric(columns=NAMES, scale="none")}
-    model = feature_pipeline(FeaturePlan(select=Select.model_validate(select), **groups), encodings).fit(_labelled(df, label))
+    model = feature_pipeline(FeaturePlan.of(select=Select.model_validate(select), **groups), encodings).fit(_labelled(df, label))
     return model, slot_names(model, encodings[0])
 
 
@@ -68,7 +69,7 @@ def test_the_worth_is_the_explained_share(df, data):
     for label, score in (("kind", f_classif), ("amount", f_regression)):
         vectors = VectorAssembler(inputCols=NAMES, outputCol="v").transform(_labelled(df, label))
         classes = Label(("0", "1", "2")) if label == "kind" else Label()
-        worth = room._explained(vectors, "v", [Slot(name) for name in NAMES], classes)
+        worth = room._explained_shares(vectors, "v", [Slot(name) for name in NAMES], classes)
         f = score(data[NAMES], data[label])[0]
         between = 2 if label == "kind" else 1
         np.testing.assert_allclose(worth, f * between / (f * between + ROWS - between - 1), rtol=1e-9)
@@ -103,9 +104,9 @@ def test_categories_are_judged_by_their_values_and_stay_nominal(df, data):
     # Of a number it is the share that the values explain, less what they would by chance.
     by_letter = data.groupby("letter")["kind"]
     share = (by_letter.size() * (by_letter.mean() - data["kind"].mean()) ** 2).sum() / ((data["kind"] - data["kind"].mean()) ** 2).sum()
-    vectors = feature_pipeline(FeaturePlan(**groups), ["tree"]).fit(df).transform(df).withColumn("label", F.col("kind"))
+    vectors = feature_pipeline(FeaturePlan.of(**groups), ["tree"]).fit(df).transform(df).withColumn("label", F.col("kind"))
     slots = [Slot("n0"), Slot("n1"), Slot("letter", 4), Slot("noise", 6)]
-    worth = room._explained(vectors, "features_tree", slots, Label())
+    worth = room._explained_shares(vectors, "features_tree", slots, Label())
     assert worth[2] == pytest.approx(1 - (1 - share) * (ROWS - 2) / (ROWS - 3))
     assert worth[3] < 0.05
 
@@ -124,7 +125,7 @@ def test_a_threshold_that_none_reaches_leaves_the_best(df):
 
 
 def test_too_many_slots_for_a_matrix_are_refused(df, monkeypatch):
-    monkeypatch.setattr(room, "MOST_CORRELATED", 7)
+    monkeypatch.setattr(room, "MAX_CORRELATED", 7)
     with pytest.raises(StepError, match="compares all pairs of slots, at most 7 of them, and there are 8"):
         _kept(df, {"method": "correlation", "threshold": 0.9})
 
@@ -141,4 +142,4 @@ def test_the_choice_is_of_the_vectors_given(df):
     from pyspark.ml.feature import VectorAssembler
 
     vectors = VectorAssembler(inputCols=["n0", "n1"], outputCol="v").transform(_labelled(df, "kind"))
-    assert chosen_slots(vectors, "v", [Slot("n0"), Slot("n1")], Select(top=1), Label(("a", "b", "c"))) == [1]
+    assert select_slots(vectors, "v", [Slot("n0"), Slot("n1")], Select(top=1), Label(("a", "b", "c"))) == [1]

@@ -15,9 +15,9 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, slot_names
+from tidemill.features.groups import Numeric, Text
 from tidemill.features.names import internal
 from tidemill.features.text import fit_texts
-from tidemill.spec.models import Numeric, Text
 
 TEXTS = [
     "The ship sails; the grain is on the ship. A ship, ships!",
@@ -47,12 +47,12 @@ def _terms(spark, texts, *stages):
     fitted = fit_texts(frame, _group(*stages, {"tfidf": {"by": "hashing", "size": 8, "min_df": 1}}), for_trees=False)
     for stage in fitted.stages:
         frame = stage.transform(frame)
-    column = next(name for name in fitted.made if name.startswith("_f_terms"))
+    column = next(name for name in fitted.added if name.startswith("_f_terms"))
     return [row[0] for row in frame.orderBy("id").select(column).collect()]
 
 
 def _fit(df, group, encodings=("linear",), **groups):
-    return feature_pipeline(FeaturePlan(text=group, **groups), encodings).fit(df)
+    return feature_pipeline(FeaturePlan.of(text=group, **groups), encodings).fit(df)
 
 
 def _matrix(model, df, encoding="linear"):

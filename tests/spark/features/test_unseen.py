@@ -6,8 +6,8 @@ import pytest
 from pyspark.ml import PipelineModel
 
 from tidemill.features import FeaturePlan, feature_pipeline, slot_names
+from tidemill.features.groups import Categorical, Interactions, Numeric
 from tidemill.features.unseen import Unseen, count_unseen
-from tidemill.spec.models import Categorical, Interactions, Numeric
 
 TYPES = {"zip": "string", "colour": "string", "floor": "int", "x": "double"}
 
@@ -47,7 +47,7 @@ def _unseen(train, later, column):
 )
 def test_unseen_values_are_those_of_pandas(frames, encoding, blocks, tmp_path):
     train, later, fitted, rows = frames
-    plan = FeaturePlan(categorical=blocks, numeric=Numeric(columns=["x"]), interactions=Interactions(pairs=[["zip", "colour"]]))
+    plan = FeaturePlan.of(categorical=blocks, numeric=Numeric(columns=["x"]), interactions=Interactions(pairs=[["zip", "colour"]]))
     model = feature_pipeline(plan, [encoding]).fit(fitted)
     total, found = count_unseen(model, TYPES, rows.selectExpr("CAST(floor AS STRING) AS floor", "zip", "x", "colour"))
     assert total == 400
@@ -69,5 +69,5 @@ def test_the_sentence_names_the_most_frequent():
 
 def test_a_model_without_categories_counts_the_rows_alone(frames):
     _, _, fitted, rows = frames
-    model = feature_pipeline(FeaturePlan(numeric=Numeric(columns=["x"])), ["tree"]).fit(fitted)
+    model = feature_pipeline(FeaturePlan.of(numeric=Numeric(columns=["x"])), ["tree"]).fit(fitted)
     assert count_unseen(model, TYPES, rows) == (400, [])

@@ -6,14 +6,14 @@ from pyspark.sql import functions as F
 from tidemill.dataset.point_in_time.sides import _comparable
 from tidemill.dataset.time_axis import instants
 from tidemill.errors import SpecError
-from tidemill.features.declared import declared_groups
-from tidemill.features.kinds import group_of
+from tidemill.features.column_facts import column_kind
+from tidemill.features.plan import resolve_groups
 from tidemill.lake.sql import replace_tables
 from tidemill.preflight.expression_types import type_group
-from tidemill.preflight.fitting_types import _OF_GROUP, _is_comparable
+from tidemill.preflight.fitting_types import _is_comparable
 from tidemill.preflight.queries import resolve_query
 from tidemill.preflight.sources import declared_columns
-from tidemill.spec.models import Features
+from tidemill.spec.models import FEATURE_GROUPS, Features
 
 DDL = (
     "a TINYINT, b SMALLINT, c INT, d BIGINT, e FLOAT, f DOUBLE, g DECIMAL(10,2), h BOOLEAN, i DATE, j TIMESTAMP, k TIMESTAMP_NTZ, "
@@ -43,7 +43,7 @@ def rows(spark):
 def test_known_types_of_columns_and_expressions_are_sparks(spark, rows) -> None:
     columns = declared_columns(DDL)
     assert {name: type_group(kind) for name, kind in columns.items() if name != "t"} == {
-        name: group_of(rows.schema[name].dataType) for name in rows.columns if name != "t"
+        name: column_kind(rows.schema[name].dataType) for name in rows.columns if name != "t"
     }
     wrong, known = [], 0
     for part in EXPRESSIONS:
@@ -53,7 +53,7 @@ def test_known_types_of_columns_and_expressions_are_sparks(spark, rows) -> None:
         assert unknown == [], sql
         group = type_group(found["z"])
         known += group is not None
-        if group not in (None, group_of(real)):
+        if group not in (None, column_kind(real)):
             wrong.append((part, group, real))
     assert wrong == []
     assert known > 40
@@ -74,13 +74,13 @@ def test_only_what_the_steps_refuse_is_refused(rows) -> None:
         for other, there in columns.items():
             assert _is_comparable(kind, there) or not _comparable(kinds[name], kinds[other]), (name, other)
     blocks = {"buckets": {"quantiles": 4}, "pca": {"k": 1}, "polynomial": {"degree": 2}}
-    for group, (groups, _) in _OF_GROUP.items():
+    for group, kinds_taken in ((name, kind.accepts) for name, kind in FEATURE_GROUPS.all_built_in().items()):
         for name, kind in columns.items():
-            if group == "interactions" or type_group(kind) is None or type_group(kind) in groups:
+            if group == "interactions" or type_group(kind) is None or kinds_taken is None or type_group(kind) in kinds_taken:
                 continue
             many = {"columns": [name, "c"] if group in ("pca", "polynomial") else [name], **blocks.get(group, {})}
             with pytest.raises(SpecError):
-                declared_groups(Features.model_validate({group: many}), rows, ())
+                resolve_groups(Features.model_validate({group: many}), rows, ())
     for name in ("m", "r"):  # keys
         with pytest.raises(Exception, match=r"xxhash64|HASH|VARIANT"):
             rows.select(F.xxhash64(name)).collect()

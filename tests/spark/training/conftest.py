@@ -8,10 +8,10 @@ import pytest
 
 from tidemill.families.class_labels import class_metadata
 from tidemill.features import FeaturePlan
-from tidemill.spec.models import Categorical, Numeric
+from tidemill.features.groups import Categorical, Numeric
 from tidemill.training.folds import ORDER
 
-PLAN = FeaturePlan(Numeric(columns=["x", "z"]), Categorical(columns=["carrier"]), None)
+PLAN = FeaturePlan.of(numeric=Numeric(columns=["x", "z"]), categorical=Categorical(columns=["carrier"]))
 
 
 def examples(rows: int = 300) -> pd.DataFrame:

@@ -12,7 +12,8 @@ from sklearn.metrics import f1_score, log_loss, precision_recall_curve
 from tests.tiers import parametrize_product
 
 from tidemill.features import FeaturePlan
-from tidemill.spec.models import Numeric, Threshold
+from tidemill.features.groups import Numeric
+from tidemill.spec.models import Threshold
 from tidemill.training import out_of_fold
 from tidemill.training.adjustment import AdjustedProbabilities
 from tidemill.training.balance import balance_of, corrected
@@ -176,7 +177,7 @@ def test_a_naive_bayes_that_counts_everything_thirty_times_is_brought_back_by_un
     names = [f"{sign}_{copy}" for sign in ("x", "opposite") for copy in range(30)]
     x, fold = F.coalesce("x", F.lit(0.0)), F.pmod(ORDER, F.lit(2)).cast("int").alias("fold")
     frame = frames["multiclass"].select(*[(x if name[0] == "x" else -x).alias(name) for name in names], "label", fold, ORDER)
-    plan = FeaturePlan(Numeric(columns=names, scale="none"))
+    plan = FeaturePlan.of(numeric=Numeric(columns=names, scale="none"))
     problem, trial = Problem("multiclass", "logLoss", 3, 7), Trial(0, "naive_bayes", {"smoothing": 0.5})
     engines = Engines({"naive_bayes": engine}, str(tmp_path))
     finder = Search(frame, plan, ["naive_bayes"], problem, engines=engines)

@@ -14,7 +14,7 @@ from sklearn.metrics import mean_pinball_loss, r2_score
 from tidemill.errors import SpecError, StepError
 from tidemill.families.class_labels import class_metadata
 from tidemill.features import FeaturePlan
-from tidemill.spec.models import Buckets, Categorical, Numeric
+from tidemill.features.groups import Buckets, Categorical, Numeric
 from tidemill.training.engines.choice import Engines, choose_engines
 from tidemill.training.folds import ORDER, WEIGHT
 from tidemill.training.labels import Labels, read_labels
@@ -24,7 +24,7 @@ from tidemill.training.refit import refit
 from tidemill.training.tuning.search import Search, search
 from tidemill.training.tuning.tuner import Trial
 
-PLAN = FeaturePlan(Numeric(columns=["x", "z"], scale="none"))
+PLAN = FeaturePlan.of(numeric=Numeric(columns=["x", "z"], scale="none"))
 PARAMS = {
     "hist_gradient_boosting": {"max_iter": 25, "min_samples_leaf": 5},
     "xgboost": {"n_estimators": 25, "max_depth": 4},
@@ -147,7 +147,7 @@ def test_xgboost_on_all_workers_is_held_too_and_knows_absolute_losses(spark, row
 
 
 def test_monotone_probabilities_fall_and_slots_of_categories_are_left_alone(spark, rows, tmp_path):
-    plan = FeaturePlan(Numeric(columns=["x", "z"]), Categorical(columns=["c"]))
+    plan = FeaturePlan.of(numeric=Numeric(columns=["x", "z"]), categorical=Categorical(columns=["c"]))
     frame = framed(rows, classes=2).withColumn("c", F.when(F.col("z") > 0, "a").otherwise("b"))
     for name in ("hist_gradient_boosting", "lightgbm"):
         problem = Problem("binary", "logLoss", 2, 7, monotone={"x": "decreasing"})
@@ -159,7 +159,9 @@ def test_monotone_probabilities_fall_and_slots_of_categories_are_left_alone(spar
 
 
 def test_what_cannot_be_held_is_refused():
-    plan = FeaturePlan(Numeric(columns=["x", "z"]), Categorical(columns=["c"]), buckets=Buckets(columns=["z"], quantiles=3))
+    plan = FeaturePlan.of(
+        numeric=Numeric(columns=["x", "z"]), categorical=Categorical(columns=["c"]), buckets=Buckets(columns=["z"], quantiles=3)
+    )
     with pytest.raises(SpecError) as caught:
         check_monotone(plan, {"x": "increasing", "z": "increasing", "c": "decreasing", "y": "increasing"}, "pipeline.yml")
     assert [(fault.key, fault.message.partition(",")[0]) for fault in caught.value.faults] == [
@@ -234,7 +236,7 @@ def test_losses_that_a_family_lacks_are_one_trials_failure(rows, tmp_path):
 
 def test_nulls_that_are_not_imputed_reach_the_libraries_as_such(rows, tmp_path):
     frame = framed(rows.withColumn("x", F.when(F.pmod(ORDER, F.lit(5)) > 0, F.col("x"))))
-    plan = FeaturePlan(Numeric(columns=["x", "z"], impute="none", scale="none"))
+    plan = FeaturePlan.of(numeric=Numeric(columns=["x", "z"], impute="none", scale="none"))
     names = ("hist_gradient_boosting", "xgboost", "lightgbm")
     trials = [Trial(number, name, PARAMS[name]) for number, name in enumerate(names)]
     found = search(frame, plan, trials, [0], Problem("regression", "r2", 0, 7), Engines(dict.fromkeys(names, "tasks"), str(tmp_path))).rows

@@ -25,7 +25,7 @@ TRIALS = [
 
 def plan_with(values):
     features = with_values(DECLARED, values)
-    return FeaturePlan(features.numeric, features.categorical)
+    return FeaturePlan(features.groups)
 
 
 def plan_of(variant):

@@ -10,7 +10,7 @@ from tidemill.errors import StepError
 from tidemill.families.custom import OwnFamily
 from tidemill.features import FeaturePlan
 from tidemill.features.custom import CustomStage
-from tidemill.spec.models import Numeric
+from tidemill.features.groups import Numeric
 from tidemill.training.engines.choice import Engines
 from tidemill.training.ensembles.ensemble import Ensemble
 from tidemill.training.ensembles.refit import refit_ensemble
@@ -19,7 +19,7 @@ from tidemill.training.refit import refit
 from tidemill.training.tuning.search import Search
 from tidemill.training.tuning.tuner import Trial
 
-PLAN = FeaturePlan(Numeric(columns=["x", "z"]))
+PLAN = FeaturePlan.of(numeric=Numeric(columns=["x", "z"]))
 SAYS = r"stopped after 3 seconds, as training\.tuner\.trial_timeout says$"
 
 
@@ -81,7 +81,7 @@ def test_a_final_fit_in_a_task_that_takes_too_long_is_ended_and_one_in_time_is_t
 
 
 def test_features_of_the_users_own_that_take_too_long_do_not_hang_the_search_or_the_final_fit(frames, in_time):
-    plan = FeaturePlan(Numeric(columns=["x", "z"]), custom=(CustomStage("functions.SleepingStage", SleepingStage),))
+    plan = FeaturePlan.of(numeric=Numeric(columns=["x", "z"]), custom=(CustomStage("functions.SleepingStage", SleepingStage),))
     trial = Trial(0, "logistic_regression", {})
     says = r"features\.custom: functions\.SleepingStage: " + SAYS
     finder = Search(frames["binary"], plan, ["logistic_regression"], _problem(), limit=3.0)

@@ -7,8 +7,8 @@ from tests.tiers import parametrize_cover
 
 from tidemill.families.class_labels import class_metadata
 from tidemill.features import FeaturePlan, slot_names
+from tidemill.features.groups import Categorical, Numeric
 from tidemill.features.names import PART
-from tidemill.spec.models import Categorical, Numeric
 from tidemill.training.engines.choice import Engines
 from tidemill.training.folds import ORDER as ORDER_COLUMN
 from tidemill.training.importances import importances
@@ -70,7 +70,7 @@ def frames(spark):
 @parametrize_cover(("task", "name", "engine", "encode"), CASES)
 def test_the_column_that_decides_most_counts_most(frames, tmp_path, task, name, engine, encode):
     numbers, categories = ["n_first", "n_second", "n_third"], ["c_first", "c_second"]
-    plan = FeaturePlan(Numeric(columns=numbers), Categorical(columns=categories, encode=encode, size=8), None)
+    plan = FeaturePlan.of(numeric=Numeric(columns=numbers), categorical=Categorical(columns=categories, encode=encode, size=8))
     problem = Problem(task, "rmse", {"binary": 2, "multiclass": 3, "regression": 0}[task], seed=7)
     engines = Engines({name: "tasks"}, str(tmp_path)) if engine == "tasks" else None
     model = refit(frames[task], plan, Trial(0, name, PARAMS.get(name, {"regParam": 1e-4})), problem, engines)

@@ -8,8 +8,9 @@ from pyspark.sql import functions as F
 
 from tidemill.families.class_labels import class_metadata
 from tidemill.features import FeaturePlan
+from tidemill.features.groups import Categorical
 from tidemill.features.names import PART
-from tidemill.spec.models import Categorical, Dataset
+from tidemill.spec.models import Dataset
 from tidemill.training import folds as room
 from tidemill.training.folds import ORDER, Folds, Place
 from tidemill.training.labels import Labels
@@ -17,7 +18,7 @@ from tidemill.training.problem import Problem
 from tidemill.training.rows import training_rows
 
 PROBLEM = Problem("binary", "areaUnderROC", 2, seed=7)
-PLAN = FeaturePlan(categorical=Categorical(columns=["tail"], encode="target", smoothing=2.0))
+PLAN = FeaturePlan.of(categorical=Categorical(columns=["tail"], encode="target", smoothing=2.0))
 FOLD = 1
 
 

@@ -10,7 +10,7 @@ from sklearn.svm import LinearSVC
 from tidemill.errors import StepError
 from tidemill.families.class_labels import class_metadata
 from tidemill.features import FeaturePlan
-from tidemill.spec.models import Text
+from tidemill.features.groups import Text
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
 from tidemill.training.tuning.tuner import Trial
@@ -49,7 +49,7 @@ def frame(spark, documents):
     made.unpersist()
 
 
-PLAN = FeaturePlan(text=Text.model_validate({"columns": ["words"], "stages": ["tokens", {"tfidf": {"min_df": 1}}]}))
+PLAN = FeaturePlan.of(text=Text.model_validate({"columns": ["words"], "stages": ["tokens", {"tfidf": {"min_df": 1}}]}))
 
 
 def _fitted(frame, name, params):

@@ -11,16 +11,16 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
 from tidemill.families.class_labels import class_metadata
-from tidemill.features import FeaturePlan, counts, estimator, feature_pipeline, scalars
+from tidemill.features import FeaturePlan, counts, estimator, feature_pipeline, number_slots
+from tidemill.features.groups import Categorical, Numeric
 from tidemill.features.names import PART
-from tidemill.spec.models import Categorical, Numeric
 from tidemill.training.folds import ORDER, Folds, Place
 from tidemill.training.problem import Problem
 
 FOLDS = [0, 1, 2]
-PLAN = FeaturePlan(
-    [Numeric(columns=["x"], impute="median", scale="robust"), Numeric(columns=["z"], impute="mean", indicators=True)],
-    [Categorical(columns=["carrier"], min_frequency=3), Categorical(columns=["tail"], encode="target", smoothing=2.0)],
+PLAN = FeaturePlan.of(
+    numeric=[Numeric(columns=["x"], impute="median", scale="robust"), Numeric(columns=["z"], impute="mean", indicators=True)],
+    categorical=[Categorical(columns=["carrier"], min_frequency=3), Categorical(columns=["tail"], encode="target", smoothing=2.0)],
 )
 ENCODINGS = {"spark": ["linear", "tree"], "tasks": []}
 
@@ -72,7 +72,7 @@ def test_all_folds_learn_in_one_pass_what_each_learns_by_itself(frame, monkeypat
 
         return counted
 
-    monkeypatch.setattr(scalars, "fit_numbers", counting("numbers", scalars.fit_numbers))
+    monkeypatch.setattr(number_slots, "fit_numbers", counting("numbers", number_slots.fit_numbers))
     monkeypatch.setattr(estimator, "count_values", counting("values", counts.count_values))
     problem = dataclasses.replace(Problem("binary", "areaUnderROC", 2, seed=7), is_expanding=is_expanding)
     validated = FOLDS[1:] if is_expanding else FOLDS
@@ -98,7 +98,7 @@ def test_the_final_fit_takes_what_was_learnt_with_the_folds_for_fewer_encodings_
     for encodings in (["tree"], ["linear", "tree"]):
         alone = feature_pipeline(PLAN, encodings).fit(frame)
         with monkeypatch.context() as patched:
-            for room, name in ((scalars, "fit_numbers"), (estimator, "count_values")):
+            for room, name in ((number_slots, "fit_numbers"), (estimator, "count_values")):
                 patched.setattr(room, name, lambda *_: pytest.fail("the rows are looked at once more"))
             found = feature_pipeline(PLAN, encodings, folds.of_all_rows).fit(frame)
         for encoding in encodings:

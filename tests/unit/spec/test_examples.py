@@ -32,9 +32,9 @@ def test_flight_delays_sees_nothing_that_is_known_only_afterwards(flights: Spec)
     dataset, features = flights.pipeline.dataset, flights.pipeline.features
     assert {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time"} == set(dataset.exclude)
     assert features != "auto"
-    assert features.numeric is not None
-    assert features.categorical is not None
-    columns = {*features.numeric.columns, *features.categorical.columns}
+    assert features.blocks("numeric")
+    assert features.blocks("categorical")
+    columns = {*features.blocks("numeric")[0].columns, *features.blocks("categorical")[0].columns}
     assert not columns & {*dataset.exclude, *dataset.key, dataset.label}
     sql = flights.sql_text("dataset.sql")
     assert all(column in sql for column in columns)

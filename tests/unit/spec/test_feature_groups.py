@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from tidemill.features.groups import Categorical
 from tidemill.spec import load_spec
 from tidemill.spec.loading.grammar import json_schema
-from tidemill.spec.models import Categorical, Features
+from tidemill.spec.models import Features
 
 LISTS = """features:
   numeric:

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from tidemill.spec.models import Text
+from tidemill.features.groups import Text
 
 
 def _text(*stages):

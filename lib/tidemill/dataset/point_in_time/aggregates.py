@@ -14,13 +14,13 @@ from pyspark.sql import Column, DataFrame, Window, WindowSpec
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.columns import double_literal
 from tidemill.dataset.exact_quantiles import Number
 from tidemill.dataset.point_in_time.fixed_point import SQUARES, FixedPoint, fixed_points
 from tidemill.dataset.point_in_time.sides import FACT, LATE, PROBE, Asked, Unit
 from tidemill.dataset.point_in_time.skew import PIECE, Pieces, carried, find_pieces
 from tidemill.dataset.time_axis import span
 from tidemill.errors import Fault, did_you_mean
+from tidemill.quoting import double_literal
 from tidemill.spec.models import Aggregate, Measure, column_name, column_names, measures
 
 

@@ -9,7 +9,7 @@ from pyspark.sql import types as T
 from tidemill.columns import column, is_hashable
 from tidemill.features.checks.subjects import Subjects
 from tidemill.features.checks.target import Target
-from tidemill.features.kinds import kind_of
+from tidemill.features.column_facts import kind_of
 from tidemill.features.names import number_sql
 from tidemill.spec.models import Dataset
 

@@ -7,8 +7,7 @@ from typing import Literal
 
 from pyspark.sql import types as T
 
-from tidemill.features.kinds import is_reserved, kind_of
-from tidemill.features.plan import reserved_columns
+from tidemill.features.column_facts import is_reserved, kind_of, reserved_columns
 from tidemill.spec.models import Checks, Dataset, Features
 
 

@@ -16,15 +16,6 @@ from tidemill.features.checks.subjects import checks_of
 from tidemill.features.names import readable_sql
 from tidemill.spec.models import Features
 
-# The groups that read text as something else, with the type in SQL and in words.
-_READ_AS = {
-    "numeric": ("DOUBLE", "a number"),
-    "buckets": ("DOUBLE", "a number"),
-    "polynomial": ("DOUBLE", "a number"),
-    "pca": ("DOUBLE", "a number"),
-    "boolean": ("BOOLEAN", "a truth value"),
-    "datetime": ("TIMESTAMP", "an instant"),
-}
 _LONGEST_SAMPLE = 40
 
 
@@ -80,7 +71,7 @@ def _readings(schema: T.StructType, features: Literal["auto"] | Features) -> Ite
         return
     texts = {field.name for field in schema.fields if isinstance(field.dataType, T.StringType)}
     yield from dict.fromkeys(
-        (name, *_READ_AS[group]) for group in _READ_AS for block in features.blocks(group) for name in block.columns if name in texts
+        (name, *group.kind.read_as) for group in features.groups if group.kind.read_as for name in group.columns if name in texts
     )
 
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 from tidemill.runtime.lazy_exports import names_of
 
 if TYPE_CHECKING:
-    from tidemill.features.text.fit import FittedTexts, fit_texts
-    from tidemill.features.text.slots import text_slots
+    from tidemill.features.text.fit import fit_texts
 
 
-__all__ = ["FittedTexts", "fit_texts", "text_slots"]
+__all__ = ["fit_texts"]
 
-__getattr__ = names_of(__name__, {"fit": ("FittedTexts", "fit_texts"), "slots": ("text_slots",)})
+__getattr__ = names_of(__name__, {"fit": ("fit_texts",)})

@@ -3,58 +3,47 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial, reduce
 from itertools import count
 from typing import TYPE_CHECKING
 
 from pyspark.ml import Transformer
-from pyspark.ml.feature import SQLTransformer, VectorSlicer, Word2Vec
+from pyspark.ml.feature import SQLTransformer, StopWordsRemover, VectorSlicer, Word2Vec
 
 from tidemill.errors import StepError
+from tidemill.features.contributions import FittedVectors
 from tidemill.features.names import internal
 from tidemill.features.text import expressions as sql
 from tidemill.features.text.stages import Embedding, Stemmer, Unescape, UnicodeForm, embed, stemmer
-from tidemill.features.text.stopwords import stop_words
 from tidemill.features.text.weights import fit_weights
 from tidemill.quoting import quoted
-from tidemill.spec.models import Text
 from tidemill.spec.models import text_stages as spec
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from tidemill.features.groups.text import Text
+
 
 # MLlib's trees keep a number for every row and slot, whether it is there or not; they see the terms that most documents have.
 TREE_TERMS = 512
+_APOSTROPHE = re.compile(r"['’]")
 
 
-@dataclass
-class FittedTexts:
-    """The stages of the text columns, the vectors they end in, and the columns they make on the way.
-
-    ``slices`` are what trees see of the vectors, one each.
-    """
-
-    stages: list[Transformer] = field(default_factory=list)
-    vectors: list[str] = field(default_factory=list)
-    slices: list[str] = field(default_factory=list)
-    made: list[str] = field(default_factory=list)
-
-
-def fit_texts(df: DataFrame, group: Text, *, for_trees: bool) -> FittedTexts:
-    """Learn the text columns of ``group`` from ``df``: one aggregate a column for TF-IDF, MLlib's own jobs for Word2Vec."""
-    fitted = FittedTexts()
-    columns, steps = list(group.columns), group.steps
-    current = _prepared(columns, steps, fitted)
+def fit_texts(df: DataFrame, block: Text, *, for_trees: bool) -> FittedVectors:
+    """Learn the text columns of ``block`` from ``df``: one aggregate a column for TF-IDF, MLlib's own jobs for Word2Vec."""
+    fitted = FittedVectors(has_many_slots=True)
+    columns, steps = list(block.columns), block.steps
+    current = _add_terms(columns, steps, fitted)
     ready = reduce(lambda frame, stage: stage.transform(frame), fitted.stages, df)
     last = steps[-1]
     for name in columns:
         output, common = internal("text", name), None
         if isinstance(last, spec.Tfidf):
-            stages, made, common = fit_weights(ready.select(quoted(current[name])), name, current[name], output, last)
-            fitted.made += made
+            stages, columns_between, common = fit_weights(ready.select(quoted(current[name])), name, current[name], output, last)
+            fitted.added += columns_between
         elif isinstance(last, spec.Word2vec):
             stages = [_word2vec(current[name], output, last).fit(ready.select(quoted(current[name])))]
         else:
@@ -62,41 +51,41 @@ def fit_texts(df: DataFrame, group: Text, *, for_trees: bool) -> FittedTexts:
             stages = [_embedding(current[name], output, last)]
         fitted.stages += stages
         fitted.vectors.append(output)
-        fitted.made.append(output)
+        fitted.added.append(output)
         if for_trees:
-            fitted.slices.append(_sliced(output, name, common, fitted))
+            fitted.tree_vectors.append(_common_terms(output, name, common, fitted))
     return fitted
 
 
-def _prepared(columns: Sequence[str], steps: Sequence[spec.Stage], fitted: FittedTexts) -> dict[str, str]:
+def _add_terms(columns: Sequence[str], steps: Sequence[spec.Stage], fitted: FittedVectors) -> dict[str, str]:
     """Add the stages that are the same for all rows; return the column of terms, or of text for an embedding, by the raw column."""
-    found = {name: sql.text_sql(name) for name in columns}
+    terms = {name: sql.text_sql(name) for name in columns}
     places = count()
 
-    def put_down(role: str) -> dict[str, str]:
+    def add_columns(role: str) -> dict[str, str]:
         """Make columns of the expressions so far."""
         place = next(places)
-        made = {name: internal(f"{role}{place}", name) for name in columns}
-        listed = "".join(f", {found[name]} AS {quoted(made[name])}" for name in columns)
+        added = {name: internal(f"{role}{place}", name) for name in columns}
+        listed = "".join(f", {terms[name]} AS {quoted(added[name])}" for name in columns)
         fitted.stages.append(SQLTransformer(statement=f"SELECT *{listed} FROM __THIS__"))
-        fitted.made += made.values()
-        return made
+        fitted.added += added.values()
+        return added
 
     for step in steps[:-1]:
-        found = {name: _expression(step, text) for name, text in found.items()}
-        batched = _batched(step)
-        if batched is not None:
-            for name, column in put_down("before").items():
+        terms = {name: _expression(step, text) for name, text in terms.items()}
+        batch_stage = _batch_stage(step)
+        if batch_stage is not None:
+            for name, column in add_columns("before").items():
                 after = column.replace("before", "after", 1)
-                fitted.stages.append(batched(inputCol=column, outputCol=after))
-                fitted.made.append(after)
-                found[name] = quoted(after)
+                fitted.stages.append(batch_stage(inputCol=column, outputCol=after))
+                fitted.added.append(after)
+                terms[name] = quoted(after)
     is_parted = any(isinstance(step, spec.Tokens) for step in steps)
-    found = {name: f"flatten({text})" if is_parted else f"array_join({text}, ' ')" for name, text in found.items()}
-    return put_down("terms")
+    terms = {name: f"flatten({text})" if is_parted else f"array_join({text}, ' ')" for name, text in terms.items()}
+    return add_columns("terms")
 
 
-def _batched(step: spec.Stage) -> Callable[..., Transformer] | None:
+def _batch_stage(step: spec.Stage) -> Callable[..., Transformer] | None:
     """Return the stage on Arrow batches that a step ends in; None where SQL does all of it."""
     if isinstance(step, spec.Clean):
         return Unescape if step.html else None
@@ -143,11 +132,22 @@ def _embedding(column: str, output: str, stage: spec.Embedding) -> Embedding:
     return Embedding(inputCol=column, outputCol=output, python=stage.python, params_json=params, size=width)
 
 
-def _sliced(vector: str, name: str, common: Sequence[int] | None, fitted: FittedTexts) -> str:
+def _common_terms(vector: str, name: str, common: Sequence[int] | None, fitted: FittedVectors) -> str:
     """Return the column of what trees see of the vector."""
     if common is None:
         return vector
     column = internal("common", name)
     fitted.stages.append(VectorSlicer(inputCol=vector, outputCol=column, indices=sorted(common[:TREE_TERMS])))
-    fitted.made.append(column)
+    fitted.added.append(column)
     return column
+
+
+def stop_words(stage: spec.Stopwords) -> set[str]:
+    """Return the words to leave out, in lower case.
+
+    A contraction such as "don't" also stands as its parts "don" and "t", since most patterns of words part it there.
+    """
+    listed = {word.lower() for word in StopWordsRemover.loadDefaultStopWords(stage.language)}
+    listed |= {word.lower() for word in stage.words}
+    parts = {part for word in listed for part in _APOSTROPHE.split(word) if part}
+    return (listed | parts) - {word.lower() for word in stage.keep}

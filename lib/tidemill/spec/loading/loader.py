@@ -77,7 +77,7 @@ class Spec:
     def training_code(self) -> list[str]:
         """Return the text of each file that stages of the features or families of the user's own are made of."""
         features = self.pipeline.features
-        stages = [stage.python for stage in features.custom] if isinstance(features, Features) else []
+        stages = features.python_names if isinstance(features, Features) else []
         families = [family.python for family in self.pipeline.families.values() if isinstance(family, CustomFamily)]
         return [text for python in (*stages, *families) for text in self.code(python)]
 

@@ -1,6 +1,6 @@
 """The spec as frozen pydantic models, one module per block; other packages import the models from here."""
 
-from tidemill.options import as_columns, split_reference
+from tidemill.options import REFERENCE, Block, Scalar, microseconds, seconds
 from tidemill.spec.models.base import (
     DEFAULT_FAMILIES,
     FAMILIES,
@@ -13,32 +13,9 @@ from tidemill.spec.models.base import (
     SOURCE_FORMATS,
     TASKS,
     TEXT_FAMILIES,
-    Block,
-    Scalar,
-    microseconds,
-    seconds,
 )
 from tidemill.spec.models.dataset import Aggregate, Dataset, Lookup, Measure, Split, column_name, column_names, measures, parse_measure
-from tidemill.spec.models.expectations import RECORD_RULES, REFERENCE, ROW_KINDS, Expectation
-from tidemill.spec.models.features import (
-    GROUPS,
-    Array,
-    Boolean,
-    Buckets,
-    Categorical,
-    Checks,
-    Datetime,
-    Features,
-    Hashing,
-    Interactions,
-    Numeric,
-    Pca,
-    Polynomial,
-    PythonPart,
-    Select,
-    Text,
-    blocks_of,
-)
+from tidemill.spec.models.features import FEATURE_GROUPS, Checks, DeclaredGroup, Select
 from tidemill.spec.models.pipeline import Drift, Pipeline
 from tidemill.spec.models.search_space import (
     PREFIX,
@@ -75,7 +52,7 @@ from tidemill.spec.models.sources import (
     topic_faults,
 )
 from tidemill.spec.models.tasks import LABELLED, TASK_KINDS, WITHOUT_LABEL, default_metric
-from tidemill.spec.models.text_stages import Clean, Ngrams, Sentences, Stopwords, Tfidf, Tokens
+from tidemill.spec.models.text_stages import Clean, Ngrams, Sentences, Tfidf, Tokens
 
 __all__ = [
     "ASSIGNED",
@@ -85,7 +62,7 @@ __all__ = [
     "CLIENT",
     "DEFAULT_FAMILIES",
     "FAMILIES",
-    "GROUPS",
+    "FEATURE_GROUPS",
     "JSON_OPTIONS",
     "LABELLED",
     "LIMIT",
@@ -101,9 +78,7 @@ __all__ = [
     "RANKING",
     "READER_OPTIONS",
     "RECOMMENDATION",
-    "RECORD_RULES",
     "REFERENCE",
-    "ROW_KINDS",
     "SOURCE_FORMATS",
     "STARTING",
     "STARTING_EXAMPLE",
@@ -112,33 +87,21 @@ __all__ = [
     "TEXT_FAMILIES",
     "WITHOUT_LABEL",
     "Aggregate",
-    "Array",
     "Block",
-    "Boolean",
-    "Buckets",
-    "Categorical",
     "Checks",
     "Clean",
     "CustomFamily",
     "Dataset",
-    "Datetime",
+    "DeclaredGroup",
     "Drift",
-    "Expectation",
-    "Features",
     "FloatRange",
-    "Hashing",
     "IntRange",
-    "Interactions",
     "LogRange",
     "Lookup",
     "Measure",
     "Needs",
     "Ngrams",
-    "Numeric",
-    "Pca",
     "Pipeline",
-    "Polynomial",
-    "PythonPart",
     "Range",
     "Scalar",
     "Select",
@@ -146,16 +109,12 @@ __all__ = [
     "Source",
     "Space",
     "Split",
-    "Stopwords",
     "Table",
-    "Text",
     "Tfidf",
     "Threshold",
     "Tokens",
     "Training",
     "Tuner",
-    "as_columns",
-    "blocks_of",
     "column_name",
     "column_names",
     "default_metric",
@@ -163,7 +122,6 @@ __all__ = [
     "microseconds",
     "parse_measure",
     "seconds",
-    "split_reference",
     "topic_faults",
     "value_problems",
     "with_values",

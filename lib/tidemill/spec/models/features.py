@@ -1,169 +1,47 @@
-"""The block of a spec that says which columns become features, and how."""
+"""The block of a spec that says which columns become features, and how; its groups are those of the registry."""
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, create_model, model_validator
 
-from tidemill.spec.models.base import Block, ColumnName, DottedName, Share
-from tidemill.spec.models.text_stages import Stage, StageName, TextStage, resolved, stage_name
+from tidemill.errors import UsageError
+from tidemill.extensions import Registry
+from tidemill.spec.models.base import Block, ColumnName, Share
 
-_MISSING = "a slot `x.missing` for each column that is null in some training row"
-
-
-class Numeric(Block):
-    """Columns used as numbers."""
-
-    columns: list[ColumnName] = Field(min_length=1)
-    impute: Literal["median", "mean", "mode", "none"] | float = "median"
-    scale: Literal["standard", "minmax", "robust", "none"] = "standard"
-    indicators: bool = Field(default=False, description=_MISSING)
+if TYPE_CHECKING:
+    from tidemill.features.groups.feature_group import FeatureGroup
 
 
-class Boolean(Block):
-    """Columns used as 0 and 1; where there is neither, the more frequent one stands in."""
-
-    columns: list[ColumnName] = Field(min_length=1)
-    indicators: bool = Field(default=False, description=_MISSING)
-
-
-class Categorical(Block):
-    """Columns used as categories; values seen fewer than ``min_frequency`` times in training, or never, share one slot."""
-
-    columns: list[ColumnName] = Field(min_length=1)
-    encode: Literal["auto", "onehot", "index", "target", "count", "hashing"] = Field(
-        default="auto",
-        description="auto: one-hot for linear families, else index; target: the mean of the label among rows of the value, each training "
-        "row without those of its own part; count: how many training rows have the value; hashing: one of `size` slots",
-    )
-    min_frequency: int = Field(default=1, ge=1)
-    smoothing: float = Field(default=20.0, ge=0, description="target: how many rows of the average each value begins with")
-    size: int = Field(default=256, gt=1, description="hashing: the number of slots")
+def _accept(name: str, extension: Any) -> FeatureGroup:
+    group: FeatureGroup = extension() if isinstance(extension, type) else extension
+    if not (isinstance(getattr(group, "options", None), type) and issubclass(group.options, Block) and hasattr(group, "contribute")):
+        raise TypeError(f"{name} is {type(group).__name__}, expected a class that inherits tidemill.features.groups.FeatureGroup")
+    return group
 
 
-class Datetime(Block):
-    """Instants taken apart into calendar parts (UTC)."""
-
-    columns: list[ColumnName] = Field(min_length=1)
-    parts: list[Literal["year", "quarter", "month", "week", "day", "weekday", "yearday", "hour", "minute"]] = Field(
-        default=["hour", "weekday", "month"]
-    )
-    cyclic: bool = True
-
-
-class Array(Block):
-    """Columns of lists. Of numbers: a slot for each place where all have the same length, else length, mean, least and greatest."""
-
-    columns: list[ColumnName] = Field(min_length=1)
-    encode: Literal["auto", "multihot", "hashing", "slots", "summary"] = Field(
-        default="auto", description="auto: multihot (a slot a word) for lists of text; slots, or summary, for lists of numbers"
-    )
-    min_frequency: int = Field(default=1, ge=1, description="multihot: in how many training rows a word has to be")
-    size: int = Field(default=256, gt=1, description="hashing: the number of slots")
-
-
-class Text(Block):
-    """Columns of free text."""
-
-    columns: list[ColumnName] = Field(min_length=1)
-    stages: list[StageName | TextStage] = Field(
-        default=["clean", "tokens", "stopwords", "tfidf"], min_length=1, description="names, or blocks of one key with parameters"
-    )
-
-    @field_validator("stages")
-    @classmethod
-    def _fit_together(cls, stages: list[StageName | TextStage]) -> list[StageName | TextStage]:
-        resolved(stages)
-        return stages
-
-    @property
-    def steps(self) -> list[Stage]:
-        """The stages in order, each with all of its parameters."""
-        return resolved(list(self.stages))
-
-    @property
-    def is_signed(self) -> bool:
-        """True where the texts become numbers that may be below 0, as those of an embedding."""
-        return stage_name(self.steps[-1]) != "tfidf"
-
-
-class PythonPart(Block):
-    """A class or function of the user's own, by dotted name, with its parameters."""
-
-    python: DottedName
-    params: dict[str, Any] = Field(default={})
-    columns: list[ColumnName] = Field(default=[], description="the raw columns it reads; absent: those that its params name")
-
-    @property
-    def named(self) -> list[str]:
-        """The columns it may read as far as the spec says: ``columns``, or every text among its parameters."""
-        texts = [item for value in self.params.values() for item in (value if isinstance(value, list) else [value])]
-        return self.columns or [text for text in texts if isinstance(text, str)]
-
-
-Pair = Annotated[list[ColumnName], Field(min_length=2, max_length=2)]
-
-
-class Buckets(Block):
-    """Numbers as buckets [from, to): a slot each for linear families, their order for trees; a missing number has one of its own."""
-
-    columns: list[ColumnName] = Field(min_length=1)
-    splits: list[float] | None = Field(default=None, min_length=1, description="where buckets meet; the outer two are open")
-    quantiles: int | None = Field(default=None, ge=2, le=100, description="so many buckets of about as many training rows each")
-
-    @model_validator(mode="after")
-    def _one_rule(self) -> Buckets:
-        if (self.splits is None) == (self.quantiles is None):
-            raise ValueError("needs one of `splits` (such as [0, 10, 100]) and `quantiles` (such as 10)")
-        if self.splits is not None and (any(math.isnan(each) for each in self.splits) or sorted(set(self.splits)) != self.splits):
-            raise ValueError("splits: expected numbers in rising order, each once")
-        return self
-
-    @property
-    def cuts(self) -> tuple[float, ...]:
-        """The declared splits that are finite; what lies outside is open anyway."""
-        return tuple(float(each) for each in self.splits or () if math.isfinite(each))
-
-
-class Interactions(Block):
-    """Pairs of columns: the product of two numbers, both values of two categories, a number for each category."""
-
-    pairs: list[Pair] = Field(min_length=1)
-    min_frequency: int = Field(default=1, ge=1, description="of two categories: how often a pair of values has to be seen")
-
-    @property
-    def columns(self) -> list[str]:
-        """The raw columns."""
-        return [name for pair in self.pairs for name in pair]
-
-
-class Polynomial(Block):
-    """The products of the numbers, up to ``degree`` factors, beside the numbers themselves."""
-
-    columns: list[ColumnName] = Field(min_length=1)
-    degree: int = Field(default=2, ge=2, le=5)
-
-
-class Pca(Block):
-    """The ``k`` principal components of the numbers, imputed and scaled to deviation 1."""
-
-    columns: list[ColumnName] = Field(min_length=2)
-    k: int = Field(ge=1)
-
-    @model_validator(mode="after")
-    def _fits(self) -> Pca:
-        if self.k > len(self.columns):
-            raise ValueError(f"k is {self.k}, expected at most the number of columns, {len(self.columns)}")
-        return self
-
-
-class Hashing(Block):
-    """The values of all columns, as text, in ``size`` slots that they share."""
-
-    columns: list[ColumnName] = Field(min_length=1)
-    size: int = Field(default=1024, gt=1)
+FEATURE_GROUPS: Registry[FeatureGroup] = Registry(
+    "feature group",
+    "tidemill.feature_groups",
+    {
+        "numeric": "tidemill.features.groups.numeric:NumericGroup",
+        "boolean": "tidemill.features.groups.boolean:BooleanGroup",
+        "datetime": "tidemill.features.groups.datetime:DatetimeGroup",
+        "categorical": "tidemill.features.groups.categorical:CategoricalGroup",
+        "array": "tidemill.features.groups.array:ArrayGroup",
+        "text": "tidemill.features.groups.text:TextGroup",
+        "buckets": "tidemill.features.groups.buckets:BucketsGroup",
+        "interactions": "tidemill.features.groups.interactions:InteractionsGroup",
+        "polynomial": "tidemill.features.groups.polynomial:PolynomialGroup",
+        "pca": "tidemill.features.groups.pca:PcaGroup",
+        "hashing": "tidemill.features.groups.hashing:HashingGroup",
+        "custom": "tidemill.features.groups.custom:CustomGroup",
+    },
+    _accept,
+)
 
 
 class Select(Block):
@@ -183,7 +61,7 @@ class Select(Block):
     )
 
     @model_validator(mode="after")
-    def _one_bound(self) -> Select:
+    def _check_bounds(self) -> Select:
         if self.top is None and self.threshold is None:
             raise ValueError("needs `top` (how many slots stay) or `threshold`")
         if self.method != "variance" and self.threshold is not None and self.threshold > 1:
@@ -202,75 +80,101 @@ class Checks(Block):
     )
 
 
-__all__ = [
-    "GROUPS",
-    "Array",
-    "Boolean",
-    "Buckets",
-    "Categorical",
-    "Checks",
-    "Datetime",
-    "Features",
-    "Hashing",
-    "Interactions",
-    "Numeric",
-    "Pca",
-    "Polynomial",
-    "PythonPart",
-    "Select",
-    "Text",
-    "blocks_of",
-]
+@dataclass(frozen=True)
+class DeclaredGroup:
+    """A group with its blocks, and the name it has in the spec."""
 
-GROUPS = (
-    "numeric", "boolean", "datetime", "categorical", "array", "text", "buckets", "interactions", "polynomial", "pca", "hashing",
-)  # fmt: skip
+    name: str
+    kind: FeatureGroup
+    blocks: tuple[Any, ...]
+
+    def placed_blocks(self, features: Features) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+        """Yield each block with its path in the spec, which has a place where a list is written."""
+        is_list = isinstance(getattr(features, self.name), list)
+        for place, block in enumerate(self.blocks):
+            yield ("features", self.name, *([place] if is_list else [])), block
+
+    @property
+    def columns(self) -> list[str]:
+        """The raw columns of its blocks, each once."""
+        return list(dict.fromkeys(name for block in self.blocks for name in self.kind.columns(block)))
 
 
-def blocks_of(group: Any) -> tuple[Any, ...]:
-    """Return the blocks of a group, of which one may be written without a list around it."""
-    return tuple(group) if isinstance(group, list | tuple) else () if group is None else (group,)
-
-
-class Features(Block):
+class _Features(Block):
     """Which columns become features and how; ``auto`` until a column group is declared. A group is one block, or a list of them."""
 
-    numeric: Numeric | list[Numeric] | None = None
-    boolean: Boolean | list[Boolean] | None = None
-    categorical: Categorical | list[Categorical] | None = None
-    datetime: Datetime | list[Datetime] | None = None
-    array: Array | list[Array] | None = None
-    text: Text | list[Text] | None = None
-    buckets: Buckets | list[Buckets] | None = None
-    interactions: Interactions | list[Interactions] | None = None
-    polynomial: Polynomial | list[Polynomial] | None = None
-    pca: Pca | list[Pca] | None = None
-    hashing: Hashing | list[Hashing] | None = None
-    custom: list[PythonPart] = Field(default=[])
+    _kinds: ClassVar[Mapping[str, FeatureGroup]] = {}
+
     checks: Checks | None = None
     select: Select | None = None
 
-    def blocks(self, group: str) -> tuple[Any, ...]:
-        """Return the blocks of one of the groups."""
-        return blocks_of(getattr(self, group))
+    @model_validator(mode="wrap")
+    @classmethod
+    def _add_groups(cls, value: Any, handler: ModelWrapValidatorHandler[Features]) -> Features:
+        """Validate a block that names groups of packages or of the user's own by a model that has a field for each of them."""
+        names = tuple(name for name in value if is_extension(name)) if isinstance(value, Mapping) else ()
+        if not names or set(names) <= cls.model_fields.keys():
+            return handler(value)
+        try:
+            model = _model_with(names, cls)
+        except UsageError as error:
+            details: Any = {"type": "value_error", "loc": names[:1], "input": value[names[0]], "ctx": {"error": ValueError(str(error))}}
+            raise ValidationError.from_exception_data(cls.__name__, [details]) from error
+        return model.model_validate(value, by_alias=True, by_name=False)
 
     @property
-    def texts(self) -> tuple[Text, ...]:
+    def groups(self) -> tuple[DeclaredGroup, ...]:
+        """The groups that have blocks, built-in ones first."""
+        return tuple(DeclaredGroup(name, group, blocks) for name, group in self._kinds.items() if (blocks := self.blocks(name)))
+
+    def blocks(self, group: str) -> tuple[Any, ...]:
+        """Return the blocks of a group, of which one may be written without a list around it."""
+        value = getattr(self, group, None)
+        return tuple(value) if isinstance(value, list | tuple) else () if value is None else (value,)
+
+    @property
+    def texts(self) -> tuple[Any, ...]:
         """The blocks of texts."""
         return self.blocks("text")
 
     @property
     def columns(self) -> list[str]:
         """The raw columns of the declared groups, each once."""
-        named = [column for group in GROUPS for block in self.blocks(group) for column in block.columns]
-        return list(dict.fromkeys([*named, *(column for part in self.custom for column in part.named)]))
+        return list(dict.fromkeys(name for group in self.groups for name in group.columns))
 
     @property
     def is_open(self) -> bool:
         """True where the declared groups alone do not say which columns are read."""
-        return self.is_auto or any(not part.named for part in self.custom)
+        return self.is_auto or any(not group.kind.columns(block) for group in self.groups for block in group.blocks)
 
     @property
     def is_auto(self) -> bool:
         """True where no column group is declared."""
-        return not self.custom and not any(self.blocks(group) for group in GROUPS)
+        return not self.groups
+
+    @property
+    def python_names(self) -> list[str]:
+        """The dotted names of the user's own code: groups, and stages of ``custom``."""
+        return [*(group.name for group in self.groups if "." in group.name), *(block.python for block in self.blocks("custom"))]
+
+
+def is_extension(name: object) -> bool:
+    """Return True for a key under `features` that names a group which is not built in."""
+    return isinstance(name, str) and ("." in name or (name in FEATURE_GROUPS and name not in Features.model_fields))
+
+
+def _model_with(names: Iterable[str], model: type[_Features]) -> type[_Features]:
+    kinds = {name: FEATURE_GROUPS.get(name) for name in names}
+    fields: dict[str, Any] = {}
+    for name, kind in kinds.items():
+        options: Any = kind.options
+        fields[name] = (list[options], Field(default=[])) if kind.is_list else (options | list[options] | None, None)
+    extended = create_model("Features", __base__=model, __doc__=_Features.__doc__, __module__=__name__, **fields)
+    extended._kinds = {**model._kinds, **kinds}
+    return extended
+
+
+if TYPE_CHECKING:
+    Features = _Features
+else:
+    Features = _model_with(FEATURE_GROUPS.all_built_in(), _Features)

@@ -178,21 +178,21 @@ def stage_name(stage: Stage) -> str:
     return type(stage).__name__.lower()
 
 
-def resolved(stages: list[StageName | TextStage]) -> list[Stage]:
+def resolve_stages(stages: list[StageName | TextStage]) -> list[Stage]:
     """Return each stage's parameters, the default ones where it stands as a name.
 
     Raises:
         ValueError: a stage has no defaults, or the stages are in an order that cannot be.
     """
-    found: list[Stage] = []
+    resolved: list[Stage] = []
     for stage in stages:
         if stage == "embedding":
             raise ValueError("`embedding` needs the model: `{embedding: {python: package.function}}`")
         given = stage.given if isinstance(stage, TextStage) else _BY_NAME[stage]()
         assert given is not None  # its own model has seen to it
-        found.append(given)
-    _check_order([stage_name(stage) for stage in found])
-    return found
+        resolved.append(given)
+    _check_order([stage_name(stage) for stage in resolved])
+    return resolved
 
 
 def _check_order(names: list[str]) -> None:

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
+from tidemill.errors import UsageError
 from tidemill.spec.loading.document import Key, Node
-from tidemill.spec.models import GROUPS, value_problems
+from tidemill.spec.models import FEATURE_GROUPS, value_problems
+
+if TYPE_CHECKING:
+    from tidemill.features.groups.feature_group import FeatureGroup
 
 Found = Iterator[tuple[tuple[Key, ...], str]]
 Path = tuple[Key, ...]
 
-# A slot of these is named like its column, so that the column can be in one of them.
-_PLAIN = ("numeric", "boolean")
-_SIGNED = {"word2vec", "embedding"}
-
 
 def feature_problems(root: Node) -> Found:
     """Yield what is wrong with the declared columns: the label, a key, an excluded one, one that is named twice."""
-    yield from _columns(root)
-    yield from _signed(root)
+    yield from _check_columns(root)
+    yield from _check_signs(root)
     yield from value_problems(root)
+
+
+def declared_groups(root: Node) -> Iterator[tuple[str, FeatureGroup]]:
+    """Yield the groups that a spec names, built-in ones in their order, then those of packages and of the user's own."""
+    written = [name for name in root.entries_at("features") if name not in ("checks", "select")]
+    for name in sorted(written, key=lambda name: FEATURE_GROUPS.names.index(name) if name in FEATURE_GROUPS else len(written) + 99):
+        try:
+            yield name, FEATURE_GROUPS.get(name)
+        except UsageError:
+            continue  # the models say so
 
 
 def declared_blocks(root: Node, group: str) -> Iterator[tuple[Path, Node]]:
@@ -33,61 +44,61 @@ def declared_blocks(root: Node, group: str) -> Iterator[tuple[Path, Node]]:
         yield ("features", group, index), block
 
 
-def _columns(root: Node) -> Found:
+def named_columns(path: Path, block: Node, group: FeatureGroup) -> Iterator[tuple[Path, str]]:
+    """Yield each column that a block names, with its path; pairs are lists in the list."""
+    node = block.at(group.columns_key)
+    for index, item in enumerate(node.items if node else []):
+        place = (*path, group.columns_key, index)
+        if item.string is not None:
+            yield place, item.string
+        for side, column in enumerate(item.items):
+            if column.string is not None:
+                yield (*place, side), column.string
+
+
+def _check_columns(root: Node) -> Found:
+    owners: dict[str, str] = {}
+    for name, group in declared_groups(root):
+        treated: set[tuple[str, str]] = set()
+        for path, block in declared_blocks(root, name):
+            treatment = group.treatment(_plain(block))
+            for place, column in named_columns(path, block, group):
+                problem = _unusable(root, column)
+                if problem:
+                    yield place, problem
+                elif not group.allows_repeats and (column, treatment) in treated:
+                    yield place, f"{column!r} is listed twice"
+                elif group.owns_slot_name and owners.get(column, name) != name:
+                    yield place, f"{column!r} is also in `features.{owners[column]}`; remove it from one of the two"
+                treated.add((column, treatment))
+                if group.owns_slot_name:
+                    owners.setdefault(column, name)
+
+
+def _unusable(root: Node, column: str) -> str | None:
+    """Return why a column can never be a feature, None where it can."""
     dataset = root.at("dataset") or root
     label, weight = (node.string if (node := dataset.at(name)) else None for name in ("label", "weight"))
     keys, exclude = (node.strings if (node := dataset.at(name)) else [] for name in ("key", "exclude"))
-    plain: dict[str, str] = {}
-    for group in GROUPS:
-        seen: set[tuple[str, str]] = set()
-        for path, block in declared_blocks(root, group):
-            for place, column in _named(path, block):
-                treatment = _treatment(group, block)
-                if column == label:
-                    yield place, f"{column!r} is the label; a model may not see it"
-                elif column == weight:
-                    yield place, f"{column!r} is `dataset.weight`, which no new row has; leave it out"
-                elif column in keys:
-                    yield place, f"{column!r} is part of the key, which says nothing about new rows; leave it out"
-                elif column in exclude:
-                    yield place, f"{column!r} is also in `dataset.exclude`; remove it from one of the two"
-                elif group not in ("interactions", "polynomial", "pca", "hashing") and (column, treatment) in seen:
-                    yield place, f"{column!r} is listed twice"
-                elif group in _PLAIN and plain.get(column, group) != group:
-                    yield place, f"{column!r} is also in `features.{plain[column]}`; remove it from one of the two"
-                seen.add((column, treatment))
-                if group in _PLAIN:
-                    plain.setdefault(column, group)
+    if column == label:
+        return f"{column!r} is the label; a model may not see it"
+    if column == weight:
+        return f"{column!r} is `dataset.weight`, which no new row has; leave it out"
+    if column in keys:
+        return f"{column!r} is part of the key, which says nothing about new rows; leave it out"
+    return f"{column!r} is also in `dataset.exclude`; remove it from one of the two" if column in exclude else None
 
 
-def _named(path: Path, block: Node) -> Iterator[tuple[Path, str]]:
-    columns, pairs = block.at("columns"), block.at("pairs")
-    for index, item in enumerate(columns.items if columns else []):
-        if item.string is not None:
-            yield (*path, "columns", index), item.string
-    for index, pair in enumerate(pairs.items if pairs else []):
-        for side, item in enumerate(pair.items):
-            if item.string is not None:
-                yield (*path, "pairs", index, side), item.string
-
-
-def _treatment(group: str, block: Node) -> str:
-    """Return what must differ where a column stands in two blocks of one group: how a category is encoded."""
-    encode = block.at("encode")
-    word = encode.string if group == "categorical" and encode else None
-    return "labels" if word in (None, "auto", "onehot", "index") else str(word)
-
-
-def _signed(root: Node) -> Found:
-    """Yield features below 0 where naive Bayes, which cannot take them, is asked for."""
+def _check_signs(root: Node) -> Found:
+    """Yield features that may be below 0 where naive Bayes, which cannot take them, is asked for."""
     if root.at("training", "models", "naive_bayes") is None:
         return
-    at = ("training", "models", "naive_bayes")
-    for _, block in declared_blocks(root, "text"):
-        stages = block.at("stages")
-        last = stages.items[-1] if stages is not None and stages.items else None
-        if last is not None and _SIGNED & {last.string, *last.mapping}:
-            ended = "those of word2vec and embeddings are; use logistic_regression, or end in tfidf"
-            yield at, f"needs features that are not below 0, and {ended}"
-    if any(True for _ in declared_blocks(root, "pca")):
-        yield at, "needs features that are not below 0, and those of pca are; use logistic_regression, or leave `features.pca` out"
+    for name, group in declared_groups(root):
+        slots = next((said for _, block in declared_blocks(root, name) if (said := group.signed_slots(_plain(block)))), "")
+        if slots:
+            yield ("training", "models", "naive_bayes"), f"needs features that are not below 0, and {slots}"
+
+
+def _plain(block: Node) -> dict[str, Any]:
+    value = block.plain()
+    return value if isinstance(value, dict) else {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tidemill.spec.loading.document import Key, Node
-from tidemill.spec.models import DEFAULT_FAMILIES, FAMILIES, GROUPS, LABELLED, QUANTILE_LOSS, TEXT_FAMILIES, Needs
-from tidemill.spec.validation.features import declared_blocks
+from tidemill.spec.models import DEFAULT_FAMILIES, FAMILIES, LABELLED, QUANTILE_LOSS, TEXT_FAMILIES, Needs
+from tidemill.spec.validation.features import declared_blocks, declared_groups, named_columns
 
 Found = Iterator[tuple[tuple[Key, ...], str]]
 
@@ -80,7 +80,7 @@ def _monotone(root: Node, task: str) -> Found:
     for name, family in (models.mapping if models else {}).items():
         if "loss" in family.mapping:
             yield ("training", "models", name, "loss"), "is not held to `training.monotone` by the libraries; leave one of the two out"
-    is_open = not any(_is_given(root, "features", group) for group in (*GROUPS, "custom"))
+    is_open = not any(_is_given(root, "features", group) for group, _ in declared_groups(root))
     for column in node.mapping:
         path: tuple[Key, ...] = ("training", "monotone", column)
         for key in ("label", "weight"):
@@ -101,11 +101,9 @@ def _monotone(root: Node, task: str) -> Found:
 def _groups(root: Node, column: str) -> list[str]:
     """Return the groups of features that name a column."""
     found = []
-    for group in GROUPS:
-        for _, block in declared_blocks(root, group):
-            columns, pairs = block.at("columns"), block.at("pairs")
-            named = [*(columns.strings if columns else []), *(name for pair in (pairs.items if pairs else []) for name in pair.strings)]
-            found += [group] if column in named else []
+    for name, group in declared_groups(root):
+        for path, block in declared_blocks(root, name):
+            found += [name] if any(named == column for _, named in named_columns(path, block, group)) else []
     custom = root.at("features", "custom")
     for part in custom.items if custom else []:
         declared, params = part.at("columns"), part.at("params")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pyspark.ml import Transformer
     from pyspark.sql import DataFrame
 
-    from tidemill.features.fit_cache import Memo
+    from tidemill.features.fit_cache import FitCache
 
 
 def refit_ensemble(
@@ -42,7 +42,7 @@ def refit_ensemble(
     *,
     calibrations: Sequence[Calibration] = (),
     threshold: float | None = None,
-    memo: Memo | None = None,
+    memo: FitCache | None = None,
     limit: float | None = None,
 ) -> PipelineModel:
     """Fit features and members on every row of ``frame``, each by the engine of its family; see `refit`.
