@@ -106,13 +106,14 @@ class Node:
         return items[key] if 0 <= key < len(items) else None
 
     def nearest(self, key: str) -> Node:
-        """Return the node of a dotted key, or the innermost block around it."""
-        node = self
-        for part in key.split(".") if key else ():
+        """Return the node of a dotted key, or the innermost block around it; a part may be a dotted name itself."""
+        node, parts = self, key.split(".") if key else []
+        while parts:
+            part = next((part for size in range(1, len(parts) + 1) if (part := ".".join(parts[:size])) in node.mapping), parts[0])
             child = node.child(int(part) if isinstance(node.value, list) and part.isdecimal() else part)
             if child is None:
                 break
-            node = child
+            node, parts = child, parts[part.count(".") + 1 :]
         return node
 
     def plain(self) -> object:

@@ -95,6 +95,11 @@ class DeclaredGroup:
             yield ("features", self.name, *([place] if is_list else [])), block
 
     @property
+    def python(self) -> str:
+        """The dotted name of a group of the user's own."""
+        return self.name
+
+    @property
     def columns(self) -> list[str]:
         """The raw columns of its blocks, each once."""
         return list(dict.fromkeys(name for block in self.blocks for name in self.kind.columns(block)))

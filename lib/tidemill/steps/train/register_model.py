@@ -14,6 +14,7 @@ from tidemill.lake.ops import ImportanceRow
 from tidemill.model_registry import Deployments, Manifest, load_manifest, save_model
 from tidemill.model_registry.manifest import model_fault
 from tidemill.model_registry.versions import next_version, saved_versions
+from tidemill.spec.models import DeclaredGroup
 from tidemill.steps.result import StepContext
 from tidemill.steps.train.feature_spec import declared_features, record_choices
 from tidemill.training.importances import importances
@@ -64,7 +65,7 @@ def register(context: StepContext, trained: Trained) -> int:
         dataset_version=context.inputs[pipeline.dataset_table],
         dataset_inputs=_dataset_inputs(context),
         features=declared_features(pipeline.features),
-        code=_code(context, [*plan.custom, *own]),
+        code=_code(context, [*plan.groups, *plan.custom, *own]),
         library=trained.library,
         slots=list(slots),
         chosen=[choice.row() for choice in plan.choices],
@@ -89,7 +90,7 @@ def register(context: StepContext, trained: Trained) -> int:
     return version
 
 
-def _code(context: StepContext, parts: Sequence[CustomStage | OwnFamily]) -> dict[str, str]:
+def _code(context: StepContext, parts: Sequence[DeclaredGroup | CustomStage | OwnFamily]) -> dict[str, str]:
     """Return the text of each module that lies beside the spec, after those that it imports: they are kept with the model."""
     own = [part for part in parts if is_own(part)]
     imported = {name: text for part in own for name, text in context.spec.own_imports(part.python).items()}
