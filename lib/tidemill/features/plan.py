@@ -137,8 +137,8 @@ def resolve_groups(
         ]
     if faults:
         raise SpecError(faults)
-    notes, sizes = _read_row_facts(groups, df, columns)
-    return tuple(replace(group, blocks=tuple(map(_without_repeats, group.blocks))) for group in groups), notes, sizes
+    groups = [replace(group, blocks=tuple(map(_without_repeats, group.blocks))) for group in groups]
+    return tuple(groups), *_read_row_facts(groups, df, columns)
 
 
 def _column_faults(group: DeclaredGroup, df: DataFrame, columns: ColumnFacts, exclude: Collection[str]) -> Iterator[Fault]:

@@ -41,7 +41,7 @@ def test_auto_goes_by_the_types(df):
 
 
 def test_few_strings_of_few_rows_are_no_category(df):
-    assert plan_features("auto", df.limit(8), exclude={"id", "y"}).categorical is None
+    assert plan_features("auto", df.limit(8), exclude={"id", "y"}).blocks("categorical") == ()
 
 
 def test_declared_groups_are_taken_as_they_are(df):
