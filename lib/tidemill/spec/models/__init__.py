@@ -15,7 +15,8 @@ from tidemill.spec.models.base import (
     TEXT_FAMILIES,
 )
 from tidemill.spec.models.dataset import Aggregate, Dataset, Lookup, Measure, Split, column_name, column_names, measures, parse_measure
-from tidemill.spec.models.features import FEATURE_GROUPS, Checks, DeclaredGroup, Select
+from tidemill.spec.models.expectations import Expectation
+from tidemill.spec.models.features import FEATURE_GROUPS, Checks, DeclaredGroup, Features, Select
 from tidemill.spec.models.pipeline import Drift, Pipeline
 from tidemill.spec.models.search_space import (
     PREFIX,
@@ -94,6 +95,8 @@ __all__ = [
     "Dataset",
     "DeclaredGroup",
     "Drift",
+    "Expectation",
+    "Features",
     "FloatRange",
     "IntRange",
     "LogRange",

@@ -9,10 +9,11 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from tidemill.errors import Fault, UsageError, did_you_mean
+from tidemill.options import split_reference
 from tidemill.runtime.user_code import parameter_names
 from tidemill.spec.loading.document import MAX_FAULTS, Key, Node, dotted, read_small
 from tidemill.spec.loading.table_inputs import SESSION, parameter_tables
-from tidemill.spec.models import REFERENCE, split_reference
+from tidemill.spec.models import REFERENCE
 from tidemill.spec.validation.dataset import aggregate_nodes
 
 
