@@ -56,9 +56,9 @@ def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[
     import numpy as np
     from pyspark.sql import functions as F
 
-    from tidemill.families.class_labels import class_metadata
     from tidemill.features import FeaturePlan
     from tidemill.features.groups import Categorical, Numeric
+    from tidemill.learners.class_labels import class_metadata
     from tidemill.runtime.session import get_spark
     from tidemill.spec.models import Training, Tuner
     from tidemill.training.engines.choice import choose_engines, room

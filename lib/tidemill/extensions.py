@@ -45,11 +45,11 @@ class Registry(Generic[T]):
     """The extensions of one kind, by name.
 
     ``kind`` is the word for one of them in messages (``model family``). ``group`` is the entry-point group. ``built_in`` gives each
-    built-in name its ``module:attribute``. ``accept`` turns what a name stands for (an object, or a class to be made) into an extension,
-    and raises TypeError with one sentence where it does not fit the interface.
+    built-in name its ``module:attribute``, or the extension itself. ``accept`` turns what a name stands for (an object, or a class to be
+    made) into an extension, and raises TypeError with one sentence where it does not fit the interface.
     """
 
-    def __init__(self, kind: str, group: str, built_in: Mapping[str, str], accept: Callable[[str, Any], T]) -> None:
+    def __init__(self, kind: str, group: str, built_in: Mapping[str, str | T], accept: Callable[[str, Any], T]) -> None:
         """Keep the names; nothing is imported yet."""
         self.kind, self.group = kind, group
         self._built_in, self._accept = dict(built_in), accept
@@ -96,8 +96,7 @@ class Registry(Generic[T]):
             )
         try:
             if name in self._built_in:
-                module, _, attribute = self._built_in[name].partition(":")
-                found = getattr(import_module(module), attribute)
+                found = _import_built_in(self._built_in[name])
             elif name in points:
                 found = points[name].load()
             elif "." in name:
@@ -110,6 +109,13 @@ class Registry(Generic[T]):
             return self._accept(name, found)
         except (ImportError, AttributeError, TypeError) as error:
             raise UsageError(f"the {self.kind} {name!r} cannot be used: {error}") from error
+
+
+def _import_built_in(declared: Any) -> Any:
+    if not isinstance(declared, str):
+        return declared
+    module, _, attribute = declared.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def _import_dotted(name: str) -> Any:

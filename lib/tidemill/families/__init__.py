@@ -1,1 +1,47 @@
-"""Model families: one module per kind; the registry finds them by name."""
+"""Model families by name: built in, of an installed package (``tidemill.families``), or of the user's own by a dotted path.
+
+Enters: the name of a family and of a task. Leaves: the `Family`, which declares where to search, what it can do, and by dotted name what
+fits it. A family is added by declaring it in a module of ``built_in``; nothing here imports Spark or a library of machine learning.
+"""
+
+from tidemill.families.family import (
+    BOTH_WAYS,
+    IN_TASKS,
+    ON_CLUSTER,
+    PATIENCE,
+    Encoding,
+    Family,
+    FamilyByTask,
+    LibraryFamily,
+    MLlibFamily,
+    space_fault,
+)
+from tidemill.families.registry import (
+    FAMILIES,
+    Requirements,
+    family_fault,
+    family_names,
+    find_family,
+    resolve_spaces,
+    unsupported_reason,
+)
+
+__all__ = [
+    "BOTH_WAYS",
+    "FAMILIES",
+    "IN_TASKS",
+    "ON_CLUSTER",
+    "PATIENCE",
+    "Encoding",
+    "Family",
+    "FamilyByTask",
+    "LibraryFamily",
+    "MLlibFamily",
+    "Requirements",
+    "family_fault",
+    "family_names",
+    "find_family",
+    "resolve_spaces",
+    "space_fault",
+    "unsupported_reason",
+]

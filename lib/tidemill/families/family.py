@@ -1,182 +1,284 @@
-"""What a model family is: an estimator a task, what it wants of the features, and where to look for good parameters."""
+"""What a model family is: estimators and a learner by dotted name, what it wants of the features, where to search, and what it can do.
+
+Nothing here imports Spark or a library of machine learning before a method needs it, so that a spec is validated without them.
+"""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
-
-from pyspark.ml import Estimator
-from pyspark.ml.param import Param
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
 from tidemill.errors import Fault, SpecError, did_you_mean
-from tidemill.families.learners.base import Learner
-from tidemill.spec.models import LABELLED, FloatRange, IntRange, LogRange, Range, Scalar, Space
+from tidemill.families.space import Scalar, Space, are_counts, extreme_values
+
+if TYPE_CHECKING:
+    from pyspark.ml import Estimator
+    from pyspark.ml.param import Param
+
+    from tidemill.learners.base import Learner
+    from tidemill.learners.boosting import Library
 
 Encoding = Literal["linear", "tree", "positive"]
+NOTHING: frozenset[str] = frozenset()
+ON_CLUSTER, IN_TASKS = "spark", "tasks"
+"""The two ways to fit: an estimator on the whole cluster, and a learner in one Spark task."""
+BOTH_WAYS = frozenset({ON_CLUSTER, IN_TASKS})
+PATIENCE = "early_stopping_rounds"
+"""The parameter of boosted trees that stops a fit after so many rounds without a gain on the held-out rows of the fold."""
 
-# What tidemill itself decides; everything else an estimator knows is the user's to set.
-_OURS = ("featuresCol", "labelCol", "predictionCol", "probabilityCol", "rawPredictionCol", "weightCol", "leafCol", "seed", "thresholds")
-_LEAST_BINS = 32
-_LEAST = re.compile(r"\((>=?) ?(\d+(?:\.\d+)?)\)")
+_RESERVED = ("featuresCol", "labelCol", "predictionCol", "probabilityCol", "rawPredictionCol", "weightCol", "leafCol", "seed", "thresholds")
+# The rows, the task, the cores, the seed, and when to stop are set by tidemill.
+_RESERVED_OF_LIBRARIES = frozenset(
+    {
+        *("random_state", "seed", "n_jobs", "nthread", "num_threads", "verbose", "verbosity", "device", "objective", "early_stopping"),
+        *("eval_metric", "callbacks", "categorical_features", "categorical_feature", "enable_categorical"),
+        *("feature_types", "missing", "booster", "validation_fraction", "n_iter_no_change", "scoring", "warm_start", "class_weight"),
+        *("importance_type", "base_score", "multi_strategy", "tol", "num_parallel_tree", "validate_parameters", "boosting_type"),
+        *("contamination",),
+    }
+)
+_FEWEST_BINS = 32
+_LOWER_BOUND = re.compile(r"\((>=?) ?(\d+(?:\.\d+)?)\)")
 
 
-class Family(Protocol):
-    """A model family; anything with these members can be one."""
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A model family, and what it can do.
 
-    @property
-    def name(self) -> str:
-        """The name in a spec."""
-        ...
+    Args:
+        name: the name in a spec.
+        spaces: task → the space that is searched where the spec declares none. Its keys are the tasks that the family suits.
+        encoding: the feature vector that it reads: ``linear`` (scaled and one-hot), ``tree`` (numbers and indices of categories) or
+            ``positive`` (no value below 0).
+        estimators: task → dotted name of the estimator that the engine ``spark`` fits.
+        learner_at: ``module:attribute`` of the learner that the engine ``tasks`` fits; empty where there is none.
+        weights: the ways to fit (`ON_CLUSTER`, `IN_TASKS`) that support sample weights.
+        monotone: the ways to fit that keep ``training.monotone``.
+        losses: loss other than the squared one → the ways to fit that minimise it.
+        needs_nonnegative: True where it cannot read signed vectors of texts.
+        rounds: the parameter of MLlib's estimator that counts its boosting rounds, where a model of fewer rounds is a part of it.
+        rounds_tasks: the tasks for which that holds.
+        for_texts: parameters that are set where the spec declares texts, unless it sets them itself.
+        text_space: the space that is searched instead of ``spaces`` where the spec declares texts.
+        implicit_space: parameters that are also searched where a recommendation learns from counts.
+        fixed: parameters that tidemill sets unless the spec does.
+    """
+
+    name: str
+    spaces: Mapping[str, Space]
+    encoding: Encoding = "linear"
+    estimators: Mapping[str, str] = field(default_factory=dict)
+    learner_at: str = ""
+    weights: frozenset[str] = NOTHING
+    monotone: frozenset[str] = NOTHING
+    losses: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    needs_nonnegative: bool = False
+    rounds: str = ""
+    rounds_tasks: frozenset[str] = NOTHING
+    for_texts: Space = field(default_factory=dict)
+    text_space: Space = field(default_factory=dict)
+    implicit_space: Space = field(default_factory=dict)
+    fixed: Mapping[str, Scalar] = field(default_factory=dict)
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks the family suits."""
-        ...
-
-    @property
-    def encoding(self) -> Encoding:
-        """Which feature vector it reads: scaled and one-hot, numbers and category indices, or nothing below 0."""
-        ...
-
-    @property
-    def for_texts(self) -> Space:
-        """Parameters where the spec declares texts, unless it sets them."""
-        ...
-
-    def space(self, task: str, *, texts: bool = False) -> Space:
-        """Return the space that is searched where the spec declares none; ``texts`` says whether it declares texts."""
-        ...
-
-    def faults(self, space: Space, task: str) -> Mapping[str, str]:
-        """Return what is wrong with the parameters of ``space``: parameter → message."""
-        ...
-
-    def missing(self) -> str | None:
-        """Return what has to be installed first, None where nothing has."""
-        ...
+        """The tasks that the family suits."""
+        return tuple(self.spaces)
 
     @property
     def learner(self) -> Learner | None:
-        """What learns in the engine ``tasks``; None where the family is MLlib's alone."""
-        ...
+        """The learner of the engine ``tasks``; None where the family has none."""
+        if not self.learner_at:
+            return None
+        module, _, attribute = self.learner_at.partition(":")
+        learner: Learner = getattr(import_module(module), attribute)
+        return learner
 
-    @property
-    def takes_weights(self) -> bool:
-        """Whether rows may count for more than others in MLlib's estimator."""
-        ...
+    def for_task(self, task: str) -> Family | None:
+        """Return the family for a task; None where it does not suit it."""
+        return self if task in self.spaces else None
 
-    def is_mllib(self, task: str) -> bool:
+    def has_estimator(self, task: str) -> bool:
         """Return True where the engine ``spark`` has an estimator of the family."""
-        ...
+        return task in self.estimators
 
-    def learner_params(self, params: Mapping[str, Scalar], task: str) -> dict[str, Scalar]:
-        """Return what the learner is given: the parameters, and tidemill's own in front of them as far as it knows them."""
-        ...
+    def default_space(self, task: str, *, texts: bool = False, is_implicit: bool = False) -> Space:
+        """Return the space that is searched where the spec declares none; ``texts`` says whether it declares texts."""
+        space = (texts and self.text_space) or self.spaces[task]
+        return {**space, **self.implicit_space} if is_implicit else space
 
-    def build(self, params: Mapping[str, Scalar], *, task: str, n_classes: int, seed: int, max_categories: int) -> Estimator:
-        """Return the estimator, reading ``features_<encoding>`` and ``label``."""
-        ...
+    def missing_library(self) -> str | None:
+        """Return how to install what the family needs; None where it is installed."""
+        return None
 
+    def library(self, *, in_tasks: bool) -> str:
+        """Return the package that fits the family, in Spark tasks or on the cluster."""
+        return self.learner.package if in_tasks and self.learner else "pyspark"
 
-class AnyTask:
-    """What families share that suit every task with a label and take parameters as they are."""
-
-    tasks: tuple[str, ...] = LABELLED
-
-    @property
-    def for_texts(self) -> Space:
-        """Nothing of its own."""
+    def parameter_faults(self, space: Space, task: str) -> Mapping[str, str]:
+        """Return what is wrong with the parameters of ``space``: parameter → message."""
         return {}
 
     def learner_params(self, params: Mapping[str, Scalar], task: str) -> dict[str, Scalar]:
-        """Return the parameters as they are."""
-        return dict(params)
-
-    def missing(self) -> str | None:
-        """Return None: nothing has to be installed."""
-        return None
-
-
-@dataclass(frozen=True)
-class MLlibFamily:
-    """A family of MLlib: one estimator class a task, with parameters of tidemill's own choosing in front of the user's."""
-
-    name: str
-    encoding: Encoding
-    estimators: Mapping[str, type]
-    spaces: Mapping[str, Space]
-    fixed: Mapping[str, Scalar] = field(default_factory=dict)
-    choices: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)  # the only values of a parameter
-    ours: tuple[str, ...] = ()  # more that tidemill decides
-    for_texts: Space = field(default_factory=dict)  # parameters where texts are declared, unless the spec sets them
-    text_space: Space = field(default_factory=dict)  # where to look in place of `spaces` where texts are declared
-    learner: Learner | None = None  # what learns in the engine `tasks`
-    takes_weights: bool = False  # whether rows of MLlib's estimator may count for more than others
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """The tasks the family suits."""
-        return tuple(self.estimators)
-
-    def space(self, task: str, *, texts: bool = False) -> Space:
-        """Return the space that is searched where the spec declares none."""
-        return (texts and self.text_space) or self.spaces[task]
-
-    def missing(self) -> str | None:
-        """Return None: MLlib is always there."""
-        return None
-
-    def faults(self, space: Space, task: str) -> Mapping[str, str]:
-        """Return what is wrong with the parameters of ``space``: parameter → message; needs no JVM."""
-        known = _params(self.estimators[task])
-        ours = (*_OURS, *self.ours)
-        settable = [name for name in known if name not in ours]
-        found = {}
-        for name, values in space.items():
-            if name not in known:
-                found[name] = f"{self.name} has no parameter {name!r}{did_you_mean(name, settable)}; it has {', '.join(settable)}"
-            elif name in ours:
-                instead = "set training.tuner.seed instead" if name == "seed" else "leave it out"
-                found[name] = f"{name!r} is set by tidemill; {instead}"
-            else:
-                wrong = [value for value in _extremes(values) if not _fits(known[name], value)]
-                other = [value for value in _extremes(values) if name in self.choices and value not in self.choices[name]]
-                if wrong:
-                    found[name] = f"{wrong[0]!r} is no value for {name}: {known[name].doc}"
-                elif other:
-                    near = did_you_mean(str(other[0]), [str(choice) for choice in self.choices[name]])
-                    allowed = ", ".join(map(str, self.choices[name]))
-                    found[name] = f"{other[0]!r} is no value for {name} of {self.name}{near}; choose from {allowed}"
-        return found
-
-    def is_mllib(self, task: str) -> bool:
-        """Return True: each of its tasks has an estimator of MLlib's."""
-        return task in self.estimators
-
-    def learner_params(self, params: Mapping[str, Scalar], task: str) -> dict[str, Scalar]:
-        """Return what the learner is given: the parameters, and the fixed ones in front of them as far as it knows them."""
-        unknown = self.learner.refused(self.fixed, task) if self.learner else list(self.fixed)
+        """Return the parameters of the learner: those of ``fixed`` that it knows, overridden by ``params``."""
+        unknown = self.learner.unknown_parameters(self.fixed, task) if self.learner else list(self.fixed)
         return {**{name: value for name, value in self.fixed.items() if name not in unknown}, **params}
 
-    def build(self, params: Mapping[str, Scalar], *, task: str, n_classes: int, seed: int, max_categories: int) -> Estimator:
-        """Return the seeded estimator, reading ``features_<encoding>`` and ``label``.
+    def loss_params(self, loss: str, quantile: float | None, monotone: tuple[int, ...]) -> Mapping[str, Any]:
+        """Return the parameters of the estimator for a loss other than the squared one, and for monotone slots."""
+        return {}
+
+    def build_estimator(self, params: Mapping[str, Scalar], *, task: str, n_classes: int, seed: int, max_categories: int) -> Estimator:
+        """Return the seeded estimator, which reads ``features_<encoding>`` and ``label``.
+
+        Raises:
+            SpecError: the family has no estimator for the task, or a parameter is wrong.
+        """
+        raise SpecError([space_fault(self.name, "", f"{self.name} cannot be fitted by `engine: spark`; write `tasks` or `auto`")])
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLlibFamily(Family):
+    """A family that takes the parameters of MLlib's estimator, whichever engine fits it.
+
+    ``choices`` gives the only values of a parameter; ``reserved`` names further parameters that tidemill sets.
+    """
+
+    choices: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
+    reserved: tuple[str, ...] = ()
+
+    def parameter_faults(self, space: Space, task: str) -> Mapping[str, str]:
+        """Return what is wrong with the parameters of ``space``: parameter → message; needs no JVM."""
+        known = _estimator_params(_import_class(self.estimators[task]))
+        reserved = (*_RESERVED, *self.reserved)
+        settable = [name for name in known if name not in reserved]
+        faults = {}
+        for name, values in space.items():
+            if name not in known:
+                faults[name] = _unknown_parameter(self.name, name, settable)
+            elif name in reserved:
+                faults[name] = _reserved_parameter(name)
+            elif message := self._value_fault(known[name], extreme_values(values)):
+                faults[name] = message
+        return faults
+
+    def _value_fault(self, param: Param, values: list[Scalar]) -> str | None:
+        for value in values:
+            if not _is_valid(param, value):
+                return f"{value!r} is no value for {param.name}: {param.doc}"
+        choices = self.choices.get(param.name)
+        for value in values:
+            if choices is not None and value not in choices:
+                near = did_you_mean(str(value), [str(choice) for choice in choices])
+                return f"{value!r} is no value for {param.name} of {self.name}{near}; choose from {', '.join(map(str, choices))}"
+        return None
+
+    def build_estimator(self, params: Mapping[str, Scalar], *, task: str, n_classes: int, seed: int, max_categories: int) -> Estimator:
+        """Return the seeded estimator, which reads ``features_<encoding>`` and ``label``.
 
         Raises:
             SpecError: a parameter is unknown, or its value has the wrong type.
         """
-        wrong = self.faults(dict(params), task)
-        if wrong:
-            raise SpecError([space_fault(self.name, name, message) for name, message in wrong.items()])
+        faults = self.parameter_faults(dict(params), task)
+        if faults:
+            raise SpecError([space_fault(self.name, name, message) for name, message in faults.items()])
         values: dict[str, object] = {**self.fixed, **params, "featuresCol": f"features_{self.encoding}", "labelCol": "label", "seed": seed}
         if self.encoding == "tree":
-            values["maxBins"] = max(_LEAST_BINS, int(params.get("maxBins", 0)), max_categories + 1)
-        estimator = self.estimators[task]()
+            values["maxBins"] = max(_FEWEST_BINS, int(params.get("maxBins", 0)), max_categories + 1)
+        estimator: Estimator = _import_class(self.estimators[task])()
         for name, value in values.items():
             if estimator.hasParam(name):
                 estimator.set(estimator.getParam(name), value)
         return estimator
+
+
+@dataclass(frozen=True, kw_only=True)
+class LibraryFamily(Family):
+    """A family of another library, which takes that library's parameters: fitted in single tasks, scored by Spark like every other.
+
+    ``estimators`` are the library's own on Spark, where it has some.
+    """
+
+    encoding: Encoding = "tree"
+    weights: frozenset[str] = BOTH_WAYS
+
+    def missing_library(self) -> str | None:
+        """Return how to install the library; None where it is installed."""
+        return self._library.missing()
+
+    def library(self, *, in_tasks: bool) -> str:
+        """Return the package of the library, which fits the family either way."""
+        return self._library.package
+
+    def parameter_faults(self, space: Space, task: str) -> Mapping[str, str]:
+        """Return what is wrong with the parameters of ``space``: parameter → message; needs the library, where there are any."""
+        known = sorted(self._library.names() - _RESERVED_OF_LIBRARIES)
+        faults = {}
+        for name, values in space.items():
+            if name in _RESERVED_OF_LIBRARIES:
+                faults[name] = _reserved_parameter(name)
+            elif name not in known:
+                faults[name] = _unknown_parameter(self.name, name, known)
+            elif name == PATIENCE and not are_counts(values):
+                faults[name] = "expected whole numbers from 1: after so many rounds without a gain on the fold's own rows a fit stops"
+        return faults
+
+    def build_estimator(self, params: Mapping[str, Scalar], *, task: str, n_classes: int, seed: int, max_categories: int) -> Estimator:
+        """Return the library's own estimator on Spark, which trains one model on all workers together.
+
+        Raises:
+            SpecError: the library has none, or none that stops early.
+        """
+        if task not in self.estimators:
+            return super().build_estimator(params, task=task, n_classes=n_classes, seed=seed, max_categories=max_categories)
+        if PATIENCE in params:
+            message = "a fit on the whole cluster, as of vectors too large for tasks, has every round; leave it out"
+            raise SpecError([space_fault(self.name, PATIENCE, message)])
+        from pyspark.sql import SparkSession
+
+        from tidemill.runtime.session import task_slots
+
+        logging.getLogger("XGBoost-PySpark").setLevel(logging.WARNING)
+        estimator: Estimator = _import_class(self.estimators[task])(
+            features_col=f"features_{self.encoding}",
+            label_col="label",
+            num_workers=task_slots(SparkSession.active()),
+            random_state=seed,
+            verbosity=0,
+            verbose=False,
+            **params,
+        )
+        return estimator
+
+    def loss_params(self, loss: str, quantile: float | None, monotone: tuple[int, ...]) -> Mapping[str, Any]:
+        """Return the library's parameters for a loss other than the squared one, and for monotone slots."""
+        return self._library.loss_params(loss, quantile, monotone)
+
+    @property
+    def _library(self) -> Library:
+        library: Library = self.learner  # type: ignore[assignment]  # a family of a library has a learner of that library
+        return library
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyByTask(Family):
+    """One name that stands for a family of its own for each task."""
+
+    spaces: Mapping[str, Space] = field(default_factory=dict)
+    families: tuple[Family, ...] = ()
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that one of the families suits."""
+        return tuple(task for family in self.families for task in family.tasks)
+
+    def for_task(self, task: str) -> Family | None:
+        """Return the family for a task; None where none suits it."""
+        return next((family for family in self.families if task in family.tasks), None)
 
 
 def space_fault(family: str, parameter: str, message: str, file: str = "pipeline.yml") -> Fault:
@@ -184,29 +286,34 @@ def space_fault(family: str, parameter: str, message: str, file: str = "pipeline
     return Fault(file, None, f"training.models.{family}" + (f".{parameter}" if parameter else ""), message)
 
 
-def _params(estimator: type) -> dict[str, Param]:
-    """Return the parameters of an estimator class; read off the class, since an instance needs a JVM."""
+def _unknown_parameter(family: str, name: str, known: list[str]) -> str:
+    return f"{family} has no parameter {name!r}{did_you_mean(name, known)}; it has {', '.join(known)}"
+
+
+def _reserved_parameter(name: str) -> str:
+    instead = "set training.tuner.seed instead" if name in ("random_state", "seed") else "leave it out"
+    return f"{name!r} is set by tidemill; {instead}"
+
+
+def _import_class(dotted: str) -> Any:
+    module, _, name = dotted.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _estimator_params(estimator: type) -> dict[str, Param]:
+    """Return the parameters of an estimator class; they are read from the class, since an instance needs a JVM."""
+    from pyspark.ml.param import Param
+
     return {name: value for name in dir(estimator) if isinstance(value := getattr(estimator, name, None), Param)}
 
 
-def _extremes(values: Range) -> list[Scalar]:
-    """Return values of a range that must all be of the parameter's type."""
-    if isinstance(values, IntRange):
-        return list(values.int)
-    if isinstance(values, FloatRange | LogRange):
-        bounds = values.float if isinstance(values, FloatRange) else values.log
-        # Between the bounds lie fractions, also where both are whole.
-        return [bounds[0] + 0.5 * (bounds[1] - bounds[0]) + 1e-9, *bounds]
-    return list(values) if isinstance(values, list) else [values]
-
-
-def _fits(param: Param, value: Scalar) -> bool:
-    """Return whether the value has the parameter's type, and is not below the bound that its description names."""
+def _is_valid(param: Param, value: Scalar) -> bool:
+    """Return True where the value has the parameter's type and is not below the bound that its description names."""
     try:
         param.typeConverter(value)
     except (TypeError, ValueError):
         return False
-    least = _LEAST.search(param.doc)
-    if least is None or isinstance(value, bool | str):
+    bound = _LOWER_BOUND.search(param.doc)
+    if bound is None or isinstance(value, bool | str):
         return True
-    return value >= float(least[2]) if least[1] == ">=" else value > float(least[2])
+    return value >= float(bound[2]) if bound[1] == ">=" else value > float(bound[2])

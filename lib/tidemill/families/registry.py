@@ -1,66 +1,120 @@
-"""Model families: which estimator stands behind a name; a file for each kind."""
+"""The registry of model families, and what a spec asks of it: names that suit a task, capabilities, search spaces."""
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
 
-from tidemill.errors import Fault, SpecError, did_you_mean
-from tidemill.families.bayes import NAIVE_BAYES
-from tidemill.families.clustering import BISECTING_KMEANS, GAUSSIAN_MIXTURE, ISOLATION_FOREST, KMEANS, MIXTURE_DENSITY
-from tidemill.families.family import Encoding, Family, MLlibFamily, space_fault
-from tidemill.families.linear import LINEAR_REGRESSION, LINEAR_SVM, LOGISTIC_REGRESSION
-from tidemill.families.perceptron import MULTILAYER_PERCEPTRON
-from tidemill.families.recommenders import ALTERNATING_LEAST_SQUARES, FACTORIZATION_MACHINES
-from tidemill.families.third_party import HIST_GRADIENT_BOOSTING, LIGHTGBM_TREES, XGBOOST_TREES
-from tidemill.families.trees import GRADIENT_BOOSTED_TREES, RANDOM_FOREST
-from tidemill.spec.models import Space
-
-__all__ = ["FAMILIES", "Encoding", "Family", "MLlibFamily", "family_of", "search_spaces", "space_fault"]
-
-_ALL: tuple[Family, ...] = (
-    LOGISTIC_REGRESSION,
-    LINEAR_REGRESSION,
-    RANDOM_FOREST,
-    GRADIENT_BOOSTED_TREES,
-    LINEAR_SVM,
-    NAIVE_BAYES,
-    MULTILAYER_PERCEPTRON,
-    FACTORIZATION_MACHINES,
-    HIST_GRADIENT_BOOSTING,
-    XGBOOST_TREES,
-    LIGHTGBM_TREES,
-    KMEANS,
-    BISECTING_KMEANS,
-    GAUSSIAN_MIXTURE,
-    ISOLATION_FOREST,
-    MIXTURE_DENSITY,
-    ALTERNATING_LEAST_SQUARES,
-)
-FAMILIES: dict[str, Family] = {family.name: family for family in reversed(_ALL)}
-_BY_TASK = {(family.name, task): family for family in _ALL for task in family.tasks}  # one name may be two programs, each for a task
+from tidemill.errors import Fault, SpecError, UsageError, did_you_mean
+from tidemill.extensions import Registry
+from tidemill.families import built_in
+from tidemill.families.family import IN_TASKS, ON_CLUSTER, Family, space_fault
+from tidemill.families.space import Space
 
 
-def family_of(name: str, task: str) -> Family:
+def _accept(name: str, candidate: object) -> Family:
+    family = candidate() if isinstance(candidate, type) else candidate
+    if not isinstance(family, Family):
+        raise TypeError(f"it is {type(family).__name__}, expected a tidemill.families.Family")
+    return family
+
+
+def _declared_families() -> dict[str, str | Family]:
+    """Return every family that a module of `tidemill.families.built_in` lists in its ``FAMILIES``."""
+    modules = [import_module(f"{built_in.__name__}.{info.name}") for info in pkgutil.iter_modules(built_in.__path__)]
+    return {family.name: family for module in modules for family in module.FAMILIES}
+
+
+FAMILIES: Registry[Family] = Registry("model family", "tidemill.families", _declared_families(), _accept)
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What a spec requires of its families.
+
+    ``way`` is how they are fitted (`IN_TASKS`, `ON_CLUSTER`); ``loss`` is squared, absolute or quantile; ``is_weighted``: rows have
+    weights.
+    """
+
+    way: str = IN_TASKS
+    is_monotone: bool = False
+    loss: str = "squared"
+    is_weighted: bool = False
+
+
+def family_names(task: str) -> list[str]:
+    """Return the names of the families that suit a task and need no dotted path."""
+    names = []
+    for name in FAMILIES.names:
+        try:
+            names += [name] if FAMILIES.get(name).for_task(task) else []
+        except UsageError:  # of an installed package that cannot be imported: it matters only to those who name it
+            continue
+    return names
+
+
+def find_family(name: str, task: str) -> Family:
     """Return the family of that name.
 
     Raises:
         SpecError: there is none, or it does not suit the task.
     """
-    family = _BY_TASK.get((name, task))
+    fault = family_fault(name, task)
+    family = None if fault else FAMILIES.get(name).for_task(task)
     if family is None:
-        fitting = [known for known, suited in _BY_TASK if suited == task]
-        message = f"no model family for `task: {task}`{did_you_mean(name, fitting)}; choose from {', '.join(fitting)}"
-        raise SpecError([Fault("pipeline.yml", None, f"training.models.{name}", message)])
+        raise SpecError([space_fault(name, "", fault or "")])
     return family
 
 
-def search_spaces(
-    declared: Mapping[str, Space], task: str, file: str = "pipeline.yml", *, texts: bool = False, needs_libraries: bool = True
+def family_fault(name: str, task: str) -> str | None:
+    """Return why the name stands for no family of the task; None where it does."""
+    if name in FAMILIES or "." in name:
+        try:
+            if FAMILIES.get(name).for_task(task):
+                return None
+        except UsageError as error:
+            return str(error)
+    names = family_names(task)
+    return f"unknown model family for `task: {task}`{did_you_mean(name, names)}; known: {', '.join(names)}"
+
+
+def unsupported_reason(name: str, family: Family, requirements: Requirements) -> str | None:
+    """Return what the family cannot do, and what to write instead; None where it can do all that is required."""
+    way = requirements.way
+    if requirements.is_monotone and way not in family.monotone:
+        able = [other.name for other in FAMILIES.all_built_in().values() if way in other.monotone]
+        return f"{name} cannot keep `training.monotone`{_instead(way, able)}"
+    if requirements.loss != "squared" and way not in family.losses.get(requirements.loss, ()):
+        able = [other.name for other in FAMILIES.all_built_in().values() if way in other.losses.get(requirements.loss, ())]
+        loss = "absolute" if requirements.loss == "absolute" else "{quantile: …}"
+        return f"{name} cannot minimise `training.loss: {loss}`{_instead(way, able)}"
+    if requirements.is_weighted and not {way, IN_TASKS} <= family.weights:
+        other = "`engine: auto` knows them" if IN_TASKS in family.weights else "choose another family, or leave `dataset.weight` out"
+        return f"{name} knows no weights of rows (`dataset.weight`); {other}"
+    return None
+
+
+def _instead(way: str, able: list[str]) -> str:
+    if not able:
+        return " by `engine: spark`; write `engine: auto`"
+    return f"{' by `engine: spark`' if way == ON_CLUSTER else ''}; name {', '.join(able)}"
+
+
+def resolve_spaces(
+    declared: Mapping[str, Space],
+    task: str,
+    file: str = "pipeline.yml",
+    *,
+    texts: bool = False,
+    is_implicit: bool = False,
+    needs_libraries: bool = True,
 ) -> dict[str, Space]:
     """Return the space of each declared family: as declared, or the family's own where that is empty.
 
-    Where there are texts, what a family has ``for_texts`` goes before the space. Without ``needs_libraries`` the parameters of a family
-    whose library is not installed are taken as they are.
+    Where the spec declares ``texts``, a family's parameters ``for_texts`` are added. Without ``needs_libraries`` the parameters of a family
+    whose library is not installed are accepted unchecked.
 
     Raises:
         SpecError: a family or a parameter is unknown, a value has the wrong type, or a library is missing; all of them are named.
@@ -69,14 +123,14 @@ def search_spaces(
     faults: list[Fault] = []
     for name, space in declared.items():
         try:
-            family = family_of(name, task)
+            family = find_family(name, task)
         except SpecError as error:
             faults += [Fault(file, None, fault.key, fault.message) for fault in error.faults]
             continue
-        missing = family.missing()
-        wrong = family.faults(space, task) if missing is None else {"": missing} if needs_libraries else {}
+        missing = family.missing_library()
+        wrong = family.parameter_faults(space, task) if missing is None else {"": missing} if needs_libraries else {}
         faults += [space_fault(name, parameter, message, file) for parameter, message in wrong.items()]
-        spaces[name] = space or family.space(task, texts=texts)
+        spaces[name] = space or family.default_space(task, texts=texts, is_implicit=is_implicit)
         if texts:
             spaces[name] = {**family.for_texts, **spaces[name]}
     if faults:

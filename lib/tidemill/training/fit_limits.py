@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pyspark.ml import Estimator
 
 from tidemill.errors import StepError
-from tidemill.families.custom import OwnFamily
 from tidemill.features.custom import CustomStage
+from tidemill.learners.custom import EstimatorFamily
 from tidemill.runtime.user_code import contain_exit
 from tidemill.training.engines.timeouts import TimedOut, call_in_driver_child, call_within, can_fork
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pyspark.ml import Model
     from pyspark.sql import DataFrame, SparkSession
 
-    from tidemill.families.registry import Family
+    from tidemill.families import Family
     from tidemill.features import FeaturePlan
 
 
@@ -33,7 +33,7 @@ def fit_within(spark: SparkSession, limit: float | None, family: Family, fit: Ca
     Raises:
         TimedOut: it took longer.
     """
-    if limit is not None and isinstance(family, OwnFamily) and can_fork():
+    if limit is not None and isinstance(family, EstimatorFamily) and can_fork():
         return call_in_driver_child(spark, limit, fit)
     return call_within(spark, limit, fit)
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from pyspark.ml import PipelineModel, Transformer
 
-from tidemill.families.learners.model import shares
-from tidemill.families.learners.xgboost import booster_gains
+from tidemill.learners.model import shares
+from tidemill.learners.xgboost import booster_gains
 from tidemill.training.ensembles.combined import AsidePredictions
 
 # A vocabulary may have more slots than anybody reads: those that count most are kept.

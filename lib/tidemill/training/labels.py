@@ -9,7 +9,7 @@ from pyspark.ml.feature import SQLTransformer
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
-from tidemill.families.class_labels import class_metadata
+from tidemill.learners.class_labels import class_metadata
 from tidemill.quoting import quoted
 from tidemill.spec.models import NUMERIC_LABEL, TASK_KINDS, WITHOUT_LABEL
 

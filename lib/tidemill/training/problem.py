@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tidemill.families.registry import Family, family_of
-from tidemill.spec.models import Needs
+from tidemill.families import ON_CLUSTER, Family, Requirements, find_family, unsupported_reason
+from tidemill.learners.custom import EstimatorFamily
 from tidemill.training.balance import Balance
 
 
@@ -40,11 +40,13 @@ class Problem:
         Raises:
             SpecError: there is none, or it does not suit the task.
         """
-        return self.own[name] if name in self.own else family_of(name, self.task)
+        return self.own[name] if name in self.own else find_family(name, self.task)
 
-    def mllib_lack(self, name: str) -> str | None:
-        """Return what the family cannot do of this problem by the engine ``spark``; weights are refused by the fit itself."""
-        return None if name in self.own else Needs("spark", bool(self.monotone), self.loss).lack(name)
+    def unsupported_on_cluster(self, name: str) -> str | None:
+        """Return what the family's estimator cannot do of this problem; weights are refused by the fit itself."""
+        family = self.family(name)
+        required = Requirements(ON_CLUSTER, bool(self.monotone), self.loss)
+        return None if isinstance(family, EstimatorFamily) else unsupported_reason(name, family, required)
 
     @property
     def asked(self) -> list[object]:

@@ -10,9 +10,9 @@ from pyspark.ml import PipelineModel
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
-from tidemill.families.estimators.linear_scores import linear_scores, linear_values
-from tidemill.families.learners.model import LearnedModel
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nominal_slots
+from tidemill.learners.linear_scores import linear_scores, linear_values
+from tidemill.learners.model import LearnedModel
 from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.training.adjustment import AdjustedProbabilities

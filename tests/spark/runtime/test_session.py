@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from tidemill.errors import UsageError
-from tidemill.families.registry import FAMILIES
+from tidemill.families import FAMILIES
 from tidemill.runtime.session import TASK_SLOTS, child_session, task_slots
 from tidemill.steps.ingest.staged_records import most_partitions
 
@@ -17,7 +17,7 @@ def test_the_scheduler_says_how_many_tasks_run_at_once_whatever_shuffles_are_par
     assert most_partitions(SimpleNamespace(spark=session), 1000) == 2
     monkeypatch.setattr("pyspark.sql.SparkSession.active", lambda: session)
     params = {"n_estimators": 2}
-    built = FAMILIES["xgboost"].build(params, task="binary", n_classes=2, seed=7, max_categories=2)
+    built = FAMILIES.get("xgboost").build_estimator(params, task="binary", n_classes=2, seed=7, max_categories=2)
     assert built.getOrDefault(built.num_workers) == 2
     session.conf.set(TASK_SLOTS, "7")
     assert task_slots(session) == 7

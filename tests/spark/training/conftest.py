@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tidemill.families.class_labels import class_metadata
 from tidemill.features import FeaturePlan
 from tidemill.features.groups import Categorical, Numeric
+from tidemill.learners.class_labels import class_metadata
 from tidemill.training.folds import ORDER
 
 PLAN = FeaturePlan.of(numeric=Numeric(columns=["x", "z"]), categorical=Categorical(columns=["carrier"]))

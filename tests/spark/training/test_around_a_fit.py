@@ -12,9 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import mean_pinball_loss, r2_score
 
 from tidemill.errors import SpecError, StepError
-from tidemill.families.class_labels import class_metadata
 from tidemill.features import FeaturePlan
 from tidemill.features.groups import Buckets, Categorical, Numeric
+from tidemill.learners.class_labels import class_metadata
 from tidemill.training.engines.choice import Engines, choose_engines
 from tidemill.training.folds import ORDER, WEIGHT
 from tidemill.training.labels import Labels, read_labels

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import log_loss
 
-from tidemill.families.class_labels import class_metadata
+from tidemill.learners.class_labels import class_metadata
 from tidemill.training.engines.choice import Engines
 from tidemill.training.ensembles import member_predictions
 from tidemill.training.ensembles.combined import LEAST, AsidePredictions, member_column

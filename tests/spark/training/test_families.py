@@ -9,9 +9,8 @@ from pyspark.ml.functions import vector_to_array
 from sklearn.metrics import accuracy_score, r2_score
 from tests.tiers import parametrize_cover
 
-from tidemill.families.registry import FAMILIES, MLlibFamily
+from tidemill.families import FAMILIES, MLlibFamily, family_names
 from tidemill.features import slot_names
-from tidemill.spec.models import FAMILIES as DEFAULTS
 from tidemill.spec.models import LABELLED
 from tidemill.training.importances import importances
 from tidemill.training.problem import Problem
@@ -28,7 +27,7 @@ CHEAP = {
     "factorization_machines": {"factorSize": 2, "stepSize": 0.1, "maxIter": 60},
 }
 # Those of other libraries are tested with the engine tasks.
-CASES = [(task, name) for task in LABELLED for name in DEFAULTS[task] if isinstance(FAMILIES[name], MLlibFamily)]
+CASES = [(task, name) for task in LABELLED for name in family_names(task) if isinstance(FAMILIES.get(name), MLlibFamily)]
 
 
 @pytest.mark.long("some families of MLlib run a hundred Spark jobs for one fit")
@@ -101,5 +100,5 @@ def test_a_class_that_no_training_row_has_keeps_its_place(frames, name):
 def test_trees_get_bins_for_every_category(spark, categories, declared, expected):
     params = {} if declared is None else {"maxBins": declared}
     for name in ("random_forest", "gradient_boosted_trees"):
-        estimator = FAMILIES[name].build(params, task="binary", n_classes=2, seed=5, max_categories=categories)
+        estimator = FAMILIES.get(name).build_estimator(params, task="binary", n_classes=2, seed=5, max_categories=categories)
         assert (estimator.getMaxBins(), estimator.getSeed()) == (expected, 5)

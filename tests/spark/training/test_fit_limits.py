@@ -7,10 +7,10 @@ from pyspark.ml import Estimator
 from pyspark.ml.classification import LogisticRegression
 
 from tidemill.errors import StepError
-from tidemill.families.custom import OwnFamily
 from tidemill.features import FeaturePlan
 from tidemill.features.custom import CustomStage
 from tidemill.features.groups import Numeric
+from tidemill.learners.custom import EstimatorFamily
 from tidemill.training.engines.choice import Engines
 from tidemill.training.ensembles.ensemble import Ensemble
 from tidemill.training.ensembles.refit import refit_ensemble
@@ -47,7 +47,11 @@ def in_time():
 
 def _problem(**own):
     return Problem(
-        "binary", "logLoss", 2, 7, own={name: OwnFamily(name, f"functions.{kind.__name__}", kind, {}) for name, kind in own.items()}
+        "binary",
+        "logLoss",
+        2,
+        7,
+        own={name: EstimatorFamily.of(name, f"functions.{kind.__name__}", kind, {}) for name, kind in own.items()},
     )
 
 

@@ -12,8 +12,8 @@ from sklearn.mixture import GaussianMixture
 
 from tidemill.evaluation import compute_metrics
 from tidemill.evaluation.unsupervised import OneCluster
-from tidemill.families.custom import OwnFamily
 from tidemill.features import feature_pipeline
+from tidemill.learners.custom import EstimatorFamily
 from tidemill.spec.models import LABELLED
 from tidemill.training.engines.choice import Engines
 from tidemill.training.folds import ORDER
@@ -24,7 +24,7 @@ from tidemill.training.tuning.tuner import Trial
 
 from .conftest import PLAN
 
-CLUSTERING = Problem("clustering", "silhouette", 0, seed=7, own={"mine": OwnFamily("mine", "functions.Mine", KMeans)})
+CLUSTERING = Problem("clustering", "silhouette", 0, seed=7, own={"mine": EstimatorFamily.of("mine", "functions.Mine", KMeans)})
 ANOMALY = Problem("anomaly", "areaUnderPR", 2, seed=7)
 
 

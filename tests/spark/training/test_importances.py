@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from tests.tiers import parametrize_cover
 
-from tidemill.families.class_labels import class_metadata
 from tidemill.features import FeaturePlan, slot_names
 from tidemill.features.groups import Categorical, Numeric
 from tidemill.features.names import PART
+from tidemill.learners.class_labels import class_metadata
 from tidemill.training.engines.choice import Engines
 from tidemill.training.folds import ORDER as ORDER_COLUMN
 from tidemill.training.importances import importances

@@ -6,10 +6,10 @@ import pytest
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
-from tidemill.families.class_labels import class_metadata
 from tidemill.features import FeaturePlan
 from tidemill.features.groups import Categorical
 from tidemill.features.names import PART
+from tidemill.learners.class_labels import class_metadata
 from tidemill.spec.models import Dataset
 from tidemill.training import folds as room
 from tidemill.training.folds import ORDER, Folds, Place

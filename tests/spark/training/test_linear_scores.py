@@ -7,7 +7,7 @@ import pytest
 from pyspark.ml import PipelineModel
 from pyspark.ml.linalg import DenseMatrix, Vectors
 
-from tidemill.families.estimators.linear_scores import bounded, least_squares, linear_scores, linear_values
+from tidemill.learners.linear_scores import bounded, least_squares, linear_scores, linear_values
 
 ROWS = np.array([[0.5, -2.0, 0.0], [1.5, 0.25, -1.0], [0.0, 0.0, 0.0], [-3.0, 4.0, 2.5]])
 

@@ -13,7 +13,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from tests.tiers import parametrize_cover
 
 from tidemill.errors import SpecError
-from tidemill.families.registry import FAMILIES
+from tidemill.families import FAMILIES, family_names
 from tidemill.features import feature_pipeline
 from tidemill.training import folds as room
 from tidemill.training.engines.choice import Engines, choose_engines
@@ -28,7 +28,7 @@ from .conftest import PLAN
 
 CLASSES = {"binary": 2, "multiclass": 3, "regression": 0}
 METRIC = {"binary": "areaUnderROC", "multiclass": "logLoss", "regression": "rmse"}
-LEARNED = [(task, name) for name, family in FAMILIES.items() if family.learner for task in family.tasks if task in CLASSES]
+LEARNED = [(task, name) for task in CLASSES for name in family_names(task) if FAMILIES.get(name).learner_at]
 PARAMS = {
     "naive_bayes": {"smoothing": 0.5},
     "gradient_boosted_trees": {"maxIter": 8, "maxDepth": 3},

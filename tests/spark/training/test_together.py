@@ -10,10 +10,10 @@ import pytest
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
-from tidemill.families.class_labels import class_metadata
 from tidemill.features import FeaturePlan, counts, estimator, feature_pipeline, number_slots
 from tidemill.features.groups import Categorical, Numeric
 from tidemill.features.names import PART
+from tidemill.learners.class_labels import class_metadata
 from tidemill.training.folds import ORDER, Folds, Place
 from tidemill.training.problem import Problem
 

@@ -69,8 +69,8 @@ def test_the_good_spec_is_good(write: Callable[..., Path], changed: Callable[...
          "'rmse' does not fit `task: binary`; known: areaUnderPR, areaUnderROC, accuracy, f1, logLoss"),
         ("random_forest: {", "linear_regression: {", 28, "training.models.linear_regression",
          "unknown model family for `task: binary`; did you mean 'logistic_regression'?; "
-         "known: logistic_regression, random_forest, gradient_boosted_trees, "
-         "linear_svm, naive_bayes, multilayer_perceptron, factorization_machines, hist_gradient_boosting, xgboost, lightgbm"),
+         "known: logistic_regression, linear_svm, naive_bayes, multilayer_perceptron, factorization_machines, "
+         "random_forest, gradient_boosted_trees, hist_gradient_boosting, xgboost, lightgbm"),
         ("{int: [20, 100]}", "{int: [100, 20]}", 28, "training.models.random_forest.numTrees.int",
          "the lower bound 100 is above the upper bound 20; write [20, 100]"),
         ("{int: [20, 100]}", "{float: [1, .inf]}", 28, "training.models.random_forest.numTrees.float.1",

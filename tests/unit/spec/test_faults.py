@@ -65,9 +65,9 @@ def test_all_faults_at_once_in_the_order_of_the_file(faults: Callable) -> None:
         (
             19,
             "training.models.random_forrest",
-            "unknown model family for `task: binary`; did you mean 'random_forest'?; known: logistic_regression, random_forest, "
-            "gradient_boosted_trees, linear_svm, naive_bayes, multilayer_perceptron, factorization_machines, hist_gradient_boosting, "
-            "xgboost, lightgbm",
+            "unknown model family for `task: binary`; did you mean 'random_forest'?; known: logistic_regression, "
+            "linear_svm, naive_bayes, multilayer_perceptron, factorization_machines, random_forest, gradient_boosted_trees, "
+            "hist_gradient_boosting, xgboost, lightgbm",
         ),
         (20, "training.models.logistic_regression.elasticNetParam.lg", "unknown key; did you mean 'log'?"),
         (

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.families.recommenders import spaces_for
-from tidemill.families.registry import search_spaces
+from tidemill.families import resolve_spaces
 from tidemill.spec import load_spec
 from tidemill.workflow.graph import build_graph
 
@@ -99,13 +98,12 @@ def test_what_does_not_go_together_is_said(faults: Callable, old: str, new: str,
 
 def test_what_tidemill_sets_and_what_als_does_not_know_is_refused() -> None:
     with pytest.raises(ValueError, match="als has no parameter 'ranks'; did you mean 'rank'") as caught:
-        search_spaces({"als": {"ranks": [8], "userCol": "u", "regParam": ["much"]}}, "recommendation")
+        resolve_spaces({"als": {"ranks": [8], "userCol": "u", "regParam": ["much"]}}, "recommendation")
     assert "'userCol' is set by tidemill" in str(caught.value)
     assert "'much' is no value for regParam" in str(caught.value)
 
 
 def test_counts_are_weighed_where_the_spec_has_no_space_of_its_own() -> None:
     for declared, expected in (({}, ["rank", "regParam", "alpha"]), ({"rank": [8]}, ["rank"])):
-        spaces = search_spaces({"als": declared}, "recommendation")
-        assert list(spaces_for(spaces, {"als": declared}, is_implicit=True)["als"]) == expected
-    assert "alpha" not in spaces_for(search_spaces({"als": {}}, "recommendation"), {"als": {}}, is_implicit=False)["als"]
+        assert list(resolve_spaces({"als": declared}, "recommendation", is_implicit=True)["als"]) == expected
+    assert "alpha" not in resolve_spaces({"als": {}}, "recommendation")["als"]

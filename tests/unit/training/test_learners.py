@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, mean_absolute_error, mean_pinball_loss, mean_squared_error
 
-from tidemill.families.learners.base import Rows, Setting
-from tidemill.families.learners.boosting import PATIENCE
-from tidemill.families.learners.linear import deviations
-from tidemill.families.registry import FAMILIES
+from tidemill.families import FAMILIES, PATIENCE
+from tidemill.learners.base import Rows, Setting
+from tidemill.learners.linear_learners import deviations
 from tidemill.runtime.caching import limit_to_one_thread
 from tidemill.training.engines.scores import metrics
 
@@ -31,7 +30,7 @@ def examples(seed=3, rows=1000):
 
 def fitted(name, rows, task="regression", **given):
     with limit_to_one_thread():
-        return FAMILIES[name].learner.fit(rows, Setting(PARAMS[name], task, 2 if task == "binary" else 0, 7, **given))
+        return FAMILIES.get(name).learner.fit(rows, Setting(PARAMS[name], task, 2 if task == "binary" else 0, 7, **given))
 
 
 @pytest.mark.parametrize("name", PARAMS)
@@ -68,7 +67,7 @@ def test_numbers_beyond_32_bits_are_learned_from_and_scored(name):
     rng = np.random.default_rng(9)
     labels = rng.integers(0, 2, 300).astype(float)
     features = np.column_stack([np.where(labels == 1, 1e308, -1e300), rng.normal(size=300)])
-    found = FAMILIES[name].learner.fit(Rows(features, labels), Setting(PARAMS.get(name, {}), "binary", 2, 7)).predict(features)
+    found = FAMILIES.get(name).learner.fit(Rows(features, labels), Setting(PARAMS.get(name, {}), "binary", 2, 7)).predict(features)
     assert np.isfinite(found).all()
     if name != "isolation_forest":  # labels are not looked at
         assert (found.argmax(axis=1) == labels).all()
@@ -108,7 +107,7 @@ def test_a_class_that_no_row_has_is_never_predicted_however_long_the_rows():
     words = rng.poisson(np.where(labels[:, None] == 0, [3.0, 1.0, 9.0, 7.0], [1.0, 3.0, 9.0, 7.0]) * 5)
     for kind in ("multinomial", "complement"):
         setting = Setting({"modelType": kind, "smoothing": 1.0}, "multiclass", 3, 7)
-        found = FAMILIES["naive_bayes"].learner.fit(Rows(words.astype(float), labels), setting).predict(words)
+        found = FAMILIES.get("naive_bayes").learner.fit(Rows(words.astype(float), labels), setting).predict(words)
         assert set(found.argmax(axis=1)) == {0, 2}
         assert (found[:, 1] < 1e-20).all()
 
@@ -142,7 +141,7 @@ def test_a_fit_stops_where_unseen_rows_are_told_no_better_and_is_its_best_rounds
     features, price = examples(rows=400)
     unseen, truth = examples(seed=5, rows=300)
     labels, expected = (price, truth) if task == "regression" else ((each > 4).astype(float) for each in (price, truth))
-    learner, patience = FAMILIES[name].learner, 8
+    learner, patience = FAMILIES.get(name).learner, 8
     lengths = [200, 12, 3]
     settings = [
         Setting({**PARAMS[name], learner.rounds: length, "learning_rate": 0.3}, task, 2 if task == "binary" else 0, 7) for length in lengths
@@ -165,7 +164,7 @@ def test_a_fit_stops_where_unseen_rows_are_told_no_better_and_is_its_best_rounds
 def test_a_class_that_only_unseen_rows_have_does_not_keep_a_fit_from_stopping(name):
     features, price = examples(rows=300)
     labels = np.minimum(price // 4, 2)
-    learner = FAMILIES[name].learner
+    learner = FAMILIES.get(name).learner
     setting = Setting({**PARAMS[name], PATIENCE: 3}, "multiclass", 3, 7)
     is_seen = labels < 2
     with limit_to_one_thread():
@@ -176,8 +175,8 @@ def test_a_class_that_only_unseen_rows_have_does_not_keep_a_fit_from_stopping(na
 @pytest.mark.parametrize(("value", "is_right"), [(10, True), ([5, 20], True), (0, False), ([5, 2.5], False), ("ten", False), (True, False)])
 def test_patience_is_a_number_of_rounds_and_of_these_libraries_alone(value, is_right):
     for name in ("hist_gradient_boosting", "xgboost", "lightgbm"):
-        assert bool(FAMILIES[name].faults({PATIENCE: value}, "binary")) != is_right
-    assert "has no parameter" in FAMILIES["gradient_boosted_trees"].faults({PATIENCE: value}, "binary")[PATIENCE]
+        assert bool(FAMILIES.get(name).parameter_faults({PATIENCE: value}, "binary")) != is_right
+    assert "has no parameter" in FAMILIES.get("gradient_boosted_trees").parameter_faults({PATIENCE: value}, "binary")[PATIENCE]
 
 
 TREES = {**PARAMS, "random_forest": {"numTrees": 10, "featureSubsetStrategy": "all"}}
@@ -194,7 +193,7 @@ def test_gains_are_of_the_slot_that_decides_wherever_it_stands_among_categories_
     for signal in range(features.shape[1]):
         is_high = features[:, signal] == 2 if signal in nominal else features[:, signal] > 0.3
         rows = Rows(features, is_high.astype(float), nominal)
-        learner = FAMILIES[name].learner
+        learner = FAMILIES.get(name).learner
         with limit_to_one_thread():
             model = learner.fit(rows, Setting(TREES[name], task, 2 if task == "binary" else 0, 7))
         for scorer in (model, learner.load(model.dump(), task)):

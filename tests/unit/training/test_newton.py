@@ -5,10 +5,10 @@ import pytest
 import scipy.sparse as sp
 from sklearn.linear_model import ElasticNet, LogisticRegression, Ridge
 
-from tidemill.families.learners import newton
-from tidemill.families.learners.base import Rows, Setting
-from tidemill.families.learners.newton import LogLoss, Path, Penalty, SquaredLoss, penalised
-from tidemill.families.learners.penalised import LeastSquares, Logistic
+from tidemill.learners import newton
+from tidemill.learners.base import Rows, Setting
+from tidemill.learners.newton import LogLoss, Path, Penalty, SquaredLoss, penalised
+from tidemill.learners.penalised import LeastSquares, Logistic
 
 STEPS, TOLERANCE = 100, 1e-8
 

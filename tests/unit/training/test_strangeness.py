@@ -5,8 +5,8 @@ import pytest
 import scipy.sparse as sp
 
 from tidemill.evaluation.mass_volume import MOST_SLOTS, drawn_points, mass_volume
-from tidemill.families.learners.base import Rows, Setting
-from tidemill.families.learners.outliers import ISOLATION, MIXTURE, Quantiles
+from tidemill.learners.base import Rows, Setting
+from tidemill.learners.outliers import ISOLATION, MIXTURE, Quantiles
 
 
 def test_a_share_is_that_of_the_training_rows_that_are_less_strange():

@@ -1,9 +1,9 @@
 """The spec as frozen pydantic models, one module per block; other packages import the models from here."""
 
-from tidemill.options import REFERENCE, Block, Scalar, microseconds, seconds
+from tidemill.families.space import FloatRange, IntRange, LogRange, Range, Scalar, Space
+from tidemill.options import REFERENCE, Block, microseconds, seconds
 from tidemill.spec.models.base import (
     DEFAULT_FAMILIES,
-    FAMILIES,
     METRICS,
     MINIMISED,
     NUMERIC_LABEL,
@@ -18,21 +18,7 @@ from tidemill.spec.models.dataset import Aggregate, Dataset, Lookup, Measure, Sp
 from tidemill.spec.models.expectations import Expectation
 from tidemill.spec.models.features import FEATURE_GROUPS, Checks, DeclaredGroup, Features, Select
 from tidemill.spec.models.pipeline import Drift, Pipeline
-from tidemill.spec.models.search_space import (
-    PREFIX,
-    CustomFamily,
-    FloatRange,
-    IntRange,
-    LogRange,
-    Needs,
-    Range,
-    Space,
-    Threshold,
-    Training,
-    Tuner,
-    value_problems,
-    with_values,
-)
+from tidemill.spec.models.search_space import PREFIX, CustomFamily, Threshold, Training, Tuner, value_problems, with_values
 from tidemill.spec.models.sources import (
     ASSIGNED,
     ASSIGNED_EXAMPLE,
@@ -62,7 +48,6 @@ __all__ = [
     "CHOICES",
     "CLIENT",
     "DEFAULT_FAMILIES",
-    "FAMILIES",
     "FEATURE_GROUPS",
     "JSON_OPTIONS",
     "LABELLED",
@@ -102,7 +87,6 @@ __all__ = [
     "LogRange",
     "Lookup",
     "Measure",
-    "Needs",
     "Ngrams",
     "Pipeline",
     "Range",

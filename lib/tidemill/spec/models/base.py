@@ -24,24 +24,7 @@ METRICS: dict[str, tuple[str, ...]] = {
 QUANTILE_LOSS = "quantileLoss"
 """A metric of regressions with ``loss: {quantile: …}`` alone."""
 MINIMISED = frozenset({"logLoss", "rmse", "mae", "massVolume", QUANTILE_LOSS})
-# What may be named, what is tried where a spec names none, and that where it declares texts.
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "binary": (
-        "logistic_regression", "random_forest", "gradient_boosted_trees", "linear_svm", "naive_bayes", "multilayer_perceptron",
-        "factorization_machines", "hist_gradient_boosting", "xgboost", "lightgbm",
-    ),
-    "multiclass": (
-        "logistic_regression", "random_forest", "gradient_boosted_trees", "linear_svm", "naive_bayes", "multilayer_perceptron",
-        "hist_gradient_boosting", "xgboost", "lightgbm",
-    ),
-    "regression": (
-        "linear_regression", "random_forest", "gradient_boosted_trees", "factorization_machines", "hist_gradient_boosting",
-        "xgboost", "lightgbm",
-    ),
-    "clustering": ("kmeans", "bisecting_kmeans", "gaussian_mixture"),
-    "anomaly": ("isolation_forest", "gaussian_mixture"),
-    RECOMMENDATION: ("als",),
-}  # fmt: skip
+# What is tried where a spec names no family, and where it declares texts.
 DEFAULT_FAMILIES: dict[str, tuple[str, ...]] = {
     "binary": ("logistic_regression", "random_forest", "gradient_boosted_trees"),
     "multiclass": ("logistic_regression", "random_forest", "gradient_boosted_trees"),

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from tidemill.spec.models.base import Block, ColumnName, Name, Scalar, Share, Span, TableName
+from tidemill.families.space import Scalar
+from tidemill.spec.models.base import Block, ColumnName, Name, Share, Span, TableName
 
 FUNCTIONS = ("count", "sum", "avg", "min", "max", "stddev")
 _ALIKE = {"mean": "avg", "std": "stddev", "stddev_samp": "stddev"}

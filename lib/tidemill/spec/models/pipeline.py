@@ -8,11 +8,12 @@ from typing import Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from tidemill.errors import UsageError
+from tidemill.families import find_family, unsupported_reason
+from tidemill.families.space import FloatRange, IntRange, LogRange, Range, Space
 from tidemill.monitoring.methods import DRIFT_METHODS, PSI, DriftMethod
 from tidemill.options import Problem, Reference
 from tidemill.spec.models.base import (
     DEFAULT_FAMILIES,
-    FAMILIES,
     METRICS,
     MINIMISED,
     NUMERIC_LABEL,
@@ -36,12 +37,7 @@ from tidemill.spec.models.features import Checks, Features, Select
 from tidemill.spec.models.search_space import (
     CustomFamily,
     Family,
-    FloatRange,
-    IntRange,
-    LogRange,
     Quantile,
-    Range,
-    Space,
     Threshold,
     Training,
     Tuner,
@@ -51,7 +47,6 @@ from tidemill.spec.models.tasks import TASK_KINDS, TaskKind, default_metric
 
 __all__ = [
     "DEFAULT_FAMILIES",
-    "FAMILIES",
     "METRICS",
     "MINIMISED",
     "NUMERIC_LABEL",
@@ -251,9 +246,10 @@ class Pipeline(Block):
     @property
     def left_out(self) -> dict[str, str]:
         """The default families that cannot do what the spec asks for, each with what it lacks."""
-        needs = self.training.needs(is_weighted=self.dataset.weight is not None)
+        required = self.training.requirements(is_weighted=self.dataset.weight is not None)
         names = () if self.training.models else self._default_families
-        return {name: lack for name in names if (lack := needs.lack(name))}
+        reasons = {name: unsupported_reason(name, find_family(name, self.training.task), required) for name in names}
+        return {name: reason for name, reason in reasons.items() if reason}
 
     @property
     def _default_families(self) -> tuple[str, ...]:
@@ -261,7 +257,7 @@ class Pipeline(Block):
         task = self.training.task
         names = TEXT_FAMILIES[task] if self.has_texts else DEFAULT_FAMILIES[task]
         if isinstance(self.features, Features) and any(block.is_signed for block in self.features.texts):
-            names = tuple(name for name in names if name != "naive_bayes")
+            names = tuple(name for name in names if not find_family(name, task).needs_nonnegative)
         return names
 
     @property

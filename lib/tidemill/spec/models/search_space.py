@@ -3,104 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, ValidationError
 
+from tidemill.families import IN_TASKS, ON_CLUSTER, Requirements
+from tidemill.families.space import Range, Scalar, Space
 from tidemill.spec.loading.document import Key, Node
-from tidemill.spec.models.base import QUANTILE_LOSS, Block, ColumnName, DottedName, Duration, Name, Scalar, Share
+from tidemill.spec.models.base import QUANTILE_LOSS, Block, ColumnName, DottedName, Duration, Name, Share
 from tidemill.spec.models.features import Features
-
-# By the engine `tasks`, and by `spark`; `auto` takes tasks wherever a family has them.
-_MONOTONE = {"tasks": ("gradient_boosted_trees", "hist_gradient_boosting", "xgboost", "lightgbm"), "spark": ("xgboost",)}
-_LOSSES = {
-    ("absolute", "tasks"): _MONOTONE["tasks"],
-    ("absolute", "spark"): ("xgboost",),  # of MLlib's trees only the signs of errors are learned, at a fixed step: they stay far off
-    ("quantile", "tasks"): _MONOTONE["tasks"],
-    ("quantile", "spark"): (),
-}
-_UNWEIGHTED = {"tasks": ("multilayer_perceptron", "factorization_machines"), "spark": ("linear_svm",)}
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What the families of a spec have to be able to do.
-
-    ``engine`` is the spec's word; ``loss`` is squared, absolute or quantile; ``is_weighted``: rows have weights of their own.
-    """
-
-    engine: str = "auto"
-    is_monotone: bool = False
-    loss: str = "squared"
-    is_weighted: bool = False
-
-    def lack(self, family: str) -> str | None:
-        """Return what the family cannot do, with what to write instead; None where it can do all."""
-        engine = "spark" if self.engine == "spark" else "tasks"
-        if self.is_monotone and family not in _MONOTONE[engine]:
-            return f"{family} cannot keep `training.monotone`{_instead(engine, _MONOTONE[engine])}"
-        if self.loss != "squared" and family not in _LOSSES[self.loss, engine]:
-            what = f"`training.loss: {self.loss if self.loss == 'absolute' else '{quantile: …}'}`"
-            return f"{family} cannot minimise {what}{_instead(engine, _LOSSES[self.loss, engine])}"
-        if self.is_weighted and (family in _UNWEIGHTED["tasks"] or family in _UNWEIGHTED[engine]):
-            other = (
-                "`engine: auto` knows them"
-                if family not in _UNWEIGHTED["tasks"]
-                else "choose another family, or leave `dataset.weight` out"
-            )
-            return f"{family} knows no weights of rows (`dataset.weight`); {other}"
-        return None
-
-
-def _instead(engine: str, able: tuple[str, ...]) -> str:
-    if not able:
-        return " by `engine: spark`; write `engine: auto`"
-    return f"{' by `engine: spark`' if engine == 'spark' else ''}; name {', '.join(able)}"
-
-
-Bounds = Annotated[list[float], Field(min_length=2, max_length=2)]
-
-
-class LogRange(Block):
-    """Real numbers between two bounds, evenly spread over their logarithms."""
-
-    log: Bounds
-
-
-class IntRange(Block):
-    """Whole numbers between two bounds, both included."""
-
-    int: Annotated[list[int], Field(min_length=2, max_length=2)]
-
-
-class FloatRange(Block):
-    """Real numbers between two bounds."""
-
-    float: Bounds
-
-
-def _range_kind(value: object) -> str:
-    if isinstance(value, dict):
-        return next((kind for kind in ("int", "float") if kind in value), "log")
-    if isinstance(value, Block):
-        return {LogRange: "log", IntRange: "int", FloatRange: "float"}[type(value)]
-    return "choices" if isinstance(value, list) else "fixed"
-
-
-Range = Annotated[
-    Annotated[LogRange, Tag("log")]
-    | Annotated[IntRange, Tag("int")]
-    | Annotated[FloatRange, Tag("float")]
-    | Annotated[list[Scalar], Field(min_length=1), Tag("choices")]
-    | Annotated[Scalar, Tag("fixed")],
-    Discriminator(_range_kind),
-]
-Space = dict[str, Range]
 
 
 class CustomFamily(Block):
-    """A model family of the user's own."""
+    """An estimator of the user's own as a model family."""
 
     python: DottedName
     space: Space = Field(default={})
@@ -155,7 +70,7 @@ class Training(Block):
     engine: Literal["auto", "spark", "tasks"] = "auto"
     tuner: Tuner = Tuner()
     select: Literal["best", "one_standard_error"] = "best"
-    models: dict[Name, Family] = Field(default={})
+    models: dict[Name | DottedName, Family] = Field(default={})
     features: dict[str, Range] = Field(default={}, description="parameters of feature groups to be tuned, such as `numeric.scale`")
     balance: Literal["none", "weights", "undersample"] = "none"
     calibrate: Literal["none", "isotonic", "sigmoid"] = "none"
@@ -191,9 +106,9 @@ class Training(Block):
         """``squared``, ``absolute`` or ``quantile``."""
         return "quantile" if isinstance(self.loss, Quantile) else self.loss
 
-    def needs(self, *, is_weighted: bool) -> Needs:
-        """Return what a family has to be able to do; ``is_weighted``: rows have weights."""
-        return Needs(self.engine, bool(self.monotone), self.loss_kind, is_weighted)
+    def requirements(self, *, is_weighted: bool) -> Requirements:
+        """Return what a family must be able to do; ``is_weighted``: rows have weights."""
+        return Requirements(ON_CLUSTER if self.engine == "spark" else IN_TASKS, bool(self.monotone), self.loss_kind, is_weighted)
 
     @property
     def items_each(self) -> int:

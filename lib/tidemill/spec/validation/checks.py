@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tidemill.errors import Fault, did_you_mean
+from tidemill.families import family_fault
 from tidemill.quoting import is_local
 from tidemill.spec.loading.document import Key, Node, dotted
-from tidemill.spec.models import FAMILIES, METRICS, QUANTILE_LOSS, SOURCE_FORMATS, topic_faults
+from tidemill.spec.models import METRICS, QUANTILE_LOSS, SOURCE_FORMATS, topic_faults
 from tidemill.spec.sql import query_faults
 from tidemill.spec.validation.dataset import dataset_problems
 from tidemill.spec.validation.features import feature_problems
@@ -126,8 +127,9 @@ def _training(root: Node) -> Found:
     if root.at("training", "threshold") is not None and len(rules) != 1:
         yield ("training", "threshold"), "takes one of maximise, at_precision, at_recall"
     for name, family in root.entries_at("training", "models").items():
-        if name not in FAMILIES[task] and "python" not in family.mapping:
-            yield ("training", "models", name), f"unknown model family for `task: {task}`{_known(name, FAMILIES[task])}"
+        fault = None if "python" in family.mapping else family_fault(name, task)
+        if fault:
+            yield ("training", "models", name), fault
 
 
 def _ensemble(root: Node) -> Found:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tidemill.families import IN_TASKS, ON_CLUSTER, Requirements, family_fault, find_family, unsupported_reason
 from tidemill.spec.loading.document import Key, Node
-from tidemill.spec.models import DEFAULT_FAMILIES, FAMILIES, LABELLED, QUANTILE_LOSS, TEXT_FAMILIES, Needs
+from tidemill.spec.models import DEFAULT_FAMILIES, LABELLED, QUANTILE_LOSS, TASKS, TEXT_FAMILIES
 from tidemill.spec.validation.features import declared_blocks, declared_groups, named_columns
 
 Found = Iterator[tuple[tuple[Key, ...], str]]
@@ -20,7 +21,7 @@ def training_problems(root: Node) -> Found:
     """Yield what does not go together."""
     yield from _weight(root)
     task = root.string_at("training", "task")
-    if task not in FAMILIES:
+    if task not in TASKS:
         return
     if task not in LABELLED:
         for path in (("dataset", "weight"), ("training", "monotone")):
@@ -113,10 +114,10 @@ def _groups(root: Node, column: str) -> list[str]:
 
 
 def _families(root: Node, task: str) -> Found:
-    """Yield the named families that cannot do what is asked for; where none is named, that no default one can."""
+    """Yield the named families that cannot do what is required; where none is named, that no default one can."""
     quantile, loss = _is_given(root, "training", "loss", "quantile"), root.string_at("training", "loss")
-    needs = Needs(
-        root.string_at("training", "engine") or "auto",
+    required = Requirements(
+        ON_CLUSTER if root.string_at("training", "engine") == "spark" else IN_TASKS,
         _is_given(root, "training", "monotone"),
         "squared" if task != "regression" else "quantile" if quantile else "absolute" if loss == "absolute" else "squared",
         _is_given(root, "dataset", "weight"),
@@ -124,17 +125,25 @@ def _families(root: Node, task: str) -> Found:
     models = root.at("training", "models")
     named = models.mapping if models else {}
     for name, family in named.items():
-        # A family of one's own is told of nothing but its parameters.
-        lack = needs.lack(name) if "python" not in family.mapping else _own_lack(name, needs)
-        if lack:
-            yield ("training", "models", name), lack
+        if "python" in family.mapping:
+            reason = _own_reason(name, required)
+        else:
+            reason = None if family_fault(name, task) else unsupported_reason(name, find_family(name, task), required)
+        if reason:
+            yield ("training", "models", name), reason
     has_texts = any(True for _ in declared_blocks(root, "text"))
-    lacks = [needs.lack(name) for name in (TEXT_FAMILIES if has_texts else DEFAULT_FAMILIES)[task]]
-    if not named and all(lacks):
-        yield ("training", "models"), f"no default family can do what is asked for: {lacks[0]}"
+    defaults = (TEXT_FAMILIES if has_texts else DEFAULT_FAMILIES)[task]
+    reasons = [unsupported_reason(name, find_family(name, task), required) for name in defaults]
+    if not named and all(reasons):
+        yield ("training", "models"), f"no default family can do what is asked for: {reasons[0]}"
 
 
-def _own_lack(name: str, needs: Needs) -> str | None:
-    asked = {"`training.monotone`": needs.is_monotone, "`training.loss`": needs.loss != "squared", "`dataset.weight`": needs.is_weighted}
-    given = [key for key, is_given in asked.items() if is_given]
+def _own_reason(name: str, required: Requirements) -> str | None:
+    """Return what an estimator of the user's own is not told of: it knows nothing but its parameters."""
+    keys = {
+        "`training.monotone`": required.is_monotone,
+        "`training.loss`": required.loss != "squared",
+        "`dataset.weight`": required.is_weighted,
+    }
+    given = [key for key, is_given in keys.items() if is_given]
     return f"{name} is a family of one's own, which is not told of {', '.join(given)}; choose another, or leave that out" if given else None

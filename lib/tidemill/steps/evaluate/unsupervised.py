@@ -14,8 +14,8 @@ from tidemill.errors import StepError
 from tidemill.evaluation import compute_metrics
 from tidemill.evaluation.mass_volume import MOST_ROWS, mass_volume
 from tidemill.evaluation.unsupervised import OneCluster, cluster_sizes
-from tidemill.families.learners.model import LearnedModel
 from tidemill.features.text.arrow import dense_rows
+from tidemill.learners.model import LearnedModel
 from tidemill.model_registry.predict import encode_label, labelled_predictions, model_outputs
 
 if TYPE_CHECKING:

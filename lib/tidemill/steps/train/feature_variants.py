@@ -7,16 +7,15 @@ import threading
 from collections.abc import Callable
 
 from tidemill.errors import SpecError
-from tidemill.families.recommenders import spaces_for
-from tidemill.families.registry import search_spaces
+from tidemill.families import resolve_spaces
 from tidemill.features import FeaturePlan
 from tidemill.spec.loading.loader import Spec
-from tidemill.spec.models import PREFIX, RECOMMENDATION, CustomFamily, Features, Space, Training, with_values
+from tidemill.spec.models import PREFIX, CustomFamily, Features, Space, Training, with_values
 from tidemill.training.folds import NO_VARIANT
 
 
 def declared_spaces(spec: Spec, *, needs_libraries: bool = True) -> dict[str, Space]:
-    """Return what is searched, family by family, in the order of the spec; ``needs_libraries`` is as in `search_spaces`.
+    """Return what is searched, family by family, in the order of the spec; ``needs_libraries`` is as in `resolve_spaces`.
 
     Raises:
         SpecError: a family does not suit the task, a parameter or a value is none of its, or a library is missing; all are named.
@@ -24,11 +23,16 @@ def declared_spaces(spec: Spec, *, needs_libraries: bool = True) -> dict[str, Sp
     pipeline = spec.pipeline
     built_in = {name: family for name, family in pipeline.families.items() if not isinstance(family, CustomFamily)}
     try:
-        found = search_spaces(built_in, pipeline.training.task, str(spec.file), texts=pipeline.has_texts, needs_libraries=needs_libraries)
+        found = resolve_spaces(
+            built_in,
+            pipeline.training.task,
+            str(spec.file),
+            texts=pipeline.has_texts,
+            is_implicit=pipeline.training.implicit or False,
+            needs_libraries=needs_libraries,
+        )
     except SpecError as error:
         raise spec.located(error) from None
-    if pipeline.training.task == RECOMMENDATION:
-        return spaces_for(found, built_in, is_implicit=pipeline.training.implicit or False)
     own = {name: family.space for name, family in pipeline.families.items() if isinstance(family, CustomFamily)}
     return {name: own[name] if name in own else found[name] for name in pipeline.families}
 

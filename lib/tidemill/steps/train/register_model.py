@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tidemill.families.custom import OwnFamily
 from tidemill.features import FeaturePlan, slot_names
 from tidemill.features.custom import CustomStage, is_own
 from tidemill.lake.ops import ImportanceRow
+from tidemill.learners.custom import EstimatorFamily
 from tidemill.model_registry import Deployments, Manifest, load_manifest, save_model
 from tidemill.model_registry.manifest import model_fault
 from tidemill.model_registry.versions import next_version, saved_versions
@@ -44,7 +44,7 @@ def register(context: StepContext, trained: Trained) -> int:
     """Save the model as a new version and make it CANDIDATE; the ledger's row is what makes it exist."""
     pipeline, found, labels, plan = context.spec.pipeline, trained.found, trained.labels, trained.plan
     families = [trained.problem.family(name) for name in trained.families]
-    own = [family for family in families if isinstance(family, OwnFamily)]
+    own = [family for family in families if isinstance(family, EstimatorFamily)]
     encodings = dict.fromkeys(family.encoding for family in families) if plan.columns or plan.custom else {}
     slots = dict.fromkeys(name for encoding in encodings for name in slot_names(trained.model, encoding))
     deployments = Deployments(context.lake.ledger, context.pipeline)
@@ -90,7 +90,7 @@ def register(context: StepContext, trained: Trained) -> int:
     return version
 
 
-def _code(context: StepContext, parts: Sequence[DeclaredGroup | CustomStage | OwnFamily]) -> dict[str, str]:
+def _code(context: StepContext, parts: Sequence[DeclaredGroup | CustomStage | EstimatorFamily]) -> dict[str, str]:
     """Return the text of each module that lies beside the spec, after those that it imports: they are kept with the model."""
     own = [part for part in parts if is_own(part)]
     imported = {name: text for part in own for name, text in context.spec.own_imports(part.python).items()}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
-from tidemill.families.custom import OwnFamily
 from tidemill.features import FeaturePlan, plan_features, reserved_columns
+from tidemill.learners.custom import EstimatorFamily
 from tidemill.runtime.caching import cache_frame
 from tidemill.spec.models import RECOMMENDATION, CustomFamily, Features, Space, Training, seconds
 from tidemill.steps.result import StepContext, StepResult
@@ -167,11 +167,11 @@ def _searched(
         finder.close()
 
 
-def _own_families(context: StepContext) -> dict[str, OwnFamily]:
+def _own_families(context: StepContext) -> dict[str, EstimatorFamily]:
     """Return the families that are declared by a dotted path."""
     declared = context.spec.pipeline.families
     return {
-        name: OwnFamily(name, family.python, context.spec.function(family.python), family.space)
+        name: EstimatorFamily.of(name, family.python, context.spec.function(family.python), family.space)
         for name, family in declared.items()
         if isinstance(family, CustomFamily)
     }

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tidemill.errors import Fault, SpecError
-from tidemill.families.learners.base import library
-from tidemill.families.learners.boosting import PATIENCE
-from tidemill.families.third_party import LearnedFamily
+from tidemill.families import PATIENCE
+from tidemill.learners.base import library
 from tidemill.quoting import is_local
 from tidemill.training.problem import Problem
 
@@ -24,7 +23,6 @@ SPARK, TASKS = "spark", "tasks"
 # A copy is opened by each fit, and what a library makes of it is about as large again; so is what fits beside it.
 _MOST_BYTES = 1 << 31
 _PARTS_OF_MEMORY = 8
-_MLLIB = "pyspark"
 
 
 @dataclass(frozen=True)
@@ -46,10 +44,7 @@ class Engines:
 
     def library(self, family: str, problem: Problem) -> str:
         """Return the name and version of the library that fits the family; a fit by tasks may know better."""
-        learner = problem.family(family).learner
-        if learner is not None and (self.engine(family) == TASKS or isinstance(problem.family(family), LearnedFamily)):
-            return library(learner.package)
-        return library(_MLLIB)
+        return library(problem.family(family).library(in_tasks=self.engine(family) == TASKS))
 
     def without_tasks(self, problem: Problem, n_bytes: int) -> Engines:
         """Return the engines where a copy of ``n_bytes`` is too large; families that MLlib does not have stay, and will fail.
@@ -80,7 +75,7 @@ def choose_engines(
     mllib = {name: _is_mllib(name, problem) for name in spaces}
     if asked == SPARK:
         faults = [
-            _fault(f"training.models.{name}", problem.mllib_lack(name) or f"{name} is no family of MLlib; write `engine: auto`")
+            _fault(f"training.models.{name}", problem.unsupported_on_cluster(name) or f"{name} is no family of MLlib; write `engine: auto`")
             for name, own in mllib.items()
             if not own
         ]
@@ -100,7 +95,7 @@ def choose_engines(
     stuck = [
         _fault(f"training.models.{name}", f"{why}, and {lack}")
         for name, why in reasons.items()
-        if why and (lack := problem.mllib_lack(name))
+        if why and (lack := problem.unsupported_on_cluster(name))
     ]
     if stuck:
         raise SpecError(stuck)
@@ -111,7 +106,7 @@ def choose_engines(
 
 def _is_mllib(name: str, problem: Problem) -> bool:
     """Return True where the engine ``spark`` has the family, and it can do all that is asked for."""
-    return problem.family(name).is_mllib(problem.task) and not problem.mllib_lack(name)
+    return problem.family(name).has_estimator(problem.task) and not problem.unsupported_on_cluster(name)
 
 
 def room(spark: SparkSession) -> int:
@@ -136,9 +131,9 @@ def _reason(name: str, space: Space, problem: Problem, scratch: str) -> str | No
         return "no other library has this family for it"
     if not scratch or not is_local(scratch):
         return "the lake lies on no file system that all executors see"
-    refused = family.learner.refused(dict(space), problem.task)
-    if refused:
-        return f"{family.learner.package} knows no {', '.join(refused)}"
+    unknown = family.learner.unknown_parameters(dict(space), problem.task)
+    if unknown:
+        return f"{family.learner.package} knows no {', '.join(unknown)}"
     return None
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from tidemill.evaluation.mass_volume import MOST_ROWS, mass_volume
-from tidemill.families.learners.base import Learner, Linear, Predictor, Rows, Setting, library
-from tidemill.families.learners.boosting import Stopped
-from tidemill.families.learners.outliers import spread_out
+from tidemill.learners.base import Learner, Linear, Predictor, Rows, Setting, library
+from tidemill.learners.boosting import Stopped
+from tidemill.learners.outliers import spread_out
 from tidemill.runtime.caching import WORKER_CACHE, limit_to_one_thread
 from tidemill.training.balance import corrected
 from tidemill.training.engines.fold_matrix import HELD_OUT, TRAIN, Copy, Part, open_part
@@ -64,7 +64,7 @@ class Fit:
     @property
     def library(self) -> str:
         """The name and version of what fits it."""
-        return library(self.learner.fitted_by(self.setting.task, self.copy.slots_of(self.encoding)))
+        return library(self.learner.fitting_package(self.setting.task, self.copy.slots_of(self.encoding)))
 
     def alone(self) -> list[Fit]:
         """Return a fit for each setting."""

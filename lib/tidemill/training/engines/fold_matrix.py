@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 
-from tidemill.families.learners.base import Layout, Matrix
 from tidemill.features.text.arrow import sparse_parts, width
+from tidemill.learners.base import Layout, Matrix
 from tidemill.runtime.locks import hold_lock
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
 from tidemill.evaluation import compute_metrics
-from tidemill.families.learners.xgboost import asked_for
+from tidemill.families import ON_CLUSTER
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.runtime.user_code import contain_exit
 from tidemill.training.adjustment import AdjustedProbabilities
@@ -36,17 +36,18 @@ def fit_family(trial: Trial, vectors: DataFrame, categories: int, problem: Probl
         StepError: rows have weights, and the family does not heed them; or it cannot do what the problem asks for.
     """
     family = problem.family(trial.family)
-    lack = problem.mllib_lack(trial.family)
-    if lack:
-        raise StepError(lack)
-    estimator = family.build(trial.of_family, task=problem.task, n_classes=problem.n_classes, seed=problem.seed, max_categories=categories)
+    reason = problem.unsupported_on_cluster(trial.family)
+    if reason:
+        raise StepError(reason)
+    estimator = family.build_estimator(
+        trial.of_family, task=problem.task, n_classes=problem.n_classes, seed=problem.seed, max_categories=categories
+    )
     if WEIGHT in vectors.columns:
-        if not (estimator.hasParam("weightCol") and family.takes_weights):
+        if not (estimator.hasParam("weightCol") and ON_CLUSTER in family.weights):
             instead = "leave `dataset.weight` out" if problem.is_weighted else "write `balance: undersample`"
             raise StepError(f"{trial.family} knows no weights of rows; {instead}, or `engine: tasks` where it has one")
         estimator.set(estimator.getParam("weightCol"), WEIGHT)
-    told = asked_for(problem.loss, problem.quantile, monotone) if trial.family == "xgboost" else {}
-    for name, value in told.items():
+    for name, value in family.loss_params(problem.loss, problem.quantile, tuple(monotone)).items():
         estimator.set(estimator.getParam(name), value)
     with contain_exit(getattr(family, "python", trial.family)):
         return estimator.fit(vectors)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tidemill.families.learners.base import Setting, Sharing
+from tidemill.learners.base import Setting, Sharing
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.training.engines.fit_worker import Fit, Outcome, run_fits
 from tidemill.training.folds import CopiedVectors

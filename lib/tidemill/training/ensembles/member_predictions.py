@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pyspark import inheritable_thread_target
 from pyspark.sql import functions as F
 
-from tidemill.families.class_labels import class_metadata
+from tidemill.learners.class_labels import class_metadata
 from tidemill.training.engines import spark as mllib_fits
 from tidemill.training.engines.choice import TASKS
 from tidemill.training.engines.predictions import write_unseen

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from tidemill.columns import NOT_SCORED, column
 from tidemill.errors import StepError
-from tidemill.families.recommenders import ITEM, USER
+from tidemill.families.built_in.recommenders import ITEM, USER
 from tidemill.runtime.caching import cache_frame
 
 if TYPE_CHECKING:

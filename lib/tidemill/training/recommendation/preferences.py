@@ -12,7 +12,8 @@ from pyspark.sql.utils import is_remote
 
 from tidemill.columns import column
 from tidemill.evaluation.recommendations import Best, least_relevant, pairs, ranking_metrics, rating_metrics, relevant_pairs, unseen_top
-from tidemill.families.recommenders import ALTERNATING_LEAST_SQUARES, ITEM, RATING, USER
+from tidemill.families import find_family
+from tidemill.families.built_in.recommenders import ITEM, RATING, USER
 from tidemill.spec.models import RANKING, Scalar
 from tidemill.training.folds import ORDER
 
@@ -75,7 +76,8 @@ class RatingVectors:
 
 def fit(pairs_: DataFrame, params: Mapping[str, Scalar], problem: Problem, *, is_implicit: bool) -> ALSModel:
     """Fit ALS on ``user`` and ``item`` INT and ``rating`` DOUBLE, in an order that the layout of the data does not decide."""
-    estimator = ALTERNATING_LEAST_SQUARES.build(params, task=problem.task, n_classes=0, seed=problem.seed, max_categories=0)
+    family = find_family("als", problem.task)
+    estimator = family.build_estimator(params, task=problem.task, n_classes=0, seed=problem.seed, max_categories=0)
     assert isinstance(estimator, ALS)
     # Few pairs in many blocks are many tasks of nothing each; MLlib's own ten are taken from half a million pairs on.
     blocks = min(_MOST_BLOCKS, max(_FEWEST_BLOCKS, pairs_.count() // _PAIRS_A_BLOCK))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pyspark.ml.functions import array_to_vector
 from pyspark.sql import functions as F
 
-from tidemill.families.learners.boosting import PATIENCE, Boosting
+from tidemill.families import PATIENCE
+from tidemill.learners.boosting import Boosting
 from tidemill.training.problem import Problem
 from tidemill.training.selection import TrialFold
 from tidemill.training.tuning.tuner import Trial

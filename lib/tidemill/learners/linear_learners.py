@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from tidemill.families.learners.base import Layout, Linear, Matrix, OneByOne, Rows, Setting
+from tidemill.learners.base import Layout, Linear, Matrix, OneByOne, Rows, Setting
 
 
 def deviations(features: Any, weights: np.ndarray | None = None) -> np.ndarray:
@@ -56,13 +56,13 @@ class LinearLearner(OneByOne):
     package: str = _PACKAGE
     layout: Layout = "any"
 
-    def refused(self, names: Mapping[str, object], task: str) -> list[str]:
+    def unknown_parameters(self, names: Mapping[str, object], task: str) -> list[str]:
         """Return the parameters that this learner does not know."""
         return [name for name in names if name not in self.names]
 
 
 class Svm(LinearLearner):
-    """Support vector machine without a kernel, each class against the rest: the objective of `tidemill.families.estimators.linear_svm`."""
+    """Support vector machine without a kernel, each class against the rest: the objective of `tidemill.learners.linear_svm`."""
 
     def __init__(self) -> None:
         """Take MLlib's parameters."""
@@ -87,11 +87,11 @@ class Bayes(LinearLearner):
         """Take MLlib's parameters."""
         super().__init__(frozenset({"modelType", "smoothing"}))
 
-    def refused(self, names: Mapping[str, object], task: str) -> list[str]:
+    def unknown_parameters(self, names: Mapping[str, object], task: str) -> list[str]:
         """Return the parameters that this learner does not know; of the kinds of the model two are linear."""
         kinds = names.get("modelType", "multinomial")
         declared = kinds if isinstance(kinds, list) else [kinds]
-        unknown = super().refused(names, task)
+        unknown = super().unknown_parameters(names, task)
         return unknown if set(declared) <= {"multinomial", "complement"} else [*unknown, "modelType"]
 
     def fit(self, rows: Rows, setting: Setting) -> Linear:
@@ -105,6 +105,9 @@ class Bayes(LinearLearner):
         weights = model.feature_log_prob_
         biases = np.zeros(len(weights)) if is_complement else model.class_log_prior_
         return of_classes(weights, biases, model.classes_, setting)
+
+
+SVM, BAYES = Svm(), Bayes()
 
 
 def cost_of(params: Mapping[str, Any], rows: float) -> float:

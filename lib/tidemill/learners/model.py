@@ -15,8 +15,9 @@ from pyspark.ml.util import DefaultParamsReader, DefaultParamsWriter, MLReadable
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import arrow_udf
 
-from tidemill.families.learners.base import Loader, Scorer
+from tidemill.families import find_family
 from tidemill.features.text.arrow import dense_rows
+from tidemill.learners.base import Loader, Scorer
 from tidemill.runtime.caching import WORKER_CACHE, limit_to_one_thread
 
 if TYPE_CHECKING:
@@ -45,10 +46,11 @@ class LearnedModel(Model, MLReadable["LearnedModel"], MLWritable):
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         family, task, dumped = self.getOrDefault(self.family), self.getOrDefault(self.task), self.dumped
+        loader = _loader(family, task)  # found here, since workers may not know a family of the user's own
         key = f"model/{hashlib.sha256(dumped).hexdigest()}"
 
         def scores(vectors: pa.Array) -> pa.Array:
-            scorer = WORKER_CACHE.get(key, lambda: load(family, task, dumped))
+            scorer = WORKER_CACHE.get(key, lambda: loader.load(dumped, task))
             with limit_to_one_thread():
                 return _scored(scorer, vectors)
 
@@ -86,12 +88,14 @@ def shares(gains: np.ndarray) -> np.ndarray:
 
 def load(family: str, task: str, dumped: bytes) -> Scorer:
     """Return the scorer that a family's learner makes of its dump."""
-    from tidemill.families.registry import family_of
+    return _loader(family, task).load(dumped, task)
 
-    learner = family_of(family, task).learner
+
+def _loader(family: str, task: str) -> Loader:
+    learner = find_family(family, task).learner
     if not isinstance(learner, Loader):
         raise ValueError(f"family {family} has no model of another library")
-    return learner.load(dumped, task)
+    return learner
 
 
 def _scored(scorer: Scorer, vectors: pa.StructArray) -> pa.ListArray:

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from tidemill.families.learners.base import Layout, Matrix, Rows, Setting, within_float32
-from tidemill.families.learners.boosting import Library
-from tidemill.families.learners.linear import unconverged
-from tidemill.families.learners.skops_format import dumped, loaded
+from tidemill.learners.base import Layout, Matrix, Rows, Setting, dumped, loaded, within_float32
+from tidemill.learners.boosting import Library
+from tidemill.learners.linear_learners import unconverged
 
 # So many training rows, the first by the hash of their key, are a sample that tells shares to within 0.1 %.
 MOST_ROWS = 100_000

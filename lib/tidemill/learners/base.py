@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from tidemill.runtime.caching import WORKER_CACHE
 
 if TYPE_CHECKING:
-    from tidemill.spec.models import Scalar
+    from tidemill.families.space import Scalar
 
 
 Made = TypeVar("Made")
@@ -121,11 +121,11 @@ class Learner(Protocol):
         """What matrices it takes: dense ones alone, or any."""
         ...
 
-    def refused(self, names: Mapping[str, object], task: str) -> list[str]:
+    def unknown_parameters(self, names: Mapping[str, object], task: str) -> list[str]:
         """Return the parameters among ``names`` that it does not know."""
         ...
 
-    def fitted_by(self, task: str, slots: int) -> str:
+    def fitting_package(self, task: str, slots: int) -> str:
         """Return the distribution that does the work, given so many slots."""
         ...
 
@@ -174,7 +174,7 @@ class OneByOne(ABC):
 
     package: str
 
-    def fitted_by(self, task: str, slots: int) -> str:
+    def fitting_package(self, task: str, slots: int) -> str:
         """Return the distribution that does the work, given so many slots."""
         return self.package
 
@@ -216,3 +216,36 @@ def library(package: str) -> str:
 def is_installed(module: str) -> bool:
     """Return True where ``module`` is there to be imported."""
     return find_spec(module) is not None
+
+
+_TRUSTED = ("sklearn", "numpy")
+
+
+def dumped(model: Any, n_classes: int) -> bytes:
+    """Return the model, and how many classes its problem has."""
+    from skops import io
+
+    return bytes(io.dumps((model, n_classes)))
+
+
+def loaded(dump: bytes) -> tuple[Any, int]:
+    """Return what ``dumped`` wrote.
+
+    Raises:
+        Exception: it holds a type that is neither scikit-learn's nor numpy's.
+    """
+    from skops import io
+
+    found = io.get_untrusted_types(data=dump)
+    own = [name for name in found if name.partition(".")[0] in _TRUSTED or name == "functools.partial"]
+    model, n_classes = io.loads(dump, trusted=own)
+    return model, n_classes
+
+
+def spread(found: np.ndarray, classes: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return the probabilities with a column for each class, also for one that no row had."""
+    if found.shape[1] == n_classes:
+        return found
+    whole = np.zeros((len(found), n_classes))
+    whole[:, classes.astype(int)] = found
+    return whole

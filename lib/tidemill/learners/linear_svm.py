@@ -12,9 +12,9 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.classification import LinearSVC
 from pyspark.sql import functions as F
 
-from tidemill.families.class_labels import against_the_rest, class_count, set_parameters
-from tidemill.families.estimators.linear_scores import linear_scores
 from tidemill.features.text.arrow import sparse_parts, width
+from tidemill.learners.class_labels import against_the_rest, class_count, set_parameters
+from tidemill.learners.linear_scores import linear_scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tidemill.families.learners.base import Layout, OneByOne, Rows, Setting, within_float32
-from tidemill.families.learners.skops_format import dumped, loaded, spread
+from tidemill.learners.base import Layout, OneByOne, Rows, Setting, dumped, loaded, spread, within_float32
 
 _NAMES = frozenset({"numTrees", "maxDepth", "minInstancesPerNode", "subsamplingRate", "featureSubsetStrategy", "impurity"})
 _SHARES: Mapping[str, Any] = {"all": None, "sqrt": "sqrt", "log2": "log2", "onethird": 1 / 3}
@@ -23,7 +22,7 @@ class Forest(OneByOne):
     package: str = "scikit-learn"
     layout: Layout = "dense"
 
-    def refused(self, names: Mapping[str, object], task: str) -> list[str]:
+    def unknown_parameters(self, names: Mapping[str, object], task: str) -> list[str]:
         """Return the parameters that this learner does not know."""
         return [name for name in names if name not in _NAMES]
 

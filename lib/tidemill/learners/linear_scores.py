@@ -13,7 +13,7 @@ from pyspark.ml.wrapper import JavaParams
 from pyspark.sql import types as T
 from pyspark.sql.utils import is_remote
 
-from tidemill.families.class_labels import class_metadata
+from tidemill.learners.class_labels import class_metadata
 
 if TYPE_CHECKING:
     from pyspark.ml import Model

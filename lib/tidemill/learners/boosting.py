@@ -11,10 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tidemill.families.learners.base import Layout, OneByOne, Predictor, Rows, Scorer, Setting, Sharing, is_installed
+from tidemill.families import PATIENCE
+from tidemill.learners.base import Layout, OneByOne, Predictor, Rows, Scorer, Setting, Sharing, is_installed
 
-PATIENCE = "early_stopping_rounds"
-"""The parameter of boosted trees that says after how many rounds without a gain on the fold's held-out rows a fit stops."""
 # More categories than this are taken as numbers by all three alike: bins are single bytes.
 _MOST_CATEGORIES = 254
 
@@ -41,7 +40,7 @@ class Library(OneByOne):
         """Return the parameters that a spec may name."""
         return frozenset(self.renamed) or _parameters(self.module, self.estimator)
 
-    def refused(self, names: Mapping[str, object], task: str) -> list[str]:
+    def unknown_parameters(self, names: Mapping[str, object], task: str) -> list[str]:
         """Return the parameters that the library does not know."""
         known = self.names()
         return [name for name in names if name not in known]
@@ -59,6 +58,10 @@ class Library(OneByOne):
     @abstractmethod
     def load(self, dump: bytes, task: str) -> Scorer:
         """Return the model that ``dump`` wrote."""
+
+    def loss_params(self, loss: str, quantile: float | None, monotone: Sequence[int]) -> Mapping[str, Any]:
+        """Return the parameters of the library's estimator on Spark for a loss other than the squared one, and for monotone slots."""
+        return {}
 
     def given(self, setting: Setting) -> dict[str, Any]:
         """Return the parameters by the library's names."""

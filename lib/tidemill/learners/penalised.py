@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from tidemill.families.learners.base import Linear, Rows, Setting, Sharing
-from tidemill.families.learners.linear import LinearLearner, cost_of, deviations, of_classes, scaled, unconverged
-from tidemill.families.learners.newton import MOST_SLOTS, LogLoss, Loss, Path, Penalty, SquaredLoss, penalised
+from tidemill.learners.base import Linear, Rows, Setting, Sharing
+from tidemill.learners.linear_learners import LinearLearner, cost_of, deviations, of_classes, scaled, unconverged
+from tidemill.learners.newton import MOST_SLOTS, LogLoss, Loss, Path, Penalty, SquaredLoss, penalised
 
 # Steps of SAGA are passes over the rows; L-BFGS, whose steps `maxIter` counts, gets further with each.
 _PASSES_A_STEP = 4
@@ -34,7 +34,7 @@ class _Penalised(LinearLearner):
         """Return True where the minima are found by steps of Newton's method."""
         return task != "multiclass" and slots <= MOST_SLOTS
 
-    def fitted_by(self, task: str, slots: int) -> str:
+    def fitting_package(self, task: str, slots: int) -> str:
         """Return tidemill for paths, else scikit-learn."""
         return "tidemill" if self.has_path(task, slots) else self.package
 
@@ -146,3 +146,6 @@ class LeastSquares(_Penalised):
         with unconverged():
             model.fit(features, rows.labels / height, sample_weight=rows.weights)
         return Linear(np.atleast_2d(model.coef_ * scale * height), np.atleast_1d(model.intercept_ * height), setting.task)
+
+
+LOGISTIC, LEAST_SQUARES = Logistic(), LeastSquares()

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tidemill.families.learners.base import Rows, Setting
-from tidemill.families.learners.boosting import Boosting, nominal
-from tidemill.families.learners.skops_format import dumped, loaded, spread
+from tidemill.learners.base import Rows, Setting, dumped, loaded, spread
+from tidemill.learners.boosting import Boosting, nominal
 
 
 class Histogram(Boosting):

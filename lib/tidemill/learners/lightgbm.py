@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tidemill.families.learners.base import Rows, Setting
-from tidemill.families.learners.boosting import Boosting, nominal
+from tidemill.learners.base import Rows, Setting
+from tidemill.learners.boosting import Boosting, nominal
 
 
 class LightGBM(Boosting):

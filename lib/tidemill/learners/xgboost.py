@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tidemill.families.learners.base import Rows, Setting, within_float32
-from tidemill.families.learners.boosting import Boosting, nominal
+from tidemill.learners.base import Rows, Setting, within_float32
+from tidemill.learners.boosting import Boosting, nominal
 
 
 class XGBoost(Boosting):
@@ -45,8 +45,15 @@ class XGBoost(Boosting):
         objective = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regression": "reg:squarederror"}[setting.task]
         own = {"objective": objective, "seed": setting.seed, "nthread": 1, "tree_method": "hist", "max_bin": bins, "verbosity": 0}
         classes = {"num_class": setting.n_classes} if setting.task == "multiclass" else {}
-        given |= asked_for(setting.loss, setting.quantile, setting.monotone)
+        given |= self.loss_params(setting.loss, setting.quantile, setting.monotone)
         return xgboost.train({**own, **classes, **given}, rows.kept(f"xgboost/{bins}", binned), rounds, **watched)
+
+    def loss_params(self, loss: str, quantile: float | None, monotone: Sequence[int]) -> dict[str, Any]:
+        """Return the parameters of a loss other than the squared one, and of slots that predictions may only rise or fall with."""
+        params: dict[str, Any] = {"monotone_constraints": f"({','.join(map(str, monotone))})"} if any(monotone) else {}
+        if loss == "quantile":
+            params |= {"objective": "reg:quantileerror", "quantile_alpha": quantile}
+        return params | {"objective": "reg:absoluteerror"} if loss == "absolute" else params
 
     def load(self, dump: bytes, task: str) -> XGBoostScorer:
         """Return the model that ``dump`` wrote."""
@@ -89,14 +96,6 @@ def booster_gains(booster: Any) -> np.ndarray:
     for name, gain in booster.get_score(importance_type="total_gain").items():
         gains[int(name.removeprefix("f"))] = gain
     return gains
-
-
-def asked_for(loss: str, quantile: float | None, monotone: Sequence[int]) -> dict[str, Any]:
-    """Return the parameters of a loss that is not the squared one, and of slots that predictions may only rise or fall with."""
-    found: dict[str, Any] = {"monotone_constraints": f"({','.join(map(str, monotone))})"} if any(monotone) else {}
-    if loss == "quantile":
-        found |= {"objective": "reg:quantileerror", "quantile_alpha": quantile}
-    return found | {"objective": "reg:absoluteerror"} if loss == "absolute" else found
 
 
 def _feature_types(rows: Rows) -> list[str]:

@@ -1,1 +1,0 @@
-"""Estimators of the engine `spark` that MLlib lacks."""
