@@ -54,7 +54,7 @@ class Family:
         spaces: task → the space that is searched where the spec declares none. Its keys are the tasks that the family suits.
         encoding: the feature vector that it reads: ``linear`` (scaled and one-hot), ``tree`` (numbers and indices of categories) or
             ``positive`` (no value below 0).
-        estimators: task → dotted name of the estimator that the engine ``spark`` fits.
+        estimators: task → dotted name of the estimator that the engine ``spark`` fits, or its class.
         learner_at: ``module:attribute`` of the learner that the engine ``tasks`` fits; empty where there is none.
         weights: the ways to fit (`ON_CLUSTER`, `IN_TASKS`) that support sample weights.
         monotone: the ways to fit that keep ``training.monotone``.
@@ -71,7 +71,7 @@ class Family:
     name: str
     spaces: Mapping[str, Space]
     encoding: Encoding = "linear"
-    estimators: Mapping[str, str] = field(default_factory=dict)
+    estimators: Mapping[str, str | type] = field(default_factory=dict)
     learner_at: str = ""
     weights: frozenset[str] = NOTHING
     monotone: frozenset[str] = NOTHING
@@ -295,7 +295,9 @@ def _reserved_parameter(name: str) -> str:
     return f"{name!r} is set by tidemill; {instead}"
 
 
-def _import_class(dotted: str) -> Any:
+def _import_class(dotted: str | type) -> Any:
+    if isinstance(dotted, type):
+        return dotted
     module, _, name = dotted.rpartition(".")
     return getattr(import_module(module), name)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tidemill.errors import SpecError, StepError, TableNotFound, UsageError
+from tidemill.extensions import search_beside
 from tidemill.lake import Lake
 from tidemill.lake.repair import RecordedVersion, outputs_of
 from tidemill.model_registry.deployments import Deployments
@@ -194,7 +195,8 @@ class Runner:
                 self._recovery.refuse_faults(node, decision.inputs)
                 before = self._recovery.versions(node)
                 try:
-                    result = STEP_FUNCTIONS[node.step](self._context(node, decision))
+                    with search_beside(self.spec.folder):
+                        result = STEP_FUNCTIONS[node.step](self._context(node, decision))
                 finally:
                     self._recovery.record_models(node)
                 result = self._recovery.settle(node, result, before, decision.outputs)

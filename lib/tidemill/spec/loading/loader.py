@@ -78,8 +78,9 @@ class Spec:
         """Return the text of each file that stages of the features or families of the user's own are made of."""
         features = self.pipeline.features
         stages = features.python_names if isinstance(features, Features) else []
-        families = [family.python for family in self.pipeline.families.values() if isinstance(family, CustomFamily)]
-        return [text for python in (*stages, *families) for text in self.code(python)]
+        declared = self.pipeline.families.items()
+        families = [family.python if isinstance(family, CustomFamily) else name for name, family in declared]
+        return [text for python in (*stages, *families) if "." in python for text in self.code(python)]
 
     def sql_inputs(self, value: str) -> list[str]:
         """Return the tables (``silver.flights``) that the SQL of ``value`` reads, sorted."""
@@ -125,7 +126,11 @@ def load_spec(
     file = Path(path)
     if file.is_dir():
         file = file / FILE_NAME
-    settings = set_values or {}
+    with search_beside(file.parent):
+        return _load_file(file, env, set_values or {}, environ)
+
+
+def _load_file(file: Path, env: str | None, settings: Mapping[str, str], environ: Mapping[str, str]) -> Spec:
     root, faults = _tree(file, env)
     if root is None:
         raise SpecError(faults)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 from tidemill.errors import SpecError
+from tidemill.extensions import search_beside
 from tidemill.families import resolve_spaces
 from tidemill.features import FeaturePlan
 from tidemill.spec.loading.loader import Spec
@@ -23,14 +24,15 @@ def declared_spaces(spec: Spec, *, needs_libraries: bool = True) -> dict[str, Sp
     pipeline = spec.pipeline
     built_in = {name: family for name, family in pipeline.families.items() if not isinstance(family, CustomFamily)}
     try:
-        found = resolve_spaces(
-            built_in,
-            pipeline.training.task,
-            str(spec.file),
-            texts=pipeline.has_texts,
-            is_implicit=pipeline.training.implicit or False,
-            needs_libraries=needs_libraries,
-        )
+        with search_beside(spec.folder):
+            found = resolve_spaces(
+                built_in,
+                pipeline.training.task,
+                str(spec.file),
+                texts=pipeline.has_texts,
+                is_implicit=pipeline.training.implicit or False,
+                needs_libraries=needs_libraries,
+            )
     except SpecError as error:
         raise spec.located(error) from None
     own = {name: family.space for name, family in pipeline.families.items() if isinstance(family, CustomFamily)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,8 @@ def register(context: StepContext, trained: Trained) -> int:
     """Save the model as a new version and make it CANDIDATE; the ledger's row is what makes it exist."""
     pipeline, found, labels, plan = context.spec.pipeline, trained.found, trained.labels, trained.plan
     families = [trained.problem.family(name) for name in trained.families]
-    own = [family for family in families if isinstance(family, EstimatorFamily)]
+    own = [UserCode(family.python, family.kind) for family in families if isinstance(family, EstimatorFamily)]
+    own += [UserCode(name, type(trained.problem.family(name))) for name in trained.families if "." in name]
     encodings = dict.fromkeys(family.encoding for family in families) if plan.columns or plan.custom else {}
     slots = dict.fromkeys(name for encoding in encodings for name in slot_names(trained.model, encoding))
     deployments = Deployments(context.lake.ledger, context.pipeline)
@@ -90,7 +91,15 @@ def register(context: StepContext, trained: Trained) -> int:
     return version
 
 
-def _code(context: StepContext, parts: Sequence[DeclaredGroup | CustomStage | EstimatorFamily]) -> dict[str, str]:
+@dataclass(frozen=True)
+class UserCode:
+    """A class of the user's own: the dotted path of the spec, and what it is of (``kind``)."""
+
+    python: str
+    kind: Callable[..., object]
+
+
+def _code(context: StepContext, parts: Sequence[DeclaredGroup | CustomStage | UserCode]) -> dict[str, str]:
     """Return the text of each module that lies beside the spec, after those that it imports: they are kept with the model."""
     own = [part for part in parts if is_own(part)]
     imported = {name: text for part in own for name, text in context.spec.own_imports(part.python).items()}

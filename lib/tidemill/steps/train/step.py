@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
+from tidemill.families import Family, find_family
 from tidemill.features import FeaturePlan, plan_features, reserved_columns
 from tidemill.learners.custom import EstimatorFamily
 from tidemill.runtime.caching import cache_frame
@@ -167,14 +168,15 @@ def _searched(
         finder.close()
 
 
-def _own_families(context: StepContext) -> dict[str, EstimatorFamily]:
-    """Return the families that are declared by a dotted path."""
-    declared = context.spec.pipeline.families
-    return {
-        name: EstimatorFamily.of(name, family.python, context.spec.function(family.python), family.space)
-        for name, family in declared.items()
-        if isinstance(family, CustomFamily)
-    }
+def _own_families(context: StepContext) -> dict[str, Family]:
+    """Return the families that are named by a dotted path, and those of an estimator that is; threads of the search know no folder."""
+    families: dict[str, Family] = {}
+    for name, declared in context.spec.pipeline.families.items():
+        if isinstance(declared, CustomFamily):
+            families[name] = EstimatorFamily.of(name, declared.python, context.spec.function(declared.python), declared.space)
+        elif "." in name:
+            families[name] = find_family(name, context.spec.pipeline.training.task)
+    return families
 
 
 def _class_counts(frame: DataFrame) -> dict[int, float]:
