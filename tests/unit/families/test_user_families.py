@@ -71,7 +71,7 @@ class TestDottedPath:
         with pytest.raises(SpecError) as caught:
             load_spec(write("functions.Ridge", extra="  monotone: {x: increasing}\n"), environ={})
         [fault] = caught.value.faults
-        assert (fault.line, fault.key) == (11, "training.models.functions.Ridge")
+        assert (fault.line, fault.key) == (12, "training.models.functions.Ridge")
         assert fault.message.startswith(
             "functions.Ridge cannot keep `training.monotone`; name gradient_boosted_trees, hist_gradient_boosting"
         )
@@ -87,7 +87,7 @@ class TestDottedPath:
         with pytest.raises(SpecError) as caught:
             load_spec(write(name), environ={})
         [fault] = caught.value.faults
-        assert (fault.line, fault.key) == (10, f"training.models.{name}")
+        assert (fault.line, fault.key) == (11, f"training.models.{name}")
         assert message in fault.message
 
 
