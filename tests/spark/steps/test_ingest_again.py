@@ -130,6 +130,7 @@ def test_a_lost_commit_is_loaded_again(load, rows, raw, lake) -> None:
     assert load("r4").rows_in == 0
 
 
+@pytest.mark.slow
 def test_lost_commits_in_the_midst_and_in_quarantine_are_loaded_again_from_their_batch(load, rows, raw, lake) -> None:
     for number in (1, 2, 3):
         (raw / f"{number}.csv").write_text(f"id,name\n{number},a\nx{number},b\n")
