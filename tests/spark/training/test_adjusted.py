@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score, log_loss, precision_recall_curve
-from tests.tiers import parametrize_product
+from tests.tiers import parametrize_first, parametrize_product
 
 from tidemill.features import FeaturePlan
 from tidemill.features.groups import Numeric
@@ -172,7 +172,7 @@ def test_several_classes_are_calibrated_each_against_the_rest_as_scikit_learn_do
 
 
 @pytest.mark.long("searches over sixty columns, by MLlib in one of two cases")
-@pytest.mark.parametrize("engine", ["tasks", "spark"])
+@parametrize_first("engine", ["tasks", "spark"], 1)
 def test_a_naive_bayes_that_counts_everything_thirty_times_is_brought_back_by_unseen_rows(frames, tmp_path, engine):
     names = [f"{sign}_{copy}" for sign in ("x", "opposite") for copy in range(30)]
     x, fold = F.coalesce("x", F.lit(0.0)), F.pmod(ORDER, F.lit(2)).cast("int").alias("fold")
@@ -195,7 +195,7 @@ def test_a_naive_bayes_that_counts_everything_thirty_times_is_brought_back_by_un
     assert losses[1] < losses[0] - 0.1
 
 
-@pytest.mark.parametrize("engine", ["tasks", "spark"])
+@parametrize_first("engine", ["spark", "tasks"], 1)
 def test_scores_that_a_penalty_has_shrunk_are_told_apart_out_of_fold(frames, tmp_path, engine):
     frame, problem = frames["binary"], Problem("binary", "logLoss", 2, 7)
     trial, engines = Trial(0, "logistic_regression", {"regParam": 1000.0}), Engines({"logistic_regression": engine}, str(tmp_path))

@@ -10,6 +10,7 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import mean_pinball_loss, r2_score
+from tests.tiers import parametrize_first
 
 from tidemill.errors import SpecError, StepError
 from tidemill.features import FeaturePlan
@@ -179,7 +180,7 @@ def test_what_cannot_be_held_is_refused():
         choose_engines("auto", space, problem, **given)
 
 
-@pytest.mark.parametrize("engine", ["tasks", "spark"])
+@parametrize_first("engine", ["tasks", "spark"], 1)
 def test_logarithms_are_learned_and_prices_given_back(rows, tmp_path, engine):
     name = "hist_gradient_boosting" if engine == "tasks" else "linear_regression"
     frame, trial = framed(rows, target="log"), Trial(0, name, PARAMS[name])

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from tests.tiers import parametrize_first
 
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan
@@ -35,7 +36,7 @@ def plan_of(variant):
 
 
 @pytest.mark.long("seven searches")
-@pytest.mark.parametrize("engine", ["tasks", "spark"])
+@parametrize_first("engine", ["tasks", "spark"], 1)
 def test_a_variant_has_the_values_of_features_that_are_declared_so(frames, tmp_path, engine):
     engines = Engines({"logistic_regression": engine}, str(tmp_path))
     finder = Search(frames["binary"], plan_of, ["logistic_regression"], PROBLEM, engines=engines)
@@ -53,7 +54,7 @@ def test_a_variant_has_the_values_of_features_that_are_declared_so(frames, tmp_p
     assert not list(tmp_path.glob("copy-*"))
 
 
-@pytest.mark.parametrize("engine", ["tasks", "spark"])
+@parametrize_first("engine", ["spark", "tasks"], 1)
 def test_features_that_cannot_be_made_fail_the_trials_that_ask_for_them_alone(frames, tmp_path, engine):
     def plan_or_none(variant):
         if "min_frequency" in variant:

@@ -240,7 +240,10 @@ def test_the_engine_is_chosen_by_what_a_family_has_and_by_size(tmp_path):
     ("engine", "name", "endless", "short", "limit"),
     [
         ("tasks", "hist_gradient_boosting", {"max_iter": 500_000, "max_leaf_nodes": 5}, {"max_iter": 2, "max_leaf_nodes": 4}, 5.0),
-        ("spark", "gradient_boosted_trees", {"maxIter": 5_000, "maxDepth": 3}, {"maxIter": 1, "maxDepth": 2}, 10.0),
+        pytest.param(
+            *("spark", "gradient_boosted_trees", {"maxIter": 5_000, "maxDepth": 3}, {"maxIter": 1, "maxDepth": 2}, 10.0),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_fit_that_takes_too_long_is_stopped_and_the_rest_goes_on(frames, tmp_path, engine, name, endless, short, limit):
