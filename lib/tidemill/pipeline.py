@@ -109,9 +109,9 @@ class Pipeline:
 
     def _start_spark(self) -> SparkSession:
         from tidemill.runtime.session import get_spark
-        from tidemill.sources.registry import needed_connectors
+        from tidemill.sources.kinds import needed_connectors
 
-        return get_spark(connectors=needed_connectors(self.spec.pipeline.sources.values()))
+        return get_spark(connectors=needed_connectors(self.spec.pipeline.sources.values(), self.spec.folder))
 
     # --- doing something -------------------------------------------------------------------------------------------------------------
 

@@ -35,9 +35,9 @@ def add_commands(app: typer.Typer) -> None:
 def lazy_spark(spec: Spec | None = None) -> LazySpark:
     """Return the session of this command, not started yet; it will have the jars that the sources of ``spec`` need."""
     from tidemill.runtime.session import get_spark
-    from tidemill.sources.registry import needed_connectors
+    from tidemill.sources.kinds import needed_connectors
 
-    return LazySpark(lambda: get_spark(connectors=needed_connectors(spec.pipeline.sources.values()) if spec else ()))
+    return LazySpark(lambda: get_spark(connectors=needed_connectors(spec.pipeline.sources.values(), spec.folder) if spec else ()))
 
 
 def run(

@@ -14,13 +14,13 @@ from tidemill.column_names import table_columns
 from tidemill.errors import SourceError, UsageError
 from tidemill.quoting import quoted
 from tidemill.runtime.spark_errors import format_spark_error
+from tidemill.sources.kinds import Delta
 from tidemill.sources.options import checked_options
 from tidemill.sources.records import Extract
 from tidemill.sources.rows import given_columns, row_records
 from tidemill.sources.schema.declared import checked_schema
 from tidemill.sources.secrets import mask_path, reveal_path
 from tidemill.spec.models import Source
-from tidemill.spec.sql import DELTA_OPTIONS
 
 _FAILURES = (PySparkException, Py4JJavaError)
 
@@ -52,7 +52,7 @@ class DeltaRows:
             UsageError: the table has no change feed, or is another one than before.
             SourceError: it cannot be read, or its changes are gone.
         """
-        path, options = reveal_path(source.paths[0]), checked_options(source, DELTA_OPTIONS)
+        path, options = reveal_path(source.paths[0]), checked_options(source, Delta.option_names)
         try:
             if source.load == "full":
                 return spark.read.format("delta").options(**options).load(path), None

@@ -34,7 +34,7 @@ def fingerprint(spec: Spec, node: Node, inputs: Mapping[str, int], spark: SparkS
     data: object = dict(inputs)
     if node.step == "ingest":
         source = spec.pipeline.sources[node.item]
-        data = [] if source.is_asked else [(file.path, file.size, str(file.modified_at)) for file in list_source_files(source, spark)]
+        data = [] if source.always_poll else [(file.path, file.size, str(file.modified_at)) for file in list_source_files(source, spark)]
     return f"{definition(spec, node)} data={_hash(data)}"
 
 

@@ -126,7 +126,7 @@ class Runner:
             reasons = ("it has never succeeded",)
         else:
             reasons = tuple(changed_parts(str(before.fingerprint), print_))
-            if node.step == "ingest" and self.spec.pipeline.sources[node.item].is_asked:
+            if node.step == "ingest" and self.spec.pipeline.sources[node.item].always_poll:
                 reasons = (*reasons, "its source is asked what is new")
         outputs = outputs_of(before)
         if not reasons:

@@ -17,9 +17,8 @@ from tidemill.sources.files.damaged import empty_files, probe
 from tidemill.sources.files.fast_path import IS_PLAIN
 from tidemill.sources.files.listing import list_files
 from tidemill.sources.records import FATE, GOOD, RAW, REFUSED, RULES, Records, judged_records, refused_records, survey
-from tidemill.sources.registry import source_kind
 from tidemill.sources.schema.declared import parsed_schema
-from tidemill.spec.models import Source
+from tidemill.spec.models import SOURCE_KINDS, Source
 
 
 def judged(records: Records, schema) -> Any:
@@ -49,7 +48,7 @@ def read(spark, tmp_path: Path) -> Callable[..., Any]:
             (folder / name).write_bytes(data)
         source = Source(format=kind, path=str(folder), options=options, schema=schema)
         listed = [file for file in list_files([str(folder)]) if file.size]
-        reader = source_kind(kind)
+        reader = SOURCE_KINDS.get(kind)
         known = parsed_schema(spark, schema) if schema else reader.infer(spark, source, listed)
         records = reader.read(spark, source, listed, known)
         found = SimpleNamespace(
@@ -100,9 +99,9 @@ def extract(spark) -> Callable[..., Any]:
 
     def _extract(since: str | None = None, folder: Path | None = None, **declared: object) -> SimpleNamespace:
         source = Source.model_validate(declared)
-        kind: Any = source_kind(source.format, folder)
+        kind: Any = SOURCE_KINDS.get(source.format, folder)
         schema = parsed_schema(spark, source.schema_) if source.schema_ else kind.infer(spark, source)
-        schema = kind.completed(source, schema) if hasattr(kind, "completed") else schema
+        schema = kind.complete_schema(source, schema) if hasattr(kind, "complete_schema") else schema
         found = kind.extract(spark, source, schema, since)
         frame = judged(found.records, schema)
         good = sorted(good_rows(frame), key=lambda row: (row[0] is not None, row[0] if row[0] is not None else 0))
@@ -124,7 +123,7 @@ def bad_files(spark, tmp_path: Path) -> Callable[..., dict[str, str]]:
         known = parsed_schema(spark, schema) if schema else None
         listed = list_files([str(tmp_path / "in")])
         unreadable = empty_files(listed)
-        found = probe(spark, source_kind(kind), source, [file for file in listed if file.path not in unreadable], known)
+        found = probe(spark, SOURCE_KINDS.get(kind), source, [file for file in listed if file.path not in unreadable], known)
         return {Path(path).name: why for path, why in (unreadable | found).items()}
 
     return _bad_files
@@ -138,7 +137,7 @@ def read_pinned(spark, tmp_path: Path) -> Callable[..., Any]:
         path = tmp_path / f"pinned.{kind}"
         path.write_bytes(data)
         source = Source(format=kind, path=str(path), options=options)
-        records = source_kind(kind).read(spark, source, list_files([str(path)]), parsed_schema(spark, schema))
+        records = SOURCE_KINDS.get(kind).read(spark, source, list_files([str(path)]), parsed_schema(spark, schema))
         frame = judged_records(records.frame, *parsed_schema(spark, schema).names)
         rows = frame.where(frame[FATE] == GOOD).select(at).collect()
         refused = frame.where(frame[FATE] == REFUSED).collect()

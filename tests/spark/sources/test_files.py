@@ -15,9 +15,8 @@ from tidemill.column_names import SOURCE_FILE
 from tidemill.errors import SourceError
 from tidemill.sources.files.listing import SourceFile, list_files, listing
 from tidemill.sources.records import source_file
-from tidemill.sources.registry import source_kind
 from tidemill.spec.loading.paths import braces_expanded, python_glob
-from tidemill.spec.models import Source
+from tidemill.spec.models import SOURCE_KINDS, Source
 
 ODD_NAME = "a+b %20 [x] {y} #é.csv"
 
@@ -151,7 +150,7 @@ def test_files_of_every_format_are_read_whatever_their_names(spark, tmp_path: Pa
                 place.write_text(texts[kind], encoding="utf-8")
         files = list_files([*[str(folder / name) for name in names[:-1]], str(folder / "caf*")], spark)
         source = Source(format=kind, path=str(folder), options={"csv": {"header": True}, "xml": {"rowTag": "x"}}.get(kind, {}))
-        reader = source_kind(kind)
+        reader = SOURCE_KINDS.get(kind)
         frame = reader.read(spark, source, files, reader.infer(spark, source, files)).frame
         counts = frame.where("NOT _tidemill_is_header").groupBy(SOURCE_FILE).count().collect()
         expected = {f"{folder}/{name}": 1 if kind == "binaryFile" else 2 for name in (*names[:-1], "caf\\xe9")}

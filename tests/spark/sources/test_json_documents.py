@@ -11,9 +11,8 @@ from tests.tiers import parametrize_first
 
 from tidemill.sources.files.listing import list_files
 from tidemill.sources.records import refused_records, survey
-from tidemill.sources.registry import source_kind
 from tidemill.sources.schema.declared import parsed_schema
-from tidemill.spec.models import Source
+from tidemill.spec.models import SOURCE_KINDS, Source
 
 SCHEMA = "id INT, name STRING"
 
@@ -88,7 +87,7 @@ def test_the_line_of_each_record_is_told(spark, tmp_path: Path) -> None:
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
     source, known = Source(format="json", path=str(tmp_path), options={"multiLine": True}), parsed_schema(spark, SCHEMA)
-    records = source_kind("json").read(spark, source, list_files([str(tmp_path)]), known)
+    records = SOURCE_KINDS.get("json").read(spark, source, list_files([str(tmp_path)]), known)
     frame = judged(records, known)
     refused = records.locate(refused_records(frame, with_repeated_headers=False)).collect()
     found = sorted((Path(row["_source_file"]).name, row["_source_line"], row["raw"]) for row in refused)

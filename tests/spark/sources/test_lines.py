@@ -11,9 +11,8 @@ from tests.spark.sources.conftest import good_rows, judged
 
 from tidemill.sources.files.listing import list_files
 from tidemill.sources.records import refused_records, survey
-from tidemill.sources.registry import source_kind
 from tidemill.sources.schema.declared import parsed_schema
-from tidemill.spec.models import Source
+from tidemill.spec.models import SOURCE_KINDS, Source
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def places(spark, tmp_path: Path):
         for name, data in files.items():
             (folder / name).write_bytes(data)
         source, known = Source(format=kind, path=str(folder), options=options), parsed_schema(spark, schema)
-        records = source_kind(kind).read(spark, source, list_files([str(folder)]), known)
+        records = SOURCE_KINDS.get(kind).read(spark, source, list_files([str(folder)]), known)
         frame = judged(records, known)
         counts = survey(frame)
         repeats = any(count.repeated_headers for count in counts.values())

@@ -17,9 +17,8 @@ from tidemill.errors import SourceError, UsageError
 from tidemill.sources.files.damaged import probe
 from tidemill.sources.files.listing import list_files
 from tidemill.sources.records import refused_records
-from tidemill.sources.registry import source_kind
 from tidemill.sources.schema.declared import parsed_schema
-from tidemill.spec.models import Source
+from tidemill.spec.models import SOURCE_KINDS, Source
 
 SCHEMA = "_id INT, name STRING, price DOUBLE, tag ARRAY<STRING>"
 
@@ -73,7 +72,7 @@ def test_each_malformed_record_is_refused_for_its_reason(spark, read, tmp_path) 
 
     source = Source(format="xml", path=str(tmp_path / "in"), options={"rowTag": "row"})
     schema = parsed_schema(spark, SCHEMA)
-    whole = source_kind("xml").read(spark, source, list_files(source.paths), schema)
+    whole = SOURCE_KINDS.get("xml").read(spark, source, list_files(source.paths), schema)
     refused = refused_records(judged(whole, schema), with_repeated_headers=False)
     lines = {row["raw"]: row["_source_line"] for row in whole.locate(refused).collect()}
     first = 2 + len(good)
@@ -208,7 +207,7 @@ def test_files_of_another_file_system_come_through_spark(spark, tmp_path) -> Non
     files = [replace(file, path=f"file:{file.path}") for file in list_files([str(tmp_path)])]
     large = replace(files[0], path="s3a://bucket/large.xml", size=1 << 31)
     source, schema = Source(format="xml", path="x", options={"rowTag": "row"}), parsed_schema(spark, "_id INT")
-    kind = source_kind("xml")
+    kind = SOURCE_KINDS.get("xml")
     found = kind.read(spark, source, [*files[:2], large], schema)
     frame = judged(found, schema)
     assert [why.split(";")[0] for why in found.bad_files.values()] == [

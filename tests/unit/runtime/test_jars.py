@@ -5,7 +5,7 @@ import pytest
 from tidemill.errors import UsageError
 from tidemill.runtime import spark_home
 from tidemill.runtime import spark_home as jars
-from tidemill.sources.registry import needed_connectors
+from tidemill.sources.kinds import needed_connectors
 from tidemill.spec.models import Source
 
 

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tidemill.sources.files.json.reader import OPTIONS as JSON_FILES
+from tidemill.sources.files.json import VALUE_OPTIONS, Json
 from tidemill.spec import load_spec
-from tidemill.spec.models import JSON_OPTIONS
 
 SOURCE = """\
     format: csv
@@ -113,7 +112,7 @@ def test_an_unknown_option_of_kafka_is_told_with_its_neighbour(faults: Callable,
     assert (line, key) == (9, "sources.flights.options.startingOfsets")
     assert message.startswith("unknown option of kafka; did you mean 'startingOffsets'?; known: ")
     of_files = {"encoding", "lineSep", "multiLine", "locale", "maxRecordBytes"}
-    assert set(JSON_OPTIONS) == set(JSON_FILES) - of_files
+    assert set(VALUE_OPTIONS) == set(Json.option_names) - of_files
 
 
 @pytest.mark.parametrize(

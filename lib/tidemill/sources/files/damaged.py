@@ -14,9 +14,9 @@ from pyspark.sql import types as T
 from tidemill.errors import SourceError
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.sources.files.listing import SourceFile
-from tidemill.sources.registry import SourceKind
 from tidemill.sources.schema.declared import NothingToInfer
 from tidemill.spec.models import Source
+from tidemill.spec.models.source_kinds import FileKind
 
 READ_FAILURES = (PySparkException, Py4JJavaError, SourceError)
 """What reading a damaged file raises."""
@@ -65,9 +65,7 @@ def _starts_with(path: str, magic: bytes) -> bool:
         return True  # reading it will tell what is wrong
 
 
-def probe(
-    spark: SparkSession, kind: SourceKind, source: Source, files: Sequence[SourceFile], schema: T.StructType | None
-) -> dict[str, str]:
+def probe(spark: SparkSession, kind: FileKind, source: Source, files: Sequence[SourceFile], schema: T.StructType | None) -> dict[str, str]:
     """Read each file alone, to its end; return the reason for each that cannot be."""
     bad: dict[str, str] = {}
     for file in files:

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -74,6 +74,9 @@ _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
 _FILE_SCHEME = re.compile(r"^file:/*")
 _DELTA_LOG = "_delta_log"
 _TOLD = 3
+_MOST_FILES = 500
+PACKED = (".gz", ".bz2", ".zst", ".deflate")
+"""The suffixes of packed files that Spark unpacks."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,25 @@ def source_listing(source: Source, spark: SparkSession | None = None) -> Listing
 def list_source_files(source: Source, spark: SparkSession | None = None) -> tuple[SourceFile, ...]:
     """Return the files of a source, as ``source_listing`` does."""
     return source_listing(source, spark).files
+
+
+def few_local_files(source: Source) -> tuple[SourceFile, ...]:
+    """Return the files of a source that are not empty; none where some are on another file system, or there are very many."""
+    if any("://" in path or "${secret:" in path for path in source.paths):
+        return ()
+    files = tuple(file for file in list_source_files(source) if file.size)
+    return files if len(files) <= _MOST_FILES else ()
+
+
+def names_of_all(files: Sequence[SourceFile], names_of: Callable[[SourceFile], Sequence[str] | None]) -> dict[str, None] | None:
+    """Return the column names of all files, in order; None where those of one are not known, or there is none."""
+    names: dict[str, None] = {}
+    for file in files:
+        names_of_file = names_of(file)
+        if names_of_file is None:
+            return None
+        names |= dict.fromkeys(names_of_file)
+    return names or None
 
 
 def list_files(paths: Sequence[str], spark: SparkSession | None = None) -> tuple[SourceFile, ...]:

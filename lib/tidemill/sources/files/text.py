@@ -14,12 +14,12 @@ from tidemill.errors import SourceError
 from tidemill.sources.files.encodings import TextForm, files_by_form
 from tidemill.sources.files.lines import HAS_INVALID_BYTES, LINE, as_text, has_nul, legible, locate, numbered, raw_lines
 from tidemill.sources.files.listing import SourceFile
-from tidemill.sources.files.record_limit import OPTION, refuse_long_records
+from tidemill.sources.files.record_limit import refuse_long_records
+from tidemill.sources.kinds import Text
 from tidemill.sources.options import checked_options, is_on
 from tidemill.sources.records import IS_HEADER, RAW, RULES, SOURCE_LINE, Records, broken, no_rules, row_hash, rule, source_file
 from tidemill.spec.models import Source
 
-OPTIONS = ("encoding", "lineSep", "wholetext", OPTION)
 COLUMN = "value"
 
 
@@ -29,8 +29,6 @@ class TextFiles:
     A record is refused for ``invalid_bytes`` and ``nul``.
     """
 
-    takes_empty_files = True
-
     def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
         """Return the one column that text has."""
         return T.StructType([T.StructField(COLUMN, T.StringType())])
@@ -39,7 +37,7 @@ class TextFiles:
         """Return the records of the files."""
         if [part.dataType for part in schema.fields] != [T.StringType()]:
             raise SourceError("`schema` of a text source is one STRING column; leave it out, or write `value STRING`")
-        options = checked_options(source, OPTIONS)
+        options = checked_options(source, Text.option_names)
         is_whole = is_on(options, "wholetext")
         forms, bad = files_by_form(spark, files, options, lambda file, form: refuse_long_records(file, form, options, whole=is_whole))
         frames = [_records(_lines(spark, found, form, is_whole=is_whole), schema.names[0]) for form, found in forms.items()]
@@ -88,8 +86,6 @@ class BinaryFiles:
 
     Every file is a record, and good; an empty one too.
     """
-
-    takes_empty_files = True
 
     def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
         """Return the columns that every file has."""

@@ -11,7 +11,8 @@ from urllib.parse import unquote
 from tidemill.errors import SourceError, TidemillError
 from tidemill.redaction import register_secret
 from tidemill.runtime.spark_errors import format_spark_error
-from tidemill.sources.registry import connector, not_there
+from tidemill.sources.jdbc import Jdbc
+from tidemill.sources.kinds import missing_connector
 from tidemill.sources.secrets import reveal
 from tidemill.spec.models import Source
 
@@ -54,7 +55,7 @@ class Place:
         known = tuple(word for word in {user, password, *found.values(), *_secret_values(url)} if word)
         for word in (password, *_secret_values(url)):
             register_secret(word or "")
-        return cls(url, text, _relation(source), properties, known, connector(source))
+        return cls(url, text, _relation(source), properties, known, Jdbc("jdbc").connector(source))
 
     @property
     def is_postgresql(self) -> bool:
@@ -67,7 +68,7 @@ class Place:
         return self.url.startswith("jdbc:sqlite:")
 
     def refuse(self, error: BaseException) -> NoReturn:
-        """Raise what the database or its driver says as one sentence, without a secret in it.
+        """Raise what the database or its driver says as one format_spark_error, without a secret in it.
 
         Raises:
             SetupError: there is no driver.
@@ -76,7 +77,7 @@ class Place:
         if isinstance(error, TidemillError):
             raise error
         if "ClassNotFoundException" in str(error) or "No suitable driver" in str(error):
-            raise not_there(self.text, self.connector) from error
+            raise missing_connector(self.text, self.connector) from error
         said = re.sub(r"^(ERROR|FATAL):\s*", "", self.masked(format_spark_error(error)))
         raise SourceError(f"{self.text}: {said}; check url, user, password and the name of the table") from error
 

@@ -14,6 +14,7 @@ from pyspark.sql import types as T
 from tidemill.column_names import table_columns
 from tidemill.errors import TidemillError
 from tidemill.runtime.session import task_slots
+from tidemill.sources.jdbc import Jdbc
 from tidemill.sources.jdbc.connection import Place
 from tidemill.sources.jdbc.dialects import DbColumn, Dialect, all_of
 from tidemill.sources.jdbc.other import OtherDatabase
@@ -26,7 +27,6 @@ from tidemill.sources.rows import Given, known_column, row_records
 from tidemill.sources.schema.declared import checked_schema
 from tidemill.sources.watermarks import Position, overlap_of
 from tidemill.spec.models import Source
-from tidemill.spec.sql import JDBC_OPTIONS
 
 _FAILURES = (PySparkException, Py4JJavaError)
 _OURS = ("partitionColumn", "numPartitions", "lowerBound", "upperBound", "overlap")
@@ -82,7 +82,7 @@ class _Database:
     def of(cls, spark: SparkSession, source: Source) -> _Database:
         place = Place.of(source)
         dialect: Dialect = Postgres() if place.is_postgresql else Sqlite() if place.is_sqlite else OtherDatabase(place.url)
-        return cls(spark, source, place, dialect, checked_options(source, JDBC_OPTIONS))
+        return cls(spark, source, place, dialect, checked_options(source, Jdbc.option_names))
 
     def columns(self, known: T.StructType | None) -> list[DbColumn]:
         """Return the columns of the table or query."""

@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tidemill.errors import UsageError
 from tidemill.redaction import redact
+from tidemill.sources.files.json import VALUE_OPTIONS
 from tidemill.sources.files.json.reader import STRICT
-from tidemill.sources.options import checked_options
-from tidemill.sources.secrets import reveal
-from tidemill.spec.models import (
+from tidemill.sources.kafka import (
     ASSIGNED,
-    ASSIGNED_EXAMPLE,
     BROKERS,
-    CHOICES,
     CLIENT,
-    JSON_OPTIONS,
     LIMIT,
     NAMES,
-    NOT_HERE,
-    OWN_OPTIONS,
     PATTERN,
     READER_OPTIONS,
     STARTING,
-    STARTING_EXAMPLE,
-    Source,
+    Kafka,
+    parse_assigned,
+    parse_starting,
 )
+from tidemill.sources.options import checked_options
+from tidemill.sources.secrets import reveal
+from tidemill.spec.models import Source
+from tidemill.spec.models.source_kinds import DeclaredSource
 
 _SECRET = re.compile(r"password|secret|jaas|token|credential|private|\.key$|keystore\.key|certificate", re.IGNORECASE)
 _QUOTED = re.compile(r"""["']([^"']{3,})["']""")
@@ -77,75 +75,27 @@ def topics_of(source: Source) -> Topics:
     Raises:
         UsageError: an option is unknown, has a wrong value, or the brokers or topics are missing or given twice.
     """
-    given = _options(source)
-    brokers = _one({"`url`": source.url, f"options.{BROKERS}": given.pop(BROKERS, None)}, 'the brokers, such as "host:9092"')[1]
-    ways = {"`table`": source.table, **{f"options.{name}": given.pop(name, None) for name in (NAMES, PATTERN, ASSIGNED)}}
-    brokers = reveal(brokers)
-    way, what = _one(ways, "the topic")
-    way = way.removeprefix("options.").replace("`table`", NAMES)
-    names = tuple(name.strip() for name in what.split(",") if name.strip()) if way == NAMES else ()
-    limit = given.pop(LIMIT, None)
-    if limit is not None and (not limit.isdigit() or int(limit) < 1 or source.load == "full"):
-        raise UsageError(f"options.{LIMIT} is a number from 1 and for `load: incremental`, found {limit!r} and `load: {source.load}`")
-    default = "text" if source.schema_ is None else "json"
-    value_format = _choice(given, "valueFormat", default)
-    if source.schema_ is not None and value_format != "json":
-        raise UsageError(f"`schema` is for JSON values; leave it out, or options.valueFormat: {value_format}")
+    for path, fault in Kafka(source.format).faults(DeclaredSource.of(source)):
+        raise UsageError(f"{'.'.join(path)}: {fault}")
+    clients = [name for name in source.options if name.lower().startswith(CLIENT)]
+    given = checked_options(source, (*Kafka.option_names, *clients))
     # An aborted record never was one; Kafka's own default would read it.
-    isolation = _choice(given, f"{CLIENT}isolation.level", "read_committed")
+    client = {"isolation.level": "read_committed"}
+    client |= {name.lower().removeprefix(CLIENT): given[name] for name in clients}
+    brokers = client.pop(BROKERS.removeprefix(CLIENT), None) or reveal(source.url or "")
+    names = (source.table or given.get(NAMES) or "").split(",")
+    limit = given.get(LIMIT)
     return Topics(
         brokers=brokers.removeprefix("kafka://"),
-        names=tuple(dict.fromkeys(names)),
-        pattern=what if way == PATTERN else None,
-        assigned=_assigned(what) if way == ASSIGNED else {},
-        starting=_starting(given.pop(STARTING, "earliest")),
+        names=tuple(dict.fromkeys(name.strip() for name in names if name.strip())),
+        pattern=given.get(PATTERN),
+        assigned=parse_assigned(given[ASSIGNED]) if ASSIGNED in given else {},
+        starting=parse_starting(given.get(STARTING, "earliest")),
         limit=None if limit is None else int(limit),
-        may_lose=_choice(given, "failOnDataLoss", "true") == "false",
-        key_format=_choice(given, "keyFormat", "text"),
-        value_format=value_format,
-        client={"isolation.level": isolation} | {name.removeprefix(CLIENT): given[name] for name in given if name.startswith(CLIENT)},
+        may_lose=given.get("failOnDataLoss", "true").lower() == "false",
+        key_format=given.get("keyFormat", "text").lower(),
+        value_format=given.get("valueFormat", "text" if source.schema_ is None else "json").lower(),
+        client=client | {"isolation.level": client["isolation.level"].lower()},
         reader={name: given[name] for name in given if name in READER_OPTIONS},
-        json=STRICT | {name: given[name] for name in given if name in JSON_OPTIONS},
+        json=STRICT | {name: given[name] for name in given if name in VALUE_OPTIONS},
     )
-
-
-def _options(source: Source) -> dict[str, str]:
-    for name in source.options:
-        if name.lower() in NOT_HERE:
-            raise UsageError(f"options.{name} is not for a kafka source to set: {NOT_HERE[name.lower()]}; leave it out")
-    clients = [name for name in source.options if name.lower().startswith(CLIENT)]
-    given = checked_options(source, (*READER_OPTIONS, *OWN_OPTIONS, *JSON_OPTIONS, *clients))
-    return {name.lower() if name in clients else name: value for name, value in given.items()}
-
-
-def _one(ways: Mapping[str, str | None], what: str) -> tuple[str, str]:
-    """Return the one way that is given."""
-    given = [(way, value) for way, value in ways.items() if value and value.strip()]
-    if len(given) != 1:
-        found = " and ".join(way for way, _ in given) or "none"
-        raise UsageError(f"give {what} in one of {', '.join(ways)}; found {found}")
-    return given[0]
-
-
-def _choice(given: dict[str, str], name: str, default: str) -> str:
-    """Return the value of an option with few values, and take it out of those given."""
-    value, known = given.pop(name, default).lower(), CHOICES[name]
-    if value not in known:
-        raise UsageError(f"options.{name}: expected one of {', '.join(known)}, found {value!r}")
-    return value
-
-
-def _starting(text: str) -> str | dict[str, dict[int, int]]:
-    if text.lower() in ("earliest", "latest"):
-        return text.lower()
-    try:
-        return {topic: {int(number): int(offset) for number, offset in offsets.items()} for topic, offsets in json.loads(text).items()}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise UsageError(f"options.{STARTING}: expected earliest, latest or JSON such as {STARTING_EXAMPLE}, found {text!r}") from error
-
-
-def _assigned(text: str) -> dict[str, tuple[int, ...]]:
-    try:
-        return {topic: tuple(int(number) for number in numbers) for topic, numbers in json.loads(text).items()}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise UsageError(f"options.{ASSIGNED}: expected JSON such as {ASSIGNED_EXAMPLE}, found {text!r}") from error

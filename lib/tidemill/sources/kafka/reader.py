@@ -14,12 +14,13 @@ from tidemill.errors import SourceError
 from tidemill.sources.files.json.reader import inferred_fields
 from tidemill.sources.files.json.records import records_of_lines
 from tidemill.sources.files.lines import BOM, HAS_INVALID_BYTES, LINE, has_nul
+from tidemill.sources.kafka import CLIENT
 from tidemill.sources.kafka.admin import topics_at_brokers
 from tidemill.sources.kafka.offsets import Ranges, position_from, ranges
 from tidemill.sources.kafka.options import Topics, topics_of
 from tidemill.sources.records import IS_HEADER, RAW, RULES, SOURCE_LINE, Extract, Records, broken, rule
 from tidemill.sources.schema.declared import checked_schema
-from tidemill.spec.models import CLIENT, Source
+from tidemill.spec.models import Source
 
 PREFIX = "_kafka_"
 """What the names of a message's own columns begin with where its value is JSON."""
@@ -53,9 +54,9 @@ class KafkaTopics:
         fields = inferred_fields(spark, _lines(_messages(spark, topics, found)), topics.json, source.timezone)
         if not fields:
             raise SourceError(f"no JSON object in {topics.place}; declare `schema:`, or wait for messages")
-        return self.completed(source, T.StructType(fields))
+        return self.complete_schema(source, T.StructType(fields))
 
-    def completed(self, source: Source, schema: T.StructType) -> T.StructType:
+    def complete_schema(self, source: Source, schema: T.StructType) -> T.StructType:
         """Return a declared schema with the message's own columns behind it; one that has them stays as it is.
 
         Raises:

@@ -69,7 +69,7 @@ def resolve_source(source: Source, root: Path) -> Source:
         path = _resolve(path, root)
     elif path is not None:
         path = [_resolve(part, root) for part in path]
-    if source.format == "jdbc" and url is not None:
+    if url is not None:
         url = _resolve_sqlite(url, root)
     return source.model_copy(update={"path": path, "url": url})
 

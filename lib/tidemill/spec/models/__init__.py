@@ -10,7 +10,6 @@ from tidemill.spec.models.base import (
     QUANTILE_LOSS,
     RANKING,
     RECOMMENDATION,
-    SOURCE_FORMATS,
     TASKS,
     TEXT_FAMILIES,
 )
@@ -19,55 +18,24 @@ from tidemill.spec.models.expectations import Expectation
 from tidemill.spec.models.features import FEATURE_GROUPS, Checks, DeclaredGroup, Features, Select
 from tidemill.spec.models.pipeline import Drift, Pipeline
 from tidemill.spec.models.search_space import PREFIX, CustomFamily, Threshold, Training, Tuner, value_problems, with_values
-from tidemill.spec.models.sources import (
-    ASSIGNED,
-    ASSIGNED_EXAMPLE,
-    BROKERS,
-    CHOICES,
-    CLIENT,
-    JSON_OPTIONS,
-    LIMIT,
-    NAMES,
-    NOT_HERE,
-    OWN_OPTIONS,
-    PATTERN,
-    READER_OPTIONS,
-    STARTING,
-    STARTING_EXAMPLE,
-    Source,
-    Table,
-    topic_faults,
-)
+from tidemill.spec.models.source_kinds import SOURCE_KINDS
+from tidemill.spec.models.sources import Source, Table
 from tidemill.spec.models.tasks import LABELLED, TASK_KINDS, WITHOUT_LABEL, default_metric
 from tidemill.spec.models.text_stages import Clean, Ngrams, Sentences, Tfidf, Tokens
 
 __all__ = [
-    "ASSIGNED",
-    "ASSIGNED_EXAMPLE",
-    "BROKERS",
-    "CHOICES",
-    "CLIENT",
     "DEFAULT_FAMILIES",
     "FEATURE_GROUPS",
-    "JSON_OPTIONS",
     "LABELLED",
-    "LIMIT",
     "METRICS",
     "MINIMISED",
-    "NAMES",
-    "NOT_HERE",
     "NUMERIC_LABEL",
-    "OWN_OPTIONS",
-    "PATTERN",
     "PREFIX",
     "QUANTILE_LOSS",
     "RANKING",
-    "READER_OPTIONS",
     "RECOMMENDATION",
     "REFERENCE",
-    "SOURCE_FORMATS",
-    "STARTING",
-    "STARTING_EXAMPLE",
+    "SOURCE_KINDS",
     "TASKS",
     "TASK_KINDS",
     "TEXT_FAMILIES",
@@ -109,7 +77,6 @@ __all__ = [
     "microseconds",
     "parse_measure",
     "seconds",
-    "topic_faults",
     "value_problems",
     "with_values",
 ]

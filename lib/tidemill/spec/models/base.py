@@ -6,8 +6,6 @@ from tidemill.options import Block, ColumnName, DottedName, Duration, Name, Scal
 
 __all__ = ["Block", "ColumnName", "DottedName", "Duration", "Name", "Scalar", "Share", "Span", "TableName", "microseconds", "seconds"]
 
-SOURCE_FORMATS = ("csv", "tsv", "json", "parquet", "orc", "avro", "xml", "text", "binaryFile", "delta", "jdbc", "kafka")
-WITHOUT_FILES = frozenset({"jdbc", "kafka", "delta"})
 RECOMMENDATION = "recommendation"
 TASKS = ("binary", "multiclass", "regression", "clustering", "anomaly", RECOMMENDATION)
 NUMERIC_LABEL = frozenset({"regression", RECOMMENDATION})

@@ -8,12 +8,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tidemill.errors import Fault, did_you_mean
+from tidemill.errors import Fault, UsageError, did_you_mean
 from tidemill.families import family_fault
 from tidemill.quoting import is_local
 from tidemill.spec.loading.document import Key, Node, dotted
-from tidemill.spec.models import METRICS, QUANTILE_LOSS, SOURCE_FORMATS, topic_faults
-from tidemill.spec.sql import query_faults
+from tidemill.spec.models import METRICS, QUANTILE_LOSS, SOURCE_KINDS
+from tidemill.spec.models.source_kinds import DeclaredSource, Faults
 from tidemill.spec.validation.dataset import dataset_problems
 from tidemill.spec.validation.features import feature_problems
 from tidemill.spec.validation.task import recommendation_problems, task_problems
@@ -21,7 +21,6 @@ from tidemill.spec.validation.training import training_problems
 
 _WITH_SECRETS = ("url", "user", "password", "path", "options")
 _SECRET_REFERENCE = re.compile(r"\$\{secret:[^}/]+/[^}]+\}")
-FILE_FORMATS = frozenset(SOURCE_FORMATS) - {"jdbc", "kafka"}  # a Delta table has a path too
 
 Found = Iterator[tuple[tuple[Key, ...], str]]
 
@@ -45,23 +44,30 @@ def _known(word: str, known: Sequence[str]) -> str:
 
 def _sources(root: Node, folder: Path) -> Found:
     for name, source in root.entries_at("sources").items():
-        kind = source.string_at("format")
-        if kind is not None and kind not in SOURCE_FORMATS and "." not in kind:
-            yield ("sources", name, "format"), f"unknown format {kind!r}{_known(kind, SOURCE_FORMATS)}"
+        for below, message in _declaration_faults(DeclaredSource.of_node(source), folder):
+            yield ("sources", name, *below), message
         path = source.at("path")
-        if kind in FILE_FORMATS and (path is None or path.value is None):
-            yield ("sources", name, "path"), f"missing; `format: {kind}` reads files, so give `path:` (globs are fine)"
-        elif path is not None and path.value is not None and not all(part.strip() for part in path.strings or [path.string or ""]):
+        if path is not None and path.value is not None and not all(part.strip() for part in path.strings or [path.string or ""]):
             yield ("sources", name, "path"), "empty; give the path of the files"
-        yield from query_faults(name, source, kind or "")
-        if kind == "kafka":
-            yield from topic_faults(name, source)
-        if kind == "xml":
-            yield from _row_tag(("sources", name), source)
         schema = source.string_at("schema")
         if schema and schema.endswith((".ddl", ".json")) and not (folder / schema).is_file():
             near = did_you_mean(schema, [file.name for file in folder.iterdir() if file.suffix in (".ddl", ".json")])
             yield ("sources", name, "schema"), f"no file {folder / schema}{near}; schema files are looked up beside the spec"
+
+
+def _declaration_faults(source: DeclaredSource, folder: Path) -> Faults:
+    """Yield the faults that the kind of the source finds in its declaration."""
+    if not source.format:
+        return
+    if source.format not in SOURCE_KINDS and "." not in source.format:
+        yield ("format",), f"unknown format {source.format!r}{_known(source.format, SOURCE_KINDS.names)}"
+        return
+    try:
+        kind = SOURCE_KINDS.get(source.format, folder)
+    except UsageError as error:
+        yield ("format",), str(error)
+        return
+    yield from kind.faults(source)
 
 
 def _secrets(root: Node) -> Found:
@@ -81,18 +87,6 @@ def _whole_numbers(root: Node) -> Found:
     for path, node in root.walk():
         if isinstance(node.value, int) and not -(2**63) <= node.value < 2**63:
             yield path, f"expected a whole number of at most 64 bits, found one of {len(str(abs(node.value)))} digits"
-
-
-def _row_tag(path: tuple[Key, ...], source: Node) -> Found:
-    """Yield what an xml source lacks: the option that says which elements are records."""
-    options = source.entries_at("options")
-    given = next((name for name in options if name.lower() == "rowtag"), None)
-    if given is None:
-        near = next((name for name in options if did_you_mean(name, ["rowTag"])), None)
-        meant = f" (did you mean it by {near!r}?)" if near else ""
-        yield (*path, "options", "rowTag"), f"missing{meant}; name the element that is a record, such as `rowTag: book`"
-    elif not options[given].is_open and not (options[given].string or "").strip("<> "):
-        yield (*path, "options", given), "expected the name of the element that is a record, such as `book`"
 
 
 def _names(root: Node) -> Found:

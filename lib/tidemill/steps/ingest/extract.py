@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import reduce
@@ -18,9 +18,9 @@ from tidemill.errors import SourceError, UsageError, did_you_mean
 from tidemill.quality.expectations.rules import KEY_RULE
 from tidemill.sources.files.damaged import READ_FAILURES, reason
 from tidemill.sources.records import FATE, GOOD, RULES, Extract, FileCount, Records, refused_by_rule, survey
-from tidemill.sources.registry import QueryKind
 from tidemill.sources.schema.policies import evolved, settled
 from tidemill.spec.models import Source
+from tidemill.spec.models.source_kinds import QueryKind
 from tidemill.steps.ingest.batch import Batch
 from tidemill.steps.ingest.files import Unread
 from tidemill.steps.ingest.history import FULL_BATCH, LOADED, Past, stamp
@@ -45,7 +45,7 @@ def read_extract(
             extracts.append(kind.extract(context.spark, source, columns, since))
             return extracts[-1].records
 
-        schema = kind.infer(context.spark, source) if known is None else _completed(kind, source, known)
+        schema = kind.infer(context.spark, source) if known is None else kind.complete_schema(source, known)
         found = evolved(source, schema, read, lambda paths: kind.infer(context.spark, source), by_record=False)
         schema, extract = found.schema, extracts[-1]
         if not is_full:
@@ -94,11 +94,6 @@ def read_extract(
         reason="declared" if source.schema_ else f"told by {extract.place}",
         notes=extract.records.notes,
     )
-
-
-def _completed(kind: QueryKind, source: Source, schema: T.StructType) -> T.StructType:
-    completed: Callable[[Source, T.StructType], T.StructType] | None = getattr(kind, "completed", None)
-    return schema if completed is None else completed(source, schema)
 
 
 def _require_position(context: StepContext, before: Past, extract: Extract, since: str | None, first: int | None) -> None:

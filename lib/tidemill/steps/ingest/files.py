@@ -18,9 +18,9 @@ from tidemill.lake.staging import StagedRows
 from tidemill.sources.files.damaged import READ_FAILURES, changed_files, empty_files, packed_unreadably, probe, reason
 from tidemill.sources.files.listing import SourceFile, list_source_files, source_listing
 from tidemill.sources.records import Difference, FileCount, Records, refused_by_rule, rescued_fields, spared, survey
-from tidemill.sources.registry import SourceKind
 from tidemill.sources.schema.policies import Change, Evolution, evolved, settled, widened_by_values
 from tidemill.spec.models import Source
+from tidemill.spec.models.source_kinds import FileKind
 from tidemill.steps.ingest.batch import Batch
 from tidemill.steps.ingest.history import BAD, FULL_BATCH, LOADED, Past, stamp
 from tidemill.steps.ingest.schema import known_schema, record_changes
@@ -28,7 +28,6 @@ from tidemill.steps.ingest.staged_records import staged_records
 from tidemill.steps.result import StepContext
 
 _TOLD = 5
-_TEXT = frozenset({"csv", "tsv", "json", "text", "xml"})
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Found:
     changes: tuple[Change, ...] = ()
 
 
-def read_files(stack: ExitStack, context: StepContext, source: Source, kind: SourceKind, before: Past, first: int | None) -> Batch | Unread:
+def read_files(stack: ExitStack, context: StepContext, source: Source, kind: FileKind, before: Past, first: int | None) -> Batch | Unread:
     """Read the files that are new, all of them for ``load: full``, or those of batch ``first`` and the ones behind it."""
     is_full = source.load == "full"
     chosen, first = _chosen_files(context, source, before, first)
@@ -124,14 +123,14 @@ def read_records(
     stack: ExitStack,
     context: StepContext,
     source: Source,
-    kind: SourceKind,
+    kind: FileKind,
     files: Sequence[SourceFile],
     known: T.StructType | None,
     number: int,
 ) -> Found:
     """Read the files for batch ``number``, all at once; only where that fails are they tried one by one."""
-    bad = {} if getattr(kind, "takes_empty_files", False) else empty_files(files)
-    if source.format in _TEXT:
+    bad = {} if kind.takes_empty_files else empty_files(files)
+    if kind.is_text:
         bad |= packed_unreadably(files)
     tries = 0
     while readable := [file for file in files if file.path not in bad]:
@@ -163,7 +162,7 @@ def _counted(
     stack: ExitStack,
     context: StepContext,
     source: Source,
-    kind: SourceKind,
+    kind: FileKind,
     files: Sequence[SourceFile],
     known: T.StructType | None,
     number: int,
@@ -174,7 +173,7 @@ def _counted(
     def infer(paths: Sequence[str] | None) -> T.StructType:
         return kind.infer(context.spark, source, [file for file in files if paths is None or file.path in paths])
 
-    by_record = getattr(kind, "tells_columns_by_record", False)
+    by_record = kind.tells_columns_by_record
     spared(context.spark, schema := infer(None) if known is None else known)
     evolution = Evolution(schema, read(schema)) if known is None else evolved(source, known, read, infer, by_record=by_record)
     schema, records, changes = evolution.schema, evolution.records, evolution.changes

@@ -22,7 +22,7 @@ from tidemill.quality.expectations.rules import Rule, errors_count_as_violations
 from tidemill.runtime.session import task_slots
 from tidemill.sources.files.fast_path import IS_PLAIN, Quick
 from tidemill.sources.records import FATE, GOOD, IS_HEADER, NOTED, RAW, RULES, Records, judged_records, judged_schema
-from tidemill.spec.models import Source
+from tidemill.spec.models import SOURCE_KINDS, Source
 from tidemill.steps.prepare.expectations import record_expectations, require_rules, what_stays
 from tidemill.steps.result import StepContext
 
@@ -107,7 +107,7 @@ def staged_records(
     """
     frame, table = records.frame, f"bronze.{context.item}"
     assert frame is not None  # the caller has looked
-    if "." in source.format:
+    if not SOURCE_KINDS.get(source.format, context.spec.folder).gives_raw_text:
         frame = _with_raw(frame, schema)
     judge = Judge(source_rules(source), schema.names, number, datetime.now(UTC), most_partitions(context, sum(sizes)))
     if judge.rules:
@@ -163,6 +163,6 @@ def _is_staged_quickly(stage: Stage, ways: Sequence[Quick], judge: Judge) -> boo
 
 
 def _with_raw(records: DataFrame, schema: T.StructType) -> DataFrame:
-    """Return the records of a class of one's own with the raw text that it leaves out: a JSON object, with what was rescued."""
+    """Return the records with the raw text that their reader leaves out: a JSON object, with what was rescued."""
     whole = F.when(F.col(RESCUED).isNull(), as_json(schema.names)).otherwise(as_json([*schema.names, RESCUED]))
     return records.withColumn(RAW, F.coalesce(F.col(RAW), whole))

@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from tidemill.errors import SourceError, UsageError
 from tidemill.lake import Lake
 from tidemill.runtime.locks import find_holder, hold_lock
-from tidemill.sources.registry import QueryKind, source_kind
 from tidemill.sources.schema.policies import SchemaRefused
-from tidemill.spec.models import Source
+from tidemill.spec.models import SOURCE_KINDS, Source
+from tidemill.spec.models.source_kinds import FileKind, QueryKind
 from tidemill.steps.ingest.batch import Batch, commit
 from tidemill.steps.ingest.extract import read_extract
 from tidemill.steps.ingest.files import Unread, read_files
@@ -53,11 +53,12 @@ def ingest(context: StepContext) -> StepResult:
 
 
 def _batch(stack: ExitStack, context: StepContext, source: Source, before: Past) -> Batch | Unread:
-    kind = source_kind(source.format, context.spec.folder)
+    kind = SOURCE_KINDS.get(source.format, context.spec.folder)
     first = before.lost_from if context.replay is None else before.first_batch(context.replay)
-    if isinstance(kind, QueryKind):
-        return read_extract(stack, context, source, kind, before, first)
-    return read_files(stack, context, source, kind, before, first)
+    if isinstance(kind, FileKind):
+        return read_files(stack, context, source, kind, before, first)
+    assert isinstance(kind, QueryKind)  # a kind derives from one of the two
+    return read_extract(stack, context, source, kind, before, first)
 
 
 @contextmanager

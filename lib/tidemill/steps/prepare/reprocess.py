@@ -24,7 +24,8 @@ from tidemill.runtime.locks import hold_lock
 from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.sources.files.listing import list_source_files
 from tidemill.sources.records import FATE, GOOD, refused_by_rule, survey
-from tidemill.sources.registry import QueryKind, source_kind
+from tidemill.spec.models import SOURCE_KINDS
+from tidemill.spec.models.source_kinds import FileKind
 from tidemill.steps.ingest.batch import Batch, commit
 from tidemill.steps.ingest.files import file_rows, read_records
 from tidemill.steps.ingest.history import REPROCESSED, Past, past
@@ -46,8 +47,8 @@ def reprocess_source(context: StepContext) -> StepResult:
         UsageError: the source has no files; what its quarantine holds comes again with ``--replay``.
     """
     source, table = context.spec.pipeline.sources[context.item], f"bronze.{context.item}"
-    kind = source_kind(source.format, context.spec.folder)
-    if isinstance(kind, QueryKind):
+    kind = SOURCE_KINDS.get(source.format, context.spec.folder)
+    if not isinstance(kind, FileKind):
         raise UsageError(
             f"sources.{context.item}: {source.format} has no files to read again; use `tidemill run … --only {context.node} --replay FROM`"
         )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tidemill.errors import SourceError, StepError, UsageError, did_you_mean
+import pyarrow as pa
+
+from tidemill.column_names import table_columns
+from tidemill.errors import SourceError, StepError, TidemillError, UsageError, did_you_mean
 from tidemill.lake.catalog import list_tables
 from tidemill.model_registry import Deployments
 from tidemill.quoting import LAYERS
-from tidemill.sources.files.listing import SourceFile, list_files
-from tidemill.steps.score.columns import columns_in_common
+from tidemill.sources.files.listing import PACKED, SourceFile, list_files
+from tidemill.spec.models.source_kinds import SOURCE_KINDS, FileKind
 from tidemill.steps.score.routes import DATASET, Route, routes_to_model
 
 if TYPE_CHECKING:
@@ -26,18 +30,6 @@ if TYPE_CHECKING:
 _TABLE = re.compile(rf"^({'|'.join(LAYERS)})\.[A-Za-z_]\w*$")
 _REMOTE = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 _SHOWN = 12
-SUFFIXES = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".json": "json",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".parquet": "parquet",
-    ".orc": "orc",
-    ".avro": "avro",
-}
-PACKED = (".gz", ".bz2", ".zst", ".deflate")
 
 
 @dataclass(frozen=True)
@@ -108,9 +100,11 @@ def find_entry(spec: Spec, lake: Lake, given: str, *, source: str | None = None,
     nodes = _nodes(spec, routes, place)
     _require_columns(spec, lake, place, given, files, kind)
     chosen = place.removeprefix("bronze.") if place.startswith("bronze.") else None
-    has_own_reader = chosen is not None and _has_own_reader(pipeline.sources[chosen], kind)
+    has_own_reader = chosen is not None and _has_own_reader(spec, pipeline.sources[chosen], kind)
     if kind is None and not has_own_reader:
-        raise UsageError(f"--input {given}: unknown kind of file, expected a name that ends in {', '.join(SUFFIXES)}, packed or not")
+        raise UsageError(
+            f"--input {given}: unknown kind of file, expected a name that ends in {', '.join(_kinds_by_suffix())}, packed or not"
+        )
     return Entry(given, place, nodes, version, source=chosen, files=files, kind=kind, has_own_reader=has_own_reader)
 
 
@@ -176,10 +170,12 @@ def _source(spec: Spec, lake: Lake, routes: Mapping[str, Route], given: str, fil
 def _require_columns(spec: Spec, lake: Lake, place: str, given: str, files: tuple[SourceFile, ...], kind: str | None) -> None:
     """Refuse a file of which not one column is a column of the source; only where a file tells all of its columns at once."""
     source = spec.pipeline.sources[place.removeprefix("bronze.")] if place.startswith("bronze.") else None
-    tells_all = kind in ("csv", "tsv", "parquet")
-    if source is None or not files or not tells_all or not _has_own_reader(source, kind):
+    of_files = None if kind is None else SOURCE_KINDS.get(kind)
+    if not isinstance(of_files, FileKind) or of_files.tells_columns_by_record:
         return
-    if columns_in_common(lake, place, source, files[0], kind) == 0:
+    if source is None or not files or not _has_own_reader(spec, source, kind):
+        return
+    if _count_common_columns(spec, lake, place, source, files[0], kind) == 0:
         raise UsageError(
             f"--input {given}: it has none of the columns of {place}; check that it has a header, its `sep`, and that {place} is meant"
         )
@@ -189,7 +185,7 @@ def _likeliest(spec: Spec, lake: Lake, names: Collection[str], files: tuple[Sour
     """Return the sources that have the most columns in common with the first file; empty where its columns cannot be told."""
     if not files:
         return []
-    counts = {name: columns_in_common(lake, f"bronze.{name}", spec.pipeline.sources[name], files[0], kind) for name in names}
+    counts = {name: _count_common_columns(spec, lake, f"bronze.{name}", spec.pipeline.sources[name], files[0], kind) for name in names}
     most = max((count for count in counts.values() if count is not None), default=0)
     return [name for name, count in counts.items() if count == most] if most and None not in counts.values() else []
 
@@ -227,13 +223,47 @@ def _kind(path: str) -> str | None:
     """Return the format that a file's name tells, None where it tells none."""
     name = Path(path)
     suffix = Path(name.stem).suffix if name.suffix.lower() in PACKED else name.suffix
-    return SUFFIXES.get(suffix.lower())
+    kind = _kinds_by_suffix().get(suffix.lower())
+    return None if kind is None else kind.name
 
 
-def _has_own_reader(source: Source, kind: str | None) -> bool:
+def _kinds_by_suffix() -> dict[str, FileKind]:
+    """Return the kinds of files that a name can tell, by the end of the name."""
+    kinds = [SOURCE_KINDS.get(name) for name in SOURCE_KINDS.names]
+    return {suffix: kind for kind in kinds if isinstance(kind, FileKind) for suffix in kind.suffixes}
+
+
+def is_of_family(name: str, kind: FileKind, folder: Path) -> bool:
+    """Return True where sources of the format ``name`` read files of this kind."""
+    other = SOURCE_KINDS.get(name, folder)
+    return name == kind.name or (isinstance(other, FileKind) and bool(kind.family) and other.family == kind.family)
+
+
+def _has_own_reader(spec: Spec, source: Source, kind: str | None) -> bool:
     """Return True where a source's own reader takes files of this kind; one whose format no name tells takes all."""
-    if source.is_asked:
+    own = SOURCE_KINDS.get(source.format, spec.folder)
+    if source.always_poll or not isinstance(own, FileKind):
         return False
-    family = {"tsv": "csv"}
-    formats = set(SUFFIXES.values())
-    return kind is None or source.format not in formats or family.get(kind, kind) == family.get(source.format, source.format)
+    by_name = {each.name: each for each in _kinds_by_suffix().values()}
+    return kind is None or own.name not in by_name or is_of_family(source.format, by_name[kind], spec.folder)
+
+
+def _count_common_columns(spec: Spec, lake: Lake, table: str, source: Source, file: SourceFile, kind: str | None) -> int | None:
+    """Return how many of the file's columns the table has; None where the file does not tell its columns, or there is no table."""
+    names = _names_in(spec, file, source, kind or source.format)
+    if not names or not lake.exists(table):
+        return None
+    known = {field.name.lower() for field in lake.open(table).schema().fields}
+    return len(known & {name.lower() for name in table_columns(names)})
+
+
+def _names_in(spec: Spec, file: SourceFile, source: Source, kind: str) -> Sequence[str] | None:
+    own, of_file = SOURCE_KINDS.get(source.format, spec.folder), SOURCE_KINDS.get(kind, spec.folder)
+    if not isinstance(of_file, FileKind):
+        return None
+    try:
+        if isinstance(own, FileKind) and is_of_family(source.format, of_file, spec.folder):
+            return own.names_in(file, source)
+        return of_file.names_in(file, None)
+    except (TidemillError, OSError, EOFError, ValueError, LookupError, csv.Error, pa.ArrowException):
+        return None  # whoever reads the whole file says what is wrong with it

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -18,14 +17,14 @@ from tidemill.model_registry import Manifest
 from tidemill.sources.files.damaged import empty_files, packed_unreadably
 from tidemill.sources.files.listing import SourceFile
 from tidemill.sources.records import IS_HEADER, RAW, RULES, Records, broken, rule
-from tidemill.sources.registry import QueryKind, SourceKind, source_kind
 from tidemill.sources.rows import Fitted, fitted
 from tidemill.sources.schema.declared import NothingToInfer, matched_names
-from tidemill.spec.models import Source
+from tidemill.spec.models import SOURCE_KINDS, Source
+from tidemill.spec.models.source_kinds import FileKind
 from tidemill.steps.ingest.history import FULL_BATCH, Past
 from tidemill.steps.ingest.schema import known_schema
 from tidemill.steps.result import StepContext
-from tidemill.steps.score.entry import PACKED, Entry
+from tidemill.steps.score.entry import Entry, is_of_family
 from tidemill.steps.score.routes import DATASET
 
 if TYPE_CHECKING:
@@ -37,42 +36,27 @@ def source_of_files(spec: Spec, entry: Entry, files: Sequence[SourceFile]) -> So
     sources = spec.pipeline.sources
     declared = None if entry.source is None else sources[entry.source]
     if declared is not None and entry.has_own_reader:
-        is_lines = declared.format == "json" and "multiline" not in {name.lower() for name in declared.options}
-        if is_lines and _is_array(files[0]):
-            return declared.model_copy(update={"options": {**declared.options, "multiLine": True}})
-        return declared
-    options: dict[str, object] = {}
-    if entry.kind in ("csv", "tsv"):
-        blocks = [source.options for source in sources.values() if source.format in ("csv", "tsv")]
-        shared = {name: value for name, value in (blocks[0] if blocks else {}).items() if all(block.get(name) == value for block in blocks)}
-        options = {**shared, "header": True}
-        if entry.kind == "tsv":
-            options.pop("sep", None)
-    elif entry.kind == "json" and _is_array(files[0]):
-        options = {"multiLine": True}
+        return declared.model_copy(update={"options": _file_kind(spec, declared.format).options_of_input(files[0], declared.options)})
+    assert entry.kind is not None  # the entry has been refused otherwise
+    kind = _file_kind(spec, entry.kind)
+    options_of_family = [source.options for source in sources.values() if is_of_family(source.format, kind, spec.folder)]
     return Source.model_validate(
         {
             "format": entry.kind,
             "path": entry.given,
-            "options": options,
+            "options": kind.options_without_source(files[0], options_of_family),
             "timezone": "UTC" if declared is None else declared.timezone,
         }
     )
 
 
-def _is_array(file: SourceFile) -> bool:
-    """Return True for a JSON file that is one array, not one object a line."""
-    if not file.is_local or Path(file.path).suffix in PACKED:
-        return False
-    try:
-        with Path(file.readable).open("rb") as stream:
-            return stream.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-    except OSError:
-        return False  # reading it will tell what is wrong
+def _file_kind(spec: Spec, name: str) -> FileKind:
+    kind = SOURCE_KINDS.get(name, spec.folder)
+    if not isinstance(kind, FileKind):
+        raise UsageError(f"a source of the format {name} reads no files")
+    return kind
 
 
-_TYPED = ("parquet", "orc", "avro")
-_TEXTUAL = ("csv", "tsv", "json")
 _DIGITS = 38
 _DAY = r"^[+-]?\d{4,7}(-\d{1,2}(-\d{1,2}([T ]+00:00(:00(\.0+)?)?)?)?)?$"
 
@@ -120,14 +104,12 @@ def read_input(context: StepContext, source: Source, files: Sequence[SourceFile]
         UsageError: an option of the source is wrong.
     """
     spark = context.spark
-    reader = source_kind(source.format, context.spec.folder)
-    if isinstance(reader, QueryKind):
-        raise UsageError(f"a source of the format {source.format} reads no files")
-    bad = {} if getattr(reader, "takes_empty_files", False) else empty_files(files)
-    _refuse(bad | (packed_unreadably(files) if source.format not in _TYPED else {}))
-    by_record = bool(getattr(reader, "tells_columns_by_record", False))
-    own_types = _given_columns(spark, reader, source, files) if by_record or source.format in _TYPED else None
-    types = own_types if own_types is not None and source.format in _TYPED else _types_read(source, schema)
+    reader = _file_kind(context.spec, source.format)
+    bad = {} if reader.takes_empty_files else empty_files(files)
+    _refuse(bad | (packed_unreadably(files) if not reader.has_types else {}))
+    by_record = reader.tells_columns_by_record
+    own_types = _given_columns(spark, reader, source, files) if by_record or reader.has_types else None
+    types = own_types if own_types is not None and reader.has_types else _types_read(reader, source, schema)
     records = reader.read(spark, source, files, types)
     _refuse(records.bad_files)
     if records.frame is None:
@@ -162,7 +144,7 @@ def _refuse(bad: Mapping[str, str]) -> None:
         raise SourceError("; ".join(f"{path}: {why}" for path, why in bad.items()))
 
 
-def _given_columns(spark: SparkSession, reader: SourceKind, source: Source, files: Sequence[SourceFile]) -> T.StructType | None:
+def _given_columns(spark: SparkSession, reader: FileKind, source: Source, files: Sequence[SourceFile]) -> T.StructType | None:
     """Return the columns that the files bring; None where no record tells of one."""
     try:
         return reader.infer(spark, source, files)
@@ -170,16 +152,14 @@ def _given_columns(spark: SparkSession, reader: SourceKind, source: Source, file
         return None
 
 
-def _types_read(source: Source, schema: T.StructType) -> T.StructType:
+def _types_read(reader: FileKind, source: Source, schema: T.StructType) -> T.StructType:
     """Return the types as which records of text are read: of values that Spark would round or cut, ones that hold the whole of them."""
-    if source.format not in _TEXTUAL:
-        return schema
-    has_format = any(name.lower() == "dateformat" for name in source.options)
+    reads_dates_loosely = reader.reads_dates_loosely and all(name.lower() != "dateformat" for name in source.options)
 
     def whole(kind: T.DataType) -> T.DataType:
-        if isinstance(kind, T.DecimalType) and source.format == "json":
+        if isinstance(kind, T.DecimalType) and reader.rounds_decimals:
             return T.DecimalType(_DIGITS, _DIGITS - kind.precision + kind.scale)
-        return T.StringType() if isinstance(kind, T.DateType) and not has_format else kind
+        return T.StringType() if isinstance(kind, T.DateType) and reads_dates_loosely else kind
 
     return T.StructType([T.StructField(part.name, whole(part.dataType)) for part in schema.fields])
 

@@ -1,1 +1,74 @@
-"""Files that carry their own types: Parquet, ORC, Avro."""
+"""Files that carry their own types: Parquet, ORC, Avro. Imports no Spark itself; the readers do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tidemill.spec.models.source_kinds import FileKind
+
+if TYPE_CHECKING:
+    from tidemill.sources.files.listing import SourceFile
+    from tidemill.spec.models import Source
+
+_SQL_TYPES = {
+    "bool": "boolean", "int8": "byte", "int16": "short", "int32": "integer", "int64": "long", "float": "float", "double": "double",
+    "string": "string", "large_string": "string", "date32[day]": "date", "timestamp[us]": "timestamp_ntz",
+    "timestamp[us, tz=UTC]": "timestamp",
+}  # fmt: skip
+"""The SQL types of Arrow's, where Spark reads them as the same."""
+
+
+class Parquet(FileKind):
+    """Parquet files."""
+
+    reader = "tidemill.sources.files.columnar.parquet:ParquetFiles"
+    gives_raw_text = True
+    suffixes = (".parquet",)
+    has_types = True
+    option_names = ("datetimeRebaseMode", "int96RebaseMode")
+
+    def known_columns(self, source: Source) -> Mapping[str, str | None] | None:
+        """Return the columns in the footers; a type where all files agree on it."""
+        import pyarrow.parquet as pq
+
+        from tidemill.sources.files.listing import few_local_files
+
+        types: dict[str, str | None] = {}
+        for file in few_local_files(source):
+            for part in pq.read_schema(file.readable):
+                name = _SQL_TYPES.get(str(part.type))
+                types[part.name] = name if types.get(part.name, name) == name else None
+        return types or None
+
+    def names_in(self, file: SourceFile, source: Source | None) -> Sequence[str]:
+        """Return the names in the footer of a file."""
+        import pyarrow.parquet as pq
+
+        return list(pq.read_schema(file.readable).names)
+
+
+class Orc(FileKind):
+    """ORC files."""
+
+    reader = "tidemill.sources.files.columnar.orc:OrcFiles"
+    gives_raw_text = True
+    suffixes = (".orc",)
+    has_types = True
+
+    def known_columns(self, source: Source) -> Mapping[str, str | None] | None:
+        """Return the columns in the footers."""
+        from pyarrow import orc
+
+        from tidemill.sources.files.listing import few_local_files, names_of_all
+
+        return names_of_all(few_local_files(source), lambda file: orc.ORCFile(file.readable).schema.names)
+
+
+class Avro(FileKind):
+    """Avro container files."""
+
+    reader = "tidemill.sources.files.avro.reader:AvroFiles"
+    gives_raw_text = True
+    suffixes = (".avro",)
+    has_types = True

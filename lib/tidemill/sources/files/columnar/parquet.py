@@ -12,6 +12,7 @@ from pyspark.sql import types as T
 
 from tidemill.column_names import SOURCE_FILE
 from tidemill.columns import column
+from tidemill.sources.files.columnar import Parquet
 from tidemill.sources.files.columnar.base import RECORD, Shape, grouped, inferred, matched_records
 from tidemill.sources.files.columnar.fitting import type_text
 from tidemill.sources.files.listing import SourceFile
@@ -19,7 +20,6 @@ from tidemill.sources.options import checked_options
 from tidemill.sources.records import Records, source_file
 from tidemill.spec.models import Source
 
-OPTIONS = ("datetimeRebaseMode", "int96RebaseMode")
 _NANOS_AS_LONG = "spark.sql.legacy.parquet.nanosAsLong"
 _READING = {
     "ignoreCorruptFiles": "false",
@@ -41,7 +41,7 @@ class ParquetFiles:
 
     def read(self, spark: SparkSession, source: Source, files: Sequence[SourceFile], schema: T.StructType) -> Records:
         """Return the records of the files."""
-        options = checked_options(source, OPTIONS)
+        options = checked_options(source, Parquet.option_names)
         shapes, bad = _shapes(spark, files)
 
         def frame_of(shape: Shape) -> DataFrame:

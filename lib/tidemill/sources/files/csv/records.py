@@ -10,13 +10,14 @@ from pyspark.sql import functions as F
 
 from tidemill.column_names import SOURCE_FILE
 from tidemill.errors import SourceError
+from tidemill.sources.files.csv import Csv
 from tidemill.sources.files.csv.quotes import Quoting
 from tidemill.sources.files.encodings import TextForm
 from tidemill.sources.files.headers import read_form, read_header
 from tidemill.sources.files.lines import BLOCK, LINE, PLACE, VALUE, as_text, java_charsets, line_text, raw_lines, read_lines, written_text
 from tidemill.sources.files.listing import SourceFile
 from tidemill.sources.files.record_limit import refuse_long_records
-from tidemill.sources.options import TEXT, checked_options, is_on
+from tidemill.sources.options import checked_options, is_on
 from tidemill.sources.records import IS_HEADER, SOURCE_LINE
 from tidemill.spec.models import Source
 
@@ -65,14 +66,6 @@ def _line_end(form: TextForm) -> str:
     return form.end_bytes.decode("latin-1") if form.end_bytes.isascii() else form.line_end
 
 
-OPTIONS = (
-    *TEXT,
-    *("header", "sep", "quote", "escape", "charToEscapeQuoteEscaping", "comment", "nullValue", "emptyValue", "nanValue"),
-    *("positiveInf", "negativeInf", "ignoreLeadingWhiteSpace", "ignoreTrailingWhiteSpace", "maxColumns", "maxCharsPerColumn"),
-    *("unescapedQuoteHandling", "preferDate"),
-)
-
-
 @dataclass(frozen=True)
 class Group:
     """Files of one form and separator whose headers have the same names; none at all where they have no header.
@@ -94,11 +87,11 @@ class Group:
 
 def completed_options(source: Source) -> dict[str, str]:
     """Return the options of the source with tidemill's defaults, which differ from Spark's where those lose records."""
-    given = checked_options(source, OPTIONS)
+    given = checked_options(source, Csv.option_names)
     quote = given.get("quote", '"')
     # Spark's default escape, a backslash, splits RFC 4180's doubled quotes in two; its limits refuse wide files and long fields.
     defaults = {
-        "sep": "\t" if source.format == "tsv" else ",",
+        "sep": ",",
         "quote": quote,
         "escape": quote,
         "maxColumns": "100000",

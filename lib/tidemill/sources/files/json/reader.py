@@ -15,16 +15,17 @@ from tidemill.column_names import ROW_HASH, SOURCE_FILE
 from tidemill.errors import SourceError
 from tidemill.sources.files.encodings import files_by_form
 from tidemill.sources.files.fast_path import Quick
+from tidemill.sources.files.json import Json
 from tidemill.sources.files.json.documents import document_records
 from tidemill.sources.files.json.records import CORRUPT, plain_records, records_of_lines
 from tidemill.sources.files.lines import HAS_INVALID_BYTES, LINE, ROWS, locate, read_lines
 from tidemill.sources.files.listing import SourceFile
 from tidemill.sources.files.record_limit import refuse_long_records
-from tidemill.sources.options import TEXT, checked_options, is_on
+from tidemill.sources.options import checked_options, is_on
 from tidemill.sources.records import IS_HEADER, SOURCE_LINE, Records
 from tidemill.sources.schema.declared import NothingToInfer, checked_schema
 from tidemill.sources.schema.inference import Evidence
-from tidemill.spec.models import JSON_OPTIONS, Source
+from tidemill.spec.models import Source
 
 _EVIDENCE = "evidence"
 _ELEMENT = "[]"
@@ -97,10 +98,6 @@ def _at(value: object, path: _Path) -> Iterator[str]:
         yield from _at(value[path[0]], path[1:])
 
 
-OPTIONS = (
-    *TEXT,
-    *(name for name in JSON_OPTIONS if name not in TEXT),
-)
 STRICT = {"allowSingleQuotes": "false", "allowNonNumericNumbers": "false"}
 """JSON as the standard has it, where Spark is lenient."""
 
@@ -116,8 +113,6 @@ class JsonFiles:
     With ``multiLine: true`` a file is a whole document: the elements of an array are a record each, and so are objects one after
     another, where each begins on a line of its own. A document that is neither is one record, and refused.
     """
-
-    tells_columns_by_record = True
 
     def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
         """Return types that keep the values of every record that parses."""
@@ -173,7 +168,7 @@ def inferred_fields(spark: SparkSession, lines: DataFrame, options: Mapping[str,
 
 def _completed_options(source: Source) -> dict[str, str]:
     """Return the options of the source."""
-    return STRICT | checked_options(source, OPTIONS)
+    return STRICT | checked_options(source, Json.option_names)
 
 
 def _line_options(options: Mapping[str, str]) -> dict[str, str]:

@@ -18,7 +18,8 @@ from tidemill.sources.files.encodings import charset
 from tidemill.sources.files.json.nested import has_floats, has_not_finite
 from tidemill.sources.files.lines import legible, locate
 from tidemill.sources.files.listing import SourceFile
-from tidemill.sources.files.record_limit import LONGEST_LINE, OPTION, longest_record
+from tidemill.sources.files.record_limit import LONGEST_LINE, longest_record
+from tidemill.sources.files.xml import ROW_TAG, Xml
 from tidemill.sources.files.xml.batches import (
     BROKEN,
     BYTES,
@@ -102,12 +103,7 @@ def _is_misfit(value: Column, wanted: T.DataType, timezone: str, is_inferred: bo
     return is_misfit
 
 
-ROW_TAG = "rowTag"
 _SAME = {"UTF8": "UTF-8", "LATIN1": "ISO-8859-1"}
-OPTIONS = (
-    *(ROW_TAG, "encoding", "attributePrefix", "valueTag", "nullValue", OPTION),
-    *("ignoreNamespace", "ignoreSurroundingSpaces", "excludeAttribute"),
-)
 _TAG = re.compile(r"""[^\s<>/="'!?&;]+""")
 
 
@@ -117,7 +113,7 @@ def form_of(source: Source) -> XmlForm:
     Raises:
         UsageError: an option is missing, unknown or wrong.
     """
-    options = checked_options(source, OPTIONS)
+    options = checked_options(source, Xml.option_names)
     row_tag = options.get(ROW_TAG, "").strip().removeprefix("<").removesuffix(">")
     if not _TAG.fullmatch(row_tag):
         found = f", found {options[ROW_TAG]!r}" if ROW_TAG in options else ""
@@ -198,8 +194,6 @@ class XmlFiles:
     machine comes through Spark as a whole, and may have 2 GB. An encoding is told by the byte order mark, the option, or the file's
     own first line.
     """
-
-    tells_columns_by_record = True
 
     def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
         """Return the columns and types that the texts of all well-formed records have; whole numbers are BIGINT."""

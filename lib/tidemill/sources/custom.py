@@ -1,4 +1,4 @@
-"""Sources that users write as a ``pyspark.sql.datasource.DataSource``."""
+"""Kinds of sources that users write: a class that reads, or a ``pyspark.sql.datasource.DataSource``."""
 
 from __future__ import annotations
 
@@ -23,21 +23,73 @@ from tidemill.sources.schema.declared import checked_schema
 from tidemill.sources.secrets import reveal, reveal_path
 from tidemill.sources.watermarks import Position, overlap_of
 from tidemill.spec.models import Source
+from tidemill.spec.models.source_kinds import FileKind, QueryKind, SourceKind
 
 _TIMES = (T.DateType, T.TimestampType, T.TimestampNTZType)
 
 
-class DataSourceRows:
+def kind_of(name: str, definition: Any) -> SourceKind:
+    """Return the kind that a class of the user's own is.
+
+    Raises:
+        TypeError: it has none of the interfaces of a source.
+    """
+    if isinstance(definition, type) and issubclass(definition, DataSource):
+        return PythonDataSource(name, definition)
+    if isinstance(definition, type) and hasattr(definition, "infer"):
+        if hasattr(definition, "read"):
+            return CustomFiles(name, definition)
+        if hasattr(definition, "extract"):
+            return CustomQuery(name, definition)
+    raise TypeError("expected a FileKind, a QueryKind, a DataSource, or a class with `infer` and one of `read` and `extract`")
+
+
+class CustomFiles(FileKind):
+    """A class of the user's own with the methods ``infer`` and ``read`` of `FileKind`, and those of its attributes that it needs."""
+
+    needs_path = False
+
+    def __init__(self, name: str, definition: Any) -> None:
+        """Take the class."""
+        super().__init__(name)
+        self._definition = definition
+        self.takes_empty_files = bool(getattr(definition, "takes_empty_files", False))
+        self.tells_columns_by_record = bool(getattr(definition, "tells_columns_by_record", False))
+
+    def _reader(self) -> Any:
+        return self._definition()
+
+
+class CustomQuery(QueryKind):
+    """A class of the user's own with the methods ``infer`` and ``extract`` of `QueryKind`, and ``complete_schema`` where it needs that."""
+
+    def __init__(self, name: str, definition: Any) -> None:
+        """Take the class."""
+        super().__init__(name)
+        self._definition = definition
+
+    def complete_schema(self, source: Source, schema: T.StructType) -> T.StructType:
+        """Return the schema as the class completes it."""
+        complete = getattr(self._definition, "complete_schema", None)
+        return schema if complete is None else complete(self._definition(), source, schema)
+
+    def _reader(self) -> Any:
+        return self._definition()
+
+
+class PythonDataSource(QueryKind):
     """A Python DataSource.
 
     ``load: full`` reads it whole. ``load: incremental`` keeps the rows whose watermark is not above the greatest one, which is looked
     up first, and not below the greatest one before less the overlap, and those without a watermark; they are merged by the key.
     """
 
-    def __init__(self, kind: type[DataSource]) -> None:
+    def __init__(self, name: str, definition: type[DataSource]) -> None:
         """Take the user's class."""
-        self._kind = kind
-        self._name = f"tidemill_{kind.__name__}_{sha256(f'{kind.__module__}.{kind.__qualname__}'.encode()).hexdigest()[:8]}".lower()
+        super().__init__(name)
+        self._definition = definition
+        place = f"{definition.__module__}.{definition.__qualname__}"
+        self._registered_name = f"tidemill_{definition.__name__}_{sha256(place.encode()).hexdigest()[:8]}".lower()
 
     def infer(self, spark: SparkSession, source: Source) -> T.StructType:
         """Return the columns that the DataSource declares."""
@@ -58,8 +110,8 @@ class DataSourceRows:
 
     def _frame(self, spark: SparkSession, source: Source) -> DataFrame:
         # Under a name of its own: one that is taken already, such as "csv", must not be shadowed.
-        name = self._name
-        named: Any = type(self._kind.__name__, (self._kind,), {"name": classmethod(lambda _: name)})
+        name = self._registered_name
+        named: Any = type(self._definition.__name__, (self._definition,), {"name": classmethod(lambda _: name)})
         spark.dataSource.register(named)
         options = {key: str(value).lower() if isinstance(value, bool) else reveal(str(value)) for key, value in source.options.items()}
         options.pop("overlap", None)
