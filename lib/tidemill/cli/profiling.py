@@ -82,8 +82,7 @@ def suggest(
     debug: Debug = False,
 ) -> int:
     """Propose a key and expectations from what a table holds: YAML to paste under `tables.<name>:` of a spec."""
-    from tidemill.steps.profile import declared_lineage, profile_table
-    from tidemill.steps.suggest import suggestions_for
+    from tidemill.steps.profile import declared_lineage, profile_table, suggestions_for
 
     loaded = spec_of(spec, env, set_) if spec else None
     where = _lake_with(table, version, lake or (loaded.pipeline.lake if loaded else None))

@@ -12,6 +12,7 @@ from tidemill.spec.models.source_kinds import SOURCE_KINDS, DeclaredSource, Faul
 if TYPE_CHECKING:
     from tidemill.spec.models import Source
 
+
 _VERSIONS = ("versionAsOf", "timestampAsOf")
 _OF_CHANGES = ("_change_type", "_commit_version", "_commit_timestamp")
 
@@ -45,7 +46,7 @@ class BinaryFile(FileKind):
 class Delta(QueryKind):
     """A Delta table that lies elsewhere: as it is at a version, or its change feed."""
 
-    reader = "tidemill.sources.delta:DeltaRows"
+    reader = "tidemill.sources.tables:DeltaRows"
     gives_raw_text = True
     needs_path = True
     option_names = _VERSIONS

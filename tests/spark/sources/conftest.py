@@ -14,10 +14,9 @@ from tests.spark.sources.postgres import Postgres, binaries, server
 from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE
 from tidemill.columns import column
 from tidemill.sources.files.damaged import empty_files, probe
-from tidemill.sources.files.fast_path import IS_PLAIN
 from tidemill.sources.files.listing import list_files
-from tidemill.sources.records import FATE, GOOD, RAW, REFUSED, RULES, Records, judged_records, refused_records, survey
-from tidemill.sources.schema.declared import parsed_schema
+from tidemill.sources.records import FATE, GOOD, IS_PLAIN, RAW, REFUSED, RULES, Records, judged_records, refused_records, survey
+from tidemill.sources.schema.types import parsed_schema
 from tidemill.spec.models import SOURCE_KINDS, Source
 
 

@@ -12,7 +12,7 @@ from tidemill.runtime.session import child_session
 from tidemill.sources import records as wide
 from tidemill.sources.files.csv import wide as csv_wide
 from tidemill.sources.files.listing import list_files
-from tidemill.sources.schema.declared import parsed_schema
+from tidemill.sources.schema.types import parsed_schema
 from tidemill.spec.models import SOURCE_KINDS, Source
 
 SCHEMA = "id INT, name STRING, price DOUBLE, day DATE, cost DECIMAL(6,2), size FLOAT"

@@ -11,7 +11,7 @@ from tests.spark.sources.conftest import good_rows, judged
 
 from tidemill.sources.files.listing import list_files
 from tidemill.sources.records import refused_records, survey
-from tidemill.sources.schema.declared import parsed_schema
+from tidemill.sources.schema.types import parsed_schema
 from tidemill.spec.models import SOURCE_KINDS, Source
 
 

@@ -17,7 +17,7 @@ from tidemill.errors import SourceError, UsageError
 from tidemill.sources.files.damaged import probe
 from tidemill.sources.files.listing import list_files
 from tidemill.sources.records import refused_records
-from tidemill.sources.schema.declared import parsed_schema
+from tidemill.sources.schema.types import parsed_schema
 from tidemill.spec.models import SOURCE_KINDS, Source
 
 SCHEMA = "_id INT, name STRING, price DOUBLE, tag ARRAY<STRING>"

@@ -15,8 +15,7 @@ from tidemill.cli import main
 from tidemill.lake.ops import StepRow
 from tidemill.spec import load_spec
 from tidemill.steps.prepare.step import prepare
-from tidemill.steps.profile import Lineage, declared_lineage, profile_table, recorded_lineage
-from tidemill.steps.suggest import other_tables, suggestions_for
+from tidemill.steps.profile import Lineage, declared_lineage, other_tables, profile_table, recorded_lineage, suggestions_for
 
 pytestmark = pytest.mark.long("its tests share a lake; the first pays for it")
 

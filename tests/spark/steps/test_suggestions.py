@@ -11,8 +11,7 @@ import yaml
 from tidemill.errors import UsageError
 from tidemill.spec import load_spec
 from tidemill.steps.prepare.step import prepare
-from tidemill.steps.profile import profile_table
-from tidemill.steps.suggest import suggestions_for
+from tidemill.steps.profile import profile_table, suggestions_for
 
 SPEC = """\
 pipeline: p

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import types as T
 
-from tidemill.sources.schema.inference import Evidence
+from tidemill.sources.schema.types import Evidence
 
 TYPES = {
     "int": ["0", "-7", "+5", "2147483647", "-2147483648"],

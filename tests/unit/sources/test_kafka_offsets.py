@@ -3,9 +3,8 @@
 import pytest
 
 from tidemill.errors import SourceError, UsageError
-from tidemill.sources.kafka.admin import Bounds, Topic
 from tidemill.sources.kafka.offsets import Position, position_from, ranges
-from tidemill.sources.kafka.options import topics_of
+from tidemill.sources.kafka.topics import Bounds, Topic, topics_of
 from tidemill.spec.models import Source
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from tidemill.errors import SourceError, UsageError
 from tidemill.sources.files.encodings import TextForm
+from tidemill.sources.files.lines import longest_record, refuse_long_records
 from tidemill.sources.files.listing import SourceFile
-from tidemill.sources.files.record_limit import longest_record, refuse_long_records
 
 LIMIT = {"maxRecordBytes": "3000000"}
 

@@ -9,8 +9,8 @@ from tidemill.errors import SourceError, UsageError
 from tidemill.redaction import Redactor, redact
 from tidemill.sources.files.listing import list_source_files
 from tidemill.sources.jdbc.connection import Place
-from tidemill.sources.kafka.options import topics_of
-from tidemill.sources.secrets import reveal, reveal_path
+from tidemill.sources.kafka.topics import topics_of
+from tidemill.sources.options import reveal, reveal_path
 from tidemill.spec.models import Source
 
 CANARY = "CANARYq7Zx91"

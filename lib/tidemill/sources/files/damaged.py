@@ -14,7 +14,7 @@ from pyspark.sql import types as T
 from tidemill.errors import SourceError
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.sources.files.listing import SourceFile
-from tidemill.sources.schema.declared import NothingToInfer
+from tidemill.sources.schema.types import NothingToInfer
 from tidemill.spec.models import Source
 from tidemill.spec.models.source_kinds import FileKind
 

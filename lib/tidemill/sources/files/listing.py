@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from tidemill.errors import SourceError
 from tidemill.runtime.session import opens_all_names
-from tidemill.sources.secrets import has_secret_path, mask_path, reveal_path
+from tidemill.sources.options import has_secret_path, mask_path, reveal_path
 from tidemill.spec.loading.paths import braces_expanded, escaped, is_pattern, python_glob
 from tidemill.spec.models import Source
 

@@ -12,9 +12,18 @@ from pyspark.sql import types as T
 from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE
 from tidemill.errors import SourceError
 from tidemill.sources.files.encodings import TextForm, files_by_form
-from tidemill.sources.files.lines import HAS_INVALID_BYTES, LINE, as_text, has_nul, legible, locate, numbered, raw_lines
+from tidemill.sources.files.lines import (
+    HAS_INVALID_BYTES,
+    LINE,
+    as_text,
+    has_nul,
+    legible,
+    locate,
+    numbered,
+    raw_lines,
+    refuse_long_records,
+)
 from tidemill.sources.files.listing import SourceFile
-from tidemill.sources.files.record_limit import refuse_long_records
 from tidemill.sources.kinds import Text
 from tidemill.sources.options import checked_options, is_on
 from tidemill.sources.records import IS_HEADER, RAW, RULES, SOURCE_LINE, Records, broken, no_rules, row_hash, rule, source_file

@@ -17,6 +17,7 @@ from tidemill.spec.models.source_kinds import UNRESOLVED, DeclaredSource, Faults
 if TYPE_CHECKING:
     from tidemill.spec.models import Source
 
+
 CONNECTORS = {"jdbc:postgresql:": "postgresql", "jdbc:sqlite:": "sqlite"}
 """The connector that brings the driver, by how the URL begins."""
 

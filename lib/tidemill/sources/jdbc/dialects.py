@@ -1,19 +1,16 @@
-"""What differs between databases: the types of columns, how their values are written as text, and how a value stands in SQL.
-
-PostgreSQL and SQLite give every value as the text that they write themselves; it is made a value of the schema's type here, so that
-what a driver would bend (infinite dates, NaN, a text in a number's column, a wall-clock time that a daylight saving zone lacks) arrives
-as it is. Other databases are read by their drivers, in Spark's types.
-"""
+"""How a database is asked that tidemill knows nothing of."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from pyspark.sql import types as T
 
-from tidemill.sources.watermarks import Overlap
+from tidemill.errors import UsageError
+from tidemill.sources.rows import Overlap
 
 Ask = Callable[[Sequence[str], str], list[str | None]]
 """Selects expressions, in the database, from what stands behind FROM, and returns the texts of the first row; empty: there is none."""
@@ -87,3 +84,58 @@ def all_of(conditions: Sequence[str | None]) -> str:
     """Return the conditions joined by AND; one that is always true where there is none."""
     given = [condition for condition in conditions if condition]
     return " AND ".join(f"({condition})" for condition in given) if given else "1 = 1"
+
+
+class OtherDatabase:
+    """A database whose driver the user brings: Spark's types, and a watermark that is a number, a text, a date or a local time."""
+
+    properties: Mapping[str, str] = {"preferTimestampNTZ": "true", "fetchsize": "10000"}
+
+    def __init__(self, url: str) -> None:
+        """Take names as the database at ``url`` quotes them."""
+        self._quote = "`" if url.startswith(("jdbc:mysql:", "jdbc:mariadb:")) else '"'
+
+    def quoted(self, name: str) -> str:
+        """Return a name as SQL writes it."""
+        return self._quote + name.replace(self._quote, self._quote * 2) + self._quote
+
+    def columns(self, ask: Ask, relation: str, found: T.StructType, known: T.StructType | None) -> list[DbColumn]:
+        """Return the columns as Spark sees them."""
+        return [DbColumn(part.name, self.quoted(part.name), part.dataType, part.dataType) for part in found.fields]
+
+    def text(self, sql: str, column: DbColumn) -> str:
+        """Return the value itself: Spark makes a text of it."""
+        return sql
+
+    def literal(self, value: str, column: DbColumn) -> str:
+        """Return SQL for a value."""
+        if isinstance(column.type, NUMBERS):
+            return value
+        if isinstance(column.type, T.DateType):
+            return f"{{d {string_literal(value)}}}"
+        if isinstance(column.type, T.TimestampNTZType):
+            return f"{{ts {string_literal(value)}}}"
+        if isinstance(column.type, T.StringType):
+            return string_literal(value)
+        kind = column.type.simpleString().upper()
+        raise UsageError(
+            f"watermark or partitionColumn {column.name!r} is {kind}; for this database it must be a number, text, date or local time"
+        )
+
+    def order(self, column: DbColumn) -> Order:
+        """Return that all values are taken as they come."""
+        return Order()
+
+    def up_to(self, value: str, column: DbColumn) -> str:
+        """Return a condition for the values not above one; of a time, which Spark has cut, all of its last microsecond."""
+        if not isinstance(column.type, T.TimestampNTZType):
+            return f"{self.quoted(column.name)} <= {self.literal(value, column)}"
+        after = datetime.fromisoformat(value) + timedelta(microseconds=1)
+        return f"{self.quoted(column.name)} < {self.literal(after.isoformat(' '), column)}"
+
+    def before(self, literal: str, overlap: Overlap, column: DbColumn) -> str:
+        """Return SQL for the value that lies ``overlap`` before one."""
+        if not overlap.amount:
+            return literal
+        amount = f"INTERVAL '{overlap.text}' SECOND" if isinstance(column.type, TIMES) else overlap.text
+        return f"({literal} - {amount})"

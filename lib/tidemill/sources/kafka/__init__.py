@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from tidemill.spec.models import Source
 
+
 CLIENT = "kafka."
 BROKERS = "kafka.bootstrap.servers"
 NAMES, PATTERN, ASSIGNED = "subscribe", "subscribePattern", "assign"

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tidemill.errors import SourceError, UsageError
-from tidemill.sources.kafka.admin import Bounds, Topic
-from tidemill.sources.kafka.options import Topics
+from tidemill.sources.kafka.topics import Bounds, Topic, Topics
 
 Offsets = Mapping[str, Mapping[int, int]]
 

@@ -15,11 +15,10 @@ from tidemill.sources.files.json.reader import inferred_fields
 from tidemill.sources.files.json.records import records_of_lines
 from tidemill.sources.files.lines import BOM, HAS_INVALID_BYTES, LINE, has_nul
 from tidemill.sources.kafka import CLIENT
-from tidemill.sources.kafka.admin import topics_at_brokers
 from tidemill.sources.kafka.offsets import Ranges, position_from, ranges
-from tidemill.sources.kafka.options import Topics, topics_of
+from tidemill.sources.kafka.topics import Topics, topics_at_brokers, topics_of
 from tidemill.sources.records import IS_HEADER, RAW, RULES, SOURCE_LINE, Extract, Records, broken, rule
-from tidemill.sources.schema.declared import checked_schema
+from tidemill.sources.schema.types import checked_schema
 from tidemill.spec.models import Source
 
 PREFIX = "_kafka_"

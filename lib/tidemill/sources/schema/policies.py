@@ -10,7 +10,7 @@ from pyspark.sql import types as T
 
 from tidemill.errors import SourceError
 from tidemill.sources.records import Difference, Records, judged_records, refused_by_rule
-from tidemill.sources.schema.declared import checked_schema, is_wider, matched_names, wider_types, widest
+from tidemill.sources.schema.types import checked_schema, is_wider, matched_names, wider_types, widest
 from tidemill.spec.models import Source
 
 CAST = "cast:"

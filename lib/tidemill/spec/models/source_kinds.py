@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tidemill.sources.records import Extract, Records
     from tidemill.spec.models.sources import Source
 
+
 Faults = Iterator[tuple[tuple[str, ...], str]]
 """Keys below the source, and what is wrong there."""
 
@@ -234,7 +235,7 @@ def _accept(name: str, definition: Any) -> SourceKind:
     if isinstance(definition, type) and issubclass(definition, SourceKind):
         return definition(name)
     # A class that only reads: the package of the readers knows the interfaces that it may have.
-    kind: SourceKind = import_module("tidemill.sources.custom").kind_of(name, definition)
+    kind: SourceKind = import_module("tidemill.sources.tables").kind_of(name, definition)
     return kind
 
 

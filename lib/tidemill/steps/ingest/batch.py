@@ -17,8 +17,7 @@ from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.sources.records import FATE, GOOD, NOTED, RAW, RULES, SOURCE_LINE, FileCount, Records, apart, refused_records
 from tidemill.sources.schema.policies import Change
 from tidemill.steps.commit_stats import blank, holds, is_blank, rows_written
-from tidemill.steps.ingest.history import FULL_BATCH, drop_replayed, record
-from tidemill.steps.ingest.schema import lossy_columns, record_changes, record_schema
+from tidemill.steps.ingest.history import FULL_BATCH, drop_replayed, lossy_columns, record, record_changes, record_schema
 from tidemill.steps.ingest.staged_records import hold_to_expectations, most_partitions
 from tidemill.steps.result import StepContext, StepResult
 

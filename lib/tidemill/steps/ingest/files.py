@@ -22,8 +22,7 @@ from tidemill.sources.schema.policies import Change, Evolution, evolved, settled
 from tidemill.spec.models import Source
 from tidemill.spec.models.source_kinds import FileKind
 from tidemill.steps.ingest.batch import Batch
-from tidemill.steps.ingest.history import BAD, FULL_BATCH, LOADED, Past, stamp
-from tidemill.steps.ingest.schema import known_schema, record_changes
+from tidemill.steps.ingest.history import BAD, FULL_BATCH, LOADED, Past, known_schema, record_changes, stamp
 from tidemill.steps.ingest.staged_records import staged_records
 from tidemill.steps.result import StepContext
 

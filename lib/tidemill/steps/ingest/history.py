@@ -1,4 +1,4 @@
-"""What the lake has of a source already: its last batch, the files and positions behind it; mended where a run was killed."""
+"""What earlier batches of a source have loaded, and the schema that they have."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.column_names import BATCH_ID, PROVENANCE, SOURCE_FILE
+from tidemill.columns import column
 from tidemill.errors import UsageError
-from tidemill.lake.ops import FileRow
+from tidemill.lake.ops import FileRow, SchemaChangeRow, SchemaRow
 from tidemill.quoting import batch_app
+from tidemill.sources.schema.policies import Change, sql_name
+from tidemill.sources.schema.types import checked_schema, is_wider, parsed_schema
+from tidemill.spec.models import Source
 from tidemill.steps.commit_stats import blank, holds
 from tidemill.steps.result import StepContext
 
@@ -228,3 +232,55 @@ def _since_last_full_load(rows: Sequence[Row]) -> list[Row]:
 
 def _number(row: Mapping[str, object]) -> int:
     return int(row["batch_id"])  # type: ignore[call-overload]
+
+
+_EXACT_IN_DOUBLE = 2**53
+
+
+def known_schema(context: StepContext, source: Source, past: Past) -> T.StructType | None:
+    """Return the columns that records must have: the declared ones, or those of the table; None where the first batch is yet to tell.
+
+    What policies have added or widened since is in the table, and counts.
+    """
+    if source.schema_ is None:
+        return past.schema
+    declared = parsed_schema(context.spark, context.spec.schema_text(source.schema_))
+    if past.schema is None:
+        return declared
+    pinned = {part.name: part for part in past.schema.fields}
+    fields = [
+        pinned[part.name] if part.name in pinned and is_wider(part.dataType, pinned[part.name].dataType) else part
+        for part in declared.fields
+    ]
+    if source.on_new_column == "add":
+        lower = {name.lower() for name in declared.names}
+        fields += [part for part in past.schema.fields if part.name.lower() not in lower]
+    return checked_schema(fields)
+
+
+def record_schema(context: StepContext, schema: T.StructType, reason: str, batch: int) -> None:
+    """Write a new version into ops.schemas where the columns are not those of the last one."""
+    ledger = context.lake.ledger
+    rows = ledger.read(SchemaRow, source=context.item)
+    text = ", ".join(f"{part.name} {sql_name(part.dataType)}" for part in schema.fields)
+    if rows and rows[-1].schema == text:
+        return
+    version = 1 + max((row.version or 0 for row in rows), default=0)
+    ledger.append([SchemaRow(**stamp(context, batch), version=version, schema=text, reason=reason)])
+
+
+def record_changes(context: StepContext, changes: Sequence[Change], batch: int) -> None:
+    """Write what the policies did into ops.schema_changes; repeating it changes nothing."""
+    where: dict[str, str | int] = {"run_id": context.run_id, "source": context.item, "batch_id": batch}
+    context.lake.ledger.put(SchemaChangeRow, [SchemaChangeRow(**stamp(context, batch), **change.row()) for change in changes], where=where)
+
+
+def lossy_columns(context: StepContext, table: str, kinds: Mapping[str, T.DataType]) -> list[str]:
+    """Return the columns of the table that hold a BIGINT which DOUBLE would change."""
+    rows = context.lake.read(context.spark, table)
+    longs = [name for name, kind in kinds.items() if isinstance(kind, T.DoubleType) and isinstance(rows.schema[name].dataType, T.LongType)]
+    if not longs:
+        return []
+    found = rows.agg(*[F.max(F.abs(column(name))).alias(f"m{place}") for place, name in enumerate(longs)]).first()
+    assert found is not None  # an aggregate without groups always has one row
+    return [name for place, name in enumerate(longs) if (found[f"m{place}"] or 0) > _EXACT_IN_DOUBLE]

@@ -20,8 +20,7 @@ from tidemill.quality.expectations.quarantine import all_hold, held, refusal, re
 from tidemill.quality.expectations.row_rules import BROKEN, as_json, columns_of, samples
 from tidemill.quality.expectations.rules import Rule, errors_count_as_violations, rules_of
 from tidemill.runtime.session import task_slots
-from tidemill.sources.files.fast_path import IS_PLAIN, Quick
-from tidemill.sources.records import FATE, GOOD, IS_HEADER, NOTED, RAW, RULES, Records, judged_records, judged_schema
+from tidemill.sources.records import FATE, GOOD, IS_HEADER, IS_PLAIN, NOTED, RAW, RULES, Quick, Records, judged_records, judged_schema
 from tidemill.spec.models import SOURCE_KINDS, Source
 from tidemill.steps.prepare.expectations import record_expectations, require_rules, what_stays
 from tidemill.steps.result import StepContext

@@ -28,8 +28,7 @@ from tidemill.spec.models import SOURCE_KINDS
 from tidemill.spec.models.source_kinds import FileKind
 from tidemill.steps.ingest.batch import Batch, commit
 from tidemill.steps.ingest.files import file_rows, read_records
-from tidemill.steps.ingest.history import REPROCESSED, Past, past
-from tidemill.steps.ingest.schema import known_schema
+from tidemill.steps.ingest.history import REPROCESSED, Past, known_schema, past
 from tidemill.steps.prepare.expectations import rules_for
 from tidemill.steps.prepare.step import table_rows
 from tidemill.steps.result import StepContext, StepResult

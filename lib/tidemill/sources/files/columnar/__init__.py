@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tidemill.sources.files.listing import SourceFile
     from tidemill.spec.models import Source
 
+
 _SQL_TYPES = {
     "bool": "boolean", "int8": "byte", "int16": "short", "int32": "integer", "int64": "long", "float": "float", "double": "double",
     "string": "string", "large_string": "string", "date32[day]": "date", "timestamp[us]": "timestamp_ntz",
@@ -22,7 +23,7 @@ _SQL_TYPES = {
 class Parquet(FileKind):
     """Parquet files."""
 
-    reader = "tidemill.sources.files.columnar.parquet:ParquetFiles"
+    reader = "tidemill.sources.files.columnar.parquet_orc:ParquetFiles"
     gives_raw_text = True
     suffixes = (".parquet",)
     has_types = True
@@ -51,7 +52,7 @@ class Parquet(FileKind):
 class Orc(FileKind):
     """ORC files."""
 
-    reader = "tidemill.sources.files.columnar.orc:OrcFiles"
+    reader = "tidemill.sources.files.columnar.parquet_orc:OrcFiles"
     gives_raw_text = True
     suffixes = (".orc",)
     has_types = True
@@ -68,7 +69,7 @@ class Orc(FileKind):
 class Avro(FileKind):
     """Avro container files."""
 
-    reader = "tidemill.sources.files.avro.reader:AvroFiles"
+    reader = "tidemill.sources.files.columnar.avro:AvroFiles"
     gives_raw_text = True
     suffixes = (".avro",)
     has_types = True

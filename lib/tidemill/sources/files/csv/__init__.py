@@ -52,9 +52,8 @@ class Csv(FileKind):
 
     def names_in(self, file: SourceFile, source: Source | None) -> Sequence[str] | None:
         """Return the names in the header of a file."""
-        from tidemill.sources.files.csv.records import completed_options
+        from tidemill.sources.files.csv.records import completed_options, read_header
         from tidemill.sources.files.encodings import can_open
-        from tidemill.sources.files.headers import read_header
 
         if source is None:
             options = {"header": "true", "sep": self.separator, "quote": '"', "escape": '"'}

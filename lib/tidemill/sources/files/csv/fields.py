@@ -16,11 +16,11 @@ from tidemill.column_names import ROW_HASH, SOURCE_FILE
 from tidemill.columns import column
 from tidemill.exact_cast import exact_date
 from tidemill.quoting import quoted
-from tidemill.sources.files.csv.quotes import Quoting
+from tidemill.sources.files.csv.records import Quoting
 from tidemill.sources.files.lines import HAS_INVALID_BYTES, LINE, has_nul, legible
 from tidemill.sources.files.listing import SourceFile
 from tidemill.sources.records import IS_HEADER, RULES, Difference, no_rules
-from tidemill.sources.schema.declared import matched_names
+from tidemill.sources.schema.types import matched_names
 
 FIELDS = " fields"
 CORRUPT = " corrupt"

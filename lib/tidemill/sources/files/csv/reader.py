@@ -18,12 +18,22 @@ from tidemill.errors import SourceError
 from tidemill.sources.files.csv.fields import Layout, is_odd, parsed_fields, with_rules
 from tidemill.sources.files.csv.records import Group, completed_options, group_records, header_groups
 from tidemill.sources.files.csv.wide import wide_records
-from tidemill.sources.files.fast_path import IS_PLAIN, Quick, is_placed, parsed_once
 from tidemill.sources.files.lines import HAS_INVALID_BYTES, LINE, ROWS, legible, locate
 from tidemill.sources.files.listing import SourceFile
-from tidemill.sources.records import IS_HEADER, RAW, RULES, SOURCE_LINE, Difference, Records, is_wide
-from tidemill.sources.schema.declared import checked_schema
-from tidemill.sources.schema.inference import TEXT, Evidence
+from tidemill.sources.records import (
+    IS_HEADER,
+    IS_PLAIN,
+    RAW,
+    RULES,
+    SOURCE_LINE,
+    Difference,
+    Quick,
+    Records,
+    is_placed,
+    is_wide,
+    parsed_once,
+)
+from tidemill.sources.schema.types import TEXT, Evidence, checked_schema
 from tidemill.spec.models import Source
 
 _EVIDENCE = "evidence"

@@ -28,7 +28,7 @@ from tidemill.sources.files.csv.fields import (
     has_leading_zero,
     prefixed,
 )
-from tidemill.sources.files.csv.quotes import Quoting
+from tidemill.sources.files.csv.records import Quoting
 from tidemill.sources.files.lines import HAS_INVALID_BYTES, LINE, has_nul, legible
 from tidemill.sources.records import IS_HEADER, RAW, RULES, all_but, apart, no_rules
 

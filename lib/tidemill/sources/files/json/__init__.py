@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tidemill.sources.files.listing import SourceFile
     from tidemill.spec.models import Source
 
+
 VALUE_OPTIONS = (
     *("dateFormat", "timestampFormat", "timestampNTZFormat", "enableDateTimeParsingFallback"),
     *("primitivesAsString", "prefersDecimal", "allowComments", "allowUnquotedFieldNames", "allowSingleQuotes"),

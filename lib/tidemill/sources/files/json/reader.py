@@ -14,17 +14,14 @@ from pyspark.sql import types as T
 from tidemill.column_names import ROW_HASH, SOURCE_FILE
 from tidemill.errors import SourceError
 from tidemill.sources.files.encodings import files_by_form
-from tidemill.sources.files.fast_path import Quick
 from tidemill.sources.files.json import Json
 from tidemill.sources.files.json.documents import document_records
 from tidemill.sources.files.json.records import CORRUPT, plain_records, records_of_lines
-from tidemill.sources.files.lines import HAS_INVALID_BYTES, LINE, ROWS, locate, read_lines
+from tidemill.sources.files.lines import HAS_INVALID_BYTES, LINE, ROWS, locate, read_lines, refuse_long_records
 from tidemill.sources.files.listing import SourceFile
-from tidemill.sources.files.record_limit import refuse_long_records
 from tidemill.sources.options import checked_options, is_on
-from tidemill.sources.records import IS_HEADER, SOURCE_LINE, Records
-from tidemill.sources.schema.declared import NothingToInfer, checked_schema
-from tidemill.sources.schema.inference import Evidence
+from tidemill.sources.records import IS_HEADER, SOURCE_LINE, Quick, Records
+from tidemill.sources.schema.types import Evidence, NothingToInfer, checked_schema
 from tidemill.spec.models import Source
 
 _EVIDENCE = "evidence"

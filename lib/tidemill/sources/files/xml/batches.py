@@ -15,7 +15,7 @@ from pyspark.sql.pandas.types import to_arrow_schema
 
 from tidemill.column_names import SOURCE_FILE
 from tidemill.errors import SourceError
-from tidemill.sources.files.record_limit import LONGEST_LINE
+from tidemill.sources.files.lines import LONGEST_LINE
 from tidemill.sources.files.xml.bytes import INVALID, file_blocks, unpacked, utf_8
 from tidemill.sources.files.xml.records import Cut, RecordScanner
 from tidemill.sources.files.xml.types import Findings, Seen, record_fit, shape

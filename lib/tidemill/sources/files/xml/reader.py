@@ -15,10 +15,9 @@ from pyspark.sql import types as T
 from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE, is_added
 from tidemill.errors import SourceError, UsageError
 from tidemill.sources.files.encodings import charset
-from tidemill.sources.files.json.nested import has_floats, has_not_finite
-from tidemill.sources.files.lines import legible, locate
+from tidemill.sources.files.json.records import has_floats, has_not_finite
+from tidemill.sources.files.lines import LONGEST_LINE, legible, locate, longest_record
 from tidemill.sources.files.listing import SourceFile
-from tidemill.sources.files.record_limit import LONGEST_LINE, longest_record
 from tidemill.sources.files.xml import ROW_TAG, Xml
 from tidemill.sources.files.xml.batches import (
     BROKEN,
@@ -42,7 +41,7 @@ from tidemill.sources.files.xml.values import XmlNames
 from tidemill.sources.options import checked_options, is_on
 from tidemill.sources.records import IS_HEADER, RAW, RULES, SOURCE_LINE, Records, broken, row_hash, rule
 from tidemill.sources.rows import Fitted, from_text
-from tidemill.sources.schema.declared import NothingToInfer, checked_schema
+from tidemill.sources.schema.types import NothingToInfer, checked_schema
 from tidemill.spec.models import Source
 
 _LEADING_ZERO = "^ *[+-]?0[0-9]"

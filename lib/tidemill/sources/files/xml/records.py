@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from tidemill.errors import SourceError
-from tidemill.sources.files.record_limit import LONGEST_LINE, OPTION
+from tidemill.sources.files.lines import LONGEST_LINE, OPTION
 
 _NAME = rb"""[^\s<>/="'!?]++"""
 ATTRIBUTES = rb"""(?:\s+[^\s<>/="']++\s*=\s*(?:"[^"]*"|'[^']*'))*+\s*"""

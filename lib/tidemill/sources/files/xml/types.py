@@ -11,7 +11,7 @@ from pyspark.sql import types as T
 
 from tidemill.errors import SourceError
 from tidemill.sources.files.xml.values import Nested, Value, plain
-from tidemill.sources.schema.inference import Evidence
+from tidemill.sources.schema.types import Evidence
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Parquet files: columns map by name; a file whose types do not fit is bad as a whole."""
+"""Parquet and ORC files: columns map by name; a file whose types do not fit is bad as a whole."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import orc
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
@@ -13,8 +14,7 @@ from pyspark.sql import types as T
 from tidemill.column_names import SOURCE_FILE
 from tidemill.columns import column
 from tidemill.sources.files.columnar import Parquet
-from tidemill.sources.files.columnar.base import RECORD, Shape, grouped, inferred, matched_records
-from tidemill.sources.files.columnar.fitting import type_text
+from tidemill.sources.files.columnar.shapes import RECORD, Shape, grouped, inferred, matched_records, type_text
 from tidemill.sources.files.listing import SourceFile
 from tidemill.sources.options import checked_options
 from tidemill.sources.records import Records, source_file
@@ -112,3 +112,47 @@ def _decoded(value: Column, raw: T.DataType, kind: T.DataType) -> Column:
     # Whole numbers all the way: a double holds an instant in nanoseconds only to about 256 of them.
     micros = F.call_function("div", value - F.pmod(value, F.lit(1000)), F.lit(1000))
     return F.timestamp_micros(micros).cast(kind)
+
+
+_ORC_READING = {"ignoreCorruptFiles": "false", "ignoreMissingFiles": "false"}
+
+
+class OrcFiles:
+    """ORC files: every row is a record, and good; damage shows in the file as a whole.
+
+    Spark reads a ``timestamp`` without a zone as local time of the Java process; instants (``timestamp with local time zone``) are
+    what they are. ORC has no checksums: most flipped bits inside a stripe give another value and no error, whatever the compression.
+    """
+
+    def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
+        """Return the columns of all files; where two disagree on one, the wider type."""
+        return inferred(*_orc_shapes(spark, files))
+
+    def read(self, spark: SparkSession, source: Source, files: Sequence[SourceFile], schema: T.StructType) -> Records:
+        """Return the records of the files."""
+        checked_options(source, ())
+        shapes, bad = _orc_shapes(spark, files)
+
+        def frame_of(shape: Shape) -> DataFrame:
+            reader = spark.read.schema(shape.raw).options(**_ORC_READING)
+            origin = source_file(shape.files).alias(SOURCE_FILE)
+            record = F.struct(*[column(name) for name in shape.raw.names])
+            return reader.orc([file.uri for file in shape.files]).select(record.alias(RECORD), origin)
+
+        return matched_records(shapes, bad, schema, frame_of)
+
+
+def _orc_shapes(spark: SparkSession, files: Sequence[SourceFile]) -> tuple[list[Shape], dict[str, str]]:
+    def look(file: SourceFile) -> tuple[str, Callable[[], Shape]]:
+        if file.is_local:
+            # Spark names the types in the metadata of the columns, so that belongs to what tells schemas apart.
+            written = orc.ORCFile(file.readable).schema.to_string(show_field_metadata=True)
+            return written, lambda: _orc_shape(spark.read.orc(file.uri).schema)
+        types = spark.read.orc(file.uri).schema
+        return types.json(), lambda: _orc_shape(types)
+
+    return grouped(files, "ORC", look)
+
+
+def _orc_shape(types: T.StructType) -> Shape:
+    return Shape(types, types)
