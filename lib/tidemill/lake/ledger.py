@@ -88,6 +88,12 @@ class Ledger:
         """Return the rows as column → value, as SQL shows them: for output. Code that works with rows calls ``read``."""
         return _select(self._open(table), equals)
 
+    def compact(self, table: str) -> int:
+        """Put the small files of an ops table together in one commit; return how many there were, 0 where there is nothing to do."""
+        with hold_lock(self._root, table) if is_local(self._root) else nullcontext(), translate_errors(table, self._path(table)):
+            opened = self._open(table)
+            return 0 if opened is None else _compact(opened, most=1)
+
     def refuse_earlier_layout(self) -> None:
         """Refuse a lake that an earlier version of tidemill has written.
 
@@ -163,15 +169,18 @@ def query(table: DeltaTable, sql: str) -> pa.Table:
         return pa.table(QueryBuilder().register("rows", table).execute(sql).read_all())
 
 
-def _compact(table: DeltaTable) -> None:
-    """Put small files together and write a checkpoint, where there are many; the old files stay for those who read them just now.
+def _compact(table: DeltaTable, most: int | None = None) -> int:
+    """Put small files together and write a checkpoint, where there are more than ``most``; return how many there were.
+
+    The old files stay for those who read them just now.
 
     Not with Delta-rs' own `optimize`: of two at once, the second adds the same rows again. This is a commit like any other, which fails
     when the table's version has moved.
     """
     files = pa.table(table.get_add_actions(flatten=True)).select(["size_bytes", f"max.{SEQUENCE}"]).to_pylist()
-    if sum(file["size_bytes"] < _FULL_FILE_BYTES for file in files) <= _MOST_SMALL_FILES:
-        return
+    small = sum(file["size_bytes"] < _FULL_FILE_BYTES for file in files)
+    if small <= (_MOST_SMALL_FILES if most is None else most):
+        return 0
     settled = max((file[f"max.{SEQUENCE}"] for file in files if file["size_bytes"] >= _FULL_FILE_BYTES), default=0)
     recent = f"{SEQUENCE} > {settled}"
     rows = query(table, f"SELECT * FROM rows WHERE {recent} ORDER BY {SEQUENCE}")
@@ -180,6 +189,9 @@ def _compact(table: DeltaTable) -> None:
         table.create_checkpoint()
     except DeltaError as error:  # another writer was faster; the rows are there, and the next append tries again
         logger.info("%s was not compacted: %s", table.table_uri, error)
+        return 0
+    logger.debug("%s: %d small files are put together", table.table_uri, small)
+    return small
 
 
 def _select(table: DeltaTable | None, equals: Mapping[str, object]) -> Rows:

@@ -294,6 +294,12 @@ def remove_dead_stages(home: str) -> None:
             _remove_stage(home, mark.parent.name)
 
 
+def is_unfinished(home: str, path: str) -> bool:
+    """Return True for a file, as its path below the table at ``home``, of a stage that is being filled."""
+    folder = path.partition("/")[0]
+    return folder.startswith(_PREFIX) and is_local(home) and (Path(home) / folder / _MARK).exists()
+
+
 def _metrics(files: Sequence[AddAction]) -> dict[str, str]:
     rows = sum(int(json.loads(file.stats)["numRecords"]) for file in files)
     return {"numFiles": str(len(files)), "numOutputRows": str(rows), "numOutputBytes": str(sum(file.size for file in files))}

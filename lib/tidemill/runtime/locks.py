@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import socket
 import stat
 import sys
@@ -182,6 +183,8 @@ def _commit_mark(table: DeltaTable, token: str | None, holder: Holder | None) ->
 
 
 _MOST_BYTES = 10_000
+FOLDER_OWNER = "owner"
+"""The lock inside of a folder that its owner holds for as long as it needs it."""
 
 
 @contextmanager
@@ -214,6 +217,33 @@ def find_holder(root: str, name: str) -> Holder | None:
     finally:
         os.close(file)
     return None
+
+
+def remove_dead_locks(root: str, *, dry_run: bool = False) -> list[str]:
+    """Remove the lock files that dead processes left in the lake at ``root``; return their paths."""
+    removed = []
+    for path in sorted((Path(root) / ".locks").glob("*.lock")) if is_local(root) else ():
+        name = path.name.removesuffix(".lock")
+        if find_holder(root, name) is None:
+            removed.append(str(path))
+            if not dry_run:
+                with hold_lock(root, name, wait=False):  # leaving the block removes the file
+                    pass
+    return removed
+
+
+def remove_dead_folders(base: str, *, dry_run: bool = False) -> list[str]:
+    """Remove the folders ``held-*`` below ``base`` whose owner died: the system frees the lock that it held inside of them."""
+    removed = []
+    for folder in sorted(Path(base).glob("held-*")):
+        if find_holder(str(folder), FOLDER_OWNER) is not None:
+            continue
+        removed.append(str(folder))
+        if not dry_run:
+            with hold_lock(str(folder), FOLDER_OWNER, wait=False) as is_free:
+                if is_free:
+                    shutil.rmtree(folder, ignore_errors=True)
+    return removed
 
 
 @contextmanager

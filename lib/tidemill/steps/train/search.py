@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tidemill.lake.ops import TrialRow
 from tidemill.model_registry import Deployments
 from tidemill.quoting import is_local
-from tidemill.runtime.locks import hold_lock
+from tidemill.runtime.locks import FOLDER_OWNER, hold_lock, remove_dead_folders
 from tidemill.spec.models import Space, Training
 from tidemill.steps.train.feature_spec import declared_features
 from tidemill.training.selection import SUCCEEDED, NoTrialSucceeded, SearchResult, TrialFold, choose, first_errors
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from tidemill.training.problem import Problem
 
 
-_OWNER = "owner"
-
-
 @contextmanager
 def scratch(root: str) -> Iterator[str]:
     """Have a folder below the lake at ``root`` for the length of the block; empty where the lake lies on no file system."""
@@ -41,13 +38,9 @@ def scratch(root: str) -> Iterator[str]:
         return
     base = Path(root) / ".scratch"
     base.mkdir(parents=True, exist_ok=True)
-    for left in base.glob("held-*"):
-        # The system frees the lock of a process that died.
-        with hold_lock(str(left), _OWNER, wait=False) as is_free:
-            if is_free:
-                shutil.rmtree(left, ignore_errors=True)
+    remove_dead_folders(str(base))
     made = Path(tempfile.mkdtemp(prefix="new-", dir=base))
-    with hold_lock(str(made), _OWNER):
+    with hold_lock(str(made), FOLDER_OWNER):
         # Only now may others take it for one that somebody left.
         folder = made.rename(base / made.name.replace("new-", "held-", 1))
         try:
