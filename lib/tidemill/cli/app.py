@@ -14,7 +14,7 @@ from tidemill.cli import maintenance, pipeline, profiling, quarantine, queries, 
 from tidemill.cli.printing import warn
 from tidemill.errors import SpecError, StepError, TidemillError
 from tidemill.redaction import redact, redact_trace
-from tidemill.runtime.terminal import visible_lines
+from tidemill.runtime.terminal import configure_logging, visible_lines
 from tidemill.runtime.user_code import describe_exit
 from tidemill.version import VERSION
 from tidemill.workflow.error_messages import format_error
@@ -32,16 +32,42 @@ for module in (pipeline, queries, profiling, quarantine, maintenance, scaffold):
 
 
 @app.callback(invoke_without_command=True)
-def _options(version: bool = typer.Option(False, "--version", help="Print the version and end.", is_eager=True)) -> None:
+def _options(
+    version: bool = typer.Option(False, "--version", help="Print the version and end.", is_eager=True),
+    log_level: str = typer.Option(
+        "",
+        "--log-level",
+        metavar="LEVEL",
+        help="Show log records from debug, info, warning or error on; every command takes it.",
+        show_default=False,
+    ),
+) -> None:
     if version:
         sys.stdout.write(f"tidemill {VERSION}\n")
         raise typer.Exit
 
 
+def _take_log_level(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """Return the arguments without ``--log-level LEVEL``, which may stand before or behind the command, and the level."""
+    words, level = [], None
+    remaining = iter(arguments)
+    for word in remaining:
+        if word == "--":
+            return [*words, word, *remaining], level
+        if word == "--log-level":
+            level = next(remaining, "")
+        elif word.startswith("--log-level="):
+            level = word.partition("=")[2]
+        else:
+            words.append(word)
+    return words, level
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; every fault is told in words, on standard error."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words, level = _take_log_level(sys.argv[1:] if arguments is None else arguments)
     try:
+        configure_logging(level)
         ended = app(words, prog_name="tidemill", standalone_mode=False)
     except TyperException as error:
         message = error.format_message()

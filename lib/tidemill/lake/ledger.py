@@ -136,6 +136,7 @@ class Ledger:
                         raise
                     time.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, 0.01 * 2**attempt)))
                 else:
+                    logger.debug("%s: rows are committed", table)
                     if opened is not None:
                         _compact(opened)
                     return

@@ -18,7 +18,7 @@ from deltalake import CommitProperties, DeltaTable
 
 from tidemill.errors import LakeError
 from tidemill.lake.delta_log import translate_errors
-from tidemill.lake.staging import is_plain_table, is_unfinished, remove_dead_stages
+from tidemill.lake.staging import LOG_RETENTION, is_plain_table, is_unfinished, remove_dead_stages
 from tidemill.quoting import is_local
 from tidemill.runtime.locks import hold_lock
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from tidemill.lake.tables import Lake
 
 logger = logging.getLogger(__name__)
-
-LOG_RETENTION = {"delta.logRetentionDuration": "interval 36500 days"}
-"""Delta removes entries of the log that are older than 30 days, and with them the versions that a model or a run is pinned to."""
 
 _MOST_SMALL_FILES = 8
 _SMALL_BYTES = 32 << 20
@@ -68,7 +65,7 @@ def maintain_table(lake: Lake, table: str, protected: Collection[int], *, dry_ru
             removed = _remove_files(lake, table, _unprotected_files(lake, table, {*protected, latest}))
             return TableMaintenance(table, compacted, len(removed), sum(removed.values()))
     except LakeError as error:
-        logger.warning("%s is not maintained: %s", table, error)
+        logger.info("%s is not maintained: %s", table, error)
         return TableMaintenance(table, note=str(error))
 
 
@@ -83,7 +80,7 @@ def maintain_ops_table(lake: Lake, table: str, *, dry_run: bool = False) -> Tabl
             removed = _remove_files(lake, table, _unprotected_files(lake, table, {latest}))
         return TableMaintenance(table, compacted, len(removed), sum(removed.values()))
     except LakeError as error:
-        logger.warning("%s is not maintained: %s", table, error)
+        logger.info("%s is not maintained: %s", table, error)
         return TableMaintenance(table, note=str(error))
 
 

@@ -27,6 +27,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 from tidemill.errors import LakeError
 from tidemill.lake.delta_log import has_table, open_table
 from tidemill.quoting import is_local
+from tidemill.runtime.session import LOG_RETENTION_INTERVAL
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 # A table with columns of its own making, with rules about its files or its readers: Spark writes those itself.
 _HARMLESS = {"delta.checkpointInterval", "delta.logRetentionDuration", "delta.deletedFileRetentionDuration"}
 _FEATURES = {"timestampNtz"}
+LOG_RETENTION = {"delta.logRetentionDuration": LOG_RETENTION_INTERVAL}
+"""Without it Delta removes entries of the log after 30 days, and with them the versions that a model or a run is pinned to."""
 _PLAIN = {"boolean", "byte", "short", "integer", "long", "float", "double", "string", "binary", "date", "timestamp", "timestamp_ntz"}
 
 
@@ -224,7 +227,7 @@ class Part:
         )
         columns = Schema.from_json(json.dumps(kinds))
         if not has_table(home):
-            create_table_with_add_actions(home, columns, files, mode="error", commit_properties=commit)
+            create_table_with_add_actions(home, columns, files, mode="error", configuration=LOG_RETENTION, commit_properties=commit)
             return True
         table = open_table(home, home)
         if not is_plain_table(table) or not (replace or make_nullable(json.loads(table.schema().to_json())) == kinds):

@@ -7,6 +7,7 @@ one that Delta skipped in silence is noticed.
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
     from pyspark.sql import types as T
 
+
+logger = logging.getLogger(__name__)
 
 Meta = Mapping[str, object]
 EMPTY: Mapping[str, str] = MappingProxyType({})
@@ -374,5 +377,6 @@ class Lake:
             history = self.history(table, 20)
         for entry in history:
             if commit_id in str(entry.get("userMetadata", "")):
+                logger.info("%s: version %d is committed by %s", table, int(entry["version"]), meta.get("node", "no step"))
                 return int(entry["version"])
         raise LakeError(f"{table}: Delta skipped the commit, another one with the same batch number is there; run again to go on from it")

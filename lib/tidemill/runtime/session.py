@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 
 _LOG_LEVEL = "TIDEMILL_SPARK_LOG"
+LOG_RETENTION_INTERVAL = "interval 36500 days"
+"""How long tables keep the entries of their Delta log: models and runs are pinned to versions."""
 TASK_SLOTS = "spark.tidemill.taskSlots"
 """How many Spark tasks run at once, where a cluster cannot be asked, or shall not be used whole."""
 # What every session needs, wherever it runs.
 _EVERYWHERE = {
     "spark.sql.session.timeZone": "UTC",
+    "spark.databricks.delta.properties.defaults.logRetentionDuration": LOG_RETENTION_INTERVAL,
     # A spec has variables of its own. Spark would put its settings and the environment in for `${…}` once more, inside of texts too,
     # and nothing at all for what it does not know.
     "spark.sql.variable.substitute": "false",

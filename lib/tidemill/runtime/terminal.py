@@ -1,6 +1,13 @@
-"""Text made safe for a terminal: what would move its cursor, set its title or turn the reading direction is shown, not obeyed."""
+"""What a terminal shows: text whose control characters are escaped, and the log records of tidemill."""
 
 from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from tidemill.errors import UsageError
+from tidemill.redaction import redact
 
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0), 0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
@@ -17,3 +24,31 @@ def visible(text: str) -> str:
 def visible_lines(text: str) -> str:
     """Return ``text`` with its control characters escaped, except for line ends and tabs, which messages have of their own."""
     return text.translate(_LINES)
+
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class _SafeFormatter(logging.Formatter):
+    """Formats a record free of secrets and of control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line, and its stack trace where it has one."""
+        return visible_lines(redact(super().format(record)))
+
+
+def configure_logging(level: str | None = None) -> None:
+    """Show the log records of tidemill on standard error, from ``level``, else ``TIDEMILL_LOG``, else ``warning`` on.
+
+    Raises:
+        UsageError: there is no such level.
+    """
+    chosen = (os.environ.get("TIDEMILL_LOG") or "warning" if level is None else level).lower()
+    if chosen not in LOG_LEVELS:
+        source = f"--log-level {level}" if level is not None else f"TIDEMILL_LOG={chosen}"
+        raise UsageError(f"{source}: expected one of {', '.join(LOG_LEVELS)}")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_SafeFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    log = logging.getLogger("tidemill")
+    log.handlers, log.propagate = [handler], False
+    log.setLevel(chosen.upper())
