@@ -49,7 +49,8 @@ def _options(
 
 def _take_log_level(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     """Return the arguments without ``--log-level LEVEL``, which may stand before or behind the command, and the level."""
-    words, level = [], None
+    words: list[str] = []
+    level = None
     remaining = iter(arguments)
     for word in remaining:
         if word == "--":
