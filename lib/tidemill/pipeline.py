@@ -14,13 +14,13 @@ says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
-from tidemill.errors import SpecError, TableNotFound, TidemillError, UsageError, did_you_mean
+from tidemill.errors import SpecError, UsageError, did_you_mean
 from tidemill.lake import Lake
 from tidemill.model_registry import Deployments
 from tidemill.spec import Spec, load_spec
@@ -28,7 +28,8 @@ from tidemill.spec.models import Features
 from tidemill.workflow import LazySpark, Runner, RunOutcome, build_graph
 from tidemill.workflow.outcome import leaderboard, rank
 from tidemill.workflow.reprocess import quarantined
-from tidemill.workflow.states import current
+from tidemill.workflow.runner import list_decisions
+from tidemill.workflow.states import RunStatus, run_status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,19 +49,6 @@ class CheckResult:
 
     nodes: tuple[str, ...]
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class RunStatus:
-    """A run and its steps as the ledger has them: ``run`` is one row of ``ops.runs``, ``steps`` are rows of ``ops.steps``."""
-
-    run: Row
-    steps: list[Row]
-
-    @property
-    def state(self) -> str:
-        """The state of the run: RUNNING, SUCCEEDED or FAILED."""
-        return str(self.run["state"])
 
 
 def load(
@@ -253,7 +241,7 @@ class Pipeline:
             Columns: ``node``, ``would`` (run, skip, or fail where a run could not succeed), ``why``, ``exit_code`` (0 but for fail).
         """
         runner = self.runner()
-        return _table(decisions(runner, [node.name for node in runner.graph.select(start=start, end=end, only=only)]), as_)
+        return _table(list_decisions(runner, [node.name for node in runner.graph.select(start=start, end=end, only=only)]), as_)
 
     def status(self, run_id: str | None = None) -> RunStatus:
         """Return the state of a run and of its steps; starts no Spark.
@@ -366,79 +354,14 @@ class Pipeline:
         Raises:
             UsageError: the statement is wrong, does more than read, or names a table that does not exist.
         """
-        from tidemill.lake.catalog import read_batches
+        from tidemill.lake.catalog import as_usage_errors, query_lake, read_batches
 
-        frame = query_lake(self.lake, query, self.lazy_spark, trust=trust)
+        frame = query_lake(self.lake, query, self.lazy_spark.get, trust=trust)
         if as_ == "spark":
             return frame
         with as_usage_errors():
             table = read_batches(frame).read_all()
         return table if as_ == "arrow" else table.to_pandas()
-
-
-def decisions(runner: Runner, names: Sequence[str]) -> list[Row]:
-    """Return for each node whether it would run and why; the columns are those of `Pipeline.explain`."""
-    would_run: set[str] = set()
-    rows: list[Row] = []
-    for name in names:
-        node = runner.graph[name]
-        upstream = [other for other in (*node.needs, *node.after) if other in would_run]
-        reasons: tuple[str, ...] = (f"{upstream[0]} would run",) if upstream else ()
-        would, exit_code = "", 0
-        if not reasons:
-            try:
-                reasons = runner.decide(node).reasons
-            except TidemillError as error:
-                reasons, would, exit_code = (str(error),), "fail", error.exit_code
-        if reasons:
-            would_run.add(name)
-        would = would or ("run" if reasons else "skip")
-        rows.append(
-            {"node": name, "would": would, "why": "; ".join(reasons) or "unchanged since it last succeeded", "exit_code": exit_code}
-        )
-    return rows
-
-
-def run_status(lake: Lake, *, pipeline: str | None = None, run_id: str | None = None) -> RunStatus:
-    """Return a run of a lake: the one that is named, else the latest of the pipeline, else the latest of all.
-
-    Raises:
-        UsageError: there is no such run.
-    """
-    runs = [row for row in current(lake.ledger.rows("ops.runs"), "run_id") if pipeline in (None, row["pipeline"])]
-    chosen = next((row for row in reversed(runs) if run_id in (None, row["run_id"])), None)
-    if chosen is None:
-        raise UsageError(f"no run {run_id or ''} in {lake.root}; `tidemill run SPEC` makes one".replace("  ", " "))
-    return RunStatus(chosen, current(lake.ledger.rows("ops.steps", run_id=chosen["run_id"]), "node"))
-
-
-def query_lake(lake: Lake, query: str, spark: LazySpark, *, trust: bool = False) -> DataFrame:
-    """Return what one SQL statement over a lake gives, as a Spark frame; see `Pipeline.sql`.
-
-    What is surely refused is refused before Spark starts. Use the frame within `as_usage_errors` too: it is computed only then.
-    """
-    from tidemill.lake.catalog import Catalog
-
-    if not trust:
-        Catalog.check(query)
-    with as_usage_errors():
-        return Catalog(spark.get(), lake).query(query, trust=trust)
-
-
-@contextmanager
-def as_usage_errors() -> Iterator[None]:
-    """Turn what Spark says of a wrong statement into a UsageError of one sentence."""
-    from py4j.protocol import Py4JJavaError
-    from pyspark.errors import PySparkException
-
-    from tidemill.runtime.spark_errors import format_spark_error
-
-    try:
-        yield
-    except TableNotFound as error:
-        raise UsageError(str(error)) from error
-    except (PySparkException, Py4JJavaError) as error:
-        raise UsageError(f"the query cannot be answered: {format_spark_error(error)}") from error
 
 
 def _table(rows: list[Row], as_: TableFormat) -> Any:

@@ -16,12 +16,12 @@ from tidemill.cli.options import AsJson, Debug, Env, SafeCsv, Set, SpecPath, pip
 from tidemill.cli.printing import FORMATS, print_json, print_table, warn, write, write_frame
 from tidemill.cli.summary import print_summary
 from tidemill.errors import SpecError, TidemillError, UsageError
-from tidemill.pipeline import decisions
 from tidemill.redaction import redact
 from tidemill.spec import Spec
 from tidemill.workflow import LazySpark, Runner, RunOutcome
 from tidemill.workflow.outcome import weightiest
 from tidemill.workflow.progress import PlainProgress, progress_for
+from tidemill.workflow.runner import list_decisions
 
 StepName = Annotated[str | None, typer.Option(metavar="STEP|NODE", show_default=False)]
 
@@ -131,7 +131,7 @@ def explain(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = F
 
 def _print_decisions(runner: Runner, names: list[str], as_json: bool) -> int:
     """Print for each node whether it would run and why; return the exit code that a run could not avoid, such as for missing files."""
-    rows = decisions(runner, names)
+    rows = list_decisions(runner, names)
     shown = [{name: row[name] for name in ("node", "would", "why")} for row in rows]
     if as_json:
         print_json(shown)

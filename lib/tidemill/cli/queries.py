@@ -17,8 +17,8 @@ from tidemill.cli.printing import Format, print_json, print_table, warn, write, 
 from tidemill.errors import UsageError
 from tidemill.lake import Lake
 from tidemill.lake.sql import split_statements
-from tidemill.pipeline import as_usage_errors, query_lake, run_status
 from tidemill.workflow.error_messages import format_error
+from tidemill.workflow.states import run_status
 
 if TYPE_CHECKING:
     from tidemill.lake.catalog import Catalog
@@ -163,6 +163,8 @@ def sql(
         from tidemill.lake.catalog import Catalog
 
         return shell(Catalog(spark.get(), where), limit, trust)
+    from tidemill.lake.catalog import as_usage_errors, query_lake
+
     with as_usage_errors():
-        write_frame(query_lake(where, query, spark, trust=trust), format_, output, limit=limit, safe_csv=safe_csv)
+        write_frame(query_lake(where, query, spark.get, trust=trust), format_, output, limit=limit, safe_csv=safe_csv)
     return 0

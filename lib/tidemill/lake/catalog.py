@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -204,3 +205,30 @@ def _names(lake: Lake, layer: str) -> list[str]:
     filesystem, base = fs.FileSystem.from_uri(lake.root)
     entries = filesystem.get_file_info(fs.FileSelector(f"{base}/{layer}", allow_not_found=True))
     return sorted(entry.base_name for entry in entries if entry.type == fs.FileType.Directory)
+
+
+def query_lake(lake: Lake, query: str, start_spark: Callable[[], SparkSession], *, trust: bool = False) -> DataFrame:
+    """Return what one SQL statement over a lake gives, as a Spark frame; see `tidemill.Pipeline.sql`.
+
+    What is surely refused is refused before Spark starts. Use the frame within `as_usage_errors` too: it is computed only then.
+    """
+    if not trust:
+        Catalog.check(query)
+    with as_usage_errors():
+        return Catalog(start_spark(), lake).query(query, trust=trust)
+
+
+@contextmanager
+def as_usage_errors() -> Iterator[None]:
+    """Turn what Spark says of a wrong statement into a UsageError of one sentence."""
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    from tidemill.runtime.spark_errors import format_spark_error
+
+    try:
+        yield
+    except TableNotFound as error:
+        raise UsageError(str(error)) from error
+    except (PySparkException, Py4JJavaError) as error:
+        raise UsageError(f"the query cannot be answered: {format_spark_error(error)}") from error

@@ -11,7 +11,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tidemill.errors import SpecError, StepError, TableNotFound, UsageError
+from tidemill.errors import SpecError, StepError, TableNotFound, TidemillError, UsageError
 from tidemill.extensions import search_beside
 from tidemill.lake import Lake
 from tidemill.lake.repair import RecordedVersion, outputs_of
@@ -275,3 +275,26 @@ class Runner:
         if node.step != "ingest":
             return False
         return any("://" in path.replace("file://", "") for path in self.spec.pipeline.sources[node.item].paths)
+
+
+def list_decisions(runner: Runner, names: Sequence[str]) -> list[dict[str, object]]:
+    """Return for each node whether it would run and why; the columns are those of `tidemill.Pipeline.explain`."""
+    would_run: set[str] = set()
+    rows: list[dict[str, object]] = []
+    for name in names:
+        node = runner.graph[name]
+        upstream = [other for other in (*node.needs, *node.after) if other in would_run]
+        reasons: tuple[str, ...] = (f"{upstream[0]} would run",) if upstream else ()
+        would, exit_code = "", 0
+        if not reasons:
+            try:
+                reasons = runner.decide(node).reasons
+            except TidemillError as error:
+                reasons, would, exit_code = (str(error),), "fail", error.exit_code
+        if reasons:
+            would_run.add(name)
+        would = would or ("run" if reasons else "skip")
+        rows.append(
+            {"node": name, "would": would, "why": "; ".join(reasons) or "unchanged since it last succeeded", "exit_code": exit_code}
+        )
+    return rows

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from tidemill.lake import Ledger
+from tidemill.errors import UsageError
+from tidemill.lake import Lake, Ledger
 from tidemill.lake.ops import RunRow, StateRow, StepRow
 from tidemill.steps.result import StepResult
 
@@ -151,3 +152,29 @@ def current(rows: Iterable[Row], *key: str) -> list[Row]:
     for row in rows:
         latest[tuple(row[name] for name in key)] = row
     return list(latest.values())
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A run and its steps as the ledger has them: ``run`` is one row of ``ops.runs``, ``steps`` are rows of ``ops.steps``."""
+
+    run: Row
+    steps: list[Row]
+
+    @property
+    def state(self) -> str:
+        """The state of the run: RUNNING, SUCCEEDED or FAILED."""
+        return str(self.run["state"])
+
+
+def run_status(lake: Lake, *, pipeline: str | None = None, run_id: str | None = None) -> RunStatus:
+    """Return a run of a lake: the one that is named, else the latest of the pipeline, else the latest of all.
+
+    Raises:
+        UsageError: there is no such run.
+    """
+    runs = [row for row in current(lake.ledger.rows("ops.runs"), "run_id") if pipeline in (None, row["pipeline"])]
+    chosen = next((row for row in reversed(runs) if run_id in (None, row["run_id"])), None)
+    if chosen is None:
+        raise UsageError(f"no run {run_id or ''} in {lake.root}; `tidemill run SPEC` makes one".replace("  ", " "))
+    return RunStatus(chosen, current(lake.ledger.rows("ops.steps", run_id=chosen["run_id"]), "node"))

@@ -87,7 +87,11 @@ def _with_variables(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     parts = {key: value if key in ("default", "enum", "required") else _with_variables(value) for key, value in schema.items()}
-    is_plain = schema.get("type") in ("integer", "number", "boolean") or "enum" in schema or "pattern" in schema
+    is_plain = (
+        schema.get("type") in ("integer", "number", "boolean")
+        or isinstance(schema.get("enum"), list)
+        or isinstance(schema.get("pattern"), str)
+    )
     if not is_plain or not isinstance(schema.get("type", "string"), str):
         return parts
     about = {key: parts.pop(key) for key in ("title", "description", "default") if key in parts}
