@@ -10,6 +10,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from tidemill.errors import SpecError, StepError
+from tidemill.lake.ops import DeploymentRow
 from tidemill.model_registry import Deployments, load_model
 from tidemill.model_registry.predict import predict
 from tidemill.steps.train.step import train
@@ -211,7 +212,7 @@ def test_a_search_that_was_killed_goes_on_with_what_it_had_finished(lake, contex
     assert made == "2 of features and 2 of models were made"
     assert {key: found[key] for key in values} == values and len(found) == 6
     # That run came to a model, and is over: the next one asks for itself, and another metric is another search.
-    monkeypatch.setattr(Deployments, "rows", lambda self: [{"run_id": name, "to_state": "CANDIDATE"} for name in ("r1", "r2")])
+    monkeypatch.setattr(Deployments, "rows", lambda self: [DeploymentRow(run_id=name, to_state="CANDIDATE") for name in ("r1", "r2")])
     monkeypatch.setattr(Deployments, "states", lambda self: {1: "CANDIDATE"})
     assert again("r3")[0] == "2 of features and 2 of models were made"  # two penalties on one path
 
