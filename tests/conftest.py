@@ -48,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Measure the CPU of each test where the kernel tells it."""
     if cpu_budget.is_supported():
-        config.pluginmanager.register(cpu_budget.CpuBudget(limit_s=float("inf")))  # until all that takes long is marked
+        config.pluginmanager.register(cpu_budget.CpuBudget())
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups

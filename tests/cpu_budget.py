@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-LIMIT_S = 5.0
-"""CPU seconds of a test, on a quiet machine of the kind that the suite is measured on."""
+LIMIT_S = 15.0
+"""CPU seconds of a test, on a quiet machine of the kind that the suite is measured on. A new test should stay below 5: see ``--cpu``."""
 REFERENCE_S = 0.020
 """CPU seconds of ``run_reference_work`` on that machine."""
 _TICKS = os.sysconf("SC_CLK_TCK")

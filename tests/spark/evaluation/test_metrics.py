@@ -64,6 +64,7 @@ def test_binary_agrees_with_scikit_learn(spark, kind):
         assert found["areaUnderPR"] == pytest.approx(sk.average_precision_score(y, p), abs=2e-3)
 
 
+@pytest.mark.long("seven kinds of scores, each measured three ways")
 def test_binary_metrics_are_those_of_tasks_and_scikit_learns_whatever_the_scores_and_wherever_they_are_measured(spark, monkeypatch):
     """Few scores are counted on the driver, more are measured in parts by Spark; neither takes different scores for ties."""
     rng = np.random.default_rng(17)

@@ -13,6 +13,7 @@ def history_time(spark, path: str, version: int) -> str:
     return history.selectExpr("date_format(timestamp, 'yyyy-MM-dd HH:mm:ss.SSS')").first()[0]
 
 
+@pytest.mark.long("several versions of a table and their change feeds")
 def test_a_version_or_the_changes_behind_one(spark, tmp_path, extract) -> None:
     path = str(tmp_path / "other")
     spark.range(3).coalesce(1).write.format("delta").save(path)

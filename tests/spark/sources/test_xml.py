@@ -143,6 +143,7 @@ def test_records_at_random_are_those_of_another_parser(read) -> None:
     assert told == sorted(wanted)
 
 
+@pytest.mark.long("a read for each kind of damage")
 def test_files_that_cannot_be_read(bad_files) -> None:
     whole = gzip.compress(rows(*[f"<row id='{number * 7919 % 10007}'/>" for number in range(5000)]))
     files = {

@@ -27,6 +27,7 @@ def make(spark, lake, make_context):
     return context
 
 
+@pytest.mark.long("the whole step over a made lake")
 def test_writes_every_row_and_column_with_split_and_fold(make, lake, spark):
     sql = "SELECT id, CASE WHEN id >= 7 THEN y END AS y, at, x, x AS later FROM silver.rows"
     context = make(sql=sql, event_time="at", exclude=["later"])

@@ -51,6 +51,7 @@ def load(make_context, tmp_path: Path):
 
 
 @parametrize_first("kind", ["csv", "json", "text"], 1)
+@pytest.mark.long("ingests files with a flipped bit at many places")
 def test_a_flipped_bit_is_noticed(kind: str, load, lake, spark, tmp_path: Path) -> None:
     whole = packed(kind)
     # Behind the 10 bytes of the header lies the deflate stream, and in the last 8 the sum (CRC 32) and the length of what was packed.

@@ -80,6 +80,7 @@ def test_rows_in_are_rows_written_and_quarantined(context, lake, spark, tmp_path
     assert ingest(context("r5")).rows_in == 0
 
 
+@pytest.mark.long("ingests and reprocesses in two encodings")
 def test_quarantine_goes_through_again_in_another_encoding(context, lake, spark, tmp_path) -> None:
     (tmp_path / "raw" / "a.xml").write_bytes(b"<rows><row><id>1</id><name>\xe9</name></row><row><id>2</id><name>b</name></row></rows>")
     first = ingest(context("r1", schema="id INT, name STRING"))

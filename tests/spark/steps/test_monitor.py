@@ -41,6 +41,7 @@ def test_drift_of_the_features_is_recorded_and_refuses_nothing_by_default(traine
     assert len(trained.lake.ledger.rows("ops.drift")) == 2
 
 
+@pytest.mark.long("three steps of monitor over a trained lake")
 def test_drift_is_of_the_rows_that_were_scored_since_the_last_monitor(trained):
     """Ids 0–59 are there from the start: 40–59 are the test, 9, 19, 29 and 39 are of the split train without a label."""
     version = trained.train("good", "CHALLENGER", "CHAMPION")

@@ -132,6 +132,7 @@ def test_an_estimator_of_ones_own_is_searched_calibrated_and_given_a_threshold(c
     assert [row["slot"] for row in lake.ledger.rows("ops.importances", model_version=manifest.version)] == ["x"]
 
 
+@pytest.mark.long("trials that are ended by their time limit")
 def test_a_fit_that_leaves_hangs_or_crashes_is_one_trials_failure(context, lake):
     errors = {
         "freezes": "stopped after 10 seconds, as training.tuner.trial_timeout says",
@@ -151,6 +152,7 @@ def test_a_fit_that_leaves_hangs_or_crashes_is_one_trials_failure(context, lake)
     assert load_model(lake, "late", result.outputs["models.late"])[1].family in ("mine", "hist_gradient_boosting")
 
 
+@pytest.mark.long("a fit that is ended by its time limit")
 def test_a_final_fit_that_hangs_fails_the_step_with_the_family_and_the_limit(context):
     message = r"^train: grows \{\} cannot be fitted on all training rows: stopped after 8 seconds, as training\.tuner\.trial_timeout says$"
     with pytest.raises(StepError, match=message):

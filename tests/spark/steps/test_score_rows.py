@@ -105,6 +105,7 @@ def source(path: Path, kind: str, **more: object) -> dict[str, Any]:
 AT = pd.to_datetime(["2024-03-31 01:30:00.123456", "2024-07-01 00:00:00", "2024-11-05 23:59:59.5"], format="ISO8601")
 
 
+@pytest.mark.long("a run, and a scoring of its own files")
 def test_csv_with_every_option(scorer, tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()
@@ -148,6 +149,7 @@ def test_csv_with_every_option(scorer, tmp_path):
         p.rows(tmp_path / "empty.csv")
 
 
+@pytest.mark.long("a run, and a scoring of its own files")
 def test_json_with_optional_keys(scorer, tmp_path):
     file = tmp_path / "t.jsonl"
     records = [
@@ -209,6 +211,7 @@ def test_files_that_bring_their_types(scorer, tmp_path):
         p.rows(unlabelled)
 
 
+@pytest.mark.long("a run and a scoring for each of three formats")
 def test_orc_avro_and_xml(spark, tmp_path, monkeypatch):
     for kind in ("orc", "avro", "xml"):
         folder = tmp_path / kind
@@ -342,6 +345,7 @@ def test_rows_go_through_tables_lookups_and_aggregates(scorer, tmp_path):
         find_entry(p.spec, p.lake, str(flights), at="silver.stats")
 
 
+@pytest.mark.long("a run, and rows that are bisected to the failing one")
 def test_a_row_on_which_sql_fails_is_answered_and_the_others_are_scored(scorer, tmp_path):
     (tmp_path / "t.csv").write_text("id,text,d,y\n1,7,1,1\n2,8,2,2\n")
     declared = source(tmp_path / "t.csv", "csv", options={"header": True}, schema="id INT, text STRING, d INT, y INT")

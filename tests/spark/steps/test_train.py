@@ -128,6 +128,7 @@ def test_boosting_that_stops_early_gets_the_rounds_that_its_folds_found_best(lak
         train(context(spec(models=models, engine="spark")))
 
 
+@pytest.mark.long("trains on two layouts of folds")
 def test_expanding_folds_learn_from_the_past_alone_and_rows_of_a_gap_from_none(lake, context, monkeypatch):
     rows = examples()
     rows["fold"] = pd.array(np.where(rows["id"] < 80, rows["id"] // 20, pd.NA), dtype="Int32")
