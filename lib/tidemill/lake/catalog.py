@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
 
@@ -92,7 +92,13 @@ _VIEWS = {"ops.runs_now": ("ops.runs", "run_id"), "ops.steps_now": ("ops.steps",
 
 
 class Catalog:
-    """Registers tables in the session when a query first names them; nothing outlives the process."""
+    """Registers tables in the session when a query first names them; nothing outlives the process.
+
+    A name stands for one table of a session. Where another lake was asked before, its names are taken out first.
+    """
+
+    _lake_in_session: ClassVar[str | None] = None
+    _names_in_session: ClassVar[set[str]] = set()
 
     def __init__(self, spark: SparkSession, lake: Lake) -> None:
         """Make the layers known as schemas.
@@ -105,6 +111,15 @@ class Catalog:
         self._registered: set[str] = set()
         for layer in LAYERS:
             spark.sql(f"CREATE SCHEMA IF NOT EXISTS {layer}")
+
+    def _take_session(self) -> None:
+        """Drop the names of another lake from the session; their tables are left as they are."""
+        if Catalog._lake_in_session == self._lake.root:
+            return
+        for name in sorted(Catalog._names_in_session, key=lambda name: name not in _VIEWS):
+            self._spark.sql(f"DROP {'VIEW' if name in _VIEWS else 'TABLE'} IF EXISTS {name}")
+        Catalog._lake_in_session, Catalog._names_in_session = self._lake.root, set()
+        self._registered = set()
 
     @staticmethod
     def check(query: str) -> None:
@@ -140,6 +155,7 @@ class Catalog:
             TableNotFound: it names a table that the lake does not hold.
         """
         statement = one_statement(query).text
+        self._take_session()
         if trust:
             self._register_all()
             return self._spark.sql(statement)
@@ -189,6 +205,7 @@ class Catalog:
             hint = did_you_mean(table, known) or ";"
             raise TableNotFound(f"{table} is not in {self._lake.root}{hint} it holds {', '.join(known) or 'no table yet'}")
         self._registered.add(table)
+        Catalog._names_in_session.add(table)
 
 
 def list_tables(lake: Lake, layers: Sequence[str] = LAYERS) -> list[str]:

@@ -6,6 +6,7 @@ import pytest
 from pyspark.errors import AnalysisException
 
 from tidemill.errors import TableNotFound, UsageError
+from tidemill.lake import Lake
 from tidemill.lake.catalog import Catalog
 from tidemill.lake.ops import StepRow
 from tidemill.lake.safety import parse_reading
@@ -36,6 +37,19 @@ def test_a_missing_table_is_named_with_its_nearest(catalog):
     assert every == [("silver", "any"), ("silver", "t"), ("ops", "steps"), ("ops", "steps_now")]
     assert [row["tableName"] for row in catalog.query("SHOW TABLES LIKE 's*'").collect()] == ["steps", "steps_now"]
     assert [row["viewName"] for row in catalog.query("SHOW VIEWS").collect()] == ["steps_now"]
+
+
+def test_lakes_that_are_asked_in_turn_answer_with_their_own_rows(catalog, spark, tmp_path):
+    other = Lake(str(tmp_path / "other"))
+    other.replace(spark.createDataFrame([(9,)], "id INT"), "silver.t", meta={})
+    other.ledger.append([StepRow(run_id="r2", node="ingest", state="FAILED")])
+    second = Catalog(spark, other)
+    for _ in range(2):
+        assert catalog.query("SELECT max(id) FROM silver.t").collect() == [(2,)]
+        assert {row["run_id"] for row in catalog.query("SELECT * FROM ops.steps_now").collect()} == {"r1"}
+        assert second.query("SELECT max(id) FROM silver.t").collect() == [(9,)]
+        assert {row["run_id"] for row in second.query("SELECT * FROM ops.steps_now").collect()} == {"r2"}
+        assert [row["tableName"] for row in second.query("SHOW TABLES IN silver").collect()] == ["t"]
 
 
 def test_writing_is_refused(catalog):
