@@ -75,7 +75,12 @@ class OpsRow:
 
 
 def _arrow_type(hint: Any) -> pa.DataType:
-    return next(_ARROW[part] for part in get_args(hint) if part is not type(None))
+    declared = next(part for part in get_args(hint) if part is not type(None))
+    if declared in _ARROW:
+        return _ARROW[declared]
+    return next(
+        arrow for known, arrow in _ARROW.items() if isinstance(known, type) and issubclass(declared, known)
+    )  # such as a clock of tests
 
 
 def describe_tables() -> str:
