@@ -1,12 +1,12 @@
 """Extensions by name: built in, brought by an installed package, or given by a dotted Python path.
 
-A `Registry` holds one kind of extension: source kinds, model families, metrics, feature groups, tasks, engines, expectation kinds, drift
-methods. Each extension is one object that declares its own options and capabilities, so that the spec's validation, the steps and the
-documentation ask it instead of keeping tables of names. A name is looked up in this order:
+A `Registry` holds one kind of extension: source kinds, model families, feature groups, expectation kinds, drift methods. Each extension is
+one object that declares its own options and capabilities, so that the spec's validation, the steps and the documentation ask it instead of
+keeping tables of names. A name is looked up in this order:
 
 1. built in: tidemill's own extensions, imported when they are first asked for;
-2. an entry point of an installed package, in the group of the kind (``tidemill.families``, ``tidemill.metrics``, …);
-3. a dotted path (``functions.MyMetric``), found beside the spec, then among the installed modules. The folder of the spec is set by
+2. an entry point of an installed package, in the group of the kind (``tidemill.families``, ``tidemill.sources``, …);
+3. a dotted path (``functions.MyFamily``), found beside the spec, then among the installed modules. The folder of the spec is set by
    ``with search_beside(folder):``, which the loader of specs and the runner of steps use around all that they do.
 
 Nothing here imports Spark.
@@ -15,9 +15,10 @@ Nothing here imports Spark.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -74,7 +75,7 @@ class Registry(Generic[T]):
         folder = folder or _FOLDER.get()
         with self._lock:
             place = (name, str(folder) if "." in name else "")
-            if place not in self._loaded or self._is_users(name):  # the user's file may have changed: python_code keeps its own cache
+            if place not in self._loaded or name not in self:  # the user's file may have changed: `load_object` keeps its own cache
                 self._loaded[place] = self._load(name, folder)
             return self._loaded[place]
 
@@ -82,11 +83,8 @@ class Registry(Generic[T]):
         """Return every built-in extension, imported."""
         return {name: self.get(name) for name in self._built_in}
 
-    def _is_users(self, name: str) -> bool:
-        return name not in self
-
-    def _points(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self.group)}
+    def _points(self) -> Mapping[str, EntryPoint]:
+        return _find_installed(entry_points, self.group, tuple(sys.path))
 
     def _load(self, name: str, folder: Path | None) -> T:
         points = self._points()
@@ -109,6 +107,12 @@ class Registry(Generic[T]):
             return self._accept(name, found)
         except (ImportError, AttributeError, TypeError) as error:
             raise UsageError(f"the {self.kind} {name!r} cannot be used: {error}") from error
+
+
+@cache
+def _find_installed(find: Callable[..., Iterable[EntryPoint]], group: str, search_path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
+    """Return the entry points of a group by name; looking for them opens every installed package, so once for each search path."""
+    return {point.name: point for point in find(group=group)}
 
 
 def _import_built_in(declared: Any) -> Any:
