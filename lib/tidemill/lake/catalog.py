@@ -97,7 +97,7 @@ class Catalog:
     A name stands for one table of a session. Where another lake was asked before, its names are taken out first.
     """
 
-    _lake_in_session: ClassVar[str | None] = None
+    _owner: ClassVar[Catalog | None] = None
     _names_in_session: ClassVar[set[str]] = set()
 
     def __init__(self, spark: SparkSession, lake: Lake) -> None:
@@ -114,12 +114,14 @@ class Catalog:
 
     def _take_session(self) -> None:
         """Drop the names of another lake from the session; their tables are left as they are."""
-        if Catalog._lake_in_session == self._lake.root:
+        owner = Catalog._owner
+        if owner is self:
             return
-        for name in sorted(Catalog._names_in_session, key=lambda name: name not in _VIEWS):
-            self._spark.sql(f"DROP {'VIEW' if name in _VIEWS else 'TABLE'} IF EXISTS {name}")
-        Catalog._lake_in_session, Catalog._names_in_session = self._lake.root, set()
-        self._registered = set()
+        if owner is not None and owner._lake.root != self._lake.root:
+            for name in sorted(Catalog._names_in_session, key=lambda name: name not in _VIEWS):
+                self._spark.sql(f"DROP {'VIEW' if name in _VIEWS else 'TABLE'} IF EXISTS {name}")
+            Catalog._names_in_session = set()
+        Catalog._owner, self._registered = self, set()
 
     @staticmethod
     def check(query: str) -> None:

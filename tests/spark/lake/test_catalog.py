@@ -43,13 +43,14 @@ def test_lakes_that_are_asked_in_turn_answer_with_their_own_rows(catalog, spark,
     other = Lake(str(tmp_path / "other"))
     other.replace(spark.createDataFrame([(9,)], "id INT"), "silver.t", meta={})
     other.ledger.append([StepRow(run_id="r2", node="ingest", state="FAILED")])
-    second = Catalog(spark, other)
+    second, again = Catalog(spark, other), Catalog(spark, catalog._lake)
     for _ in range(2):
         assert catalog.query("SELECT max(id) FROM silver.t").collect() == [(2,)]
         assert {row["run_id"] for row in catalog.query("SELECT * FROM ops.steps_now").collect()} == {"r1"}
         assert second.query("SELECT max(id) FROM silver.t").collect() == [(9,)]
         assert {row["run_id"] for row in second.query("SELECT * FROM ops.steps_now").collect()} == {"r2"}
         assert [row["tableName"] for row in second.query("SHOW TABLES IN silver").collect()] == ["t"]
+        assert again.query("SELECT max(id) FROM silver.any").collect() == [(1,)]
 
 
 def test_writing_is_refused(catalog):
