@@ -167,7 +167,7 @@ def test_the_command_ends_with_2_before_spark(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     spec_of(folder, {"from": "bronze.orders"}, {})
     crowned(folder)
-    monkeypatch.setattr("tidemill.cli.pipeline.lazy_spark", lambda *_: pytest.fail("Spark was asked for"))
+    monkeypatch.setattr("tidemill.pipeline.Pipeline._start_spark", lambda _: pytest.fail("Spark was asked for"))
     assert main(["score", "pipeline.yml", "--input", "nofile.csv"]) == 2
     assert main(["score", "pipeline.yml", "--input", "gold.nope"]) == 2
     told = capsys.readouterr().err
