@@ -14,7 +14,7 @@ says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +25,9 @@ from tidemill.lake import Lake
 from tidemill.model_registry import Deployments
 from tidemill.spec import Spec, load_spec
 from tidemill.spec.models import Features
-from tidemill.workflow import LazySpark, Runner, RunOutcome, build_graph
+from tidemill.workflow import LazySpark, Node, Runner, RunOutcome, build_graph
 from tidemill.workflow.outcome import leaderboard, rank
-from tidemill.workflow.reprocess import quarantined
+from tidemill.workflow.reprocess import quarantined, tables_with_nodes
 from tidemill.workflow.runner import list_decisions
 from tidemill.workflow.states import RunStatus, run_status
 
@@ -134,14 +134,25 @@ class Pipeline:
             UsageError: no step or node has such a name, or another run of the pipeline is going on.
             SpecError: a column or a parameter that the spec names does not exist.
         """
+        runner, nodes = self.prepare_run(start=start, end=end, only=only, force=force, replay=replay, run_id=run_id, debug=debug)
+        return runner.run(nodes, progress)
+
+    def prepare_run(
+        self,
+        *,
+        start: str | None = None,
+        end: str | None = None,
+        only: str | None = None,
+        force: bool = False,
+        replay: str | None = None,
+        run_id: str | None = None,
+        debug: bool = False,
+    ) -> tuple[Runner, Sequence[Node]]:
+        """Return a run that has not begun, and its nodes; see `run`."""
         if replay is not None and not (only or "").startswith("ingest."):
             raise UsageError("--replay loads one source anew: give --only ingest.SOURCE with it")
-        runner = self.runner(force=force, replay=replay, run_id=run_id, debug=debug)
-        return runner.run(runner.graph.select(start=start, end=end, only=only), progress)
-
-    def runner(self, *, force: bool = False, replay: str | None = None, run_id: str | None = None, debug: bool = False) -> Runner:
-        """Return a run that has not begun."""
-        return Runner(self.spec, self.lazy_spark, run_id=run_id, force=force, replay=replay, debug=debug)
+        runner = Runner(self.spec, self.lazy_spark, run_id=run_id, force=force, replay=replay, debug=debug)
+        return runner, runner.graph.select(start=start, end=end, only=only)
 
     def check(self) -> CheckResult:
         """Check all that the spec names, columns with their types and parameters of families too; starts no Spark, writes nothing.
@@ -221,7 +232,7 @@ class Pipeline:
         if isinstance(rows, str | Path):
             yield str(rows), False
             return
-        from tidemill.steps.train.search import scratch
+        from tidemill.runtime.locks import scratch
 
         frame = rows if hasattr(rows, "sparkSession") else self.spark.createDataFrame(rows)
         with scratch(self.lake.engine_root) as folder:
@@ -240,8 +251,8 @@ class Pipeline:
         Returns:
             Columns: ``node``, ``would`` (run, skip, or fail where a run could not succeed), ``why``, ``exit_code`` (0 but for fail).
         """
-        runner = self.runner()
-        return _table(list_decisions(runner, [node.name for node in runner.graph.select(start=start, end=end, only=only)]), as_)
+        runner, nodes = self.prepare_run(start=start, end=end, only=only)
+        return _table(list_decisions(runner, [node.name for node in nodes]), as_)
 
     def status(self, run_id: str | None = None) -> RunStatus:
         """Return the state of a run and of its steps; starts no Spark.
@@ -266,17 +277,16 @@ class Pipeline:
         Returns:
             Columns: ``model_version``, ``state``, and one per metric.
         """
-        deployments = Deployments(self.lake.ledger, self.name)
+        states = Deployments(self.lake.ledger, self.name).states()
         metrics = [
             row for row in self.lake.ledger.rows("ops.metrics", pipeline=self.name) if row["split"] == "test" and row["slice"] is None
         ]
-        known = [*metrics, *self.lake.ledger.rows("ops.deployments", pipeline=self.name)]
-        versions = sorted({int(str(row["model_version"])) for row in known})
+        versions = sorted({*states, *(int(str(row["model_version"])) for row in metrics)})
         return _table(
             [
                 {
                     "model_version": version,
-                    "state": deployments.state(version) if version else "BASELINE",
+                    "state": states.get(version) if version else "BASELINE",
                     **{str(row["metric"]): row["value"] for row in metrics if row["model_version"] == version},
                 }
                 for version in versions
@@ -330,18 +340,12 @@ class Pipeline:
         Returns:
             Columns: ``table``, ``rule``, ``records``, ``since``, ``sample`` (one record), ``place`` (where that record came from).
         """
-        known = self.quarantine_nodes
-        if node is not None and node not in known.values():
-            known_nodes = list(known.values())
+        node_of = tables_with_nodes(self.spec)
+        if node is not None and node not in node_of.values():
+            known_nodes = list(node_of.values())
             raise UsageError(f"--only {node}: no such source or table{did_you_mean(node, known_nodes)}; known: {', '.join(known_nodes)}")
         rows = [refused.row() for refused in quarantined(self.spec, self.lake)]
-        return _table([row for row in rows if node in (None, known[str(row["table"])])], as_)
-
-    @property
-    def quarantine_nodes(self) -> dict[str, str]:
-        """The tables that may have a quarantine, each with its node: ``silver.flights`` → ``prepare.flights``."""
-        sources = {f"bronze.{name}": f"ingest.{name}" for name in self.spec.pipeline.sources}
-        return sources | {f"silver.{name}": f"prepare.{name}" for name in self.spec.pipeline.tables}
+        return _table([row for row in rows if node in (None, node_of[str(row["table"])])], as_)
 
     def sql(self, query: str, *, as_: Literal["pandas", "arrow", "spark"] = "pandas", trust: bool = False) -> Any:
         """Answer one SQL statement over all tables of the lake; starts Spark.

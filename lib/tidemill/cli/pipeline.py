@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,7 @@ from tidemill.cli.printing import FORMATS, print_json, print_table, warn, write,
 from tidemill.cli.summary import print_summary
 from tidemill.errors import SpecError, TidemillError, UsageError
 from tidemill.redaction import redact
-from tidemill.spec import Spec
-from tidemill.workflow import LazySpark, Runner, RunOutcome
+from tidemill.workflow import LazySpark, RunOutcome
 from tidemill.workflow.outcome import weightiest
 from tidemill.workflow.progress import PlainProgress, progress_for
 from tidemill.workflow.runner import list_decisions
@@ -32,12 +31,11 @@ def add_commands(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def lazy_spark(spec: Spec | None = None) -> LazySpark:
-    """Return the session of this command, not started yet; it will have the jars that the sources of ``spec`` need."""
+def lazy_spark() -> LazySpark:
+    """Return the session of a command that reads the lake alone, not started yet."""
     from tidemill.runtime.session import get_spark
-    from tidemill.sources.kinds import needed_connectors
 
-    return LazySpark(lambda: get_spark(connectors=needed_connectors(spec.pipeline.sources.values(), spec.folder) if spec else ()))
+    return LazySpark(get_spark)
 
 
 def run(
@@ -88,12 +86,17 @@ class RunOptions:
 
 def _run(spec: Path, env: str | None, set_: Sequence[str] | None, options: RunOptions) -> int:
     pipeline = pipeline_of(spec, env, set_)
-    if options.replay is not None and not (options.only or "").startswith("ingest."):
-        raise UsageError("--replay loads one source anew: give --only ingest.SOURCE with it")
-    runner = pipeline.runner(run_id=options.run_id, force=options.force, replay=options.replay, debug=options.debug)
-    nodes = runner.graph.select(start=options.start, end=options.end, only=options.only)
+    runner, nodes = pipeline.prepare_run(
+        start=options.start,
+        end=options.end,
+        only=options.only,
+        force=options.force,
+        replay=options.replay,
+        run_id=options.run_id,
+        debug=options.debug,
+    )
     if options.dry_run:
-        return _print_decisions(runner, [node.name for node in nodes], options.as_json)
+        return _print_decisions(list_decisions(runner, [node.name for node in nodes]), options.as_json)
     if options.as_json:
         with redirect_stdout(sys.stderr):  # what code of the user's own prints would stand before the object
             outcome = runner.run(nodes, PlainProgress())
@@ -125,13 +128,11 @@ def check(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = Fal
 
 def explain(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
     """Say for each node whether it would run, and why."""
-    runner = pipeline_of(spec, env, set_).runner()
-    return _print_decisions(runner, [node.name for node in runner.graph.nodes], json_)
+    return _print_decisions(pipeline_of(spec, env, set_).explain(as_="rows"), json_)
 
 
-def _print_decisions(runner: Runner, names: list[str], as_json: bool) -> int:
+def _print_decisions(rows: Sequence[Mapping[str, object]], as_json: bool) -> int:
     """Print for each node whether it would run and why; return the exit code that a run could not avoid, such as for missing files."""
-    rows = list_decisions(runner, names)
     shown = [{name: row[name] for name in ("node", "would", "why")} for row in rows]
     if as_json:
         print_json(shown)

@@ -31,9 +31,8 @@ _JSON = ("quantiles", "top_values", "histogram")
 
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.command()(profile)
-    app.command()(suggest)
-    _add_feature_commands(app)
+    for command in (profile, suggest, features):
+        app.command()(command)
 
 
 def profile(
@@ -150,11 +149,6 @@ def _cut(value: object) -> str:
         return ""
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return text if len(text) <= 24 else f"{text[:23]}…"
-
-
-def _add_feature_commands(app: typer.Typer) -> None:
-    """Add this module's command."""
-    app.command()(features)
 
 
 def features(

@@ -5,8 +5,9 @@ Names load on first use, so that states need no Spark; predictions are in `tidem
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tidemill.runtime.lazy_exports import names_of
 
 if TYPE_CHECKING:
     from tidemill.model_registry.deployments import Deployments
@@ -24,17 +25,12 @@ __all__ = [
     "save_model",
 ]
 
-_HOMES = {
-    "deployments": ("Deployments",),
-    "manifest": ("Manifest",),
-    "mlflow.projection": ("project",),
-    "store": ("load_manifest", "load_model", "save_model"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import the module that defines ``name`` when it is first asked for."""
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"tidemill.model_registry.{module}"), name)
-    raise AttributeError(f"module 'tidemill.model_registry' has no attribute {name!r}")
+__getattr__ = names_of(
+    __name__,
+    {
+        "deployments": ("Deployments",),
+        "manifest": ("Manifest",),
+        "mlflow.projection": ("project",),
+        "store": ("load_manifest", "load_model", "save_model"),
+    },
+)

@@ -11,6 +11,7 @@ import shutil
 import socket
 import stat
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -185,6 +186,8 @@ def _commit_mark(table: DeltaTable, token: str | None, holder: Holder | None) ->
 _MOST_BYTES = 10_000
 FOLDER_OWNER = "owner"
 """The lock inside of a folder that its owner holds for as long as it needs it."""
+SCRATCH = ".scratch"
+"""The folder of a lake that holds what a process needs for a while."""
 
 
 @contextmanager
@@ -230,6 +233,25 @@ def remove_dead_locks(root: str, *, dry_run: bool = False) -> list[str]:
                 with hold_lock(root, name, wait=False):  # leaving the block removes the file
                     pass
     return removed
+
+
+@contextmanager
+def scratch(root: str) -> Iterator[str]:
+    """Have a folder below the lake at ``root`` for the length of the block; empty where the lake lies on no file system."""
+    if not is_local(root):
+        yield ""
+        return
+    base = Path(root) / SCRATCH
+    base.mkdir(parents=True, exist_ok=True)
+    remove_dead_folders(str(base))
+    made = Path(tempfile.mkdtemp(prefix="new-", dir=base))
+    with hold_lock(str(made), FOLDER_OWNER):
+        # Only now may others take it for one that somebody left.
+        folder = made.rename(base / made.name.replace("new-", "held-", 1))
+        try:
+            yield str(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_dead_folders(base: str, *, dry_run: bool = False) -> list[str]:

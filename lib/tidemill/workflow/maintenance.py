@@ -13,7 +13,7 @@ from tidemill.lake.catalog import list_tables
 from tidemill.lake.maintenance import TableMaintenance, maintain_ops_table, maintain_table
 from tidemill.lake.ops import OPS_TABLES, StepRow
 from tidemill.model_registry.deployments import Deployments
-from tidemill.runtime.locks import find_holder, hold_lock, remove_dead_folders, remove_dead_locks
+from tidemill.runtime.locks import SCRATCH, find_holder, hold_lock, remove_dead_folders, remove_dead_locks
 from tidemill.workflow.states import DONE
 
 LIVE = ("CHAMPION", "CHALLENGER", "CANDIDATE")
@@ -52,7 +52,7 @@ def maintain(lake: Lake, *, keep_runs: int = KEPT_RUNS, dry_run: bool = False) -
         known = sorted(present & {name for row in lake.ledger.read(StepRow) for name in row.outputs or {}})
         tables = [maintain_ops_table(lake, table, dry_run=dry_run) for table in OPS_TABLES if table in present]
         tables += [maintain_table(lake, table, protected[table], dry_run=dry_run) for table in known]
-        scratch = remove_dead_folders(f"{lake.root}/.scratch", dry_run=dry_run)
+        scratch = remove_dead_folders(f"{lake.root}/{SCRATCH}", dry_run=dry_run)
     locks = remove_dead_locks(lake.root, dry_run=dry_run)
     return Maintenance(tuple(table for table in tables if not table.is_idle), tuple(scratch), tuple(locks), dry_run)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,9 +52,8 @@ def quarantined(spec: Spec, lake: Lake) -> list[Refused]:
     Raises:
         LakeError: a quarantine has lost records.
     """
-    pipeline = spec.pipeline
     found: list[Refused] = []
-    tables = [table for table, _ in _tables(pipeline.sources, pipeline.tables)]
+    tables = tables_with_nodes(spec)
     refuse_faults(lake, [f"{table}_quarantine" for table in tables])
     for table in tables:
         if lake.exists(f"{table}_quarantine"):
@@ -68,11 +67,13 @@ def quarantined(spec: Spec, lake: Lake) -> list[Refused]:
 def nodes_in_quarantine(spec: Spec, lake: Lake) -> list[str]:
     """Return the nodes whose tables have records in quarantine, in the order of the spec."""
     tables = {refused.table for refused in quarantined(spec, lake)}
-    return [node for table, node in _tables(spec.pipeline.sources, spec.pipeline.tables) if table in tables]
+    return [node for table, node in tables_with_nodes(spec).items() if table in tables]
 
 
-def _tables(sources: Iterable[str], tables: Iterable[str]) -> list[tuple[str, str]]:
-    return [(f"bronze.{name}", f"ingest.{name}") for name in sources] + [(f"silver.{name}", f"prepare.{name}") for name in tables]
+def tables_with_nodes(spec: Spec) -> dict[str, str]:
+    """Return the tables that may have a quarantine, each with its node (``silver.flights`` → ``prepare.flights``), in the spec's order."""
+    sources = {f"bronze.{name}": f"ingest.{name}" for name in spec.pipeline.sources}
+    return sources | {f"silver.{name}": f"prepare.{name}" for name in spec.pipeline.tables}
 
 
 def _by_rule(lake: Lake, table: str, where: str) -> list[Refused]:

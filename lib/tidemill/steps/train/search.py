@@ -5,18 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidemill.lake.ops import TrialRow
 from tidemill.model_registry import Deployments
-from tidemill.quoting import is_local
-from tidemill.runtime.locks import FOLDER_OWNER, hold_lock, remove_dead_folders
 from tidemill.spec.models import Space, Training
 from tidemill.steps.train.feature_spec import declared_features
 from tidemill.training.selection import SUCCEEDED, NoTrialSucceeded, SearchResult, TrialFold, choose, first_errors
@@ -28,25 +22,6 @@ from tidemill.version import VERSION
 if TYPE_CHECKING:
     from tidemill.steps.result import StepContext
     from tidemill.training.problem import Problem
-
-
-@contextmanager
-def scratch(root: str) -> Iterator[str]:
-    """Have a folder below the lake at ``root`` for the length of the block; empty where the lake lies on no file system."""
-    if not is_local(root):
-        yield ""
-        return
-    base = Path(root) / ".scratch"
-    base.mkdir(parents=True, exist_ok=True)
-    remove_dead_folders(str(base))
-    made = Path(tempfile.mkdtemp(prefix="new-", dir=base))
-    with hold_lock(str(made), FOLDER_OWNER):
-        # Only now may others take it for one that somebody left.
-        folder = made.rename(base / made.name.replace("new-", "held-", 1))
-        try:
-            yield str(folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 _COLUMNS = [field.name for field in dataclasses.fields(TrialFold) if field.name != "trial"]

@@ -12,12 +12,13 @@ from tidemill.families import Family, find_family
 from tidemill.features import FeaturePlan, plan_features, reserved_columns
 from tidemill.learners.custom import EstimatorFamily
 from tidemill.runtime.caching import cache_frame
+from tidemill.runtime.locks import scratch
 from tidemill.spec.models import RECOMMENDATION, CustomFamily, Features, Space, Training, seconds
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.train.feature_variants import Variants, declared_spaces, feature_space, may_need_parts
 from tidemill.steps.train.recommender import train_recommender
 from tidemill.steps.train.register_model import Trained, register
-from tidemill.steps.train.search import PastTrials, failures, scratch, searched
+from tidemill.steps.train.search import PastTrials, failures, searched
 from tidemill.training.balance import balance_of
 from tidemill.training.calibration import calibrate_scores, fit_calibrations
 from tidemill.training.engines.choice import choose_engines, room
