@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 
 from tidemill.lake import Lake, Ledger
+from tidemill.lake.ops import FileRow
+from tidemill.lake.ops_row import OpsRow
 from tidemill.runtime.session import get_spark
 from tidemill.spec import load_spec
 from tidemill.steps.ingest.step import ingest
@@ -24,8 +26,8 @@ def die() -> None:
     time.sleep(60)
 
 
-def before(owner: type, name: str, table: str) -> None:
-    """Die when a method is about to work on ``table``."""
+def before(owner: type, name: str, table: str | type[OpsRow]) -> None:
+    """Die when a method is about to work on ``table``: its name, or the class of its rows."""
     method = getattr(owner, name)
 
     def mortal(self, *args, **options):  # type: ignore[no-untyped-def]
@@ -56,7 +58,7 @@ def main() -> None:
         "before the quarantine's files": lambda: before(Lake, "replace_where", "bronze.x_quarantine"),
         "between two tables": lambda: before(Lake, "append_once", "bronze.x"),
         "after data files, before their commit": lambda: when_files_appear(Path(lake.path("bronze.x"))),
-        "after the commit, before the ledger": lambda: before(Ledger, "put", "ops.files"),
+        "after the commit, before the ledger": lambda: before(Ledger, "put", FileRow),
     }
     arrange[sys.argv[2]]()
     ingest(StepContext(get_spark(), spec, lake, {}, f"killed {sys.argv[2]}", NODE))
