@@ -11,7 +11,7 @@ from rich.text import Text
 from tidemill.cli.options import lake_of
 from tidemill.cli.printing import CONSOLE, print_table, rows_of
 from tidemill.lake import Lake
-from tidemill.lake.ledger import query
+from tidemill.lake.delta_tables import query
 from tidemill.model_registry.deployments import Deployments
 from tidemill.model_registry.manifest import model_fault, read_manifest
 from tidemill.runtime.terminal import visible_lines

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pyarrow as pa
 
 from tidemill.errors import TableNotFound, UsageError, did_you_mean
-from tidemill.lake.delta_log import has_table
+from tidemill.lake.delta_tables import has_table
 from tidemill.lake.repair import refuse_faults
 from tidemill.lake.safety import Reading, find_unsafe_parts, parse_reading
 from tidemill.lake.sql import one_statement, table_names

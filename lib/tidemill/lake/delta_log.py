@@ -5,15 +5,11 @@ Delta does not notice an entry that was emptied or removed: the table is an olde
 
 from __future__ import annotations
 
-import atexit
 import json
+import os
 import re
-import shutil
-import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,73 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError
 
-from tidemill.errors import LakeError, UsageError
 from tidemill.lake.files import write_whole
-from tidemill.quoting import is_local
-
-_PLAIN = re.compile(r"[A-Za-z0-9 _./~@-]*")
-"""What Spark takes literally: it reads ``*?{}`` as patterns, splits lists of paths at commas, and knows nothing beyond ASCII where the
-machine's locale has no more."""
-_REFUSED = re.compile(r"[\[\]^|\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
-"""What delta-rs misreads, and links do not help, as it follows them: it panics at brackets, decodes ``%20`` and turns ``\\`` into ``/``."""
-
-_FOLDERS = (None, "/tmp", "/var/tmp")
-_LOCK = threading.Lock()
-_LINKS: dict[str, str] = {}
-
-
-def refuse_unreadable_path(root: str) -> None:
-    """Do nothing where tables can lie below ``root``.
-
-    Raises:
-        UsageError: the path holds characters that delta-rs misreads.
-    """
-    found = _REFUSED.search(root) if is_local(root) else None
-    if found:
-        raise UsageError(
-            f"no lake can lie at {root!r}: Delta's reader does not take {found[0]!r} in a path; rename the folder, or choose another"
-        )
-
-
-def engine_root(root: str) -> str:
-    """Return ``root`` as Spark and delta-rs are to be given it: itself, or a link to it where its path has other than plain characters.
-
-    The link lies in a folder of this process alone and is removed when it ends; what is written through it holds relative paths.
-
-    Raises:
-        UsageError: such a lake cannot be linked to here; nothing has been written then.
-    """
-    if not is_local(root) or _PLAIN.fullmatch(root):
-        return root
-    with _LOCK:
-        if root not in _LINKS:
-            _LINKS[root] = _link(root)
-        return _LINKS[root]
-
-
-def restore_paths(text: str) -> str:
-    """Return a message with the lakes' own paths in place of the links to them."""
-    for root, link in _LINKS.items():
-        text = text.replace(link, root)
-    return text
-
-
-def _link(root: str) -> str:
-    for place in _FOLDERS:
-        try:
-            folder = tempfile.mkdtemp(prefix="tidemill-lake-", dir=place)
-            atexit.register(shutil.rmtree, folder, ignore_errors=True)
-            link = Path(folder) / "lake"
-            link.symlink_to(root)
-        except (OSError, ValueError):
-            continue
-        if _PLAIN.fullmatch(str(link)):
-            return str(link)
-    raise UsageError(f"no lake can lie at {root!r}: Spark misreads such a path, and no link to it can be made here; rename the folder")
-
 
 LOST, PADDED = "TIDEMILL LOST", "TIDEMILL PADDED"
 """Operations of commits without files: one stands for a commit that is lost, the other counts the version up once that is made good."""
@@ -118,8 +49,12 @@ class DeltaLog:
         self.entries: set[int] = set()
         self.checksums: set[int] = set()
         self.checkpoints: dict[int, list[Path]] = {}
-        for file in self.folder.iterdir() if self.folder.is_dir() else ():
-            matched = _FILE.fullmatch(file.name)
+        try:
+            names = [entry.name for entry in os.scandir(self.folder)]
+        except (FileNotFoundError, NotADirectoryError):
+            names = []
+        for name in names:
+            matched = _FILE.fullmatch(name)
             if matched is None:
                 continue
             version, kind = int(matched[1]), matched[2]
@@ -128,7 +63,7 @@ class DeltaLog:
             elif kind == "crc":
                 self.checksums.add(version)
             else:
-                self.checkpoints.setdefault(version, []).append(file)
+                self.checkpoints.setdefault(version, []).append(self.folder / name)
 
     @property
     def exists(self) -> bool:
@@ -267,58 +202,3 @@ def _is_readable(path: str, size: int, modified: int) -> bool:
     except (OSError, pa.ArrowException):
         return False
     return True
-
-
-_PANIC = "PanicException"  # of pyo3; not an Exception, and not to be imported
-
-
-def has_table(path: str) -> bool:
-    """Return True where a table lies at ``path``, damaged or not."""
-    if is_local(path):
-        return DeltaLog(path).exists
-    with translate_errors(path):
-        return bool(DeltaTable.is_deltatable(path))
-
-
-def open_table(path: str, table: str, version: int | None = None) -> DeltaTable:
-    """Open the table that lies at ``path`` at a version, by default the latest.
-
-    Raises:
-        LakeError: its log is damaged, or delta-rs cannot read it.
-    """
-    refuse_damage(path, table)
-    with translate_errors(table, path):
-        return DeltaTable(path, version=version)
-
-
-def refuse_damage(path: str, table: str) -> None:
-    """Do nothing where the log at ``path`` is whole, or is not on this machine.
-
-    Raises:
-        LakeError: a file of the log is damaged or missing.
-    """
-    faults = DeltaLog(path).faults() if is_local(path) else []
-    if faults:
-        more = f" (and {len(faults) - 1} more files)" if len(faults) > 1 else ""
-        raise LakeError(
-            f"{table} is damaged: {restore_paths(str(faults[0]))}{more}; bring the file back from a backup, or run the pipeline that "
-            "writes the table: `tidemill run SPEC` makes again what is lost"
-        )
-
-
-@contextmanager
-def translate_errors(table: str, path: str = "") -> Iterator[None]:
-    """Raise LakeError with the table's name and place for what delta-rs raises inside the block, its panics too."""
-    try:
-        yield
-    except BaseException as error:
-        if not isinstance(error, DeltaError) and type(error).__name__ != _PANIC:
-            raise
-        where = f"{table} at {restore_paths(path)}" if path else table
-        raise LakeError(f"{where} cannot be read or written by delta-rs: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """Return what delta-rs says, without the trace of its own stack."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return restore_paths(lines[0][:300]) if lines else type(error).__name__

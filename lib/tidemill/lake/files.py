@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from tidemill.quoting import is_local
@@ -53,23 +54,40 @@ def delete_file(root: str, relative: str) -> None:
         return
 
 
-def file_sizes(root: str, relative: str) -> dict[str, int]:
-    """Return the files in a folder below ``root`` and in the folders that it holds, as relative path → size; empty without the folder.
+@dataclass(frozen=True)
+class FileState:
+    """Size of a file in bytes, and when it was last changed, in seconds since 1970."""
+
+    size: int
+    modified_at: float
+
+
+def list_files(root: str, relative: str) -> dict[str, FileState]:
+    """Return the files in a folder below ``root`` and in the folders that it holds, as relative path → state; empty without the folder.
 
     Files whose name begins with a dot are the file system's own checksums, and left out.
     """
     if is_local(root):
         top = Path(root) / relative
-        found = ((Path(folder) / name for folder, _, names in os.walk(top) for name in names)) if top.is_dir() else ()
-        sizes = {path.relative_to(top).as_posix(): path.stat().st_size for path in found}
+        paths = [Path(folder, name) for folder, _, names in os.walk(top) for name in names]
+        states = {path.relative_to(top).as_posix(): FileState((state := path.stat()).st_size, state.st_mtime) for path in paths}
     else:
         from pyarrow import fs
 
         filesystem, base = _filesystem(root)
         top_path = f"{base}/{relative}"
         entries = filesystem.get_file_info(fs.FileSelector(top_path, allow_not_found=True, recursive=True))
-        sizes = {entry.path[len(top_path) + 1 :]: int(entry.size) for entry in entries if entry.type == fs.FileType.File}
-    return {path: sizes[path] for path in sorted(sizes) if not path.rpartition("/")[2].startswith(".")}
+        states = {
+            entry.path[len(top_path) + 1 :]: FileState(int(entry.size), entry.mtime_ns / 1e9)
+            for entry in entries
+            if entry.type == fs.FileType.File
+        }
+    return {path: states[path] for path in sorted(states) if not path.rpartition("/")[2].startswith(".")}
+
+
+def file_sizes(root: str, relative: str) -> dict[str, int]:
+    """Return the files that ``list_files`` returns, as relative path → size in bytes."""
+    return {path: state.size for path, state in list_files(root, relative).items()}
 
 
 def file_hash(root: str, relative: str) -> str:

@@ -8,14 +8,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from typing import Literal, TypeVar
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, QueryBuilder, Transaction, write_deltalake
+from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from tidemill.errors import LakeError, UsageError
-from tidemill.lake.delta_log import engine_root, has_table, open_table, translate_errors
+from tidemill.lake.delta_tables import open_if_present, query, translate_errors
+from tidemill.lake.lake_paths import engine_root
+from tidemill.lake.ledger_files import commit_properties, compact_files, last_sequence, remove_expired_files
 from tidemill.lake.ops_row import RECORDED_AT, SEQUENCE, OpsRow
 from tidemill.quoting import is_local, split_name
 from tidemill.redaction import redact
@@ -24,16 +27,11 @@ from tidemill.runtime.locks import hold_lock
 logger = logging.getLogger(__name__)
 
 Row = TypeVar("Row", bound=OpsRow)
-Rows = list[dict[str, object]]
+Rows = list[dict[str, Any]]
+EMPTY: Mapping[str, object] = MappingProxyType({})
 
-# Under this app id Delta's log keeps the last ``seq`` of an ops table, in the same commit as the rows that have it.
-_SEQUENCE_APP = "tidemill/seq"
 _ATTEMPTS = 100
 _LONGEST_PAUSE_S = 0.5
-
-# Each append leaves a small file and an entry in the log, and every reader reads all of them.
-_MOST_SMALL_FILES = 16
-_FULL_FILE_BYTES = 2 << 20
 
 _FREE_TEXT = frozenset({"error", "message", "reason", "sample", "evidence"})
 """Columns that hold what others said; no other one, such as the path that a file is known by, may depend on secrets that were looked up."""
@@ -62,7 +60,8 @@ class Ledger:
         """
 
         def write(opened: DeltaTable | None) -> None:
-            rows = decide([row.from_cells(cells) for cells in _select(opened, equals)])
+            present = query(opened, f"SELECT * FROM rows{where_clause(equals)}").to_pylist(maps_as_pydicts="strict") if opened else []
+            rows = decide([row.from_cells(cells) for cells in sorted(present, key=_sequence)])
             if rows:
                 self._insert(opened, rows, predicate=None)
 
@@ -76,23 +75,42 @@ class Ledger:
             if rows:
                 self._insert(opened, rows, predicate=condition if opened else None)
             elif opened:
-                opened.delete(condition, commit_properties=_properties(_last_sequence(opened)))
+                opened.delete(condition, commit_properties=commit_properties(last_sequence(opened)))
 
         self._commit(row.TABLE, write)
 
     def read(self, row: type[Row], /, **equals: object) -> list[Row]:
         """Return the rows whose columns equal ``equals``, oldest first; an absent table has none."""
-        return [row.from_cells(cells) for cells in self.rows(row.TABLE, **equals)]
+        return self.select(row, f"SELECT * FROM rows{where_clause(equals)}")
+
+    def read_latest(self, row: type[Row], by: Sequence[str], /, having: Mapping[str, object] = EMPTY, **equals: object) -> list[Row]:
+        """Return of the rows whose columns equal ``equals`` the latest one of each group that agrees in the columns ``by``, oldest first.
+
+        With ``having`` only those of them whose columns equal these values, or one of these where it is a tuple.
+        """
+        groups = ", ".join(f'"{name}"' for name in by)
+        latest = f"SELECT max({SEQUENCE}) FROM rows{where_clause(equals)} GROUP BY {groups}"
+        condition = f" AND {_condition(having)}" if having else ""
+        return self.select(row, f"SELECT * FROM rows WHERE {SEQUENCE} IN ({latest}){condition}")
+
+    def select(self, row: type[Row], sql: str) -> list[Row]:
+        """Return the rows of the ops table that ``sql`` selects with all their columns from ``rows``, oldest first."""
+        return [row.from_cells(cells) for cells in sorted(self.query(row.TABLE, sql), key=_sequence)]
 
     def rows(self, table: str, /, **equals: object) -> Rows:
         """Return the rows as column → value, as SQL shows them: for output. Code that works with rows calls ``read``."""
-        return _select(self._open(table), equals)
+        return sorted(self.query(table, f"SELECT * FROM rows{where_clause(equals)}"), key=_sequence)
+
+    def query(self, table: str, sql: str) -> Rows:
+        """Return what ``sql`` selects from ``rows``, an ops table, as column → value; an absent table gives none."""
+        opened = self._open(table)
+        return [] if opened is None else query(opened, sql).to_pylist(maps_as_pydicts="strict")
 
     def compact(self, table: str) -> int:
         """Put the small files of an ops table together in one commit; return how many there were, 0 where there is nothing to do."""
         with hold_lock(self._root, table) if is_local(self._root) else nullcontext(), translate_errors(table, self._path(table)):
             opened = self._open(table)
-            return 0 if opened is None else _compact(opened, most=1)
+            return 0 if opened is None else self._tidy(table, opened, most=1)
 
     def refuse_earlier_layout(self) -> None:
         """Refuse a lake that an earlier version of tidemill has written.
@@ -108,11 +126,8 @@ class Ledger:
         return f"{engine_root(self._root)}/{layer}/{name}"
 
     def _open(self, table: str) -> DeltaTable | None:
-        path = self._path(table)
-        if not has_table(path):
-            return None
-        opened = open_table(path, table)
-        if SEQUENCE not in {field.name for field in opened.schema().fields}:
+        opened = open_if_present(self._path(table), table)
+        if opened is not None and SEQUENCE not in {field.name for field in opened.schema().fields}:
             raise UsageError(
                 f"the lake {self._root} was written by an earlier version of tidemill: {table} has no column {SEQUENCE}; "
                 "choose another `lake:`, and a run fills it from the sources, or go on with that version"
@@ -138,17 +153,24 @@ class Ledger:
                 else:
                     logger.debug("%s: rows are committed", table)
                     if opened is not None:
-                        _compact(opened)
+                        self._tidy(table, opened)
                     return
         raise LakeError(f"{table} of {self._root}: {_ATTEMPTS} times another process committed first; run again when fewer write to it")
+
+    def _tidy(self, table: str, opened: DeltaTable, most: int | None = None) -> int:
+        """Put small files together where there are more than ``most``, and remove files that are replaced for long; return how many."""
+        compacted = compact_files(opened, most)
+        if compacted:
+            remove_expired_files(self._root, table, opened)
+        return compacted
 
     def _has_moved(self, table: str, opened: DeltaTable | None) -> bool:
         now = self._open(table)
         return (now and now.version()) != (opened and opened.version())
 
     def _insert(self, opened: DeltaTable | None, rows: Sequence[OpsRow], predicate: str | None) -> None:
-        schema, last = rows[0].arrow_schema(), _last_sequence(opened)
-        data, properties = _as_arrow(rows, last), _properties(last + len(rows))
+        schema, last = rows[0].arrow_schema(), last_sequence(opened)
+        data, properties = _as_arrow(rows, last), commit_properties(last + len(rows))
         if opened is None:
             write_deltalake(self._path(rows[0].TABLE), data, mode="error", commit_properties=properties)
             return
@@ -159,48 +181,6 @@ class Ledger:
             write_deltalake(opened, data, mode="append", schema_mode=schema_mode, commit_properties=properties)
         else:
             write_deltalake(opened, data, mode="overwrite", predicate=predicate, schema_mode=schema_mode, commit_properties=properties)
-
-
-def query(table: DeltaTable, sql: str) -> pa.Table:
-    """Return what ``sql`` gives over the table, which it calls ``rows``.
-
-    Delta-rs reads by itself here: PyArrow's datasets leave reader threads behind that now and then abort a process which ends soon.
-    """
-    with translate_errors(str(table.table_uri)):
-        return pa.table(QueryBuilder().register("rows", table).execute(sql).read_all())
-
-
-def _compact(table: DeltaTable, most: int | None = None) -> int:
-    """Put small files together and write a checkpoint, where there are more than ``most``; return how many there were.
-
-    The old files stay for those who read them just now.
-
-    Not with Delta-rs' own `optimize`: of two at once, the second adds the same rows again. This is a commit like any other, which fails
-    when the table's version has moved.
-    """
-    files = pa.table(table.get_add_actions(flatten=True)).select(["size_bytes", f"max.{SEQUENCE}"]).to_pylist()
-    small = sum(file["size_bytes"] < _FULL_FILE_BYTES for file in files)
-    if small <= (_MOST_SMALL_FILES if most is None else most):
-        return 0
-    settled = max((file[f"max.{SEQUENCE}"] for file in files if file["size_bytes"] >= _FULL_FILE_BYTES), default=0)
-    recent = f"{SEQUENCE} > {settled}"
-    rows = query(table, f"SELECT * FROM rows WHERE {recent} ORDER BY {SEQUENCE}")
-    try:
-        write_deltalake(table, rows, mode="overwrite", predicate=recent, commit_properties=_properties(_last_sequence(table)))
-        table.create_checkpoint()
-    except DeltaError as error:  # another writer was faster; the rows are there, and the next append tries again
-        logger.info("%s was not compacted: %s", table.table_uri, error)
-        return 0
-    logger.debug("%s: %d small files are put together", table.table_uri, small)
-    return small
-
-
-def _select(table: DeltaTable | None, equals: Mapping[str, object]) -> Rows:
-    if table is None:
-        return []
-    where = f" WHERE {_condition(equals)}" if equals else ""
-    rows: Rows = query(table, f"SELECT * FROM rows{where}").to_pylist(maps_as_pydicts="strict")
-    return sorted(rows, key=lambda row: int(str(row[SEQUENCE])))
 
 
 def _as_arrow(rows: Sequence[OpsRow], last: int) -> pa.Table:
@@ -216,28 +196,25 @@ def _without_secrets(name: str, cell: object) -> object:
     return redact(cell) if name in _FREE_TEXT and isinstance(cell, str) else cell
 
 
-def _last_sequence(table: DeltaTable | None) -> int:
-    """Return the last ``seq`` that was given out, also where its row is gone."""
-    if table is None:
-        return 0
-    last = table.transaction_version(_SEQUENCE_APP)
-    if last is None:  # the log was made anew by another tool
-        last = query(table, f"SELECT max({SEQUENCE}) AS last FROM rows")["last"][0].as_py()
-    return int(last or 0)
-
-
-def _properties(last: int) -> CommitProperties:
-    """Return what makes a commit fail where the table's version has moved; ``last`` is the last ``seq`` that it gives out."""
-    return CommitProperties(max_commit_retries=0, app_transactions=[Transaction(_SEQUENCE_APP, last)])
-
-
 def _cells(values: list[object]) -> list[object]:
     """Return map cells as the list of pairs that Arrow wants; others as they are."""
     return [list(value.items()) if isinstance(value, Mapping) else value for value in values]
 
 
+def _sequence(cells: Mapping[str, object]) -> int:
+    return int(str(cells[SEQUENCE]))
+
+
+def where_clause(equals: Mapping[str, object]) -> str:
+    """Return the condition that columns equal values, or one of them where there is a tuple of them; empty without any column."""
+    return f" WHERE {_condition(equals)}" if equals else ""
+
+
 def _condition(equals: Mapping[str, object]) -> str:
-    return " AND ".join(f'"{name}" = {_literal(value)}' for name, value in equals.items())
+    return " AND ".join(
+        f'"{name}" IN ({", ".join(map(_literal, value))})' if isinstance(value, tuple) else f'"{name}" = {_literal(value)}'
+        for name, value in equals.items()
+    )
 
 
 def _literal(value: object) -> str:

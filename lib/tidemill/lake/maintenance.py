@@ -17,7 +17,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
 
 from tidemill.errors import LakeError
-from tidemill.lake.delta_log import translate_errors
+from tidemill.lake.delta_tables import translate_errors
 from tidemill.lake.staging import LOG_RETENTION, is_plain_table, is_unfinished, remove_dead_stages
 from tidemill.quoting import is_local
 from tidemill.runtime.locks import hold_lock

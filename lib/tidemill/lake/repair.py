@@ -17,10 +17,12 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from tidemill.errors import LakeError
-from tidemill.lake.delta_log import LOST, DeltaLog, LogFault, file_faults, translate_errors
+from tidemill.lake.delta_log import LOST, DeltaLog, LogFault, file_faults
+from tidemill.lake.delta_tables import translate_errors
 from tidemill.lake.ops import StepRow
 
 if TYPE_CHECKING:
+    from tidemill.lake.ledger import Ledger
     from tidemill.lake.tables import Lake
 
 
@@ -35,13 +37,22 @@ class RecordedVersion:
     rows: int | None = None
 
 
-def recorded_outputs(steps: Iterable[StepRow]) -> dict[str, RecordedVersion]:
-    """Return what the rows of ops.steps, which come oldest first, say of each table: its latest version, by whichever pipeline."""
+def recorded_outputs(ledger: Ledger) -> dict[str, RecordedVersion]:
+    """Return what the latest step that wrote each table, of whichever pipeline, recorded of it."""
+    states = ", ".join(f"'{state}'" for state in _DONE)
+    written = f"SELECT seq, unnest(map_keys(outputs)) AS name FROM rows WHERE state IN ({states})"
+    latest = f"SELECT max(seq) FROM ({written}) GROUP BY name"
     outputs: dict[str, RecordedVersion] = {}
-    for row in steps:
-        if row.state in _DONE:
-            outputs |= outputs_of(row)
+    for row in ledger.select(StepRow, f"SELECT * FROM rows WHERE seq IN ({latest})"):
+        outputs |= outputs_of(row)
     return outputs
+
+
+def greatest_versions(ledger: Ledger) -> dict[str, int]:
+    """Return the greatest version of each table that any step of any run has written."""
+    written = "SELECT unnest(map_keys(outputs)) AS name, unnest(map_values(outputs)) AS version FROM rows"
+    rows = ledger.query(StepRow.TABLE, f"SELECT name, max(version) AS version FROM ({written}) GROUP BY name")
+    return {row["name"]: row["version"] for row in rows}
 
 
 def outputs_of(row: StepRow | None) -> dict[str, RecordedVersion]:
@@ -79,7 +90,7 @@ def refuse_faults(lake: Lake, tables: Iterable[str]) -> None:
     Raises:
         LakeError: a table lost a version, rows or files.
     """
-    known = recorded_outputs(lake.ledger.read(StepRow))
+    known = recorded_outputs(lake.ledger)
     for table in tables:
         fault = table_fault(lake, table, known[table]) if table in known else None
         if fault:

@@ -25,7 +25,7 @@ from deltalake import CommitProperties, DeltaTable, Schema, TableFeatures, Trans
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from tidemill.errors import LakeError
-from tidemill.lake.delta_log import has_table, open_table
+from tidemill.lake.delta_tables import has_table, open_table
 from tidemill.quoting import is_local
 from tidemill.runtime.session import LOG_RETENTION_INTERVAL
 

@@ -19,19 +19,10 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from tidemill.errors import LakeError, TableNotFound
-from tidemill.lake.delta_log import (
-    LOST,
-    PADDED,
-    DeltaLog,
-    LogFault,
-    engine_root,
-    has_table,
-    open_table,
-    refuse_damage,
-    refuse_unreadable_path,
-    translate_errors,
-)
+from tidemill.lake.delta_log import LOST, PADDED, DeltaLog, LogFault
+from tidemill.lake.delta_tables import has_table, open_table, refuse_damage, translate_errors
 from tidemill.lake.files import delete_file, file_hash, file_sizes, read_text, write_text
+from tidemill.lake.lake_paths import engine_root, refuse_unreadable_path
 from tidemill.lake.ledger import Ledger
 from tidemill.lake.repair import damaged_files, repair_table
 from tidemill.lake.safety import parse_reading

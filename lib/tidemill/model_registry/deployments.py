@@ -42,7 +42,7 @@ class Deployments:
 
     def states(self) -> dict[int, str]:
         """Return the current state of each version, in the order in which the versions last changed."""
-        return _states(self.rows())
+        return _states(self._ledger.read_latest(DeploymentRow, ("model_version",), pipeline=self._pipeline))
 
     def state(self, version: int) -> str | None:
         """Return the current state of a version, None where it has none."""
@@ -50,7 +50,8 @@ class Deployments:
 
     def champion(self) -> int | None:
         """Return the reigning champion: the version that became CHAMPION last and still is; None where there is none."""
-        return next((version for version, state in reversed(self.states().items()) if state == "CHAMPION"), None)
+        champions = self._ledger.read_latest(DeploymentRow, ("model_version",), having={"to_state": "CHAMPION"}, pipeline=self._pipeline)
+        return champions[-1].model_version if champions else None
 
     def champion_before(self, version: int) -> int | None:
         """Return the version that was CHAMPION before another one became it last; None where there was none."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tidemill.errors import StepError
-from tidemill.lake.ledger import query
+from tidemill.lake.delta_tables import query
 from tidemill.lake.ops import DeploymentRow, MetricRow, StepRow
 from tidemill.model_registry.deployments import AUTOMATIC, Deployments
 from tidemill.model_registry.manifest import Manifest, manifest_file, model_folder, read_manifest

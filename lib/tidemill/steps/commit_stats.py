@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame
 
 from tidemill.lake import Lake
-from tidemill.lake.ledger import query
+from tidemill.lake.delta_tables import query
 
 
 def rows_written(lake: Lake, table: str, version: int) -> int | None:

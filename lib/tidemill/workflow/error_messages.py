@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tidemill.errors import TidemillError
-from tidemill.lake.delta_log import restore_paths
+from tidemill.lake.lake_paths import restore_paths
 from tidemill.redaction import redact
 from tidemill.runtime.machine_faults import machine_fault
 

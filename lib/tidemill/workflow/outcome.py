@@ -9,6 +9,7 @@ from statistics import fmean
 
 from tidemill.errors import GateRefused
 from tidemill.lake import Ledger
+from tidemill.lake.ops import TrialRow
 from tidemill.redaction import redact
 from tidemill.spec.models import MINIMISED
 from tidemill.steps.result import StepResult
@@ -18,38 +19,35 @@ Row = dict[str, object]
 
 def latest_search(ledger: Ledger, pipeline: str) -> str | None:
     """Return the run that searched last, None where none did."""
-    rows = ledger.rows("ops.trials", pipeline=pipeline)
-    return str(rows[-1]["run_id"]) if rows else None
+    rows = ledger.read_latest(TrialRow, ("pipeline",), pipeline=pipeline)
+    return rows[0].run_id if rows else None
 
 
 def leaderboard(ledger: Ledger, pipeline: str) -> list[Row]:
     """Return the trials of the pipeline's latest search; ``value`` is null where a fold failed, or where it was stopped early."""
-    rows = ledger.rows("ops.trials", pipeline=pipeline)
-    if not rows:
-        return []
-    latest = rows[-1]["run_id"]
-    trials: dict[object, list[Row]] = {}
-    for row in rows:
-        if row["run_id"] == latest:
-            trials.setdefault(row["trial"], []).append(row)
-    return [_trial(number, folds) for number, folds in sorted(trials.items(), key=lambda item: str(item[0]).zfill(9))]
+    run_id = latest_search(ledger, pipeline)
+    trials: dict[int, list[TrialRow]] = {}
+    for row in ledger.read(TrialRow, pipeline=pipeline, run_id=run_id) if run_id else ():
+        trials.setdefault(int(row.trial or 0), []).append(row)
+    return [_summarize_trial(folds) for _, folds in sorted(trials.items())]
 
 
-def _trial(number: object, folds: list[Row]) -> Row:
+def _summarize_trial(folds: list[TrialRow]) -> Row:
+    """Return one row of the leaderboard."""
     first = folds[0]
-    unfinished = next((row for row in folds if row["state"] != "SUCCEEDED"), None)
+    unfinished = next((row for row in folds if row.state != "SUCCEEDED"), None)
     return {
-        "trial": number,
-        "family": first["family"],
-        "metric": first["metric"],
-        "value": None if unfinished else fmean(float(str(row["value"])) for row in folds),
+        "trial": first.trial,
+        "family": first.family,
+        "metric": first.metric,
+        "value": None if unfinished else fmean(row.value for row in folds if row.value is not None),
         "folds": len(folds),
-        "seconds": sum(float(str(row["seconds"] or 0)) for row in folds),
-        "state": unfinished["state"] if unfinished else "SUCCEEDED",
-        "engine": first["engine"],
-        "library": first.get("library"),
-        "params": json.loads(str(first["params"] or "{}")),
-        "error": unfinished["error"] if unfinished else None,
+        "seconds": sum(row.seconds or 0.0 for row in folds),
+        "state": unfinished.state if unfinished else "SUCCEEDED",
+        "engine": first.engine,
+        "library": first.library,
+        "params": json.loads(first.params or "{}"),
+        "error": unfinished.error if unfinished else None,
     }
 
 

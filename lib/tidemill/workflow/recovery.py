@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from tidemill.errors import StepError
 from tidemill.lake import Lake
 from tidemill.lake.ops import OPS_TABLES
-from tidemill.lake.repair import RecordedVersion, outputs_of, recorded_outputs, table_fault
+from tidemill.lake.repair import RecordedVersion, outputs_of, table_fault
 from tidemill.model_registry.deployments import Deployments
 from tidemill.model_registry.manifest import model_fault
 from tidemill.model_registry.versions import record_states, restore_states
@@ -40,7 +40,7 @@ class Recovery:
         """
         remarks = [remark for table in OPS_TABLES for remark in self._mend(table)]
         self._states.refresh()
-        self._floors = self._states.greatest_versions()
+        self._floors = self._states.history.greatest_versions
         remarks += restore_states(self._lake, self._pipeline)
         if any(node.step == "train" for node in nodes):
             remarks += self._retire_lost_champion(run_id)
@@ -65,7 +65,7 @@ class Recovery:
         Raises:
             StepError: one lost a version, rows or files.
         """
-        known = recorded_outputs(self._states.history) | self._written
+        known = {**self._states.history.outputs, **self._written}
         for table, version in inputs.items():
             recorded = known.get(table)
             if recorded is None or not _is_table(table):

@@ -11,7 +11,7 @@ from importlib import import_module
 
 from tidemill.errors import StepError, TidemillError, UsageError
 from tidemill.lake import Lake
-from tidemill.lake.ledger import query
+from tidemill.lake.delta_tables import query
 from tidemill.lake.repair import outputs_of, refuse_faults
 from tidemill.quoting import batch_app
 from tidemill.runtime.locks import find_holder, hold_lock

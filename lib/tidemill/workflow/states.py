@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Self
 
 from tidemill.errors import UsageError
 from tidemill.lake import Lake, Ledger
+from tidemill.lake.ledger import where_clause
 from tidemill.lake.ops import RunRow, StateRow, StepRow
+from tidemill.lake.repair import RecordedVersion, greatest_versions, recorded_outputs
 from tidemill.steps.result import StepResult
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "PENDING", "RUNNING", "SUCCEEDED", "FAILED"
@@ -19,6 +21,7 @@ SHARED_STEPS = ("ingest", "prepare")
 
 # How a state ends that was left behind.
 _CLOSED: dict[str | None, str] = {RUNNING: FAILED, PENDING: BLOCKED}
+_UNENDED = {"state": tuple(_CLOSED)}
 Row = dict[str, object]
 
 
@@ -28,27 +31,20 @@ class States:
     def __init__(self, ledger: Ledger, pipeline: str, run_id: str) -> None:
         """Remember whose states they are; nothing is read yet."""
         self._ledger, self._pipeline, self._run_id = ledger, pipeline, run_id
-        self._steps: list[StepRow] | None = None
+        self._history: History | None = None
         self._started: datetime | None = None
 
     def refresh(self) -> None:
         """Read what earlier runs left, once no other run can change it any more."""
-        self._steps = self._ledger.read(StepRow)
+        self._history = History.read(self._ledger, self._run_id)
 
     @property
-    def history(self) -> list[StepRow]:
-        """The rows of ops.steps that earlier runs left, oldest first."""
-        if self._steps is None:
+    def history(self) -> History:
+        """What earlier runs left in ops.steps."""
+        if self._history is None:
             self.refresh()
-        return self._steps or []
-
-    def greatest_versions(self) -> dict[str, int]:
-        """Return the greatest version of each table that any step of any run has written."""
-        greatest: dict[str, int] = {}
-        for row in self.history:
-            for name, version in (row.outputs or {}).items():
-                greatest[name] = max(version, greatest.get(name, -1))
-        return greatest
+        assert self._history is not None
+        return self._history
 
     def begin(self, nodes: Iterable[str]) -> None:
         """Write the run as RUNNING and its nodes as PENDING; what an earlier process left RUNNING is FAILED, as it ended without a word."""
@@ -68,8 +64,7 @@ class States:
         self._ledger.append(
             [
                 StepRow(**self._names, node=row.node, state=_CLOSED[row.state], started_at=row.started_at, ended_at=now, error=error)
-                for row in latest_states(self._ledger.read(StepRow, run_id=self._run_id))
-                if row.state in _CLOSED
+                for row in self._ledger.read_latest(StepRow, ("run_id", "node"), having=_UNENDED, run_id=self._run_id)
             ]
         )
 
@@ -110,40 +105,51 @@ class States:
     def last_good(self, node: str) -> StepRow | None:
         """Return the node's latest row that is SUCCEEDED or SKIPPED, of this run if there is one; sources and tables are any pipeline's."""
         is_shared = node.partition(".")[0] in SHARED_STEPS
-        rows = [row for row in self.history if row.node == node and row.state in DONE and (is_shared or row.pipeline == self._pipeline)]
-        own = [row for row in rows if row.run_id == self._run_id]
-        return next(reversed(own or rows), None)
+        for rows in (self.history.good_of_run, self.history.good):
+            matching = [row for row in rows if row.node == node and (is_shared or row.pipeline == self._pipeline)]
+            if matching:
+                return matching[-1]
+        return None
 
     def last_of_others(self, node: str) -> StepRow | None:
         """Return the latest good row that another pipeline wrote of this node."""
-        rows = [row for row in self.history if row.node == node and row.state in DONE and row.pipeline != self._pipeline]
-        return next(reversed(rows), None)
+        return next((row for row in reversed(self.history.good) if row.node == node and row.pipeline != self._pipeline), None)
 
     def _close_left_behind(self) -> None:
-        runs = self._ledger.read(RunRow, pipeline=self._pipeline)
-        self._ledger.append(self._left_behind(row for row in self.history if row.pipeline == self._pipeline))
-        self._ledger.append([row for row in self._left_behind(runs) if row.state == FAILED])
-
-    def _left_behind(self, rows: Iterable[State]) -> list[State]:
-        """Return the rows that end what other runs left unended."""
-        end: dict[str, Any] = {"ended_at": datetime.now(UTC), "error": "the process ended before the step did", "recorded_at": None}
-        left = [row for row in latest_states(rows) if row.state in _CLOSED and row.run_id != self._run_id]
-        return [replace(row, state=_CLOSED[row.state], **end) for row in left]
+        """Write the end of the runs and steps of this pipeline whose process ended before they did."""
+        for row_class, keys in ((StepRow, ("run_id", "node")), (RunRow, ("run_id",))):
+            rows: list[StateRow] = self._ledger.read_latest(row_class, keys, having=_UNENDED, pipeline=self._pipeline)
+            end: dict[str, Any] = {"ended_at": datetime.now(UTC), "error": "the process ended before the step did", "recorded_at": None}
+            self._ledger.append([replace(row, state=_CLOSED[row.state], **end) for row in rows if row.run_id != self._run_id])
 
     @property
     def _names(self) -> dict[str, Any]:
         return {"pipeline": self._pipeline, "run_id": self._run_id}
 
 
-State = TypeVar("State", bound=StateRow)
+@dataclass(frozen=True)
+class History:
+    """What the runs up to now left in ops.steps, as far as a run depends on it; the rows come oldest first.
 
+    ``good`` are the latest SUCCEEDED or SKIPPED rows of each pipeline and node, ``good_of_run`` those of one run; ``outputs`` is what the
+    latest step that wrote each table recorded of it, ``greatest_versions`` the greatest version of each table that any step has written.
+    """
 
-def latest_states(rows: Iterable[State]) -> list[State]:
-    """Return the latest row of each run and node, in the order in which they first appeared; ``rows`` come oldest first."""
-    latest: dict[tuple[str | None, str | None], State] = {}
-    for row in rows:
-        latest[row.run_id, row.node] = row
-    return list(latest.values())
+    good: tuple[StepRow, ...]
+    good_of_run: tuple[StepRow, ...]
+    outputs: Mapping[str, RecordedVersion]
+    greatest_versions: Mapping[str, int]
+
+    @classmethod
+    def read(cls, ledger: Ledger, run_id: str) -> Self:
+        """Read it from the ledger."""
+        by = ("pipeline", "node")
+        return cls(
+            good=tuple(ledger.read_latest(StepRow, by, state=DONE)),
+            good_of_run=tuple(ledger.read_latest(StepRow, by, state=DONE, run_id=run_id)),
+            outputs=recorded_outputs(ledger),
+            greatest_versions=greatest_versions(ledger),
+        )
 
 
 def current(rows: Iterable[Row], *key: str) -> list[Row]:
@@ -173,8 +179,9 @@ def run_status(lake: Lake, *, pipeline: str | None = None, run_id: str | None = 
     Raises:
         UsageError: there is no such run.
     """
-    runs = [row for row in current(lake.ledger.rows("ops.runs"), "run_id") if pipeline in (None, row["pipeline"])]
-    chosen = next((row for row in reversed(runs) if run_id in (None, row["run_id"])), None)
-    if chosen is None:
+    filters = {name: value for name, value in {"pipeline": pipeline, "run_id": run_id}.items() if value is not None}
+    started_last = f"SELECT run_id FROM rows{where_clause(filters)} GROUP BY run_id ORDER BY min(seq) DESC LIMIT 1"
+    runs = lake.ledger.query("ops.runs", f"SELECT * FROM rows WHERE run_id = ({started_last}) ORDER BY seq DESC LIMIT 1")
+    if not runs:
         raise UsageError(f"no run {run_id or ''} in {lake.root}; `tidemill run SPEC` makes one".replace("  ", " "))
-    return RunStatus(chosen, current(lake.ledger.rows("ops.steps", run_id=chosen["run_id"]), "node"))
+    return RunStatus(runs[0], current(lake.ledger.rows("ops.steps", run_id=runs[0]["run_id"]), "node"))

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from tidemill.cli import main
 from tidemill.errors import UsageError
-from tidemill.lake import Lake, Ledger
+from tidemill.lake import Lake, Ledger, ledger_files
 from tidemill.lake import ledger as ledger_module
+from tidemill.lake.delta_tables import query
 from tidemill.lake.ops import OPS_TABLES, CheckRow, RunRow, StepRow, TrialRow
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -91,6 +92,27 @@ def test_every_table_has_a_number_and_no_name_that_must_be_quoted():
         assert not {*row.arrow_schema().names} & {*RESERVED.split()}, table
 
 
+def test_the_latest_rows_of_each_group(ledger):
+    for run, node, state in [
+        ("a", "x", "RUNNING"),
+        ("a", "x", "FAILED"),
+        ("a", "y", "RUNNING"),
+        ("b", "x", "SKIPPED"),
+        ("b", "x", "RUNNING"),
+    ]:
+        ledger.append([StepRow(pipeline="p", run_id=run, node=node, state=state)])
+    ledger.append([StepRow(pipeline="q", run_id="c", node="x", state="SKIPPED")])
+
+    def states(by, **conditions):
+        return [(row.run_id, row.node, row.state) for row in ledger.read_latest(StepRow, by, **conditions)]
+
+    by = ("run_id", "node")
+    assert states(by, pipeline="p") == [("a", "x", "FAILED"), ("a", "y", "RUNNING"), ("b", "x", "RUNNING")]
+    assert states(by, having={"state": ("FAILED", "SKIPPED")}) == [("a", "x", "FAILED"), ("c", "x", "SKIPPED")]
+    assert states(("node",), state=("RUNNING", "SKIPPED"), pipeline="p") == [("a", "y", "RUNNING"), ("b", "x", "RUNNING")]
+    assert ledger.read_latest(RunRow, ("run_id",)) == []
+
+
 COMMITS = st.lists(
     st.tuples(
         st.integers(-7200, 7200),  # seconds by which the clock is off
@@ -147,7 +169,7 @@ def test_many_appends_leave_few_files_and_a_reader_of_the_old_ones_goes_on(ledge
     ledger.append([StepRow(run_id="r", node="0")])
     early = DeltaTable(ledger._path("ops.steps"))
     compacted = []
-    monkeypatch.setattr(ledger_module, "_compact", lambda table, compact=ledger_module._compact: compacted.append(compact(table)))
+    monkeypatch.setattr(ledger_module, "compact_files", lambda table, most: compacted.append(ledger_files.compact_files(table, most)))
     for number in range(1, 40):
         early = DeltaTable(ledger._path("ops.steps")) if number == 10 else early
         ledger.append([StepRow(run_id="r", node=str(number), inputs={"silver.t": number})])
@@ -156,31 +178,31 @@ def test_many_appends_leave_few_files_and_a_reader_of_the_old_ones_goes_on(ledge
     rows = ledger.rows("ops.steps")
     assert [(row["seq"], row["node"]) for row in rows] == [(number + 1, str(number)) for number in range(40)]
     assert rows[39]["inputs"] == {"silver.t": 39}
-    assert ledger_module.query(early, "SELECT count(*) AS n FROM rows")["n"].to_pylist() == [10]
+    assert query(early, "SELECT count(*) AS n FROM rows")["n"].to_pylist() == [10]
 
 
 @pytest.mark.parametrize("first", ["compact", "put", "clear", "append"])
 def test_of_two_that_change_the_files_at_once_the_compaction_gives_way(ledger, monkeypatch, first):
-    monkeypatch.setattr(ledger_module, "_MOST_SMALL_FILES", 100)
+    monkeypatch.setattr(ledger_files, "_MOST_SMALL_FILES", 100)
     for number in range(6):
         ledger.append([StepRow(run_id="even" if number % 2 == 0 else "odd", node=str(number))])
     stale = DeltaTable(ledger._path("ops.steps"))
     if first == "compact":
-        monkeypatch.setattr(ledger_module, "_MOST_SMALL_FILES", 2)
-        ledger_module._compact(DeltaTable(ledger._path("ops.steps")))
+        monkeypatch.setattr(ledger_files, "_MOST_SMALL_FILES", 2)
+        ledger_files.compact_files(DeltaTable(ledger._path("ops.steps")))
     elif first == "append":
         ledger.append([StepRow(run_id="even", node="6")])
     else:
         ledger.put(StepRow, [] if first == "clear" else [StepRow(run_id="odd", node="all")], where={"run_id": "odd"})
-    monkeypatch.setattr(ledger_module, "_MOST_SMALL_FILES", 2)
-    ledger_module._compact(stale)
+    monkeypatch.setattr(ledger_files, "_MOST_SMALL_FILES", 2)
+    ledger_files.compact_files(stale)
     even, odd = ([row["node"] for row in ledger.rows("ops.steps", run_id=run)] for run in ("even", "odd"))
     assert even == ["0", "2", "4", "6"] if first == "append" else ["0", "2", "4"]
     assert odd == {"put": ["all"], "clear": []}.get(first, ["1", "3", "5"])
 
 
 def test_full_files_are_left_as_they_are_and_only_recent_rows_are_written_again(ledger, monkeypatch):
-    monkeypatch.setattr(ledger_module, "_FULL_FILE_BYTES", 20_000)
+    monkeypatch.setattr(ledger_files, "_FULL_FILE_BYTES", 20_000)
     for number in range(60):
         text = "".join(random.Random(number).choices("abcdefghijklmnop", k=1000))  # hardly to be packed
         ledger.append([StepRow(run_id="r", node=str(number), error=text)])
@@ -191,10 +213,10 @@ def test_full_files_are_left_as_they_are_and_only_recent_rows_are_written_again(
 
 _WRITER = """
 import sys
-from tidemill.lake import Ledger, ledger
+from tidemill.lake import Ledger, ledger_files
 from tidemill.lake.ops import StepRow
 root, writer = sys.argv[1:]
-ledger._MOST_SMALL_FILES = 3
+ledger_files._MOST_SMALL_FILES = 3
 ledger = Ledger(root)
 for number in range(8):
     if number % 3 == int(writer):

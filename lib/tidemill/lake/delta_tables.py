@@ -1,0 +1,98 @@
+"""Delta tables opened and read without Spark; what delta-rs raises becomes a LakeError that names the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+from deltalake import DeltaTable, QueryBuilder
+from deltalake.exceptions import DeltaError
+
+from tidemill.errors import LakeError
+from tidemill.lake.delta_log import DeltaLog, LogFault
+from tidemill.lake.lake_paths import restore_paths
+from tidemill.quoting import is_local
+
+_PANIC = "PanicException"  # of pyo3; not an Exception, and not to be imported
+
+
+def has_table(path: str) -> bool:
+    """Return True where a table lies at ``path``, damaged or not."""
+    if is_local(path):
+        return DeltaLog(path).exists
+    with translate_errors(path):
+        return bool(DeltaTable.is_deltatable(path))
+
+
+def open_table(path: str, table: str, version: int | None = None) -> DeltaTable:
+    """Open the table that lies at ``path`` at a version, by default the latest.
+
+    Raises:
+        LakeError: its log is damaged, or delta-rs cannot read it.
+    """
+    refuse_damage(path, table)
+    with translate_errors(table, path):
+        return DeltaTable(path, version=version)
+
+
+def open_if_present(path: str, table: str) -> DeltaTable | None:
+    """Open the latest version of the table that lies at ``path``, None where there is none; its log is listed once.
+
+    Raises:
+        LakeError: its log is damaged, or delta-rs cannot read it.
+    """
+    if not is_local(path):
+        return open_table(path, table) if has_table(path) else None
+    log = DeltaLog(path)
+    if not log.exists:
+        return None
+    _refuse_faults(log.faults(), table)
+    with translate_errors(table, path):
+        return DeltaTable(path)
+
+
+def refuse_damage(path: str, table: str) -> None:
+    """Do nothing where the log at ``path`` is whole, or is not on this machine.
+
+    Raises:
+        LakeError: a file of the log is damaged or missing.
+    """
+    if is_local(path):
+        _refuse_faults(DeltaLog(path).faults(), table)
+
+
+def _refuse_faults(faults: Sequence[LogFault], table: str) -> None:
+    if faults:
+        more = f" (and {len(faults) - 1} more files)" if len(faults) > 1 else ""
+        raise LakeError(
+            f"{table} is damaged: {restore_paths(str(faults[0]))}{more}; bring the file back from a backup, or run the pipeline that "
+            "writes the table: `tidemill run SPEC` makes again what is lost"
+        )
+
+
+@contextmanager
+def translate_errors(table: str, path: str = "") -> Iterator[None]:
+    """Raise LakeError with the table's name and place for what delta-rs raises inside the block, its panics too."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, DeltaError) and type(error).__name__ != _PANIC:
+            raise
+        where = f"{table} at {restore_paths(path)}" if path else table
+        raise LakeError(f"{where} cannot be read or written by delta-rs: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return what delta-rs says, without the trace of its own stack."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return restore_paths(lines[0][:300]) if lines else type(error).__name__
+
+
+def query(table: DeltaTable, sql: str) -> pa.Table:
+    """Return what ``sql`` gives over the table, which it calls ``rows``.
+
+    Delta-rs reads by itself here: PyArrow's datasets leave reader threads behind that now and then abort a process which ends soon.
+    """
+    with translate_errors(str(table.table_uri)):
+        return pa.table(QueryBuilder().register("rows", table).execute(sql).read_all())
