@@ -5,8 +5,9 @@
 The quickstart runs once. Its ops rows are then recorded again under other run ids, commit by commit through the ledger, as that many runs
 would have written them, and dated a day apart, files too. The commands run on each lake in turn, so that a slow spell of the machine hits
 all of them: on the lake as it was left, and on a copy after `tidemill maintain`. Each is a process of its own; Python and its imports take
-part of the time. Prints medians in seconds, the data files that the ops tables consist of, the log entries behind their checkpoints, and
-the files in their folders, and writes them to benchmarks/results/ops_tables.json. That each run skips every node is checked.
+part of the time. Prints medians of wall and CPU seconds, the data files that the ops tables consist of, the log entries behind their
+checkpoints, and the files in their folders, and writes them to benchmarks/results/ops_tables.json. That each run skips every node is
+checked.
 """
 
 from __future__ import annotations
@@ -50,11 +51,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         lakes = prepare_lakes(Path(scratch), [int(number) for number in options.runs.split(",")])
         files = {name: count_files(lake) for name, lake in lakes.items()}
-        seconds: dict[str, dict[str, list[float]]] = {name: {command: [] for command in COMMANDS} for name in lakes}
+        measured: dict[str, dict[str, list[tuple[float, float]]]] = {name: {command: [] for command in COMMANDS} for name in lakes}
         for _, (name, lake), (command, words) in itertools.product(range(options.rounds), lakes.items(), COMMANDS.items()):
-            seconds[name][command].append(time_command(words, lake))
+            measured[name][command].append(time_command(words, lake))
     rows = [
-        {"runs": name} | {f"{command}_s": round(median(times), 2) for command, times in seconds[name].items()} | files[name]
+        {"runs": name}
+        | {f"{command}_s": [round(median(column), 2) for column in zip(*times, strict=True)] for command, times in measured[name].items()}
+        | files[name]
         for name in lakes
     ]
     print_rows(rows)
@@ -138,11 +141,12 @@ def count_files(lake: Path) -> dict[str, int]:
     return counts
 
 
-def time_command(words: tuple[str, ...], lake: Path) -> float:
-    """Return the seconds of a command; a run must have nothing to do."""
-    began = time.monotonic()
+def time_command(words: tuple[str, ...], lake: Path) -> tuple[float, float]:
+    """Return the wall and CPU seconds of a command; a run must have nothing to do."""
+    began, used = time.monotonic(), os.times()
     output = run_tidemill(*words, lake=lake)
-    took = time.monotonic() - began
+    now = os.times()
+    took = time.monotonic() - began, now.children_user + now.children_system - used.children_user - used.children_system
     if words[0] == "run" and {step["state"] for step in json.loads(output)["steps"]} != {"SKIPPED"}:
         sys.exit(f"not every node was skipped: {output}")
     return took
@@ -160,10 +164,11 @@ def run_tidemill(*words: str, lake: Path) -> str:
 
 def print_rows(rows: list[dict[str, object]]) -> None:
     """Print a Markdown table."""
-    titles = ["recorded runs", "`status`", "`explain`", "run, all skipped", "data files", "log entries", "files in folders"]
+    titles = ["recorded runs", "`status`, wall and CPU s", "`explain`", "run, all skipped", "data files", "log entries", "files in folders"]
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     for row in rows:
-        print(f"| {' | '.join(str(cell) for cell in row.values())} |")
+        cells = [", ".join(f"{value:.2f}" for value in cell) if isinstance(cell, list) else f"{cell:,}" for cell in list(row.values())[1:]]
+        print(f"| {' | '.join([str(row['runs']), *cells])} |")
 
 
 if __name__ == "__main__":

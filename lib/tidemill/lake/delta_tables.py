@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
@@ -14,6 +16,7 @@ from tidemill.lake.delta_log import DeltaLog, LogFault
 from tidemill.lake.lake_paths import restore_paths
 from tidemill.quoting import is_local
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PANIC = "PanicException"  # of pyo3; not an Exception, and not to be imported
 
 
@@ -95,4 +98,29 @@ def query(table: DeltaTable, sql: str) -> pa.Table:
     Delta-rs reads by itself here: PyArrow's datasets leave reader threads behind that now and then abort a process which ends soon.
     """
     with translate_errors(str(table.table_uri)):
-        return pa.table(QueryBuilder().register("rows", table).execute(sql).read_all())
+        return _read_all(QueryBuilder().register("rows", table).execute(sql).read_all())
+
+
+def list_data_files(table: DeltaTable) -> pa.Table:
+    """Return the data files of the table's version: ``path`` (relative), ``size_bytes``, ``num_records``, and the statistics of columns."""
+    return _read_all(table.get_add_actions(flatten=True))
+
+
+def to_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """Return the rows as column → value: maps as dicts, instants as UTC datetimes.
+
+    PyArrow's own conversion of instants imports pandas, which takes longer than all else that a command such as `status` does.
+    """
+    instants = [part.name for part in table.schema if pa.types.is_timestamp(part.type)]
+    for name in instants:
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, name, table.column(place).cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()))
+    rows: list[dict[str, Any]] = table.to_pylist(maps_as_pydicts="strict")
+    for row in rows:
+        row.update({name: row[name] if row[name] is None else _EPOCH + timedelta(microseconds=row[name]) for name in instants})
+    return rows
+
+
+def _read_all(stream: Any) -> pa.Table:
+    """Return an Arrow stream as a table; unlike ``pa.table`` this does not import pandas."""
+    return pa.RecordBatchReader.from_stream(stream).read_all()

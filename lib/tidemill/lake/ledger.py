@@ -16,7 +16,7 @@ from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from tidemill.errors import LakeError, UsageError
-from tidemill.lake.delta_tables import open_if_present, query, translate_errors
+from tidemill.lake.delta_tables import open_if_present, query, to_rows, translate_errors
 from tidemill.lake.lake_paths import engine_root
 from tidemill.lake.ledger_files import commit_properties, compact_files, last_sequence, remove_expired_files
 from tidemill.lake.ops_row import RECORDED_AT, SEQUENCE, OpsRow
@@ -60,7 +60,7 @@ class Ledger:
         """
 
         def write(opened: DeltaTable | None) -> None:
-            present = query(opened, f"SELECT * FROM rows{where_clause(equals)}").to_pylist(maps_as_pydicts="strict") if opened else []
+            present = to_rows(query(opened, f"SELECT * FROM rows{where_clause(equals)}")) if opened else []
             rows = decide([row.from_cells(cells) for cells in sorted(present, key=_sequence)])
             if rows:
                 self._insert(opened, rows, predicate=None)
@@ -104,7 +104,7 @@ class Ledger:
     def query(self, table: str, sql: str) -> Rows:
         """Return what ``sql`` selects from ``rows``, an ops table, as column → value; an absent table gives none."""
         opened = self._open(table)
-        return [] if opened is None else query(opened, sql).to_pylist(maps_as_pydicts="strict")
+        return [] if opened is None else to_rows(query(opened, sql))
 
     def compact(self, table: str) -> int:
         """Put the small files of an ops table together in one commit; return how many there were, 0 where there is nothing to do."""

@@ -6,11 +6,10 @@ import logging
 import re
 import time
 
-import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError
 
-from tidemill.lake.delta_tables import query
+from tidemill.lake.delta_tables import list_data_files, query
 from tidemill.lake.files import delete_file, list_files
 from tidemill.lake.lake_paths import engine_root
 from tidemill.lake.ops_row import SEQUENCE
@@ -54,7 +53,7 @@ def compact_files(table: DeltaTable, most: int | None = None) -> int:
     Not with Delta-rs' own `optimize`: of two at once, the second adds the same rows again. This is a commit like any other, which fails
     when the table's version has moved.
     """
-    files = pa.table(table.get_add_actions(flatten=True)).select(["size_bytes", f"max.{SEQUENCE}"]).to_pylist()
+    files = list_data_files(table).select(["size_bytes", f"max.{SEQUENCE}"]).to_pylist()
     small = sum(file["size_bytes"] < _FULL_FILE_BYTES for file in files)
     if small <= (_MOST_SMALL_FILES if most is None else most):
         return 0
@@ -86,7 +85,7 @@ def remove_expired_files(root: str, table: str, opened: DeltaTable) -> int:
     if checkpoint < 0:
         return 0
     earlier = DeltaTable(f"{engine_root(root)}/{relative}", version=oldest)
-    listed = {path for each in (opened, earlier) for path in pa.table(each.get_add_actions())["path"].to_pylist()}
+    listed = {path for each in (opened, earlier) for path in list_data_files(each)["path"].to_pylist()}
     removable = [path for path in expired if _DATA_FILE.fullmatch(path) and path not in listed]
     removable += [path for path, version, _ in log if version < checkpoint]
     for path in removable:

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable
 
 from tidemill.errors import LakeError
-from tidemill.lake.delta_tables import translate_errors
+from tidemill.lake.delta_tables import list_data_files, translate_errors
 from tidemill.lake.staging import LOG_RETENTION, is_plain_table, is_unfinished, remove_dead_stages
 from tidemill.quoting import is_local
 from tidemill.runtime.locks import hold_lock
@@ -103,7 +102,7 @@ def _keep_log(table: DeltaTable) -> None:
 
 def _small_files(table: DeltaTable) -> list[str]:
     """Return the small files of the table's version where there are more than a few, else none."""
-    actions = pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes"]).to_pylist()
+    actions = list_data_files(table).select(["path", "size_bytes"]).to_pylist()
     small = [action["path"] for action in actions if action["size_bytes"] < _SMALL_BYTES]
     return small if len(small) > _MOST_SMALL_FILES else []
 
@@ -141,7 +140,7 @@ def _unprotected_files(lake: Lake, table: str, versions: Collection[int]) -> dic
     listed: set[str] = set()
     for version in sorted({*versions, latest}):
         if version <= latest:
-            paths = pa.table(lake.open(table, version).get_add_actions(flatten=True))["path"].to_pylist()
+            paths = list_data_files(lake.open(table, version))["path"].to_pylist()
             listed.update(paths)
             listed.update(unquote(path) for path in paths)
     relative = table.replace(".", "/", 1)

@@ -13,12 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 from deltalake import DeltaTable
 
 from tidemill.errors import LakeError
 from tidemill.lake.delta_log import LOST, DeltaLog, LogFault, file_faults
-from tidemill.lake.delta_tables import translate_errors
+from tidemill.lake.delta_tables import list_data_files, translate_errors
 from tidemill.lake.ops import StepRow
 
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ def repair_table(home: str, aside: str, floor: int = -1) -> list[LogFault]:
 def damaged_files(home: str) -> list[LogFault]:
     """Return the data files of the latest version that are gone or cut."""
     with translate_errors(home):
-        actions = pa.table(DeltaTable(home).get_add_actions(flatten=True))
+        actions = list_data_files(DeltaTable(home))
     files = zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True)
     return list(file_faults(home, files))
 

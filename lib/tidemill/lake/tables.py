@@ -15,12 +15,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from deltalake import DeltaTable
 
 from tidemill.errors import LakeError, TableNotFound
 from tidemill.lake.delta_log import LOST, PADDED, DeltaLog, LogFault
-from tidemill.lake.delta_tables import has_table, open_table, refuse_damage, translate_errors
+from tidemill.lake.delta_tables import has_table, list_data_files, open_table, refuse_damage, translate_errors
 from tidemill.lake.files import delete_file, file_hash, file_sizes, read_text, write_text
 from tidemill.lake.lake_paths import engine_root, refuse_unreadable_path
 from tidemill.lake.ledger import Ledger
@@ -90,7 +89,7 @@ class Lake:
     def rows(self, table: str, version: int) -> int | None:
         """Return the rows of the table at a version by the log's own account, None where it does not say; starts no JVM."""
         with translate_errors(table, self.path(table)):
-            counts = pa.table(self.open(table, version).get_add_actions(flatten=True))["num_records"].to_pylist()
+            counts = list_data_files(self.open(table, version))["num_records"].to_pylist()
         return None if None in counts else sum(counts)
 
     def damaged_files(self, table: str) -> list[LogFault]:
