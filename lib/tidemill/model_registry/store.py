@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from threading import RLock
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from pyspark import SparkContext
 from pyspark.ml import PipelineModel
+from pyspark.sql.utils import is_remote
 
 from tidemill.errors import StepError
 from tidemill.model_registry.manifest import FILES, Manifest, manifest_file, model_folder, read_manifest, refuse_other_files, written_files
 from tidemill.model_registry.versions import UNFINISHED, is_free
+from tidemill.quoting import is_local
+from tidemill.runtime.caching import ResultCache
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.runtime.user_code import contain_exit
 
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
 
 
 _LOADING = RLock()  # sys.modules belongs to the whole process
+_LOADED = ResultCache(capacity=2)  # a candidate and the champion: evaluate, deploy and score of one run load the same files
 
 
 @contextmanager
@@ -91,6 +98,8 @@ def load_manifest(lake: Lake, pipeline: str, version: int) -> Manifest:
 def load_model(lake: Lake, pipeline: str, version: int) -> tuple[PipelineModel, Manifest]:
     """Load a version from its files, which are those that were written with it.
 
+    The files are compared with the manifest each time; what was loaded from them before in this process is not loaded again.
+
     Raises:
         StepError: there is no such version, it was damaged or changed since, or its files do not load.
     """
@@ -98,10 +107,20 @@ def load_model(lake: Lake, pipeline: str, version: int) -> tuple[PipelineModel, 
     refuse_other_files(lake, manifest, by_content=True)
     path = f"{lake.engine_root}/{model_folder(pipeline, version)}/{FILES}"
     try:
-        with contain_exit("the Python kept with it"), modules(manifest.code):
-            return PipelineModel.load(path), manifest
+        with _LOADING, contain_exit("the Python kept with it"), modules(manifest.code):
+            return _LOADED.get(_loaded_key(lake, manifest), lambda: PipelineModel.load(path)), manifest
     except Exception as error:
         raise StepError(
             f"model {version} of {pipeline}: its files at {path} do not load ({format_spark_error(error)}); "
             "run train again to make a new version"
         ) from error
+
+
+def _loaded_key(lake: Lake, manifest: Manifest) -> str:
+    """Return what a loaded model depends on; empty, so that it is not kept, where that is not known."""
+    if not manifest.files or is_remote():
+        return ""
+    place = f"{lake.root}/{model_folder(manifest.pipeline, manifest.version)}/{FILES}"
+    if is_local(place):
+        place = str(Path(place).resolve())
+    return json.dumps([SparkContext.getOrCreate().applicationId, place, dict(manifest.files), dict(manifest.code)])

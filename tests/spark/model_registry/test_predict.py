@@ -1,6 +1,7 @@
 """predict: types, probabilities, rows that cannot be scored, columns that are kept."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from pyspark.sql import functions as F
 from sklearn.linear_model import LogisticRegression as Reference
 
 from tidemill.errors import StepError, UsageError
+from tidemill.lake import Lake
 from tidemill.model_registry import Manifest, load_model, save_model
 from tidemill.model_registry.predict import encode_label, labelled_predictions, predict
 
@@ -133,8 +135,15 @@ def test_a_saved_model_predicts_the_same_and_needs_its_manifest(spark, lake, bin
     assert dataclasses.replace(read, files={}) == Manifest.from_json(manifest.to_json())
     assert {path.partition("/")[0] for path in read.files} == {"metadata", "stages"}
     assert predict(loaded, read, frame).collect() == predict(model, manifest, frame).collect()
+    assert load_model(lake, "p", 1)[0] is loaded, "evaluate, deploy and score of one run load the files once"
     with pytest.raises(StepError, match=r"model 2 of p: .*model\.json cannot be read"):
         load_model(lake, "p", 2)
+    # The same files at another place; a file that was changed since it was loaded.
+    save_model(other := Lake(f"{lake.root}_2"), model, manifest)
+    assert load_model(other, "p", 1)[0] is not loaded
+    Path(lake.root, "models/p/1/spark", next(path for path in read.files if path.endswith(".parquet"))).write_bytes(b"")
+    with pytest.raises(StepError, match=r"model 1 of p: .*parquet is not the file that was written with the model"):
+        load_model(lake, "p", 1)
 
 
 @pytest.mark.parametrize("kind", ["double", "string"])

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from tidemill.lake import Lake
-from tidemill.model_registry import Deployments, Manifest, save_model
+from tidemill.model_registry import Deployments, Manifest, load_manifest, save_model
 from tidemill.model_registry.versions import next_version
 from tidemill.spec import load_spec
 from tidemill.steps.ingest.step import ingest
@@ -154,10 +154,14 @@ class Trained:
 
     def train(self, name: str = "good", *states: str) -> int:
         """Save a model as the next version and move it from CANDIDATE on through ``states``."""
-        version = next_version(self.lake, "late")
+        version, original = next_version(self.lake, "late"), 1 if name == "good" else 2
         folder = Path(self.lake.root) / "models" / "late" / str(version)
-        shutil.copytree(Path(self.template.root) / "models" / "late" / ("1" if name == "good" else "2"), folder)
-        self.lake.write_text(f"models/late/{version}/model.json", manifest(name, version, self.dataset_version).to_json())
+        folder.mkdir(parents=True)
+        # The same folder for all tests, so that a model is loaded once.
+        (folder / "spark").symlink_to(Path(self.template.root) / "models" / "late" / str(original) / "spark")
+        files = load_manifest(self.template, "late", original).files
+        whole = replace(manifest(name, version, self.dataset_version), files=files)
+        self.lake.write_text(f"models/late/{version}/model.json", whole.to_json())
         for state in ("CANDIDATE", *states):
             self.deployments.move(version, state, run_id="r0", reason="test")
         return version

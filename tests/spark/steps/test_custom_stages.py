@@ -130,9 +130,10 @@ def context(spark, lake, make_context, tmp_path):
     return make
 
 
-@pytest.mark.long("starts a second JVM, in which the custom classes have to be found")
-def test_a_model_with_custom_stages_scores_in_another_process(context, lake, spark, tmp_path):
+def test_a_model_with_custom_stages_scores_without_the_file_that_declares_them(context, lake, spark, tmp_path):
     train(context())
+    (tmp_path / "functions.py").unlink()
+    assert "functions" not in sys.modules, "the classes can only be those that the model brings along"
     model, manifest = load_model(lake, "late", 1)
     # The class that names no column reads only what it cannot do without.
     assert manifest.feature_columns == {"carrier": "string", "x": "double"}
@@ -148,14 +149,24 @@ def test_a_model_with_custom_stages_scores_in_another_process(context, lake, spa
         [data.carrier.str.len() * 2.0, data.x - data[data.split == "train"].x.mean(), data.carrier.str.count("A") * 3.0]
     )
     np.testing.assert_allclose(np.stack([vector.toArray() for vector in out["features_linear"]]), expected)
-    here = [row[0] for row in predict(model, manifest, dataset).orderBy("id").select("probability").collect()]
+    scored = predict(model, manifest, dataset).orderBy("id").toPandas()
+    regression = model.stages[-1]
+    margins = expected @ regression.coefficients.toArray() + regression.intercept
+    np.testing.assert_allclose(scored["probability"], 1 / (1 + np.exp(-margins)))
+    with pytest.raises(UsageError, match="needs the columns x, which the rows to score lack"):
+        predict(model, manifest, dataset.drop("x"))
+
+
+@pytest.mark.slow
+def test_a_model_with_custom_stages_scores_in_another_process(context, lake, spark, tmp_path):
+    train(context())
+    dataset = lake.read(spark, "gold.late_dataset")
+    here = [row[0] for row in predict(*load_model(lake, "late", 1), dataset).orderBy("id").select("probability").collect()]
     (tmp_path / "functions.py").unlink()
     run = subprocess.run(
         [sys.executable, "-c", SCORE, lake.root], capture_output=True, text=True, check=True, cwd=tmp_path, env={**os.environ}
     )
     assert json.loads(run.stdout.strip().splitlines()[-1]) == pytest.approx(here)
-    with pytest.raises(UsageError, match="needs the columns x, which the rows to score lack"):
-        predict(model, manifest, dataset.drop("x"))
 
 
 def test_stages_that_cannot_serve_are_named(context):

@@ -35,7 +35,15 @@ def test_the_challenger_becomes_champion_and_retires_the_old_one(trained, projec
 def test_a_model_that_does_not_load_or_score_does_not_become_champion(trained, projected):
     champion = trained.train("good", "CHALLENGER", "CHAMPION")
     torn = trained.train("good", "CHALLENGER")
-    shutil.rmtree(Path(trained.lake.root) / "models/late" / str(torn) / "spark/stages")
+    files = Path(trained.lake.root) / "models/late" / str(torn) / "spark"
+    whole = files.resolve()
+    files.unlink()
+    shutil.copytree(whole, files, ignore=shutil.ignore_patterns("stages"))
+    with pytest.raises(StepError, match=r"model 2 of late: .*/spark/stages/.* is missing; bring it back from a backup"):
+        deploy(trained.context("deploy", torn))
+    manifest = load_manifest(trained.lake, "late", torn)
+    # Manifests of earlier releases name no files.
+    trained.lake.write_text(f"models/late/{torn}/model.json", dataclasses.replace(manifest, files={}).to_json())
     with pytest.raises(StepError, match=r"model 2 of late: its files at .* do not load"):
         deploy(trained.context("deploy", torn))
     lame = trained.train("good", "CHALLENGER")
