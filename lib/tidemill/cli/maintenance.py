@@ -12,6 +12,7 @@ from tidemill.cli.printing import print_json, print_table, write
 from tidemill.lake import Lake
 from tidemill.workflow.maintenance import KEPT_RUNS
 from tidemill.workflow.maintenance import maintain as maintain_lake
+from tidemill.workflow.retention import DEFAULT_RETENTION, OpsRetention
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -22,6 +23,8 @@ def add_commands(app: typer.Typer) -> None:
 def maintain(
     spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="Maintain the lake of this spec.", show_default=False)] = None,
     keep_runs: Annotated[int, typer.Option("--keep-runs", min=0, help="Runs of each pipeline whose table versions stay.")] = KEPT_RUNS,
+    ops_days: Annotated[int, typer.Option("--ops-days", min=0, help="Days for which the ops rows of a run stay.")] = DEFAULT_RETENTION.days,
+    ops_runs: Annotated[int, typer.Option("--ops-runs", min=1, help="Runs of each pipeline whose ops rows stay.")] = DEFAULT_RETENTION.runs,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")] = False,
     lake: LakeRoot = None,
     env: Env = None,
@@ -29,18 +32,18 @@ def maintain(
     json_: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Compact small files, remove files that no version in use needs, and what dead processes left; starts no Spark.
+    """Compact small files; remove files that no version in use needs, ops rows of old runs, and what dead processes left.
 
-    In use are the versions that live models and the last runs read or wrote, and what these were made of.
+    In use are the versions that live models and the last runs read or wrote, and what these were made of. Starts no Spark.
     """
     where = Lake(spec_of(spec, env, set_).pipeline.lake) if spec and lake is None else lake_of(lake)
-    result = maintain_lake(where, keep_runs=keep_runs, dry_run=dry_run)
+    result = maintain_lake(where, keep_runs=keep_runs, retention=OpsRetention(ops_days, ops_runs), dry_run=dry_run)
     if json_:
         print_json(result.to_json())
         return 0
     rows = [{**vars(table), "note": table.note or ""} for table in result.tables]
     if rows:
-        print_table(rows, ["table", "files_compacted", "files_removed", "bytes_removed", "note"])
+        print_table(rows, ["table", "files_compacted", "files_removed", "bytes_removed", "rows_removed", "note"])
     removed = len(result.scratch) + len(result.locks)
     write(f"{'would maintain' if dry_run else 'maintained'} {len(rows)} tables; {removed} folders and locks of dead processes\n")
     return 0

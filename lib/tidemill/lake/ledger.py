@@ -69,15 +69,35 @@ class Ledger:
 
     def put(self, row: type[Row], rows: Sequence[Row], *, where: Mapping[str, str | int]) -> None:
         """Replace the rows whose columns equal ``where`` by ``rows``, which may be none, in one commit: safe to repeat."""
-        condition = _condition(where)
+        matching = condition(where)
 
         def write(opened: DeltaTable | None) -> None:
             if rows:
-                self._insert(opened, rows, predicate=condition if opened else None)
+                self._insert(opened, rows, predicate=matching if opened else None)
             elif opened:
-                opened.delete(condition, commit_properties=commit_properties(last_sequence(opened)))
+                opened.delete(matching, commit_properties=commit_properties(last_sequence(opened)))
 
         self._commit(row.TABLE, write)
+
+    def remove(self, row: type[OpsRow], conditions: Sequence[str]) -> int:
+        """Remove the rows for which one of the SQL conditions holds, in one commit; return how many there were."""
+        count = 0
+
+        def write(opened: DeltaTable | None) -> None:
+            nonlocal count
+            count = 0
+            if opened:
+                done = opened.delete(any_of(conditions), commit_properties=commit_properties(last_sequence(opened)))
+                count = int(done["num_deleted_rows"] or 0)
+
+        if self.count(row, conditions):
+            self._commit(row.TABLE, write)
+        return count
+
+    def count(self, row: type[OpsRow], conditions: Sequence[str]) -> int:
+        """Return for how many rows one of the SQL conditions holds."""
+        counted = self.query(row.TABLE, f"SELECT count(*) AS n FROM rows WHERE {any_of(conditions)}") if conditions else []
+        return int(counted[0]["n"]) if counted else 0
 
     def read(self, row: type[Row], /, **equals: object) -> list[Row]:
         """Return the rows whose columns equal ``equals``, oldest first; an absent table has none."""
@@ -90,8 +110,8 @@ class Ledger:
         """
         groups = ", ".join(f'"{name}"' for name in by)
         latest = f"SELECT max({SEQUENCE}) FROM rows{where_clause(equals)} GROUP BY {groups}"
-        condition = f" AND {_condition(having)}" if having else ""
-        return self.select(row, f"SELECT * FROM rows WHERE {SEQUENCE} IN ({latest}){condition}")
+        selected = f" AND {condition(having)}" if having else ""
+        return self.select(row, f"SELECT * FROM rows WHERE {SEQUENCE} IN ({latest}){selected}")
 
     def select(self, row: type[Row], sql: str) -> list[Row]:
         """Return the rows of the ops table that ``sql`` selects with all their columns from ``rows``, oldest first."""
@@ -206,11 +226,17 @@ def _sequence(cells: Mapping[str, object]) -> int:
 
 
 def where_clause(equals: Mapping[str, object]) -> str:
-    """Return the condition that columns equal values, or one of them where there is a tuple of them; empty without any column."""
-    return f" WHERE {_condition(equals)}" if equals else ""
+    """Return the WHERE clause of ``condition``; empty without any column."""
+    return f" WHERE {condition(equals)}" if equals else ""
 
 
-def _condition(equals: Mapping[str, object]) -> str:
+def any_of(conditions: Sequence[str]) -> str:
+    """Return the SQL condition that one of several holds."""
+    return " OR ".join(f"({condition})" for condition in conditions)
+
+
+def condition(equals: Mapping[str, object]) -> str:
+    """Return the SQL condition that columns equal values, or one of the values of a tuple."""
     return " AND ".join(
         f'"{name}" IN ({", ".join(map(_literal, value))})' if isinstance(value, tuple) else f'"{name}" = {_literal(value)}'
         for name, value in equals.items()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -32,18 +32,19 @@ _SMALL_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class TableMaintenance:
-    """What was done for one table, or would be done: files put together, files removed, and why something was left as it is."""
+    """What was done for one table, or would be done: files put together, files and rows removed, and why the rest was not done."""
 
     table: str
     files_compacted: int = 0
     files_removed: int = 0
     bytes_removed: int = 0
+    rows_removed: int = 0
     note: str | None = None
 
     @property
     def is_idle(self) -> bool:
         """True where there was nothing to do."""
-        return not (self.files_compacted or self.files_removed or self.note)
+        return not (self.files_compacted or self.files_removed or self.rows_removed or self.note)
 
 
 def maintain_table(lake: Lake, table: str, protected: Collection[int], *, dry_run: bool = False) -> TableMaintenance:
@@ -68,16 +69,19 @@ def maintain_table(lake: Lake, table: str, protected: Collection[int], *, dry_ru
         return TableMaintenance(table, note=str(error))
 
 
-def maintain_ops_table(lake: Lake, table: str, *, dry_run: bool = False) -> TableMaintenance:
-    """Put the files of an ops table together and remove those of earlier versions, which nothing is pinned to."""
+def maintain_ops_table(lake: Lake, table: str, rows_removed: int = 0, *, dry_run: bool = False) -> TableMaintenance:
+    """Put the files of an ops table together and remove those of earlier versions, which nothing is pinned to.
+
+    ``rows_removed`` are the rows that were removed from it before.
+    """
     try:
         latest = _latest(lake, table)
         if dry_run:
-            return _plan(lake, table, {latest})
+            return replace(_plan(lake, table, {latest}), rows_removed=rows_removed)
         compacted = lake.ledger.compact(table)
         with hold_lock(lake.root, table), translate_errors(table, lake.path(table)):
             removed = _remove_files(lake, table, _unprotected_files(lake, table, {latest}))
-        return TableMaintenance(table, compacted, len(removed), sum(removed.values()))
+        return TableMaintenance(table, compacted, len(removed), sum(removed.values()), rows_removed)
     except LakeError as error:
         logger.info("%s is not maintained: %s", table, error)
         return TableMaintenance(table, note=str(error))

@@ -49,7 +49,7 @@ class StepRow(StateRow, table="ops.steps"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileRow(OpsRow, table="ops.files"):
+class FileRow(OpsRow, table="ops.files", retention="forever"):
     """Run and file of a source."""
 
     pipeline: str | None = column(_PIPELINE)
@@ -67,7 +67,7 @@ class FileRow(OpsRow, table="ops.files"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SchemaRow(OpsRow, table="ops.schemas"):
+class SchemaRow(OpsRow, table="ops.schemas", retention="forever"):
     """Version of a source's schema."""
 
     pipeline: str | None = column(_PIPELINE)
@@ -115,7 +115,7 @@ class ExpectationRow(OpsRow, table="ops.expectations"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProfileRow(OpsRow, table="ops.profiles"):
+class ProfileRow(OpsRow, table="ops.profiles", retention="forever"):
     """Profile and column."""
 
     profile_id: str | None = column("the profile: one call of `tidemill profile`")
@@ -215,7 +215,7 @@ class TrialRow(OpsRow, table="ops.trials"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportanceRow(OpsRow, table="ops.importances"):
+class ImportanceRow(OpsRow, table="ops.importances", retention="model"):
     """Model version and slot of the feature vector."""
 
     pipeline: str | None = column(_PIPELINE)
@@ -229,7 +229,7 @@ class ImportanceRow(OpsRow, table="ops.importances"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MetricRow(OpsRow, table="ops.metrics"):
+class MetricRow(OpsRow, table="ops.metrics", retention="model"):
     """Model version, split, slice and metric; version 0 is the baseline."""
 
     pipeline: str | None = column(_PIPELINE)
@@ -244,7 +244,7 @@ class MetricRow(OpsRow, table="ops.metrics"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeploymentRow(OpsRow, table="ops.deployments", stamps_after="actor"):
+class DeploymentRow(OpsRow, table="ops.deployments", stamps_after="actor", retention="forever"):
     """Change of state of a model version."""
 
     pipeline: str | None = column(_PIPELINE)

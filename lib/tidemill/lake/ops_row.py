@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Any, ClassVar, Self, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_type_hints
 
 import pyarrow as pa
 
 Int32 = Annotated[int, pa.int32()]
 Versions = Mapping[str, int]
+Retention = Literal["run", "model", "forever"]
 STAMPS = SEQUENCE, RECORDED_AT = "seq", "recorded_at"
 _ARROW: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -47,8 +48,13 @@ class OpsRow:
     seq: int | None = column("number of the row in its table, in the order of commits: the greatest is the latest")
     recorded_at: datetime | None = column("when the row was written, by the writer's clock")
 
-    def __init_subclass__(cls, table: str = "", stamps_after: str | None = None) -> None:
+    RETENTION: ClassVar[Retention] = "run"
+    """How long maintenance keeps the rows: as long as their run, at least as long as their model version is in use, or forever."""
+
+    def __init_subclass__(cls, table: str = "", stamps_after: str | None = None, retention: Retention | None = None) -> None:
         """Register the class as the rows of ``table``."""
+        if retention:
+            cls.RETENTION = retention
         if stamps_after:
             cls.STAMPS_AFTER = stamps_after
         if table:

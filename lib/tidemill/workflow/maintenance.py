@@ -12,12 +12,10 @@ from tidemill.lake import Lake
 from tidemill.lake.catalog import list_tables
 from tidemill.lake.maintenance import TableMaintenance, maintain_ops_table, maintain_table
 from tidemill.lake.ops import OPS_TABLES, StepRow
-from tidemill.model_registry.deployments import Deployments
 from tidemill.runtime.locks import SCRATCH, find_holder, hold_lock, remove_dead_folders, remove_dead_locks
+from tidemill.workflow.retention import DEFAULT_RETENTION, OpsRetention, latest_good_rows, live_versions, pipelines, prune_runs, recent_runs
 from tidemill.workflow.states import DONE
 
-LIVE = ("CHAMPION", "CHALLENGER", "CANDIDATE")
-"""States of a model whose tables stay readable at the versions that it was made of."""
 KEPT_RUNS = 10
 
 
@@ -35,10 +33,11 @@ class Maintenance:
         return asdict(self)
 
 
-def maintain(lake: Lake, *, keep_runs: int = KEPT_RUNS, dry_run: bool = False) -> Maintenance:
-    """Maintain the ops tables and every table that the ledger knows; with ``dry_run`` only say what would be done.
+def maintain(lake: Lake, *, keep_runs: int = KEPT_RUNS, retention: OpsRetention = DEFAULT_RETENTION, dry_run: bool = False) -> Maintenance:
+    """Maintain the ops tables and every table that the ledger knows; with ``dry_run`` only report what would be done.
 
-    Versions that ``protected_versions`` names stay readable. Tables that no step of a run has written are left alone.
+    Ops rows of runs that are neither in use nor covered by ``retention`` are removed. Versions that ``protected_versions`` returns stay
+    readable. Tables that no step of a run has written are not touched.
 
     Raises:
         UsageError: a run is going on in this lake.
@@ -50,7 +49,8 @@ def maintain(lake: Lake, *, keep_runs: int = KEPT_RUNS, dry_run: bool = False) -
             _hold_runs(held, lake)
         protected = protected_versions(lake, keep_runs)
         known = sorted(present & {name for row in lake.ledger.read(StepRow) for name in row.outputs or {}})
-        tables = [maintain_ops_table(lake, table, dry_run=dry_run) for table in OPS_TABLES if table in present]
+        removed = prune_runs(lake, retention, dry_run=dry_run)
+        tables = [maintain_ops_table(lake, table, removed.get(table, 0), dry_run=dry_run) for table in OPS_TABLES if table in present]
         tables += [maintain_table(lake, table, protected[table], dry_run=dry_run) for table in known]
         scratch = remove_dead_folders(f"{lake.root}/{SCRATCH}", dry_run=dry_run)
     locks = remove_dead_locks(lake.root, dry_run=dry_run)
@@ -64,20 +64,12 @@ def protected_versions(lake: Lake, keep_runs: int) -> defaultdict[str, set[int]]
     of all steps that made or used a live model; and, of all these inputs, the tables that they were made of.
     """
     rows = lake.ledger.read(StepRow)
-    live = {
-        (f"models.{pipeline}", version)
-        for pipeline in _pipelines(rows)
-        for version, state in Deployments(lake.ledger, pipeline).states().items()
-        if state in LIVE
-    }
-    recent = _recent_runs(rows, keep_runs)
-    latest_good = {(row.pipeline, row.node): row for row in rows if row.state in DONE}
+    live = {(f"models.{pipeline}", version) for pipeline in pipelines(rows) for version in live_versions(lake.ledger, pipeline)}
+    recent, latest_good = recent_runs(rows, keep_runs), {row.seq for row in latest_good_rows(rows)}
     used = [
         row
         for row in rows
-        if (row.pipeline, row.run_id) in recent
-        or latest_good.get((row.pipeline, row.node)) is row
-        or any(version in live for version in _versions(row))
+        if (row.pipeline, row.run_id) in recent or row.seq in latest_good or any(version in live for version in _versions(row))
     ]
     return _with_origins(used, rows)
 
@@ -102,26 +94,13 @@ def _versions(row: StepRow) -> Iterator[tuple[str, int]]:
     yield from (row.outputs or {}).items()
 
 
-def _pipelines(rows: Iterable[StepRow]) -> list[str]:
-    return sorted({row.pipeline for row in rows if row.pipeline})
-
-
-def _recent_runs(rows: Iterable[StepRow], keep_runs: int) -> set[tuple[str | None, str | None]]:
-    """Return the last runs of each pipeline, by the order of their last rows."""
-    runs: defaultdict[str | None, dict[str | None, None]] = defaultdict(dict)
-    for row in rows:
-        runs[row.pipeline].pop(row.run_id, None)
-        runs[row.pipeline][row.run_id] = None
-    return {(pipeline, run_id) for pipeline, ids in runs.items() for run_id in list(ids)[max(0, len(ids) - keep_runs) :]}
-
-
 def _hold_runs(held: ExitStack, lake: Lake) -> None:
     """Let no run of a pipeline begin until ``held`` is closed.
 
     Raises:
         UsageError: one is going on.
     """
-    for pipeline in _pipelines(lake.ledger.read(StepRow)):
+    for pipeline in pipelines(lake.ledger.read(StepRow)):
         if not held.enter_context(hold_lock(lake.root, f"run.{pipeline}", wait=False)):
             holder = find_holder(lake.root, f"run.{pipeline}")
             raise UsageError(f"a run of {pipeline} is going on in {lake.root}{f', by {holder}' if holder else ''}; wait for it to end")
