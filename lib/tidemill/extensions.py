@@ -1,8 +1,8 @@
 """Extensions by name: built in, brought by an installed package, or given by a dotted Python path.
 
-A `Registry` holds one kind of extension: source kinds, model families, feature groups, expectation kinds, drift methods. Each extension is
-one object that declares its own options and capabilities, so that the spec's validation, the steps and the documentation ask it instead of
-keeping tables of names. A name is looked up in this order:
+A `Registry` holds one kind of extension: source kinds, tasks, metrics, model families, feature groups, expectation kinds, drift methods.
+Each extension is one object that declares its own options and capabilities, so that the spec's validation, the steps and the
+documentation ask it instead of keeping tables of names. A name is looked up in this order:
 
 1. built in: tidemill's own extensions, imported when they are first asked for;
 2. an entry point of an installed package, in the group of the kind (``tidemill.families``, ``tidemill.sources``, …);
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from importlib import import_module
@@ -78,6 +78,14 @@ class Registry(Generic[T]):
             if place not in self._loaded or name not in self:  # the user's file may have changed: `load_object` keeps its own cache
                 self._loaded[place] = self._load(name, folder)
             return self._loaded[place]
+
+    def usable(self) -> dict[str, T]:
+        """Return every extension that needs no dotted path, without those of installed packages that cannot be imported."""
+        extensions = {}
+        for name in self.names:
+            with suppress(UsageError):  # it matters only to those who name it
+                extensions[name] = self.get(name)
+        return extensions
 
     def all_built_in(self) -> dict[str, T]:
         """Return every built-in extension, imported."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,6 @@ COMPLETIONS: dict[str, dict[str, Any]] = {
     "a source kind": {"dataset": {"from": "bronze.numbers", "key": ["id"], "label": "is_even"}},
     "a model family": {"dataset": {"label": "amount"}},
 }
-
-
-NEEDS_TASKS = {"a metric", "a task"}
 
 
 def sections() -> dict[str, str]:
@@ -64,8 +60,6 @@ def test_there_is_one_for_each_kind_of_extension() -> None:
 
 @pytest.mark.parametrize("name", [name for name, text in sections().items() if blocks(text, "yaml")])
 def test_example_passes_check(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    if name in NEEDS_TASKS and find_spec("tidemill.tasks") is None:
-        pytest.skip("tasks and metrics are not in registries here")
     [code], [example] = blocks(sections()[name], "python"), blocks(sections()[name], "yaml")
     (tmp_path / "functions.py").write_text(code, encoding="utf-8")
     (tmp_path / "payments.csv").write_text("id,account,amount,is_late\n1,DE00123456789012345678,2.5,true\n", encoding="utf-8")

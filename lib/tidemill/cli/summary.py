@@ -16,7 +16,6 @@ from tidemill.model_registry.deployments import Deployments
 from tidemill.model_registry.manifest import model_fault, read_manifest
 from tidemill.runtime.terminal import visible_lines
 from tidemill.spec import Spec
-from tidemill.spec.models import NUMERIC_LABEL, RECOMMENDATION
 from tidemill.workflow import RunOutcome
 from tidemill.workflow.outcome import latest_search, leaderboard, rank
 from tidemill.workflow.states import DONE
@@ -121,7 +120,7 @@ def _print_predictions(spec: Spec, lake: Lake, run_id: str) -> bool:
     if not lake.exists(table):
         return False
     columns = [*spec.pipeline.dataset.key, *spec.pipeline.scoring.keep, "prediction", "probability", "model_version"]
-    if spec.pipeline.training.task in NUMERIC_LABEL:
+    if spec.pipeline.task_kind.has_numeric_label:
         columns.remove("probability")
     data = lake.open(table)
     present = {field.name for field in data.schema().fields}
@@ -138,17 +137,10 @@ def _print_predictions(spec: Spec, lake: Lake, run_id: str) -> bool:
 
 def _print_commands(spec: Spec, lake: Lake, file: Path, states: Mapping[str, str]) -> None:
     lake_option = "" if lake.root == lake_of(None, must_exist=False).root else f" --lake {lake.root}"
-    table = spec.pipeline.predictions_table
-    queries = {
-        "binary": f"SELECT prediction, count(*), avg(probability) FROM {table} GROUP BY prediction",
-        "multiclass": f"SELECT prediction, count(*) FROM {table} GROUP BY prediction",
-        "regression": f"SELECT min(prediction), avg(prediction), max(prediction) FROM {table}",
-        "clustering": f"SELECT prediction, count(*) FROM {table} GROUP BY prediction",
-        "anomaly": f"SELECT * FROM {table} ORDER BY probability DESC LIMIT 10",
-        RECOMMENDATION: f"SELECT * FROM {spec.pipeline.recommendations_table} WHERE rank <= 3",
-    }
+    pipeline = spec.pipeline
+    query = pipeline.task.query.format(predictions=pipeline.predictions_table, recommendations=pipeline.recommendations_table)
     CONSOLE.print(Text("\nWorth typing next", style="bold"))
-    commands = [f'tidemill sql{lake_option} "{queries[spec.pipeline.training.task]}"'] if "score" in states else []
+    commands = [f'tidemill sql{lake_option} "{query}"'] if "score" in states else []
     commands += [f"tidemill trials {file}"] if "train" in states else []
     for command in (*commands, f"tidemill run {file}     (again: everything is up to date and skipped)"):
         CONSOLE.print(Text(visible_lines(f"  {command}")), soft_wrap=True)

@@ -9,9 +9,14 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
 from tidemill.evaluation.metrics import compute_metrics
+from tidemill.tasks import TaskKind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyspark.sql import Column, DataFrame
+
+    from tidemill.tasks import Metric
 
 
 _LEVELS = 500
@@ -43,7 +48,7 @@ def constant_predictions(
         Where two classes are equally frequent, the first is predicted.
     """
     counts, kept = F.lit(1.0) if weight is None else F.col(weight), ["label", *([weight] if weight else [])]
-    if task == "regression":
+    if TaskKind(task).predicts_number:
         mean = train.agg(F.try_divide(F.sum(counts * F.col("label")), F.sum(counts))).first()
         if mean is None or mean[0] is None:
             raise StepError("baseline: found no labelled training row, expected at least one; check the split and the label column")
@@ -67,10 +72,11 @@ def baseline_metrics(
     *,
     weight: str | None = None,
     quantile: float | None = None,
+    own: Sequence[Metric] = (),
 ) -> dict[str, float]:
     """Compute the metrics, on ``rows``, of the constant that was fitted on ``train`` (see `constant_predictions`)."""
     predictions = constant_predictions(train, rows, task, n_classes, weight=weight, quantile=quantile)
-    return compute_metrics(predictions, task, n_classes, weight=weight, quantile=quantile)
+    return compute_metrics(predictions, task, n_classes, weight=weight, quantile=quantile, own=own)
 
 
 def _quantile(train: DataFrame, counts: Column, quantile: float) -> float:

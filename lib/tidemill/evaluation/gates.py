@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tidemill.errors import UsageError, did_you_mean
-from tidemill.spec.models import METRICS, MINIMISED
+from tidemill.tasks import METRICS, Task, is_minimised
 
 Metrics = Mapping[str, float]
 
@@ -98,10 +98,10 @@ class Gate:
 
 def default_gate(metric: str) -> str:
     """Return the gate of a spec that declares none: better than the constant baseline."""
-    return f"{metric} {'<' if metric in MINIMISED else '>'} baseline.{metric}"
+    return f"{metric} {'<' if is_minimised(metric) else '>'} baseline.{metric}"
 
 
-def parse_gate(text: str, task: str | None = None) -> Gate:
+def parse_gate(text: str, task: Task | None = None) -> Gate:
     """Parse one gate; with ``task``, its metrics must be metrics of that task.
 
     Raises:
@@ -119,7 +119,7 @@ def parse_gate(text: str, task: str | None = None) -> Gate:
     return Gate(text.strip(), tree, references)
 
 
-def _references(node: ast.expr, text: str, task: str | None) -> tuple[Reference, ...]:
+def _references(node: ast.expr, text: str, task: Task | None) -> tuple[Reference, ...]:
     """Return what a side of the comparison asks for, and refuse all that is not allowed there."""
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
         return ()
@@ -134,31 +134,47 @@ def _references(node: ast.expr, text: str, task: str | None) -> tuple[Reference,
     raise UsageError(f"gate {text!r}: `{ast.unparse(node)}` is not allowed; expected metrics, numbers, + - * / and brackets")
 
 
-def _model_metric(name: str, text: str, task: str | None) -> Reference:
-    owner, _, metric = name.rpartition(".")
-    if owner == "slices" or owner.startswith("slices."):
+def _model_metric(name: str, text: str, task: Task | None) -> Reference:
+    owner, metric = _split_owner(name)
+    if owner == "slices":
         raise UsageError(f"gate {text!r}: `{name}` is one number a slice; write min({name}) or max({name})")
-    if owner and owner not in _MODELS:
-        hint = did_you_mean(owner, (*_MODELS, "slices"))
-        raise UsageError(f"gate {text!r}: unknown `{owner}`{hint}; expected champion, baseline or slices")
+    if "." in metric and not _is_own(metric):
+        first = metric.partition(".")[0]
+        hint = did_you_mean(first, (*_MODELS, "slices"))
+        raise UsageError(f"gate {text!r}: unknown `{first}`{hint}; expected champion, baseline or slices, or the dotted path of a metric")
     return Reference(owner or "candidate", _known(metric, text, task))
 
 
-def _slice_metric(node: ast.Call, text: str, task: str | None) -> Reference:
+def _split_owner(name: str) -> tuple[str, str]:
+    """Return whose metric it is, empty for the candidate's, and the metric, which may be a dotted path."""
+    first, _, rest = name.partition(".")
+    return (first, rest) if rest and first in (*_MODELS, "slices") else ("", name)
+
+
+def _is_own(metric: str) -> bool:
+    """Return True where the dotted path leads to a metric."""
+    try:
+        METRICS.get(metric)
+    except UsageError:
+        return False
+    return True
+
+
+def _slice_metric(node: ast.Call, text: str, task: Task | None) -> Reference:
     function = ast.unparse(node.func)
     if function not in _OVER_SLICES or len(node.args) != 1 or node.keywords:
         hint = did_you_mean(function, _OVER_SLICES)
         raise UsageError(f"gate {text!r}: unknown function `{function}`{hint}; expected min(slices.<column>.<metric>) or max(…)")
     parts = ast.unparse(node.args[0]).split(".")
-    if len(parts) != 3 or parts[0] != "slices":
+    if len(parts) < 3 or parts[0] != "slices":
         raise UsageError(f"gate {text!r}: `{ast.unparse(node)}` is not min(slices.<column>.<metric>)")
-    return Reference("slices", _known(parts[2], text, task), parts[1])
+    return Reference("slices", _known(".".join(parts[2:]), text, task), parts[1])
 
 
-def _known(metric: str, text: str, task: str | None) -> str:
-    known = METRICS[task] if task else tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
-    if metric not in known:
-        of = f" of a {task} task" if task else ""
+def _known(metric: str, text: str, task: Task | None) -> str:
+    known = task.metric_names() if task else METRICS.names
+    if metric not in known and "." not in metric:
+        of = f" of a {task.name} task" if task else ""
         raise UsageError(f"gate {text!r}: unknown metric {metric!r}{of}{did_you_mean(metric, known)}; known: {', '.join(known)}")
     return metric
 
@@ -171,7 +187,7 @@ def _value(node: ast.expr, owners: Mapping[str, Metrics]) -> float:
         return -value if isinstance(node.op, ast.USub) else value
     if isinstance(node, ast.BinOp):
         return _ARITHMETIC[type(node.op)](_value(node.left, owners), _value(node.right, owners))
-    owner, _, metric = ast.unparse(node).rpartition(".")
+    owner, metric = _split_owner(ast.unparse(node))
     return owners.get(owner or "candidate", {}).get(metric, math.nan)
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
 from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
-from tidemill.evaluation.curves import EPSILON, ratio
+from tidemill.evaluation.counts import BinaryCounts, ClassCounts, Counts, ErrorCounts, measure_counts, sum_terms
+from tidemill.evaluation.curves import EPSILON
 from tidemill.evaluation.scores import count_scores, measure_scores
 from tidemill.evaluation.unsupervised import silhouette
-from tidemill.spec.models import MINIMISED, QUANTILE_LOSS
+from tidemill.tasks import Metric, PredictedRows, TaskKind, is_minimised
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -27,7 +31,7 @@ def is_better(metric: str, a: float, b: float) -> bool:
         return False
     if math.isnan(b):
         return True
-    return a < b if metric in MINIMISED else a > b
+    return a < b if is_minimised(metric) else a > b
 
 
 def compute_metrics(
@@ -38,8 +42,9 @@ def compute_metrics(
     *,
     weight: str | None = None,
     quantile: float | None = None,
+    own: Sequence[Metric] = (),
 ) -> dict[str, float]:
-    """Compute every metric of the task over all rows, by one aggregation.
+    """Compute every metric of the kind of task over all rows: by one aggregation, and one more where ``own`` have terms.
 
     - binary: ``areaUnderROC`` and ``areaUnderPR`` of the probability of class 1, ``accuracy``, ``f1`` **of the positive
       class**, ``logLoss``. The areas are exact at any size (see `tidemill.evaluation.scores`): scores are ties where they are
@@ -60,26 +65,55 @@ def compute_metrics(
     Args:
         predictions: ``label`` DOUBLE (class index or value), ``prediction`` DOUBLE and, for classification,
             ``probability`` VECTOR; one row per example.
-        task: which task.
+        task: the kind of task.
         n_classes: number of classes the model knows.
         features: the column of vectors, for clustering.
         weight: the column of what rows count for; None: all alike.
         quantile: that of ``quantileLoss``.
+        own: metrics that are not built in.
 
     Raises:
         StepError: there is no row, none counts, or a prediction is null or NaN, or, of a regression, infinite.
     """
-    weighted = predictions.withColumn(_W, F.lit(1) if weight is None else F.col(weight).cast("double"))
-    if task == "binary":
-        return _binary(weighted)
-    if task == "multiclass":
-        return _multiclass(weighted, n_classes)
-    if task == "clustering":
+    kind = TaskKind(task)
+    if kind.finds_clusters:
         return {"silhouette": silhouette(predictions, features)}
-    if task == "anomaly":
-        found = _binary(weighted.where(F.col("label").isNotNull()))
-        return {name: found[name] for name in ("areaUnderPR", "areaUnderROC")}
-    return _regression(weighted, quantile)
+    weighted = predictions.withColumn(_W, F.lit(1) if weight is None else F.col(weight).cast("double"))
+    if kind.finds_anomalies:
+        weighted = weighted.where(F.col("label").isNotNull())
+    counts: Counts
+    if kind.predicts_number:
+        counts = _count_errors(weighted, quantile)
+    elif kind.has_many_classes:
+        counts = _count_classes(weighted, n_classes)
+    else:
+        counts = _count_binary(weighted)
+    with_terms = [metric for metric in own if metric.terms is not None]
+    return measure_counts(counts, kind, own, _sum_terms(weighted, with_terms) if with_terms else None)
+
+
+def _sum_terms(weighted: DataFrame, own: Sequence[Metric]) -> dict[str, dict[str, float]]:
+    """Return the weighted sums of the terms of own metrics, summed batch by batch where the rows are."""
+    has_probability = "probability" in weighted.columns
+    probability = vector_to_array(F.col("probability")) if has_probability else F.array().cast("array<double>")
+    rows = weighted.select("label", "prediction", probability.alias("probability"), F.col(_W).cast("double").alias(_W))
+
+    def sum_batches(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            if not len(batch):
+                continue
+            label, prediction, weights = (batch.column(name).to_numpy(zero_copy_only=False) for name in ("label", "prediction", _W))
+            scores = batch.column("probability").flatten().to_numpy(zero_copy_only=False)
+            sums = sum_terms(own, PredictedRows(label, prediction, scores.reshape(len(batch), -1)), weights)
+            cells = [(metric, term, total) for metric, terms in sums.items() for term, total in terms.items()]
+            metrics, terms, totals = zip(*cells, strict=True) if cells else ((), (), ())
+            yield pa.RecordBatch.from_pydict({"metric": list(metrics), "term": list(terms), "total": np.asarray(totals, dtype=float)})
+
+    table = rows.mapInArrow(sum_batches, "metric STRING, term STRING, total DOUBLE").toArrow().to_pylist()
+    parts: dict[str, dict[str, list[float]]] = {metric.name: {} for metric in own}
+    for cell in table:
+        parts[cell["metric"]].setdefault(cell["term"], []).append(cell["total"])
+    return {metric: {term: math.fsum(totals) for term, totals in terms.items()} for metric, terms in parts.items()}
 
 
 def _is_bad(value: Column) -> Column:
@@ -105,7 +139,7 @@ def _check(rows: int, bad: int, total: float) -> None:
         raise StepError(f"metrics: the weights of all {rows} rows to evaluate are 0, expected some above it; check `dataset.weight`")
 
 
-def _binary(predictions: DataFrame) -> dict[str, float]:
+def _count_binary(predictions: DataFrame) -> BinaryCounts:
     rows = predictions.select(
         (F.col("label") == 1).alias("is_positive"),
         (F.col("prediction") == 1).alias("is_called"),
@@ -113,18 +147,11 @@ def _binary(predictions: DataFrame) -> dict[str, float]:
         _W,
     )
     counts, roc, pr = measure_scores(count_scores(rows, _W))
-    n, positive, called = counts.n, counts.positive, counts.called
-    _check(int(counts.rows), int(counts.bad), n)
-    return {
-        "areaUnderPR": pr,
-        "areaUnderROC": roc,
-        "accuracy": (n - positive - called + 2 * counts.hit) / n,
-        "f1": ratio(2 * counts.hit, positive + called),
-        "logLoss": counts.loss / n,
-    }
+    _check(int(counts.rows), int(counts.bad), counts.n)
+    return BinaryCounts(counts.n, counts.positive, counts.called, counts.hit, counts.loss, roc, pr)
 
 
-def _multiclass(predictions: DataFrame, n_classes: int) -> dict[str, float]:
+def _count_classes(predictions: DataFrame, n_classes: int) -> ClassCounts:
     p = F.col("p")
     is_known = (F.col("label") >= 0) & (F.col("label") < n_classes)
     cells = (
@@ -137,17 +164,21 @@ def _multiclass(predictions: DataFrame, n_classes: int) -> dict[str, float]:
             _log_loss(F.when(is_known, F.get(p, F.col("label").cast("int"))).otherwise(0.0)).alias("loss"),
         )
         .toArrow()
-        .to_pandas()
     )
-    n = float(cells["n"].sum())
-    _check(int(cells["rows"].sum()), int(cells["bad"].sum()), n)
-    hits = cells[cells["label"] == cells["prediction"]].set_index("label")["n"]
-    actual, called = cells.groupby("label")["n"].sum(), cells.groupby("prediction")["n"].sum()
-    f1 = (2 * hits / (actual + called.reindex(actual.index, fill_value=0))).reindex(actual.index).fillna(0.0)
-    return {"f1": float((f1 * actual).sum()) / n, "accuracy": float(hits.sum()) / n, "logLoss": float(cells["loss"].sum()) / n}
+    rows, bad, total = (np.sum(cells[name].to_numpy()) for name in ("rows", "bad", "n"))
+    _check(int(rows), int(bad), float(total))
+    label, prediction = (cells[name].to_numpy().astype(np.int64) for name in ("label", "prediction"))
+    n, size = cells["n"].to_numpy().astype(float), int(max(label.max(), prediction.max())) + 1
+    is_hit = label == prediction
+    return ClassCounts(
+        actual=np.bincount(label, n, minlength=size),
+        called=np.bincount(prediction, n, minlength=size),
+        hits=np.bincount(label[is_hit], n[is_hit], minlength=size),
+        loss=float(np.sum(cells["loss"].to_numpy())),
+    )
 
 
-def _regression(predictions: DataFrame, quantile: float | None) -> dict[str, float]:
+def _count_errors(predictions: DataFrame, quantile: float | None) -> ErrorCounts:
     weight, label, residual = F.col(_W), F.col("label"), F.col("label") - F.col("prediction")
     level = F.lit(0.5 if quantile is None else quantile)
     row = predictions.agg(
@@ -168,5 +199,4 @@ def _regression(predictions: DataFrame, quantile: float | None) -> dict[str, flo
     if not row["are_alike"] and not row["is_constant"]:  # a second look tells it exactly
         spread = predictions.agg(F.sum(weight * (label - F.lit(row["mean"])) ** 2)).first()
         variance = (spread[0] if spread else 0.0) / n
-    found = {"rmse": math.sqrt(row["squares"] / n), "mae": row["absolutes"] / n, "r2": 1 - ratio(row["squares"] / n, variance)}
-    return found if quantile is None else {**found, QUANTILE_LOSS: row["losses"] / n}
+    return ErrorCounts(n, row["squares"], row["absolutes"], variance, None if quantile is None else row["losses"])

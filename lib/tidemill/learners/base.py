@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from tidemill.runtime.caching import WORKER_CACHE
+from tidemill.tasks import TaskKind
 
 if TYPE_CHECKING:
     from tidemill.families.space import Scalar
@@ -59,13 +60,17 @@ class Setting:
     """
 
     params: Mapping[str, Scalar]
-    task: str
+    task: TaskKind
     n_classes: int
     seed: int
     loss: str = "squared"
     quantile: float | None = None
     monotone: tuple[int, ...] = ()
     target: str = "identity"
+
+    def __post_init__(self) -> None:
+        """Take the name of a kind of task for the kind."""
+        object.__setattr__(self, "task", TaskKind(self.task))
 
 
 class Predictor(Protocol):
@@ -99,7 +104,7 @@ class Linear:
     def predict(self, features: Matrix) -> np.ndarray:
         """Return values, or the softmax of the margins."""
         margins = np.asarray(features @ self.weights.T) + self.biases
-        if self.task == "regression":
+        if TaskKind(self.task).predicts_number:
             return margins[:, 0]
         if margins.shape[1] == 1:
             margins = np.hstack([np.zeros_like(margins), margins])

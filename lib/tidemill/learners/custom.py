@@ -12,7 +12,7 @@ from tidemill.errors import StepError
 from tidemill.families import Family
 from tidemill.families.space import Scalar, Space
 from tidemill.features.custom import CustomStage
-from tidemill.spec.models import LABELLED
+from tidemill.tasks import TaskKind
 
 _ENCODINGS = ("linear", "tree", "positive")
 
@@ -38,7 +38,9 @@ class EstimatorFamily(Family):
         encoding: Any = getattr(kind, "encoding", "linear")
         if encoding not in _ENCODINGS:
             raise StepError(f"training.models.{name}: {python}.encoding is {encoding!r}, expected one of {', '.join(_ENCODINGS)}")
-        spaces = dict.fromkeys((*LABELLED, "clustering"), space or {})
+        spaces: dict[str, Space] = dict.fromkeys(
+            [kind for kind in TaskKind if kind.reads_features and not kind.finds_anomalies], space or {}
+        )
         return cls(name=name, spaces=spaces, encoding=encoding, estimators=dict.fromkeys(spaces, python), python=python, kind=kind)
 
     def build_estimator(self, params: Mapping[str, Scalar], *, task: str, n_classes: int, seed: int, max_categories: int) -> Estimator:
@@ -48,7 +50,7 @@ class EstimatorFamily(Family):
             StepError: it cannot be made with these parameters, or is no Estimator with those two columns.
         """
         estimator = CustomStage(self.python, self.kind, dict(params), key=f"training.models.{self.name}").build()
-        columns = {"featuresCol": f"features_{self.encoding}", **({"labelCol": "label"} if task in LABELLED else {})}
+        columns = {"featuresCol": f"features_{self.encoding}", **({"labelCol": "label"} if TaskKind(task).learns_label else {})}
         if not isinstance(estimator, Estimator) or not all(estimator.hasParam(name) for name in columns):
             raise StepError(f"training.models.{self.name}: {self.python} is no Estimator with the params {' and '.join(columns)}")
         for name, value in {**columns, "seed": seed}.items():

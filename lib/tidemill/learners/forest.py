@@ -30,7 +30,7 @@ class Forest(OneByOne):
         """Fit on one core."""
         from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-        params, is_regression = setting.params, setting.task == "regression"
+        params, is_regression = setting.params, setting.task.predicts_number
         share = float(params.get("subsamplingRate", 1.0))
         model = (RandomForestRegressor if is_regression else RandomForestClassifier)(
             n_estimators=int(params.get("numTrees", 20)),

@@ -11,6 +11,7 @@ import numpy as np
 
 from tidemill.learners.base import Rows, Setting, dumped, loaded, spread
 from tidemill.learners.boosting import Boosting, nominal
+from tidemill.tasks import TaskKind
 
 
 class Histogram(Boosting):
@@ -26,7 +27,7 @@ class Histogram(Boosting):
         """Fit until the loss of unseen rows falls no more."""
         model = self._model(rows, setting, early_stopping=True, n_iter_no_change=patience, scoring="loss", tol=0.0)
         # Of a class that no row to learn from has, scikit-learn knows no loss.
-        can_be = np.full(len(unseen.labels), True) if setting.task == "regression" else np.isin(unseen.labels, rows.labels)
+        can_be = np.full(len(unseen.labels), True) if setting.task.predicts_number else np.isin(unseen.labels, rows.labels)
         counts = None if unseen.weights is None else unseen.weights[can_be]
         watched = {"X_val": unseen.features[can_be], "y_val": unseen.labels[can_be], "sample_weight_val": counts}
         model.fit(rows.features, rows.labels, rows.weights, **watched)
@@ -35,7 +36,7 @@ class Histogram(Boosting):
     def _model(self, rows: Rows, setting: Setting, **more: Any) -> Any:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-        kind = HistGradientBoostingRegressor if setting.task == "regression" else HistGradientBoostingClassifier
+        kind = HistGradientBoostingRegressor if setting.task.predicts_number else HistGradientBoostingClassifier
         # What a spec leaves out of MLlib's parameters is as MLlib has it, where that is a matter of size.
         size = {"max_iter": 20, "max_depth": 5} if self.renamed else {}
         given = {**size, **more, "categorical_features": nominal(rows), **self.given(setting)}
@@ -66,7 +67,7 @@ class HistogramScorer:
     def predict(self, features: np.ndarray, rounds: int | None = None) -> np.ndarray:
         """Return values or probabilities, of the first ``rounds`` alone where they are given."""
         model = self.model
-        if self.task == "regression":
+        if TaskKind(self.task).predicts_number:
             stages: Iterable[np.ndarray] = model.staged_predict(features) if rounds else [model.predict(features)]
             return np.asarray(next(islice(stages, (rounds or 1) - 1, None)))
         stages = model.staged_predict_proba(features) if rounds else [model.predict_proba(features)]

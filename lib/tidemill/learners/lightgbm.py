@@ -10,6 +10,7 @@ import numpy as np
 
 from tidemill.learners.base import Rows, Setting
 from tidemill.learners.boosting import Boosting, nominal
+from tidemill.tasks import TaskKind
 
 
 class LightGBM(Boosting):
@@ -43,7 +44,7 @@ class LightGBM(Boosting):
 
         objective = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}[setting.task]
         own = {"objective": objective, "seed": setting.seed, "deterministic": True, "force_row_wise": True}
-        classes = {"num_class": setting.n_classes} if setting.task == "multiclass" else {}
+        classes = {"num_class": setting.n_classes} if setting.task.has_many_classes else {}
         if setting.loss != "squared":
             given |= {"objective": "quantile", "alpha": setting.quantile} if setting.loss == "quantile" else {"objective": "regression_l1"}
         if any(setting.monotone):
@@ -71,7 +72,7 @@ class LightGBMScorer:
     def predict(self, features: np.ndarray, rounds: int | None = None) -> np.ndarray:
         """Return values or probabilities, of the first ``rounds`` alone where they are given."""
         found = np.asarray(self.model.predict(features, num_iteration=rounds, num_threads=1))
-        return np.column_stack([1 - found, found]) if self.task == "binary" else found
+        return np.column_stack([1 - found, found]) if TaskKind(self.task).has_two_classes else found
 
     def dump(self) -> bytes:
         """Return the model as LightGBM's text."""

@@ -19,6 +19,7 @@ from tidemill.families import find_family
 from tidemill.features.text.arrow import dense_rows
 from tidemill.learners.base import Loader, Scorer
 from tidemill.runtime.caching import WORKER_CACHE, limit_to_one_thread
+from tidemill.tasks import TaskKind
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -57,7 +58,7 @@ class LearnedModel(Model, MLReadable["LearnedModel"], MLWritable):
         made: Any = arrow_udf  # its annotations ask for the kind of function, which it finds out itself
         scored = dataset.withColumn(_SCORES, made(scores, "array<double>")(F.col(self.getOrDefault(self.featuresCol))))
         found = F.col(_SCORES)
-        if task == "regression":
+        if TaskKind(task).predicts_number:
             return scored.withColumn("prediction", found[0]).drop(_SCORES)
         greatest = F.array_position(found, F.array_max(found)) - 1
         return scored.withColumn("probability", array_to_vector(found)).withColumn("prediction", greatest.cast("double")).drop(_SCORES)

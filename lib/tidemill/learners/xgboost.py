@@ -10,6 +10,7 @@ import numpy as np
 
 from tidemill.learners.base import Rows, Setting, within_float32
 from tidemill.learners.boosting import Boosting, nominal
+from tidemill.tasks import TaskKind
 
 
 class XGBoost(Boosting):
@@ -44,7 +45,7 @@ class XGBoost(Boosting):
 
         objective = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regression": "reg:squarederror"}[setting.task]
         own = {"objective": objective, "seed": setting.seed, "nthread": 1, "tree_method": "hist", "max_bin": bins, "verbosity": 0}
-        classes = {"num_class": setting.n_classes} if setting.task == "multiclass" else {}
+        classes = {"num_class": setting.n_classes} if setting.task.has_many_classes else {}
         given |= self.loss_params(setting.loss, setting.quantile, setting.monotone)
         return xgboost.train({**own, **classes, **given}, rows.kept(f"xgboost/{bins}", binned), rounds, **watched)
 
@@ -77,9 +78,9 @@ class XGBoostScorer:
 
         matrix = xgboost.DMatrix(within_float32(features), feature_types=self.model.feature_types, enable_categorical=True, nthread=1)
         found = self.model.predict(matrix, iteration_range=(0, rounds or 0)).astype(np.float64)
-        if self.task == "regression":
+        if TaskKind(self.task).predicts_number:
             return found.reshape(len(features))
-        return np.column_stack([1 - found, found]) if self.task == "binary" else found
+        return np.column_stack([1 - found, found]) if TaskKind(self.task).has_two_classes else found
 
     def dump(self) -> bytes:
         """Return the model in XGBoost's own format."""

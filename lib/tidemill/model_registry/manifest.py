@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from tidemill.errors import StepError
+from tidemill.tasks import TaskKind
 
 if TYPE_CHECKING:
     from tidemill.lake import Lake
@@ -41,7 +42,7 @@ class Manifest:
     ``classes`` are the label's values in the order of their indices (None for a regression, and for clusters, whose numbers are
     predicted) and ``positive`` is the one of index 1 of two and of anomalies; ``dataset_inputs`` are the tables that the dataset was
     made of with their versions; ``label_type``, the type of a predicted class, and the values of ``feature_columns`` are Spark's simple
-    type strings; ``created_at`` is UTC.
+    type strings; ``created_at`` is UTC. ``task`` is the kind of its task.
     ``features`` is the block of the spec that the model was trained with (None in models of earlier releases), ``code`` the Python of the
     user's own that its stages need, module to text, ``slots`` the names of the places of its feature vector, in order, ``chosen`` what
     `features: auto` made of each column and why, a row of ``ops.features`` each. ``files`` are the model's files, path to size and
@@ -69,6 +70,11 @@ class Manifest:
     library: str | None = None
     chosen: Sequence[Mapping[str, object]] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> TaskKind:
+        """What the model predicts."""
+        return TaskKind(self.task)
 
     @property
     def n_classes(self) -> int:

@@ -13,7 +13,6 @@ from tidemill.columns import NOT_SCORED, column
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.exact_cast import exact_cast
 from tidemill.runtime.user_code import contain_exit
-from tidemill.spec.models import NUMERIC_LABEL
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -70,7 +69,7 @@ def labelled_predictions(model: PipelineModel, manifest: Manifest, df: DataFrame
     With ``weight``, that column as ``weight`` DOUBLE.
     """
     scored, kept = _transform(model, manifest, df)
-    columns = [F.col(name) for name in (["prediction"] if manifest.task == "regression" else ["prediction", "probability"])]
+    columns = [F.col(name) for name in (["prediction"] if manifest.kind.predicts_number else ["prediction", "probability"])]
     columns += [F.col(kept[weight]).cast("double").alias("weight")] if weight else []
     return scored.select(encode_label(manifest, F.col(kept[label])).alias("label"), *columns)
 
@@ -134,14 +133,14 @@ def _cast_error(name: str, cast: Column, wanted: str) -> Column:
 
 def _probability(manifest: Manifest, *, has_any: bool) -> Column | None:
     """Return the probabilities as an array, None where the model gives none."""
-    return vector_to_array(F.col("probability")) if has_any and manifest.task != "regression" else None
+    return vector_to_array(F.col("probability")) if has_any and not manifest.kind.predicts_number else None
 
 
 def _shown(manifest: Manifest, probability: Column | None) -> Column:
     """Return ``probability`` in the type that it has for the task."""
     if probability is None:
-        return F.lit(None).cast("array<double>" if manifest.task == "clustering" else "double")
-    return F.get(probability, F.lit(1)) if manifest.task in ("binary", "anomaly") else probability
+        return F.lit(None).cast("array<double>" if manifest.kind.finds_clusters else "double")
+    return F.get(probability, F.lit(1)) if manifest.kind.has_positive_class else probability
 
 
 def _classes(manifest: Manifest) -> Column:
@@ -153,7 +152,7 @@ def _value(manifest: Manifest, index: Column) -> Column:
 
     The expected value of a count is no count: 0.3 claims a year must not become 0.
     """
-    if manifest.task in NUMERIC_LABEL:
+    if manifest.kind.has_numeric_label:
         return index
     if manifest.classes is not None:
         return F.get(_classes(manifest), F.when(~_is_bad(index), index).cast("int"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from tidemill.errors import StepError
@@ -126,7 +126,7 @@ def _as_candidate(lake: Lake, pipeline: str, version: int) -> list[Row]:
 
 
 def _as_json(row: DeploymentRow) -> Row:
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.cells().items()}
+    return {name: value.isoformat() if isinstance(value, date) else value for name, value in row.cells().items()}
 
 
 def _as_row(row: Row) -> DeploymentRow:

@@ -14,7 +14,7 @@ from tidemill.preflight.expression_types import Kind, expression_type, type_grou
 from tidemill.preflight.queries import Columns
 from tidemill.preflight.tables import TableColumns
 from tidemill.spec.loading.document import Key, dotted
-from tidemill.spec.models import NUMERIC_LABEL, Features, parse_measure
+from tidemill.spec.models import Features, parse_measure
 
 _TIMES = ("datetime", "numeric")
 _NO_LABEL = (Kind.ARRAY, Kind.MAP, Kind.STRUCT, Kind.BINARY)
@@ -64,7 +64,7 @@ def _of_dataset(tables: TableColumns) -> Iterator[_Use]:
     pipeline, columns = tables.spec.pipeline, tables.dataset()
     dataset, training = pipeline.dataset, pipeline.training
     task = f"`task: {training.task}`"
-    if dataset.label is not None and training.task in NUMERIC_LABEL:
+    if dataset.label is not None and pipeline.task_kind.has_numeric_label:
         yield _in_groups(("dataset", "label"), dataset.label, columns, ("numeric",), f"a number for {task}")
     elif dataset.label is not None:
         yield _not_of(("dataset", "label"), dataset.label, columns, _NO_LABEL, f"a string, a number or a boolean for {task}")

@@ -12,7 +12,6 @@ from tidemill.errors import GateRefused, StepError, TidemillError
 from tidemill.lake import Lake
 from tidemill.model_registry import Deployments, Manifest, load_model, project
 from tidemill.model_registry.predict import predict
-from tidemill.spec.models import RECOMMENDATION
 from tidemill.steps.result import StepContext, StepResult
 
 SAMPLE_ROWS = 100
@@ -63,7 +62,7 @@ def _prove(context: StepContext, version: int) -> int:
     """Score a sample of the dataset that the version was trained on; return how many rows."""
     model, manifest = load_model(context.lake, context.pipeline, version)
     rows = context.lake.read(context.spark, context.spec.pipeline.dataset_table, manifest.dataset_version)
-    if manifest.task == RECOMMENDATION:
+    if manifest.kind.recommends:
         rows = _known(rows, str(context.spec.pipeline.dataset.label), manifest)
     sample = rows.limit(SAMPLE_ROWS)
     row = (

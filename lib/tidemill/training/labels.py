@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from tidemill.errors import StepError
 from tidemill.learners.class_labels import class_metadata
 from tidemill.quoting import quoted
-from tidemill.spec.models import NUMERIC_LABEL, TASK_KINDS, WITHOUT_LABEL
+from tidemill.tasks import METRICS, TaskKind
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -84,10 +84,11 @@ class Labels:
 
 def labelled(rows: DataFrame, declared: Dataset, task: str) -> DataFrame:
     """Return the rows whose label is not null, where it is a number also not NaN; all rows where the task learns no label."""
-    if not TASK_KINDS[task].learns_label:
+    kind = TaskKind(task)
+    if not kind.learns_label:
         return rows
     value = F.col(quoted(str(declared.label)))
-    return rows.where(value.isNotNull() & ~F.isnan(value.cast("double")) if task in NUMERIC_LABEL else value.isNotNull())
+    return rows.where(value.isNotNull() & ~F.isnan(value.cast("double")) if kind.has_numeric_label else value.isNotNull())
 
 
 def read_labels(rows: DataFrame, declared: Dataset, task: str, target: str = "identity") -> Labels:
@@ -97,22 +98,22 @@ def read_labels(rows: DataFrame, declared: Dataset, task: str, target: str = "id
         StepError: the number of classes does not suit the task, ``positive`` is none of them, or a label below 0 has no logarithm.
     """
     label = str(declared.label)
-    kind = rows.schema[label].dataType.simpleString()
-    if task in NUMERIC_LABEL:
+    kind, label_type = TaskKind(task), rows.schema[label].dataType.simpleString()
+    if kind.has_numeric_label:
         if target == "log":
             refuse_below_zero(rows, label)
-        return Labels(label, kind, None, target=target)
+        return Labels(label, label_type, None, target=target)
     found = rows.select(F.col(quoted(label)).alias("label")).distinct().limit(MOST_CLASSES + 1).collect()
     classes = sorted(row["label"] for row in found)
-    most = 2 if task == "binary" else MOST_CLASSES
+    most = 2 if kind.has_two_classes else MOST_CLASSES
     if not 2 <= len(classes) <= most:
-        expected = "exactly 2" if task == "binary" else f"2 to {most}"
+        expected = "exactly 2" if kind.has_two_classes else f"2 to {most}"
         shown = ", ".join(map(repr, classes[:5])) or "none"
         raise StepError(
             f"train: the labelled training rows hold {len(classes)} different values of {label} ({shown}), expected {expected} "
             f"for `task: {task}`; choose another split or task, or mend the label in the dataset's SQL"
         )
-    return Labels(label, kind, positive_last(classes, declared) if task == "binary" else tuple(classes))
+    return Labels(label, label_type, positive_last(classes, declared) if kind.has_two_classes else tuple(classes))
 
 
 def positive_last(classes: list[object], declared: Dataset) -> tuple[object, ...]:
@@ -134,12 +135,12 @@ def free_labels(dataset: DataFrame, declared: Dataset, task: str, metric: str) -
     Raises:
         StepError: the label of anomalies has not two values, or ``positive`` is none of them.
     """
-    if task == "clustering":
+    if TaskKind(task).finds_clusters:
         return Labels(None, "int", None, is_learned=False)
     if declared.label is None:
         return Labels(None, "boolean", (False, True), is_learned=False)
     found = read_labels(dataset.where(F.col(quoted(declared.label)).isNotNull()), declared, "binary")
-    return replace(found, column=None if metric in WITHOUT_LABEL else found.column, is_learned=False)
+    return replace(found, column=None if not METRICS.get(metric).needs_label else found.column, is_learned=False)
 
 
 def _same(label: object, declared: object) -> bool:

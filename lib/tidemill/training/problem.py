@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tidemill.families import ON_CLUSTER, Family, Requirements, find_family, unsupported_reason
 from tidemill.learners.custom import EstimatorFamily
+from tidemill.tasks import Metric, TaskKind
 from tidemill.training.balance import Balance
 
 
@@ -18,10 +19,10 @@ class Problem:
     ``balance``: what the rows of each class count for in a fit; what a model says is brought back to the classes as they are.
     ``target``: ``log`` where the label that is learned is the logarithm of one more than the label; metrics are of the label itself.
     ``loss``: squared, absolute or quantile, and then of which. ``monotone``: raw column → increasing or decreasing.
-    ``is_weighted``: rows have weights of their own, besides those of ``balance``.
+    ``is_weighted``: rows have weights of their own, besides those of ``balance``. ``own_metrics`` are measured besides the built-in ones.
     """
 
-    task: str
+    task: TaskKind
     metric: str
     n_classes: int
     seed: int
@@ -33,6 +34,11 @@ class Problem:
     quantile: float | None = None
     monotone: Mapping[str, str] = field(default_factory=dict)
     is_weighted: bool = False
+    own_metrics: tuple[Metric, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Take the name of a kind of task for the kind."""
+        object.__setattr__(self, "task", TaskKind(self.task))
 
     def family(self, name: str) -> Family:
         """Return the family of that name: one of the user's ``own``, or a built-in one.

@@ -117,7 +117,7 @@ def learned_stage(spark: SparkSession, trial: Trial, copied: CopiedVectors, prob
     found = fit_model(spark, task_fit([trial], copied, problem, limit=limit))
     if isinstance(found, bytes):
         return LearnedModel(trial.family, problem.task, column, found)
-    if problem.task == "regression":
+    if problem.task.predicts_number:
         return linear_values(spark, found.weights[0], float(found.biases[0]), column)
     return linear_scores(spark, found.weights, found.biases, problem.n_classes, column)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tidemill.errors import StepError
 from tidemill.evaluation import is_better
-from tidemill.spec.models import MINIMISED
+from tidemill.tasks import is_minimised
 from tidemill.training.tuning.tuner import Trial
 
 SUCCEEDED, FAILED, STOPPED = "SUCCEEDED", "FAILED", "STOPPED"
@@ -124,7 +124,7 @@ def _means(values: Mapping[int, Mapping[int, float]]) -> dict[int, float]:
 
 def _is_near(best: Mapping[int, float], other: Mapping[int, float], metric: str) -> bool:
     """Return True where ``other`` lies within one standard error of the mean difference, over the folds, behind ``best``."""
-    differences = [best[fold] - other[fold] if metric not in MINIMISED else other[fold] - best[fold] for fold in best]
+    differences = [best[fold] - other[fold] if not is_minimised(metric) else other[fold] - best[fold] for fold in best]
     mean = sum(differences) / len(differences)
     if len(differences) < 2:
         return mean <= 0

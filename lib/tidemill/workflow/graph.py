@@ -8,7 +8,6 @@ from graphlib import TopologicalSorter
 
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.spec import Spec
-from tidemill.spec.models import RECOMMENDATION
 
 STEPS = ("ingest", "prepare", "dataset", "train", "evaluate", "deploy", "score", "monitor")
 
@@ -102,7 +101,7 @@ def build_graph(spec: Spec) -> Graph:
     dataset, model = pipeline.dataset_table, pipeline.model_name
     scored = spec.scoring_inputs()
     # What the dataset has of a user is not new to them, wherever the rows to score come from.
-    served = (*scored, dataset) if pipeline.training.task == RECOMMENDATION else scored
+    served = (*scored, dataset) if pipeline.task_kind.recommends else scored
     nodes = [Node(f"ingest.{name}", writes=f"bronze.{name}") for name in pipeline.sources]
     nodes += [Node(f"prepare.{name}", reads=tuple(spec.table_inputs(name)), writes=f"silver.{name}") for name in pipeline.tables]
     nodes += [

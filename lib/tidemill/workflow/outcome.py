@@ -11,8 +11,8 @@ from tidemill.errors import GateRefused
 from tidemill.lake import Ledger
 from tidemill.lake.ops import TrialRow
 from tidemill.redaction import redact
-from tidemill.spec.models import MINIMISED
 from tidemill.steps.result import StepResult
+from tidemill.tasks import is_minimised
 
 Row = dict[str, object]
 
@@ -56,7 +56,7 @@ def rank(trial: Row) -> tuple[bool, float]:
     value = trial["value"]
     if value is None:
         return True, 0.0
-    return False, float(str(value)) * (1 if trial["metric"] in MINIMISED else -1)
+    return False, float(str(value)) * (1 if is_minimised(str(trial["metric"])) else -1)
 
 
 _EXIT_ORDER = (2, 1, 3, 0)

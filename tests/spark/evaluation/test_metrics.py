@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 
 from tidemill.errors import StepError
 from tidemill.evaluation import baseline_metrics, compute_metrics, is_better, scores
-from tidemill.training.engines.scores import metrics as of_arrays
+from tidemill.evaluation.counts import compute_array_metrics as of_arrays
 
 
 def _classified(spark, labels, probabilities):

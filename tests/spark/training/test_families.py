@@ -11,7 +11,6 @@ from tests.tiers import parametrize_cover
 
 from tidemill.families import FAMILIES, MLlibFamily, family_names
 from tidemill.features import slot_names
-from tidemill.spec.models import LABELLED
 from tidemill.training.importances import importances
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
@@ -27,7 +26,12 @@ CHEAP = {
     "factorization_machines": {"factorSize": 2, "stepSize": 0.1, "maxIter": 60},
 }
 # Those of other libraries are tested with the engine tasks.
-CASES = [(task, name) for task in LABELLED for name in family_names(task) if isinstance(FAMILIES.get(name), MLlibFamily)]
+CASES = [
+    (task, name)
+    for task in ("binary", "multiclass", "regression")
+    for name in family_names(task)
+    if isinstance(FAMILIES.get(name), MLlibFamily)
+]
 
 
 @pytest.mark.long("some families of MLlib run a hundred Spark jobs for one fit")

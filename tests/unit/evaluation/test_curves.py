@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from tidemill.evaluation.counts import compute_array_metrics as metrics
 from tidemill.evaluation.curves import areas, count_by_score, partial_areas, whole_areas
-from tidemill.training.engines.scores import metrics
 
 RNG = np.random.default_rng(21)
 X = RNG.normal(size=3000)

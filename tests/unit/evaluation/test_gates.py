@@ -8,6 +8,7 @@ import pytest
 
 from tidemill.errors import UsageError
 from tidemill.evaluation.gates import default_gate, parse_gate
+from tidemill.tasks.built_in import BINARY
 
 METRICS = {"areaUnderPR": 0.40, "areaUnderROC": 0.70, "logLoss": 0.30}
 BASELINE = {"areaUnderPR": 0.15, "areaUnderROC": 0.50, "logLoss": 0.45}
@@ -29,7 +30,7 @@ CHAMPION = {"areaUnderPR": 0.42, "areaUnderROC": 0.71, "logLoss": 0.29}
     ],
 )
 def test_numbers_are_compared(text, passed, left, right):
-    result = parse_gate(text, "binary").evaluate(METRICS, BASELINE, CHAMPION)
+    result = parse_gate(text, BINARY).evaluate(METRICS, BASELINE, CHAMPION)
     assert result.passed is passed
     assert result.left == pytest.approx(left, nan_ok=True)
     assert result.right == pytest.approx(right)
@@ -51,11 +52,11 @@ def test_an_undefined_metric_does_not_pass():
 def test_the_default_is_better_than_the_baseline_in_the_direction_of_the_metric():
     assert default_gate("areaUnderPR") == "areaUnderPR > baseline.areaUnderPR"
     assert default_gate("logLoss") == "logLoss < baseline.logLoss"
-    assert parse_gate(default_gate("logLoss"), "binary").evaluate(METRICS, BASELINE, None).passed
+    assert parse_gate(default_gate("logLoss"), BINARY).evaluate(METRICS, BASELINE, None).passed
 
 
 def test_slices_parse():
-    gate = parse_gate("min(slices.carrier.areaUnderROC) >= 0.6", "binary")
+    gate = parse_gate("min(slices.carrier.areaUnderROC) >= 0.6", BINARY)
     assert gate.needs_slices
     assert not gate.needs_champion
     assert [str(reference) for reference in gate.references] == ["slices.carrier.areaUnderROC"]
@@ -84,7 +85,7 @@ def test_slices_parse():
 )
 def test_faults_are_one_sentence_with_the_nearest_match(text, said):
     with pytest.raises(UsageError) as caught:
-        parse_gate(text, "binary")
+        parse_gate(text, BINARY)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 

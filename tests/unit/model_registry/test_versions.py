@@ -13,7 +13,7 @@ from deltalake import write_deltalake
 
 from tidemill.errors import StepError
 from tidemill.lake.ops import DeploymentRow
-from tidemill.model_registry import Deployments, Manifest
+from tidemill.model_registry import Deployments, Manifest, versions
 from tidemill.model_registry.manifest import model_fault, read_manifest, refuse_other_files, written_files
 from tidemill.model_registry.versions import UNFINISHED, is_free, next_version, record_states, restore_states, saved_versions
 
@@ -67,6 +67,18 @@ def test_manifest_that_is_not_as_it_was_written_is_refused_by_name(lake, damage,
         read_manifest(lake, "p", 2)
     assert str(file) in str(raised.value)
     assert "model 2 of p" in str(model_fault(lake, "p", 2))
+
+
+def test_states_are_recorded_under_a_replaced_clock(lake, monkeypatch):
+    class Shifted(versions.datetime):
+        """A clock that tests replace `datetime` by: the ledger's instants are none of its own."""
+
+    file = Path(lake.root) / "models" / "p" / "1" / "states.json"
+    before = file.read_text()
+    file.unlink()
+    monkeypatch.setattr(versions, "datetime", Shifted)
+    record_states(lake, "p")
+    assert file.read_text() == before
 
 
 def test_swapped_manifests_are_refused(lake):

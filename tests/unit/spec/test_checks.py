@@ -280,7 +280,12 @@ def test_faults_found_later_get_their_line(write: Callable[..., Path], changed: 
             "training.threshold",
             "is for `task: binary` alone, found `task: multiclass`; leave it out",
         ),
-        ("regression", "balance: weights", "training.balance", "balances classes, and a regression has none; leave it out"),
+        (
+            "regression",
+            "balance: weights",
+            "training.balance",
+            "is for `task: binary` and `multiclass` alone, found `task: regression`; leave it out",
+        ),
         ("binary", "threshold: {maximise: f1, at_recall: 0.5}", "training.threshold", "takes one of maximise, at_precision, at_recall"),
         ("binary", "threshold: {}", "training.threshold", "takes one of maximise, at_precision, at_recall"),
     ],
@@ -312,7 +317,7 @@ def test_an_ensemble_needs_families_and_a_place(faults: Callable, given: str, me
 def test_an_ensemble_needs_something_to_learn(faults: Callable) -> None:
     found = faults(SMALL.format(task="clustering", given="ensemble: blend").replace(", label: y", ""))
     assert [each[1:] for each in found] == [
-        ("training.ensemble", "is for binary, multiclass and regression, found `task: clustering`; leave it out")
+        ("training.ensemble", "is for `task: binary`, `multiclass` and `regression` alone, found `task: clustering`; leave it out")
     ]
 
 

@@ -82,8 +82,8 @@ def test_the_message_names_file_line_and_key(write: Callable, changed: Callable)
     file = write(changed("task: binary", "task: binry"))
     with pytest.raises(SpecError) as caught:
         load_spec(file, environ={})
-    known = "'binary', 'multiclass', 'regression', 'clustering', 'anomaly', 'recommendation'"
-    expected = f"training.task: expected one of {known}, found 'binry'; did you mean 'binary'?"
+    known = "binary, multiclass, regression, clustering, anomaly, recommendation"
+    expected = f"training.task: no task is called 'binry'; did you mean 'binary'?; choose from {known}, or give the dotted path of your own"
     assert str(caught.value) == f"{file}:25: {expected}"
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from tidemill.spec import load_spec
 from tidemill.spec.loading.grammar import json_schema
-from tidemill.spec.models import LABELLED, TASK_KINDS
-from tidemill.spec.models import pipeline as models
+from tidemill.tasks import TASKS
 
 FREE = """\
 pipeline: p
@@ -42,10 +41,11 @@ def test_a_label_of_anomalies_judges(write: Callable[..., Path]) -> None:
 
 
 def test_every_task_is_known_everywhere() -> None:
-    assert set(models.TASKS) == set(TASK_KINDS) == set(models.METRICS) == set(models.DEFAULT_FAMILIES)
-    assert LABELLED == ("binary", "multiclass", "regression")
+    tasks = TASKS.all_built_in()
+    assert [name for name, task in tasks.items() if "training.monotone" in task.keys] == ["binary", "multiclass", "regression"]
+    assert all(task.name == name == task.kind for name, task in tasks.items())
     schema = json_schema()["$defs"]
-    assert all(task in str(schema["Training"]["properties"]["task"]) for task in TASK_KINDS)
+    assert schema["Training"]["properties"]["task"]["examples"] == list(tasks)
     assert "label" not in schema["Dataset"]["required"]
 
 
@@ -72,7 +72,7 @@ TARGET = "features: {categorical: {columns: [c], encode: target}}\ntraining"
          "[onehot, target]}}\nfeatures: {categorical: {columns: [x]}}", "training.features.categorical.encode",
          "`target` learns from the label, and `task: anomaly` learns from none; leave it out"),
         ("clustering}", "clustering, balance: weights}", "training.balance",
-         "balances the classes of a label, and `task: clustering` learns from none; leave it out"),
+         "is for `task: binary` and `multiclass` alone, found `task: clustering`; leave it out"),
         ("clustering}", "anomaly, calibrate: isotonic}", "training.calibrate",
          "is for `task: binary` and `multiclass` alone, found `task: anomaly`; leave it out"),
         ("clustering}", "anomaly, threshold: {maximise: f1}}", "training.threshold",

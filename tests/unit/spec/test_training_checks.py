@@ -52,7 +52,7 @@ TREES = "gradient_boosted_trees, hist_gradient_boosting, xgboost, lightgbm"
          "is kept with `loss: squared` alone: for other losses the libraries set the leaves of a tree anew when it has grown, and "
          "predictions may go the other way all the same; leave one of the two out"),
         (("task: binary\n  metric: areaUnderPR\n", "task: anomaly\n", MODELS, HELD), "training.monotone",
-         "is for tasks that learn a label from features, found `task: anomaly`; leave it out"),
+         "is for `task: binary`, `multiclass` and `regression` alone, found `task: anomaly`; leave it out"),
         ((MODELS, HELD + "  models: {hist_gradient_boosting: {loss: absolute_error}}\n"), "training.models.hist_gradient_boosting.loss",
          "is not held to `training.monotone` by the libraries; leave one of the two out"),
         ((MODELS, HELD, "columns: [distance]}", "columns: [distance]}\n  buckets: {columns: [distance], quantiles: 4}"),

@@ -6,13 +6,13 @@ from tidemill.errors import SpecError
 from tidemill.families import FAMILIES, family_names, find_family, resolve_spaces
 from tidemill.learners.boosting import Library
 from tidemill.spec.models import FloatRange, IntRange, LogRange
-from tidemill.spec.models import pipeline as models
+from tidemill.tasks import TASKS
 
 
-@pytest.mark.parametrize("task", models.TASKS)
+@pytest.mark.parametrize("task", TASKS.all_built_in())
 def test_every_family_a_spec_may_name_exists_with_a_default_space_that_its_estimator_takes(task):
     spaces = resolve_spaces({name: {} for name in family_names(task)}, task)
-    assert list(spaces) == family_names(task) and set(models.DEFAULT_FAMILIES[task]) <= set(spaces)
+    assert list(spaces) == family_names(task) and set(TASKS.get(task).families) | set(TASKS.get(task).text_families) <= set(spaces)
     for name, space in spaces.items():
         assert space
         assert find_family(name, task).parameter_faults(space, task) == {}

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, mean_absolute_error, mean_pinball_loss, mean_squared_error
 
+from tidemill.evaluation.counts import compute_array_metrics as metrics
 from tidemill.families import FAMILIES, PATIENCE
 from tidemill.learners.base import Rows, Setting
 from tidemill.learners.linear_learners import deviations
 from tidemill.runtime.caching import limit_to_one_thread
-from tidemill.training.engines.scores import metrics
 
 PARAMS = {
     "hist_gradient_boosting": {"max_iter": 25, "min_samples_leaf": 5},

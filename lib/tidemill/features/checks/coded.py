@@ -26,7 +26,7 @@ def coded(marked: DataFrame, judged: Subjects, dataset: Dataset, target: Target)
     that a gap between folds leaves without one are in the last.
     """
     y = target.number() - F.lit(target.mean)
-    if target.task == "multiclass":
+    if target.kind.has_many_classes:
         y = F.when(column(target.name).isNotNull(), F.xxhash64(column(target.name).cast("string")))
     return marked.where(F.col("split").isin("train", "test")).select(
         (F.col("split") == "train").alias("is_train"),

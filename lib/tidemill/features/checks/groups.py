@@ -78,7 +78,7 @@ def one_number(rows: DataFrame, target: Target, judged: Subjects, steps: Sequenc
     totals = [name for name in fine.columns if name not in ("place", "code")]
     cells = levels(fine, steps).groupBy("place", "level", "code").agg(*[F.sum(name).alias(name) for name in totals])
     n, s = (sum((F.col(f"{letter}{fold}") for fold in folds), start=F.lit(0)) for letter in ("n", "s"))
-    if target.task == "regression":
+    if target.kind.predicts_number:
         return _explained(cells.select("place", "level", n.alias("n"), s.alias("s"), "q", _gain(n, s).alias("gain")), names)
     said = [_said(fold, n, s, target.share_of_one) for fold in folds]
     in_order = F.struct(F.lit("order").alias("kind"), F.col("code").cast("double").alias("at"), n.alias("n"), s.alias("s"))

@@ -18,7 +18,8 @@ from tidemill.features.checks.profile import Profile, constant_columns, profile
 from tidemill.features.checks.subjects import Subjects, checks_of, subjects
 from tidemill.features.checks.target import Target, read_target
 from tidemill.features.checks.unreadable import unreadable_findings
-from tidemill.spec.models import TASK_KINDS, Checks, Dataset, Features
+from tidemill.spec.models import Checks, Dataset, Features
+from tidemill.tasks import TaskKind
 
 # Of more rows than this, about as many are looked at: a leak shows in them as well.
 MOST_ROWS = 200_000
@@ -49,21 +50,22 @@ def judge_features(marked: DataFrame, dataset: Dataset, task: str, features: Lit
 
     The limits are 0.99 for an AUC and 0.98 for the others; figures of fewer than 10 rows of a class are not judged.
     """
+    kind = TaskKind(task)
     checks, judged = checks_of(features), subjects(marked.schema, dataset, features)
-    target = read_target(marked, dataset, task)
+    target = read_target(marked, dataset, kind)
     always = [*unreadable_findings(marked, features), *_balance(target)]
     if not judged.all:
         return always
     rows = marked.count()
     if rows > MOST_ROWS:
         marked = marked.where(is_chosen(key_hash(dataset, "looked at"), rows, MOST_ROWS))
-        target = read_target(marked, dataset, task)
+        target = read_target(marked, dataset, kind)
     codes = coded(marked, judged, dataset, target)
     found = profile(codes, judged, target)
     findings: list[Finding] = []
     if checks.leakage != "off":
         leaks = _leaks(codes, judged, target, found, checks) if target.rows else ()
-        findings += leaks if TASK_KINDS[task].learns_label else map(_softened, leaks)
+        findings += leaks if kind.learns_label else map(_softened, leaks)
         findings += _later(found, judged, dataset, checks)
     if checks.constant != "off":
         findings += _constants(found, checks)
@@ -76,7 +78,7 @@ def _leaks(codes: DataFrame, judged: Subjects, target: Target, found: Profile, c
     """Yield the best figure of each column, a copy or null-ness in its stead where that says more."""
     known: dict[str, Mapping[str, Any]] = {}
     if judged.grouped and _is_enough(target):
-        ask = many_classes if target.task == "multiclass" else one_number
+        ask = many_classes if target.kind.has_many_classes else one_number
         known = ask(tall(codes, judged, found), target, judged, coarse_steps(judged, found))
     for name in judged.all:
         figures = {**found.columns[name], **known.get(name, {})}
@@ -110,21 +112,21 @@ def _softened(finding: Finding) -> Finding:
 
 
 def _is_enough(target: Target) -> bool:
-    if target.task == "regression":
+    if target.kind.predicts_number:
         return target.rows >= 2 * FEWEST and target.variance > 0
-    return min(target.counts.values()) >= FEWEST if target.task == "binary" else target.rows >= 2 * FEWEST
+    return min(target.counts.values()) >= FEWEST if target.kind.has_two_classes else target.rows >= 2 * FEWEST
 
 
 def _values(figures: Mapping[str, Any], target: Target, found: Profile) -> Iterator[tuple[str, float, float]]:
     """Yield measure, value and limit of what the values tell."""
     present = figures["present"]
-    if target.task == "regression":
+    if target.kind.predicts_number:
         enough = present >= max(2 * FEWEST, _PRESENT * found.learned)
         if enough and figures.get("r") is not None and math.isfinite(figures["r"]):
             yield "r2", figures["r"] ** 2, R2_LIMIT
         if figures.get("groups") is not None:
             yield "r2 of its values", figures["groups"], R2_LIMIT
-    elif target.task == "binary":
+    elif target.kind.has_two_classes:
         enough = min(figures["one"], present - figures["one"]) >= FEWEST and present >= _PRESENT * found.learned
         if enough and figures.get("order") is not None:
             yield "areaUnderROC", max(figures["order"], 1 - figures["order"]), AUC_LIMIT
@@ -139,11 +141,11 @@ def _copy(figures: Mapping[str, Any], target: Target, found: Profile) -> Iterato
     present = figures["present"]
     if present < _PRESENT * found.learned or not _is_enough(target):
         return
-    if target.task == "regression":
+    if target.kind.predicts_number:
         r = figures.get("r")
         if r is not None and math.isfinite(r) and present >= 2 * FEWEST and abs(r) >= _COPY:
             yield "copy", "r2", r * r, _COPY * _COPY
-    elif target.task == "binary":
+    elif target.kind.has_two_classes:
         sides = [(figures.get(f"low_{digit}"), figures.get(f"high_{digit}")) for digit in (0, 1)]
         is_pure = all(low is not None and low == high for low, high in sides) and sides[0] != sides[1]
         if is_pure and min(figures["one"], present - figures["one"]) >= FEWEST:
@@ -157,12 +159,12 @@ def _missing(figures: Mapping[str, Any], target: Target, found: Profile) -> tupl
     nulls = found.learned - figures["present"]
     if not nulls or not figures["present"] or not _is_enough(target):
         return None
-    if target.task == "binary":
+    if target.kind.has_two_classes:
         ones = target.counts[target.greatest]
         share_of_ones = figures["one"] / ones
         share_of_zeros = (figures["present"] - figures["one"]) / (target.rows - ones)
         return "areaUnderROC", 0.5 + abs(share_of_ones - share_of_zeros) / 2, AUC_LIMIT
-    if target.task == "regression":
+    if target.kind.predicts_number:
         of_nulls = figures["null_sum"] / nulls
         of_others = -of_nulls * nulls / figures["present"]
         between = (nulls * of_nulls**2 + figures["present"] * of_others**2) / target.rows
@@ -204,7 +206,7 @@ def _nulls(found: Profile) -> Iterator[Finding]:
 
 def _balance(target: Target) -> Iterator[Finding]:
     shares = {value: count / target.rows for value, count in target.counts.items()} if target.rows else {}
-    limit = MINORITY_LIMIT if target.task == "binary" else MINORITY_LIMIT * 2 / max(len(shares), 2)
+    limit = MINORITY_LIMIT if target.kind.has_two_classes else MINORITY_LIMIT * 2 / max(len(shares), 2)
     for value, share in sorted(shares.items(), key=lambda item: item[1]):
         is_rare = share < limit
         message = f"only {share:.2%} of the labelled training rows have {target.name} = {value} ({target.counts[value]:,} rows)"

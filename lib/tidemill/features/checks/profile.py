@@ -66,7 +66,7 @@ def _is_learned() -> Column:
 def _figures(place: int, name: str, judged: Subjects, target: Target) -> dict[str, Column]:
     value, is_train, is_learned = F.col(f"c{place}"), F.col("is_train"), _is_learned()
     figures = {**_everywhere(value, is_train), **_against_label(value, is_learned, target)}
-    if name in judged.numbers and target.task == "regression":
+    if name in judged.numbers and target.kind.predicts_number:
         figures["r"] = F.corr(F.when(is_learned, value), F.when(is_learned, F.col("y")))
     if name in judged.instants:
         behind = F.when(is_train, F.col(f"l{place}"))
@@ -105,12 +105,12 @@ def _everywhere(value: Column, is_train: Column) -> dict[str, Column]:
 def _against_label(value: Column, is_learned: Column, target: Target) -> dict[str, Column]:
     is_present = is_learned & value.isNotNull()
     figures = {"present": F.count_if(is_present)}
-    if target.task == "binary":
+    if target.kind.has_two_classes:
         figures["one"] = F.count_if(is_present & (F.col("y") == 1))
         for digit in (0, 1):
             seen = F.when(is_learned & (F.col("y") == digit), value)
             figures[f"low_{digit}"], figures[f"high_{digit}"] = F.min(seen), F.max(seen)
-    if target.task == "regression":
+    if target.kind.predicts_number:
         figures["null_sum"] = F.sum(F.when(is_learned & value.isNull(), F.col("y")))
     return figures
 

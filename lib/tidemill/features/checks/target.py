@@ -9,7 +9,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.columns import column
-from tidemill.spec.models import TASK_KINDS, Dataset
+from tidemill.spec.models import Dataset
+from tidemill.tasks import TaskKind
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Target:
     """What is known of the label in the training rows; ``counts`` are rows a class (empty for a regression, and without a label)."""
 
     name: str
-    task: str
+    kind: TaskKind
     rows: int
     counts: Mapping[object, int]
     mean: float
@@ -46,25 +47,24 @@ class Target:
         if not self.name:
             return F.lit(0.0)
         label = column(self.name)
-        return label.cast("double") if self.task == "regression" else (label == F.lit(self.greatest)).cast("double")
+        return label.cast("double") if self.kind.predicts_number else (label == F.lit(self.greatest)).cast("double")
 
 
-def read_target(marked: DataFrame, dataset: Dataset, task: str) -> Target:
+def read_target(marked: DataFrame, dataset: Dataset, kind: TaskKind) -> Target:
     """Return the label's figures over the labelled training rows, in one aggregate of at most a thousand groups.
 
     A label that is not used, or judges and has one value in the training rows, is none.
     """
-    use = TASK_KINDS[task].label
-    if dataset.label is None or use == "unused":
-        return Target("", task, 0, {}, 0.0, 0.0)
-    if use == "judges":
-        found = read_target(marked, dataset, "binary")
-        return found if len(found.counts) == 2 else Target("", task, 0, {}, 0.0, 0.0)
+    if dataset.label is None or not (kind.learns_label or kind.label_judges):
+        return Target("", kind, 0, {}, 0.0, 0.0)
+    if kind.label_judges:
+        target = read_target(marked, dataset, TaskKind.BINARY)
+        return target if len(target.counts) == 2 else Target("", kind, 0, {}, 0.0, 0.0)
     label = column(dataset.label)
     learned = marked.where((F.col("split") == "train") & label.isNotNull())
-    if task == "regression":
+    if kind.predicts_number:
         number = label.cast("double")
         row = learned.agg(F.count("*").alias("n"), F.avg(number).alias("mean"), F.var_pop(number).alias("variance")).collect()[0]
-        return Target(dataset.label, task, row["n"], {}, row["mean"] or 0.0, row["variance"] or 0.0)
+        return Target(dataset.label, kind, row["n"], {}, row["mean"] or 0.0, row["variance"] or 0.0)
     counts = {row["label"]: row["n"] for row in learned.groupBy(label.alias("label")).agg(F.count("*").alias("n")).collect()}
-    return Target(dataset.label, task, sum(counts.values()), counts, 0.0, 0.0)
+    return Target(dataset.label, kind, sum(counts.values()), counts, 0.0, 0.0)

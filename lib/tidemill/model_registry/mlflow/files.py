@@ -176,7 +176,7 @@ def _signature(manifest: Manifest) -> Any:
     # MLflow holds rows to types more narrowly than Spark casts them: no whole number for a DOUBLE, none that is missing for an INT, no
     # category for a STRING. The types that the model was trained on are in its metadata.
     inputs = [column(name, None) for name in manifest.feature_columns]
-    several = manifest.task in ("multiclass", "clustering")
+    several = manifest.kind.has_many_classes or manifest.kind.finds_clusters
     probability = ColSpec(Array(DataType.double), "probability", required=False) if several else None
     outputs = [
         column("prediction", _PREDICTIONS.get(manifest.label_type), is_required=False),

@@ -15,6 +15,7 @@ from tidemill.errors import Fault
 from tidemill.spec.loading.document import Key, Node, dotted
 from tidemill.spec.models import SOURCE_KINDS, Pipeline
 from tidemill.spec.models.pipeline import RESERVED_METHODS
+from tidemill.tasks import METRICS, TASKS
 
 Model = type[BaseModel]
 
@@ -78,6 +79,8 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a spec; a variable may stand wherever a number or a fixed word is wanted."""
     schema = _with_variables(Pipeline.model_json_schema(by_alias=True))
     schema["$defs"]["Source"]["properties"]["format"]["examples"] = list(SOURCE_KINDS.names)
+    for name, registry in (("task", TASKS), ("metric", METRICS)):
+        schema["$defs"]["Training"]["properties"][name]["examples"] = list(registry.names)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "tidemill pipeline"}
 
 

@@ -2,17 +2,6 @@
 
 from tidemill.families.space import FloatRange, IntRange, LogRange, Range, Scalar, Space
 from tidemill.options import REFERENCE, Block, microseconds, seconds
-from tidemill.spec.models.base import (
-    DEFAULT_FAMILIES,
-    METRICS,
-    MINIMISED,
-    NUMERIC_LABEL,
-    QUANTILE_LOSS,
-    RANKING,
-    RECOMMENDATION,
-    TASKS,
-    TEXT_FAMILIES,
-)
 from tidemill.spec.models.dataset import Aggregate, Dataset, Lookup, Measure, Split, column_name, column_names, measures, parse_measure
 from tidemill.spec.models.expectations import Expectation
 from tidemill.spec.models.features import FEATURE_GROUPS, Checks, DeclaredGroup, Features, Select
@@ -20,26 +9,13 @@ from tidemill.spec.models.pipeline import Drift, Pipeline
 from tidemill.spec.models.search_space import PREFIX, CustomFamily, Threshold, Training, Tuner, value_problems, with_values
 from tidemill.spec.models.source_kinds import SOURCE_KINDS
 from tidemill.spec.models.sources import Source, Table
-from tidemill.spec.models.tasks import LABELLED, TASK_KINDS, WITHOUT_LABEL, default_metric
 from tidemill.spec.models.text_stages import Clean, Ngrams, Sentences, Tfidf, Tokens
 
 __all__ = [
-    "DEFAULT_FAMILIES",
     "FEATURE_GROUPS",
-    "LABELLED",
-    "METRICS",
-    "MINIMISED",
-    "NUMERIC_LABEL",
     "PREFIX",
-    "QUANTILE_LOSS",
-    "RANKING",
-    "RECOMMENDATION",
     "REFERENCE",
     "SOURCE_KINDS",
-    "TASKS",
-    "TASK_KINDS",
-    "TEXT_FAMILIES",
-    "WITHOUT_LABEL",
     "Aggregate",
     "Block",
     "Checks",
@@ -72,7 +48,6 @@ __all__ = [
     "Tuner",
     "column_name",
     "column_names",
-    "default_metric",
     "measures",
     "microseconds",
     "parse_measure",

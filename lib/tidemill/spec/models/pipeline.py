@@ -13,14 +13,6 @@ from tidemill.families.space import FloatRange, IntRange, LogRange, Range, Space
 from tidemill.monitoring.methods import DRIFT_METHODS, PSI, DriftMethod
 from tidemill.options import Problem, Reference
 from tidemill.spec.models.base import (
-    DEFAULT_FAMILIES,
-    METRICS,
-    MINIMISED,
-    NUMERIC_LABEL,
-    RANKING,
-    RECOMMENDATION,
-    TASKS,
-    TEXT_FAMILIES,
     Block,
     ColumnName,
     DottedName,
@@ -42,17 +34,9 @@ from tidemill.spec.models.search_space import (
     Tuner,
 )
 from tidemill.spec.models.sources import Source, Table
-from tidemill.spec.models.tasks import TASK_KINDS, TaskKind, default_metric
+from tidemill.tasks import METRICS, Metric, Task, TaskKind
 
 __all__ = [
-    "DEFAULT_FAMILIES",
-    "METRICS",
-    "MINIMISED",
-    "NUMERIC_LABEL",
-    "RANKING",
-    "RECOMMENDATION",
-    "TASKS",
-    "TEXT_FAMILIES",
     "Aggregate",
     "Block",
     "Checks",
@@ -209,22 +193,34 @@ class Pipeline(Block):
     monitoring: Monitoring = Monitoring()
 
     @property
+    def task(self) -> Task:
+        """The task, as it was found when the spec was read."""
+        return self.training.found_task
+
+    @property
     def task_kind(self) -> TaskKind:
-        """What the label is to the task."""
-        return TASK_KINDS[self.training.task]
+        """What a model of the task predicts."""
+        return self.task.kind
 
     @property
     def selection_metric(self) -> str:
         """The metric that the search optimises; where no label is declared, one that needs none."""
-        if self.training.metric is None and self.training.task == RECOMMENDATION and not self.training.implicit:
+        if self.training.metric is None and self.task_kind.recommends and not self.training.implicit:
             return "rmse"  # a model of ratings that is chosen by its ranks may predict no rating at all
         named = self.training.metric or self.training.loss_metric
-        return named or default_metric(self.training.task, has_label=self.dataset.label is not None)
+        return named or self.task.default_metric(has_label=self.dataset.label is not None)
+
+    @property
+    def own_metrics(self) -> tuple[Metric, ...]:
+        """The metrics of the task that are not built in: of installed packages, and those that the spec names by a dotted path."""
+        named = [self.selection_metric, *self.task.metric_names()]
+        metrics = [METRICS.get(name) for name in dict.fromkeys(named)]
+        return tuple(metric for metric in metrics if not metric.is_built_in)
 
     @property
     def has_positive_class(self) -> bool:
         """True where one of two label values is the positive class."""
-        return self.training.task == "binary" or (self.training.task == "anomaly" and self.dataset.label is not None)
+        return self.task_kind.has_two_classes or (self.task_kind.label_judges and self.dataset.label is not None)
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -246,16 +242,15 @@ class Pipeline(Block):
         """The default families that cannot do what the spec asks for, each with what it lacks."""
         required = self.training.requirements(is_weighted=self.dataset.weight is not None)
         names = () if self.training.models else self._default_families
-        reasons = {name: unsupported_reason(name, find_family(name, self.training.task), required) for name in names}
+        reasons = {name: unsupported_reason(name, find_family(name, self.task_kind), required) for name in names}
         return {name: reason for name, reason in reasons.items() if reason}
 
     @property
     def _default_families(self) -> tuple[str, ...]:
         """The default families of the task; of texts, those that bear as many slots as there are words."""
-        task = self.training.task
-        names = TEXT_FAMILIES[task] if self.has_texts else DEFAULT_FAMILIES[task]
+        names = self.task.text_families if self.has_texts else self.task.families
         if isinstance(self.features, Features) and any(block.is_signed for block in self.features.texts):
-            names = tuple(name for name in names if not find_family(name, task).needs_nonnegative)
+            names = tuple(name for name in names if not find_family(name, self.task_kind).needs_nonnegative)
         return names
 
     @property

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, ValidationError
+from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError
 
+from tidemill.errors import UsageError
 from tidemill.families import IN_TASKS, ON_CLUSTER, Requirements
 from tidemill.families.space import Range, Scalar, Space
+from tidemill.options import Problem
 from tidemill.spec.loading.document import Key, Node
-from tidemill.spec.models.base import QUANTILE_LOSS, Block, ColumnName, DottedName, Duration, Name, Share
+from tidemill.spec.models.base import Block, ColumnName, DottedName, Duration, Name, Share
 from tidemill.spec.models.features import Features
+from tidemill.tasks import QUANTILE_LOSS, TASKS, Task
 
 
 class CustomFamily(Block):
@@ -59,12 +62,12 @@ class Quantile(Block):
 class Training(Block):
     """The search: families, their spaces, folds and metric."""
 
-    task: Literal["binary", "multiclass", "regression", "clustering", "anomaly", "recommendation"]
+    task: str = Field(description="the name of a task, or the dotted path of one's own")
     metric: str | None = Field(
         default=None,
-        description="absent: areaUnderPR (binary), f1 (multiclass), rmse or what goes with `loss` (regression), silhouette "
-        "(clustering), for anomaly areaUnderPR where the dataset has a label, else massVolume, for recommendation rmse, or ndcgAtK "
-        "where it is implicit",
+        description="a metric, or the dotted path of one's own; absent: areaUnderPR (binary), f1 (multiclass), rmse or what goes with "
+        "`loss` (regression), silhouette (clustering), for anomaly areaUnderPR where the dataset has a label, else massVolume, for "
+        "recommendation rmse, or ndcgAtK where it is implicit",
     )
     folds: int = Field(default=3, ge=2, le=50)
     engine: Literal["auto", "spark", "tasks"] = "auto"
@@ -90,6 +93,20 @@ class Training(Block):
     implicit: bool | None = Field(default=None, description="recommendation: the label counts what was done; absent: it is a rating")
     at: int | None = Field(default=None, gt=0, le=1000, description="recommendation: K of the metrics and of the items a user gets; 10")
     relevant: float | None = Field(default=None, description="recommendation: the least rating that counts; absent: the training's mean")
+
+    _task: Task | None = PrivateAttr(default=None)
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield an unknown task, or an unknown metric."""
+        try:
+            self._task = TASKS.get(self.task)
+        except UsageError as error:
+            yield ("task",), str(error)
+
+    @property
+    def found_task(self) -> Task:
+        """The task, as it was found when the spec was read."""
+        return self._task or TASKS.get(self.task)
 
     @property
     def loss_metric(self) -> str | None:

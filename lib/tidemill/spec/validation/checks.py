@@ -12,12 +12,13 @@ from tidemill.errors import Fault, UsageError, did_you_mean
 from tidemill.families import family_fault
 from tidemill.quoting import is_local
 from tidemill.spec.loading.document import Key, Node, dotted
-from tidemill.spec.models import METRICS, QUANTILE_LOSS, SOURCE_KINDS
+from tidemill.spec.models import SOURCE_KINDS
 from tidemill.spec.models.source_kinds import DeclaredSource, Faults
 from tidemill.spec.validation.dataset import dataset_problems
 from tidemill.spec.validation.features import feature_problems
-from tidemill.spec.validation.task import recommendation_problems, task_problems
+from tidemill.spec.validation.task import declared_task, recommendation_problems, task_problems
 from tidemill.spec.validation.training import training_problems
+from tidemill.tasks import METRICS, QUANTILE_LOSS, Task
 
 _WITH_SECRETS = ("url", "user", "password", "path", "options")
 _SECRET_REFERENCE = re.compile(r"\$\{secret:[^}/]+/[^}]+\}")
@@ -102,37 +103,39 @@ def _names(root: Node) -> Found:
 
 
 def _training(root: Node) -> Found:
-    task = root.string_at("training", "task")
-    if task not in METRICS:
+    task = declared_task(root)
+    if task is None:
         return
     metric = root.string_at("training", "metric")
-    if metric is not None and metric not in METRICS[task]:
-        yield ("training", "metric"), f"{metric!r} does not fit `task: {task}`{_known(metric, METRICS[task])}"
-    for key in ("calibrate", "threshold"):
-        node = root.at("training", key)
-        suits = ("binary", "multiclass") if key == "calibrate" else ("binary",)
-        if node is not None and node.value not in (None, "none") and task not in suits:
-            alone = "`task: binary` and `multiclass`" if key == "calibrate" else "`task: binary`"
-            yield ("training", key), f"is for {alone} alone, found `task: {task}`; leave it out"
-    if task == "regression" and root.string_at("training", "balance") not in (None, "none"):
-        yield ("training", "balance"), "balances classes, and a regression has none; leave it out"
+    if metric is not None and (message := _metric_fault(metric, task)):
+        yield ("training", "metric"), message
     yield from _ensemble(root)
     rules = root.entries_at("training", "threshold")
     if root.at("training", "threshold") is not None and len(rules) != 1:
         yield ("training", "threshold"), "takes one of maximise, at_precision, at_recall"
     for name, family in root.entries_at("training", "models").items():
-        fault = None if "python" in family.mapping else family_fault(name, task)
+        fault = None if "python" in family.mapping else family_fault(name, task.kind)
         if fault:
             yield ("training", "models", name), fault
+
+
+def _metric_fault(name: str, task: Task) -> str | None:
+    """Return why the metric does not measure models of the task; None where it does."""
+    known = task.metric_names()
+    if "." not in name:
+        return None if name in known else f"{name!r} does not fit `task: {task.name}`{_known(name, known)}"
+    try:
+        metric = METRICS.get(name)
+    except UsageError as error:
+        return str(error)
+    return None if task.kind in metric.tasks else f"{name!r} measures {', '.join(sorted(metric.tasks))}, found `task: {task.name}`"
 
 
 def _ensemble(root: Node) -> Found:
     kind = root.string_at("training", "ensemble")
     if kind not in ("blend", "stack"):
         return
-    task, families = root.string_at("training", "task"), list(root.entries_at("training", "models"))
-    if task not in ("binary", "multiclass", "regression"):
-        yield ("training", "ensemble"), f"is for binary, multiclass and regression, found `task: {task}`; leave it out"
+    families = list(root.entries_at("training", "models"))
     if root.entries_at("training", "features"):
         yield ("training", "ensemble"), "needs members with the same features, and `training.features` tunes them; leave out one of the two"
     if len(families) == 1:
@@ -175,13 +178,13 @@ def _gates(root: Node) -> Found:
         return
     # By name, not by an import: the spec stands below the rooms that use it.
     parse = getattr(importlib.import_module("tidemill.evaluation.gates"), "parse_gate", None)
-    task, node = root.string_at("training", "task"), root.at("evaluation", "gates")
+    task, node = declared_task(root), root.at("evaluation", "gates")
     quantile = root.at("training", "loss", "quantile")
     for index, gate in enumerate(node.items if node else []):
         if parse is None or gate.string is None or "slices" in gate.string:
             continue
         try:
-            parse(gate.string, task if task in METRICS else None)
+            parse(gate.string, task)
         except ValueError as error:
             yield ("evaluation", "gates", index), str(error)
         if QUANTILE_LOSS in gate.string and quantile is None:

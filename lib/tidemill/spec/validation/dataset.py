@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from tidemill.spec.loading.document import Key, Node
-from tidemill.spec.models import NUMERIC_LABEL, column_name, parse_measure
+from tidemill.spec.models import column_name, parse_measure
+from tidemill.spec.validation.task import declared_task
 
 Found = Iterator[tuple[tuple[Key, ...], str]]
 
@@ -93,8 +94,8 @@ def _split_growth(root: Node, path: tuple[Key, ...]) -> Found:
         yield (*path, "stratified"), "a group stays together, so its classes cannot be dealt out; leave out `stratified`, or split by hash"
     elif "hash" not in (by, folds):
         yield (*path, "stratified"), "what is split by time cannot be dealt out class by class; leave it out, or give `folds_by: hash`"
-    elif (task := root.string_at("training", "task")) in NUMERIC_LABEL:
-        yield (*path, "stratified"), f"a {task} has no classes; leave it out"
+    elif (task := declared_task(root)) is not None and task.kind.has_numeric_label:
+        yield (*path, "stratified"), f"a {task.name} has no classes; leave it out"
 
 
 def _point_in_time(root: Node) -> Found:

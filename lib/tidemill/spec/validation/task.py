@@ -1,36 +1,62 @@
-"""Rules of the task recommendation, which reads a user and an item alone."""
+"""What goes with the task: keys that are for other tasks, a label that is missing, and the rules of recommendations."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-from tidemill.errors import did_you_mean
+from tidemill.errors import UsageError, did_you_mean
 from tidemill.spec.loading.document import Key, Node
-from tidemill.spec.models import RANKING, RECOMMENDATION, TASK_KINDS, TASKS, WITHOUT_LABEL, default_metric
 from tidemill.spec.validation.features import declared_blocks
+from tidemill.tasks import METRICS, RANKING, TASKS, Task
 
 Found = Iterator[tuple[tuple[Key, ...], str]]
 
 
+_UNSET: tuple[object, ...] = (None, {}, [], "none", "identity", "squared")
+
+
+def declared_task(root: Node) -> Task | None:
+    """Return the task of a spec, None where it names none that is known; that is a fault of the block `training`."""
+    name = root.string_at("training", "task")
+    try:
+        return None if name is None else TASKS.get(name)
+    except UsageError:
+        return None
+
+
 def task_problems(root: Node) -> Found:
-    """Yield what does not go with the task: a label that is missing, and what needs one."""
-    task = root.string_at("training", "task")
+    """Yield what does not go with the task: keys that are for others, a label that is missing, and what needs one."""
+    task = declared_task(root)
+    if root.string_at("training", "task") is None:
+        yield from _label(root, None)
     if task is None:
-        yield from _label(root, task)
-    if task not in TASK_KINDS:
         return
+    yield from _keys_of_others(root, task)
     has_label = _is_given(root, "dataset", "label")
-    if TASK_KINDS[task].learns_label:
-        yield from _label(root, task)
+    if task.kind.learns_label:
+        yield from _label(root, task.name)
     else:
         yield from _learned(root, task)
-    if task == "anomaly" and not has_label:
+    if task.kind.label_judges and not has_label:
         yield from _judged(root)
-    if not has_label and not TASK_KINDS[task].learns_label:
-        yield from _without_label(root, task)
-    if task != "anomaly" and _is_given(root, "training", "contamination"):
-        yield ("training", "contamination"), f"is for `task: anomaly` alone, found `task: {task}`; leave it out"
+    if not has_label and not task.kind.learns_label:
+        yield from _without_label(root, task.name)
+
+
+def _keys_of_others(root: Node, task: Task) -> Found:
+    """Yield the keys that only other tasks may set."""
+    owners: dict[str, list[str]] = {}
+    for name, other in TASKS.all_built_in().items():
+        for key in other.keys:
+            owners.setdefault(key, []).append(name)
+    for key in sorted(owners.keys() - task.keys):
+        path = tuple(key.split("."))
+        node = root.at(*path)
+        if node is not None and node.value not in _UNSET:
+            *others, last = [f"`{name}`" for name in owners[key]]
+            names = f"{', '.join(others)} and {last}" if others else last
+            yield path, f"is for {names.replace('`', '`task: ', 1)} alone, found `task: {task.name}`; leave it out"
 
 
 def _is_given(root: Node, *path: Key) -> bool:
@@ -44,7 +70,7 @@ def _label(root: Node, task: str | None) -> Found:
         return
     if any(did_you_mean(name, ["label"]) for name in dataset.mapping):
         return  # a fault of its own says what was meant
-    free = " and ".join(f"`{name}`" for name, kind in TASK_KINDS.items() if not kind.learns_label)
+    free = " and ".join(f"`{name}`" for name, known in TASKS.all_built_in().items() if not known.kind.learns_label)
     named = f" for `task: {task}`" if task else ""
     yield (
         ("dataset", "label"),
@@ -52,31 +78,27 @@ def _label(root: Node, task: str | None) -> Found:
     )
 
 
-def _learned(root: Node, task: str) -> Found:
+def _learned(root: Node, task: Task) -> Found:
     """Yield what would learn from a label where the task does not."""
+    learns_none = f"and `task: {task.name}` learns from none"
     for path, block in declared_blocks(root, "categorical"):
         if block.string_at("encode") == "target":
-            yield (*path, "encode"), f"`target` learns from the label, and `task: {task}` learns from none; write `hashing` or `count`"
+            yield (*path, "encode"), f"`target` learns from the label, {learns_none}; write `hashing` or `count`"
     method = root.string_at("features", "select", "method")
     if _is_given(root, "features", "select") and method != "variance":
-        yield ("features", "select", "method"), f"learns from the label, and `task: {task}` learns from none; write `variance`"
-    if root.string_at("training", "balance") not in (None, "none"):
-        yield ("training", "balance"), f"balances the classes of a label, and `task: {task}` learns from none; leave it out"
+        yield ("features", "select", "method"), f"learns from the label, {learns_none}; write `variance`"
     tuned = root.at("training", "features")
-    if tuned is not None and tuned.mapping and _metric(root, task) in WITHOUT_LABEL:
-        message = f"cannot be tuned by {_metric(root, task)}, which compares models of the same features alone; set it in `features`"
+    metric = root.string_at("training", "metric") or task.default_metric(has_label=_is_given(root, "dataset", "label"))
+    if tuned is not None and tuned.mapping and metric in METRICS and not METRICS.get(metric).needs_label:
+        message = f"cannot be tuned by {metric}, which compares models of the same features alone; set it in `features`"
         yield ("training", "features"), message
     for place, values in (tuned.mapping if tuned else {}).items():
         if "target" in (values.string, *values.strings):
-            yield ("training", "features", place), f"`target` learns from the label, and `task: {task}` learns from none; leave it out"
+            yield ("training", "features", place), f"`target` learns from the label, {learns_none}; leave it out"
     models = root.at("training", "models")
-    for name, family in (models.mapping if models and task == "anomaly" else {}).items():
+    for name, family in (models.mapping if models and task.kind.finds_anomalies else {}).items():
         if "python" in family.mapping:
             yield ("training", "models", name), "a family of your own is for the other tasks; choose isolation_forest or gaussian_mixture"
-
-
-def _metric(root: Node, task: str) -> str:
-    return root.string_at("training", "metric") or default_metric(task, has_label=_is_given(root, "dataset", "label"))
 
 
 def _judged(root: Node) -> Found:
@@ -100,22 +122,15 @@ def _without_label(root: Node, task: str) -> Found:
         yield ("dataset", "positive"), f"is a value of the label, and the dataset has none, which `task: {task}` does without; leave it out"
 
 
-_OWN_KEYS = (("training", "user"), ("training", "item"), ("training", "implicit"), ("training", "at"), ("training", "relevant"),
-             ("scoring", "seen"))  # fmt: skip
 _OWN_COLUMNS = ("rank", "score", "model_version", "run_id", "scored_at")
 # What the stages of the model and `predict` add to the frame, whose two columns keep their names there.
 _TAKEN = ("_user", "_item", "_user_id", "_item_id", "prediction", "probability", "score_error")
 
 
 def recommendation_problems(root: Node) -> Found:
-    """Yield what does not go with the task, and with other tasks the keys that are this one's."""
-    task = root.string_at("training", "task")
-    if task not in TASKS:
-        return
-    if task != RECOMMENDATION:
-        for path in _OWN_KEYS:
-            if _is_set(root, *path):
-                yield path, f"is for `task: {RECOMMENDATION}` alone, found `task: {task}`; leave it out"
+    """Yield what does not go with recommendations."""
+    task = declared_task(root)
+    if task is None or not task.kind.recommends:
         return
     yield from _ids(root)
     yield from _misplaced(root)
@@ -126,8 +141,8 @@ def _ids(root: Node) -> Found:
     label = root.string_at("dataset", "label")
     for key in ("user", "item"):
         path, name = ("training", key), root.string_at("training", key)
-        if not _is_set(root, *path):
-            yield path, f"missing; `task: {RECOMMENDATION}` needs `{key}: <column of the dataset>`"
+        if not _is_given(root, *path):
+            yield path, f"missing; `task: recommendation` needs `{key}: <column of the dataset>`"
         elif name is not None and name == label:
             yield path, f"{name!r} is also the label, which is the rating or the count"
         elif name is not None and name.lower() in _OWN_COLUMNS:
@@ -142,16 +157,14 @@ def _misplaced(root: Node) -> Found:
     """Yield what other tasks have and this one does not."""
     features = root.at("features")
     if features is not None and features.value not in (None, "auto"):
-        yield ("features",), f"`task: {RECOMMENDATION}` reads `training.user` and `training.item` alone; leave `features` out"
+        yield ("features",), "`task: recommendation` reads `training.user` and `training.item` alone; leave `features` out"
     if root.entries_at("training", "features"):
-        yield ("training", "features"), f"tunes feature groups, and `task: {RECOMMENDATION}` has none; leave it out"
-    if root.string_at("training", "balance") not in (None, "none"):
-        yield ("training", "balance"), "balances classes, and a recommendation has none; leave it out"
+        yield ("training", "features"), "tunes feature groups, and `task: recommendation` has none; leave it out"
     if root.string_at("training", "engine") == "tasks":
         yield ("training", "engine"), "ALS is fitted by the whole cluster; write `engine: spark`, or leave it out"
     for name, family in root.entries_at("training", "models").items():
         if "python" in family.mapping:
-            yield ("training", "models", name), f"a family of one's own reads features, and `task: {RECOMMENDATION}` has none; write `als`"
+            yield ("training", "models", name), "a family of one's own reads features, and `task: recommendation` has none; write `als`"
 
 
 def _feedback(root: Node) -> Found:
@@ -161,7 +174,7 @@ def _feedback(root: Node) -> Found:
     metric = root.string_at("training", "metric")
     if is_implicit and metric in ("rmse", "mae"):
         yield ("training", "metric"), f"{metric!r} is for ratings, and `implicit: true` says there are none; known: {', '.join(RANKING)}"
-    if is_implicit and _is_set(root, "training", "relevant"):
+    if is_implicit and _is_given(root, "training", "relevant"):
         yield ("training", "relevant"), "is for ratings: with `implicit: true` whatever was done counts; leave it out"
     if metric == "coverage":
         yield ("training", "metric"), "'coverage' is the same for every model of the same rows; choose by another metric"
@@ -170,8 +183,3 @@ def _feedback(root: Node) -> Found:
             yield ("training", "models", name, "implicitPrefs"), "write `implicit: true` under `training:` instead"
         if "alpha" in family.mapping and not is_implicit:
             yield ("training", "models", name, "alpha"), "weighs what is implicit; write `training.implicit: true`, or leave it out"
-
-
-def _is_set(root: Node, *path: Key) -> bool:
-    node = root.at(*path)
-    return node is not None and node.value is not None

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from tidemill.families import IN_TASKS, ON_CLUSTER, Requirements, family_fault, find_family, unsupported_reason
 from tidemill.spec.loading.document import Key, Node
-from tidemill.spec.models import DEFAULT_FAMILIES, LABELLED, QUANTILE_LOSS, TASKS, TEXT_FAMILIES
 from tidemill.spec.validation.features import declared_blocks, declared_groups, named_columns
+from tidemill.spec.validation.task import declared_task
+from tidemill.tasks import QUANTILE_LOSS, Task
 
 Found = Iterator[tuple[tuple[Key, ...], str]]
 
@@ -20,18 +21,18 @@ _REFIT_LEAVES = (
 def training_problems(root: Node) -> Found:
     """Yield what does not go together."""
     yield from _weight(root)
-    task = root.string_at("training", "task")
-    if task not in TASKS:
+    task = declared_task(root)
+    if task is None:
         return
-    if task not in LABELLED:
-        for path in (("dataset", "weight"), ("training", "monotone")):
-            if _is_given(root, *path):
-                yield path, f"is for tasks that learn a label from features, found `task: {task}`; leave it out"
-        yield from _regression_alone(root, task)
-        return
-    yield from _regression_alone(root, task)
-    yield from _monotone(root, task)
-    yield from _families(root, task)
+    if (
+        root.string_at("training", "metric") == QUANTILE_LOSS
+        and task.kind.predicts_number
+        and not _is_given(root, "training", "loss", "quantile")
+    ):
+        yield ("training", "metric"), f"{QUANTILE_LOSS} is measured at a quantile; declare it: `loss: {{quantile: 0.9}}`"
+    if "training.monotone" in task.keys:
+        yield from _monotone(root, task)
+        yield from _families(root, task)
 
 
 def _is_given(root: Node, *path: Key) -> bool:
@@ -53,29 +54,15 @@ def _weight(root: Node) -> Found:
             yield path, f"{weight!r} is also the `{key}`; name a column that says what a row counts for"
 
 
-def _regression_alone(root: Node, task: str) -> Found:
-    """Yield what is for numbers alone, and the metric that needs a quantile."""
-    if task != "regression":
-        for key, usual in (("target", "identity"), ("loss", "squared")):
-            node = root.at("training", key)
-            if node is not None and node.value not in (None, usual):
-                yield ("training", key), f"is for `task: regression` alone, found `task: {task}`; leave it out"
-    if (
-        root.string_at("training", "metric") == QUANTILE_LOSS
-        and task == "regression"
-        and not _is_given(root, "training", "loss", "quantile")
-    ):
-        yield ("training", "metric"), f"{QUANTILE_LOSS} is measured at a quantile; declare it: `loss: {{quantile: 0.9}}`"
-
-
-def _monotone(root: Node, task: str) -> Found:
+def _monotone(root: Node, task: Task) -> Found:
     node = root.at("training", "monotone")
     if node is None or not node.mapping:
         return
-    if task == "multiclass":
-        yield ("training", "monotone"), "says how one number goes with a column, and `task: multiclass` predicts several; leave it out"
+    if task.kind.has_many_classes:
+        message = f"says how one number goes with a column, and `task: {task.name}` predicts several; leave it out"
+        yield ("training", "monotone"), message
         return
-    if task == "regression" and (_is_given(root, "training", "loss", "quantile") or root.string_at("training", "loss") == "absolute"):
+    if task.kind.predicts_number and (_is_given(root, "training", "loss", "quantile") or root.string_at("training", "loss") == "absolute"):
         yield ("training", "monotone"), _REFIT_LEAVES
     models = root.at("training", "models")
     for name, family in (models.mapping if models else {}).items():
@@ -113,13 +100,13 @@ def _groups(root: Node, column: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _families(root: Node, task: str) -> Found:
+def _families(root: Node, task: Task) -> Found:
     """Yield the named families that cannot do what is required; where none is named, that no default one can."""
     quantile, loss = _is_given(root, "training", "loss", "quantile"), root.string_at("training", "loss")
     required = Requirements(
         ON_CLUSTER if root.string_at("training", "engine") == "spark" else IN_TASKS,
         _is_given(root, "training", "monotone"),
-        "squared" if task != "regression" else "quantile" if quantile else "absolute" if loss == "absolute" else "squared",
+        "squared" if not task.kind.predicts_number else "quantile" if quantile else "absolute" if loss == "absolute" else "squared",
         _is_given(root, "dataset", "weight"),
     )
     models = root.at("training", "models")
@@ -128,12 +115,12 @@ def _families(root: Node, task: str) -> Found:
         if "python" in family.mapping:
             reason = _own_reason(name, required)
         else:
-            reason = None if family_fault(name, task) else unsupported_reason(name, find_family(name, task), required)
+            reason = None if family_fault(name, task.kind) else unsupported_reason(name, find_family(name, task.kind), required)
         if reason:
             yield ("training", "models", name), reason
     has_texts = any(True for _ in declared_blocks(root, "text"))
-    defaults = (TEXT_FAMILIES if has_texts else DEFAULT_FAMILIES)[task]
-    reasons = [unsupported_reason(name, find_family(name, task), required) for name in defaults]
+    defaults = task.text_families if has_texts else task.families
+    reasons = [unsupported_reason(name, find_family(name, task.kind), required) for name in defaults]
     if not named and all(reasons):
         yield ("training", "models"), f"no default family can do what is asked for: {reasons[0]}"
 

@@ -11,7 +11,7 @@ from pyspark.sql import types as T
 
 from tidemill.errors import ExpectationRefused, Fault, SpecError, did_you_mean
 from tidemill.quoting import quoted
-from tidemill.spec.models import NUMERIC_LABEL, TASK_KINDS
+from tidemill.tasks import Task
 from tidemill.training.labels import positive_last
 
 if TYPE_CHECKING:
@@ -66,17 +66,17 @@ MOST_CLASSES = 1000
 _SHOWN = 5
 
 
-def check_labels(marked: DataFrame, declared: Dataset, task: str) -> tuple[str, ...]:
+def check_labels(marked: DataFrame, declared: Dataset, task: Task) -> tuple[str, ...]:
     """Refuse labels that do not suit the task; return notes. Reads ``marked`` once and collects at most two counts a class.
 
     Raises:
         ExpectationRefused: too few or too many classes, a side without labels, a label that is not finite.
         SpecError: ``positive`` is none of the labels.
     """
-    if not TASK_KINDS[task].learns_label:
-        return _check_judging(marked, declared) if TASK_KINDS[task].label == "judges" and declared.label else ()
+    if not task.kind.learns_label:
+        return _check_judging(marked, declared, task) if task.kind.label_judges and declared.label else ()
     label = F.col(quoted(str(declared.label)))
-    if task in NUMERIC_LABEL:
+    if task.kind.has_numeric_label:
         wild_rows = _not_finite(marked, declared)
         found = marked.groupBy("split").agg(F.count("*").alias("n"), F.count(label).alias("labelled"), wild_rows.alias("wild")).collect()
         wild = sum(row["wild"] for row in found)
@@ -86,16 +86,16 @@ def check_labels(marked: DataFrame, declared: Dataset, task: str) -> tuple[str, 
         return _notes(str(declared.label), sum(row["n"] - row["labelled"] for row in found))
     found = marked.groupBy("split", label.alias("label")).agg(F.count("*").alias("n")).limit(2 * MOST_CLASSES + 3).collect()
     totals = _refuse_classes(declared, task, [row for row in found if row["label"] is not None])
-    positive = positive_notes(declared, totals) if task == "binary" else ()
+    positive = positive_notes(declared, totals) if task.kind.has_two_classes else ()
     return (*positive, *_notes(str(declared.label), sum(row["n"] for row in found if row["label"] is None)))
 
 
-def _check_judging(marked: DataFrame, declared: Dataset) -> tuple[str, ...]:
+def _check_judging(marked: DataFrame, declared: Dataset, task: Task) -> tuple[str, ...]:
     """Refuse a label of anomalies without two values; rows may lack it, and it may be that none of the training rows is an anomaly."""
     label = F.col(quoted(str(declared.label)))
     found = marked.groupBy(label.alias("label")).agg(F.count("*").alias("n")).limit(MOST_CLASSES + 2).collect()
     totals = {row["label"]: row["n"] for row in found if row["label"] is not None}
-    _refuse_number(declared, "anomaly", totals)
+    _refuse_number(declared, task, totals)
     notes = positive_notes(declared, totals)
     unlabelled = sum(row["n"] for row in found if row["label"] is None)
     if unlabelled:
@@ -130,7 +130,7 @@ def _not_finite(marked: DataFrame, declared: Dataset) -> Column:
     return F.count_if(F.isnan(value) | (F.abs(value) == float("inf")))
 
 
-def _refuse_classes(declared: Dataset, task: str, found: list[Row]) -> Mapping[Any, int]:
+def _refuse_classes(declared: Dataset, task: Task, found: list[Row]) -> Mapping[Any, int]:
     """Refuse classes that cannot be learned; return the rows of each."""
     totals: dict[Any, int] = {}
     for row in found:
@@ -145,17 +145,17 @@ def _refuse_classes(declared: Dataset, task: str, found: list[Row]) -> Mapping[A
     return totals
 
 
-def _refuse_number(declared: Dataset, task: str, totals: Mapping[object, int]) -> None:
+def _refuse_number(declared: Dataset, task: Task, totals: Mapping[object, int]) -> None:
     """Refuse too few or too many classes, and a ``positive`` that is none of them."""
     classes = sorted(totals, key=lambda value: (-totals[value], str(value)))
-    fewest, most = (2, MOST_CLASSES) if task == "multiclass" else (2, 2)
+    fewest, most = task.classes or (2, MOST_CLASSES)
     if not fewest <= len(classes) <= most:
         shown = ", ".join(f"{value!r} ({totals[value]:,} rows)" for value in classes[:_SHOWN]) + (", …" if len(classes) > _SHOWN else "")
-        expected = f"2 to {most:,} different values" if task == "multiclass" else "exactly two different values"
+        expected = "exactly two different values" if fewest == most == 2 else f"{fewest:,} to {most:,} different values"
         many = f"more than {MOST_CLASSES:,}" if len(classes) > MOST_CLASSES else str(len(classes))
         raise ExpectationRefused(
             f"dataset: the label {declared.label} has {many}: {shown or 'it is null in every row'};"
-            f" `task: {task}` expects {expected}: map them in the SQL, or choose another `training.task`"
+            f" `task: {task.name}` expects {expected}: map them in the SQL, or choose another `training.task`"
         )
     words = [str(value) for value in classes]
     if declared.positive is not None and declared.positive not in classes and str(declared.positive).lower() not in map(str.lower, words):

@@ -17,10 +17,11 @@ from tidemill.features.checks.findings import refusal, remarks
 from tidemill.lake.ops import CheckRow
 from tidemill.quoting import quoted
 from tidemill.runtime.spark_errors import raise_step_error
-from tidemill.spec.models import NUMERIC_LABEL, RECOMMENDATION, Training
+from tidemill.spec.models import Training
 from tidemill.steps.dataset.history import with_history
 from tidemill.steps.dataset.labels import check_labels, check_weights, weight_type
 from tidemill.steps.result import StepContext, StepResult, key_remedy
+from tidemill.tasks import Task
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -35,9 +36,9 @@ def check_features(context: StepContext, marked: DataFrame) -> tuple[str, ...]:
         ExpectationRefused: the label leaks into a column, and ``features.checks.leakage`` is ``block``.
     """
     pipeline = context.spec.pipeline
-    if pipeline.training.task == RECOMMENDATION:
+    if pipeline.task_kind.recommends:
         return ()  # it has no feature columns
-    findings = judge_features(marked, pipeline.dataset, pipeline.training.task, pipeline.features)
+    findings = judge_features(marked, pipeline.dataset, pipeline.task_kind, pipeline.features)
     rows = [CheckRow(**context.run_columns, table_name=pipeline.dataset_table, **finding.row()) for finding in findings]
     context.lake.ledger.put(CheckRow, rows, where=context.run_columns)
     message = refusal(findings)
@@ -82,7 +83,7 @@ def dataset(context: StepContext) -> StepResult:
         StepError: the SQL fails.
     """
     pipeline = context.spec.pipeline
-    declared, task = pipeline.dataset, pipeline.training.task
+    declared, task = pipeline.dataset, pipeline.task
     name = declared.from_ or "dataset.sql"
     with _in_file(str(context.spec.file)), raise_step_error(name):
         frame = _read(context)
@@ -124,19 +125,19 @@ def _check_columns(frame: DataFrame, declared: Dataset, training: Training) -> N
     added = [name for name in columns if name.lower() in ("split", "fold") and name != own]
     faults += [_fault("sql" if declared.sql else "from", f"has a column {name!r}, which tidemill adds itself; rename it") for name in added]
     if declared.label is not None and declared.label in columns:
-        faults += _label_type(frame.schema[declared.label].dataType, declared.label, training.task)
+        faults += _label_type(frame.schema[declared.label].dataType, declared.label, training.found_task)
     faults += id_faults(frame.schema, training)
     if faults:
         raise SpecError(faults)
 
 
-def _label_type(kind: T.DataType, label: str, task: str) -> list[Fault]:
+def _label_type(kind: T.DataType, label: str, task: Task) -> list[Fault]:
     """Return a fault where no label of the task can have this type."""
-    if task in NUMERIC_LABEL and not isinstance(kind, T.NumericType):
-        message = f"{label} is of type {kind.simpleString()}; `task: {task}` expects a number: CAST it, or choose another task"
+    if task.kind.has_numeric_label and not isinstance(kind, T.NumericType):
+        message = f"{label} is of type {kind.simpleString()}; `task: {task.name}` expects a number: CAST it, or choose another task"
         return [_fault("label", message)]
     if isinstance(kind, T.ArrayType | T.MapType | T.StructType | T.BinaryType | T.NullType):
-        return [_fault("label", f"{label} is of type {kind.simpleString()}; `task: {task}` expects a string, a number or a boolean")]
+        return [_fault("label", f"{label} is of type {kind.simpleString()}; `task: {task.name}` expects a string, a number or a boolean")]
     return []
 
 

@@ -1,4 +1,4 @@
-"""The test of a recommendation: what users came to like of what was new to them, and the ratings they gave."""
+"""How recommendations are evaluated: what users came to like of what was new to them, and the ratings they gave."""
 
 from __future__ import annotations
 
@@ -10,30 +10,32 @@ from tidemill.errors import StepError
 from tidemill.evaluation.recommendations import popular, popular_ratings, popularity, ranking_metrics, rating_metrics, unseen_top
 from tidemill.model_registry.predict import predict
 from tidemill.runtime.caching import cache_frame
+from tidemill.steps.evaluate.evaluator import Evaluator
 from tidemill.training.recommendation.preferences import Preferences
 from tidemill.training.recommendation.recommend import recommend
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pyspark.ml import PipelineModel
     from pyspark.sql import DataFrame
 
     from tidemill.model_registry import Manifest
     from tidemill.steps.result import StepContext
+    from tidemill.tasks import Metric
 
 
-class RankedTest:
+class RankingEvaluator(Evaluator):
     """The test rows of a dataset, and the pairs of its training rows."""
 
-    def __init__(self, context: StepContext, dataset: DataFrame) -> None:
+    def __init__(self, context: StepContext, dataset: DataFrame, own_metrics: Sequence[Metric]) -> None:
         """Take the rows apart; nothing is computed yet."""
         self._preferences = Preferences.of(context.spec.pipeline.training, context.spec.pipeline.dataset)
         test, train = (dataset.where(F.col("split") == split) for split in ("test", "train"))
         self._test = test
         self._held_out, self._train = self._preferences.rows(test), self._preferences.pairs(self._preferences.rows(train))
 
-    def rows(self, manifest: Manifest) -> int:
+    def count_rows(self, manifest: Manifest) -> int:
         """Return how many there are.
 
         Raises:
@@ -65,13 +67,12 @@ class RankedTest:
             errors = rating_metrics(rated, is_implicit=wanted.is_implicit)
             return {**ranking_metrics(ranked, relevant, wanted.k), **errors}
 
-
-def other_rows(candidate: Mapping[str, float], champion: Mapping[str, float]) -> tuple[str, ...]:
-    """Return a note where the errors of two models are of different rows, since one of them knows more users or items."""
-    own, other = candidate["coverage"], champion["coverage"]
-    if "rmse" not in candidate or own == other:
-        return ()
-    return (
-        f"rmse and mae are of the test rows whose user and item a model knows: {own:.1%} for the candidate, {other:.1%} for the champion, "
-        "so that theirs differ by their rows, too",
-    )
+    def compare(self, candidate: Mapping[str, float], champion: Mapping[str, float]) -> tuple[str, ...]:
+        """Return a note where the errors of two models are of different rows, since one of them knows more users or items."""
+        own, other = candidate["coverage"], champion["coverage"]
+        if "rmse" not in candidate or own == other:
+            return ()
+        return (
+            f"rmse and mae are of the test rows whose user and item a model knows: {own:.1%} for the candidate, {other:.1%} for the "
+            "champion, so that theirs differ by their rows, too",
+        )

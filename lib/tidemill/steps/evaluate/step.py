@@ -6,28 +6,17 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
-from pyspark.sql import functions as F
-
-from tidemill.columns import column
 from tidemill.errors import GateRefused, StepError, TidemillError
-from tidemill.evaluation import baseline_metrics, compute_metrics
 from tidemill.evaluation.gates import Gate, GateResult, default_gate, parse_gate
 from tidemill.lake.ops import MetricRow
-from tidemill.model_registry import Deployments, Manifest, load_model
-from tidemill.model_registry.predict import encode_label, labelled_predictions
-from tidemill.spec.models import RECOMMENDATION
-from tidemill.steps.evaluate.ranking import RankedTest, other_rows
-from tidemill.steps.evaluate.unsupervised import cluster_rows, free_baseline, free_metrics, told_sizes
+from tidemill.model_registry import Deployments, load_model
+from tidemill.steps.evaluate.evaluator import Evaluator, Metrics
+from tidemill.steps.evaluate.unsupervised import describe_clusters
 from tidemill.steps.result import StepContext, StepResult
+from tidemill.tasks import METRICS, Metric
 
-if TYPE_CHECKING:
-    from pyspark.ml import PipelineModel
-    from pyspark.sql import DataFrame
-
-
-Metrics = dict[str, float]
 BASELINE_VERSION = 0
 
 
@@ -51,98 +40,41 @@ def evaluate(context: StepContext) -> StepResult:
     version = context.inputs[pipeline.model_name]
     model, manifest = load_model(context.lake, context.pipeline, version)
     dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
-    judge = RankedTest(context, dataset) if manifest.task == RECOMMENDATION else _ScoredTest(context, dataset)
-    rows = judge.rows(manifest)
     gates = _gates(context)
+    evaluator: Evaluator = pipeline.task.load("evaluator")(context, dataset, _own_metrics(context, gates))
+    rows = evaluator.count_rows(manifest)
     deployments = Deployments(context.lake.ledger, context.pipeline)
 
-    metrics = judge.measure(model, manifest)
-    baseline = judge.baseline(manifest)
-    sizes = cluster_rows(model, manifest, dataset) if manifest.task == "clustering" else []
-    champion = _reigning(context, deployments, judge, version) if any(gate.needs_champion for gate in gates) else None
-    _record(
-        context, {version: metrics, BASELINE_VERSION: baseline} | ({champion.version: champion.metrics} if champion else {}), version, sizes
-    )
+    metrics = evaluator.measure(model, manifest)
+    baseline = evaluator.baseline(manifest)
+    slices = evaluator.measure_slices(model, manifest)
+    champion = _measure_champion(context, deployments, evaluator, version) if any(gate.needs_champion for gate in gates) else None
+    measured = {version: metrics, BASELINE_VERSION: baseline} | ({champion.version: champion.metrics} if champion else {})
+    _record(context, measured, version, slices)
     results = [gate.evaluate(metrics, baseline, champion.metrics if champion else None) for gate in gates]
-    remarks = other_rows(metrics, champion.metrics) if champion and manifest.task == RECOMMENDATION else ()
+    remarks = evaluator.compare(metrics, champion.metrics) if champion else ()
     notes = _decide(context, deployments, version, results, _evidence(results, metrics, baseline, champion), remarks)
-    return StepResult(outputs={pipeline.model_name: version}, rows_in=rows, rows_out=rows, notes=(*notes, *told_sizes(sizes)))
+    return StepResult(outputs={pipeline.model_name: version}, rows_in=rows, rows_out=rows, notes=(*notes, *describe_clusters(slices)))
 
 
 def _gates(context: StepContext) -> list[Gate]:
     pipeline = context.spec.pipeline
     declared = pipeline.evaluation.gates
     texts = [default_gate(pipeline.selection_metric)] if declared is None else declared
-    gates = [parse_gate(text, pipeline.training.task) for text in texts]
+    gates = [parse_gate(text, pipeline.task) for text in texts]
     sliced = [gate.text for gate in gates if gate.needs_slices]
     if sliced:
         raise StepError(f"evaluation.gates: metrics of slices are not built yet, found {'; '.join(sliced)}; gate the metrics of all rows")
     return gates
 
 
-def _labels(df: DataFrame, label: str, manifest: Manifest, weight: str | None = None) -> DataFrame:
-    weights = [column(weight).cast("double").alias("weight")] if weight else []
-    return df.select(encode_label(manifest, column(label)).alias("label"), *weights).where(F.col("label").isNotNull())
+def _own_metrics(context: StepContext, gates: Sequence[Gate]) -> list[Metric]:
+    """Return the metrics to be measured besides the built-in ones: those of the task, and those that gates name by a dotted path."""
+    named = [METRICS.get(reference.metric) for gate in gates for reference in gate.references]
+    return list(dict.fromkeys([*context.spec.pipeline.own_metrics, *(metric for metric in named if not metric.is_built_in)]))
 
 
-def _count(test: DataFrame, label: str, manifest: Manifest) -> int:
-    """Return the number of labelled test rows; refuse a test set that cannot be measured."""
-    is_unknown = F.lit(manifest.classes is not None) & (F.col("label") >= manifest.n_classes)
-    row = _labels(test, label, manifest).agg(F.count("*").alias("rows"), F.count_if(is_unknown).alias("unknown")).first()
-    rows, unknown = (row["rows"], row["unknown"]) if row is not None else (0, 0)
-    if rows == 0:
-        raise StepError(f"dataset: no test row has a {label}, expected some to evaluate on; check dataset.split and the label")
-    if unknown and manifest.task == "binary":
-        known = ", ".join(map(str, manifest.classes or ()))
-        raise StepError(
-            f"dataset: {label} has a value beside {known} in {unknown} test rows, expected two classes; use `task: multiclass` or clean it"
-        )
-    return int(rows)
-
-
-class _Judge(Protocol):
-    """What a task measures a model by, on the test rows."""
-
-    def rows(self, manifest: Manifest) -> int:
-        """Return how many rows are measured; refuse a test set that cannot be."""
-        ...
-
-    def measure(self, model: PipelineModel, manifest: Manifest) -> Metrics:
-        """Return the metrics of a model."""
-        ...
-
-    def baseline(self, manifest: Manifest) -> Metrics:
-        """Return the metrics of what a model must beat."""
-        ...
-
-
-class _ScoredTest:
-    """The test rows of a task that scores each row by itself, and may compare what it says with a label."""
-
-    def __init__(self, context: StepContext, dataset: DataFrame) -> None:
-        self._test, self._train = (dataset.where(F.col("split") == split) for split in ("test", "train"))
-        self._declared, self._learns = context.spec.pipeline.dataset, context.spec.pipeline.task_kind.learns_label
-        self._label, self._quantile = str(self._declared.label), context.spec.pipeline.training.quantile
-        self._weight = "weight" if self._declared.weight else None
-
-    def rows(self, manifest: Manifest) -> int:
-        return _count(self._test, self._label, manifest) if self._learns else self._test.count()
-
-    def measure(self, model: PipelineModel, manifest: Manifest) -> Metrics:
-        if not self._learns:
-            return free_metrics(model, manifest, self._test, self._declared)
-        predictions = labelled_predictions(model, manifest, self._test, self._label, self._declared.weight)
-        known = predictions.where(F.col("label").isNotNull())
-        return compute_metrics(known, manifest.task, manifest.n_classes, weight=self._weight, quantile=self._quantile)
-
-    def baseline(self, manifest: Manifest) -> Metrics:
-        if not self._learns:
-            return free_baseline(manifest, self._test, self._declared.label)
-        known, asked = (_labels(rows, self._label, manifest, self._declared.weight) for rows in (self._train, self._test))
-        return baseline_metrics(known, asked, manifest.task, manifest.n_classes, weight=self._weight, quantile=self._quantile)
-
-
-def _reigning(context: StepContext, deployments: Deployments, judge: _Judge, candidate: int) -> _Champion | None:
+def _measure_champion(context: StepContext, deployments: Deployments, evaluator: Evaluator, candidate: int) -> _Champion | None:
     """Measure the reigning champion on the candidate's test rows."""
     version = deployments.champion()
     if version == candidate:  # evaluated once more: it is held against the one that it took over from
@@ -151,21 +83,21 @@ def _reigning(context: StepContext, deployments: Deployments, judge: _Judge, can
         return None
     try:
         model, manifest = load_model(context.lake, context.pipeline, version)
-        return _Champion(version, judge.measure(model, manifest))
+        return _Champion(version, evaluator.measure(model, manifest))
     except TidemillError as error:
         raise StepError(
             f"evaluation.gates: champion {version} cannot be measured on the new test rows ({error}); leave `champion` out once"
         ) from error
 
 
-def _record(context: StepContext, measured: Mapping[int, Metrics], candidate: int, sizes: Sequence[Mapping[str, Any]]) -> None:
+def _record(context: StepContext, measured: Mapping[int, Metrics], candidate: int, slices: Sequence[Mapping[str, Any]]) -> None:
     run = context.run_columns
     rows = [
         MetricRow(**run, split="test", model_version=version, metric=metric, value=value if math.isfinite(value) else None)
         for version, metrics in measured.items()
         for metric, value in metrics.items()
     ]
-    rows += [MetricRow(**run, model_version=candidate, **size) for size in sizes]
+    rows += [MetricRow(**run, model_version=candidate, **row) for row in slices]
     context.lake.ledger.put(MetricRow, rows, where=run)
 
 

@@ -17,13 +17,15 @@ from tidemill.evaluation.unsupervised import OneCluster, cluster_sizes
 from tidemill.features.text.arrow import dense_rows
 from tidemill.learners.model import LearnedModel
 from tidemill.model_registry.predict import encode_label, labelled_predictions, model_outputs
+from tidemill.steps.evaluate.evaluator import Evaluator, Metrics
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
     from pyspark.sql import DataFrame
 
     from tidemill.model_registry import Manifest
-    from tidemill.spec.models import Dataset
+    from tidemill.steps.result import StepContext
+    from tidemill.tasks import Metric
 
 
 _SEED = 7
@@ -31,44 +33,72 @@ _PARTS = 1_000_000
 _ORDER = "_tidemill_order"
 
 
-def free_metrics(model: PipelineModel, manifest: Manifest, test: DataFrame, declared: Dataset) -> dict[str, float]:
-    """Return the metrics of the model on the test rows.
+class ClusterEvaluator(Evaluator):
+    """Measures how well the clusters of the test rows are told apart, against all rows in one cluster."""
 
-    Of clusters the silhouette, 0 where all rows are in one; of anomalies the room that the least strange rows take and, where a label
-    judges them, the areas over the rows that have one.
-    """
-    if manifest.task == "clustering":
+    def __init__(self, context: StepContext, dataset: DataFrame, own_metrics: Sequence[Metric]) -> None:
+        """Take the rows apart; nothing is computed yet."""
+        self._dataset, self._test = dataset, dataset.where(F.col("split") == "test")
+
+    def count_rows(self, manifest: Manifest) -> int:
+        """Return how many test rows there are."""
+        return self._test.count()
+
+    def measure(self, model: PipelineModel, manifest: Manifest) -> Metrics:
+        """Return the silhouette, 0 where all rows are in one cluster."""
         features = _features(model)
         try:
-            return compute_metrics(model_outputs(model, manifest, test, [], [features, "prediction"]), "clustering", features=features)
+            return compute_metrics(
+                model_outputs(model, manifest, self._test, [], [features, "prediction"]), manifest.task, features=features
+            )
         except OneCluster:
             return {"silhouette": 0.0}
-    found = {"massVolume": _mass_volume(model, manifest, test, declared.key)}
-    judged = _judged(manifest, test, declared.label)
-    if judged is None or judged.isEmpty():
-        return found
-    return {**compute_metrics(labelled_predictions(model, manifest, judged, str(declared.label)), "anomaly"), **found}
 
-
-def free_baseline(manifest: Manifest, test: DataFrame, label: str | None) -> dict[str, float]:
-    """Return the metrics of a constant on the same rows: all in one cluster, or all equally strange."""
-    if manifest.task == "clustering":
+    def baseline(self, manifest: Manifest) -> Metrics:
+        """Return the silhouette of all rows in one cluster."""
         return {"silhouette": 0.0}
-    judged = _judged(manifest, test, label)
-    row = None if judged is None else judged.agg(F.avg(encode_label(manifest, F.col(str(label)))).alias("share")).first()
-    areas = {} if row is None or row["share"] is None else {"areaUnderPR": float(row["share"]), "areaUnderROC": 0.5}
-    return {**areas, "massVolume": 1.0}
+
+    def measure_slices(self, model: PipelineModel, manifest: Manifest) -> list[dict[str, Any]]:
+        """Return the rows of each cluster in train and test; ``slice`` is ``cluster=<number>``."""
+        rows = self._dataset.where(F.col("split").isin("train", "test"))
+        sizes = cluster_sizes(model_outputs(model, manifest, rows, ["split"], ["prediction"]))
+        return [
+            {"split": split, "slice": f"cluster={cluster}", "metric": "rows", "value": float(n)} for (split, cluster), n in sizes.items()
+        ]
 
 
-def cluster_rows(model: PipelineModel, manifest: Manifest, dataset: DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of each cluster in train and test, as columns of ``ops.metrics``: ``slice`` is ``cluster=<number>``."""
-    sizes = cluster_sizes(model_outputs(model, manifest, dataset.where(F.col("split").isin("train", "test")), ["split"], ["prediction"]))
-    return [{"split": split, "slice": f"cluster={cluster}", "metric": "rows", "value": float(n)} for (split, cluster), n in sizes.items()]
+class AnomalyEvaluator(Evaluator):
+    """Measures how closely the least strange test rows lie together and, where a label judges them, the areas over the labelled rows."""
+
+    def __init__(self, context: StepContext, dataset: DataFrame, own_metrics: Sequence[Metric]) -> None:
+        """Take the rows apart; nothing is computed yet."""
+        self._test, self._declared, self._own = dataset.where(F.col("split") == "test"), context.spec.pipeline.dataset, own_metrics
+
+    def count_rows(self, manifest: Manifest) -> int:
+        """Return how many test rows there are."""
+        return self._test.count()
+
+    def measure(self, model: PipelineModel, manifest: Manifest) -> Metrics:
+        """Return the metrics of a model."""
+        volume = {"massVolume": _mass_volume(model, manifest, self._test, self._declared.key)}
+        judged = _judged(manifest, self._test, self._declared.label)
+        if judged is None or judged.isEmpty():
+            return volume
+        predictions = labelled_predictions(model, manifest, judged, str(self._declared.label))
+        return {**compute_metrics(predictions, manifest.task, own=self._own), **volume}
+
+    def baseline(self, manifest: Manifest) -> Metrics:
+        """Return the metrics of a model to which all rows are equally strange."""
+        judged = _judged(manifest, self._test, self._declared.label)
+        share = None if judged is None else F.avg(encode_label(manifest, column(str(self._declared.label)))).alias("share")
+        row = None if judged is None or share is None else judged.agg(share).first()
+        areas = {} if row is None or row["share"] is None else {"areaUnderPR": float(row["share"]), "areaUnderROC": 0.5}
+        return {**areas, "massVolume": 1.0}
 
 
-def told_sizes(sizes: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
+def describe_clusters(slices: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
     """Return a note of the clusters and their training rows."""
-    trained = [f"{str(row['slice']).partition('=')[2]} ({row['value']:,.0f} rows)" for row in sizes if row["split"] == "train"]
+    trained = [f"{str(row['slice']).partition('=')[2]} ({row['value']:,.0f} rows)" for row in slices if row["split"] == "train"]
     return (f"clusters of the training rows: {', '.join(trained)}",) if trained else ()
 
 

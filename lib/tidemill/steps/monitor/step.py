@@ -15,7 +15,7 @@ from tidemill.monitoring.drift import ColumnDrift, level, measure_drift
 from tidemill.monitoring.methods import DriftMethod
 from tidemill.quoting import quoted
 from tidemill.runtime.spark_errors import format_spark_error
-from tidemill.spec.models import RECOMMENDATION, Drift
+from tidemill.spec.models import Drift
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.score.step import scoring_rows
 from tidemill.training.labels import labelled
@@ -46,7 +46,7 @@ def training_rows(context: StepContext, version: int) -> DataFrame:
     """Return the rows of the dataset at ``version`` that a model is trained on: those of the split ``train`` that have a label."""
     pipeline = context.spec.pipeline
     dataset = context.lake.read(context.spark, pipeline.dataset_table, version)
-    return labelled(dataset.where(F.col("split") == "train"), pipeline.dataset, pipeline.training.task)
+    return labelled(dataset.where(F.col("split") == "train"), pipeline.dataset, pipeline.task_kind)
 
 
 def rows_to_compare(context: StepContext, manifest: Manifest, columns: Sequence[str]) -> Window:
@@ -139,7 +139,7 @@ def monitor(context: StepContext) -> StepResult:
     manifest = load_manifest(context.lake, context.pipeline, version)
     # Two texts are seldom the same, so that how often each is there says nothing.
     unwatched = {*pipeline.dataset.key, pipeline.dataset.label, pipeline.dataset.event_time, *pipeline.texts}
-    if manifest.task == RECOMMENDATION:
+    if manifest.kind.recommends:
         unwatched |= set(manifest.feature_columns)  # which ids there are says nothing either
     columns = [name for name in manifest.feature_columns if name not in unwatched]
     rule = pipeline.monitoring.drift or Drift()

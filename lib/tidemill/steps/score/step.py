@@ -18,7 +18,6 @@ from tidemill.lake.ops import UnseenRow
 from tidemill.model_registry import load_model
 from tidemill.model_registry.predict import OUTPUTS, predict
 from tidemill.runtime.caching import cache_frame
-from tidemill.spec.models import RECOMMENDATION
 from tidemill.steps.dataset.history import known_then
 from tidemill.steps.result import StepContext, StepResult, key_remedy
 from tidemill.steps.train.feature_spec import refuse_other_features
@@ -130,7 +129,7 @@ def score(context: StepContext) -> StepResult:
         failed = _check_none_lost(context, scored, predictions, key, count)
     _record_unseen(context, version, count, unseen)
     outputs = {table: committed}
-    if manifest.task == RECOMMENDATION:
+    if manifest.kind.recommends:
         outputs[pipeline.recommendations_table], _ = write_recommendations(context, model, manifest)
     notes = [f"{failed} of {count} rows could not be scored; see score_error in {table}"] if failed else []
     notes += [each.sentence(count) for each in unseen if each.rows]

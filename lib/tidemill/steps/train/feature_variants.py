@@ -27,7 +27,7 @@ def declared_spaces(spec: Spec, *, needs_libraries: bool = True) -> dict[str, Sp
         with search_beside(spec.folder):
             found = resolve_spaces(
                 built_in,
-                pipeline.training.task,
+                pipeline.task_kind,
                 str(spec.file),
                 texts=pipeline.has_texts,
                 is_implicit=pipeline.training.implicit or False,

@@ -41,9 +41,9 @@ def train_recommender(context: StepContext) -> StepResult:
     preferences = Preferences.of(training, pipeline.dataset)
     spaces = declared_spaces(context.spec)
     dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
-    declared = labelled(dataset.where(F.col("split") == "train"), pipeline.dataset, training.task)
+    declared = labelled(dataset.where(F.col("split") == "train"), pipeline.dataset, pipeline.task_kind)
     rows = preferences.rows(declared, "fold")
-    problem = Problem(training.task, pipeline.selection_metric, 0, training.tuner.seed, rule.is_expanding)
+    problem = Problem(pipeline.task_kind, pipeline.selection_metric, 0, training.tuner.seed, rule.is_expanding)
     labels = Labels(str(pipeline.dataset.label), "double", None)
     with known_ids(rows, "user", "item") as ids, cache_frame(_numbered(ids.transform(rows))) as frame:
         folds, notes = check_folds(frame, labels, problem.metric, rule)

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from tidemill.evaluation.counts import compute_array_metrics
 from tidemill.evaluation.mass_volume import MOST_ROWS, mass_volume
 from tidemill.learners.base import Learner, Linear, Predictor, Rows, Setting, library
 from tidemill.learners.boosting import Stopped
 from tidemill.learners.outliers import spread_out
 from tidemill.runtime.caching import WORKER_CACHE, limit_to_one_thread
+from tidemill.tasks import Metric
 from tidemill.training.balance import corrected
 from tidemill.training.engines.fold_matrix import HELD_OUT, TRAIN, Copy, Part, open_part
-from tidemill.training.engines.scores import metrics
 from tidemill.training.engines.timeouts import TimedOut, call_in_child
 from tidemill.training.out_of_fold import (
     HISTOGRAM_SCHEMA,
@@ -44,7 +45,7 @@ class Fit:
     """One fit on the training rows of ``copy``, which serves all of ``settings`` (trial → setting).
 
     ``share`` is that of the training rows, the first in their order. What it says of classes is divided by ``factors``, where there are
-    any. It may take ``limit`` seconds, where that is given.
+    any. It may take ``limit`` seconds, where that is given. ``own_metrics`` are measured besides the built-in ones.
     """
 
     copy: Copy
@@ -55,6 +56,7 @@ class Fit:
     share: float = 1.0
     factors: tuple[float, ...] = ()
     limit: float | None = None
+    own_metrics: tuple[Metric, ...] = ()
 
     @property
     def setting(self) -> Setting:
@@ -147,13 +149,13 @@ def _scored(model: Predictor, fit: Fit, held_out: Part, trial: int, spent: float
 def _found(model: Predictor, fit: Fit, held_out: Part, predicted: np.ndarray) -> Mapping[str, float]:
     """Return the metrics of predictions; of anomalies that no label judges the room that the least strange rows take."""
     labels, setting = np.asarray(held_out.labels), fit.setting
-    if setting.task == "anomaly" and np.isnan(labels).all():
+    if setting.task.finds_anomalies and np.isnan(labels).all():
         looked_at = spread_out(held_out.features[:MOST_ROWS])
         with limit_to_one_thread():
             return {"massVolume": mass_volume(lambda rows: model.predict(rows)[:, 1], looked_at, setting.seed)}
     if setting.target == "log":
         labels, predicted = np.expm1(labels), np.expm1(predicted)
-    return metrics(labels, predicted, setting.task, given_weights(held_out), setting.quantile)
+    return compute_array_metrics(labels, predicted, setting.task, given_weights(held_out), setting.quantile, fit.own_metrics)
 
 
 def _predicted(model: Predictor, fit: Fit, features: Any) -> np.ndarray:

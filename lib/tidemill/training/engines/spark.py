@@ -109,6 +109,7 @@ def _measured(
             features,
             weight=_weight_of(vectors.held_out),
             quantile=problem.quantile,
+            own=problem.own_metrics,
         )
 
     try:

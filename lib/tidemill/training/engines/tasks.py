@@ -36,7 +36,7 @@ def task_fit(group: Sequence[Trial], copied: CopiedVectors, problem: Problem, *,
         for trial in group
     }
     factors = problem.balance.factors if problem.balance else ()
-    return Fit(copied.copy, family.learner, family.encoding, settings, copied.nominal, share, factors, limit)
+    return Fit(copied.copy, family.learner, family.encoding, settings, copied.nominal, share, factors, limit, problem.own_metrics)
 
 
 def grouped(

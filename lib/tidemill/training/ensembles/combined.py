@@ -12,6 +12,8 @@ from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 from pyspark.sql import functions as F
 
+from tidemill.tasks import TaskKind
+
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
@@ -73,7 +75,7 @@ class BlendedPredictions(Transformer, DefaultParamsReadable, DefaultParamsWritab
         total = weighed[0]
         for each in weighed[1:]:
             total = F.zip_with(total, each, lambda a, b: a + b)
-        if self.getOrDefault(self.task) == "regression":
+        if TaskKind(self.getOrDefault(self.task)).predicts_number:
             return dataset.withColumn("prediction", total[0]).drop(*inputs)
         greatest = F.array_position(F.col(STACKED), F.array_max(STACKED)) - 1
         blended = dataset.withColumn(STACKED, total).withColumn("probability", array_to_vector(F.col(STACKED)))
@@ -96,11 +98,11 @@ class StackedInputs(Transformer, DefaultParamsReadable, DefaultParamsWritable):
         self._set(inputs=list(inputs), task=task)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        inputs, task = self.getOrDefault(self.inputs), self.getOrDefault(self.task)
+        inputs, kind = self.getOrDefault(self.inputs), TaskKind(self.getOrDefault(self.task))
         members = [F.col(name) for name in inputs]
-        if task == "binary":
+        if kind.has_two_classes:
             stacked = F.array(*[F.log(_held(p[1])) - F.log1p(-_held(p[1])) for p in members])
-        elif task == "multiclass":
+        elif kind.has_many_classes:
             stacked = F.concat(*[F.transform(p, lambda value: F.log(_held(value))) for p in members])
         else:
             stacked = F.concat(*members)

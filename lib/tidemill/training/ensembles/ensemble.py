@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from tidemill.evaluation import compute_metrics, is_better
 from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.spark_errors import format_spark_error
-from tidemill.spec.models import MINIMISED
+from tidemill.tasks import is_minimised
 from tidemill.training.engines.choice import SPARK
 from tidemill.training.ensembles.combined import BlendedPredictions, member_column
 from tidemill.training.ensembles.combiners import BLEND, Combiner, blends, stacks
@@ -132,7 +132,7 @@ def try_ensemble(
         shutil.rmtree(folder, ignore_errors=True)
     value = sum(row.value or 0.0 for row in rows) / len(rows)
     alone = [again.get(place, found.means[trial.number]) for place, trial in enumerate(members)]
-    best = min(alone) if metric in MINIMISED else max(alone)
+    best = min(alone) if is_minimised(metric) else max(alone)
     judged = f"{metric} {value:.4g} in cross-validation, {best:.4g} for the best of them alone"
     known = replace(found, rows=(*found.rows, *rows), means={**found.means, ensemble.trial.number: value})
     if len(ensemble.members) < 2:
@@ -193,7 +193,7 @@ class _Maker:
         problem, said = self.finder.problem, rows
         for stage in stages:
             said = stage.transform(said)
-        value = compute_metrics(said, problem.task, problem.n_classes)[problem.metric]
+        value = compute_metrics(said, problem.task, problem.n_classes, own=problem.own_metrics)[problem.metric]
         counts = count_scores_in_spark(said, None, problem.n_classes, MAX_SCORES // len(self.folds)) if with_counts else None
         return _Measured(value, time.perf_counter() - started, counts)
 

@@ -14,7 +14,8 @@ from tidemill.columns import column
 from tidemill.evaluation.recommendations import Best, least_relevant, pairs, ranking_metrics, rating_metrics, relevant_pairs, unseen_top
 from tidemill.families import find_family
 from tidemill.families.built_in.recommenders import ITEM, RATING, USER
-from tidemill.spec.models import RANKING, Scalar
+from tidemill.spec.models import Scalar
+from tidemill.tasks import RANKING
 from tidemill.training.folds import ORDER
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tidemill.errors import Fault, SpecError
-from tidemill.spec.models import MINIMISED, FloatRange, IntRange, LogRange, Space, Tuner
+from tidemill.spec.models import FloatRange, IntRange, LogRange, Space, Tuner
+from tidemill.tasks import is_minimised
 from tidemill.training.tuning.space import Params, size
 from tidemill.training.tuning.tuner import DEFAULT_TRIALS, Trial, spread
 
@@ -37,7 +38,7 @@ class Sampler:
         self._spaces = spaces
         quotas = spread(tuner.trials or DEFAULT_TRIALS, [size(space) for space in spaces.values()])
         self._left = dict(zip(spaces, quotas, strict=True))
-        direction = "minimize" if metric in MINIMISED else "maximize"
+        direction = "minimize" if is_minimised(metric) else "maximize"
         self._studies = {
             name: optuna.create_study(direction=direction, sampler=_sampler(optuna, tuner, self._left[name], place))
             for place, name in enumerate(spaces)

@@ -124,7 +124,7 @@ class Search:
     ) -> None:
         """Remember what to search with; nothing is fitted yet."""
         self._frame, self._families, self.problem = frame, sorted(families), problem
-        self._plan_of: PlanOf = (lambda _: plan) if isinstance(plan, FeaturePlan) else plan
+        self.plan_of: PlanOf = (lambda _: plan) if isinstance(plan, FeaturePlan) else plan
         self._done, self._known, self._parallelism, self.limit = done, known or {}, parallelism, limit
         self._expected: Sequence[int] = ()
         self._failed: set[int] = set()
@@ -224,7 +224,7 @@ class Search:
             encodings[self.engines.engine(name)].add(self.problem.family(name).encoding)
         return Folds(
             self._frame,
-            self._plan_of,
+            self.plan_of,
             encodings,
             self.problem,
             scratch=self.engines.scratch,

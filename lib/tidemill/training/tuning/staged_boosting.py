@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from tidemill.families import PATIENCE
 from tidemill.learners.boosting import Boosting
+from tidemill.tasks import TaskKind
 from tidemill.training.problem import Problem
 from tidemill.training.selection import TrialFold
 from tidemill.training.tuning.tuner import Trial
@@ -100,7 +101,7 @@ def _first_rounds(model: Any, rounds: int, frame: DataFrame, task: str) -> DataF
     weights = model.treeWeights[:rounds]
     total = sum((F.col(column) * weight for column, weight in zip(columns, weights, strict=True)), start=F.lit(0.0))
     kept = [F.col(column) for column in frame.columns]
-    if task == "regression":
+    if TaskKind(task).predicts_number:
         return scored.select(*kept, total.alias("prediction"))
     one = 1 / (1 + F.exp(-2 * F.col("_tidemill_margin")))
     return scored.select(*kept, total.alias("_tidemill_margin")).select(

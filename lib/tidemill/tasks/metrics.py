@@ -1,0 +1,129 @@
+"""Metrics by name: what each measures, which way it is better, and the formula that makes it of counts.
+
+The engines and the step evaluate count the same things of the predictions, in Spark or from arrays (`tidemill.evaluation.counts`), and a
+metric is a formula of these counts. So its value does not depend on who counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tidemill.extensions import Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from tidemill.tasks.task import TaskKind
+
+
+class PredictedRows(NamedTuple):
+    """Rows with their predictions, as arrays of the same length.
+
+    ``label`` and ``prediction`` are class indices or values; ``probability`` has a column for each class, and none for a regression.
+    """
+
+    label: np.ndarray
+    prediction: np.ndarray
+    probability: np.ndarray
+
+
+Terms = Callable[[PredictedRows], "Mapping[str, np.ndarray]"]
+Formula = Callable[[Any], "float | None"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric.
+
+    Args:
+        name: the name in a spec, in gates and in tables: that of the registry, or the dotted path.
+        tasks: the kinds of task whose models it measures.
+        value: makes the metric of the counts of a kind (`tidemill.evaluation.counts`), or None where the spec does not ask for it. Where
+            there is no formula, the evaluator of the task measures it itself.
+        terms: what the metric needs besides: name → a number for each row. Their sums, each row times its weight, are ``counts.sums``.
+        greater_is_better: False where less is better.
+        needs_label: False where no label is needed.
+        is_built_in: True for those that come with tidemill.
+    """
+
+    name: str
+    tasks: frozenset[str]
+    value: Formula | None = None
+    terms: Terms | None = None
+    greater_is_better: bool = True
+    needs_label: bool = True
+    is_built_in: bool = False
+
+
+QUANTILE_LOSS = "quantileLoss"
+"""A metric of regressions with ``loss: {quantile: …}`` alone."""
+RANKING = ("ndcgAtK", "meanAveragePrecisionAtK", "precisionAtK", "recallAtK")
+
+
+_CLASSES = ("binary", "multiclass")
+_BUILT_IN: dict[str, tuple[tuple[str, ...], Formula | None]] = {
+    "areaUnderPR": (("binary", "anomaly"), attrgetter("area_under_pr")),
+    "areaUnderROC": (("binary", "anomaly"), attrgetter("area_under_roc")),
+    "accuracy": (_CLASSES, attrgetter("accuracy")),
+    "f1": (_CLASSES, attrgetter("f1")),
+    "logLoss": (_CLASSES, attrgetter("log_loss")),
+    "rmse": (("regression", "recommendation"), attrgetter("rmse")),
+    "mae": (("regression", "recommendation"), attrgetter("mae")),
+    "r2": (("regression",), attrgetter("r2")),
+    QUANTILE_LOSS: (("regression",), attrgetter("quantile_loss")),
+    "silhouette": (("clustering",), None),
+    "massVolume": (("anomaly",), None),
+    **dict.fromkeys((*RANKING, "coverage"), (("recommendation",), None)),
+}
+_MINIMISED = frozenset({"logLoss", "rmse", "mae", "massVolume", QUANTILE_LOSS})
+_WITHOUT_LABEL = frozenset({"silhouette", "massVolume"})
+
+
+def _accept(name: str, candidate: Any) -> Metric:
+    """Take a Metric as it is, and a class, or an object of one, with ``tasks``, ``value`` and perhaps ``terms`` as what declares one."""
+    if isinstance(candidate, Metric):
+        return candidate
+    declared = candidate() if isinstance(candidate, type) else candidate
+    tasks, value = getattr(declared, "tasks", ()), getattr(declared, "value", None)
+    if isinstance(tasks, str) or not tasks or not callable(value):
+        raise TypeError(f"expected `tasks`, a tuple of names such as 'binary', and a method `value(counts)`, found {candidate!r}")
+    return Metric(
+        name=name,
+        tasks=frozenset(map(str, tasks)),
+        value=value,
+        terms=getattr(declared, "terms", None),
+        greater_is_better=bool(getattr(declared, "greater_is_better", True)),
+        needs_label=bool(getattr(declared, "needs_label", True)),
+    )
+
+
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    "tidemill.metrics",
+    {
+        name: Metric(
+            name=name,
+            tasks=frozenset(tasks),
+            value=formula,
+            greater_is_better=name not in _MINIMISED,
+            needs_label=name not in _WITHOUT_LABEL,
+            is_built_in=True,
+        )
+        for name, (tasks, formula) in _BUILT_IN.items()
+    },
+    _accept,
+)
+
+
+def metrics_of(kind: TaskKind | str) -> list[Metric]:
+    """Return the metrics of a kind of task that need no dotted path; those of packages that cannot be imported are left out."""
+    metrics = METRICS.usable()
+    return [metric for metric in metrics.values() if str(kind) in metric.tasks]
+
+
+def is_minimised(name: str) -> bool:
+    """Return True where less of the metric is better."""
+    return not METRICS.get(name).greater_is_better

@@ -1,0 +1,157 @@
+"""What a task is: the kind of its predictions, its metrics, its default families, and what trains and evaluates it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from importlib import import_module
+from typing import Any, Literal
+
+from tidemill.extensions import Registry
+from tidemill.tasks.metrics import METRICS, metrics_of
+
+
+class TaskKind(StrEnum):
+    """What a model predicts. Families, learners and metrics are declared for a kind; the tasks of a kind share all three."""
+
+    BINARY = "binary"
+    MULTICLASS = "multiclass"
+    REGRESSION = "regression"
+    CLUSTERING = "clustering"
+    ANOMALY = "anomaly"
+    RECOMMENDATION = "recommendation"
+
+    @property
+    def has_two_classes(self) -> bool:
+        """True where one of two classes is predicted."""
+        return self is TaskKind.BINARY
+
+    @property
+    def has_many_classes(self) -> bool:
+        """True where one of two or more classes is predicted, of which none is the positive one."""
+        return self is TaskKind.MULTICLASS
+
+    @property
+    def has_classes(self) -> bool:
+        """True where one of the classes of a label is predicted."""
+        return self.has_two_classes or self.has_many_classes
+
+    @property
+    def has_positive_class(self) -> bool:
+        """True where the probability of one class, or of being an anomaly, is predicted."""
+        return self.has_two_classes or self.finds_anomalies
+
+    @property
+    def predicts_number(self) -> bool:
+        """True where a number is predicted from features, and no probability."""
+        return self is TaskKind.REGRESSION
+
+    @property
+    def has_numeric_label(self) -> bool:
+        """True where the label is a number, not a class."""
+        return self.predicts_number or self.recommends
+
+    @property
+    def finds_clusters(self) -> bool:
+        """True where rows are put into clusters."""
+        return self is TaskKind.CLUSTERING
+
+    @property
+    def finds_anomalies(self) -> bool:
+        """True where unusual rows are called."""
+        return self is TaskKind.ANOMALY
+
+    @property
+    def recommends(self) -> bool:
+        """True where items are recommended to users, from two ids alone."""
+        return self is TaskKind.RECOMMENDATION
+
+    @property
+    def reads_features(self) -> bool:
+        """True where a model reads features; else two ids alone."""
+        return not self.recommends
+
+    @property
+    def learns_label(self) -> bool:
+        """True where the label is what is predicted: it is required, and only rows that have one are examples."""
+        return not (self.finds_clusters or self.finds_anomalies)
+
+    @property
+    def label_judges(self) -> bool:
+        """True where all rows are examples, and a label that is declared is never learned from but measures what was found."""
+        return self.finds_anomalies
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A task, as ``training.task`` names it.
+
+    Args:
+        name: the name in a spec.
+        kind: what a model of it predicts.
+        metrics: names of its metrics, in `METRICS` or by dotted path. The first that can be measured selects the model, unless the
+            spec says otherwise.
+        families: the families that are tried where a spec names none.
+        text_families: those where the spec declares texts.
+        classes: the fewest and the most classes that the label may have; None where it has none.
+        keys: the keys of a spec that only tasks which list them may set.
+        trainer: ``module:function`` of the step train.
+        evaluator: ``module:class`` of what measures a model on the test rows.
+        query: SQL that a person may type next, with ``{predictions}`` or ``{recommendations}`` in place of the table.
+    """
+
+    name: str
+    kind: TaskKind
+    metrics: tuple[str, ...]
+    families: tuple[str, ...]
+    text_families: tuple[str, ...]
+    classes: tuple[int, int] | None = None
+    keys: frozenset[str] = frozenset()
+    trainer: str = "tidemill.steps.train.step:train_on_features"
+    evaluator: str = "tidemill.steps.evaluate.evaluator:LabelEvaluator"
+    query: str = "SELECT prediction, count(*) FROM {predictions} GROUP BY prediction"
+
+    def derive(self, name: str, **changes: Any) -> Task:
+        """Return this task under another name, with some of its fields changed."""
+        return replace(self, name=name, **changes)
+
+    def load(self, what: Literal["trainer", "evaluator"]) -> Callable[..., Any]:
+        """Import the function or class of a step that is named by ``module:attribute``."""
+        module, _, attribute = getattr(self, what).partition(":")
+        loaded: Callable[..., Any] = getattr(import_module(module), attribute)
+        return loaded
+
+    def metric_names(self) -> tuple[str, ...]:
+        """Return the names of all metrics that models of the task are measured by, besides one that a spec names by its dotted path."""
+        return tuple(dict.fromkeys([*self.metrics, *(metric.name for metric in metrics_of(self.kind) if not metric.is_built_in)]))
+
+    def default_metric(self, *, has_label: bool) -> str:
+        """Return the metric of a spec that names none: the first one that can be measured."""
+        can_judge = has_label or self.kind.learns_label
+        return next(name for name in self.metrics if can_judge or not METRICS.get(name).needs_label)
+
+
+_FIELDS = {field.name for field in fields(Task)} - {"name", "kind"}
+
+
+def _accept(name: str, candidate: Any) -> Task:
+    """Take a Task as it is, and a class, or an object of one, with ``base`` as what changes that task."""
+    if isinstance(candidate, Task):
+        return candidate if "." not in name else replace(candidate, name=name)
+    base = getattr(candidate, "base", None)
+    if not isinstance(base, str):
+        raise TypeError(f"expected a Task, or a class with `base`, the name of the task that it changes, found {candidate!r}")
+    changes = {field: getattr(candidate, field) for field in sorted(_FIELDS) if hasattr(candidate, field)}
+    task = TASKS.get(base).derive(name, **changes)
+    for metric in map(METRICS.get, task.metrics):
+        if task.kind not in metric.tasks:
+            raise TypeError(f"its metric {metric.name!r} measures {', '.join(sorted(metric.tasks))}, not {task.kind}")
+    if not task.metrics or not task.families:
+        raise TypeError("expected at least one metric and one family")
+    return task
+
+
+TASKS: Registry[Task] = Registry(
+    "task", "tidemill.tasks", {kind.value: f"tidemill.tasks.built_in:{kind.name}" for kind in TaskKind}, _accept
+)
