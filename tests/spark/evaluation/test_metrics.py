@@ -13,6 +13,7 @@ from sklearn import metrics as sk
 from tidemill.errors import StepError
 from tidemill.evaluation import baseline_metrics, compute_metrics, is_better, scores
 from tidemill.evaluation.counts import compute_array_metrics as of_arrays
+from tidemill.tasks import METRICS
 
 
 def _classified(spark, labels, probabilities):
@@ -227,3 +228,49 @@ def test_the_constant_baseline_is_weighted_and_of_a_quantile_loss_a_quantile(spa
     assert baseline_metrics(train, test, "regression", weight="w", quantile=0.9)["mae"] == pytest.approx(2 / 3)  # and here 1
     classes = train.where("label < 2")
     assert baseline_metrics(classes, test, "binary", weight="w")["logLoss"] == pytest.approx(-(math.log(0.75) + 2 * math.log(0.25)) / 3)
+
+
+class MeanCost:
+    """A missed positive costs 5, a false alarm 1."""
+
+    tasks = ("binary",)
+    greater_is_better = False
+
+    def terms(self, rows):
+        return {"cost": np.where(rows.label == 1, 5.0 * (rows.prediction == 0), 1.0 * (rows.prediction == 1))}
+
+    def value(self, counts):
+        return counts.sums["cost"] / counts.n
+
+
+class Percentage:
+    """The mean absolute percentage error, and R² again from its counts: a formula needs no terms for that."""
+
+    tasks = ("regression",)
+
+    def terms(self, rows):
+        return {"share": np.abs(rows.label - rows.prediction) / np.abs(rows.label)}
+
+    def value(self, counts):
+        return counts.sums["share"] / counts.n
+
+
+def test_own_metric_of_terms_is_the_same_in_spark_and_of_arrays(spark, monkeypatch):
+    """A metric that is given its sums by many small batches in Spark, and by one array elsewhere."""
+    monkeypatch.setitem(METRICS._built_in, "meanCost", MeanCost)
+    monkeypatch.setitem(METRICS._built_in, "percentage", Percentage)
+    cost, percentage = METRICS.get("meanCost"), METRICS.get("percentage")
+    rng = np.random.default_rng(3)
+    y, p, w = (rng.uniform(size=3000) < 0.3).astype(float), rng.uniform(size=3000), rng.integers(1, 4, 3000).astype(float)
+    frame = _binary(spark, y, p).repartition(3)
+    by_hand = float(5 * ((y == 1) & (p <= 0.5)).sum() + ((y == 0) & (p > 0.5)).sum()) / 3000
+    assert compute_metrics(frame, "binary", own=[cost])["meanCost"] == pytest.approx(by_hand, rel=1e-12)
+    weighted = of_arrays(y, np.column_stack([1 - p, p]), "binary", w, own=[cost])["meanCost"]
+    assert weighted == pytest.approx(float(w @ np.where(y == 1, 5.0 * (p <= 0.5), 1.0 * (p > 0.5))) / w.sum(), rel=1e-12)
+
+    z = y + 1 + rng.normal(size=3000)
+    values = spark.createDataFrame(pd.DataFrame({"label": y + 1, "prediction": z, "w": w})).repartition(2)
+    found = compute_metrics(values, "regression", weight="w", own=[percentage, cost])
+    assert found["percentage"] == pytest.approx(sk.mean_absolute_percentage_error(y + 1, z, sample_weight=w), rel=1e-12)
+    assert of_arrays(y + 1, z, "regression", w, own=[percentage])["percentage"] == pytest.approx(found["percentage"], rel=1e-12)
+    assert "meanCost" not in found
