@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from tidemill.errors import SpecError, UsageError, did_you_mean
 from tidemill.lake import Lake
+from tidemill.lake.ops import FeatureRow, MetricRow
 from tidemill.model_registry import Deployments
 from tidemill.spec import Spec, load_spec
 from tidemill.spec.models import Features
@@ -278,16 +279,14 @@ class Pipeline:
             Columns: ``model_version``, ``state``, and one per metric.
         """
         states = Deployments(self.lake.ledger, self.name).states()
-        metrics = [
-            row for row in self.lake.ledger.rows("ops.metrics", pipeline=self.name) if row["split"] == "test" and row["slice"] is None
-        ]
-        versions = sorted({*states, *(int(str(row["model_version"])) for row in metrics)})
+        metrics = [row for row in self.lake.ledger.read(MetricRow, pipeline=self.name, split="test") if row.slice is None]
+        versions = sorted({*states, *(row.model_version for row in metrics if row.model_version is not None)})
         return _table(
             [
                 {
                     "model_version": version,
                     "state": states.get(version) if version else "BASELINE",
-                    **{str(row["metric"]): row["value"] for row in metrics if row["model_version"] == version},
+                    **{str(row.metric): row.value for row in metrics if row.model_version == version},
                 }
                 for version in versions
             ],
@@ -316,9 +315,10 @@ class Pipeline:
         Raises:
             UsageError: the spec declares its features itself, or no run has chosen any.
         """
-        rows = self.lake.ledger.rows("ops.features", pipeline=self.name)
-        chosen = run_id or next((str(row["run_id"]) for row in reversed(rows)), None)
-        choices = sorted((row for row in rows if row["run_id"] == chosen), key=lambda row: int(str(row["position"])))
+        ledger = self.lake.ledger
+        latest = [row.run_id for row in ledger.read_latest(FeatureRow, ("pipeline",), pipeline=self.name)]
+        rows = [row for chosen in ([run_id] if run_id else latest) for row in ledger.read(FeatureRow, pipeline=self.name, run_id=chosen)]
+        choices = sorted(rows, key=lambda row: row.position or 0)
         declared = self.spec.pipeline.features
         if not choices and run_id is None and isinstance(declared, Features) and not declared.is_auto:
             raise UsageError(f"{self.spec.file} declares its features itself; leave the column groups out, and `auto` chooses")
@@ -328,7 +328,8 @@ class Pipeline:
                 f"{where} has chosen no features; a run does with `features: auto`, in its step train: tidemill run {self.spec.file}"
             )
         objects = ("settings", "figures")
-        return _table([{**row, **{name: json.loads(str(row[name])) if row[name] else None for name in objects}} for row in choices], as_)
+        cells = [row.cells() for row in choices]
+        return _table([{**row, **{name: json.loads(str(row[name])) if row[name] else None for name in objects}} for row in cells], as_)
 
     def quarantine(self, node: str | None = None, *, as_: TableFormat = "pandas") -> Any:
         """Return what is in quarantine, by table and rule; a record that breaks several rules counts for each. Starts no Spark.

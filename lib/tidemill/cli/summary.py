@@ -12,6 +12,7 @@ from tidemill.cli.options import lake_of
 from tidemill.cli.printing import CONSOLE, print_table, rows_of
 from tidemill.lake import Lake
 from tidemill.lake.delta_tables import query
+from tidemill.lake.ops import MetricRow
 from tidemill.model_registry.deployments import Deployments
 from tidemill.model_registry.manifest import model_fault, read_manifest
 from tidemill.runtime.terminal import visible_lines
@@ -88,22 +89,21 @@ def _print_families(lake: Lake, name: str, run_id: str) -> bool:
 
 def _print_model(lake: Lake, name: str, outcome: RunOutcome) -> bool:
     """Print the test metrics of the version that this run evaluated, else of the champion; return whether there are any."""
-    rows = [row for row in lake.ledger.rows("ops.metrics", pipeline=name) if row["split"] == "test" and row["slice"] is None]
-    evaluated = [int(str(row["model_version"])) for row in rows if row["run_id"] == outcome.run_id and row["model_version"]]
+    rows = [row for row in lake.ledger.read(MetricRow, pipeline=name, split="test") if row.slice is None]
+    evaluated = [row.model_version for row in rows if row.run_id == outcome.run_id and row.model_version]
     version = max(evaluated, default=outcome.champion)
-    metrics = [row for row in rows if row["model_version"] == version]
-    if not metrics:
+    metrics = [row for row in rows if row.model_version == version]
+    if version is None or not metrics:
         return False
-    of_runs = {row["run_id"] for row in metrics}
-    values = {(row["model_version"], row["metric"]): _rounded(row["value"]) for row in rows if row["run_id"] in of_runs}
+    of_runs = {row.run_id for row in metrics}
+    values = {(row.model_version, row.metric): _rounded(row.value) for row in rows if row.run_id in of_runs}
     shown = [
         {"metric": metric, f"version {version}": values[version, metric], "constant baseline": values.get((0, metric))}
-        for metric in dict.fromkeys(row["metric"] for row in metrics)
+        for metric in dict.fromkeys(row.metric for row in metrics)
     ]
-    number, origin = int(str(version)), _from(of_runs, outcome.run_id)
-    about = f"version {number}, on the test set{_positive_class(lake, name, number)}{origin}"
+    about = f"version {version}, on the test set{_positive_class(lake, name, version)}{_from(of_runs, outcome.run_id)}"
     CONSOLE.print()
-    print_table(shown, list(shown[0]), title=f"{Deployments(lake.ledger, name).state(number)} of {name}: {about}")
+    print_table(shown, list(shown[0]), title=f"{Deployments(lake.ledger, name).state(version)} of {name}: {about}")
     return True
 
 
