@@ -59,11 +59,10 @@ class Ledger:
         No other commit comes between: where one does, ``decide`` is asked again with the rows as they are then.
         """
 
-        def write(opened: DeltaTable | None) -> None:
+        def write(opened: DeltaTable | None) -> str:
             present = to_rows(query(opened, f"SELECT * FROM rows{where_clause(equals)}")) if opened else []
             rows = decide([row.from_cells(cells) for cells in sorted(present, key=_sequence)])
-            if rows:
-                self._insert(opened, rows, predicate=None)
+            return self._insert(opened, rows, predicate=None) if rows else ""
 
         self._commit(row.TABLE, write)
 
@@ -71,11 +70,10 @@ class Ledger:
         """Replace the rows whose columns equal ``where`` by ``rows``, which may be none, in one commit: safe to repeat."""
         matching = condition(where)
 
-        def write(opened: DeltaTable | None) -> None:
+        def write(opened: DeltaTable | None) -> str:
             if rows:
-                self._insert(opened, rows, predicate=matching if opened else None)
-            elif opened:
-                opened.delete(matching, commit_properties=commit_properties(last_sequence(opened)))
+                return self._insert(opened, rows, predicate=matching if opened else None)
+            return f"{_delete(opened, matching)} rows removed" if opened else ""
 
         self._commit(row.TABLE, write)
 
@@ -83,12 +81,10 @@ class Ledger:
         """Remove the rows for which one of the SQL conditions holds, in one commit; return how many there were."""
         count = 0
 
-        def write(opened: DeltaTable | None) -> None:
+        def write(opened: DeltaTable | None) -> str:
             nonlocal count
-            count = 0
-            if opened:
-                done = opened.delete(any_of(conditions), commit_properties=commit_properties(last_sequence(opened)))
-                count = int(done["num_deleted_rows"] or 0)
+            count = _delete(opened, any_of(conditions)) if opened else 0
+            return f"{count} rows removed"
 
         if self.count(row, conditions):
             self._commit(row.TABLE, write)
@@ -154,8 +150,10 @@ class Ledger:
             )
         return opened
 
-    def _commit(self, table: str, write: Callable[[DeltaTable | None], None]) -> None:
+    def _commit(self, table: str, write: Callable[[DeltaTable | None], str]) -> None:
         """Let ``write`` commit to the table as it is, again and again where another writer was faster.
+
+        It returns what it has done, for the log; nothing where it has committed nothing.
 
         Raises:
             LakeError: others were faster each time.
@@ -165,13 +163,14 @@ class Ledger:
             for attempt in range(_ATTEMPTS):
                 opened = self._open(table)
                 try:
-                    write(opened)
+                    change = write(opened)
                 except DeltaError:
                     if not self._has_moved(table, opened):
                         raise
                     time.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, 0.01 * 2**attempt)))
                 else:
-                    logger.debug("%s: rows are committed", table)
+                    if change:
+                        logger.info("%s: version %d is committed: %s", table, opened.version() if opened else 0, change)
                     if opened is not None:
                         self._tidy(table, opened)
                     return
@@ -188,12 +187,13 @@ class Ledger:
         now = self._open(table)
         return (now and now.version()) != (opened and opened.version())
 
-    def _insert(self, opened: DeltaTable | None, rows: Sequence[OpsRow], predicate: str | None) -> None:
+    def _insert(self, opened: DeltaTable | None, rows: Sequence[OpsRow], predicate: str | None) -> str:
+        """Write rows in one commit, in place of those that ``predicate`` selects; return what was done."""
         schema, last = rows[0].arrow_schema(), last_sequence(opened)
         data, properties = _as_arrow(rows, last), commit_properties(last + len(rows))
         if opened is None:
             write_deltalake(self._path(rows[0].TABLE), data, mode="error", commit_properties=properties)
-            return
+            return f"{len(rows)} rows added"
         # A lake of an earlier version may lack a column that has come since.
         is_older = set(schema.names) > {part.name for part in opened.schema().fields}
         schema_mode: Literal["merge"] | None = "merge" if is_older else None
@@ -201,6 +201,12 @@ class Ledger:
             write_deltalake(opened, data, mode="append", schema_mode=schema_mode, commit_properties=properties)
         else:
             write_deltalake(opened, data, mode="overwrite", predicate=predicate, schema_mode=schema_mode, commit_properties=properties)
+        return f"{len(rows)} rows {'added' if predicate is None else 'put in place of others'}"
+
+
+def _delete(opened: DeltaTable, predicate: str) -> int:
+    """Remove rows in one commit; return how many there were."""
+    return int(opened.delete(predicate, commit_properties=commit_properties(last_sequence(opened)))["num_deleted_rows"] or 0)
 
 
 def _as_arrow(rows: Sequence[OpsRow], last: int) -> pa.Table:

@@ -66,7 +66,7 @@ def compact_files(table: DeltaTable, most: int | None = None) -> int:
     except DeltaError as error:  # another writer was faster; the rows are there, and the next append tries again
         logger.info("%s was not compacted: %s", table.table_uri, error)
         return 0
-    logger.debug("%s: %d small files are put together", table.table_uri, small)
+    logger.info("%s: version %d is committed: %d small files put together", table.table_uri, table.version(), small)
     return small
 
 
@@ -90,4 +90,5 @@ def remove_expired_files(root: str, table: str, opened: DeltaTable) -> int:
     removable += [path for path, version, _ in log if version < checkpoint]
     for path in removable:
         delete_file(root, f"{relative}/{path}")
+    logger.info("%s: %d replaced files are removed", table, len(removable))
     return len(removable)

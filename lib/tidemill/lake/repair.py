@@ -5,6 +5,7 @@ What is lost is marked as lost, and what is damaged is set aside, never deleted.
 
 from __future__ import annotations
 
+import logging
 import shutil
 import uuid
 from collections.abc import Iterable
@@ -23,6 +24,8 @@ from tidemill.lake.ops import StepRow
 if TYPE_CHECKING:
     from tidemill.lake.ledger import Ledger
     from tidemill.lake.tables import Lake
+
+logger = logging.getLogger(__name__)
 
 
 _DONE = ("SUCCEEDED", "SKIPPED")
@@ -120,6 +123,7 @@ def repair_table(home: str, aside: str, floor: int = -1) -> list[LogFault]:
     found = log.faults(floor)
     try:
         if found:
+            logger.warning("%s is damaged and is repaired: %s", home, found[0])
             _repair_log(log, found, Path(aside))
         return found + _repair_files(home, Path(aside))
     except LakeError:

@@ -367,6 +367,6 @@ class Lake:
             history = self.history(table, 20)
         for entry in history:
             if commit_id in str(entry.get("userMetadata", "")):
-                logger.info("%s: version %d is committed by %s", table, int(entry["version"]), meta.get("node", "no step"))
+                logger.info("%s: version %d is committed: by %s", table, int(entry["version"]), meta.get("node", "no step"))
                 return int(entry["version"])
         raise LakeError(f"{table}: Delta skipped the commit, another one with the same batch number is there; run again to go on from it")

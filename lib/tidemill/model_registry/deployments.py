@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -13,6 +14,8 @@ from tidemill.lake.ops import DeploymentRow
 
 if TYPE_CHECKING:
     from tidemill.lake import Ledger
+
+logger = logging.getLogger(__name__)
 
 
 AUTOMATIC = "tidemill"  # the actor of changes that no person asked for
@@ -70,12 +73,15 @@ class Deployments:
         Raises:
             StepError: the state does not follow from the present one.
         """
+        is_moved = False
         template = DeploymentRow(pipeline=self._pipeline, run_id=run_id, actor=actor)
 
         def changes(rows: list[DeploymentRow]) -> list[DeploymentRow]:
+            nonlocal is_moved
             states = _states(rows)
             present = states.get(version)
-            if present == to_state:
+            is_moved = present != to_state
+            if not is_moved:
                 return []
             if to_state not in FOLLOWS[present]:
                 raise StepError(
@@ -90,6 +96,8 @@ class Deployments:
             return [change, *(replace(retired, model_version=old) for old in reigning)]
 
         self._ledger.extend(DeploymentRow, changes, pipeline=self._pipeline)
+        if is_moved:
+            logger.info("model %d of %s is %s, by %s: %s", version, self._pipeline, to_state, actor, reason)
 
 
 def _states(rows: Iterable[DeploymentRow]) -> dict[int, str]:

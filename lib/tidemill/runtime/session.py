@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
+logger = logging.getLogger(__name__)
+
 _LOG_LEVEL = "TIDEMILL_SPARK_LOG"
 LOG_RETENTION_INTERVAL = "interval 36500 days"
 """How long tables keep the entries of their Delta log: models and runs are pinned to versions."""
@@ -88,6 +90,7 @@ def get_spark(
         settings["spark.sql.shuffle.partitions"] = str(max(2, os.cpu_count() or 2))
         settings["spark.sql.warehouse.dir"] = str(Path(tempfile.gettempdir()) / f"tidemill-warehouse-{os.getuid()}")
     settings |= conf or {}
+    logger.info("Spark starts with master %s", settings.get("spark.master", "of spark-submit"))
     for key, value in settings.items():
         builder = builder.config(key, value)
     if under_submit:

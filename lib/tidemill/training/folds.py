@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
     from tidemill.training.balance import Balance
     from tidemill.training.problem import Problem
+
+logger = logging.getLogger(__name__)
 
 
 Made = TypeVar("Made")
@@ -190,6 +193,7 @@ class Folds:
                 memo = self._memos.setdefault(place.fold, FitCache(self._together, place.fold))
             features = feature_pipeline(limit_custom_stages(self._plan_of(place.variant), self._limit), self._all_encodings, memo)
             self._features[place] = features.fit(self._train(place.fold))
+            logger.info("features are fitted on the training rows of fold %d", place.fold)
             with self._lock:
                 self.fits += 1
         return self._features[place]

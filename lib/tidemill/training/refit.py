@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
     from tidemill.features.fit_cache import FitCache
 
+logger = logging.getLogger(__name__)
+
 
 def refit(
     frame: DataFrame,
@@ -62,6 +65,7 @@ def refit(
     """
     encoding = problem.family(trial.family).encoding
     engines = engines or Engines()
+    logger.info("%s %s is fitted on all training rows by engine %s", trial.family, trial.params_json, engines.engine(trial.family))
     try:
         features = fit_features(frame, plan, [encoding], memo, limit)
         if engines.engine(trial.family) == TASKS:

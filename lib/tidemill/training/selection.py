@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from tidemill.errors import StepError
 from tidemill.evaluation import is_better
 from tidemill.tasks import is_minimised
 from tidemill.training.tuning.tuner import Trial
+
+logger = logging.getLogger(__name__)
 
 SUCCEEDED, FAILED, STOPPED = "SUCCEEDED", "FAILED", "STOPPED"
 
@@ -100,6 +103,9 @@ def choose(
         near = [trial for trial in trials if trial.number in whole and _is_near(whole[best.number], whole[trial.number], metric)]
         cost = {trial.number: sum(row.score_seconds or 0.0 for row in rows if row.trial == trial.number) for trial in near}
         best = min(near, key=lambda trial: cost[trial.number])
+    logger.info(
+        "trial %d is selected by %s: %s %s, mean %s %s", best.number, rule, best.family, best.params_json, metric, found[best.number]
+    )
     return SearchResult(tuple(rows), found, best)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 
 from tidemill.errors import StepError
@@ -15,6 +16,8 @@ from tidemill.model_registry.versions import record_states, restore_states
 from tidemill.steps.result import StepResult
 from tidemill.workflow.graph import Graph, Node
 from tidemill.workflow.states import States
+
+logger = logging.getLogger(__name__)
 
 _WITH_QUARANTINE = ("bronze", "silver")
 _MODEL_STEPS = ("train", "evaluate", "deploy")
@@ -46,6 +49,8 @@ class Recovery:
             remarks += self._retire_lost_champion(run_id)
         for node in nodes:
             self._remarks[node.name] = tuple(remark for table in self._tables(node) for remark in self._mend(table))
+        for remark in remarks:
+            logger.warning("%s", remark)
         if nodes and remarks:
             self._remarks[nodes[0].name] = (*remarks, *self._remarks[nodes[0].name])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from tidemill.lake.ledger import condition
 from tidemill.lake.ops import OPS_TABLES, DeploymentRow, OpsRow, RunRow, StepRow
 from tidemill.model_registry.deployments import Deployments
 from tidemill.workflow.states import DONE, SUCCEEDED
+
+logger = logging.getLogger(__name__)
 
 LIVE = ("CHAMPION", "CHALLENGER", "CANDIDATE")
 """States of a model version in which it is in use."""
@@ -40,6 +43,7 @@ def prune_runs(lake: Lake, retention: OpsRetention, *, dry_run: bool) -> dict[st
     ledger = lake.ledger
     expired = expired_runs(lake, retention)
     classes = [row for row in OPS_TABLES.values() if row.RETENTION != "forever" and "run_id" in row.arrow_schema().names and expired]
+    logger.info("ops rows of %d runs are of no use any more", sum(map(len, expired.values())))
     removed = {}
     for row in sorted(classes, key=lambda each: (each is RunRow, each is StepRow)):
         if lake.exists(row.TABLE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import sys
 import time
@@ -33,7 +34,10 @@ from tidemill.workflow.progress import PlainProgress, Progress
 from tidemill.workflow.recovery import Recovery
 from tidemill.workflow.states import BLOCKED, DONE, FAILED, SKIPPED, SUCCEEDED, States
 
+logger = logging.getLogger(__name__)
+
 _SIDE_BY_SIDE = 3
+UNCHANGED = "unchanged since it last succeeded"
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ class Runner:
         outputs = outputs_of(before)
         if not reasons:
             reasons = tuple(self._recovery.faults(node, inputs, outputs))
+        logger.info("%s %s: %s", node.name, "runs" if reasons else "is skipped", "; ".join(reasons) or UNCHANGED)
         return Decision(node.name, inputs, print_, reasons, outputs)
 
     def _refuse_wrong_parameters(self, nodes: Sequence[Node]) -> None:
@@ -177,6 +182,7 @@ class Runner:
         return None
 
     def _blocked(self, node: Node, obstacle: str, progress: Progress) -> Outcome:
+        logger.info("%s is blocked: %s", node.name, obstacle)
         self._states.ended(node.name, BLOCKED, result=StepResult(), inputs={}, fingerprint="", error=obstacle, started_at=None)
         outcome = Outcome(node.name, BLOCKED, error=obstacle)
         progress.ended(outcome)
@@ -219,6 +225,7 @@ class Runner:
             told = f"{told}; and {lost}" if told else lost
         if interrupt is not None:
             raise interrupt
+        logger.info("%s is %s after %.1f s%s", node.name, state, time.monotonic() - began, f": {told}" if told else "")
         outcome = Outcome.of(node.name, state, result, time.monotonic() - began, error, told)
         progress.ended(outcome)
         return outcome
@@ -294,7 +301,5 @@ def list_decisions(runner: Runner, names: Sequence[str]) -> list[dict[str, objec
         if reasons:
             would_run.add(name)
         would = would or ("run" if reasons else "skip")
-        rows.append(
-            {"node": name, "would": would, "why": "; ".join(reasons) or "unchanged since it last succeeded", "exit_code": exit_code}
-        )
+        rows.append({"node": name, "would": would, "why": "; ".join(reasons) or UNCHANGED, "exit_code": exit_code})
     return rows

@@ -7,6 +7,8 @@ import logging
 import pytest
 
 from tidemill.cli import main
+from tidemill.lake import Lake
+from tidemill.lake.ops import StepRow
 from tidemill.redaction import register_secret
 from tidemill.runtime.terminal import configure_logging
 
@@ -55,3 +57,64 @@ def test_secrets_and_control_characters_are_not_shown(capsys):
     text = capsys.readouterr().err
     assert "hunter2secret" not in text
     assert "\x1b" not in text
+
+
+SPEC = """\
+pipeline: p
+lake: {folder}/lake
+sources:
+  a: {{format: csv, path: "{folder}/{secret}/a.csv", schema: "x INT, y INT"}}
+dataset: {{from: bronze.a, key: [x], label: y}}
+training: {{task: regression}}
+"""
+
+
+def run_with_missing_file(folder, level, secret="visible"):
+    """Run a pipeline whose source has no file, so that it fails before Spark starts."""
+    spec = folder / "p.yml"
+    spec.write_text(SPEC.format(folder=folder, secret=secret))
+    assert main(["run", str(spec), "--run-id", "r", "--log-level", level]) == 1
+
+
+class TestRun:
+    def test_decisions_and_commits_are_one_line_each(self, tmp_path, capsys):
+        run_with_missing_file(tmp_path, "info")
+        lines = [line.split(" INFO ", 1)[1] for line in capsys.readouterr().err.splitlines() if " INFO " in line]
+        blocked = "tidemill.workflow.runner: dataset is blocked: ingest.a is FAILED"
+        assert lines.count(blocked) == 1
+        assert sum("tidemill.workflow.runner: ingest.a is FAILED after" in line for line in lines) == 1
+        ledger = Lake(str(tmp_path / "lake")).ledger
+        versions = [line for line in lines if line.startswith("tidemill.lake.ledger: ops.steps: version ")]
+        assert versions[0].endswith("version 0 is committed: 7 rows added")
+        assert len(versions) == 1 + len(ledger.read(StepRow, run_id="r")) - 7, "one commit for the pending nodes, one for the end of each"
+
+    def test_is_quiet_by_default(self, tmp_path, capsys):
+        run_with_missing_file(tmp_path, "warning")
+        assert "INFO" not in capsys.readouterr().err
+
+    @pytest.mark.parametrize("level", ["debug", "info"])
+    def test_a_secret_reaches_neither_the_log_nor_the_ledger(self, tmp_path, capsys, level):
+        secret = "correct-horse-battery"
+        register_secret(secret)
+        run_with_missing_file(tmp_path, level, secret)
+        text = capsys.readouterr().err
+        assert secret not in text
+        assert "ingest.a is FAILED" in text and "/***/" in text
+        assert all(secret not in str(row) for row in Lake(str(tmp_path / "lake")).ledger.read(StepRow))
+
+    def test_a_handler_of_the_application_gets_no_secret_either(self, tmp_path):
+        secret = "battery-staple-correct"
+        register_secret(secret)
+        messages = []
+
+        class Collect(logging.Handler):
+            def emit(self, record):
+                messages.append(f"{record.getMessage()} {record.__dict__}")
+
+        handler = Collect()
+        configure_logging("debug")
+        logging.getLogger("tidemill").addHandler(handler)
+        logging.getLogger("tidemill.workflow.runner").info("%s with %s", "start", secret)
+        logging.getLogger("tidemill.lake.ledger").warning("failed", exc_info=ValueError(secret))
+        assert len(messages) == 2
+        assert secret not in "".join(messages)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from tidemill.steps.evaluate.evaluator import Evaluator, Metrics
 from tidemill.steps.evaluate.unsupervised import describe_clusters
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.tasks import METRICS, Metric
+
+logger = logging.getLogger(__name__)
 
 BASELINE_VERSION = 0
 
@@ -52,6 +55,8 @@ def evaluate(context: StepContext) -> StepResult:
     measured = {version: metrics, BASELINE_VERSION: baseline} | ({champion.version: champion.metrics} if champion else {})
     _record(context, measured, version, slices)
     results = [gate.evaluate(metrics, baseline, champion.metrics if champion else None) for gate in gates]
+    for result in results:
+        logger.info("model %d of %s: gate %s: %s", version, context.pipeline, "passed" if result.passed else "failed", result.sentence)
     remarks = evaluator.compare(metrics, champion.metrics) if champion else ()
     notes = _decide(context, deployments, version, results, _evidence(results, metrics, baseline, champion), remarks)
     return StepResult(outputs={pipeline.model_name: version}, rows_in=rows, rows_out=rows, notes=(*notes, *describe_clusters(slices)))

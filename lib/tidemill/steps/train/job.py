@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ from tidemill.training.tuning.tune import Tuned
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
     from pyspark.sql import DataFrame
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class TrainingJob:
         return search, past
 
     def _choose_engines(self) -> Engines:
-        return choose_engines(
+        engines = choose_engines(
             self.context.spec.pipeline.training.engine,
             declared_spaces(self.context.spec),
             self.problem,
@@ -125,6 +128,8 @@ class TrainingJob:
             columns=len(self.plan.columns),
             most_bytes=room(self.context.spark),
         )
+        logger.info("engines: %s", "; ".join([*(f"{name}: {engine}" for name, engine in engines.of.items()), *engines.notes]))
+        return engines
 
     def choose(self, search: Search, past: PastTrials) -> Choice:
         """Search, choose, and see what is to be done to the probabilities; every trial is recorded, whatever comes of it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ from tidemill.version import VERSION
 if TYPE_CHECKING:
     from tidemill.steps.result import StepContext
     from tidemill.training.problem import Problem
+
+logger = logging.getLogger(__name__)
 
 
 _COLUMNS = [field.name for field in dataclasses.fields(TrialFold) if field.name != "trial"]
@@ -59,6 +62,8 @@ class PastTrials:
 
     def keep(self, rows: Sequence[TrialFold]) -> None:
         """Write rows of fits that have just ended."""
+        for row in rows:
+            logger.info("trial %d, fold %d: %s %s is %s after %.1f s", row.trial, row.fold, row.family, row.params, row.state, row.seconds)
         self._context.lake.ledger.append(self._stamped(rows))
 
     def record(self, rows: Sequence[TrialFold]) -> None:
