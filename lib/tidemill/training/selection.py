@@ -104,7 +104,7 @@ def choose(
         cost = {trial.number: sum(row.score_seconds or 0.0 for row in rows if row.trial == trial.number) for trial in near}
         best = min(near, key=lambda trial: cost[trial.number])
     logger.info(
-        "trial %d is selected by %s: %s %s, mean %s %s", best.number, rule, best.family, best.params_json, metric, found[best.number]
+        "trial %d is selected by rule %s: %s %s, mean %s %s", best.number, rule, best.family, best.params_json, metric, found[best.number]
     )
     return SearchResult(tuple(rows), found, best)
 

@@ -56,7 +56,7 @@ def evaluate(context: StepContext) -> StepResult:
     _record(context, measured, version, slices)
     results = [gate.evaluate(metrics, baseline, champion.metrics if champion else None) for gate in gates]
     for result in results:
-        logger.info("model %d of %s: gate %s: %s", version, context.pipeline, "passed" if result.passed else "failed", result.sentence)
+        logger.info("model %d of %s: gate %s", version, context.pipeline, result.sentence)
     remarks = evaluator.compare(metrics, champion.metrics) if champion else ()
     notes = _decide(context, deployments, version, results, _evidence(results, metrics, baseline, champion), remarks)
     return StepResult(outputs={pipeline.model_name: version}, rows_in=rows, rows_out=rows, notes=(*notes, *describe_clusters(slices)))
