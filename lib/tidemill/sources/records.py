@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -14,7 +14,9 @@ from pyspark.sql import types as T
 from tidemill.column_names import BATCH_ID, INGESTED_AT, INTERNAL, RESCUED, ROW_HASH, SOURCE_FILE, is_added
 from tidemill.columns import column
 from tidemill.quoting import quoted
-from tidemill.sources.files.listing import SourceFile
+
+if TYPE_CHECKING:
+    from tidemill.sources.files.listing import SourceFile
 
 IS_PLAIN = " is_plain"
 _PLACE = " place"

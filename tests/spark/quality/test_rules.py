@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill import extensions
+from tidemill.quality.expectations.conditions import passes
 from tidemill.quality.expectations.kinds import ColumnUse, Judgement, Measure, RowKind, TableKind
 from tidemill.quality.expectations.quarantine import expectation_rows, refusal, refused_rules, warnings
 from tidemill.quality.expectations.row_rules import (
@@ -21,7 +22,7 @@ from tidemill.quality.expectations.row_rules import (
     samples,
     tally,
 )
-from tidemill.quality.expectations.rules import Rule, errors_count_as_violations, passes, rules_of
+from tidemill.quality.expectations.rules import Rule, errors_count_as_violations, rules_of
 from tidemill.quality.expectations.table_kinds import sum_of
 from tidemill.quality.expectations.table_rules import Known, table_rules, table_verdicts
 from tidemill.spec.models import Expectation

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tidemill.quality.expectations.quarantine import is_repeatable
+from tidemill.quality.expectations.conditions import is_repeatable
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import reduce
-from operator import or_
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tidemill.options import ColumnName, Columns, Problem, Reference, as_columns, split_reference
@@ -35,7 +33,7 @@ class Check(RowKind):
     @property
     def is_repeatable(self) -> bool:
         """True where the condition is known to depend on nothing but the row."""
-        from tidemill.quality.expectations.quarantine import is_repeatable
+        from tidemill.quality.expectations.conditions import is_repeatable
 
         return is_repeatable(self.condition)
 
@@ -52,7 +50,7 @@ class Check(RowKind):
 
     def is_broken(self, match: Column | None = None) -> Column:
         """Return true where the condition is false, null or raises."""
-        from tidemill.quality.expectations.rules import passes
+        from tidemill.quality.expectations.conditions import passes
 
         return ~passes(self.condition)
 
@@ -91,6 +89,8 @@ class NotNull(_OfColumns):
 
     def is_broken(self, match: Column | None = None) -> Column:
         """Return true where one of the columns is null."""
+        from tidemill.quality.expectations.conditions import any_null
+
         return any_null(self.columns)
 
 
@@ -138,10 +138,3 @@ class Unique(_OfColumns):
     def describe(self) -> str:
         """Return the rule in words."""
         return f"unique: {', '.join(self.columns)}"
-
-
-def any_null(names: tuple[str, ...]) -> Column:
-    """Return true where one of the columns is null."""
-    from tidemill.columns import column
-
-    return reduce(or_, [column(name).isNull() for name in names])

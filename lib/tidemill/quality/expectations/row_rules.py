@@ -10,8 +10,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.columns import column
+from tidemill.quality.expectations.conditions import all_known
 from tidemill.quality.expectations.kinds import Measure
-from tidemill.quality.expectations.rules import Rule, all_known
+from tidemill.quality.expectations.rules import Rule
 
 
 @dataclass(frozen=True)

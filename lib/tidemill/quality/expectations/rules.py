@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
-from operator import and_
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, SparkSession
-from pyspark.sql import functions as F
 
 from tidemill.columns import column
+from tidemill.quality.expectations.conditions import any_null
 from tidemill.quality.expectations.kinds import RowKind
-from tidemill.quality.expectations.row_kinds import any_null
 
 if TYPE_CHECKING:
     from tidemill.spec.models import Expectation
@@ -80,17 +77,6 @@ def _rule(name: str, expectation: Expectation, kind: RowKind) -> Rule:
     )
 
 
-def passes(*checks: str) -> Column:
-    """Return true where the SQL conditions are all true; false where one is false, null, or raises.
-
-    ``try_to_binary`` gives null for whatever goes wrong below it: a failed cast, a division by zero, an overflow, ``raise_error``.
-    It holds only inside ``errors_count_as_violations``.
-    """
-    # `AND true` makes a bare NULL a boolean and still refuses a check that is a number or a text.
-    verdict = F.when(reduce(and_, [F.expr(check) for check in checks], F.lit(True)), F.lit("01")).otherwise(F.lit("00"))
-    return F.try_to_binary(verdict, F.lit("hex")).eqNullSafe(F.unhex(F.lit("01")))
-
-
 @contextmanager
 def errors_count_as_violations(spark: SparkSession) -> Iterator[None]:
     """Let checks that raise count as broken in the queries that run inside.
@@ -103,11 +89,6 @@ def errors_count_as_violations(spark: SparkSession) -> Iterator[None]:
         yield
     finally:
         spark.conf.set(_ELIMINATION, str(before))
-
-
-def all_known(names: Sequence[str]) -> Column:
-    """Return true where none of the columns is null."""
-    return reduce(and_, [column(name).isNotNull() for name in names])
 
 
 def _match(name: str) -> str:

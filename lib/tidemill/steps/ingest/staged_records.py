@@ -22,7 +22,7 @@ from tidemill.quality.expectations.rules import Rule, errors_count_as_violations
 from tidemill.runtime.session import task_slots
 from tidemill.sources.records import FATE, GOOD, IS_HEADER, IS_PLAIN, NOTED, RAW, RULES, Quick, Records, judged_records, judged_schema
 from tidemill.spec.models import SOURCE_KINDS, Source
-from tidemill.steps.prepare.expectations import record_expectations, require_rules, what_stays
+from tidemill.steps.expectations import record_expectations, require_rules, what_stays
 from tidemill.steps.result import StepContext
 
 _BYTES_A_FILE = 64 * 2**20

@@ -26,10 +26,10 @@ from tidemill.sources.files.listing import list_source_files
 from tidemill.sources.records import FATE, GOOD, refused_by_rule, survey
 from tidemill.spec.models import SOURCE_KINDS
 from tidemill.spec.models.source_kinds import FileKind
+from tidemill.steps.expectations import rules_for
 from tidemill.steps.ingest.batch import Batch, commit
 from tidemill.steps.ingest.files import file_rows, read_records
 from tidemill.steps.ingest.history import REPROCESSED, Past, known_schema, past
-from tidemill.steps.prepare.expectations import rules_for
 from tidemill.steps.prepare.step import table_rows
 from tidemill.steps.result import StepContext, StepResult
 

@@ -23,7 +23,7 @@ from tidemill.runtime.user_code import contain_exit
 from tidemill.spec.loading.table_inputs import SESSION, function_arguments
 from tidemill.spec.models import Table
 from tidemill.steps.commit_stats import blank, is_blank, rows_written
-from tidemill.steps.prepare.expectations import TableRules, record_expectations, rules_for, verdicts_of, what_stays
+from tidemill.steps.expectations import TableRules, record_expectations, rules_for, verdicts_of, what_stays
 from tidemill.steps.result import StepContext, StepResult
 
 

@@ -31,9 +31,9 @@ from tidemill.sources.rows import Fitted, fitted
 from tidemill.sources.schema.types import NothingToInfer, matched_names
 from tidemill.spec.models import SOURCE_KINDS, Source
 from tidemill.spec.models.source_kinds import FileKind
+from tidemill.steps.expectations import require_rules
 from tidemill.steps.ingest.history import FULL_BATCH, Past, known_schema
 from tidemill.steps.ingest.staged_records import source_rules
-from tidemill.steps.prepare.expectations import require_rules
 from tidemill.steps.result import StepContext
 from tidemill.steps.score.entry import Entry, is_of_family
 from tidemill.steps.score.routes import CARRIER, DATASET

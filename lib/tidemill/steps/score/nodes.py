@@ -23,7 +23,7 @@ from tidemill.quoting import quoted
 from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.spec.loading.table_inputs import SESSION, function_arguments
-from tidemill.steps.prepare.expectations import rules_for
+from tidemill.steps.expectations import rules_for
 from tidemill.steps.prepare.step import table_rows
 from tidemill.steps.result import StepContext
 from tidemill.steps.score.input import WHY, columns_of_rule

@@ -58,7 +58,7 @@ class Csv(FileKind):
         if source is None:
             options = {"header": "true", "sep": self.separator, "quote": '"', "escape": '"'}
         else:
-            options = completed_options(self._with_separator(source))
+            options = completed_options(self._with_separator(source), self.option_names)
         if not is_on(options, "header") or not can_open(file):
             return None
         return read_header(None, file, options).names  # type: ignore[arg-type]  # a file that Python opens needs no session

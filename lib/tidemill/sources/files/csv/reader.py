@@ -15,6 +15,7 @@ from pyspark.sql import types as T
 
 from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE, renaming_notes, table_columns
 from tidemill.errors import SourceError
+from tidemill.sources.files.csv import Csv
 from tidemill.sources.files.csv.fields import Layout, is_odd, parsed_fields, with_rules
 from tidemill.sources.files.csv.records import Group, completed_options, group_records, header_groups
 from tidemill.sources.files.csv.wide import wide_records
@@ -110,7 +111,7 @@ class CsvFiles:
 
     def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
         """Return types that keep what stands in every record; in whichever files it is."""
-        options = completed_options(source)
+        options = completed_options(source, Csv.option_names)
         groups, bad = header_groups(spark, files, options)
         if not groups:
             raise SourceError("; ".join(f"{path}: {reason}" for path, reason in bad.items()))
@@ -125,7 +126,7 @@ class CsvFiles:
 
     def read(self, spark: SparkSession, source: Source, files: Sequence[SourceFile], schema: T.StructType) -> Records:
         """Return the records of the files."""
-        options = completed_options(source)
+        options = completed_options(source, Csv.option_names)
         groups, bad = header_groups(spark, files, options)
         frames: list[DataFrame] = []
         quick: list[Quick] = []

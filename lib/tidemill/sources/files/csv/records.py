@@ -15,7 +15,6 @@ from pyspark.sql import functions as F
 
 from tidemill.column_names import SOURCE_FILE
 from tidemill.errors import SourceError
-from tidemill.sources.files.csv import Csv
 from tidemill.sources.files.encodings import TextForm, can_open, first_bytes, opened, physical_lines, separator_line, text_form
 from tidemill.sources.files.lines import (
     BLOCK,
@@ -260,9 +259,9 @@ class Group:
         return {**options, "sep": self.sep}
 
 
-def completed_options(source: Source) -> dict[str, str]:
-    """Return the options of the source with tidemill's defaults, which differ from Spark's where those lose records."""
-    given = checked_options(source, Csv.option_names)
+def completed_options(source: Source, option_names: Sequence[str]) -> dict[str, str]:
+    """Return the options of the source with defaults that lose no records, as some of Spark's do; `option_names` are those it may have."""
+    given = checked_options(source, option_names)
     quote = given.get("quote", '"')
     # Spark's default escape, a backslash, splits RFC 4180's doubled quotes in two; its limits refuse wide files and long fields.
     defaults = {
