@@ -56,12 +56,14 @@ def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[
     import numpy as np
     from pyspark.sql import functions as F
 
+    from tidemill.families import ENGINES
     from tidemill.features import FeaturePlan
     from tidemill.features.groups import Categorical, Numeric
     from tidemill.learners.class_labels import class_metadata
     from tidemill.runtime.session import get_spark
     from tidemill.spec.models import Training, Tuner
-    from tidemill.training.engines.choice import choose_engines, room
+    from tidemill.training.engines.choice import Resources, choose_engines, max_copy_bytes
+    from tidemill.training.folds import ORDER
     from tidemill.training.problem import Problem
     from tidemill.training.refit import refit
     from tidemill.training.selection import choose
@@ -76,7 +78,6 @@ def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[
     peers.frame.to_parquet("search.parquet", index=False)
     spark.read.parquet("search.parquet").count()
     plan = FeaturePlan.of(numeric=Numeric(columns=peers.NUM, impute="mean"), categorical=Categorical(columns=peers.CAT, encode="auto"))
-    engine = "auto" if way.startswith("grid") else way.partition("_")[0]
     stopping: Literal["hyperband", "none"] = "hyperband" if way.endswith("hyperband") else "none"
     if way.startswith("grid"):
         declared, tuner = {"xgboost": GRID}, Tuner(strategy="grid", early_stopping=stopping)
@@ -94,9 +95,14 @@ def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[
         table = spark.read.parquet("search.parquet").withColumn("key", F.xxhash64(*peers.CAT, *peers.NUM))
         ordered = table.repartition("key").sortWithinPartitions("key")
         label = F.col("label").alias("label", metadata=class_metadata(2))
-        frame = ordered.select(*plan.columns, label, F.col("fold").cast("int"), F.xxhash64("key").alias("_order")).persist()
+        frame = ordered.select(*plan.columns, label, F.col("fold").cast("int"), F.xxhash64("key").alias(ORDER)).persist()
         count = frame.count()
-        engines = choose_engines(engine, spaces, problem, scratch=scratch, rows=count, columns=len(plan.columns), most_bytes=room(spark))
+        engines = choose_engines(
+            ENGINES.get("auto" if way.startswith("grid") else way.partition("_")[0]),
+            spaces,
+            problem,
+            Resources(scratch=scratch, rows=count, columns=len(plan.columns), most_bytes=max_copy_bytes(spark)),
+        )
         search = Search(frame, plan, spaces, problem, engines=engines)
         tuned = tune(search, spaces, tuner, list(range(folds)), count)
         found = choose(tuned.rows, tuned.trials, problem.metric)

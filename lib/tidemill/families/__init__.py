@@ -4,6 +4,7 @@ Enters: the name of a family and of a task. Leaves: the `Family`, which declares
 fits it. A family is added by declaring it in a module of ``built_in``; nothing here imports Spark or a library of machine learning.
 """
 
+from tidemill.families.engines import ENGINES, Engine
 from tidemill.families.family import (
     BOTH_WAYS,
     IN_TASKS,
@@ -28,11 +29,13 @@ from tidemill.families.registry import (
 
 __all__ = [
     "BOTH_WAYS",
+    "ENGINES",
     "FAMILIES",
     "IN_TASKS",
     "ON_CLUSTER",
     "PATIENCE",
     "Encoding",
+    "Engine",
     "Family",
     "FamilyByTask",
     "LibraryFamily",

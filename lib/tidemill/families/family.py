@@ -98,13 +98,13 @@ class Family:
         learner: Learner = getattr(import_module(module), attribute)
         return learner
 
-    def for_task(self, task: str) -> Family | None:
+    def for_task(self, kind: str) -> Family | None:
         """Return the family for a task; None where it does not suit it."""
-        return self if task in self.spaces else None
+        return self if kind in self.spaces else None
 
-    def has_estimator(self, task: str) -> bool:
+    def has_estimator(self, kind: str) -> bool:
         """Return True where the engine ``spark`` has an estimator of the family."""
-        return task in self.estimators
+        return kind in self.estimators
 
     def default_space(self, task: str, *, texts: bool = False, is_implicit: bool = False) -> Space:
         """Return the space that is searched where the spec declares none; ``texts`` says whether it declares texts."""
@@ -274,11 +274,11 @@ class FamilyByTask(Family):
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks that one of the families suits."""
-        return tuple(task for family in self.families for task in family.tasks)
+        return tuple(kind for family in self.families for kind in family.tasks)
 
-    def for_task(self, task: str) -> Family | None:
+    def for_task(self, kind: str) -> Family | None:
         """Return the family for a task; None where none suits it."""
-        return next((family for family in self.families if task in family.tasks), None)
+        return next((family for family in self.families if kind in family.tasks), None)
 
 
 def space_fault(family: str, parameter: str, message: str, file: str = "pipeline.yml") -> Fault:

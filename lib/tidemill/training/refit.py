@@ -11,6 +11,7 @@ from pyspark.ml import PipelineModel
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
+from tidemill.families import IN_TASKS
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nominal_slots
 from tidemill.learners.linear_scores import linear_scores, linear_values
 from tidemill.learners.model import LearnedModel
@@ -18,7 +19,7 @@ from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.training.adjustment import AdjustedProbabilities
 from tidemill.training.calibration import Calibration
-from tidemill.training.engines.choice import TASKS, Engines
+from tidemill.training.engines.choice import Engines
 from tidemill.training.engines.fit_worker import fit_model
 from tidemill.training.engines.fold_matrix import write_copy
 from tidemill.training.engines.spark import fit_family
@@ -68,7 +69,7 @@ def refit(
     logger.info("%s %s is fitted on all training rows by engine %s", trial.family, trial.params_json, engines.engine(trial.family))
     try:
         features = fit_features(frame, plan, [encoding], memo, limit)
-        if engines.engine(trial.family) == TASKS:
+        if engines.way(trial.family) == IN_TASKS:
             with whole_copy(frame, features, [encoding], problem, engines, limit if plan.custom else None) as copied:
                 model = learned_stage(frame.sparkSession, trial, copied, problem, limit)
         else:

@@ -13,10 +13,11 @@ from sklearn.metrics import mean_pinball_loss, r2_score
 from tests.tiers import parametrize_first
 
 from tidemill.errors import SpecError, StepError
+from tidemill.families import ENGINES
 from tidemill.features import FeaturePlan
 from tidemill.features.groups import Buckets, Categorical, Numeric
 from tidemill.learners.class_labels import class_metadata
-from tidemill.training.engines.choice import Engines, choose_engines
+from tidemill.training.engines.choice import Engines, Resources, choose_engines
 from tidemill.training.folds import ORDER, WEIGHT
 from tidemill.training.labels import Labels, read_labels
 from tidemill.training.monotone import check_monotone
@@ -173,11 +174,14 @@ def test_what_cannot_be_held_is_refused():
     problem = Problem("regression", "rmse", 0, 7, monotone={"x": "increasing"})
     given = {"scratch": "/tmp/x", "rows": 1, "columns": 1, "most_bytes": 99}
     with pytest.raises(SpecError, match=r"gradient_boosted_trees cannot keep `training.monotone` by `engine: spark`; name xgboost"):
-        choose_engines("spark", {"gradient_boosted_trees": {}}, problem, **given)
+        choose_engines(ENGINES.get("spark"), {"gradient_boosted_trees": {}}, problem, Resources(**given))
     space = {"gradient_boosted_trees": {"subsamplingRate": 0.5}}  # which scikit-learn's do not know
-    assert choose_engines("auto", space, Problem("regression", "rmse", 0, 7), **given).engine("gradient_boosted_trees") == "spark"
+    assert (
+        choose_engines(ENGINES.get("auto"), space, Problem("regression", "rmse", 0, 7), Resources(**given)).way("gradient_boosted_trees")
+        == "spark"
+    )
     with pytest.raises(SpecError, match="subsamplingRate"):
-        choose_engines("auto", space, problem, **given)
+        choose_engines(ENGINES.get("auto"), space, problem, Resources(**given))
 
 
 @parametrize_first("engine", ["tasks", "spark"], 1)

@@ -13,10 +13,10 @@ from sklearn.metrics import accuracy_score, r2_score
 from tests.tiers import parametrize_cover
 
 from tidemill.errors import SpecError
-from tidemill.families import FAMILIES, family_names
+from tidemill.families import ENGINES, FAMILIES, family_names
 from tidemill.features import feature_pipeline
 from tidemill.training import folds as room
-from tidemill.training.engines.choice import Engines, choose_engines
+from tidemill.training.engines.choice import Engines, Resources, choose_engines
 from tidemill.training.engines.fold_matrix import HELD_OUT, TRAIN, TooLarge, open_part, write_copy
 from tidemill.training.folds import copyable
 from tidemill.training.problem import Problem
@@ -222,16 +222,17 @@ def test_a_copy_that_is_too_large_in_a_later_fold_goes_to_mllib_too(frames, tmp_
 def test_the_engine_is_chosen_by_what_a_family_has_and_by_size(tmp_path):
     spaces = {"logistic_regression": {"regParam": [0.1]}, "factorization_machines": {}, "xgboost": {}}
     given = {"scratch": str(tmp_path), "rows": 1000, "columns": 10, "most_bytes": 10**6}
-    auto = choose_engines("auto", spaces, problem_of("binary"), **given)
+    auto = choose_engines(ENGINES.get("auto"), spaces, problem_of("binary"), Resources(**given))
     assert auto.of == {"logistic_regression": "tasks", "factorization_machines": "spark", "xgboost": "tasks"}
     assert any("factorization_machines: engine spark" in note for note in auto.notes)
-    unknown = choose_engines("auto", {"logistic_regression": {"aggregationDepth": 3}}, problem_of("binary"), **given)
+    depth = {"logistic_regression": {"aggregationDepth": 3}}
+    unknown = choose_engines(ENGINES.get("auto"), depth, problem_of("binary"), Resources(**given))
     assert unknown.of == {"logistic_regression": "spark"} and "aggregationDepth" in unknown.notes[0]
-    large = choose_engines("auto", spaces, problem_of("binary"), **{**given, "rows": 10**6})
+    large = choose_engines(ENGINES.get("auto"), spaces, problem_of("binary"), Resources(**{**given, "rows": 10**6}))
     assert set(large.of.values()) == {"spark"}
     for asked, family in (("spark", "lightgbm"), ("tasks", "factorization_machines")):
         with pytest.raises(SpecError) as caught:
-            choose_engines(asked, {"lightgbm": {}, "factorization_machines": {}}, problem_of("binary"), **given)
+            choose_engines(ENGINES.get(asked), {"lightgbm": {}, "factorization_machines": {}}, problem_of("binary"), Resources(**given))
         assert [fault.key for fault in caught.value.faults] == [f"training.models.{family}"]
     assert math.isfinite(auto.most_bytes)
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from tidemill.errors import Fault
+from tidemill.families import ENGINES
 from tidemill.spec.loading.document import Key, Node, dotted
 from tidemill.spec.models import SOURCE_KINDS, Pipeline
 from tidemill.spec.models.pipeline import RESERVED_METHODS
@@ -79,7 +80,7 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of a spec; a variable may stand wherever a number or a fixed word is wanted."""
     schema = _with_variables(Pipeline.model_json_schema(by_alias=True))
     schema["$defs"]["Source"]["properties"]["format"]["examples"] = list(SOURCE_KINDS.names)
-    for name, registry in (("task", TASKS), ("metric", METRICS)):
+    for name, registry in (("task", TASKS), ("metric", METRICS), ("engine", ENGINES)):
         schema["$defs"]["Training"]["properties"][name]["examples"] = list(registry.names)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "tidemill pipeline"}
 

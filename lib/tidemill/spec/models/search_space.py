@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError
 
 from tidemill.errors import UsageError
-from tidemill.families import IN_TASKS, ON_CLUSTER, Requirements
+from tidemill.families import ENGINES, Engine, Requirements
 from tidemill.families.space import Range, Scalar, Space
 from tidemill.options import Problem
 from tidemill.spec.loading.document import Key, Node
@@ -70,7 +70,7 @@ class Training(Block):
         "recommendation rmse, or ndcgAtK where it is implicit",
     )
     folds: int = Field(default=3, ge=2, le=50)
-    engine: Literal["auto", "spark", "tasks"] = "auto"
+    engine: str = Field(default="auto", description="auto, spark or tasks, or the dotted path of one's own")
     tuner: Tuner = Tuner()
     select: Literal["best", "one_standard_error"] = "best"
     models: dict[Name | DottedName, Family] = Field(default={})
@@ -95,18 +95,28 @@ class Training(Block):
     relevant: float | None = Field(default=None, description="recommendation: the least rating that counts; absent: the training's mean")
 
     _task: Task | None = PrivateAttr(default=None)
+    _engine: Engine | None = PrivateAttr(default=None)
 
     def problems(self) -> Iterator[Problem]:
-        """Yield an unknown task, or an unknown metric."""
+        """Yield an unknown task, or an unknown engine."""
         try:
             self._task = TASKS.get(self.task)
         except UsageError as error:
             yield ("task",), str(error)
+        try:
+            self._engine = ENGINES.get(self.engine)
+        except UsageError as error:
+            yield ("engine",), str(error)
 
     @property
     def found_task(self) -> Task:
         """The task, as it was found when the spec was read."""
         return self._task or TASKS.get(self.task)
+
+    @property
+    def found_engine(self) -> Engine:
+        """The engine, as it was found when the spec was read."""
+        return self._engine or ENGINES.get(self.engine)
 
     @property
     def loss_metric(self) -> str | None:
@@ -125,7 +135,7 @@ class Training(Block):
 
     def requirements(self, *, is_weighted: bool) -> Requirements:
         """Return what a family must be able to do; ``is_weighted``: rows have weights."""
-        return Requirements(ON_CLUSTER if self.engine == "spark" else IN_TASKS, bool(self.monotone), self.loss_kind, is_weighted)
+        return Requirements(self.found_engine.required_way, bool(self.monotone), self.loss_kind, is_weighted)
 
     @property
     def items_each(self) -> int:

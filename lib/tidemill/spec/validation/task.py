@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from tidemill.errors import UsageError, did_you_mean
+from tidemill.families import ENGINES, ON_CLUSTER
 from tidemill.spec.loading.document import Key, Node
 from tidemill.spec.validation.features import declared_blocks
 from tidemill.tasks import METRICS, RANKING, TASKS, Task
@@ -160,7 +161,8 @@ def _misplaced(root: Node) -> Found:
         yield ("features",), "`task: recommendation` reads `training.user` and `training.item` alone; leave `features` out"
     if root.entries_at("training", "features"):
         yield ("training", "features"), "tunes feature groups, and `task: recommendation` has none; leave it out"
-    if root.string_at("training", "engine") == "tasks":
+    engine = root.string_at("training", "engine")
+    if engine is not None and engine in ENGINES and ON_CLUSTER not in ENGINES.get(engine).ways:
         yield ("training", "engine"), "ALS is fitted by the whole cluster; write `engine: spark`, or leave it out"
     for name, family in root.entries_at("training", "models").items():
         if "python" in family.mapping:

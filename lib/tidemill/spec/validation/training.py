@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tidemill.families import IN_TASKS, ON_CLUSTER, Requirements, family_fault, find_family, unsupported_reason
+from tidemill.errors import UsageError
+from tidemill.families import ENGINES, Requirements, family_fault, find_family, unsupported_reason
 from tidemill.spec.loading.document import Key, Node
 from tidemill.spec.validation.features import declared_blocks, declared_groups, named_columns
 from tidemill.spec.validation.task import declared_task
@@ -103,8 +104,12 @@ def _groups(root: Node, column: str) -> list[str]:
 def _families(root: Node, task: Task) -> Found:
     """Yield the named families that cannot do what is required; where none is named, that no default one can."""
     quantile, loss = _is_given(root, "training", "loss", "quantile"), root.string_at("training", "loss")
+    try:
+        engine = ENGINES.get(root.string_at("training", "engine") or "auto")
+    except UsageError:
+        return  # a fault of its own
     required = Requirements(
-        ON_CLUSTER if root.string_at("training", "engine") == "spark" else IN_TASKS,
+        engine.required_way,
         _is_given(root, "training", "monotone"),
         "squared" if not task.kind.predicts_number else "quantile" if quantile else "absolute" if loss == "absolute" else "squared",
         _is_given(root, "dataset", "weight"),

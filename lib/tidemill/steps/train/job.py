@@ -23,7 +23,7 @@ from tidemill.steps.train.register_model import Trained
 from tidemill.steps.train.search import PastTrials, failures, searched
 from tidemill.training.balance import balance_of
 from tidemill.training.calibration import calibrate_scores, fit_calibrations
-from tidemill.training.engines.choice import Engines, choose_engines, room
+from tidemill.training.engines.choice import Engines, Resources, choose_engines, max_copy_bytes
 from tidemill.training.ensembles.ensemble import Tried, try_ensemble
 from tidemill.training.ensembles.refit import refit_ensemble
 from tidemill.training.folds import WEIGHT
@@ -120,13 +120,10 @@ class TrainingJob:
 
     def _choose_engines(self) -> Engines:
         engines = choose_engines(
-            self.context.spec.pipeline.training.engine,
+            self.context.spec.pipeline.training.found_engine,
             declared_spaces(self.context.spec),
             self.problem,
-            scratch=self.folder,
-            rows=self.total,
-            columns=len(self.plan.columns),
-            most_bytes=room(self.context.spark),
+            Resources(scratch=self.folder, rows=self.total, columns=len(self.plan.columns), most_bytes=max_copy_bytes(self.context.spark)),
         )
         logger.info("engines: %s", "; ".join([*(f"{name}: {engine}" for name, engine in engines.of.items()), *engines.notes]))
         return engines

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tidemill.errors import Fault, SpecError
-from tidemill.families import PATIENCE
+from tidemill.families import IN_TASKS, ON_CLUSTER, PATIENCE, Engine
 from tidemill.learners.base import library
 from tidemill.quoting import is_local
 from tidemill.training.problem import Problem
@@ -19,15 +19,24 @@ if TYPE_CHECKING:
     from tidemill.spec.models import Space
 
 
-SPARK, TASKS = "spark", "tasks"
 # A copy is opened by each fit, and what a library makes of it is about as large again; so is what fits beside it.
 _MOST_BYTES = 1 << 31
 _PARTS_OF_MEMORY = 8
 
 
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a search has: training rows, columns that features are made of, where copies may lie, and the bytes that one may take."""
+
+    scratch: str
+    rows: int
+    columns: int
+    most_bytes: int
+
+
 @dataclass(frozen=True)
 class Engines:
-    """The engine of each family; ``scratch`` is where copies lie, ``most_bytes`` what one may take, ``notes`` say why for people.
+    """The way to fit each family; ``scratch`` is where copies lie, ``most_bytes`` what one may take, ``notes`` say why for people.
 
     ``is_free``: a family may go to the other engine where the copy turns out to be too large.
     """
@@ -38,13 +47,13 @@ class Engines:
     is_free: bool = False
     notes: tuple[str, ...] = ()
 
-    def engine(self, family: str) -> str:
-        """Return the engine of a family."""
-        return self.of.get(family, SPARK)
+    def way(self, family: str) -> str:
+        """Return how a family is fitted: ``spark`` or ``tasks``."""
+        return self.of.get(family, ON_CLUSTER)
 
     def library(self, family: str, problem: Problem) -> str:
         """Return the name and version of the library that fits the family; a fit by tasks may know better."""
-        return library(problem.family(family).library(in_tasks=self.engine(family) == TASKS))
+        return library(problem.family(family).library(in_tasks=self.way(family) == IN_TASKS))
 
     def without_tasks(self, problem: Problem, n_bytes: int) -> Engines:
         """Return the engines where a copy of ``n_bytes`` is too large; families that MLlib does not have stay, and will fail.
@@ -56,42 +65,84 @@ class Engines:
         own = [name for name in self.of if _is_mllib(name, problem)]
         if not self.is_free or not own:
             raise SpecError([_fault("training.engine", f"{size}; write `engine: spark`, with families of MLlib")])
-        moved = dict.fromkeys(self.of, SPARK)
+        moved = dict.fromkeys(self.of, ON_CLUSTER)
         return Engines(moved, self.scratch, self.most_bytes, True, (f"engine spark: {size}",))
 
 
-def choose_engines(
-    asked: str, spaces: Mapping[str, Space], problem: Problem, *, scratch: str, rows: int, columns: int, most_bytes: int
-) -> Engines:
-    """Return the engine of each family of ``spaces``.
-
-    ``auto`` takes tasks wherever a family has a learner that knows its parameters and the vectors fit; what they take is measured when
-    they are made, and before that ``rows`` and ``columns`` tell the least of it.
+def choose_engines(engine: Engine, spaces: Mapping[str, Space], problem: Problem, resources: Resources) -> Engines:
+    """Return how each family of ``spaces`` is fitted, as ``engine`` chooses.
 
     Raises:
-        SpecError: a family cannot be fitted by the engine that is asked for.
+        SpecError: a family cannot be fitted the way that is chosen.
     """
+    chosen = engine.load()(spaces, problem, resources)
+    return chosen if isinstance(chosen, Engines) else _engines_of(engine, chosen, spaces, problem, resources)
+
+
+def _engines_of(engine: Engine, chosen: Mapping[str, str], spaces: Mapping[str, Space], problem: Problem, resources: Resources) -> Engines:
+    """Return the choice of an engine of one's own, after each family has been checked."""
+    faults = []
+    for name, space in spaces.items():
+        way = chosen.get(name)
+        if way not in engine.ways:
+            faults.append(_fault(f"training.models.{name}", f"{engine.name} chose {way!r}, expected {' or '.join(sorted(engine.ways))}"))
+        elif why := _unfit_reason(name, space, problem, resources, way):
+            faults.append(_fault(f"training.models.{name}", f"{engine.name} chose {way!r}: {why}"))
+    if faults:
+        raise SpecError(faults)
+    return Engines(dict(chosen), resources.scratch, resources.most_bytes)
+
+
+def _unfit_reason(name: str, space: Space, problem: Problem, resources: Resources, way: str) -> str | None:
+    if way == IN_TASKS:
+        return _reason(name, space, problem, resources.scratch)
+    return None if _is_mllib(name, problem) else problem.unsupported_on_cluster(name) or f"{name} is no family of MLlib"
+
+
+def choose_cluster(spaces: Mapping[str, Space], problem: Problem, resources: Resources) -> Engines:
+    """Have the whole cluster fit every family.
+
+    Raises:
+        SpecError: MLlib does not have a family, or it cannot do what is asked for.
+    """
+    faults = [
+        _fault(f"training.models.{name}", problem.unsupported_on_cluster(name) or f"{name} is no family of MLlib; write `engine: auto`")
+        for name in spaces
+        if not _is_mllib(name, problem)
+    ]
+    early = [f"training.models.{name}.{PATIENCE}" for name, space in spaces.items() if PATIENCE in space]
+    faults += [_fault(key, "`engine: spark` fits every round; leave it out, or write `engine: auto`") for key in early]
+    if faults:
+        raise SpecError(faults)
+    return Engines(dict.fromkeys(spaces, ON_CLUSTER))
+
+
+def choose_tasks(spaces: Mapping[str, Space], problem: Problem, resources: Resources) -> Engines:
+    """Have each fit of every family be one task.
+
+    Raises:
+        SpecError: a family cannot be fitted so.
+    """
+    reasons = {name: _reason(name, space, problem, resources.scratch) for name, space in spaces.items()}
+    faults = [_fault(f"training.models.{name}", f"cannot be fitted by `engine: tasks`: {why}") for name, why in reasons.items() if why]
+    if faults:
+        raise SpecError(faults)
+    return Engines(dict.fromkeys(spaces, IN_TASKS), resources.scratch, resources.most_bytes)
+
+
+def choose_by_size(spaces: Mapping[str, Space], problem: Problem, resources: Resources) -> Engines:
+    """Take tasks wherever a family has a learner that knows its parameters and the vectors fit.
+
+    What they take is measured when they are made, and before that rows and columns tell the least of it.
+
+    Raises:
+        SpecError: a family can be fitted neither way.
+    """
+    scratch, most_bytes, least = resources.scratch, resources.most_bytes, 8 * resources.rows * resources.columns
+    if least > most_bytes:
+        return Engines(dict.fromkeys(spaces, IN_TASKS), scratch, most_bytes, True).without_tasks(problem, least)
     reasons = {name: _reason(name, space, problem, scratch) for name, space in spaces.items()}
     mllib = {name: _is_mllib(name, problem) for name in spaces}
-    if asked == SPARK:
-        faults = [
-            _fault(f"training.models.{name}", problem.unsupported_on_cluster(name) or f"{name} is no family of MLlib; write `engine: auto`")
-            for name, own in mllib.items()
-            if not own
-        ]
-        early = [f"training.models.{name}.{PATIENCE}" for name, space in spaces.items() if PATIENCE in space]
-        faults += [_fault(key, "`engine: spark` fits every round; leave it out, or write `engine: auto`") for key in early]
-        if faults:
-            raise SpecError(faults)
-        return Engines(dict.fromkeys(spaces, SPARK))
-    least = 8 * rows * columns
-    if asked == TASKS:
-        faults = [_fault(f"training.models.{name}", f"cannot be fitted by `engine: tasks`: {why}") for name, why in reasons.items() if why]
-        if faults:
-            raise SpecError(faults)
-        return Engines(dict.fromkeys(spaces, TASKS), scratch, most_bytes)
-    if least > most_bytes:
-        return Engines(dict.fromkeys(spaces, TASKS), scratch, most_bytes, True).without_tasks(problem, least)
     stuck = [
         _fault(f"training.models.{name}", f"{why}, and {lack}")
         for name, why in reasons.items()
@@ -99,9 +150,9 @@ def choose_engines(
     ]
     if stuck:
         raise SpecError(stuck)
-    found = {name: SPARK if why and mllib[name] else TASKS for name, why in reasons.items()}
+    ways = {name: ON_CLUSTER if why and mllib[name] else IN_TASKS for name, why in reasons.items()}
     notes = tuple(f"{name}: engine spark, {why}" for name, why in reasons.items() if why and mllib[name])
-    return Engines(found, scratch, most_bytes, True, notes)
+    return Engines(ways, scratch, most_bytes, True, notes)
 
 
 def _is_mllib(name: str, problem: Problem) -> bool:
@@ -109,7 +160,7 @@ def _is_mllib(name: str, problem: Problem) -> bool:
     return problem.family(name).has_estimator(problem.task) and not problem.unsupported_on_cluster(name)
 
 
-def room(spark: SparkSession) -> int:
+def max_copy_bytes(spark: SparkSession) -> int:
     """Return the bytes that a copy may take: an eighth of an executor's memory, of this machine's where Spark runs on it alone."""
     if (spark.conf.get("spark.master", "") or "").startswith("local"):
         whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

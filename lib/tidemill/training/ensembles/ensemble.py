@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 from pyspark.sql import functions as F
 
 from tidemill.evaluation import compute_metrics, is_better
+from tidemill.families import ON_CLUSTER
 from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.tasks import is_minimised
-from tidemill.training.engines.choice import SPARK
 from tidemill.training.ensembles.combined import BlendedPredictions, member_column
 from tidemill.training.ensembles.combiners import BLEND, Combiner, blends, stacks
 from tidemill.training.ensembles.member_predictions import read_predictions, write_predictions
@@ -216,7 +216,7 @@ class _Maker:
             value=found.value if found else None,
             seconds=spent + (found.seconds if found else 0.0),
             state=SUCCEEDED if found else FAILED,
-            engine=SPARK,
+            engine=ON_CLUSTER,
             error=error,
             library=self.libraries,
             score_seconds=found.seconds if found else None,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from pyspark import inheritable_thread_target
 from pyspark.sql import functions as F
 
+from tidemill.families import IN_TASKS
 from tidemill.learners.class_labels import class_metadata
 from tidemill.training.engines import spark as mllib_fits
-from tidemill.training.engines.choice import TASKS
 from tidemill.training.engines.predictions import write_unseen
 from tidemill.training.engines.tasks import task_fit
 from tidemill.training.ensembles.combined import member_column, predicted
@@ -39,7 +39,7 @@ def write_predictions(spark: SparkSession, finder: Search, members: Sequence[Tri
     Raises:
         Exception: a member cannot be fitted again.
     """
-    by_tasks = [place for place, trial in enumerate(members) if finder.engines.engine(trial.family) == TASKS]
+    by_tasks = [place for place, trial in enumerate(members) if finder.engines.way(trial.family) == IN_TASKS]
     jobs: list[Callable[[], None]] = []
     if by_tasks:
         jobs.append(lambda: _by_tasks(spark, finder, {place: members[place] for place in by_tasks}, folds, folder))

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from pyspark.ml import PipelineModel
 
 from tidemill.errors import StepError
+from tidemill.families import IN_TASKS, ON_CLUSTER
 from tidemill.features import FeaturePlan, max_categories
 from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.training.adjustment import AdjustedProbabilities
 from tidemill.training.calibration import Calibration
-from tidemill.training.engines.choice import SPARK, TASKS, Engines
+from tidemill.training.engines.choice import Engines
 from tidemill.training.engines.spark import fit_family
 from tidemill.training.ensembles.combined import AsidePredictions, member_column
 from tidemill.training.ensembles.ensemble import Ensemble
@@ -54,8 +55,8 @@ def refit_ensemble(
         StepError: a fit failed, or took longer than ``limit`` seconds.
     """
     by_engine = {
-        engine: {place: trial for place, trial in ensemble.members.items() if engines.engine(trial.family) == engine}
-        for engine in (SPARK, TASKS)
+        engine: {place: trial for place, trial in ensemble.members.items() if engines.way(trial.family) == engine}
+        for engine in (ON_CLUSTER, IN_TASKS)
     }
     encodings = {
         engine: sorted({problem.family(trial.family).encoding for trial in trials.values()}) for engine, trials in by_engine.items()
@@ -63,16 +64,18 @@ def refit_ensemble(
     fitting = "its features"
     models: dict[int, Transformer] = {}
     try:
-        features = fit_features(frame, plan, sorted({*encodings[SPARK], *encodings[TASKS]}), memo, limit)
+        features = fit_features(frame, plan, sorted({*encodings[ON_CLUSTER], *encodings[IN_TASKS]}), memo, limit)
         with ExitStack() as held:
-            if by_engine[TASKS]:
-                copied = held.enter_context(whole_copy(frame, features, encodings[TASKS], problem, engines, limit if plan.custom else None))
-            if by_engine[SPARK]:
-                columns = ["label", *(f"features_{encoding}" for encoding in encodings[SPARK])]
+            if by_engine[IN_TASKS]:
+                copied = held.enter_context(
+                    whole_copy(frame, features, encodings[IN_TASKS], problem, engines, limit if plan.custom else None)
+                )
+            if by_engine[ON_CLUSTER]:
+                columns = ["label", *(f"features_{encoding}" for encoding in encodings[ON_CLUSTER])]
                 vectors = held.enter_context(cache_frame(balanced(features.transform(frame), problem.balance, columns)))
             for place, trial in ensemble.members.items():
                 fitting = f"{trial.family} {trial.params_json}"
-                if place in by_engine[TASKS]:
+                if place in by_engine[IN_TASKS]:
                     models[place] = learned_stage(frame.sparkSession, trial, copied, problem, limit)
                 else:
                     ways = directions(features, problem.monotone) if problem.family(trial.family).encoding == "tree" else ()

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from pyspark import inheritable_thread_target
 
 from tidemill.errors import StepError
+from tidemill.families import IN_TASKS, ON_CLUSTER
 from tidemill.features import FeaturePlan
 from tidemill.training.engines import spark as mllib_fits
 from tidemill.training.engines import tasks as task_fits
-from tidemill.training.engines.choice import SPARK, TASKS, Engines
+from tidemill.training.engines.choice import Engines
 from tidemill.training.engines.fit_worker import Outcome, run_counts
 from tidemill.training.engines.fold_matrix import TooLarge
 from tidemill.training.folds import NO_VARIANT, Folds, Place
@@ -62,7 +63,7 @@ class OutcomeRows:
             value=value,
             seconds=outcome.seconds,
             state=FAILED if error else SUCCEEDED,
-            engine=self.engines.engine(trial.family),
+            engine=self.engines.way(trial.family),
             error=error,
             library=outcome.library or self.engines.library(trial.family, self.problem),
             score_seconds=outcome.score_seconds,
@@ -159,11 +160,11 @@ class Search:
 
     def _run(self, trials: Sequence[Trial], folds: Sequence[int], share: float, *, is_last: bool) -> list[TrialFold]:
         self._settle(trials, folds, share)
-        own = {engine: [trial for trial in trials if self.engines.engine(trial.family) == engine] for engine in (SPARK, TASKS)}
+        own = {engine: [trial for trial in trials if self.engines.way(trial.family) == engine] for engine in (ON_CLUSTER, IN_TASKS)}
         # Fits that go round by round come first: while they wait for their driver, the short ones fill the cores.
-        spark = sorted(shared_fits(own[SPARK], self.problem.task), key=lambda group: not is_sequential(group[0]))
+        spark = sorted(shared_fits(own[ON_CLUSTER], self.problem.task), key=lambda group: not is_sequential(group[0]))
         variants = list(dict.fromkeys(trial.variant for trial in trials))
-        tasks = {variant: found for variant in variants if (found := [trial for trial in own[TASKS] if trial.variant == variant])}
+        tasks = {variant: found for variant in variants if (found := [trial for trial in own[IN_TASKS] if trial.variant == variant])}
         left = Counter(Place(fold, group[0].variant) for fold in folds for group in [*spark, *tasks.values()])
 
         def ended(place: Place, rows: list[TrialFold]) -> list[TrialFold]:
@@ -201,7 +202,7 @@ class Search:
         Raises:
             Exception: it cannot be fitted again.
         """
-        if self.engines.engine(trial.family) == TASKS:
+        if self.engines.way(trial.family) == IN_TASKS:
             copies = [self.folds.copied(Place(fold, trial.variant)) for fold in folds]
             fits = [task_fits.task_fit([trial], copied, self.problem, limit=self.limit) for copied in copies]
             return run_counts(self._frame.sparkSession, fits)
@@ -219,9 +220,9 @@ class Search:
         self.folds.close()
 
     def _folds(self) -> Folds:
-        encodings: dict[str, set[str]] = {SPARK: set(), TASKS: set()}
+        encodings: dict[str, set[str]] = {ON_CLUSTER: set(), IN_TASKS: set()}
         for name in self._families:
-            encodings[self.engines.engine(name)].add(self.problem.family(name).encoding)
+            encodings[self.engines.way(name)].add(self.problem.family(name).encoding)
         return Folds(
             self._frame,
             self.plan_of,
@@ -234,7 +235,7 @@ class Search:
 
     def _settle(self, trials: Sequence[Trial], folds: Sequence[int], share: float) -> None:
         """Make the first copy that is needed before any fit, and the features of the next one; where folds expand, the last is largest."""
-        by_tasks = [trial for trial in trials if self.engines.engine(trial.family) == TASKS]
+        by_tasks = [trial for trial in trials if self.engines.way(trial.family) == IN_TASKS]
         first_folds = sorted(folds, reverse=self.problem.is_expanding)
         wanted = [(Place(fold, trial.variant), trial) for fold in first_folds for trial in by_tasks]
         needed = list(dict.fromkeys(place for place, trial in wanted if not self._reused([trial], place.fold, share)))
@@ -254,7 +255,7 @@ class Search:
         return {
             trial.number: replace(row, trial=trial.number)
             for trial, row in found
-            if row is not None and row.engine == self.engines.engine(trial.family)
+            if row is not None and self.engines.way(trial.family) == row.engine
         }
 
     def _fresh(self, group: Sequence[Trial], fold: int, share: float) -> tuple[list[Trial], list[TrialFold]]:
