@@ -94,8 +94,12 @@ def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[
         started = time.perf_counter()
         table = spark.read.parquet("search.parquet").withColumn("key", F.xxhash64(*peers.CAT, *peers.NUM))
         ordered = table.repartition("key").sortWithinPartitions("key")
-        label = F.col("label").alias("label", metadata=class_metadata(2))
-        frame = ordered.select(*plan.columns, label, F.col("fold").cast("int"), F.xxhash64("key").alias(ORDER)).persist()
+        frame = ordered.select(
+            *plan.columns,
+            F.col("label").alias("label", metadata=class_metadata(2)),
+            F.col("fold").cast("int"),
+            F.xxhash64("key").alias(ORDER),
+        ).persist()
         count = frame.count()
         engines = choose_engines(
             ENGINES.get("auto" if way.startswith("grid") else way.partition("_")[0]),

@@ -74,10 +74,23 @@ class Registry(Generic[T]):
         """
         folder = folder or _FOLDER.get()
         with self._lock:
+            if folder is None and "." in name:
+                folder = self._only_folder(name)
             place = (name, str(folder) if "." in name else "")
             if place not in self._loaded or name not in self:  # the user's file may have changed: `load_object` keeps its own cache
                 self._loaded[place] = self._load(name, folder)
             return self._loaded[place]
+
+    def _only_folder(self, name: str) -> Path | None:
+        """Return the folder that a dotted path was found for before, where there is one alone: threads do not inherit `search_beside`."""
+        folders = {folder for loaded, folder in self._loaded if loaded == name}
+        return Path(folders.pop()) if len(folders) == 1 and folders != {"None"} else None
+
+    def dotted_path(self, name: str) -> str | None:
+        """Return the dotted path of an extension that is not built in, by which its code is found; None for a built-in one."""
+        if "." in name:
+            return name
+        return None if name in self._built_in or name not in self._points() else self._points()[name].value.replace(":", ".")
 
     def usable(self) -> dict[str, T]:
         """Return every extension that needs no dotted path, without those of installed packages that cannot be imported."""

@@ -8,9 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tidemill.errors import Fault, SpecError
+from tidemill.evaluation.gates import parse_gate
+from tidemill.extensions import search_beside
+from tidemill.monitoring.methods import DRIFT_METHODS
+from tidemill.quality.expectations.kinds import EXPECTATION_KINDS
 from tidemill.sources.files.listing import list_source_files
 from tidemill.spec import Spec
-from tidemill.spec.models import Block, Expectation, Features
+from tidemill.spec.models import SOURCE_KINDS, Block, Expectation, Features
+from tidemill.tasks import METRICS
 from tidemill.version import VERSION
 from tidemill.workflow.graph import Node
 from tidemill.workflow.states import SHARED_STEPS, States
@@ -89,7 +94,7 @@ def _code(spec: Spec, node: Node) -> list[str]:
     pipeline, item = spec.pipeline, node.item
     if node.step == "ingest":
         source = pipeline.sources[item]
-        own = spec.code(source.format) if "." in source.format else []
+        own = spec.extension_code(SOURCE_KINDS, source.format)
         return own + _kinds(spec, source.expectations) + ([spec.schema_text(source.schema_)] if source.schema_ else [])
     if node.step == "prepare":
         table = pipeline.tables[item]
@@ -98,16 +103,25 @@ def _code(spec: Spec, node: Node) -> list[str]:
         return [spec.sql_text(pipeline.dataset.sql)]
     if node.step == "train":
         return spec.training_code()
+    if node.step == "evaluate":
+        return [*spec.task_code(), *_gate_code(spec)]
     drift = pipeline.monitoring.drift
-    own = spec.code(drift.method) if node.step == "monitor" and drift and "." in drift.method else []
+    own = spec.extension_code(DRIFT_METHODS, drift.method) if node.step == "monitor" and drift else []
     if node.step in ("score", "monitor") and pipeline.scoring.sql:
         return [spec.sql_text(pipeline.scoring.sql), *own]
     return own
 
 
 def _kinds(spec: Spec, expectations: Mapping[str, Expectation]) -> list[str]:
-    """Return the code of the kinds of expectations that a dotted path names."""
-    return [text for kind in sorted({each.kind for each in expectations.values()}) if "." in kind for text in spec.code(kind)]
+    """Return the code of the kinds of expectations that are not built in."""
+    return spec.extension_code(EXPECTATION_KINDS, *sorted({each.kind for each in expectations.values()}))
+
+
+def _gate_code(spec: Spec) -> list[str]:
+    """Return the code of the metrics that gates name and that are not built in."""
+    with search_beside(spec.folder):
+        gates = [parse_gate(gate, spec.pipeline.task) for gate in spec.pipeline.evaluation.gates or ()]
+    return spec.extension_code(METRICS, *(reference.metric for gate in gates for reference in gate.references))
 
 
 def refuse_shared_names(spec: Spec, nodes: Sequence[Node], states: States) -> None:

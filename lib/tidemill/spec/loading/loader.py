@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from tidemill.errors import Fault, SpecError, UsageError
-from tidemill.extensions import search_beside
+from tidemill.extensions import Registry, search_beside
+from tidemill.families import ENGINES, FAMILIES
 from tidemill.runtime.user_code import load_object, module_file, own_file, read_own_imports
 from tidemill.spec.loading.document import MAX_FAULTS, Node, read_document, read_small
 from tidemill.spec.loading.grammar import not_built_faults
 from tidemill.spec.loading.overlay import merged, overlay_files, with_settings
 from tidemill.spec.loading.paths import find_project_root, resolve_pipeline
 from tidemill.spec.loading.variables import Unresolved, Variables, substitute
-from tidemill.spec.models import CustomFamily, Features, Pipeline, Table
+from tidemill.spec.models import FEATURE_GROUPS, CustomFamily, Features, Pipeline, Table
 from tidemill.spec.sql import unsafe_sql_faults
 from tidemill.spec.validation.checks import check_faults
 from tidemill.spec.validation.fields import validate
 from tidemill.spec.validation.references import Declared, reference_faults, schema_text, sql_inputs, sql_text
+from tidemill.tasks import METRICS, TASKS
 
 FILE_NAME = "pipeline.yml"
 
@@ -74,13 +76,30 @@ class Spec:
         """Return the text of the file that defines ``dotted``, and of what it imports from beside the spec."""
         return [self.source_code(dotted), *self.own_imports(dotted).values()]
 
+    def extension_code(self, registry: Registry[Any], *names: str) -> list[str]:
+        """Return the text of each file that extensions which are not built in are made of."""
+        paths = [path for name in names if (path := registry.dotted_path(name))]
+        return [text for path in dict.fromkeys(paths) for text in self.code(path)]
+
     def training_code(self) -> list[str]:
-        """Return the text of each file that stages of the features or families of the user's own are made of."""
-        features = self.pipeline.features
+        """Return the text of each file that the user's own code of the step train is made of."""
+        features, training = self.pipeline.features, self.pipeline.training
+        groups = [group.name for group in features.groups] if isinstance(features, Features) else []
         stages = features.python_names if isinstance(features, Features) else []
-        declared = self.pipeline.families.items()
-        families = [family.python if isinstance(family, CustomFamily) else name for name, family in declared]
-        return [text for python in (*stages, *families) if "." in python for text in self.code(python)]
+        estimators = [family.python for family in self.pipeline.families.values() if isinstance(family, CustomFamily)]
+        families = [name for name, family in self.pipeline.families.items() if not isinstance(family, CustomFamily)]
+        return [
+            *(text for python in (*stages, *estimators) for text in self.code(python)),
+            *self.extension_code(FEATURE_GROUPS, *(name for name in groups if "." not in name)),
+            *self.extension_code(FAMILIES, *families),
+            *self.task_code(),
+            *self.extension_code(ENGINES, training.engine),
+        ]
+
+    def task_code(self) -> list[str]:
+        """Return the text of each file that the task and its metrics are made of, where they are not built in."""
+        metrics = (self.pipeline.selection_metric, *self.pipeline.task.metric_names())
+        return [*self.extension_code(TASKS, self.pipeline.training.task), *self.extension_code(METRICS, *metrics)]
 
     def sql_inputs(self, value: str) -> list[str]:
         """Return the tables (``silver.flights``) that the SQL of ``value`` reads, sorted."""
