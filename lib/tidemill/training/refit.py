@@ -66,7 +66,7 @@ def refit(
     """
     encoding = problem.family(trial.family).encoding
     engines = engines or Engines()
-    logger.info("%s %s is fitted on all training rows by engine %s", trial.family, trial.params_json, engines.engine(trial.family))
+    logger.info("%s %s is fitted on all training rows by engine %s", trial.family, trial.params_json, engines.way(trial.family))
     try:
         features = fit_features(frame, plan, [encoding], memo, limit)
         if engines.way(trial.family) == IN_TASKS:
