@@ -146,8 +146,8 @@ class Catalog:
 
     def tables(self) -> list[str]:
         """Return the names of all tables and views of the lake."""
-        found = list_tables(self._lake)
-        return sorted([*found, *(view for view, (base, _) in _VIEWS.items() if base in found)])
+        names = list_tables(self._lake)
+        return sorted([*names, *(view for view, (base, _) in _VIEWS.items() if base in names)])
 
     def query(self, query: str, *, trust: bool = False) -> DataFrame:
         """Return what the statement gives; with ``trust`` it may do whatever Spark can.

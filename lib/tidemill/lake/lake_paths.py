@@ -29,10 +29,10 @@ def refuse_unreadable_path(root: str) -> None:
     Raises:
         UsageError: the path holds characters that delta-rs misreads.
     """
-    found = _REFUSED.search(root) if is_local(root) else None
-    if found:
+    unreadable = _REFUSED.search(root) if is_local(root) else None
+    if unreadable:
         raise UsageError(
-            f"no lake can lie at {root!r}: Delta's reader does not take {found[0]!r} in a path; rename the folder, or choose another"
+            f"no lake can lie at {root!r}: Delta's reader does not take {unreadable[0]!r} in a path; rename the folder, or choose another"
         )
 
 

@@ -120,17 +120,17 @@ def repair_table(home: str, aside: str, floor: int = -1) -> list[LogFault]:
     log = DeltaLog(home)
     if not log.exists:
         return []
-    found = log.faults(floor)
+    faults = log.faults(floor)
     try:
-        if found:
-            logger.warning("%s is damaged and is repaired: %s", home, found[0])
-            _repair_log(log, found, Path(aside))
-        return found + _repair_files(home, Path(aside))
+        if faults:
+            logger.warning("%s is damaged and is repaired: %s", home, faults[0])
+            _repair_log(log, faults, Path(aside))
+        return faults + _repair_files(home, Path(aside))
     except LakeError:
         # A whole log that delta-rs does not read has a feature which it lacks: that is nobody's loss.
-        if found:
+        if faults:
             _set_aside(Path(home), Path(aside))
-        return found
+        return faults
 
 
 def damaged_files(home: str) -> list[LogFault]:
@@ -141,16 +141,16 @@ def damaged_files(home: str) -> list[LogFault]:
     return list(file_faults(home, files))
 
 
-def _repair_log(log: DeltaLog, found: list[LogFault], aside: Path) -> None:
-    if any(fault.version is None for fault in found):
-        for file in [file for files in log.checkpoints.values() for file in files if _is_among(file, found)] + [log.folder / _HINT]:
+def _repair_log(log: DeltaLog, faults: list[LogFault], aside: Path) -> None:
+    if any(fault.version is None for fault in faults):
+        for file in [file for files in log.checkpoints.values() for file in files if _is_among(file, faults)] + [log.folder / _HINT]:
             _set_aside(file, aside)
-    lost = sorted(fault.version for fault in found if fault.version is not None)
+    lost = sorted(fault.version for fault in faults if fault.version is not None)
     if lost:
         for version in range(lost[0], max(log.latest, lost[-1], *log.checksums) + 1):
             for name in (f"{version:020d}.crc", f".{version:020d}.crc.crc"):
                 (log.folder / name).unlink(missing_ok=True)
-    for fault in found:
+    for fault in faults:
         if fault.version is not None:
             _set_aside(fault.file, aside)
             log.add_marker(fault.version, LOST, str(fault))
@@ -178,9 +178,9 @@ def _end_with_mark(home: Path) -> None:
         log.add_marker(log.latest + 1, LOST, "earlier commits or files are lost")
 
 
-def _is_among(file: Path, found: list[LogFault]) -> bool:
+def _is_among(file: Path, faults: list[LogFault]) -> bool:
     """Return True where a checkpoint is of the same version as one that is damaged."""
-    return any(fault.version is None and fault.file.name[:20] == file.name[:20] for fault in found)
+    return any(fault.version is None and fault.file.name[:20] == file.name[:20] for fault in faults)
 
 
 def _set_aside(path: Path, aside: Path) -> None:

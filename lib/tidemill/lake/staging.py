@@ -108,9 +108,9 @@ def file_statistics(path: str, columns: Collection[str]) -> dict[str, object]:
         has_bounds = all(chunk.has_min_max or chunk.num_values == 0 for chunk in chunks)
         if bounded and has_bounds:
             low, high = min(chunk.min for chunk in bounded), max(chunk.max for chunk in bounded)
-            told = _format_bound(low), _format_bound(high, is_greatest=True)
-            if None not in told:
-                least[name], greatest[name] = told
+            bounds = _format_bound(low), _format_bound(high, is_greatest=True)
+            if None not in bounds:
+                least[name], greatest[name] = bounds
     return {"numRecords": footer.num_rows, "minValues": least, "maxValues": greatest, "nullCount": nulls}
 
 

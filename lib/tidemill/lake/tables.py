@@ -126,8 +126,8 @@ class Lake:
         """Return the last number committed by ``append_once`` under ``app``, None where there is none; starts no JVM."""
         if not self.exists(table):
             return None
-        found = self.open(table).transaction_version(app)
-        return None if found is None else int(found)
+        number = self.open(table).transaction_version(app)
+        return None if number is None else int(number)
 
     def history(self, table: str, limit: int | None = None) -> list[dict[str, Any]]:
         """Return what the last commits (None: all that the log still has) say of themselves, with ``version``, the newest first; no JVM.
@@ -144,15 +144,15 @@ class Lake:
 
     def metadata(self, table: str, limit: int | None = 50) -> list[dict[str, object]]:
         """Return the ``userMetadata`` of the last commits (None: of all) that carry some, with ``version``, the newest first; no JVM."""
-        found = []
+        commits = []
         for entry in self.history(table, limit):
             try:
                 meta = json.loads(str(entry.get("userMetadata", "")))
             except ValueError:
                 continue
             if isinstance(meta, dict):
-                found.append({**meta, "version": int(entry["version"])})
-        return found
+                commits.append({**meta, "version": int(entry["version"])})
+        return commits
 
     def read(self, spark: SparkSession, table: str, version: int | None = None) -> DataFrame:
         """Return the table at ``version``; None is the latest.
@@ -162,8 +162,8 @@ class Lake:
         """
         latest = self.version(table)
         if latest is None or (version is not None and version > latest):
-            found = "it does not exist" if latest is None else f"its latest version is {latest}"
-            raise TableNotFound(f"{table} at {self.root}: {found}; run the step that writes it first")
+            state = "it does not exist" if latest is None else f"its latest version is {latest}"
+            raise TableNotFound(f"{table} at {self.root}: {state}; run the step that writes it first")
         # The latest version is read by the step that makes good for what was lost, and by no other.
         if version is not None and version < latest and is_local(self.root) and DeltaLog(self.path(table)).operation(version) == LOST:
             raise TableNotFound(f"{table}: version {version} was lost with a damaged file of its log; run the step that writes it again")

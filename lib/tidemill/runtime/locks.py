@@ -244,10 +244,10 @@ def scratch(root: str) -> Iterator[str]:
     base = Path(root) / SCRATCH
     base.mkdir(parents=True, exist_ok=True)
     remove_dead_folders(str(base))
-    made = Path(tempfile.mkdtemp(prefix="new-", dir=base))
-    with hold_lock(str(made), FOLDER_OWNER):
+    unowned = Path(tempfile.mkdtemp(prefix="new-", dir=base))
+    with hold_lock(str(unowned), FOLDER_OWNER):
         # Only now may others take it for one that somebody left.
-        folder = made.rename(base / made.name.replace("new-", "held-", 1))
+        folder = unowned.rename(base / unowned.name.replace("new-", "held-", 1))
         try:
             yield str(folder)
         finally:

@@ -37,8 +37,8 @@ def format_spark_error(error: BaseException) -> str:
         return known
     text = redact(_innermost_message(error))
     condition = _CONDITION.search(text)
-    told = condition.group(1) if condition else next((line for line in text.splitlines() if line.strip()), type(error).__name__)
-    return _STATE.sub(r" \1", _SUGGESTED.sub(_without_internal, told)).strip().rstrip(";").rstrip() + _name_in_table(told)
+    message = condition.group(1) if condition else next((line for line in text.splitlines() if line.strip()), type(error).__name__)
+    return _STATE.sub(r" \1", _SUGGESTED.sub(_without_internal, message)).strip().rstrip(";").rstrip() + _name_in_table(message)
 
 
 def _without_internal(suggested: re.Match[str]) -> str:
@@ -65,8 +65,8 @@ def _find_python_error(text: str) -> str | None:
     frames = [(place, match) for place, line in enumerate(lines) if (match := _FRAME.match(line))]
     if not frames:
         return None
-    said = next((line for line in lines[frames[-1][0] + 1 :] if line and not line.startswith(" ")), "")
-    kind, colon, message = said.partition(": ")
+    raised = next((line for line in lines[frames[-1][0] + 1 :] if line and not line.startswith(" ")), "")
+    kind, colon, message = raised.partition(": ")
     name = kind.rpartition(".")[2]
     place = locate_user_code([(match.group(1), int(match.group(2)), match.group(3)) for _, match in frames])
     if name == "SystemExit":

@@ -69,16 +69,16 @@ def find_java(environ: Mapping[str, str] = os.environ) -> Java:
 
 
 def _candidates(environ: Mapping[str, str]) -> list[tuple[Path, str]]:
-    found = []
+    homes = []
     if environ.get("JAVA_HOME"):
-        found.append((Path(environ["JAVA_HOME"]), "JAVA_HOME"))
+        homes.append((Path(environ["JAVA_HOME"]), "JAVA_HOME"))
     on_path = shutil.which("java", path=environ.get("PATH", ""))
     if on_path:
-        found.append((Path(on_path).resolve().parent.parent, "PATH"))
+        homes.append((Path(on_path).resolve().parent.parent, "PATH"))
     packaged = importlib.util.find_spec(PACKAGED)
     if packaged is not None and packaged.submodule_search_locations:
-        found.append((_write_wrapper(Path(packaged.submodule_search_locations[0]) / "java-runtime"), PACKAGED))
-    return found
+        homes.append((_write_wrapper(Path(packaged.submodule_search_locations[0]) / "java-runtime"), PACKAGED))
+    return homes
 
 
 def _write_wrapper(runtime: Path) -> Path:

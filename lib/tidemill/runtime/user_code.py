@@ -43,8 +43,8 @@ def describe_exit(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         status = "" if error.code is None else repr(error.code)
         return f"called sys.exit({status}){place}; it must return, or raise an Exception that says what is wrong"
-    said = str(error).strip().partition("\n")[0]
-    raised = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    message = str(error).strip().partition("\n")[0]
+    raised = f"{type(error).__name__}: {message}" if message else type(error).__name__
     return f"raised {raised}{place}, which is no Exception; it must return, or raise an Exception"
 
 
@@ -68,14 +68,14 @@ def module_file(folder: Path, dotted: str) -> Path:
         return own
     module = dotted.rpartition(".")[0]
     try:
-        found = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(module)
     except (ImportError, ValueError, AttributeError):
-        found = None
-    if found is None or found.origin is None or not Path(found.origin).is_file():
+        spec = None
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
         expected = folder / f"{module.replace('.', '/')}.py"
         near = did_you_mean(module, [path.stem for path in folder.glob("*.py")])
         raise UsageError(f"module {module!r} not found: no file {expected}, and nothing installed has this name{near}")
-    return Path(found.origin)
+    return Path(spec.origin)
 
 
 def own_file(folder: Path, dotted: str) -> Path | None:
@@ -96,8 +96,8 @@ def read_own_imports(folder: Path, file: Path) -> dict[str, str]:
     Raises:
         UsageError: one of the files is not valid Python.
     """
-    found: dict[str, str] = {}
-    seen: set[str] = set()
+    texts: dict[str, str] = {}
+    visited: set[str] = set()
 
     def follow(importing: Path, name: str) -> None:
         for imported in _find_imports(importing, name):
@@ -107,15 +107,15 @@ def read_own_imports(folder: Path, file: Path) -> dict[str, str]:
                 path = _find_file(place)
                 if path is None and not place.is_dir():
                     break
-                if own in seen:
+                if own in visited:
                     continue
-                seen.add(own)
+                visited.add(own)
                 if path is not None:
                     follow(path, f"{own}." if path.name == "__init__.py" else own)
-                found[own] = path.read_text(encoding="utf-8", errors="replace") if path else ""
+                texts[own] = path.read_text(encoding="utf-8", errors="replace") if path else ""
 
     follow(file, "")
-    return found
+    return texts
 
 
 def _find_imports(file: Path, name: str) -> Iterator[str]:
@@ -188,8 +188,8 @@ def load_object(folder: Path, dotted: str) -> Callable[..., Any]:
         module = _SPEC_MODULES.load(file, folder)
     if not hasattr(module, name):
         raise UsageError(f"{file or module_name} defines no {name!r}{did_you_mean(name, vars(module))}")
-    found: Callable[..., Any] = getattr(module, name)
-    return found
+    loaded: Callable[..., Any] = getattr(module, name)
+    return loaded
 
 
 class _SpecModules:

@@ -19,9 +19,9 @@ def format_error(error: BaseException) -> str:
         return restore_paths(str(error))
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    told, is_whole = _describe(error)
-    told = restore_paths(told)
-    return _SECRET.sub(r"\1\2***", told if is_whole else f"{type(error).__name__}: {told}")
+    message, is_whole = _describe(error)
+    message = restore_paths(message)
+    return _SECRET.sub(r"\1\2***", message if is_whole else f"{type(error).__name__}: {message}")
 
 
 def _describe(error: BaseException) -> tuple[str, bool]:

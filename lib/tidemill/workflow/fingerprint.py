@@ -56,7 +56,7 @@ def is_defined_alike(before: str, now: str) -> bool:
 def changed_parts(before: str, now: str) -> list[str]:
     """Return which parts differ between two fingerprints, as sentences for people."""
     old, new = (dict(part.split("=", 1) for part in text.split()) for text in (before, now))
-    return [told for part, told in PARTS.items() if old.get(part) != new.get(part)]
+    return [sentence for part, sentence in PARTS.items() if old.get(part) != new.get(part)]
 
 
 def _hash(value: object) -> str:

@@ -72,27 +72,27 @@ class Graph:
         return tuple(node for node in self.nodes if node.name in chosen)
 
     def _named(self, name: str) -> list[str]:
-        found = [node.name for node in self.nodes if name in (node.name, node.step)]
-        if not found and name not in STEPS:
+        names = [node.name for node in self.nodes if name in (node.name, node.step)]
+        if not names and name not in STEPS:
             known = [*STEPS, *(node.name for node in self.nodes)]
             raise UsageError(
                 f"no step or node is called {name!r}{did_you_mean(name, known)} The nodes: {', '.join(n.name for n in self.nodes)}"
             )
-        return found
+        return names
 
     def _children(self) -> dict[str, tuple[str, ...]]:
         return {node.name: tuple(other.name for other in self.nodes if node.name in (*other.needs, *other.after)) for node in self.nodes}
 
     @staticmethod
     def _closure(names: Iterable[str], edges: Mapping[str, Sequence[str]]) -> set[str]:
-        seen: set[str] = set()
+        reached: set[str] = set()
         waiting = list(names)
         while waiting:
             name = waiting.pop()
-            if name not in seen:
-                seen.add(name)
+            if name not in reached:
+                reached.add(name)
                 waiting.extend(edges[name])
-        return seen
+        return reached
 
 
 def build_graph(spec: Spec) -> Graph:

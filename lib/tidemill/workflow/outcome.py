@@ -84,7 +84,7 @@ class Outcome:
     is_gate_refusal: bool = False
 
     @classmethod
-    def of(cls, node: str, state: str, result: StepResult, seconds: float, error: Exception | None, told: str | None) -> Outcome:
+    def of(cls, node: str, state: str, result: StepResult, seconds: float, error: Exception | None, message: str | None) -> Outcome:
         """Return how a node ended that was tried: with this result, or with an error, told in one sentence."""
         return cls(
             node,
@@ -94,7 +94,7 @@ class Outcome:
             rows_quarantined=result.rows_quarantined,
             rows_dropped=result.rows_dropped,
             seconds=seconds,
-            error=told,
+            error=message,
             notes=tuple(redact(note) for note in result.notes),
             exit_code=0 if error is None else getattr(error, "exit_code", 1),
             is_gate_refusal=isinstance(error, GateRefused),

@@ -56,13 +56,13 @@ class Recovery:
 
     def faults(self, node: Node, inputs: Mapping[str, int], outputs: Mapping[str, RecordedVersion]) -> list[str]:
         """Return in what way that which a node has written is not there any more, a sentence each."""
-        found = [fault for name, recorded in outputs.items() if (fault := self._fault(name, recorded))]
+        faults = [fault for name, recorded in outputs.items() if (fault := self._fault(name, recorded))]
         version = inputs.get(f"models.{self._pipeline}")
         if version is not None and node.step in _LEFT_BEHIND:
             state = Deployments(self._lake.ledger, self._pipeline).state(version)
             if state in _LEFT_BEHIND[node.step]:
-                found.append(f"model {version} is {state or 'unknown'} in ops.deployments")
-        return found
+                faults.append(f"model {version} is {state or 'unknown'} in ops.deployments")
+        return faults
 
     def refuse_faults(self, node: Node, inputs: Mapping[str, int]) -> None:
         """Do nothing where the tables that a node is to read are what the ledger says.

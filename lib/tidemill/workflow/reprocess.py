@@ -52,7 +52,7 @@ def quarantined(spec: Spec, lake: Lake) -> list[Refused]:
     Raises:
         LakeError: a quarantine has lost records.
     """
-    found: list[Refused] = []
+    refused: list[Refused] = []
     tables = tables_with_nodes(spec)
     refuse_faults(lake, [f"{table}_quarantine" for table in tables])
     for table in tables:
@@ -60,8 +60,8 @@ def quarantined(spec: Spec, lake: Lake) -> list[Refused]:
             is_bronze = table.startswith("bronze.")
             last = lake.txn_version(table, batch_app(table.partition(".")[2])) if is_bronze else None
             committed = f"WHERE _batch_id <= {last or 0}" if is_bronze else ""
-            found += _by_rule(lake, table, committed)
-    return found
+            refused += _by_rule(lake, table, committed)
+    return refused
 
 
 def nodes_in_quarantine(spec: Spec, lake: Lake) -> list[str]:
@@ -151,10 +151,10 @@ class Reprocess:
         except TidemillError as caught:
             error = caught
         state = FAILED if error else SUCCEEDED
-        told = format_error(error) if error else None
+        message = format_error(error) if error else None
         fingerprint = str((last and last.fingerprint) or "")
-        self._states.ended(node, state, result=result, inputs=inputs, fingerprint=fingerprint, error=told, started_at=started_at)
-        outcome = Outcome.of(node, state, result, time.monotonic() - began, error, told)
+        self._states.ended(node, state, result=result, inputs=inputs, fingerprint=fingerprint, error=message, started_at=started_at)
+        outcome = Outcome.of(node, state, result, time.monotonic() - began, error, message)
         progress.ended(outcome)
         return outcome
 

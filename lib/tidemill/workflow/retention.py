@@ -76,12 +76,12 @@ def expired_runs(lake: Lake, retention: OpsRetention) -> dict[str, tuple[str, ..
         key = row.pipeline, row.run_id
         last_change[key] = max(last_change.get(key, cutoff), row.recorded_at or datetime.now(UTC))
     live = {(f"models.{pipeline}", version) for pipeline in pipelines(steps) for version in versions_in_use(lake.ledger, pipeline)}
-    kept = recent_runs(steps, retention.runs) | {(row.pipeline, row.run_id) for row in latest_good_rows(steps)}
-    kept |= _runs_of_versions(steps, live | _latest_and_greatest_versions(steps))
-    kept |= {(row.pipeline, row.run_id) for row in lake.ledger.read(DeploymentRow) if (f"models.{row.pipeline}", row.model_version) in live}
+    in_use = recent_runs(steps, retention.runs) | {(row.pipeline, row.run_id) for row in latest_good_rows(steps)}
+    in_use |= _runs_of_versions(steps, live | _latest_and_greatest_versions(steps))
+    in_use |= {(row.pipeline, row.run_id) for row in lake.ledger.read(DeploymentRow) if (f"models.{row.pipeline}", row.model_version) in live}
     expired: defaultdict[str, list[str]] = defaultdict(list)
     for (pipeline, run_id), changed_at in last_change.items():
-        if pipeline and run_id and changed_at <= cutoff and (pipeline, run_id) not in kept:
+        if pipeline and run_id and changed_at <= cutoff and (pipeline, run_id) not in in_use:
             expired[pipeline].append(run_id)
     return {pipeline: tuple(run_ids) for pipeline, run_ids in expired.items()}
 

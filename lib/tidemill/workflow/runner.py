@@ -214,19 +214,19 @@ class Runner:
             state, error, interrupt = FAILED, StepError("interrupted"), caught
         except BaseException as caught:  # noqa: BLE001 - whatever a step raises is that step's failure, recorded and shown
             state, error = FAILED, self._failure(node, caught)
-        told = format_error(error) if error else None
+        message = format_error(error) if error else None
         try:
             self._states.ended(
-                node.name, state, result=result, inputs=decision.inputs, fingerprint=decision.fingerprint, error=told, started_at=started_at
+                node.name, state, result=result, inputs=decision.inputs, fingerprint=decision.fingerprint, error=message, started_at=started_at
             )
         except Exception as caught:  # noqa: BLE001 - the disk may be full, say; the next run writes what became of the step
             lost = f"the ledger of {self.lake.root} cannot be written: {format_error(caught)}"
             state, error = FAILED, error or caught
-            told = f"{told}; and {lost}" if told else lost
+            message = f"{message}; and {lost}" if message else lost
         if interrupt is not None:
             raise interrupt
-        logger.info("%s is %s after %.1f s%s", node.name, state, time.monotonic() - began, f": {told}" if told else "")
-        outcome = Outcome.of(node.name, state, result, time.monotonic() - began, error, told)
+        logger.info("%s is %s after %.1f s%s", node.name, state, time.monotonic() - began, f": {message}" if message else "")
+        outcome = Outcome.of(node.name, state, result, time.monotonic() - began, error, message)
         progress.ended(outcome)
         return outcome
 
@@ -256,10 +256,10 @@ class Runner:
             return champion
         writer = self.graph.writer(table)
         if writer is None:
-            found = self.lake.version(table)
-            if found is None:
+            version = self.lake.version(table)
+            if version is None:
                 raise TableNotFound(f"{node.name} reads {table}, which no step of this pipeline writes and the lake does not hold")
-            return found
+            return version
         outputs = self._outputs.get(writer)
         if outputs is None:
             before = self._states.last_good(writer)
@@ -270,10 +270,10 @@ class Runner:
             outputs = {name: recorded.version for name, recorded in outputs_of(before).items()}
         if table in outputs:
             return int(outputs[table])
-        found = self.lake.version(table)
-        if found is None:
+        version = self.lake.version(table)
+        if version is None:
             raise TableNotFound(f"{node.name} reads {table}, which {writer} has not written; its quarantine is empty")
-        return found
+        return version
 
     def _champion(self) -> int | None:
         return Deployments(self.lake.ledger, self.spec.pipeline.pipeline).champion()

@@ -28,10 +28,10 @@ def held(df: DataFrame, rules: Sequence[Rule], is_whole: Column, refused_for: st
     others = [name for name in df.columns if name != refused_for]
     checked = df.select("*", F.when(is_whole, all_hold(rules)).otherwise(F.lit(True)).alias(_HOLDS))
     names = [F.when(rule.is_broken, F.lit(rule.name)).otherwise(F.lit("")) for rule in rules if rule.is_broken is not None]
-    told = checked.select("*", F.when(~F.col(_HOLDS), F.array_remove(F.array(*names), "")).alias(BROKEN))
+    checked_rules = checked.select("*", F.when(~F.col(_HOLDS), F.array_remove(F.array(*names), "")).alias(BROKEN))
     strict = F.array(*[F.lit(rule.name) for rule in rules if rule.action == "quarantine"]).cast("array<string>")
     is_refused = F.coalesce(F.arrays_overlap(F.col(BROKEN), strict), F.lit(False))
-    return told.select(
+    return checked_rules.select(
         *[column(name) for name in others],
         F.when(is_refused, F.col(BROKEN)).otherwise(F.col(refused_for)).alias(refused_for),
         F.when(~is_refused, F.col(BROKEN)).alias(noted),
@@ -45,11 +45,11 @@ def tally_records(df: DataFrame, rules: Sequence[Rule], kept: int, refused_for: 
     """
     names = F.array(*[F.lit(rule.name) for rule in rules])
     is_refused = F.coalesce(F.arrays_overlap(F.col(refused_for), names), F.lit(False))
-    told = df.where(F.col(refused_for).isNotNull() | F.col(noted).isNotNull()).select(
+    violations = df.where(F.col(refused_for).isNotNull() | F.col(noted).isNotNull()).select(
         is_refused.alias(_REFUSED), F.when(is_refused, F.col(refused_for)).otherwise(F.col(noted)).alias(BROKEN)
     )
     counts = [F.count_if(F.array_contains(BROKEN, rule.name)).alias(f"rule_{place}") for place, rule in enumerate(rules)]
-    row = told.agg(F.count_if(_REFUSED).alias("quarantined"), *counts).first()
+    row = violations.agg(F.count_if(_REFUSED).alias("quarantined"), *counts).first()
     assert row is not None  # an aggregate without groups always has one row
     failed = {rule.name: row[f"rule_{place}"] for place, rule in enumerate(rules)}
     return Tally(kept + row["quarantined"], kept, row["quarantined"], 0, failed, 0, 0)
@@ -102,12 +102,12 @@ def warnings(table: str, rules: Sequence[Rule], counts: Tally, verdicts: Sequenc
         "quarantine": lambda rule: "quarantined",
         "fail": lambda rule: "kept, within `at_most`",
     }
-    told = [
+    remarks = [
         f"{table}: {counts.failed[rule.name]} of {counts.rows} rows break {rule.name!r} ({done[rule.action](rule)})"
         for rule in rules
         if counts.failed[rule.name]
     ]
-    return [*told, *(f"{table}: {verdict.name!r} wants {verdict.expected}: {verdict.found}" for verdict in verdicts if not verdict.passed)]
+    return [*remarks, *(f"{table}: {verdict.name!r} wants {verdict.expected}: {verdict.found}" for verdict in verdicts if not verdict.passed)]
 
 
 def expectation_rows(rules: Sequence[Rule], counts: Tally, verdicts: Sequence[TableVerdict] = ()) -> list[dict[str, Any]]:

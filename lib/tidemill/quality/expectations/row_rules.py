@@ -130,16 +130,16 @@ def tally(rows: DataFrame, rules: Sequence[Rule], key: Sequence[str], measures: 
     taken = {
         f"measure_{place}": measure.combine(F.when(F.col(FATE) == KEPT, measure.values)) for place, measure in enumerate(measures.values())
     }
-    found = [value.alias(name) for name, value in {**counts, **taken}.items()]
+    aggregates = [value.alias(name) for name, value in {**counts, **taken}.items()]
     if key:
         # A count of each key first: the same pass then tells the keys that repeat.
         twice = F.when(F.col(KEPT) > 1, F.col(KEPT))
         totals = [F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in counts]
         combined = [measure.combine(F.col(name)).alias(name) for name, measure in zip(taken, measures.values(), strict=True)]
         repeated = [F.count(twice).alias("repeated"), F.coalesce(F.sum(twice), F.lit(0)).alias("repeating")]
-        row = rows.groupBy(*columns_of(key)).agg(*found).agg(*totals, *combined, *repeated).first()
+        row = rows.groupBy(*columns_of(key)).agg(*aggregates).agg(*totals, *combined, *repeated).first()
     else:
-        row = rows.agg(*found, F.lit(0).alias("repeated"), F.lit(0).alias("repeating")).first()
+        row = rows.agg(*aggregates, F.lit(0).alias("repeated"), F.lit(0).alias("repeating")).first()
     assert row is not None  # an aggregate without groups always has one row
     return Tally(
         rows=row["rows"],
@@ -169,8 +169,8 @@ def quarantined_rows(rows: DataFrame) -> DataFrame:
 def samples(rows: DataFrame, rule: Rule, key: Sequence[str]) -> list[str]:
     """Return up to three rows that break the rule, as JSON: their keys and what the rule is about, else the whole row."""
     names = list(dict.fromkeys((*key, *rule.columns))) or [name for name in rows.columns if name not in (BROKEN, FATE)]
-    found = rows.where(F.array_contains(BROKEN, rule.name)).select(as_json(names).alias("sample")).limit(_SAMPLES)
-    return [row["sample"][:200] for row in found.collect()]
+    broken = rows.where(F.array_contains(BROKEN, rule.name)).select(as_json(names).alias("sample")).limit(_SAMPLES)
+    return [row["sample"][:200] for row in broken.collect()]
 
 
 def repeated_keys(rows: DataFrame, key: Sequence[str]) -> list[str]:

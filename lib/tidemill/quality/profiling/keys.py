@@ -25,13 +25,13 @@ def key_candidates(columns: Sequence[ColumnProfile]) -> list[str]:
 
     Where distinct values are estimated, they are those that come near it; only counting tells.
     """
-    found = []
+    names = []
     for each in columns:
         if each.type not in _KEYS or each.nulls or not each.rows or each.distinct is None:
             continue
         if each.distinct == each.rows if each.is_exact else each.distinct >= 0.9 * each.rows:
-            found.append(each.column)
-    return sorted(found, key=lambda name: (not _SOUNDS_LIKE_ONE.search(name), found.index(name)))
+            names.append(each.column)
+    return sorted(names, key=lambda name: (not _SOUNDS_LIKE_ONE.search(name), names.index(name)))
 
 
 def is_looked_up(kind: str) -> bool:
@@ -42,11 +42,11 @@ def is_looked_up(kind: str) -> bool:
 def key_columns(df: DataFrame) -> list[ColumnProfile]:
     """Return the texts and whole numbers that seem to hold a value in each row, and none twice; distinct values are estimated."""
     fields = [field for field in df.schema.fields if is_looked_up(field.dataType.simpleString())]
-    found: list[ColumnProfile] = []
+    profiles: list[ColumnProfile] = []
     for start in range(0, len(fields), _COLUMNS_A_JOB):
-        found += _profiles(df, fields[start : start + _COLUMNS_A_JOB])
-    names = key_candidates(found)
-    return [each for each in found if each.column in names]
+        profiles += _profiles(df, fields[start : start + _COLUMNS_A_JOB])
+    names = key_candidates(profiles)
+    return [each for each in profiles if each.column in names]
 
 
 def _profiles(df: DataFrame, fields: Sequence[T.StructField]) -> list[ColumnProfile]:
@@ -77,8 +77,8 @@ def _profiles(df: DataFrame, fields: Sequence[T.StructField]) -> list[ColumnProf
 
 def _aggregates(field: T.StructField) -> dict[str, Column]:
     values = column(field.name)
-    found = {"nulls": F.count_if(values.isNull()), "distinct": F.approx_count_distinct(values, DISTINCT_ERROR)}
+    counts = {"nulls": F.count_if(values.isNull()), "distinct": F.approx_count_distinct(values, DISTINCT_ERROR)}
     if isinstance(field.dataType, T.StringType):
         lengths = {"min_length": F.min(F.length(values)), "max_length": F.max(F.length(values))}
-        return {**found, "min": F.min(values).substr(1, SHOWN), "max": F.max(values).substr(1, SHOWN), **lengths}
-    return {**found, "min": F.min(values).cast("string"), "max": F.max(values).cast("string")}
+        return {**counts, "min": F.min(values).substr(1, SHOWN), "max": F.max(values).substr(1, SHOWN), **lengths}
+    return {**counts, "min": F.min(values).cast("string"), "max": F.max(values).cast("string")}

@@ -34,8 +34,8 @@ def frequencies(df: DataFrame, fields: Sequence[T.StructField]) -> dict[int, Fre
     values = df.select(F.explode(F.array(*cells)).alias("cell")).select("cell.*").where("value IS NOT NULL")
     counts = values.groupBy("place", "value").agg(F.count(F.lit(1)).alias("n"))
     top = F.expr(f"min_by(named_struct('value', value, 'n', n), named_struct('rank', -n, 'value', value), {TOP})")
-    found = counts.groupBy("place").agg(F.count(F.lit(1)).alias("distinct"), top.alias("top")).collect()
-    by_place = {row["place"]: Frequencies(row["distinct"], tuple((value, n) for value, n in row["top"])) for row in found}
+    rows = counts.groupBy("place").agg(F.count(F.lit(1)).alias("distinct"), top.alias("top")).collect()
+    by_place = {row["place"]: Frequencies(row["distinct"], tuple((value, n) for value, n in row["top"])) for row in rows}
     return {place: by_place.get(place, Frequencies(0, ())) for place in counted}
 
 
@@ -141,7 +141,7 @@ def profile(df: DataFrame, *, exact_cells: int = EXACT_CELLS) -> list[ColumnProf
     fields = df.schema.fields
     rows = df.count()
     is_exact = rows * len(fields) <= exact_cells
-    found = summaries(df, fields, with_sketches=not is_exact)
+    column_summaries = summaries(df, fields, with_sketches=not is_exact)
     profiles = [
         ColumnProfile(
             column=field.name,
@@ -153,7 +153,7 @@ def profile(df: DataFrame, *, exact_cells: int = EXACT_CELLS) -> list[ColumnProf
             top_values=summary.top_values,
             is_exact=is_exact,
         )
-        for field, summary in zip(fields, found, strict=True)
+        for field, summary in zip(fields, column_summaries, strict=True)
     ]
     if is_exact:
         profiles = _with_frequencies(df, fields, profiles)

@@ -77,7 +77,7 @@ def pairs(columns: Sequence[ColumnProfile], references: Sequence[Reference], uni
     A column that tells the rows of its own table apart (``unique``) is paired by name alone, and only with more values than it has:
     of two keys with the same values neither refers to the other.
     """
-    found = []
+    paired = []
     for each in columns:
         if not is_looked_up(each.type) or not each.distinct:
             continue
@@ -86,22 +86,22 @@ def pairs(columns: Sequence[ColumnProfile], references: Sequence[Reference], uni
             speaks = pair.is_named_alike or (_is_wordy(each) and each.column not in unique)
             is_own_key = each.column in unique and each.rows >= reference.profile.rows
             if speaks and not is_own_key and _is_possible(each, reference.profile):
-                found.append(pair)
-    return found
+                paired.append(pair)
+    return paired
 
 
-def evident_matches(found: Sequence[Match]) -> list[Match]:
+def evident_matches(matches: Sequence[Match]) -> list[Match]:
     """Return the matches that are worth a word: of references that hold nearly all the rows, and not by chance."""
-    return [match for match in found if match.share <= TOLD and match.missing_values < match.values and _is_evident(match)]
+    return [match for match in matches if match.share <= TOLD and match.missing_values < match.values and _is_evident(match)]
 
 
-def best_matches(found: Sequence[Match], most_missing: float) -> dict[str, Match]:
+def best_matches(matches: Sequence[Match], most_missing: float) -> dict[str, Match]:
     """Return for each column the reference to propose, where one lacks at most this share of its rows.
 
     Silver tables go before bronze ones, then those that lack the fewest rows, those named alike, and those with the fewest other values.
     """
     best: dict[str, Match] = {}
-    for match in sorted((match for match in found if match.share <= most_missing), key=_rank):
+    for match in sorted((match for match in matches if match.share <= most_missing), key=_rank):
         best.setdefault(match.pair.column.column, match)
     return best
 
@@ -203,16 +203,16 @@ def look_up(df: DataFrame, pairs: Sequence[Pair], tables: Mapping[str, DataFrame
     """
     references = list(dict.fromkeys(pair.reference.name for pair in pairs))
     names = list(dict.fromkeys(pair.column.column for pair in pairs))
-    asked = [[references.index(pair.reference.name) for pair in pairs if pair.column.column == name] for name in names]
+    references_of = [[references.index(pair.reference.name) for pair in pairs if pair.column.column == name] for name in names]
     cells = [F.struct(F.lit(place).alias("place"), column(name).cast("string").alias("value")) for place, name in enumerate(names)]
     values = df.select(F.explode(F.array(*cells)).alias("cell")).select("cell.*").where("value IS NOT NULL")
     counted = values.groupBy("place", "value").agg(F.count(F.lit(1)).alias("n"))
-    of_place = F.array(*[F.array(*[F.lit(number) for number in numbers]) for numbers in asked])
+    of_place = F.array(*[F.array(*[F.lit(number) for number in numbers]) for numbers in references_of])
     wanted = counted.select("place", "value", "n", F.explode(of_place[F.col("place")]).alias("key"))
     known = _values({pair.reference.name: pair.reference for pair in pairs}, tables).select("key", "value", F.lit(True).alias("is_known"))
     is_missing = F.col("is_known").isNull()
     missing = F.expr(f"min_by(value, named_struct('is_known', is_known IS NOT NULL, 'rank', -n, 'value', value), {_TOLD})")
-    found = (
+    counts = (
         wanted.join(known, on=["key", "value"], how="left")
         .groupBy("place", "key")
         .agg(
@@ -222,7 +222,7 @@ def look_up(df: DataFrame, pairs: Sequence[Pair], tables: Mapping[str, DataFrame
             missing.alias("missing"),
         )
     )
-    rows = {(names[row["place"]], references[row["key"]]): row for row in found.collect()}
+    rows = {(names[row["place"]], references[row["key"]]): row for row in counts.collect()}
     matches = []
     for pair in pairs:
         row = rows[pair.column.column, pair.reference.name]
@@ -241,8 +241,8 @@ def repeating(references: Sequence[Reference], tables: Mapping[str, DataFrame]) 
 
 def _values(references: Mapping[str, Reference], tables: Mapping[str, DataFrame]) -> DataFrame:
     """Return the values of all references as text with the number of the reference, each once, and how often it stands there."""
-    found = [
+    selected = [
         tables[reference.table].select(F.lit(number).alias("key"), column(reference.profile.column).cast("string").alias("value"))
         for number, reference in enumerate(references.values())
     ]
-    return reduce(DataFrame.unionAll, found).groupBy("key", "value").agg(F.count(F.lit(1)).alias("times"))
+    return reduce(DataFrame.unionAll, selected).groupBy("key", "value").agg(F.count(F.lit(1)).alias("times"))

@@ -54,18 +54,18 @@ def suggestions(
         return []
     rows = columns[0].rows
     key, others = unique[:1], unique[1:]
-    found = [Suggestion("rows", {"row_count": {"at_least": rows // 2, "at_most": rows * 2}}, f"{rows:,} rows")]
+    proposed = [Suggestion("rows", {"row_count": {"at_least": rows // 2, "at_most": rows * 2}}, f"{rows:,} rows")]
     full = [each.column for each in columns if not each.nulls and each.column not in key]
     if full:
-        found.append(Suggestion("never_null", {"not_null": full}, f"no null in {rows:,} rows"))
-    found += [Suggestion(f"{name}_once", {"unique": [name]}, f"{rows:,} different values in {rows:,} rows") for name in others]
+        proposed.append(Suggestion("never_null", {"not_null": full}, f"no null in {rows:,} rows"))
+    proposed += [Suggestion(f"{name}_once", {"unique": [name]}, f"{rows:,} different values in {rows:,} rows") for name in others]
     for each in columns:
         if each.column in (references or {}):
-            found.append(_known((references or {})[each.column]))
+            proposed.append(_known((references or {})[each.column]))
         elif each.column not in unique:
-            found += [*_range(each), *_values(each)]
-        found += _freshness(each, now)
-    return found
+            proposed += [*_range(each), *_values(each)]
+        proposed += _freshness(each, now)
+    return proposed
 
 
 def told_match(match: Match) -> str:
@@ -167,7 +167,7 @@ def _column(name: str) -> str:
 def _text(value: str) -> str:
     """Return a text as SQL reads it: quotes and backslashes escaped, characters that cannot be seen by their number."""
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return "'" + _HIDDEN.sub(lambda found: f"\\u{ord(found.group()):04x}", escaped) + "'"
+    return "'" + _HIDDEN.sub(lambda match: f"\\u{ord(match.group()):04x}", escaped) + "'"
 
 
 def _told(value: str) -> str:
@@ -181,15 +181,15 @@ _HIDDEN_TEXT = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _NAME_LENGTH = 120
 
 
-def as_yaml(head: Sequence[str], key: Sequence[str], seen: str, found: Sequence[Suggestion]) -> str:
+def as_yaml(head: Sequence[str], key: Sequence[str], key_evidence: str, proposed: Sequence[Suggestion]) -> str:
     """Return ``head`` as comments, then the key with what was seen of it, then the expectations, each below a comment."""
     lines = [f"# {_in_one_line(line)}" for line in head]
     if key:
-        lines += [f"# {_in_one_line(seen)}", f"key: {_flow(list(key))}"]
-    if found:
+        lines += [f"# {_in_one_line(key_evidence)}", f"key: {_flow(list(key))}"]
+    if proposed:
         lines.append("expectations:")
     taken: set[str] = set()
-    for each in found:
+    for each in proposed:
         name = _name(each.name, taken)
         lines += [f"  # {_in_one_line(each.seen)}", f"  {name}: {_flow(each.rule)}"]
     return "".join(f"{_INDENT}{line}\n" for line in lines)
@@ -210,7 +210,7 @@ def _scalar(text: str) -> str:
         return text
     # A spec puts variables in where it reads `${`.
     quoted = json.dumps(text.replace("${", "$${"), ensure_ascii=False)
-    return _HIDDEN_TEXT.sub(lambda found: f"\\u{ord(found.group()):04x}", quoted)
+    return _HIDDEN_TEXT.sub(lambda match: f"\\u{ord(match.group()):04x}", quoted)
 
 
 def _name(wanted: str, taken: set[str]) -> str:
