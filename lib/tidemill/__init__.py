@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidemill.runtime.lazy_exports import names_of
+from tidemill.runtime.lazy_exports import export_lazily
 from tidemill.version import VERSION
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ __all__ = [
     "load",
 ]
 
-__getattr__ = names_of(
+__getattr__ = export_lazily(
     __name__,
     {
         "errors": (

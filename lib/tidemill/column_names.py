@@ -36,14 +36,14 @@ def table_columns(headers: Sequence[str]) -> list[str]:
     return [_NOT_FOR_DELTA.sub("_", header) or f"_c{place}" for place, header in enumerate(headers)]
 
 
-def renamed_columns(headers: Sequence[str]) -> dict[str, str]:
+def rename_columns(headers: Sequence[str]) -> dict[str, str]:
     """Return the table's name of each header that it does not keep as it is."""
     return {header: name for header, name in zip(headers, table_columns(headers), strict=True) if header != name}
 
 
 def renaming_notes(headers: Sequence[str]) -> tuple[str, ...]:
     """Return a remark on the columns that a table calls otherwise than their headers; none where there is none."""
-    renamed = [f"{header!r} is {name}" for header, name in renamed_columns(headers).items()]
+    renamed = [f"{header!r} is {name}" for header, name in rename_columns(headers).items()]
     more = f" and {len(renamed) - _TOLD} more" if len(renamed) > _TOLD else ""
     return (
         (f"columns renamed, as a table takes no space or any of ,;{{}}()= in a name: {', '.join(renamed[:_TOLD])}{more}",)

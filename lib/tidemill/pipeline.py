@@ -27,8 +27,8 @@ from tidemill.model_registry import Deployments
 from tidemill.spec import Spec, load_spec
 from tidemill.spec.models import Features
 from tidemill.workflow import LazySpark, Node, Runner, RunOutcome, build_graph
-from tidemill.workflow.outcome import leaderboard, rank
-from tidemill.workflow.reprocess import quarantined, tables_with_nodes
+from tidemill.workflow.outcome import build_leaderboard, sort_key
+from tidemill.workflow.reprocess import list_quarantined, map_tables_to_nodes
 from tidemill.workflow.runner import list_decisions
 from tidemill.workflow.states import RunStatus, run_status
 
@@ -270,7 +270,7 @@ class Pipeline:
             Columns: ``trial``, ``family``, ``metric``, ``value`` (the mean over the folds; null where a fold failed or it was stopped
             early), ``folds``, ``seconds``, ``state``, ``engine``, ``library``, ``params``, ``error``.
         """
-        return _table(sorted(leaderboard(self.lake.ledger, self.name), key=rank), as_)
+        return _table(sorted(build_leaderboard(self.lake.ledger, self.name), key=sort_key), as_)
 
     def models(self, *, as_: TableFormat = "pandas") -> Any:
         """Return each model version with its state and its metrics on the test rows; version 0 is the constant baseline. Starts no Spark.
@@ -341,11 +341,11 @@ class Pipeline:
         Returns:
             Columns: ``table``, ``rule``, ``records``, ``since``, ``sample`` (one record), ``place`` (where that record came from).
         """
-        node_of = tables_with_nodes(self.spec)
+        node_of = map_tables_to_nodes(self.spec)
         if node is not None and node not in node_of.values():
             known_nodes = list(node_of.values())
             raise UsageError(f"--only {node}: no such source or table{did_you_mean(node, known_nodes)}; known: {', '.join(known_nodes)}")
-        rows = [refused.row() for refused in quarantined(self.spec, self.lake)]
+        rows = [refused.row() for refused in list_quarantined(self.spec, self.lake)]
         return _table([row for row in rows if node in (None, node_of[str(row["table"])])], as_)
 
     def sql(self, query: str, *, as_: Literal["pandas", "arrow", "spark"] = "pandas", trust: bool = False) -> Any:

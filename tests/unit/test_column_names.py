@@ -4,7 +4,7 @@ import sys
 import pytest
 from pyspark.errors import AnalysisException
 
-from tidemill.column_names import is_added, renamed_columns, renaming_notes, table_columns
+from tidemill.column_names import is_added, rename_columns, renaming_notes, table_columns
 from tidemill.errors import did_you_mean
 from tidemill.runtime.spark_errors import format_spark_error
 
@@ -32,7 +32,7 @@ def test_only_what_tidemill_adds_is_reserved(name: str, expected: bool) -> None:
 def test_a_table_refuses_some_characters_and_empty_names() -> None:
     headers = ["id", "price (EUR)", "", "a,b;c", "x=1", "{y}", "tab\tend\n", "dot.ted", "Größe"]
     assert table_columns(headers) == ["id", "price__EUR_", "_c2", "a_b_c", "x_1", "_y_", "tab_end_", "dot.ted", "Größe"]
-    assert renamed_columns(["id", "price (EUR)", ""]) == {"price (EUR)": "price__EUR_", "": "_c2"}
+    assert rename_columns(["id", "price (EUR)", ""]) == {"price (EUR)": "price__EUR_", "": "_c2"}
 
 
 def test_names_need_no_spark() -> None:

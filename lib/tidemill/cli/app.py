@@ -14,7 +14,7 @@ from tidemill.cli import maintenance, pipeline, profiling, quarantine, queries, 
 from tidemill.cli.printing import warn
 from tidemill.errors import SpecError, StepError, TidemillError
 from tidemill.redaction import redact, redact_trace
-from tidemill.runtime.terminal import configure_logging, visible_lines
+from tidemill.runtime.terminal import configure_logging, escape_controls_in_lines
 from tidemill.runtime.user_code import describe_exit
 from tidemill.version import VERSION
 from tidemill.workflow.error_messages import format_error
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, SystemExit | GeneratorExit):
             raise
         if "--debug" in words:
-            sys.stderr.write(visible_lines(redact_trace(error)))
+            sys.stderr.write(escape_controls_in_lines(redact_trace(error)))
         else:
             _tell(error)
         return getattr(error, "exit_code", 1)
@@ -100,7 +100,7 @@ def _tell(error: BaseException) -> None:
         count = len(error.faults)
         console.print(Text(f"the spec has {count} fault{'s' if count > 1 else ''}:", style="bold red"))
         for fault in error.faults:
-            console.print(Text(visible_lines(f"  {redact(str(fault))}")))
+            console.print(Text(escape_controls_in_lines(f"  {redact(str(fault))}")))
         return
     label = "error" if isinstance(error, TidemillError) else "unexpected error (--debug shows where)"
-    console.print(Text(f"{label}: ", style="bold red") + Text(visible_lines(format_error(error))))
+    console.print(Text(f"{label}: ", style="bold red") + Text(escape_controls_in_lines(format_error(error))))

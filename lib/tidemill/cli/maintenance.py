@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tidemill.cli.options import AsJson, Debug, Env, LakeRoot, Set, lake_of, spec_of
+from tidemill.cli.options import AsJson, Debug, Env, LakeRoot, Set, load_spec_option, open_lake
 from tidemill.cli.printing import print_json, print_table, write
 from tidemill.lake import Lake
 from tidemill.workflow.maintenance import KEPT_RUNS
@@ -36,7 +36,7 @@ def maintain(
 
     In use are the versions that live models and the last runs read or wrote, and what these were made of. Starts no Spark.
     """
-    where = Lake(spec_of(spec, env, set_).pipeline.lake) if spec and lake is None else lake_of(lake)
+    where = Lake(load_spec_option(spec, env, set_).pipeline.lake) if spec and lake is None else open_lake(lake)
     result = maintain_lake(where, keep_runs=keep_runs, retention=OpsRetention(ops_days, ops_runs), dry_run=dry_run)
     if json_:
         print_json(result.to_json())

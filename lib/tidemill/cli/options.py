@@ -30,7 +30,7 @@ LakeRoot = Annotated[
 ]
 
 
-def spec_of(path: Path, env: str | None, assignments: Sequence[str] | None) -> Spec:
+def load_spec_option(path: Path, env: str | None, assignments: Sequence[str] | None) -> Spec:
     """Load the spec with its overlay and the ``--set`` options.
 
     Raises:
@@ -46,12 +46,12 @@ def spec_of(path: Path, env: str | None, assignments: Sequence[str] | None) -> S
     return load_spec(path, env=env, set_values=values)
 
 
-def pipeline_of(path: Path, env: str | None, assignments: Sequence[str] | None) -> Pipeline:
+def load_pipeline(path: Path, env: str | None, assignments: Sequence[str] | None) -> Pipeline:
     """Return the pipeline of a spec with its overlay and the ``--set`` options; see `spec_of`."""
-    return Pipeline(spec_of(path, env, assignments))
+    return Pipeline(load_spec_option(path, env, assignments))
 
 
-def lake_of(root: str | None, *, must_exist: bool = True) -> Lake:
+def open_lake(root: str | None, *, must_exist: bool = True) -> Lake:
     """Return the lake that ``--lake`` names, relative to the working directory, or ``TIDEMILL_LAKE`` or ``./lake``, to its project's root.
 
     Raises:

@@ -12,14 +12,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tidemill.cli.options import AsJson, Debug, Env, SafeCsv, Set, SpecPath, pipeline_of
+from tidemill.cli.options import AsJson, Debug, Env, SafeCsv, Set, SpecPath, load_pipeline
 from tidemill.cli.printing import FORMATS, print_json, print_table, warn, write, write_frame
 from tidemill.cli.summary import print_summary
 from tidemill.errors import SpecError, TidemillError, UsageError
 from tidemill.redaction import redact
 from tidemill.workflow import LazySpark, RunOutcome
-from tidemill.workflow.outcome import weightiest
-from tidemill.workflow.progress import PlainProgress, progress_for
+from tidemill.workflow.outcome import choose_exit_code
+from tidemill.workflow.progress import PlainProgress, choose_progress
 from tidemill.workflow.runner import list_decisions
 
 StepName = Annotated[str | None, typer.Option(metavar="STEP|NODE", show_default=False)]
@@ -85,7 +85,7 @@ class RunOptions:
 
 
 def _run(spec: Path, env: str | None, set_: Sequence[str] | None, options: RunOptions) -> int:
-    pipeline = pipeline_of(spec, env, set_)
+    pipeline = load_pipeline(spec, env, set_)
     runner, nodes = pipeline.prepare_run(
         start=options.start,
         end=options.end,
@@ -102,7 +102,7 @@ def _run(spec: Path, env: str | None, set_: Sequence[str] | None, options: RunOp
             outcome = runner.run(nodes, PlainProgress())
         print_json(outcome.to_json())
     else:
-        outcome = runner.run(nodes, progress_for([node.name for node in nodes], Console(stderr=True, highlight=False)))
+        outcome = runner.run(nodes, choose_progress([node.name for node in nodes], Console(stderr=True, highlight=False)))
         print_summary(pipeline.spec, pipeline.lake, outcome, spec)
     return outcome.exit_code
 
@@ -110,7 +110,7 @@ def _run(spec: Path, env: str | None, set_: Sequence[str] | None, options: RunOp
 def check(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
     """Parse and resolve the spec and all it names; nothing is written."""
     try:
-        pipeline = pipeline_of(spec, env, set_)
+        pipeline = load_pipeline(spec, env, set_)
         result = pipeline.check()
     except SpecError as error:
         if json_:
@@ -128,7 +128,7 @@ def check(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = Fal
 
 def explain(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
     """Say for each node whether it would run, and why."""
-    return _print_decisions(pipeline_of(spec, env, set_).explain(as_="rows"), json_)
+    return _print_decisions(load_pipeline(spec, env, set_).explain(as_="rows"), json_)
 
 
 def _print_decisions(rows: Sequence[Mapping[str, object]], as_json: bool) -> int:
@@ -138,7 +138,7 @@ def _print_decisions(rows: Sequence[Mapping[str, object]], as_json: bool) -> int
         print_json(shown)
     else:
         print_table(shown, ["node", "would", "why"])
-    return weightiest(int(str(row["exit_code"])) for row in rows)
+    return choose_exit_code(int(str(row["exit_code"])) for row in rows)
 
 
 def score(
@@ -169,7 +169,7 @@ def score(
         raise UsageError(f"--output {output}: expected a name that ends in .csv, .json or .parquet")
     if safe_csv and (output is None or output.suffix != ".csv"):
         raise UsageError("--safe-csv is for --output FILE.csv")
-    pipeline = pipeline_of(spec, env, set_)
+    pipeline = load_pipeline(spec, env, set_)
     format_ = FORMATS[output.suffix] if output is not None else "json" if json_ else "table"
     with pipeline.scored_rows(input_, source=source, at=at) as scored:
         for note in scored.notes:

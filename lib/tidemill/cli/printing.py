@@ -21,7 +21,7 @@ from rich.text import Text
 
 from tidemill.errors import UsageError
 from tidemill.redaction import redact
-from tidemill.runtime.terminal import visible, visible_lines
+from tidemill.runtime.terminal import escape_controls, escape_controls_in_lines
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -32,7 +32,7 @@ _DAY = 86_400_000_000
 _CONTROLS = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *range(0xD800, 0xE000))}  # what JSON may hold and a terminal obeys
 
 
-def rows_of(reader: pa.RecordBatchReader) -> Iterator[Row]:
+def read_rows(reader: pa.RecordBatchReader) -> Iterator[Row]:
     """Yield the rows of a reader as Python values that lose nothing: see ``_values``."""
     names = reader.schema.names
     for batch in reader:
@@ -150,12 +150,12 @@ _ROW_GROUP = 100_000
 
 def write(text: str) -> None:
     """Write a message of one's own on standard output, what it quotes made safe for a terminal and free of secrets."""
-    sys.stdout.write(visible_lines(redact(text)))
+    sys.stdout.write(escape_controls_in_lines(redact(text)))
 
 
 def warn(text: str) -> None:
     """Write a message of one's own on standard error, what it quotes made safe for a terminal and free of secrets."""
-    sys.stderr.write(visible_lines(redact(text)))
+    sys.stderr.write(escape_controls_in_lines(redact(text)))
 
 
 def print_json(value: object) -> None:
@@ -185,7 +185,7 @@ def write_csv_rows(rows: Iterable[Row], columns: Sequence[str], out: TextIO, *, 
         text = plain_text(value)
         if safe and isinstance(value, str) and text.startswith(_FORMULA):
             text = "'" + text
-        text = visible(text) if is_terminal else text
+        text = escape_controls(text) if is_terminal else text
         return '"' + text.replace('"', '""') + '"' if text == "" or any(sign in text for sign in ',"\r\n') else text
 
     out.write(",".join(cell(name) for name in columns) + "\n")
@@ -216,7 +216,7 @@ def write_frame(frame: DataFrame, format_: Format, output: Path | None, *, limit
     if format_ == "table":
         reader = read_batches(frame.limit(limit + 1))
         with _opened(output) as out:
-            print_table(rows_of(reader), reader.schema.names, most=limit, out=out)
+            print_table(read_rows(reader), reader.schema.names, most=limit, out=out)
         return
     reader = read_batches(frame)
     if format_ == "parquet":
@@ -226,9 +226,9 @@ def write_frame(frame: DataFrame, format_: Format, output: Path | None, *, limit
         return
     with _opened(output) as out:
         if format_ == "json":
-            write_json_rows(rows_of(reader), out)
+            write_json_rows(read_rows(reader), out)
         else:
-            write_csv_rows(rows_of(reader), reader.schema.names, out, safe=safe_csv)
+            write_csv_rows(read_rows(reader), reader.schema.names, out, safe=safe_csv)
 
 
 @contextmanager
@@ -264,12 +264,12 @@ def print_table(
     table = Table(header_style="dim" if title else "bold", box=None, pad_edge=False)
     for name in columns:
         numeric = any(_is_number(row[name]) for row in shown)
-        table.add_column(Text(visible(name)), justify="right" if numeric else "left", overflow="fold")
+        table.add_column(Text(escape_controls(name)), justify="right" if numeric else "left", overflow="fold")
     for row in cells:
         table.add_row(*row)
     console = CONSOLE if CONSOLE.is_terminal and out is None else _wide_console(columns, cells, out)
     if title:
-        console.print(Text(visible(title), style="bold"))
+        console.print(Text(escape_controls(title), style="bold"))
     console.print(table)
     if most is not None and len(shown) > most:
         warn(f"the first {most} rows; --limit shows more, JSON, CSV and Parquet hold all\n")
@@ -277,7 +277,7 @@ def print_table(
 
 def _wide_console(columns: Sequence[str], cells: Sequence[Sequence[Text]], out: TextIO | None) -> Console:
     """Return a console so wide that no cell is broken over lines, as programs read them too."""
-    widths = [max([cell_len(visible(name)), *(row[place].cell_len for row in cells)]) for place, name in enumerate(columns)]
+    widths = [max([cell_len(escape_controls(name)), *(row[place].cell_len for row in cells)]) for place, name in enumerate(columns)]
     return Console(highlight=False, width=min(_WIDEST, max(200, sum(widths) + 2 * len(widths))), file=out)
 
 
@@ -286,4 +286,4 @@ def _is_number(value: object) -> bool:
 
 
 def _cell(value: object) -> Text:
-    return Text("null", style="dim") if value is None else Text(visible(plain_text(value)))
+    return Text("null", style="dim") if value is None else Text(escape_controls(plain_text(value)))

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from tidemill.cli.options import AsJson, Debug, Env, LakeRoot, Set, SpecPath, lake_of, pipeline_of, spec_of
+from tidemill.cli.options import AsJson, Debug, Env, LakeRoot, Set, SpecPath, load_pipeline, load_spec_option, open_lake
 from tidemill.cli.pipeline import lazy_spark
 from tidemill.cli.printing import plain_text, print_json, print_table, warn, write
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.lake import Lake
 from tidemill.lake.catalog import list_tables
 from tidemill.quoting import split_name
-from tidemill.runtime.terminal import visible
+from tidemill.runtime.terminal import escape_controls
 from tidemill.spec.models import Features
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def suggest(
     """Propose a key and expectations from what a table holds: YAML to paste under `tables.<name>:` of a spec."""
     from tidemill.steps.profile import declared_lineage, profile_table, suggestions_for
 
-    loaded = spec_of(spec, env, set_) if spec else None
+    loaded = load_spec_option(spec, env, set_) if spec else None
     where = _lake_with(table, version, lake or (loaded.pipeline.lake if loaded else None))
     spark = lazy_spark().get()
     made = profile_table(spark, where, table, version)
@@ -101,7 +101,7 @@ def _lake_with(table: str, version: int | None, root: str | None) -> Lake:
     Raises:
         UsageError: they are not.
     """
-    lake = lake_of(root)
+    lake = open_lake(root)
     split_name(table)
     latest = lake.version(table)
     if latest is None:
@@ -160,7 +160,7 @@ def features(
     debug: Debug = False,
 ) -> int:
     """Show what `features: auto` chose for each column and why, as YAML to paste into the spec in its place; starts no Spark."""
-    pipeline = pipeline_of(spec, env, set_)
+    pipeline = load_pipeline(spec, env, set_)
     rows = pipeline.features(run, as_="rows")
     if json_:
         print_json(rows)
@@ -174,7 +174,7 @@ def _pasteable(loaded: Spec, rows: Sequence[dict[str, Any]]) -> str:
     from tidemill.features.choices import as_yaml, features_block
 
     lines = [f"# What `features: auto` chose in run {rows[0]['run_id']}, from {_count(rows)} training rows; it gives the same."]
-    lines += ["# " + visible(f"{row['column_name']}: {row['chosen']}; {row['reason']}") for row in rows]
+    lines += ["# " + escape_controls(f"{row['column_name']}: {row['chosen']}; {row['reason']}") for row in rows]
     used = [row for row in rows if row["feature_group"] is not None]
     block = features_block((str(row["column_name"]), str(row["feature_group"]), row["settings"]) for row in used)
     declared = loaded.pipeline.features

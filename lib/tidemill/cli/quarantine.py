@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tidemill.cli.options import AsJson, Debug, Env, Set, SpecPath, pipeline_of
+from tidemill.cli.options import AsJson, Debug, Env, Set, SpecPath, load_pipeline
 from tidemill.cli.printing import print_json, print_table, write
 from tidemill.pipeline import Pipeline
 from tidemill.workflow import RunOutcome, new_run_id
-from tidemill.workflow.progress import PlainProgress, progress_for
-from tidemill.workflow.reprocess import nodes_in_quarantine
+from tidemill.workflow.progress import PlainProgress, choose_progress
+from tidemill.workflow.reprocess import list_nodes_in_quarantine
 
 _SHOWN = 160  # characters of a sample in a table
 
@@ -35,10 +35,12 @@ def quarantine(
     debug: Debug = False,
 ) -> int:
     """Show what is in quarantine, by table and rule; a record that breaks several rules counts for each."""
-    pipeline = pipeline_of(spec, env, set_)
+    pipeline = load_pipeline(spec, env, set_)
     rows = pipeline.quarantine(only, as_="rows")
     if reprocess:
-        return _reprocess(pipeline, [node for node in nodes_in_quarantine(pipeline.spec, pipeline.lake) if only in (None, node)], json_)
+        return _reprocess(
+            pipeline, [node for node in list_nodes_in_quarantine(pipeline.spec, pipeline.lake) if only in (None, node)], json_
+        )
     if json_:
         print_json(rows)
     elif rows:
@@ -58,7 +60,7 @@ def _reprocess(pipeline: Pipeline, nodes: list[str], as_json: bool) -> int:
         else:
             write("nothing is in quarantine\n")
         return 0
-    progress = PlainProgress() if as_json else progress_for(nodes, Console(stderr=True, highlight=False))
+    progress = PlainProgress() if as_json else choose_progress(nodes, Console(stderr=True, highlight=False))
     outcome = Reprocess(pipeline.spec, pipeline.lazy_spark, new_run_id()).run(nodes, progress)
     if as_json:
         print_json(outcome.to_json())

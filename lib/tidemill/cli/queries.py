@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tidemill.cli.options import AsJson, Debug, Env, LakeRoot, SafeCsv, Set, SpecPath, lake_of, pipeline_of, spec_of
+from tidemill.cli.options import AsJson, Debug, Env, LakeRoot, SafeCsv, Set, SpecPath, load_pipeline, load_spec_option, open_lake
 from tidemill.cli.pipeline import lazy_spark
 from tidemill.cli.printing import Format, print_json, print_table, warn, write, write_frame
 from tidemill.errors import UsageError
@@ -71,8 +71,8 @@ def status(
     debug: Debug = False,
 ) -> int:
     """Show the states of a run and its steps; starts no Spark."""
-    loaded = spec_of(spec, env, set_) if spec else None
-    where = Lake(loaded.pipeline.lake) if loaded and lake is None else lake_of(lake)
+    loaded = load_spec_option(spec, env, set_) if spec else None
+    where = Lake(loaded.pipeline.lake) if loaded and lake is None else open_lake(lake)
     while True:
         shown = run_status(where, pipeline=loaded.pipeline.pipeline if loaded else None, run_id=run)
         _show_run(shown.run, shown.steps, json_)
@@ -98,7 +98,7 @@ def _seconds(step: dict[str, object]) -> float | None:
 
 def trials(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
     """Show the trials of the latest search, best first: the metric is the mean over the folds."""
-    rows = pipeline_of(spec, env, set_).trials(as_="rows")
+    rows = load_pipeline(spec, env, set_).trials(as_="rows")
     if json_:
         print_json(rows)
         return 0
@@ -109,7 +109,7 @@ def trials(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = Fa
 
 def models(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
     """Show each model version: its state and its test metrics; version 0 is the constant baseline."""
-    rows = pipeline_of(spec, env, set_).models(as_="rows")
+    rows = load_pipeline(spec, env, set_).models(as_="rows")
     if json_:
         print_json(rows)
         return 0
@@ -120,7 +120,7 @@ def models(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = Fa
 
 def deployments(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
     """Show every change of state of every model version: who, when, why."""
-    rows = pipeline_of(spec, env, set_).deployments(as_="rows")
+    rows = load_pipeline(spec, env, set_).deployments(as_="rows")
     if json_:
         print_json(rows)
         return 0
@@ -157,7 +157,7 @@ def sql(
         raise UsageError("--safe-csv is for --format csv")
     if format_ == "parquet" and output is None:
         raise UsageError("--format parquet needs --output FILE")
-    where = lake_of(lake)
+    where = open_lake(lake)
     spark = lazy_spark()
     if query is None:
         from tidemill.lake.catalog import Catalog

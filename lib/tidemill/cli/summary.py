@@ -8,17 +8,17 @@ from pathlib import Path
 
 from rich.text import Text
 
-from tidemill.cli.options import lake_of
-from tidemill.cli.printing import CONSOLE, print_table, rows_of
+from tidemill.cli.options import open_lake
+from tidemill.cli.printing import CONSOLE, print_table, read_rows
 from tidemill.lake import Lake
 from tidemill.lake.delta_tables import query
 from tidemill.lake.ops import MetricRow
 from tidemill.model_registry.deployments import Deployments
 from tidemill.model_registry.manifest import model_fault, read_manifest
-from tidemill.runtime.terminal import visible_lines
+from tidemill.runtime.terminal import escape_controls_in_lines
 from tidemill.spec import Spec
 from tidemill.workflow import RunOutcome
-from tidemill.workflow.outcome import latest_search, leaderboard, rank
+from tidemill.workflow.outcome import build_leaderboard, find_latest_search, sort_key
 from tidemill.workflow.states import DONE
 
 Row = dict[str, object]
@@ -43,8 +43,10 @@ def print_summary(spec: Spec, lake: Lake, outcome: RunOutcome, file: Path) -> No
     if failed:
         _print_state(outcome)
         for step in failed:
-            CONSOLE.print(Text(visible_lines(f"  {step.node}: {step.error}")), soft_wrap=True)
-        CONSOLE.print(Text(visible_lines(f"  Fix it, then rerun: tidemill run {file}   (goes on at {failed[0].node})")), soft_wrap=True)
+            CONSOLE.print(Text(escape_controls_in_lines(f"  {step.node}: {step.error}")), soft_wrap=True)
+        CONSOLE.print(
+            Text(escape_controls_in_lines(f"  Fix it, then rerun: tidemill run {file}   (goes on at {failed[0].node})")), soft_wrap=True
+        )
     elif has_tables:
         _print_commands(spec, lake, file, states)
 
@@ -62,12 +64,12 @@ def _from(run_ids: Iterable[object], run_id: str) -> str:
 
 def _print_families(lake: Lake, name: str, run_id: str) -> bool:
     """Print the best trial of each family of the latest search; return whether there is one."""
-    trials = leaderboard(lake.ledger, name)
+    trials = build_leaderboard(lake.ledger, name)
     if not trials:
         return False
     metric = str(trials[0]["metric"])
     best: dict[object, Row] = {}
-    for trial in sorted(trials, key=rank):
+    for trial in sorted(trials, key=sort_key):
         best.setdefault(trial["family"], trial)
     seconds = {family: sum(float(str(row["seconds"])) for row in trials if row["family"] == family) for family in best}
     rows = [
@@ -82,7 +84,7 @@ def _print_families(lake: Lake, name: str, run_id: str) -> bool:
         for family, row in best.items()
     ]
     CONSOLE.print()
-    origin = _from([latest_search(lake.ledger, name)], run_id)
+    origin = _from([find_latest_search(lake.ledger, name)], run_id)
     print_table(rows, list(rows[0]), title=f"Families, by their best mean over the folds{origin}")
     return True
 
@@ -130,20 +132,20 @@ def _print_predictions(spec: Spec, lake: Lake, run_id: str) -> bool:
     [counted] = query(data, "SELECT count(*) AS n FROM rows").to_pylist()
     origin = _from(newest.column("_tidemill_run").to_pylist(), run_id)
     CONSOLE.print()
-    rows = rows_of(newest.select(known).to_reader())
+    rows = read_rows(newest.select(known).to_reader())
     print_table(rows, known, title=f"{table}, {newest.num_rows} of {counted['n']:,} rows{origin}")
     return True
 
 
 def _print_commands(spec: Spec, lake: Lake, file: Path, states: Mapping[str, str]) -> None:
-    lake_option = "" if lake.root == lake_of(None, must_exist=False).root else f" --lake {lake.root}"
+    lake_option = "" if lake.root == open_lake(None, must_exist=False).root else f" --lake {lake.root}"
     pipeline = spec.pipeline
     query = pipeline.task.query.format(predictions=pipeline.predictions_table, recommendations=pipeline.recommendations_table)
     CONSOLE.print(Text("\nWorth typing next", style="bold"))
     commands = [f'tidemill sql{lake_option} "{query}"'] if "score" in states else []
     commands += [f"tidemill trials {file}"] if "train" in states else []
     for command in (*commands, f"tidemill run {file}     (again: everything is up to date and skipped)"):
-        CONSOLE.print(Text(visible_lines(f"  {command}")), soft_wrap=True)
+        CONSOLE.print(Text(escape_controls_in_lines(f"  {command}")), soft_wrap=True)
 
 
 def _short(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidemill.runtime.lazy_exports import names_of
+from tidemill.runtime.lazy_exports import export_lazily
 
 if TYPE_CHECKING:
     from tidemill.evaluation.baseline import baseline_metrics, constant_predictions
@@ -23,7 +23,7 @@ __all__ = [
     "parse_gate",
 ]
 
-__getattr__ = names_of(
+__getattr__ = export_lazily(
     __name__,
     {
         "baseline": ("baseline_metrics", "constant_predictions"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidemill.runtime.lazy_exports import names_of
+from tidemill.runtime.lazy_exports import export_lazily
 
 if TYPE_CHECKING:
     from tidemill.features.column_facts import reserved_columns
@@ -26,7 +26,7 @@ __all__ = [
     "slot_names",
 ]
 
-__getattr__ = names_of(
+__getattr__ = export_lazily(
     __name__,
     {
         "estimator": ("FeatureEstimator", "feature_pipeline"),

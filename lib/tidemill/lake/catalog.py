@@ -14,7 +14,7 @@ from tidemill.errors import TableNotFound, UsageError, did_you_mean
 from tidemill.lake.delta_tables import has_table
 from tidemill.lake.repair import refuse_faults
 from tidemill.lake.safety import Reading, find_unsafe_parts, parse_reading
-from tidemill.lake.sql import one_statement, table_names
+from tidemill.lake.sql import require_one_statement, table_names
 from tidemill.lake.tables import Lake
 from tidemill.quoting import LAYERS, is_local, quoted
 
@@ -131,7 +131,7 @@ class Catalog:
             UsageError: it is no single statement, writes (tables are written by steps alone, so that every row has a run), runs programs
                 or foreign code, or reads something else than the lake.
         """
-        statement = one_statement(query)
+        statement = require_one_statement(query)
         if statement.first_word not in (*_READING, *_DESCRIBING):
             allowed = "SELECT, WITH, SHOW, DESCRIBE, EXPLAIN"
             raise UsageError(f"`tidemill sql` only reads: {allowed}; tables are written by the pipeline's steps (--trust lifts this)")
@@ -156,7 +156,7 @@ class Catalog:
             UsageError: it does more than read the lake, and is not trusted.
             TableNotFound: it names a table that the lake does not hold.
         """
-        statement = one_statement(query).text
+        statement = require_one_statement(query).text
         self._take_session()
         if trust:
             self._register_all()

@@ -141,7 +141,7 @@ class DeltaLog:
         return [] if version in self.checkpoints else [LogFault(hint, f"names checkpoint {version}, which is missing")]
 
 
-def file_faults(home: str, files: Iterable[tuple[str, int]]) -> Iterator[LogFault]:
+def find_file_faults(home: str, files: Iterable[tuple[str, int]]) -> Iterator[LogFault]:
     """Yield the data files, given as relative path and size, that are gone or have another size than the log says."""
     for relative, size in files:
         if "://" in relative:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from deltalake import DeltaTable
 
 from tidemill.errors import LakeError
-from tidemill.lake.delta_log import LOST, DeltaLog, LogFault, file_faults
+from tidemill.lake.delta_log import LOST, DeltaLog, LogFault, find_file_faults
 from tidemill.lake.delta_tables import list_data_files, translate_errors
 from tidemill.lake.ops import StepRow
 
@@ -39,25 +39,25 @@ class RecordedVersion:
     rows: int | None = None
 
 
-def recorded_outputs(ledger: Ledger) -> dict[str, RecordedVersion]:
+def read_recorded_outputs(ledger: Ledger) -> dict[str, RecordedVersion]:
     """Return what the latest step that wrote each table, of whichever pipeline, recorded of it."""
     states = ", ".join(f"'{state}'" for state in _DONE)
     written = f"SELECT seq, unnest(map_keys(outputs)) AS name FROM rows WHERE state IN ({states})"
     latest = f"SELECT max(seq) FROM ({written}) GROUP BY name"
     outputs: dict[str, RecordedVersion] = {}
     for row in ledger.select(StepRow, f"SELECT * FROM rows WHERE seq IN ({latest})"):
-        outputs |= outputs_of(row)
+        outputs |= list_outputs(row)
     return outputs
 
 
-def greatest_versions(ledger: Ledger) -> dict[str, int]:
+def read_greatest_versions(ledger: Ledger) -> dict[str, int]:
     """Return the greatest version of each table that any step of any run has written."""
     written = "SELECT unnest(map_keys(outputs)) AS name, unnest(map_values(outputs)) AS version FROM rows"
     rows = ledger.query(StepRow.TABLE, f"SELECT name, max(version) AS version FROM ({written}) GROUP BY name")
     return {row["name"]: row["version"] for row in rows}
 
 
-def outputs_of(row: StepRow | None) -> dict[str, RecordedVersion]:
+def list_outputs(row: StepRow | None) -> dict[str, RecordedVersion]:
     """Return what one row of ops.steps says of the tables and models that its step wrote."""
     if row is None:
         return {}
@@ -65,7 +65,7 @@ def outputs_of(row: StepRow | None) -> dict[str, RecordedVersion]:
     return {name: RecordedVersion(version, rows.get(name)) for name, version in (row.outputs or {}).items()}
 
 
-def table_fault(lake: Lake, table: str, recorded: RecordedVersion) -> str | None:
+def find_table_fault(lake: Lake, table: str, recorded: RecordedVersion) -> str | None:
     """Return in what way a table is not what the ledger says, None where it is; starts no JVM."""
     try:
         latest = lake.version(table)
@@ -92,9 +92,9 @@ def refuse_faults(lake: Lake, tables: Iterable[str]) -> None:
     Raises:
         LakeError: a table lost a version, rows or files.
     """
-    known = recorded_outputs(lake.ledger)
+    known = read_recorded_outputs(lake.ledger)
     for table in tables:
-        fault = table_fault(lake, table, known[table]) if table in known else None
+        fault = find_table_fault(lake, table, known[table]) if table in known else None
         if fault:
             raise LakeError(f"{fault}; run the pipeline that writes it: `tidemill run SPEC` makes again what is lost")
 
@@ -133,12 +133,12 @@ def repair_table(home: str, aside: str, floor: int = -1) -> list[LogFault]:
         return faults
 
 
-def damaged_files(home: str) -> list[LogFault]:
+def find_damaged_files(home: str) -> list[LogFault]:
     """Return the data files of the latest version that are gone or cut."""
     with translate_errors(home):
         actions = list_data_files(DeltaTable(home))
     files = zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True)
-    return list(file_faults(home, files))
+    return list(find_file_faults(home, files))
 
 
 def _repair_log(log: DeltaLog, faults: list[LogFault], aside: Path) -> None:
@@ -161,7 +161,7 @@ def _repair_log(log: DeltaLog, faults: list[LogFault], aside: Path) -> None:
 
 
 def _repair_files(home: str, aside: Path) -> list[LogFault]:
-    faults = damaged_files(home)
+    faults = find_damaged_files(home)
     for fault in faults:
         _set_aside(fault.file, aside)
     if faults:

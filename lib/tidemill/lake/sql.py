@@ -100,7 +100,7 @@ def _make_statement(sql: str, start: int, end: int, *, is_ended: bool) -> Statem
     return Statement(re.sub(r"[^\n]", " ", sql[:start]) + sql[start:end], is_ended)
 
 
-def one_statement(sql: str) -> Statement:
+def require_one_statement(sql: str) -> Statement:
     """Return the only statement of ``sql``, whatever semicolons and comments stand around it.
 
     Raises:
@@ -164,7 +164,7 @@ def parse(sql: str) -> tuple[exp.Expr, str, tuple[int, ...]]:
     Raises:
         UsageError: the SQL does not parse, or is more than one statement.
     """
-    text, added = quote_names(one_statement(sql).text)
+    text, added = quote_names(require_one_statement(sql).text)
     try:
         trees = [tree for tree in sqlglot.parse(text, dialect="databricks") if tree is not None and not isinstance(tree, exp.Semicolon)]
     except SqlglotError as error:

@@ -23,7 +23,7 @@ from tidemill.lake.delta_tables import has_table, list_data_files, open_table, r
 from tidemill.lake.files import delete_file, file_hash, file_sizes, read_text, write_text
 from tidemill.lake.lake_paths import engine_root, refuse_unreadable_path
 from tidemill.lake.ledger import Ledger
-from tidemill.lake.repair import damaged_files, repair_table
+from tidemill.lake.repair import find_damaged_files, repair_table
 from tidemill.lake.safety import parse_reading
 from tidemill.lake.sql import replace_tables
 from tidemill.lake.staging import Part, Stage, StagedRows, enable_table_features, open_stage, stage_rows
@@ -98,7 +98,7 @@ class Lake:
             return []
         refuse_damage(self.path(table), table)
         with translate_errors(table, self.path(table)):
-            return damaged_files(self.path(table))
+            return find_damaged_files(self.path(table))
 
     def repair(self, table: str, floor: int = -1) -> list[LogFault]:
         """Make a damaged table readable again, and return what was wrong; what it lost is to be written again by its step.

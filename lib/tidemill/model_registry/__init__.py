@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidemill.runtime.lazy_exports import names_of
+from tidemill.runtime.lazy_exports import export_lazily
 
 if TYPE_CHECKING:
     from tidemill.model_registry.deployments import Deployments
@@ -25,7 +25,7 @@ __all__ = [
     "save_model",
 ]
 
-__getattr__ = names_of(
+__getattr__ = export_lazily(
     __name__,
     {
         "deployments": ("Deployments",),

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 
-def names_of(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+def export_lazily(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
     """Return a ``__getattr__`` for ``package`` that imports the module that defines a name when it is first asked for.
 
     ``homes``: module of the package → the names that it defines.

@@ -30,7 +30,7 @@ def format_spark_error(error: BaseException) -> str:
     Of Python that failed in a worker it is what it raised, and the line of the user's code that did. Of a fault of the machine (no
     memory, no room, a worker that is lost) it says also what to do.
     """
-    causes = [redact(text) for text in causes_of(error)]
+    causes = [redact(text) for text in list_causes(error)]
     raised = next((line for text in reversed(causes) if (line := _find_python_error(text))), None)
     known = machine_fault(raised or "\n".join(causes)) or raised
     if known:
@@ -47,7 +47,7 @@ def _without_internal(suggested: re.Match[str]) -> str:
     return f" Did you mean one of the following? [{', '.join(names)}]." if names else ""
 
 
-def causes_of(error: BaseException) -> list[str]:
+def list_causes(error: BaseException) -> list[str]:
     """Return the texts of an error and of what caused it in Java, the outermost first."""
     java = getattr(error, "java_exception", None) or getattr(error, "_origin", None)
     if java is None:

@@ -16,12 +16,12 @@ _CELL |= {code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)}  # halves of
 _LINES = {code: text for code, text in _CELL.items() if chr(code) not in "\n\t"}
 
 
-def visible(text: str) -> str:
+def escape_controls(text: str) -> str:
     """Return ``text`` with its control characters escaped, line ends and tabs too, so that it stays on one line."""
     return text.translate(_CELL)
 
 
-def visible_lines(text: str) -> str:
+def escape_controls_in_lines(text: str) -> str:
     """Return ``text`` with its control characters escaped, except for line ends and tabs, which messages have of their own."""
     return text.translate(_LINES)
 
@@ -34,7 +34,7 @@ class _SafeFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line, and its stack trace where it has one."""
-        return visible_lines(redact(super().format(record)))
+        return escape_controls_in_lines(redact(super().format(record)))
 
 
 def configure_logging(level: str | None = None) -> None:

@@ -15,10 +15,10 @@ from tidemill.errors import StepError, did_you_mean
 from tidemill.lake.ops import ExpectationRow
 from tidemill.monitoring.drift import measure_drift
 from tidemill.quality.expectations.kinds import Measure, Number, TableKind
-from tidemill.quality.expectations.quarantine import expectation_rows
-from tidemill.quality.expectations.row_rules import Latest, Tally, judged, kept_rows
-from tidemill.quality.expectations.rules import Rule, rules_of
-from tidemill.quality.expectations.table_rules import Known, TableVerdict, table_rules, table_verdicts
+from tidemill.quality.expectations.quarantine import build_expectation_rows
+from tidemill.quality.expectations.row_rules import Latest, ViolationCounts, annotate_rows, select_kept_rows
+from tidemill.quality.expectations.rules import Rule, build_rules
+from tidemill.quality.expectations.table_rules import Comparisons, TableVerdict, judge_table, select_table_rules
 from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.spec.models import Table
 from tidemill.steps.result import StepContext
@@ -45,7 +45,7 @@ class TableRules:
 
     def judged(self, rows: DataFrame, beside: Sequence[str] = ()) -> DataFrame:
         """Return the rows with their verdicts; columns that are ``beside`` are no part of them."""
-        return judged(rows, self.rows, self.references, self.latest, beside)
+        return annotate_rows(rows, self.rows, self.references, self.latest, beside)
 
 
 def rules_for(context: StepContext, name: str, table: Table, rows: DataFrame) -> TableRules:
@@ -56,9 +56,9 @@ def rules_for(context: StepContext, name: str, table: Table, rows: DataFrame) ->
     """
     for key, names in (("key", table.key), ("latest_by", [table.latest_by] if table.latest_by else [])):
         _require(f"{name}: `{key}`", names, rows)
-    rules = rules_of(table.expectations, table.key)
+    rules = build_rules(table.expectations, table.key)
     require_rules(name, rules, rows)
-    whole = table_rules(table.expectations)
+    whole = select_table_rules(table.expectations)
     references = {}
     for rule in rules:
         if rule.looks_up:
@@ -91,10 +91,10 @@ def require_rules(name: str, rules: Sequence[Rule], rows: DataFrame) -> None:
 
 
 def record_expectations(
-    context: StepContext, table: str, rules: Sequence[Rule], counts: Tally, verdicts: Sequence[TableVerdict] = ()
+    context: StepContext, table: str, rules: Sequence[Rule], counts: ViolationCounts, verdicts: Sequence[TableVerdict] = ()
 ) -> None:
     """Write what the rules of a table found in this run to ops.expectations, a row each."""
-    rows = [ExpectationRow(**context.run_columns, table_name=table, **row) for row in expectation_rows(rules, counts, verdicts)]
+    rows = [ExpectationRow(**context.run_columns, table_name=table, **row) for row in build_expectation_rows(rules, counts, verdicts)]
     context.lake.ledger.put(ExpectationRow, rows, where={"run_id": context.run_id, "table_name": table})
 
 
@@ -104,11 +104,11 @@ def what_stays(context: StepContext, table: str) -> str:
     return f"{table} is not written; " if version is None else f"{table} stays at version {version}; "
 
 
-def verdicts_of(context: StepContext, rules: TableRules, counts: Tally, checked: DataFrame) -> list[TableVerdict]:
+def verdicts_of(context: StepContext, rules: TableRules, counts: ViolationCounts, checked: DataFrame) -> list[TableVerdict]:
     """Return whether the rules for the whole table hold; ``checked`` are its judged rows."""
     version = context.lake.version(rules.name)
     distances = _distances(context, rules, checked, version)
-    return table_verdicts(rules.whole, rules.actions, counts, Known(datetime.now(UTC), rules.referenced, distances, version))
+    return judge_table(rules.whole, rules.actions, counts, Comparisons(datetime.now(UTC), rules.referenced, distances, version))
 
 
 def _distances(context: StepContext, rules: TableRules, checked: DataFrame, version: int | None) -> dict[str, float | None]:
@@ -121,7 +121,7 @@ def _distances(context: StepContext, rules: TableRules, checked: DataFrame, vers
     shared = {name: watched_column for name, watched_column in watched.items() if watched_column in before.columns}
     columns = [column(watched_column).alias(name) for name, watched_column in shared.items()]
     if columns:
-        found = measure_drift(before.select(*columns), kept_rows(checked).select(*columns), list(shared))
+        found = measure_drift(before.select(*columns), select_kept_rows(checked).select(*columns), list(shared))
         distances |= {drift.column: drift.value for drift in found}
     return distances
 

@@ -17,10 +17,20 @@ from tidemill.errors import TableNotFound, UsageError, did_you_mean
 from tidemill.lake.catalog import list_tables
 from tidemill.lake.ops import ProfileRow, StepRow
 from tidemill.lake.repair import refuse_faults
-from tidemill.quality.profiling.keys import key_candidates, key_columns
+from tidemill.quality.profiling.keys import find_key_candidates, profile_key_candidates
 from tidemill.quality.profiling.profile import EXACT_CELLS, ColumnProfile, profile
-from tidemill.quality.profiling.references import MISSING, TOLD, Match, Reference, best_matches, evident_matches, look_up, pairs, repeating
-from tidemill.quality.profiling.suggestions import as_yaml, suggestions, told_match
+from tidemill.quality.profiling.references import (
+    MISSING,
+    TOLD,
+    Match,
+    Reference,
+    find_repeating_references,
+    look_up,
+    pair_columns,
+    select_best_matches,
+    select_evident_matches,
+)
+from tidemill.quality.profiling.suggestions import describe_match, format_yaml, suggest_expectations
 from tidemill.quoting import split_name
 from tidemill.runtime.spark_errors import raise_step_error
 
@@ -190,15 +200,15 @@ def find_references(spark: SparkSession, lake: Lake, made: TableProfile, unique:
         rows = lake.read(spark, table)
         tables[table] = rows.select(*[column(name) for name in rows.columns if name not in PROVENANCE])
         with raise_step_error(f"profile of {table}"):
-            references += [Reference(table, key) for key in key_columns(tables[table])]
-    asked = pairs([each for each in made.columns if each.column not in PROVENANCE], references, unique)
+            references += [Reference(table, key) for key in profile_key_candidates(tables[table])]
+    asked = pair_columns([each for each in made.columns if each.column not in PROVENANCE], references, unique)
     if not asked:
         return FoundReferences()
     with raise_step_error(f"references of {made.table}"):
-        found = evident_matches(look_up(made.frame, asked, tables))
-        twice = repeating([match.pair.reference for match in found], tables)
+        found = select_evident_matches(look_up(made.frame, asked, tables))
+        twice = find_repeating_references([match.pair.reference for match in found], tables)
     found = [match for match in found if match.pair.reference.name not in twice]
-    proposed, told = best_matches(found, MISSING), best_matches(found, TOLD)
+    proposed, told = select_best_matches(found, MISSING), select_best_matches(found, TOLD)
     return FoundReferences(proposed, {name: match for name, match in told.items() if name not in proposed})
 
 
@@ -222,18 +232,18 @@ def suggestions_for(spark: SparkSession, lake: Lake, made: TableProfile, lineage
     ``lineage`` says which other tables its columns may refer to; by default what the ledger has seen of this table's pipelines.
     """
     columns = [each for each in made.columns if each.column not in PROVENANCE]
-    unique = _unique(made, key_candidates(columns))
+    unique = _unique(made, find_key_candidates(columns))
     references = find_references(spark, lake, made, unique, recorded_lineage(lake, made.table) if lineage is None else lineage)
-    found = suggestions(columns, unique, datetime.now(UTC), references.proposed)
+    found = suggest_expectations(columns, unique, datetime.now(UTC), references.proposed)
     head = [f"Suggested from {made.table} at version {made.version}, {made.rows:,} rows. All of it holds there and only warns; judge each."]
     if not made.rows:
         head.append("The table is empty, so there is nothing to suggest.")
     elif not unique:
         head.append("No single column tells its rows apart, so there is no key here.")
     for name, match in references.told.items():
-        head.append(f"{name}: no reference is suggested; {told_match(match)}.")
+        head.append(f"{name}: no reference is suggested; {describe_match(match)}.")
     seen = f"{made.rows:,} different values in {made.rows:,} rows, no null"
-    return as_yaml(head, unique[:1], seen, found)
+    return format_yaml(head, unique[:1], seen, found)
 
 
 def _unique(made: TableProfile, candidates: Sequence[str]) -> list[str]:

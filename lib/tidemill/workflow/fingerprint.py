@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PARTS = {"spec": "its part of the spec changed", "code": "its SQL or Python changed", "data": "what it reads changed"}
 
 
-def fingerprint(spec: Spec, node: Node, inputs: Mapping[str, int], spark: SparkSession | None = None) -> str:
+def fingerprint_node(spec: Spec, node: Node, inputs: Mapping[str, int], spark: SparkSession | None = None) -> str:
     """Return ``spec=… code=… data=…``: hashes of the node's part of the spec, of its SQL and Python, and of what it reads.
 
     Args:
@@ -40,10 +40,10 @@ def fingerprint(spec: Spec, node: Node, inputs: Mapping[str, int], spark: SparkS
     if node.step == "ingest":
         source = spec.pipeline.sources[node.item]
         data = [] if source.always_poll else [(file.path, file.size, str(file.modified_at)) for file in list_source_files(source, spark)]
-    return f"{definition(spec, node)} data={_hash(data)}"
+    return f"{fingerprint_definition(spec, node)} data={_hash(data)}"
 
 
-def definition(spec: Spec, node: Node) -> str:
+def fingerprint_definition(spec: Spec, node: Node) -> str:
     """Return the parts that define a node, whatever it reads: ``spec=… code=…``."""
     return f"spec={_hash(_spec_part(spec, node))} code={_hash([VERSION, *_code(spec, node)])}"
 
@@ -53,7 +53,7 @@ def is_defined_alike(before: str, now: str) -> bool:
     return before.partition(" data=")[0] == now.partition(" data=")[0]
 
 
-def changed_parts(before: str, now: str) -> list[str]:
+def list_changed_parts(before: str, now: str) -> list[str]:
     """Return which parts differ between two fingerprints, as sentences for people."""
     old, new = (dict(part.split("=", 1) for part in text.split()) for text in (before, now))
     return [sentence for part, sentence in PARTS.items() if old.get(part) != new.get(part)]
@@ -133,7 +133,7 @@ def refuse_shared_names(spec: Spec, nodes: Sequence[Node], states: States) -> No
     faults = []
     for node in nodes:
         other = states.last_of_others(node.name) if node.step in SHARED_STEPS else None
-        if other is None or is_defined_alike(str(other.fingerprint), definition(spec, node)):
+        if other is None or is_defined_alike(str(other.fingerprint), fingerprint_definition(spec, node)):
             continue
         key = f"{'sources' if node.step == 'ingest' else 'tables'}.{node.item}"
         message = f"pipeline {other.pipeline} defines {node.writes} of this lake in another way; choose another name, or another lake"

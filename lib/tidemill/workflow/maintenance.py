@@ -13,7 +13,15 @@ from tidemill.lake.catalog import list_tables
 from tidemill.lake.maintenance import TableMaintenance, maintain_ops_table, maintain_table
 from tidemill.lake.ops import OPS_TABLES, StepRow
 from tidemill.runtime.locks import SCRATCH, find_holder, hold_lock, remove_dead_folders, remove_dead_locks
-from tidemill.workflow.retention import DEFAULT_RETENTION, OpsRetention, latest_good_rows, live_versions, pipelines, prune_runs, recent_runs
+from tidemill.workflow.retention import (
+    DEFAULT_RETENTION,
+    OpsRetention,
+    find_live_versions,
+    find_recent_runs,
+    list_pipelines,
+    prune_runs,
+    select_latest_good_rows,
+)
 from tidemill.workflow.states import DONE
 
 KEPT_RUNS = 10
@@ -36,8 +44,8 @@ class Maintenance:
 def maintain(lake: Lake, *, keep_runs: int = KEPT_RUNS, retention: OpsRetention = DEFAULT_RETENTION, dry_run: bool = False) -> Maintenance:
     """Maintain the ops tables and every table that the ledger knows; with ``dry_run`` only report what would be done.
 
-    Ops rows of runs that are neither in use nor covered by ``retention`` are removed. Versions that ``protected_versions`` returns stay
-    readable. Tables that no step of a run has written are not touched.
+    Ops rows of runs that are neither in use nor covered by ``retention`` are removed. Versions that ``find_protected_versions`` returns
+    stay readable. Tables that no step of a run has written are not touched.
 
     Raises:
         UsageError: a run is going on in this lake.
@@ -47,7 +55,7 @@ def maintain(lake: Lake, *, keep_runs: int = KEPT_RUNS, retention: OpsRetention 
     with ExitStack() as held:
         if not dry_run:
             _hold_runs(held, lake)
-        protected = protected_versions(lake, keep_runs)
+        protected = find_protected_versions(lake, keep_runs)
         known = sorted(present & {name for row in lake.ledger.read(StepRow) for name in row.outputs or {}})
         removed = prune_runs(lake, retention, dry_run=dry_run)
         tables = [maintain_ops_table(lake, table, removed.get(table, 0), dry_run=dry_run) for table in OPS_TABLES if table in present]
@@ -57,15 +65,15 @@ def maintain(lake: Lake, *, keep_runs: int = KEPT_RUNS, retention: OpsRetention 
     return Maintenance(tuple(table for table in tables if not table.is_idle), tuple(scratch), tuple(locks), dry_run)
 
 
-def protected_versions(lake: Lake, keep_runs: int) -> defaultdict[str, set[int]]:
+def find_protected_versions(lake: Lake, keep_runs: int) -> defaultdict[str, set[int]]:
     """Return the versions of each table that are in use.
 
     They are the inputs and outputs of the steps of the last ``keep_runs`` runs of each pipeline, of the latest good run of each node, and
     of all steps that made or used a live model; and, of all these inputs, the tables that they were made of.
     """
     rows = lake.ledger.read(StepRow)
-    live = {(f"models.{pipeline}", version) for pipeline in pipelines(rows) for version in live_versions(lake.ledger, pipeline)}
-    recent, latest_good = recent_runs(rows, keep_runs), {row.seq for row in latest_good_rows(rows)}
+    live = {(f"models.{pipeline}", version) for pipeline in list_pipelines(rows) for version in find_live_versions(lake.ledger, pipeline)}
+    recent, latest_good = find_recent_runs(rows, keep_runs), {row.seq for row in select_latest_good_rows(rows)}
     used = [
         row
         for row in rows
@@ -100,7 +108,7 @@ def _hold_runs(held: ExitStack, lake: Lake) -> None:
     Raises:
         UsageError: one is going on.
     """
-    for pipeline in pipelines(lake.ledger.read(StepRow)):
+    for pipeline in list_pipelines(lake.ledger.read(StepRow)):
         if not held.enter_context(hold_lock(lake.root, f"run.{pipeline}", wait=False)):
             holder = find_holder(lake.root, f"run.{pipeline}")
             raise UsageError(f"a run of {pipeline} is going on in {lake.root}{f', by {holder}' if holder else ''}; wait for it to end")

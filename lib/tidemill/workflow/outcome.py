@@ -17,15 +17,15 @@ from tidemill.tasks import is_minimised
 Row = dict[str, object]
 
 
-def latest_search(ledger: Ledger, pipeline: str) -> str | None:
+def find_latest_search(ledger: Ledger, pipeline: str) -> str | None:
     """Return the run that searched last, None where none did."""
     rows = ledger.read_latest(TrialRow, ("pipeline",), pipeline=pipeline)
     return rows[0].run_id if rows else None
 
 
-def leaderboard(ledger: Ledger, pipeline: str) -> list[Row]:
+def build_leaderboard(ledger: Ledger, pipeline: str) -> list[Row]:
     """Return the trials of the pipeline's latest search; ``value`` is null where a fold failed, or where it was stopped early."""
-    run_id = latest_search(ledger, pipeline)
+    run_id = find_latest_search(ledger, pipeline)
     trials: dict[int, list[TrialRow]] = {}
     for row in ledger.read(TrialRow, pipeline=pipeline, run_id=run_id) if run_id else ():
         trials.setdefault(int(row.trial or 0), []).append(row)
@@ -51,7 +51,7 @@ def _summarize_trial(folds: list[TrialRow]) -> Row:
     }
 
 
-def rank(trial: Row) -> tuple[bool, float]:
+def sort_key(trial: Row) -> tuple[bool, float]:
     """Return what sorts trials from best to worst, those without a value last."""
     value = trial["value"]
     if value is None:
@@ -62,7 +62,7 @@ def rank(trial: Row) -> tuple[bool, float]:
 _EXIT_ORDER = (2, 1, 3, 0)
 
 
-def weightiest(exit_codes: Iterable[int]) -> int:
+def choose_exit_code(exit_codes: Iterable[int]) -> int:
     """Return the exit code that counts where several apply: 2 before 1 before 3 before 0."""
     return min(exit_codes, key=_EXIT_ORDER.index, default=0)
 
@@ -125,7 +125,7 @@ class RunOutcome:
     @property
     def exit_code(self) -> int:
         """The exit code of the run: the weightiest of its nodes', in the order 2, 1, 3, 0."""
-        return weightiest(step.exit_code for step in self.steps)
+        return choose_exit_code(step.exit_code for step in self.steps)
 
     def to_json(self) -> dict[str, object]:
         """Return what ``run --json`` ends with."""

@@ -16,7 +16,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from tidemill.runtime.terminal import visible_lines
+from tidemill.runtime.terminal import escape_controls_in_lines
 from tidemill.workflow.outcome import Outcome
 
 STYLES = {
@@ -72,7 +72,7 @@ class PlainProgress:
             if count is not None and (count or name in ("in", "out"))
         ]
         line = f"{outcome.node:<22} {outcome.state:<10} {outcome.seconds:6.1f} s  {'  '.join(counts)}".rstrip()
-        sys.stderr.write(visible_lines("\n".join([line, *(f"    {note}" for note in _remarks(outcome))])) + "\n")
+        sys.stderr.write(escape_controls_in_lines("\n".join([line, *(f"    {note}" for note in _remarks(outcome))])) + "\n")
         sys.stderr.flush()
 
 
@@ -97,7 +97,7 @@ class LiveProgress:
         self._live.stop()
         for name in self._nodes:
             for note in _remarks(self._outcomes[name]) if name in self._outcomes else ():
-                self._console.print(Text(f"{name}: ", style="bold") + Text(visible_lines(note)))
+                self._console.print(Text(f"{name}: ", style="bold") + Text(escape_controls_in_lines(note)))
 
     def started(self, node: str) -> None:
         """Turn the node's line into a running one."""
@@ -147,6 +147,6 @@ def _remarks(outcome: Outcome) -> list[str]:
     return [*([f"{outcome.error}"] if outcome.error else []), *outcome.notes]
 
 
-def progress_for(nodes: Sequence[str], console: Console) -> Progress:
+def choose_progress(nodes: Sequence[str], console: Console) -> Progress:
     """Return the live display on a terminal, plain lines elsewhere."""
     return LiveProgress(nodes, console) if console.is_terminal else PlainProgress()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from tidemill.errors import StepError
 from tidemill.lake import Lake
 from tidemill.lake.ops import OPS_TABLES
-from tidemill.lake.repair import RecordedVersion, outputs_of, table_fault
+from tidemill.lake.repair import RecordedVersion, find_table_fault, list_outputs
 from tidemill.model_registry.deployments import Deployments
 from tidemill.model_registry.manifest import model_fault
 from tidemill.model_registry.versions import record_states, restore_states
@@ -75,7 +75,7 @@ class Recovery:
             recorded = known.get(table)
             if recorded is None or not _is_table(table):
                 continue
-            fault = table_fault(self._lake, table, recorded if recorded.version >= version else RecordedVersion(version))
+            fault = find_table_fault(self._lake, table, recorded if recorded.version >= version else RecordedVersion(version))
             if fault:
                 writer = self._graph.writer(table)
                 remedy = f"run {writer} first" if writer else "run the pipeline that writes it first"
@@ -125,7 +125,7 @@ class Recovery:
     def _tables(self, node: Node) -> list[str]:
         """Return the tables that a node writes, by the graph and by its last good run, with their quarantine."""
         last = self._states.last_good(node.name)
-        names = [name for name in dict.fromkeys((node.writes, *outputs_of(last))) if _is_table(name)]
+        names = [name for name in dict.fromkeys((node.writes, *list_outputs(last))) if _is_table(name)]
         beside = [f"{name}_quarantine" for name in names if name.partition(".")[0] in _WITH_QUARANTINE and not name.endswith("_quarantine")]
         return list(dict.fromkeys((*names, *beside)))
 
@@ -153,7 +153,7 @@ class Recovery:
 
     def _fault(self, name: str, recorded: RecordedVersion) -> str | None:
         if _is_table(name):
-            return table_fault(self._lake, name, recorded)
+            return find_table_fault(self._lake, name, recorded)
         return model_fault(self._lake, name.partition(".")[2], recorded.version)
 
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from tidemill.errors import StepError, TidemillError, UsageError
 from tidemill.lake import Lake
 from tidemill.lake.delta_tables import query
-from tidemill.lake.repair import outputs_of, refuse_faults
+from tidemill.lake.repair import list_outputs, refuse_faults
 from tidemill.quoting import batch_app
 from tidemill.runtime.locks import find_holder, hold_lock
 from tidemill.runtime.session import LazySpark
@@ -43,7 +43,7 @@ class Refused:
         return vars(self)
 
 
-def quarantined(spec: Spec, lake: Lake) -> list[Refused]:
+def list_quarantined(spec: Spec, lake: Lake) -> list[Refused]:
     """Return what is in quarantine of the spec's sources and tables, by rule, the most first; starts no Spark.
 
     A record that breaks several rules counts for each. What a killed batch has left behind does not count: its main table never
@@ -53,7 +53,7 @@ def quarantined(spec: Spec, lake: Lake) -> list[Refused]:
         LakeError: a quarantine has lost records.
     """
     refused: list[Refused] = []
-    tables = tables_with_nodes(spec)
+    tables = map_tables_to_nodes(spec)
     refuse_faults(lake, [f"{table}_quarantine" for table in tables])
     for table in tables:
         if lake.exists(f"{table}_quarantine"):
@@ -64,13 +64,13 @@ def quarantined(spec: Spec, lake: Lake) -> list[Refused]:
     return refused
 
 
-def nodes_in_quarantine(spec: Spec, lake: Lake) -> list[str]:
+def list_nodes_in_quarantine(spec: Spec, lake: Lake) -> list[str]:
     """Return the nodes whose tables have records in quarantine, in the order of the spec."""
-    tables = {refused.table for refused in quarantined(spec, lake)}
-    return [node for table, node in tables_with_nodes(spec).items() if table in tables]
+    tables = {refused.table for refused in list_quarantined(spec, lake)}
+    return [node for table, node in map_tables_to_nodes(spec).items() if table in tables]
 
 
-def tables_with_nodes(spec: Spec) -> dict[str, str]:
+def map_tables_to_nodes(spec: Spec) -> dict[str, str]:
     """Return the tables that may have a quarantine, each with its node (``silver.flights`` → ``prepare.flights``), in the spec's order."""
     sources = {f"bronze.{name}": f"ingest.{name}" for name in spec.pipeline.sources}
     return sources | {f"silver.{name}": f"prepare.{name}" for name in spec.pipeline.tables}
@@ -142,7 +142,7 @@ class Reprocess:
         try:
             context = StepContext(child_session(self._spark.get()), self.spec, self.lake, inputs, self.run_id, node)
             self._states.running(node, started_at, inputs)
-            known, outputs = self._graph[node], outputs_of(last)
+            known, outputs = self._graph[node], list_outputs(last)
             faults = self._recovery.faults(known, {}, outputs)
             if faults:
                 raise StepError(f"{faults[0]}; run the pipeline first: `tidemill run SPEC` makes again what is lost")

@@ -41,7 +41,7 @@ def prune_runs(lake: Lake, retention: OpsRetention, *, dry_run: bool) -> dict[st
     ops.runs go last: where the process dies, the next maintenance removes the rest.
     """
     ledger = lake.ledger
-    expired = expired_runs(lake, retention)
+    expired = find_expired_runs(lake, retention)
     classes = [row for row in OPS_TABLES.values() if row.RETENTION != "forever" and "run_id" in row.arrow_schema().names and expired]
     logger.info("ops rows of %d runs are of no use any more", sum(map(len, expired.values())))
     removed = {}
@@ -57,13 +57,13 @@ def _conditions(ledger: Ledger, row: type[OpsRow], expired: Mapping[str, tuple[s
     conditions = []
     for pipeline, run_ids in expired.items():
         rows = condition({"pipeline": pipeline, "run_id": run_ids})
-        versions = versions_in_use(ledger, pipeline) if row.RETENTION == "model" else set()
+        versions = find_versions_in_use(ledger, pipeline) if row.RETENTION == "model" else set()
         in_use = f" AND model_version NOT IN ({', '.join(map(str, sorted(versions)))})" if versions else ""
         conditions.append(rows + in_use)
     return conditions
 
 
-def expired_runs(lake: Lake, retention: OpsRetention) -> dict[str, tuple[str, ...]]:
+def find_expired_runs(lake: Lake, retention: OpsRetention) -> dict[str, tuple[str, ...]]:
     """Return the runs of each pipeline that are neither recent nor in use.
 
     In use are the runs that made the latest good state of a node, the latest or the greatest version of a table, a model version in use
@@ -75,10 +75,14 @@ def expired_runs(lake: Lake, retention: OpsRetention) -> dict[str, tuple[str, ..
     for row in [*runs, *steps]:
         key = row.pipeline, row.run_id
         last_change[key] = max(last_change.get(key, cutoff), row.recorded_at or datetime.now(UTC))
-    live = {(f"models.{pipeline}", version) for pipeline in pipelines(steps) for version in versions_in_use(lake.ledger, pipeline)}
-    in_use = recent_runs(steps, retention.runs) | {(row.pipeline, row.run_id) for row in latest_good_rows(steps)}
+    live = {
+        (f"models.{pipeline}", version) for pipeline in list_pipelines(steps) for version in find_versions_in_use(lake.ledger, pipeline)
+    }
+    in_use = find_recent_runs(steps, retention.runs) | {(row.pipeline, row.run_id) for row in select_latest_good_rows(steps)}
     in_use |= _runs_of_versions(steps, live | _latest_and_greatest_versions(steps))
-    in_use |= {(row.pipeline, row.run_id) for row in lake.ledger.read(DeploymentRow) if (f"models.{row.pipeline}", row.model_version) in live}
+    in_use |= {
+        (row.pipeline, row.run_id) for row in lake.ledger.read(DeploymentRow) if (f"models.{row.pipeline}", row.model_version) in live
+    }
     expired: defaultdict[str, list[str]] = defaultdict(list)
     for (pipeline, run_id), changed_at in last_change.items():
         if pipeline and run_id and changed_at <= cutoff and (pipeline, run_id) not in in_use:
@@ -114,30 +118,30 @@ def _runs_of_versions(steps: Iterable[StepRow], versions: Iterable[Version]) -> 
     return {(writers[version].pipeline, writers[version].run_id) for version in reached}
 
 
-def live_versions(ledger: Ledger, pipeline: str) -> set[int]:
+def find_live_versions(ledger: Ledger, pipeline: str) -> set[int]:
     """Return the model versions of a pipeline whose state is one of ``LIVE``."""
     return {version for version, state in Deployments(ledger, pipeline).states().items() if state in LIVE}
 
 
-def versions_in_use(ledger: Ledger, pipeline: str) -> set[int]:
+def find_versions_in_use(ledger: Ledger, pipeline: str) -> set[int]:
     """Return the live model versions of a pipeline and the one that was champion before, to which a rollback returns."""
-    deployments, versions = Deployments(ledger, pipeline), live_versions(ledger, pipeline)
+    deployments, versions = Deployments(ledger, pipeline), find_live_versions(ledger, pipeline)
     champion = deployments.champion()
     before = None if champion is None else deployments.champion_before(champion)
     return versions if before is None else versions | {before}
 
 
-def latest_good_rows(steps: Iterable[StepRow]) -> list[StepRow]:
+def select_latest_good_rows(steps: Iterable[StepRow]) -> list[StepRow]:
     """Return the latest good row of each pipeline and node; ``steps`` come oldest first."""
     return list({(row.pipeline, row.node): row for row in steps if row.state in DONE}.values())
 
 
-def pipelines(steps: Iterable[StepRow]) -> list[str]:
+def list_pipelines(steps: Iterable[StepRow]) -> list[str]:
     """Return the pipelines that have steps."""
     return sorted({row.pipeline for row in steps if row.pipeline})
 
 
-def recent_runs(steps: Iterable[StepRow], count: int) -> set[RunKey]:
+def find_recent_runs(steps: Iterable[StepRow], count: int) -> set[RunKey]:
     """Return the last ``count`` runs of each pipeline, by the order of their last rows."""
     runs: defaultdict[str | None, dict[str | None, None]] = defaultdict(dict)
     for row in steps:

@@ -15,19 +15,25 @@ from datetime import UTC, datetime
 from tidemill.errors import SpecError, StepError, TableNotFound, TidemillError, UsageError
 from tidemill.extensions import search_beside
 from tidemill.lake import Lake
-from tidemill.lake.repair import RecordedVersion, outputs_of
+from tidemill.lake.repair import RecordedVersion, list_outputs
 from tidemill.model_registry.deployments import Deployments
 from tidemill.preflight import refuse_unknown_columns
 from tidemill.redaction import redact_trace
 from tidemill.runtime.locks import find_holder, hold_lock
 from tidemill.runtime.session import LazySpark
-from tidemill.runtime.terminal import visible_lines
+from tidemill.runtime.terminal import escape_controls_in_lines
 from tidemill.runtime.user_code import describe_exit
 from tidemill.spec import Spec
 from tidemill.steps import STEP_FUNCTIONS
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.workflow.error_messages import format_error
-from tidemill.workflow.fingerprint import changed_parts, definition, fingerprint, is_defined_alike, refuse_shared_names
+from tidemill.workflow.fingerprint import (
+    fingerprint_definition,
+    fingerprint_node,
+    is_defined_alike,
+    list_changed_parts,
+    refuse_shared_names,
+)
 from tidemill.workflow.graph import Graph, Node, build_graph
 from tidemill.workflow.outcome import Outcome, RunOutcome
 from tidemill.workflow.progress import PlainProgress, Progress
@@ -120,7 +126,7 @@ class Runner:
             StepError: something it reads was never written.
         """
         inputs = {table: self._version(node, table) for table in node.reads}
-        print_ = fingerprint(self.spec, node, inputs, self._spark.get() if self._lists_with_spark(node) else None)
+        print_ = fingerprint_node(self.spec, node, inputs, self._spark.get() if self._lists_with_spark(node) else None)
         before = self._states.last_good(node.name)
         if self._force:
             reasons: tuple[str, ...] = ("asked for with --force",)
@@ -129,10 +135,10 @@ class Runner:
         elif before is None:
             reasons = ("it has never succeeded",)
         else:
-            reasons = tuple(changed_parts(str(before.fingerprint), print_))
+            reasons = tuple(list_changed_parts(str(before.fingerprint), print_))
             if node.step == "ingest" and self.spec.pipeline.sources[node.item].always_poll:
                 reasons = (*reasons, "its source is asked what is new")
-        outputs = outputs_of(before)
+        outputs = list_outputs(before)
         if not reasons:
             reasons = tuple(self._recovery.faults(node, inputs, outputs))
         logger.info("%s %s: %s", node.name, "runs" if reasons else "is skipped", "; ".join(reasons) or UNCHANGED)
@@ -141,7 +147,7 @@ class Runner:
     def _refuse_wrong_parameters(self, nodes: Sequence[Node]) -> None:
         for node in (node for node in nodes if node.step == "train"):
             before = self._states.last_good(node.name)
-            if before is None or not is_defined_alike(str(before.fingerprint), definition(self.spec, node)):
+            if before is None or not is_defined_alike(str(before.fingerprint), fingerprint_definition(self.spec, node)):
                 from tidemill.steps.train.feature_variants import declared_spaces  # imports the libraries of the families
 
                 declared_spaces(self.spec)
@@ -217,7 +223,13 @@ class Runner:
         message = format_error(error) if error else None
         try:
             self._states.ended(
-                node.name, state, result=result, inputs=decision.inputs, fingerprint=decision.fingerprint, error=message, started_at=started_at
+                node.name,
+                state,
+                result=result,
+                inputs=decision.inputs,
+                fingerprint=decision.fingerprint,
+                error=message,
+                started_at=started_at,
             )
         except Exception as caught:  # noqa: BLE001 - the disk may be full, say; the next run writes what became of the step
             lost = f"the ledger of {self.lake.root} cannot be written: {format_error(caught)}"
@@ -233,7 +245,7 @@ class Runner:
     def _failure(self, node: Node, caught: BaseException) -> Exception:
         """Return what a step raised as its failure, at its place in the spec where that is known."""
         if self._debug:
-            sys.stderr.write(visible_lines(redact_trace(caught)))
+            sys.stderr.write(escape_controls_in_lines(redact_trace(caught)))
         if isinstance(caught, SpecError):
             return self.spec.located(caught)
         if isinstance(caught, SystemExit):
@@ -267,7 +279,7 @@ class Runner:
                 raise StepError(
                     f"{node.name} reads {table}, which {writer} writes, but {writer} has never succeeded in {self.lake.root}; run it first"
                 )
-            outputs = {name: recorded.version for name, recorded in outputs_of(before).items()}
+            outputs = {name: recorded.version for name, recorded in list_outputs(before).items()}
         if table in outputs:
             return int(outputs[table])
         version = self.lake.version(table)

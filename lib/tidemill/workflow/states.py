@@ -11,7 +11,7 @@ from tidemill.errors import UsageError
 from tidemill.lake import Lake, Ledger
 from tidemill.lake.ledger import where_clause
 from tidemill.lake.ops import RunRow, StateRow, StepRow
-from tidemill.lake.repair import RecordedVersion, greatest_versions, recorded_outputs
+from tidemill.lake.repair import RecordedVersion, read_greatest_versions, read_recorded_outputs
 from tidemill.steps.result import StepResult
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "PENDING", "RUNNING", "SUCCEEDED", "FAILED"
@@ -147,12 +147,12 @@ class History:
         return cls(
             good=tuple(ledger.read_latest(StepRow, by, state=DONE)),
             good_of_run=tuple(ledger.read_latest(StepRow, by, state=DONE, run_id=run_id)),
-            outputs=recorded_outputs(ledger),
-            greatest_versions=greatest_versions(ledger),
+            outputs=read_recorded_outputs(ledger),
+            greatest_versions=read_greatest_versions(ledger),
         )
 
 
-def current(rows: Iterable[Row], *key: str) -> list[Row]:
+def select_latest(rows: Iterable[Row], *key: str) -> list[Row]:
     """Return the latest row of each key, in the order in which the keys first appeared; ``rows`` come oldest first."""
     latest: dict[tuple[object, ...], Row] = {}
     for row in rows:
@@ -184,4 +184,4 @@ def run_status(lake: Lake, *, pipeline: str | None = None, run_id: str | None = 
     runs = lake.ledger.query("ops.runs", f"SELECT * FROM rows WHERE run_id = ({started_last}) ORDER BY seq DESC LIMIT 1")
     if not runs:
         raise UsageError(f"no run {run_id or ''} in {lake.root}; `tidemill run SPEC` makes one".replace("  ", " "))
-    return RunStatus(runs[0], current(lake.ledger.rows("ops.steps", run_id=runs[0]["run_id"]), "node"))
+    return RunStatus(runs[0], select_latest(lake.ledger.rows("ops.steps", run_id=runs[0]["run_id"]), "node"))

@@ -8,23 +8,23 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill import extensions
-from tidemill.quality.expectations.conditions import passes
+from tidemill.quality.expectations.conditions import conditions_hold
 from tidemill.quality.expectations.kinds import ColumnUse, Judgement, Measure, RowKind, TableKind
-from tidemill.quality.expectations.quarantine import expectation_rows, refusal, refused_rules, warnings
+from tidemill.quality.expectations.quarantine import build_expectation_rows, describe_refusal, describe_violations, find_refusing_rules
 from tidemill.quality.expectations.row_rules import (
     FATE,
     Latest,
-    Tally,
-    judged,
-    kept_rows,
-    quarantined_rows,
-    repeated_keys,
-    samples,
-    tally,
+    ViolationCounts,
+    annotate_rows,
+    count_violations,
+    sample_repeated_keys,
+    sample_violations,
+    select_kept_rows,
+    select_quarantined_rows,
 )
-from tidemill.quality.expectations.rules import Rule, errors_count_as_violations, rules_of
+from tidemill.quality.expectations.rules import Rule, build_rules, errors_count_as_violations
 from tidemill.quality.expectations.table_kinds import sum_of
-from tidemill.quality.expectations.table_rules import Known, table_rules, table_verdicts
+from tidemill.quality.expectations.table_rules import Comparisons, judge_table, select_table_rules
 from tidemill.spec.models import Expectation
 
 # text, number → what each check is for it, worked out by hand under ANSI rules.
@@ -48,7 +48,7 @@ CHECKS = {
 def test_only_true_passes(spark) -> None:
     df = spark.createDataFrame(ROWS, "x STRING, n INT").repartition(1)
     with errors_count_as_violations(spark):
-        found = df.select(*[passes(check).alias(f"c{place}") for place, check in enumerate(CHECKS)], "n").orderBy("n").collect()
+        found = df.select(*[conditions_hold(check).alias(f"c{place}") for place, check in enumerate(CHECKS)], "n").orderBy("n").collect()
     by_check = {check: [row[f"c{place}"] for row in found] for place, check in enumerate(CHECKS)}
     assert by_check == CHECKS
 
@@ -66,7 +66,7 @@ def test_rows_are_split_and_counted(spark) -> None:
     rows = [(1, 5), (2, -1), (3, 200), (4, None), (None, 7), (5, 300), (5, 6), (5, 8), (6, -300)]
     df = spark.createDataFrame(rows, "`a id` INT, v INT")
     key = ["a id"]
-    rules = rules_of(
+    rules = build_rules(
         {
             "known": Expectation(check="v IS NOT NULL", on_violation="drop"),
             "small": Expectation(check="abs(v) < 100", on_violation="quarantine"),
@@ -75,22 +75,22 @@ def test_rows_are_split_and_counted(spark) -> None:
         },
         key,
     )
-    checked = judged(df, rules).persist()
-    counts = tally(checked, rules, key)
+    checked = annotate_rows(df, rules).persist()
+    counts = count_violations(checked, rules, key)
     # (6, -300) breaks a rule to quarantine and one to drop: it is quarantined. (4, null) breaks `small` too, so it is.
     assert (counts.rows, counts.kept, counts.quarantined, counts.dropped) == (9, 3, 5, 1)
     assert counts.failed == {"key": 1, "known": 1, "small": 4, "positive": 3, "odd": 7}
     assert (counts.repeated_keys, counts.repeating_rows) == (1, 1)
-    assert sorted(map(tuple, kept_rows(checked).collect())) == [(1, 5), (5, 6), (5, 8)]
-    quarantined = {row["raw"]: row["rules"] for row in quarantined_rows(checked).collect()}
+    assert sorted(map(tuple, select_kept_rows(checked).collect())) == [(1, 5), (5, 6), (5, 8)]
+    quarantined = {row["raw"]: row["rules"] for row in select_quarantined_rows(checked).collect()}
     assert quarantined['{"a id":4,"v":null}'] == ["known", "small", "positive", "odd"]
     assert quarantined['{"a id":null,"v":7}'] == ["key"]
     assert checked.where(f"{FATE} = 'dropped'").count() == 1
-    assert repeated_keys(checked, key) == ['{"a id":5}']
-    assert samples(checked, rules[1], key) == ['{"a id":4}']
-    assert tally(checked, rules, []).rows == 9
+    assert sample_repeated_keys(checked, key) == ['{"a id":5}']
+    assert sample_violations(checked, rules[1], key) == ['{"a id":4}']
+    assert count_violations(checked, rules, []).rows == 9
     checked.unpersist()
-    empty = tally(judged(df.limit(0), rules), rules, key)
+    empty = count_violations(annotate_rows(df.limit(0), rules), rules, key)
     assert (empty.rows, empty.kept, empty.repeated_keys, empty.failed["small"]) == (0, 0, 0, 0)
 
 
@@ -112,15 +112,17 @@ def test_all_rules_of_a_table_are_evaluated_in_one_pass(spark) -> None:
     }
     jobs = []
     for rules, latest in ((few, None), (many, Latest(("id",), "b"))):
-        judges = rules_of(rules, ["id"])
+        judges = build_rules(rules, ["id"])
         context, group = spark.sparkContext, f"pass-{len(jobs)}"
-        checked = judged(source, judges, {"allowed": allowed}, latest).persist()
+        checked = annotate_rows(source, judges, {"allowed": allowed}, latest).persist()
         context.setJobGroup(group, "")
         seen.value = 0
         with errors_count_as_violations(spark):
-            counts = tally(checked, judges, ["id"], {"total": sum_of(F.col("b"), T.LongType()), "newest": Measure(F.col("b"), F.max)})
-        assert kept_rows(checked).count() == counts.kept
-        assert quarantined_rows(checked).count() == counts.quarantined
+            counts = count_violations(
+                checked, judges, ["id"], {"total": sum_of(F.col("b"), T.LongType()), "newest": Measure(F.col("b"), F.max)}
+            )
+        assert select_kept_rows(checked).count() == counts.kept
+        assert select_quarantined_rows(checked).count() == counts.quarantined
         context.setJobGroup("rest", "")
         checked.unpersist()
         assert seen.value == 100
@@ -159,19 +161,21 @@ def rule(action: str, at_most: float | None = None) -> Rule:
 )
 def test_what_stops_a_table(action: str, at_most: float | None, failed: int, is_refused: bool) -> None:
     allowed = at_most if isinstance(at_most, int) else 100 * (at_most or 0)
-    counts = Tally(100, 100 - failed, 0, 0, {"r": failed}, 0, 0)
+    counts = ViolationCounts(100, 100 - failed, 0, 0, {"r": failed}, 0, 0)
     rules = [rule(action, at_most)]
-    assert bool(refused_rules(rules, counts)) == is_refused
-    (row,) = expectation_rows(rules, counts)
+    assert bool(find_refusing_rules(rules, counts)) == is_refused
+    (row,) = build_expectation_rows(rules, counts)
     assert (row["rows_checked"], row["rows_failed"], row["passed"]) == (100, failed, failed <= allowed)
 
 
 def test_messages() -> None:
-    counts = Tally(200, 197, 0, 0, {"r": 3}, 0, 0)
-    told = refusal("silver.x", rule("quarantine", 0.01), counts, ['{"id":1}'])
+    counts = ViolationCounts(200, 197, 0, 0, {"r": 3}, 0, 0)
+    told = describe_refusal("silver.x", rule("quarantine", 0.01), counts, ['{"id":1}'])
     assert told.startswith("silver.x: expectation 'r' (x > 0) is broken by 3 of 200 rows (1.50%, at most 1.00% allowed)")
     assert 'such as {"id":1}' in told
-    assert warnings("silver.x", [rule("warn", 0.01)], counts) == ["silver.x: 3 of 200 rows break 'r' (kept, though at most 1.00% may)"]
+    assert describe_violations("silver.x", [rule("warn", 0.01)], counts) == [
+        "silver.x: 3 of 200 rows break 'r' (kept, though at most 1.00% may)"
+    ]
 
 
 class Positive(RowKind):
@@ -209,12 +213,14 @@ def test_kinds_of_ones_own(spark, monkeypatch) -> None:
         "p": Expectation(positive="v", on_violation="quarantine"),
         "m": Expectation(mean="v", on_violation="fail"),
     }
-    rules, whole = rules_of(expectations, []), table_rules(expectations)
+    rules, whole = build_rules(expectations, []), select_table_rules(expectations)
     rows = spark.createDataFrame([(7,), (-9,), (None,)], "v INT")
-    checked = judged(rows, rules)
-    counts = tally(checked, rules, [], {name: kind.measure(rows) for name, kind in whole.items()})
+    checked = annotate_rows(rows, rules)
+    counts = count_violations(checked, rules, [], {name: kind.measure(rows) for name, kind in whole.items()})
     assert (counts.kept, counts.quarantined, counts.failed) == (1, 2, {"p": 2})
-    assert refusal("silver.x", rules[0], counts, []).startswith("silver.x: expectation 'p' (v is positive) is broken by 2 of 3 rows")
-    (verdict,) = table_verdicts(whole, {"m": "fail"}, counts, Known(datetime.now(UTC)))
+    assert describe_refusal("silver.x", rules[0], counts, []).startswith(
+        "silver.x: expectation 'p' (v is positive) is broken by 2 of 3 rows"
+    )
+    (verdict,) = judge_table(whole, {"m": "fail"}, counts, Comparisons(datetime.now(UTC)))
     assert (verdict.passed, verdict.kind, verdict.value, verdict.found) == (True, "mean", 1.0, "it is 7")
-    assert [row["kind"] for row in expectation_rows(rules, counts, [verdict])] == ["positive", "mean"]
+    assert [row["kind"] for row in build_expectation_rows(rules, counts, [verdict])] == ["positive", "mean"]

@@ -12,7 +12,7 @@ from sklearn.metrics import brier_score_loss, f1_score, roc_auc_score
 from tidemill.model_registry import Deployments, load_model
 from tidemill.model_registry.predict import predict
 from tidemill.steps.train.step import train
-from tidemill.workflow.outcome import leaderboard, rank
+from tidemill.workflow.outcome import build_leaderboard, sort_key
 
 LINES, BANDS = [f"x{place}" for place in range(8)], ["a", "b"]
 SCHEMA = f"id INT, seen_at INT, {', '.join(f'{name} DOUBLE' for name in (*LINES, *BANDS))}, late INT, split STRING, fold INT"
@@ -72,7 +72,7 @@ def test_a_blend_of_what_each_family_sees_beats_both_on_rows_held_out(lake, trai
     assert manifest.slots == [*LINES, *BANDS] and lake.ledger.rows("ops.importances") == []
     assert any("the candidate is the blend of" in note for note in result.notes)
 
-    board = sorted(leaderboard(lake.ledger, "late"), key=rank)
+    board = sorted(build_leaderboard(lake.ledger, "late"), key=sort_key)
     assert (board[0]["family"], board[0]["trial"], board[0]["folds"], len(board)) == ("blend", 3, 2, 4)
     assert board[0]["params"] == manifest.params and board[0]["value"] == pytest.approx(manifest.cv_value)
     assert json.loads(Deployments(lake.ledger, "late").rows()[-1].evidence)["family"] == "blend"

@@ -13,9 +13,9 @@ import pytest
 from pyarrow import parquet
 
 from tidemill.cli import main
-from tidemill.cli.printing import json_text, plain_text, print_table, rows_of, write_csv_rows, write_json_rows, write_parquet
+from tidemill.cli.printing import json_text, plain_text, print_table, read_rows, write_csv_rows, write_json_rows, write_parquet
 from tidemill.lake.catalog import unique_names
-from tidemill.runtime.terminal import visible, visible_lines
+from tidemill.runtime.terminal import escape_controls, escape_controls_in_lines
 
 ROWS = [
     {"n": 1, "x": float("nan"), "at": datetime(2013, 1, 1, 5, tzinfo=UTC), "on": date(2013, 1, 1), "list": [1.5, None], "text": 'a,"b"\nc'},
@@ -69,7 +69,7 @@ EXPECTED = {
 
 
 def test_every_format_has_every_digit(tmp_path, capsys):
-    [row] = rows_of(table().to_reader())
+    [row] = read_rows(table().to_reader())
     out = io.StringIO()
     write_csv_rows([row], list(row), out)
     assert next(csv.DictReader(io.StringIO(out.getvalue()))) == EXPECTED
@@ -148,7 +148,7 @@ SHOWN = "a\\x1b]0;title\\x07\\x1b[2J\\r\\x9b31m\\u202eb\\udc80"
 
 
 def test_control_characters_are_shown_and_not_obeyed(capsys):
-    assert (visible(f"{ESCAPES}\n\t"), visible_lines(f"{ESCAPES}\n\t")) == (f"{SHOWN}\\n\\t", f"{SHOWN}\n\t")
+    assert (escape_controls(f"{ESCAPES}\n\t"), escape_controls_in_lines(f"{ESCAPES}\n\t")) == (f"{SHOWN}\\n\\t", f"{SHOWN}\n\t")
     print_table([{ESCAPES: f"{ESCAPES}\n", "[bold]": [ESCAPES]}], [ESCAPES, "[bold]"], title=ESCAPES)
     shown = capsys.readouterr().out
     assert shown.count(SHOWN) == 3 and "\x1b" not in shown and "\x9b" not in shown and "[bold]" in shown

@@ -17,7 +17,7 @@ from tidemill.errors import UsageError
 from tidemill.lake import Lake
 from tidemill.lake.ops import DeploymentRow, RunRow, StepRow
 from tidemill.runtime.locks import hold_lock
-from tidemill.workflow.maintenance import maintain, protected_versions
+from tidemill.workflow.maintenance import find_protected_versions, maintain
 
 TABLE = "silver.t"
 COMMITS = 14
@@ -53,8 +53,8 @@ def ledger_rows(lake: Lake) -> list[dict[str, object]]:
 
 class TestProtectedVersions:
     def test_are_those_of_live_models_of_the_last_runs_and_of_the_latest_good_one(self, lake: Lake) -> None:
-        assert protected_versions(lake, 3)[TABLE] == {2, 11, 12, 13}
-        assert protected_versions(lake, 0)[TABLE] == {2, 13}
+        assert find_protected_versions(lake, 3)[TABLE] == {2, 11, 12, 13}
+        assert find_protected_versions(lake, 0)[TABLE] == {2, 13}
 
     def test_reach_back_to_what_their_inputs_were_made_of(self, lake: Lake) -> None:
         run = {"pipeline": "p", "run_id": "r99", "state": "SUCCEEDED"}
@@ -62,12 +62,12 @@ class TestProtectedVersions:
         lake.ledger.append(
             [StepRow(pipeline="q", run_id="old", state="SUCCEEDED", node="prepare.u", inputs={TABLE: 4}, outputs={"silver.u": 5})]
         )
-        assert {2, 4, 13} <= protected_versions(lake, 1)[TABLE]
+        assert {2, 4, 13} <= find_protected_versions(lake, 1)[TABLE]
 
 
 class TestMaintain:
     def test_keeps_the_rows_of_every_protected_version_and_removes_the_other_files(self, lake: Lake) -> None:
-        versions = sorted(protected_versions(lake, 3)[TABLE])
+        versions = sorted(find_protected_versions(lake, 3)[TABLE])
         before, ops = {version: read(lake, version) for version in versions}, ledger_rows(lake)
         result = maintain(lake, keep_runs=3)
         assert {version: read(lake, version) for version in versions} == before

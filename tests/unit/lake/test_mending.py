@@ -11,7 +11,7 @@ from deltalake import DeltaTable, write_deltalake
 from tidemill.errors import LakeError, TableNotFound, UsageError
 from tidemill.lake import Lake
 from tidemill.lake.ops import RunRow
-from tidemill.lake.repair import RecordedVersion, table_fault
+from tidemill.lake.repair import RecordedVersion, find_table_fault
 
 TABLE = "silver.t"
 
@@ -66,23 +66,23 @@ def test_damaged_commit_is_named_by_table_and_file(lake, table, damage, says):
 @pytest.mark.parametrize("damage", [_empty, _cut, _remove, _leave_checksum])
 def test_lost_commit_is_marked_and_its_version_never_used_again(lake, table, damage):
     damage(table)
-    assert table_fault(lake, TABLE, RecordedVersion(2, 6))
+    assert find_table_fault(lake, TABLE, RecordedVersion(2, 6))
     assert lake.repair(TABLE, 2)
     assert (lake.version(TABLE), _rows(lake)) == (2, [0, 1, 2, 3])
-    assert "has lost" in str(table_fault(lake, TABLE, RecordedVersion(2, 6)))
+    assert "has lost" in str(find_table_fault(lake, TABLE, RecordedVersion(2, 6)))
     assert lake.repair(TABLE, 2) == []
     write_deltalake(str(table), pa.table({"x": [4, 5]}), mode="append")
     assert (lake.version(TABLE), _rows(lake)) == (3, [0, 1, 2, 3, 4, 5])
     with pytest.raises(TableNotFound, match="version 2 was lost"):
         lake.read(None, TABLE, 2)  # type: ignore[arg-type]
-    assert table_fault(lake, TABLE, RecordedVersion(3, 6)) is None
+    assert find_table_fault(lake, TABLE, RecordedVersion(3, 6)) is None
 
 
 def test_removed_last_commit_without_a_trace_is_known_by_the_ledger_alone(lake, table):
     _remove(table)
     assert lake.version(TABLE) == 1
-    assert "its log ends with version 1" in str(table_fault(lake, TABLE, RecordedVersion(2, 6)))
-    assert table_fault(lake, TABLE, RecordedVersion(1, 4)) is None
+    assert "its log ends with version 1" in str(find_table_fault(lake, TABLE, RecordedVersion(2, 6)))
+    assert find_table_fault(lake, TABLE, RecordedVersion(1, 4)) is None
 
 
 def test_lost_commit_in_the_midst_leaves_the_later_ones(lake, table):
@@ -96,9 +96,9 @@ def test_lost_commit_in_the_midst_leaves_the_later_ones(lake, table):
 
 
 def test_other_rows_than_recorded_are_a_fault(lake, table):
-    assert table_fault(lake, TABLE, RecordedVersion(2, 6)) is None
-    assert "holds 6 rows at version 2, where 8 were written" in str(table_fault(lake, TABLE, RecordedVersion(2, 8)))
-    assert table_fault(lake, "silver.none", RecordedVersion(0)) == "silver.none is no longer in the lake"
+    assert find_table_fault(lake, TABLE, RecordedVersion(2, 6)) is None
+    assert "holds 6 rows at version 2, where 8 were written" in str(find_table_fault(lake, TABLE, RecordedVersion(2, 8)))
+    assert find_table_fault(lake, "silver.none", RecordedVersion(0)) == "silver.none is no longer in the lake"
 
 
 def test_table_without_a_first_commit_is_set_aside_whole(lake, table):
@@ -116,7 +116,7 @@ def test_data_file_that_is_gone_or_cut_is_named_and_its_rows_are_lost_alone(lake
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[:-7])
-    assert str(file) in str(table_fault(lake, TABLE, RecordedVersion(2, 6)))
+    assert str(file) in str(find_table_fault(lake, TABLE, RecordedVersion(2, 6)))
     assert [fault.file for fault in lake.repair(TABLE, 2)] == [file]
     assert _rows(lake) == [0, 1, 4, 5]
     assert lake.is_lost_since(TABLE, 2)

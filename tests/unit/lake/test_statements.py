@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tidemill.errors import UsageError
-from tidemill.lake.sql import one_statement, replace_tables, split_statements, table_names
+from tidemill.lake.sql import replace_tables, require_one_statement, split_statements, table_names
 
 
 @pytest.mark.parametrize(
@@ -32,11 +32,11 @@ def test_a_statement_keeps_its_lines_and_knows_whether_it_is_ended():
     first, second = split_statements("SELECT 1\n;\nSELECT 2")
     assert (first.is_ended, second.is_ended) == (True, False)
     assert second.text.index("SELECT") == len("        \n \n")
-    assert one_statement("/* x */ (seLect 1) ;").first_word == "SELECT"
+    assert require_one_statement("/* x */ (seLect 1) ;").first_word == "SELECT"
     with pytest.raises(UsageError, match="expected one SQL statement, found 2"):
-        one_statement("SELECT 1; SELECT 2 -- x")
+        require_one_statement("SELECT 1; SELECT 2 -- x")
     with pytest.raises(UsageError, match="found none"):
-        one_statement("-- x")
+        require_one_statement("-- x")
 
 
 @pytest.mark.parametrize("name", ["any", "between", "count", "date", "explode", "ilike", "left", "like", "range", "VALUES", "when", "map"])

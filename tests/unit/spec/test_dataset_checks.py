@@ -9,7 +9,7 @@ import yaml
 from tidemill.spec import load_spec
 from tidemill.spec.loading.grammar import json_schema
 from tidemill.spec.models import Measure, Split, column_names, parse_measure
-from tidemill.workflow.fingerprint import definition
+from tidemill.workflow.fingerprint import fingerprint_definition
 from tidemill.workflow.graph import build_graph
 
 WEATHER = """lookups:
@@ -42,8 +42,8 @@ def test_what_is_looked_into_is_read_and_is_part_of_the_definition(write: Callab
     assert node.reads == ("silver.flights", "silver.past", "silver.weather")
     assert set(node.needs) == {"prepare.flights", "prepare.past", "prepare.weather"}
     other = load_spec(write(with_history("at_most: 2h", "at_most: 3h")), environ={})
-    assert definition(spec, node) != definition(other, node)
-    assert definition(spec, node) == definition(load_spec(write(with_history()), environ={}), node)
+    assert fingerprint_definition(spec, node) != fingerprint_definition(other, node)
+    assert fingerprint_definition(spec, node) == fingerprint_definition(load_spec(write(with_history()), environ={}), node)
 
 
 def test_aggregates_are_one_block_or_several_by_name(write: Callable[..., Path], with_history: Callable[..., str]) -> None:

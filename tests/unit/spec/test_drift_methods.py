@@ -7,7 +7,7 @@ import pytest
 from tidemill.monitoring.methods import DRIFT_METHODS, PSI
 from tidemill.spec import load_spec
 from tidemill.workflow import build_graph
-from tidemill.workflow.fingerprint import definition
+from tidemill.workflow.fingerprint import fingerprint_definition
 
 CODE = """
 from tidemill.monitoring.methods import DriftMethod
@@ -47,7 +47,7 @@ class TestDriftMethods:
     def test_an_edit_of_the_function_changes_the_fingerprint_of_monitor_alone(self, drift):
         def definitions(code):
             spec = drift("method: functions.largest_difference", code)
-            return {name: definition(spec, build_graph(spec)[name]) for name in ("score", "monitor")}
+            return {name: fingerprint_definition(spec, build_graph(spec)[name]) for name in ("score", "monitor")}
 
         before, after = definitions(CODE), definitions(CODE + "\n# edited\n")
         assert before["score"] == after["score"]

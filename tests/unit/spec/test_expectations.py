@@ -10,7 +10,7 @@ import pytest
 from tidemill.spec import load_spec
 from tidemill.spec.loading.grammar import json_schema
 from tidemill.workflow import build_graph
-from tidemill.workflow.fingerprint import definition
+from tidemill.workflow.fingerprint import fingerprint_definition
 
 MORE = "  airports: {sql: SELECT * FROM bronze.flights}\n"
 KINDS = "check, not_null, in_reference, unique, row_count, freshness, sum, distribution"
@@ -167,7 +167,7 @@ def test_an_edit_of_a_kind_changes_the_fingerprint(changed: Callable, write: Cal
     def definitions(code: str) -> dict[str, str]:
         (tmp_path / "functions.py").write_text(code)
         spec = load_spec(file, environ={})
-        return {name: definition(spec, build_graph(spec)[name]) for name in ("ingest.flights", "prepare.flights")}
+        return {name: fingerprint_definition(spec, build_graph(spec)[name]) for name in ("ingest.flights", "prepare.flights")}
 
     before, after = definitions(OWN), definitions(OWN + "# edited\n")
     assert before["ingest.flights"] == after["ingest.flights"]

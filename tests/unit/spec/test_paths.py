@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.cli.options import lake_of
+from tidemill.cli.options import open_lake
 from tidemill.sources.files.listing import list_files
 from tidemill.spec import Spec, load_spec
 from tidemill.spec.loading.paths import find_project_root, resolve_source
@@ -95,10 +95,10 @@ def test_commands_without_a_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "pyproject.toml").touch()
     monkeypatch.chdir(below)
     monkeypatch.delenv("TIDEMILL_LAKE", raising=False)
-    assert lake_of(None, must_exist=False).root == str(tmp_path / "lake")
-    assert lake_of("mine", must_exist=False).root == str(below / "mine")
+    assert open_lake(None, must_exist=False).root == str(tmp_path / "lake")
+    assert open_lake("mine", must_exist=False).root == str(below / "mine")
     monkeypatch.setenv("TIDEMILL_LAKE", "./other")
-    assert lake_of(None, must_exist=False).root == str(tmp_path / "other")
-    assert lake_of("mine", must_exist=False).root == str(below / "mine")
+    assert open_lake(None, must_exist=False).root == str(tmp_path / "other")
+    assert open_lake("mine", must_exist=False).root == str(below / "mine")
     monkeypatch.setenv("TIDEMILL_LAKE", str(tmp_path / "there"))
-    assert lake_of(None, must_exist=False).root == str(tmp_path / "there")
+    assert open_lake(None, must_exist=False).root == str(tmp_path / "there")

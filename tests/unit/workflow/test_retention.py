@@ -13,7 +13,7 @@ from tidemill.lake.ops import DeploymentRow, DriftRow, FileRow, MetricRow, RunRo
 from tidemill.model_registry.deployments import Deployments
 from tidemill.runtime.locks import hold_lock
 from tidemill.workflow.maintenance import maintain
-from tidemill.workflow.retention import OpsRetention, expired_runs
+from tidemill.workflow.retention import OpsRetention, find_expired_runs
 from tidemill.workflow.states import History
 
 NOW = datetime.now(UTC)
@@ -66,26 +66,26 @@ def runs_of(lake: Lake, row) -> set[str | None]:
 class TestExpiredRuns:
     def test_are_old_and_of_no_use_to_a_model(self, lake):
         # Runs 9 to 11 are at most 20 days old; 1, 3 and 7 made models in use.
-        assert expired_runs(lake, MONTH) == {"p": ("r00", "r02", "r04", "r05", "r06", "r08")}
+        assert find_expired_runs(lake, MONTH) == {"p": ("r00", "r02", "r04", "r05", "r06", "r08")}
 
     def test_runs_among_the_last_ones_stay_however_old(self, lake):
-        assert expired_runs(lake, OpsRetention(days=0, runs=5)) == {"p": ("r00", "r02", "r04", "r05", "r06")}
-        assert expired_runs(lake, OpsRetention(days=0, runs=RUNS)) == {}
+        assert find_expired_runs(lake, OpsRetention(days=0, runs=5)) == {"p": ("r00", "r02", "r04", "r05", "r06")}
+        assert find_expired_runs(lake, OpsRetention(days=0, runs=RUNS)) == {}
 
     def test_defaults_keep_a_year_and_a_thousand_runs(self, lake):
         assert OpsRetention() == OpsRetention(days=400, runs=1000)
-        assert expired_runs(lake, OpsRetention()) == {}
+        assert find_expired_runs(lake, OpsRetention()) == {}
 
     def test_the_latest_good_state_of_a_node_stays(self, lake):
         old = {"pipeline": "p", "run_id": "old", "recorded_at": NOW - timedelta(days=900)}
         lake.ledger.append([StepRow(**old, node="prepare.gone", state="SUCCEEDED", outputs={"silver.gone": 3})])
-        assert "old" not in expired_runs(lake, MONTH)["p"]
+        assert "old" not in find_expired_runs(lake, MONTH)["p"]
 
     def test_the_run_of_the_greatest_version_stays(self, lake):
         """A table that was made anew gets a version beyond all that it had, also those of failed steps."""
         old = {"pipeline": "p", "run_id": "old", "recorded_at": NOW - timedelta(days=900)}
         lake.ledger.append([StepRow(**old, node="prepare.t", state="FAILED", outputs={"silver.t": 99})])
-        assert "old" not in expired_runs(lake, MONTH)["p"]
+        assert "old" not in find_expired_runs(lake, MONTH)["p"]
 
     def test_what_a_model_in_use_was_made_of_stays(self, lake):
         """Model 9 is made of version 5 of silver.u, which is made of version 4 of silver.v; both tables went on since."""
@@ -101,14 +101,14 @@ class TestExpiredRuns:
         record("recent", "prepare.v", {}, {"silver.v": 6}, days_ago=1)
         record("recent", "prepare.u", {"silver.v": 6}, {"silver.u": 6}, days_ago=1)
         move(lake, 9, "CANDIDATE")
-        expired = expired_runs(lake, OpsRetention(days=30, runs=1))
+        expired = find_expired_runs(lake, OpsRetention(days=30, runs=1))
         assert expired["q"] == ("unused",)
         assert "trained" not in expired["p"]
 
 
 class TestMaintain:
     def test_removes_the_rows_of_expired_runs_alone(self, lake):
-        expired = {run for runs in expired_runs(lake, MONTH).values() for run in runs}
+        expired = {run for runs in find_expired_runs(lake, MONTH).values() for run in runs}
         before = {row: lake.ledger.read(row) for row in (RunRow, StepRow, DriftRow, MetricRow, FileRow, DeploymentRow)}
         result = maintain(lake, retention=MONTH)
         for row in (RunRow, StepRow, DriftRow):

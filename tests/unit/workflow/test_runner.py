@@ -19,7 +19,7 @@ from tidemill.workflow import LazySpark, Runner
 from tidemill.workflow import runner as runner_module
 from tidemill.workflow import states as states_module
 from tidemill.workflow.recovery import Recovery
-from tidemill.workflow.states import current
+from tidemill.workflow.states import select_latest
 
 SPEC = """\
 pipeline: {name}
@@ -159,7 +159,7 @@ def test_a_step_that_ends_the_process_fails_and_the_run_with_it(steps, write_spe
     assert (outcome.exit_code, outcome.state) == (1, "FAILED")
     told = next(step.error for step in outcome.steps if step.node == "prepare.planes")
     assert ("called sys.exit(" in told) == isinstance(raised, SystemExit) and ("Away: gone" in told) != isinstance(raised, SystemExit)
-    rows = current(Runner(load_spec(path), LazySpark(_start_no_jvm)).lake.ledger.rows("ops.steps"), "run_id", "node")
+    rows = select_latest(Runner(load_spec(path), LazySpark(_start_no_jvm)).lake.ledger.rows("ops.steps"), "run_id", "node")
     assert {row["state"] for row in rows} == {"SUCCEEDED", "FAILED", "BLOCKED"}
 
 
@@ -169,9 +169,9 @@ def test_an_interrupted_run_leaves_no_step_open(steps, write_spec):
     with pytest.raises(KeyboardInterrupt):
         _run(path, run_id="r")
     ledger = Runner(load_spec(path), LazySpark(_start_no_jvm)).lake.ledger
-    states = {row["node"]: row["state"] for row in current(ledger.rows("ops.steps"), "run_id", "node")}
+    states = {row["node"]: row["state"] for row in select_latest(ledger.rows("ops.steps"), "run_id", "node")}
     assert states["prepare.planes"] == "FAILED" and states["dataset"] == states["monitor"] == "BLOCKED"
-    assert current(ledger.rows("ops.runs"), "run_id")[0]["state"] == "FAILED"
+    assert select_latest(ledger.rows("ops.runs"), "run_id")[0]["state"] == "FAILED"
 
 
 def test_a_full_disk_is_the_steps_fault_and_the_ledgers(steps, write_spec, monkeypatch):
@@ -257,9 +257,9 @@ def test_steps_in_processes_of_their_own_are_one_run_under_one_id(steps, write_s
         assert _run(path, only=step, run_id="nightly").exit_code == 0
     assert sorted(steps.calls) == sorted(ALL)
     ledger = Runner(load_spec(path), LazySpark(_start_no_jvm)).lake.ledger
-    rows = current(ledger.rows("ops.steps"), "run_id", "node")
+    rows = select_latest(ledger.rows("ops.steps"), "run_id", "node")
     assert {(row["run_id"], row["state"]) for row in rows} == {("nightly", "SUCCEEDED")}
-    assert [row["state"] for row in current(ledger.rows("ops.runs"), "run_id")] == ["SUCCEEDED"]
+    assert [row["state"] for row in select_latest(ledger.rows("ops.runs"), "run_id")] == ["SUCCEEDED"]
 
 
 def test_a_step_whose_input_was_never_written_says_so(steps, write_spec):
@@ -298,9 +298,9 @@ def test_what_a_killed_process_left_running_is_closed_by_the_next_run(steps, wri
     killed._states.begin(["dataset", "train"])
     killed._states.running("dataset", killed._states._started, {})
     _run(path)
-    rows = current(killed.lake.ledger.rows("ops.steps", run_id="killed"), "node")
+    rows = select_latest(killed.lake.ledger.rows("ops.steps", run_id="killed"), "node")
     assert [(row["node"], row["state"]) for row in rows] == [("dataset", "FAILED"), ("train", "BLOCKED")]
-    assert current(killed.lake.ledger.rows("ops.runs", run_id="killed"), "run_id")[0]["state"] == "FAILED"
+    assert select_latest(killed.lake.ledger.rows("ops.runs", run_id="killed"), "run_id")[0]["state"] == "FAILED"
 
 
 def test_a_run_that_was_prepared_while_another_one_ran_leaves_its_states_alone(steps, write_spec):
@@ -313,7 +313,7 @@ def test_a_run_that_was_prepared_while_another_one_ran_leaves_its_states_alone(s
     other._states.ended("ingest.planes", "SUCCEEDED", result=result, inputs={}, fingerprint="", error=None, started_at=None)
     other._states.end("SUCCEEDED", None)
     early.run([node for node in early.graph.nodes if node.name == "ingest.spare"])
-    rows = current(early.lake.ledger.rows("ops.steps"), "run_id", "node")
+    rows = select_latest(early.lake.ledger.rows("ops.steps"), "run_id", "node")
     assert {(row["run_id"], row["node"], row["state"]) for row in rows} == {
         ("other", "ingest.planes", "SUCCEEDED"),
         ("early", "ingest.spare", "SUCCEEDED"),
@@ -337,7 +337,7 @@ def test_under_any_clock_the_last_run_is_the_latest_and_there_is_one_champion(st
     lake = Runner(load_spec(path), LazySpark(_start_no_jvm)).lake
     states = Deployments(lake.ledger, "p").states()
     assert states == {1: "RETIRED", 2: "RETIRED", 3: "CHAMPION"}
-    assert current(lake.ledger.rows("ops.runs"), "run_id")[-1]["run_id"] == "again 3"
+    assert select_latest(lake.ledger.rows("ops.runs"), "run_id")[-1]["run_id"] == "again 3"
 
 
 def _clock(seconds: int) -> type[datetime]:

@@ -22,7 +22,7 @@ from tidemill.features.contributions import (
     VectorFit,
     WordList,
 )
-from tidemill.runtime.lazy_exports import names_of
+from tidemill.runtime.lazy_exports import export_lazily
 
 if TYPE_CHECKING:
     from tidemill.features.groups.array import Array
@@ -66,7 +66,7 @@ __all__ = [
     "WordList",
 ]
 
-__getattr__ = names_of(
+__getattr__ = export_lazily(
     __name__,
     {
         "array": ("Array",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tidemill.runtime.lazy_exports import names_of
+from tidemill.runtime.lazy_exports import export_lazily
 
 if TYPE_CHECKING:
     from tidemill.features.text.fit import fit_texts
@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["fit_texts"]
 
-__getattr__ = names_of(__name__, {"fit": ("fit_texts",)})
+__getattr__ = export_lazily(__name__, {"fit": ("fit_texts",)})

@@ -15,7 +15,7 @@ from sqlglot.errors import SqlglotError
 from tidemill.columns import column
 
 
-def passes(*checks: str) -> Column:
+def conditions_hold(*checks: str) -> Column:
     """Return true where the SQL conditions are all true; false where one is false, null, or raises.
 
     ``try_to_binary`` gives null for whatever goes wrong below it: a failed cast, a division by zero, an overflow, ``raise_error``.

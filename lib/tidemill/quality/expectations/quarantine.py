@@ -11,22 +11,22 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.columns import column
-from tidemill.quality.expectations.conditions import passes
-from tidemill.quality.expectations.row_rules import BROKEN, Tally
+from tidemill.quality.expectations.conditions import conditions_hold
+from tidemill.quality.expectations.row_rules import BROKEN, ViolationCounts
 from tidemill.quality.expectations.rules import KEY_RULE, Rule
 from tidemill.quality.expectations.table_rules import TableVerdict
 
 _HOLDS, _REFUSED = "__holds", "__is_refused"
 
 
-def held(df: DataFrame, rules: Sequence[Rule], is_whole: Column, refused_for: str, noted: str) -> DataFrame:
+def annotate_records(df: DataFrame, rules: Sequence[Rule], is_whole: Column, refused_for: str, noted: str) -> DataFrame:
     """Return the records with the rules that they break: all of them in ``refused_for`` where one of these quarantines, else in ``noted``.
 
     Both are ``ARRAY<STRING>``; ``refused_for`` is there already, ``noted`` is new and null for a record that breaks none. Records that
     are not ``is_whole`` (their reader refuses them) are not judged. A good record costs one condition that has all the others in it.
     """
     others = [name for name in df.columns if name != refused_for]
-    checked = df.select("*", F.when(is_whole, all_hold(rules)).otherwise(F.lit(True)).alias(_HOLDS))
+    checked = df.select("*", F.when(is_whole, rules_hold(rules)).otherwise(F.lit(True)).alias(_HOLDS))
     names = [F.when(rule.is_broken, F.lit(rule.name)).otherwise(F.lit("")) for rule in rules if rule.is_broken is not None]
     checked_rules = checked.select("*", F.when(~F.col(_HOLDS), F.array_remove(F.array(*names), "")).alias(BROKEN))
     strict = F.array(*[F.lit(rule.name) for rule in rules if rule.action == "quarantine"]).cast("array<string>")
@@ -38,7 +38,7 @@ def held(df: DataFrame, rules: Sequence[Rule], is_whole: Column, refused_for: st
     )
 
 
-def tally_records(df: DataFrame, rules: Sequence[Rule], kept: int, refused_for: str, noted: str) -> Tally:
+def count_record_violations(df: DataFrame, rules: Sequence[Rule], kept: int, refused_for: str, noted: str) -> ViolationCounts:
     """Count what becomes of the records that were judged, and how many break each rule, in one pass over those that break one.
 
     ``kept`` is the number of good ones, those in ``noted`` among them.
@@ -52,23 +52,23 @@ def tally_records(df: DataFrame, rules: Sequence[Rule], kept: int, refused_for: 
     row = violations.agg(F.count_if(_REFUSED).alias("quarantined"), *counts).first()
     assert row is not None  # an aggregate without groups always has one row
     failed = {rule.name: row[f"rule_{place}"] for place, rule in enumerate(rules)}
-    return Tally(kept + row["quarantined"], kept, row["quarantined"], 0, failed, 0, 0)
+    return ViolationCounts(kept + row["quarantined"], kept, row["quarantined"], 0, failed, 0, 0)
 
 
-def all_hold(rules: Sequence[Rule]) -> Column:
+def rules_hold(rules: Sequence[Rule]) -> Column:
     """Return true where a record breaks none of the rules; it holds only inside ``errors_count_as_violations``."""
     conditions = [rule.condition for rule in rules if rule.condition is not None]
     others = [~rule.is_broken for rule in rules if rule.condition is None and rule.is_broken is not None]
-    return reduce(and_, [*others, *([passes(*conditions)] if conditions else [])])
+    return reduce(and_, [*others, *([conditions_hold(*conditions)] if conditions else [])])
 
 
-def refused_rules(rules: Sequence[Rule], counts: Tally) -> list[Rule]:
+def find_refusing_rules(rules: Sequence[Rule], counts: ViolationCounts) -> list[Rule]:
     """Return the rules that stop the table: ``fail`` when broken, and any but ``warn`` when broken by more rows than ``at_most``."""
     strict = [rule for rule in rules if rule.action == "fail" or (rule.action != "warn" and rule.at_most is not None)]
     return [rule for rule in strict if not _holds(rule, counts)]
 
 
-def refusal(table: str, rule: Rule, counts: Tally, samples: Sequence[str], stays: str = "") -> str:
+def describe_refusal(table: str, rule: Rule, counts: ViolationCounts, samples: Sequence[str], stays: str = "") -> str:
     """Return why a rule for rows stops the table; ``stays`` says what becomes of it."""
     allowed = "" if rule.at_most is None else f", at most {_allowed(rule)} allowed"
     such_as = f", such as {', '.join(samples)}" if samples else ""
@@ -78,7 +78,7 @@ def refusal(table: str, rule: Rule, counts: Tally, samples: Sequence[str], stays
     )
 
 
-def table_refusal(table: str, verdict: TableVerdict, stays: str = "") -> str:
+def describe_table_refusal(table: str, verdict: TableVerdict, stays: str = "") -> str:
     """Return why a rule for the whole table stops it."""
     return (
         f"{table}: expectation {verdict.name!r} ({verdict.kind}: {verdict.expected}) does not hold: {verdict.found}; "
@@ -86,7 +86,7 @@ def table_refusal(table: str, verdict: TableVerdict, stays: str = "") -> str:
     )
 
 
-def repeated_key(table: str, key: Sequence[str], counts: Tally, samples: Sequence[str], stays: str = "") -> str:
+def describe_repeated_key(table: str, key: Sequence[str], counts: ViolationCounts, samples: Sequence[str], stays: str = "") -> str:
     """Return why a repeated key stops the table."""
     return (
         f"{table}: {counts.repeated_keys} values of the key ({', '.join(key)}) stand in more than one row, such as {', '.join(samples)}; "
@@ -94,7 +94,7 @@ def repeated_key(table: str, key: Sequence[str], counts: Tally, samples: Sequenc
     )
 
 
-def warnings(table: str, rules: Sequence[Rule], counts: Tally, verdicts: Sequence[TableVerdict] = ()) -> list[str]:
+def describe_violations(table: str, rules: Sequence[Rule], counts: ViolationCounts, verdicts: Sequence[TableVerdict] = ()) -> list[str]:
     """Return a remark for each rule that is broken."""
     done: dict[str, Callable[[Rule], str]] = {
         "warn": lambda rule: "kept" + ("" if _holds(rule, counts) or rule.at_most is None else f", though at most {_allowed(rule)} may"),
@@ -107,10 +107,13 @@ def warnings(table: str, rules: Sequence[Rule], counts: Tally, verdicts: Sequenc
         for rule in rules
         if counts.failed[rule.name]
     ]
-    return [*remarks, *(f"{table}: {verdict.name!r} wants {verdict.expected}: {verdict.found}" for verdict in verdicts if not verdict.passed)]
+    return [
+        *remarks,
+        *(f"{table}: {verdict.name!r} wants {verdict.expected}: {verdict.found}" for verdict in verdicts if not verdict.passed),
+    ]
 
 
-def expectation_rows(rules: Sequence[Rule], counts: Tally, verdicts: Sequence[TableVerdict] = ()) -> list[dict[str, Any]]:
+def build_expectation_rows(rules: Sequence[Rule], counts: ViolationCounts, verdicts: Sequence[TableVerdict] = ()) -> list[dict[str, Any]]:
     """Return a row of ops.expectations for each rule; the key's counts null keys and rows that repeat one.
 
     ``value`` is the share of rows that break a rule for rows, what was measured for one that judges the table; the latter counts no rows
@@ -147,7 +150,7 @@ def expectation_rows(rules: Sequence[Rule], counts: Tally, verdicts: Sequence[Ta
     return rows
 
 
-def _share(rule: Rule, counts: Tally) -> float:
+def _share(rule: Rule, counts: ViolationCounts) -> float:
     return counts.failed[rule.name] / counts.rows if counts.rows else 0.0
 
 
@@ -157,7 +160,7 @@ def _allowed(rule: Rule) -> str:
     return f"{rule.at_most or 0.0:.2%}"
 
 
-def _holds(rule: Rule, counts: Tally) -> bool:
+def _holds(rule: Rule, counts: ViolationCounts) -> bool:
     """Return True where no row breaks the rule, or no more than it allows: a number of rows as an int, a share of them as a float."""
     if isinstance(rule.at_most, int):
         return counts.failed[rule.name] <= rule.at_most

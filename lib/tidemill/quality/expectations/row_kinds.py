@@ -50,9 +50,9 @@ class Check(RowKind):
 
     def is_broken(self, match: Column | None = None) -> Column:
         """Return true where the condition is false, null or raises."""
-        from tidemill.quality.expectations.conditions import passes
+        from tidemill.quality.expectations.conditions import conditions_hold
 
-        return ~passes(self.condition)
+        return ~conditions_hold(self.condition)
 
 
 class _OfColumns(RowKind):

@@ -23,7 +23,7 @@ class Latest:
     by: str
 
 
-def repeats(schema: T.StructType, columns: Sequence[str], is_asked: Column, *, first: Latest | None = None) -> Column:
+def is_repeated(schema: T.StructType, columns: Sequence[str], is_asked: Column, *, first: Latest | None = None) -> Column:
     """Return true for the rows that share the values of ``columns`` with a row that comes before them.
 
     Only rows that ``is_asked`` holds for and that have no null in ``columns`` are compared. The first is the latest where that is asked
@@ -57,7 +57,7 @@ _KEEP_NULLS = {"ignoreNullFields": "false"}
 
 
 @dataclass(frozen=True)
-class Tally:
+class ViolationCounts:
     """How many rows there are, what becomes of them, and how many break each rule.
 
     ``repeated_keys`` are the values of the key that stand in more than one kept row, ``repeating_rows`` those rows beyond the first.
@@ -75,7 +75,7 @@ class Tally:
     measured: Mapping[str, object] = field(default_factory=dict)
 
 
-def judged(
+def annotate_rows(
     df: DataFrame,
     rules: Sequence[Rule],
     references: Mapping[str, DataFrame] | None = None,
@@ -106,23 +106,25 @@ def judged(
     broken = [F.when(rule.is_broken, F.lit(rule.name)) for rule in rules if rule.is_broken is not None]
     by_row = F.array_compact(F.array(*broken)) if broken else F.array().cast("array<string>")
     fate = F.when(_breaks(rules, "quarantine"), F.lit(QUARANTINED)).when(_breaks(rules, "drop"), F.lit(DROPPED)).otherwise(F.lit(KEPT))
-    rows = looked_up.select(*columns_of(names), by_row.alias(BROKEN)).select("*", fate.alias(FATE))
+    rows = looked_up.select(*to_columns(names), by_row.alias(BROKEN)).select("*", fate.alias(FATE))
     is_kept = F.col(FATE) == KEPT
     if latest is not None:
-        is_older = repeats(schema, latest.key, is_kept, first=latest)
-        rows = rows.select(*columns_of(names), BROKEN, F.when(is_older, F.lit(SUPERSEDED)).otherwise(F.col(FATE)).alias(FATE))
+        is_older = is_repeated(schema, latest.key, is_kept, first=latest)
+        rows = rows.select(*to_columns(names), BROKEN, F.when(is_older, F.lit(SUPERSEDED)).otherwise(F.col(FATE)).alias(FATE))
     for rule in rules:
         if rule.is_broken is None:
             rows = _without_repeats(rows, schema, rule, names)
     return rows
 
 
-def columns_of(names: Sequence[str]) -> list[Column]:
+def to_columns(names: Sequence[str]) -> list[Column]:
     """Return the columns of exactly these names."""
     return [column(name) for name in names]
 
 
-def tally(rows: DataFrame, rules: Sequence[Rule], key: Sequence[str], measures: Mapping[str, Measure] | None = None) -> Tally:
+def count_violations(
+    rows: DataFrame, rules: Sequence[Rule], key: Sequence[str], measures: Mapping[str, Measure] | None = None
+) -> ViolationCounts:
     """Count judged rows, and take the measures of the kept ones, in one pass."""
     measures = measures or {}
     counts = {"rows": F.count(F.lit(1)), **{fate: F.count_if(F.col(FATE) == fate) for fate in _FATES}}
@@ -137,11 +139,11 @@ def tally(rows: DataFrame, rules: Sequence[Rule], key: Sequence[str], measures: 
         totals = [F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in counts]
         combined = [measure.combine(F.col(name)).alias(name) for name, measure in zip(taken, measures.values(), strict=True)]
         repeated = [F.count(twice).alias("repeated"), F.coalesce(F.sum(twice), F.lit(0)).alias("repeating")]
-        row = rows.groupBy(*columns_of(key)).agg(*aggregates).agg(*totals, *combined, *repeated).first()
+        row = rows.groupBy(*to_columns(key)).agg(*aggregates).agg(*totals, *combined, *repeated).first()
     else:
         row = rows.agg(*aggregates, F.lit(0).alias("repeated"), F.lit(0).alias("repeating")).first()
     assert row is not None  # an aggregate without groups always has one row
-    return Tally(
+    return ViolationCounts(
         rows=row["rows"],
         kept=row[KEPT],
         quarantined=row[QUARANTINED],
@@ -154,39 +156,39 @@ def tally(rows: DataFrame, rules: Sequence[Rule], key: Sequence[str], measures: 
     )
 
 
-def kept_rows(rows: DataFrame) -> DataFrame:
+def select_kept_rows(rows: DataFrame) -> DataFrame:
     """Return the rows that pass, as they were before they were judged."""
     return rows.where(F.col(FATE) == KEPT).drop(BROKEN, FATE)
 
 
-def quarantined_rows(rows: DataFrame) -> DataFrame:
+def select_quarantined_rows(rows: DataFrame) -> DataFrame:
     """Return the quarantined rows: ``raw``, all columns as a JSON object with its nulls, and ``rules``, all that the row breaks."""
     columns = [column(name) for name in rows.columns if name not in (BROKEN, FATE)]
     raw = F.to_json(F.struct(*columns), _KEEP_NULLS)
     return rows.where(F.col(FATE) == QUARANTINED).select(raw.alias("raw"), F.col(BROKEN).alias("rules"))
 
 
-def samples(rows: DataFrame, rule: Rule, key: Sequence[str]) -> list[str]:
+def sample_violations(rows: DataFrame, rule: Rule, key: Sequence[str]) -> list[str]:
     """Return up to three rows that break the rule, as JSON: their keys and what the rule is about, else the whole row."""
     names = list(dict.fromkeys((*key, *rule.columns))) or [name for name in rows.columns if name not in (BROKEN, FATE)]
     broken = rows.where(F.array_contains(BROKEN, rule.name)).select(as_json(names).alias("sample")).limit(_SAMPLES)
     return [row["sample"][:200] for row in broken.collect()]
 
 
-def repeated_keys(rows: DataFrame, key: Sequence[str]) -> list[str]:
+def sample_repeated_keys(rows: DataFrame, key: Sequence[str]) -> list[str]:
     """Return up to three values of the key that stand in more than one kept row, as JSON."""
-    groups = rows.where(F.col(FATE) == KEPT).groupBy(*columns_of(key)).count().where("count > 1")
-    ordered = groups.orderBy(*columns_of(key)).select(as_json(key).alias("sample")).limit(_SAMPLES)
+    groups = rows.where(F.col(FATE) == KEPT).groupBy(*to_columns(key)).count().where("count > 1")
+    ordered = groups.orderBy(*to_columns(key)).select(as_json(key).alias("sample")).limit(_SAMPLES)
     return [row["sample"] for row in ordered.collect()]
 
 
 def _without_repeats(rows: DataFrame, schema: T.StructType, rule: Rule, names: Sequence[str]) -> DataFrame:
     """Return judged rows with the verdict of a rule of the kind ``unique``."""
     is_repeat = "__is_repeat"
-    marked = rows.select("*", repeats(schema, rule.columns, F.col(FATE) == KEPT).alias(is_repeat))
+    marked = rows.select("*", is_repeated(schema, rule.columns, F.col(FATE) == KEPT).alias(is_repeat))
     fate = {"quarantine": QUARANTINED, "drop": DROPPED}.get(rule.action, KEPT)
     return marked.select(
-        *columns_of(names),
+        *to_columns(names),
         F.when(F.col(is_repeat), F.array_append(F.col(BROKEN), F.lit(rule.name))).otherwise(F.col(BROKEN)).alias(BROKEN),
         F.when(F.col(is_repeat), F.lit(fate)).otherwise(F.col(FATE)).alias(FATE),
     )
@@ -194,7 +196,7 @@ def _without_repeats(rows: DataFrame, schema: T.StructType, rule: Rule, names: S
 
 def as_json(names: Sequence[str]) -> Column:
     """Return the columns of these names as a JSON object with its nulls."""
-    return F.to_json(F.struct(*columns_of(names)), _KEEP_NULLS)
+    return F.to_json(F.struct(*to_columns(names)), _KEEP_NULLS)
 
 
 def _breaks(rules: Sequence[Rule], action: str) -> Column:

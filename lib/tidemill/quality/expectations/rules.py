@@ -48,7 +48,7 @@ class Rule:
         return _match(self.name)
 
 
-def rules_of(expectations: Mapping[str, Expectation], key: Sequence[str]) -> list[Rule]:
+def build_rules(expectations: Mapping[str, Expectation], key: Sequence[str]) -> list[Rule]:
     """Return the rules for the rows of a table: that its key is not null, then its expectations."""
     rules = []
     if key:

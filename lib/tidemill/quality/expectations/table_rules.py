@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tidemill.quality.expectations.kinds import Number, TableFacts, TableKind
-from tidemill.quality.expectations.row_rules import Tally
+from tidemill.quality.expectations.row_rules import ViolationCounts
 
 if TYPE_CHECKING:
     from tidemill.spec.models import Expectation
 
 
 @dataclass(frozen=True)
-class Known:
+class Comparisons:
     """What the rules compare with: measures of other tables' columns, and the distances from the last version, each by the rule's name.
 
     A distance is None where there is nothing to compare with. ``version`` is that last version, None where there is none.
@@ -40,12 +40,14 @@ class TableVerdict:
     found: str
 
 
-def table_rules(expectations: Mapping[str, Expectation]) -> dict[str, TableKind]:
+def select_table_rules(expectations: Mapping[str, Expectation]) -> dict[str, TableKind]:
     """Return the rules that judge the table and not its rows, by name."""
     return {name: each.rule for name, each in expectations.items() if isinstance(each.rule, TableKind)}
 
 
-def table_verdicts(rules: Mapping[str, TableKind], actions: Mapping[str, str], counts: Tally, known: Known) -> list[TableVerdict]:
+def judge_table(
+    rules: Mapping[str, TableKind], actions: Mapping[str, str], counts: ViolationCounts, known: Comparisons
+) -> list[TableVerdict]:
     """Return the verdict of each rule, in their order; ``actions`` says what follows of a broken one."""
     verdicts = []
     for name, rule in rules.items():

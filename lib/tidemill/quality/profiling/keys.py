@@ -20,7 +20,7 @@ _LOOKED_UP = ("string", "tinyint", "smallint", "int", "bigint")
 _KEYS = (*_LOOKED_UP, "date", "timestamp", "timestamp_ntz")
 
 
-def key_candidates(columns: Sequence[ColumnProfile]) -> list[str]:
+def find_key_candidates(columns: Sequence[ColumnProfile]) -> list[str]:
     """Return the columns that may tell rows apart, those that sound like it first: no null, and no value twice.
 
     Where distinct values are estimated, they are those that come near it; only counting tells.
@@ -39,13 +39,13 @@ def is_looked_up(kind: str) -> bool:
     return kind in _LOOKED_UP or (kind.startswith("decimal") and kind.endswith(",0)"))
 
 
-def key_columns(df: DataFrame) -> list[ColumnProfile]:
+def profile_key_candidates(df: DataFrame) -> list[ColumnProfile]:
     """Return the texts and whole numbers that seem to hold a value in each row, and none twice; distinct values are estimated."""
     fields = [field for field in df.schema.fields if is_looked_up(field.dataType.simpleString())]
     profiles: list[ColumnProfile] = []
     for start in range(0, len(fields), _COLUMNS_A_JOB):
         profiles += _profiles(df, fields[start : start + _COLUMNS_A_JOB])
-    names = key_candidates(profiles)
+    names = find_key_candidates(profiles)
     return [each for each in profiles if each.column in names]
 
 

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.columns import column
-from tidemill.quality.profiling.summaries import TOP, Ends, Summary, as_double, summaries
+from tidemill.quality.profiling.summaries import TOP, Ends, Summary, as_double, summarize_columns
 
 COUNTED = (T.NumericType, T.StringType, T.BooleanType, T.DateType, T.TimestampType, T.TimestampNTZType)
 """The types whose values are counted."""
@@ -25,7 +25,7 @@ class Frequencies:
     top_values: tuple[tuple[str, int], ...]
 
 
-def frequencies(df: DataFrame, fields: Sequence[T.StructField]) -> dict[int, Frequencies]:
+def count_values(df: DataFrame, fields: Sequence[T.StructField]) -> dict[int, Frequencies]:
     """Return the frequencies of each column whose values are counted, by its place in ``fields``."""
     counted = {place: field for place, field in enumerate(fields) if isinstance(field.dataType, COUNTED)}
     if not counted:
@@ -57,7 +57,7 @@ class Bin:
     rows: int
 
 
-def histograms(df: DataFrame, fields: Sequence[T.StructField], ends: Sequence[Ends | None]) -> dict[int, tuple[Bin, ...]]:
+def build_histograms(df: DataFrame, fields: Sequence[T.StructField], ends: Sequence[Ends | None]) -> dict[int, tuple[Bin, ...]]:
     """Return the histogram of each column that has ends, by its place in ``fields``, from one pass.
 
     A column with one value, or with a range that no double holds, has one bin.
@@ -141,7 +141,7 @@ def profile(df: DataFrame, *, exact_cells: int = EXACT_CELLS) -> list[ColumnProf
     fields = df.schema.fields
     rows = df.count()
     is_exact = rows * len(fields) <= exact_cells
-    column_summaries = summaries(df, fields, with_sketches=not is_exact)
+    column_summaries = summarize_columns(df, fields, with_sketches=not is_exact)
     profiles = [
         ColumnProfile(
             column=field.name,
@@ -157,12 +157,12 @@ def profile(df: DataFrame, *, exact_cells: int = EXACT_CELLS) -> list[ColumnProf
     ]
     if is_exact:
         profiles = _with_frequencies(df, fields, profiles)
-    bins = histograms(df, fields, [each.summary.ends for each in profiles])
+    bins = build_histograms(df, fields, [each.summary.ends for each in profiles])
     return [replace(each, histogram=bins.get(place)) for place, each in enumerate(profiles)]
 
 
 def _with_frequencies(df: DataFrame, fields: Sequence[T.StructField], profiles: Sequence[ColumnProfile]) -> list[ColumnProfile]:
-    counted = frequencies(df, fields)
+    counted = count_values(df, fields)
     return [
         replace(each, distinct=counted[place].distinct, top_values=counted[place].top_values) if place in counted else each
         for place, each in enumerate(profiles)

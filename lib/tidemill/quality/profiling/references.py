@@ -71,7 +71,7 @@ class Match:
         return self.missing_rows / (self.pair.column.rows - self.pair.column.nulls)
 
 
-def pairs(columns: Sequence[ColumnProfile], references: Sequence[Reference], unique: Sequence[str]) -> list[Pair]:
+def pair_columns(columns: Sequence[ColumnProfile], references: Sequence[Reference], unique: Sequence[str]) -> list[Pair]:
     """Return the pairs that the profiles allow and for which something speaks.
 
     A column that tells the rows of its own table apart (``unique``) is paired by name alone, and only with more values than it has:
@@ -90,12 +90,12 @@ def pairs(columns: Sequence[ColumnProfile], references: Sequence[Reference], uni
     return paired
 
 
-def evident_matches(matches: Sequence[Match]) -> list[Match]:
+def select_evident_matches(matches: Sequence[Match]) -> list[Match]:
     """Return the matches that are worth a word: of references that hold nearly all the rows, and not by chance."""
     return [match for match in matches if match.share <= TOLD and match.missing_values < match.values and _is_evident(match)]
 
 
-def best_matches(matches: Sequence[Match], most_missing: float) -> dict[str, Match]:
+def select_best_matches(matches: Sequence[Match], most_missing: float) -> dict[str, Match]:
     """Return for each column the reference to propose, where one lacks at most this share of its rows.
 
     Silver tables go before bronze ones, then those that lack the fewest rows, those named alike, and those with the fewest other values.
@@ -231,7 +231,7 @@ def look_up(df: DataFrame, pairs: Sequence[Pair], tables: Mapping[str, DataFrame
     return matches
 
 
-def repeating(references: Sequence[Reference], tables: Mapping[str, DataFrame]) -> set[str]:
+def find_repeating_references(references: Sequence[Reference], tables: Mapping[str, DataFrame]) -> set[str]:
     """Return the names of the references that hold a value twice, and so are no keys."""
     by_name = {reference.name: reference for reference in references}
     counts = _values(by_name, tables).groupBy("key").agg(F.max("times").alias("times")) if by_name else None

@@ -39,7 +39,7 @@ class Suggestion:
     seen: str
 
 
-def suggestions(
+def suggest_expectations(
     columns: Sequence[ColumnProfile], unique: Sequence[str], now: datetime, references: Mapping[str, Match] | None = None
 ) -> list[Suggestion]:
     """Return the expectations of a table beyond its key, which is the first of ``unique``.
@@ -68,7 +68,7 @@ def suggestions(
     return proposed
 
 
-def told_match(match: Match) -> str:
+def describe_match(match: Match) -> str:
     """Return in words how far a reference holds the values of a column."""
     name = match.pair.reference.name
     if not match.missing_values:
@@ -87,7 +87,7 @@ def _known(match: Match) -> Suggestion:
     rule: dict[str, object] = {"in_reference": match.pair.reference.name, "column": name}
     if match.missing_rows:
         rule["at_most"] = float(_up(Decimal(match.missing_rows) / Decimal(match.pair.column.rows), 2))
-    return Suggestion(f"{name}_known", rule, told_match(match))
+    return Suggestion(f"{name}_known", rule, describe_match(match))
 
 
 def _up(value: Decimal, digits: int) -> Decimal:
@@ -181,7 +181,7 @@ _HIDDEN_TEXT = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _NAME_LENGTH = 120
 
 
-def as_yaml(head: Sequence[str], key: Sequence[str], key_evidence: str, proposed: Sequence[Suggestion]) -> str:
+def format_yaml(head: Sequence[str], key: Sequence[str], key_evidence: str, proposed: Sequence[Suggestion]) -> str:
     """Return ``head`` as comments, then the key with what was seen of it, then the expectations, each below a comment."""
     lines = [f"# {_in_one_line(line)}" for line in head]
     if key:

@@ -61,7 +61,7 @@ class Summary:
         return None if self.low is None or self.high is None else Ends(self.low, self.high)
 
 
-def summaries(df: DataFrame, fields: Sequence[T.StructField], *, with_sketches: bool) -> list[Summary]:
+def summarize_columns(df: DataFrame, fields: Sequence[T.StructField], *, with_sketches: bool) -> list[Summary]:
     """Return the summary of each column of ``fields``, with estimates of its distinct and frequent values if asked for."""
     found: list[Summary] = []
     for start in range(0, len(fields), _COLUMNS_A_JOB):

@@ -16,9 +16,16 @@ from tidemill.column_names import BATCH_ID, INGESTED_AT, PROVENANCE, RESCUED, RO
 from tidemill.columns import column
 from tidemill.errors import ExpectationRefused
 from tidemill.lake.staging import Stage, StagedRows
-from tidemill.quality.expectations.quarantine import all_hold, held, refusal, refused_rules, tally_records, warnings
-from tidemill.quality.expectations.row_rules import BROKEN, as_json, columns_of, samples
-from tidemill.quality.expectations.rules import Rule, errors_count_as_violations, rules_of
+from tidemill.quality.expectations.quarantine import (
+    annotate_records,
+    count_record_violations,
+    describe_refusal,
+    describe_violations,
+    find_refusing_rules,
+    rules_hold,
+)
+from tidemill.quality.expectations.row_rules import BROKEN, as_json, sample_violations, to_columns
+from tidemill.quality.expectations.rules import Rule, build_rules, errors_count_as_violations
 from tidemill.runtime.session import task_slots
 from tidemill.sources.records import FATE, GOOD, IS_HEADER, IS_PLAIN, NOTED, RAW, RULES, Quick, Records, judged_records, judged_schema
 from tidemill.spec.models import SOURCE_KINDS, Source
@@ -40,19 +47,21 @@ def hold_to_expectations(context: StepContext, kept: StagedRows, schema: T.Struc
     if not rules:
         return ()
     table = f"bronze.{context.item}"
-    counts = tally_records(kept.frame, rules, good, RULES, NOTED)
+    counts = count_record_violations(kept.frame, rules, good, RULES, NOTED)
     record_expectations(context, table, rules, counts)
-    refused = refused_rules(rules, counts)
+    refused = find_refusing_rules(rules, counts)
     if refused:
         stays = what_stays(context, table)
-        rows = kept.frame.select(*columns_of(schema.names), F.coalesce(F.col(RULES), F.col(NOTED)).alias(BROKEN))
-        raise ExpectationRefused("\n".join(refusal(table, rule, counts, samples(rows, rule, ()), stays) for rule in refused))
-    return tuple(warnings(table, rules, counts))
+        rows = kept.frame.select(*to_columns(schema.names), F.coalesce(F.col(RULES), F.col(NOTED)).alias(BROKEN))
+        raise ExpectationRefused(
+            "\n".join(describe_refusal(table, rule, counts, sample_violations(rows, rule, ()), stays) for rule in refused)
+        )
+    return tuple(describe_violations(table, rules, counts))
 
 
 def source_rules(source: Source) -> list[Rule]:
     """Return the rules for the records of a source."""
-    return rules_of(source.expectations, ())
+    return build_rules(source.expectations, ())
 
 
 _VARIED = (ROW_HASH,)
@@ -85,14 +94,14 @@ class Judge:
     def judged(self, records: DataFrame) -> DataFrame:
         """Return the records as of ``judged_records``; those that their reader finds whole are held to the rules."""
         if self.rules:
-            records = held(records, self.rules, (F.size(RULES) == 0) & ~F.col(IS_HEADER), RULES, NOTED)
+            records = annotate_records(records, self.rules, (F.size(RULES) == 0) & ~F.col(IS_HEADER), RULES, NOTED)
         return judged_records(self.stamped(records), *self.kept).coalesce(self.partitions)
 
     def plain(self, quick: Quick) -> DataFrame:
         """Return the quick look at records with ``IS_PLAIN`` true only for those that break no rule of the source either; never null."""
         is_plain: Column = F.col(IS_PLAIN)
         if self.rules:
-            is_plain = F.when(is_plain, all_hold(self.rules)).otherwise(F.lit(False))
+            is_plain = F.when(is_plain, rules_hold(self.rules)).otherwise(F.lit(False))
         return quick.frame.withColumn(IS_PLAIN, F.coalesce(is_plain, F.lit(False)))
 
 
@@ -110,7 +119,7 @@ def staged_records(
         frame = _with_raw(frame, schema)
     judge = Judge(source_rules(source), schema.names, number, datetime.now(UTC), most_partitions(context, sum(sizes)))
     if judge.rules:
-        require_rules(table, judge.rules, frame.select(*columns_of(schema.names)))
+        require_rules(table, judge.rules, frame.select(*to_columns(schema.names)))
         stack.enter_context(errors_count_as_violations(context.spark))
     stack.enter_context(_evenly_read(context, sizes, judge.partitions))
     # The quick way asks each rule of a record that is not plain once more, so it must say the same then.

@@ -16,8 +16,14 @@ from tidemill.column_names import BATCH_ID, ROW_HASH, SOURCE_FILE
 from tidemill.columns import column
 from tidemill.errors import ExpectationRefused, UsageError
 from tidemill.lake.staging import StagedRows
-from tidemill.quality.expectations.quarantine import refusal, repeated_key
-from tidemill.quality.expectations.row_rules import kept_rows, quarantined_rows, repeated_keys, samples, tally
+from tidemill.quality.expectations.quarantine import describe_refusal, describe_repeated_key
+from tidemill.quality.expectations.row_rules import (
+    count_violations,
+    sample_repeated_keys,
+    sample_violations,
+    select_kept_rows,
+    select_quarantined_rows,
+)
 from tidemill.quality.expectations.rules import errors_count_as_violations
 from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.locks import hold_lock
@@ -131,25 +137,25 @@ def reprocess_table(context: StepContext) -> StepResult:
         wanted = rows.join(keys, list(table.key), "left_semi").select(*[column(part) for part in rows.columns])
         rules = rules_for(context, name, table, wanted)
         with cache_frame(rules.judged(wanted)) as checked:
-            counts = tally(checked, rules.rows, table.key, rules.measures)
+            counts = count_violations(checked, rules.rows, table.key, rules.measures)
             version = lake.version(name)
             stays = f"{name} stays at version {version}; "
             broken = [rule for rule in rules.rows if rule.action == "fail" and counts.failed[rule.name]]
-            reasons = [refusal(name, rule, counts, samples(checked, rule, rules.key), stays) for rule in broken]
+            reasons = [describe_refusal(name, rule, counts, sample_violations(checked, rule, rules.key), stays) for rule in broken]
             if counts.repeated_keys:
-                reasons.append(repeated_key(name, rules.key, counts, repeated_keys(checked, rules.key), stays))
+                reasons.append(describe_repeated_key(name, rules.key, counts, sample_repeated_keys(checked, rules.key), stays))
             if reasons:
                 raise ExpectationRefused("\n".join(reasons))
             meta = context.meta(reprocessed=counts.rows, rows_out=counts.kept, rows_quarantined=counts.quarantined)
             if counts.kept:
-                kept = kept_rows(checked)
+                kept = select_kept_rows(checked)
                 changing = [part for part in kept.columns if part not in table.key]
                 version = lake.merge(kept, name, keys=table.key, update_if_changed=changing, meta=meta)
             if counts.rows:
                 stamp = {"run_id": F.lit(context.run_id), "quarantined_at": F.lit(datetime.now(UTC))}
                 done = checked.select(F.struct(*[column(key) for key in table.key]).alias("_key")).distinct()
                 older = refused.join(done, "_key", "left_anti").select(*[part for part in refused.columns if part != "_key"])
-                lake.replace(older.unionByName(quarantined_rows(checked).withColumns(stamp)), f"{name}_quarantine", meta=meta)
+                lake.replace(older.unionByName(select_quarantined_rows(checked).withColumns(stamp)), f"{name}_quarantine", meta=meta)
     outputs = {} if version is None else {name: version}
     dropped = counts.dropped + counts.superseded
     return StepResult(outputs, counts.rows, counts.kept, counts.quarantined, dropped)

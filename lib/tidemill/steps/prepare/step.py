@@ -12,8 +12,21 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.errors import ExpectationRefused, StepError, TidemillError
-from tidemill.quality.expectations.quarantine import refusal, refused_rules, repeated_key, table_refusal, warnings
-from tidemill.quality.expectations.row_rules import Tally, kept_rows, quarantined_rows, repeated_keys, samples, tally
+from tidemill.quality.expectations.quarantine import (
+    describe_refusal,
+    describe_repeated_key,
+    describe_table_refusal,
+    describe_violations,
+    find_refusing_rules,
+)
+from tidemill.quality.expectations.row_rules import (
+    ViolationCounts,
+    count_violations,
+    sample_repeated_keys,
+    sample_violations,
+    select_kept_rows,
+    select_quarantined_rows,
+)
 from tidemill.quality.expectations.rules import errors_count_as_violations
 from tidemill.quality.expectations.table_rules import TableVerdict
 from tidemill.runtime.caching import cache_frame
@@ -46,17 +59,17 @@ def prepare(context: StepContext) -> StepResult:
         return _without_rules(context, name, table, rows)
     catching = errors_count_as_violations(context.spark) if table.expectations else nullcontext()
     with _told(_place(context, table)), catching, cache_frame(rules.judged(rows)) as checked:
-        counts = tally(checked, rules.rows, table.key, rules.measures)
+        counts = count_violations(checked, rules.rows, table.key, rules.measures)
         verdicts = verdicts_of(context, rules, counts, checked)
         record_expectations(context, rules.name, rules.rows, counts, verdicts)
         _refuse(context, rules, counts, verdicts, checked)
         _commit_quarantine(context, rules, counts, checked)
-        version = context.lake.replace(kept_rows(checked), name, meta=_meta(context, counts))
+        version = context.lake.replace(select_kept_rows(checked), name, meta=_meta(context, counts))
     _check_written(context, name, version, counts.kept)
     dropped = counts.dropped + counts.superseded
     if counts.rows != counts.kept + counts.quarantined + dropped:
         raise StepError(f"{name}: {counts.rows} rows in, {counts.kept} + {counts.quarantined} + {dropped} out; report this")
-    notes = warnings(name, rules.rows, counts, verdicts)
+    notes = describe_violations(name, rules.rows, counts, verdicts)
     if counts.superseded:
         notes.append(f"{name}: {counts.superseded} rows are dropped: a row of the same key has a later {table.latest_by}, or the same")
     return StepResult({name: version}, counts.rows, counts.kept, counts.quarantined, dropped, tuple(notes))
@@ -125,25 +138,25 @@ def _without_rules(context: StepContext, name: str, table: Table, rows: DataFram
     return StepResult({name: version}, rows_in=written, rows_out=written)
 
 
-def _refuse(context: StepContext, rules: TableRules, counts: Tally, verdicts: Sequence[TableVerdict], checked: DataFrame) -> None:
+def _refuse(context: StepContext, rules: TableRules, counts: ViolationCounts, verdicts: Sequence[TableVerdict], checked: DataFrame) -> None:
     name, stays = rules.name, what_stays(context, rules.name)
-    refused = refused_rules(rules.rows, counts)
-    reasons = [refusal(name, rule, counts, samples(checked, rule, rules.key), stays) for rule in refused]
-    reasons += [table_refusal(name, verdict, stays) for verdict in verdicts if verdict.action == "fail" and not verdict.passed]
+    refused = find_refusing_rules(rules.rows, counts)
+    reasons = [describe_refusal(name, rule, counts, sample_violations(checked, rule, rules.key), stays) for rule in refused]
+    reasons += [describe_table_refusal(name, verdict, stays) for verdict in verdicts if verdict.action == "fail" and not verdict.passed]
     if counts.repeated_keys:
-        reasons.append(repeated_key(name, rules.key, counts, repeated_keys(checked, rules.key), stays))
+        reasons.append(describe_repeated_key(name, rules.key, counts, sample_repeated_keys(checked, rules.key), stays))
     if reasons:
         raise ExpectationRefused("\n".join(reasons))
 
 
-def _commit_quarantine(context: StepContext, rules: TableRules, counts: Tally, checked: DataFrame) -> None:
+def _commit_quarantine(context: StepContext, rules: TableRules, counts: ViolationCounts, checked: DataFrame) -> None:
     """Replace the quarantine of the table; a table without a rule that quarantines has none."""
     quarantine = f"{rules.name}_quarantine"
     is_asked_for = any(rule.action == "quarantine" for rule in rules.rows)
     if not is_asked_for or (counts.quarantined == 0 and is_blank(context.lake, quarantine)):
         return
     stamp = {"run_id": F.lit(context.run_id), "quarantined_at": F.lit(datetime.now(UTC))}
-    refused = quarantined_rows(checked).withColumns(stamp)
+    refused = select_quarantined_rows(checked).withColumns(stamp)
     version = context.lake.replace(refused if counts.quarantined else blank(refused), quarantine, meta=_meta(context, counts))
     _check_written(context, quarantine, version, counts.quarantined)
 
@@ -154,7 +167,7 @@ def _check_written(context: StepContext, table: str, version: int, expected: int
         raise StepError(f"{table}: version {version} holds {written} rows, expected {expected}; run the step again")
 
 
-def _meta(context: StepContext, counts: Tally) -> dict[str, object]:
+def _meta(context: StepContext, counts: ViolationCounts) -> dict[str, object]:
     return context.meta(
         rows_in=counts.rows, rows_out=counts.kept, rows_quarantined=counts.quarantined, rows_dropped=counts.dropped + counts.superseded
     )

@@ -20,8 +20,8 @@ from tidemill.column_names import BATCH_ID, INGESTED_AT, PROVENANCE, RESCUED, RO
 from tidemill.columns import column
 from tidemill.errors import SourceError, UsageError
 from tidemill.model_registry import Manifest
-from tidemill.quality.expectations.quarantine import held
-from tidemill.quality.expectations.row_rules import as_json, columns_of
+from tidemill.quality.expectations.quarantine import annotate_records
+from tidemill.quality.expectations.row_rules import as_json, to_columns
 from tidemill.quality.expectations.rules import Rule
 from tidemill.runtime.caching import cache_frame
 from tidemill.sources.files.damaged import READ_FAILURES, empty_files, packed_unreadably, reason
@@ -265,12 +265,12 @@ def arrived_rows(context: StepContext, entry: Entry, manifest: Manifest, unknown
             declared = context.spec.pipeline.sources[entry.source]
             lacking = set(unknown) & set(records.missing)
             rules = [each for each in source_rules(declared) if not lacking & set(columns_of_rule(each))]
-            require_rules(entry.place, rules, numbered.select(*columns_of(schema.names)))
+            require_rules(entry.place, rules, numbered.select(*to_columns(schema.names)))
         rows = _without_headers(numbered) if headers > len(files) else numbered.where(~F.col(IS_HEADER))
         frame = _judged(rows, schema, rules)
         names = [name for name in schema.names if entry.place != DATASET or name not in records.missing]
         own = [*PROVENANCE] if entry.place.startswith("bronze.") else []
-        yield Arrived(frame.select(*columns_of(names), *own, CARRIER, WHY, RECORD), records.given, records.missing, records.is_by_record)
+        yield Arrived(frame.select(*to_columns(names), *own, CARRIER, WHY, RECORD), records.given, records.missing, records.is_by_record)
 
 
 def columns_of_rule(judged: Rule) -> tuple[str, ...]:
@@ -294,7 +294,7 @@ def _without_headers(numbered: DataFrame) -> DataFrame:
 def _judged(numbered: DataFrame, schema: T.StructType, rules: Sequence[Rule]) -> DataFrame:
     """Return the records with ``WHY`` and ``RECORD``; they are held to the source's expectations."""
     none = F.array().cast("array<string>")
-    records = held(numbered, rules, F.size(RULES) == 0, RULES, NOTED) if rules else numbered.withColumn(NOTED, none)
+    records = annotate_records(numbered, rules, F.size(RULES) == 0, RULES, NOTED) if rules else numbered.withColumn(NOTED, none)
     stopping = F.array(*[F.lit(each.name) for each in rules if each.action in ("fail", "drop")]).cast("array<string>")
     told = F.array_distinct(F.concat(RULES, F.coalesce(F.array_intersect(NOTED, stopping), none)))
     # One literal: as many of them as a wide table has columns would take Spark long to plan.
@@ -302,7 +302,7 @@ def _judged(numbered: DataFrame, schema: T.StructType, rules: Sequence[Rule]) ->
     words = F.array_join(F.transform(told, lambda each: F.coalesce(F.try_element_at(sentences, each), each)), "; ")
     is_refused = F.size(told) > 0
     return records.select(
-        *columns_of(schema.names),
+        *to_columns(schema.names),
         SOURCE_FILE,
         ROW_HASH,
         F.lit(datetime.now(UTC)).alias(INGESTED_AT),
