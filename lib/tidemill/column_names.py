@@ -27,7 +27,7 @@ def is_added(name: str) -> bool:
     return lower in PROVENANCE or lower.startswith(INTERNAL)
 
 
-def table_columns(headers: Sequence[str]) -> list[str]:
+def list_table_columns(headers: Sequence[str]) -> list[str]:
     """Return the names that a table gives to columns with these headers, in order.
 
     Each character that Delta refuses (space, comma, semicolon, braces, brackets, equals sign, tab, line end) becomes ``_``; an empty
@@ -38,10 +38,10 @@ def table_columns(headers: Sequence[str]) -> list[str]:
 
 def rename_columns(headers: Sequence[str]) -> dict[str, str]:
     """Return the table's name of each header that it does not keep as it is."""
-    return {header: name for header, name in zip(headers, table_columns(headers), strict=True) if header != name}
+    return {header: name for header, name in zip(headers, list_table_columns(headers), strict=True) if header != name}
 
 
-def renaming_notes(headers: Sequence[str]) -> tuple[str, ...]:
+def describe_renamings(headers: Sequence[str]) -> tuple[str, ...]:
     """Return a remark on the columns that a table calls otherwise than their headers; none where there is none."""
     renamed = [f"{header!r} is {name}" for header, name in rename_columns(headers).items()]
     more = f" and {len(renamed) - _TOLD} more" if len(renamed) > _TOLD else ""

@@ -6,7 +6,7 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 
 NOT_SCORED = "_tidemill_not_scored"
 """A stage of a model may add this STRING: why it cannot score the row, null where it can."""
@@ -14,7 +14,7 @@ NOT_SCORED = "_tidemill_not_scored"
 
 def column(name: str) -> Column:
     """Return the column of exactly this name, dots and all."""
-    return F.col(quoted(name))
+    return F.col(quote_name(name))
 
 
 def is_hashable(kind: T.DataType) -> bool:

@@ -22,7 +22,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tidemill.column_names import table_columns
+from tidemill.column_names import list_table_columns
 from tidemill.redaction import redact
 
 
@@ -32,7 +32,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     The header of a column is told the name that a table gives it.
     """
     names = {str(name) for name in known}
-    [in_table] = table_columns([str(word)])
+    [in_table] = list_table_columns([str(word)])
     if in_table != str(word) and in_table in names:
         return f"; a table calls it {in_table!r}, as it takes no {_refused_in(str(word))} in a name"
     nearest = difflib.get_close_matches(str(word), sorted(names), n=1, cutoff=0.6)
@@ -41,7 +41,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def _refused_in(header: str) -> str:
     words = {" ": "space", "\t": "tab", "\n": "line end"}
-    return ", ".join(words.get(sign, sign) for sign in dict.fromkeys(header) if table_columns([sign]) != [sign])
+    return ", ".join(words.get(sign, sign) for sign in dict.fromkeys(header) if list_table_columns([sign]) != [sign])
 
 
 class TidemillError(Exception):

@@ -23,12 +23,12 @@ def split_name(table: str) -> tuple[str, str]:
     return layer, name
 
 
-def quoted(path: str) -> str:
+def quote_name(path: str) -> str:
     """Return ``path`` between backticks, safe to stand in SQL."""
     return "`" + path.replace("`", "``") + "`"
 
 
-def double_literal(value: float) -> str:
+def format_double(value: float) -> str:
     """Return SQL for a DOUBLE that is exactly ``value``: Spark has no digits for infinities and NaN."""
     number = float(value)  # not the name of a type of NumPy's
     if not math.isfinite(number):
@@ -41,6 +41,6 @@ def is_local(root: str) -> bool:
     return "://" not in root
 
 
-def batch_app(source: str) -> str:
+def name_batch_app(source: str) -> str:
     """Return the id under which Delta counts the batches of a source in its bronze table."""
     return f"tidemill/ingest/{source}"

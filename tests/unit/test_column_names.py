@@ -4,7 +4,7 @@ import sys
 import pytest
 from pyspark.errors import AnalysisException
 
-from tidemill.column_names import is_added, rename_columns, renaming_notes, table_columns
+from tidemill.column_names import describe_renamings, is_added, list_table_columns, rename_columns
 from tidemill.errors import did_you_mean
 from tidemill.runtime.spark_errors import format_spark_error
 
@@ -31,7 +31,7 @@ def test_only_what_tidemill_adds_is_reserved(name: str, expected: bool) -> None:
 
 def test_a_table_refuses_some_characters_and_empty_names() -> None:
     headers = ["id", "price (EUR)", "", "a,b;c", "x=1", "{y}", "tab\tend\n", "dot.ted", "Größe"]
-    assert table_columns(headers) == ["id", "price__EUR_", "_c2", "a_b_c", "x_1", "_y_", "tab_end_", "dot.ted", "Größe"]
+    assert list_table_columns(headers) == ["id", "price__EUR_", "_c2", "a_b_c", "x_1", "_y_", "tab_end_", "dot.ted", "Größe"]
     assert rename_columns(["id", "price (EUR)", ""]) == {"price (EUR)": "price__EUR_", "": "_c2"}
 
 
@@ -52,6 +52,6 @@ def test_a_header_is_told_its_name_in_the_table() -> None:
 
 
 def test_renamed_headers_are_remarked_on() -> None:
-    (note,) = renaming_notes(["id", "price (EUR)", ""])
+    (note,) = describe_renamings(["id", "price (EUR)", ""])
     assert note.endswith("in a name: 'price (EUR)' is price__EUR_, '' is _c2")
-    assert renaming_notes(["id", "_c0"]) == ()
+    assert describe_renamings(["id", "_c0"]) == ()

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tidemill.quoting import double_literal
+from tidemill.quoting import format_double
 
 
 @pytest.mark.parametrize(
@@ -23,4 +23,4 @@ from tidemill.quoting import double_literal
     ],
 )
 def test_every_double_has_a_literal(value, expected):
-    assert double_literal(value) == expected
+    assert format_double(value) == expected

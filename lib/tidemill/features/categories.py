@@ -22,7 +22,7 @@ from tidemill.features.counts import MAX_VALUES, Counts, Subject, Totals
 from tidemill.features.model import Draft
 from tidemill.features.names import internal, known_sql
 from tidemill.features.target_encoding import count_slot, target_slots
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 
 # The most frequent labels that get a slot of their own. A tree's `maxBins`, and with it the time and memory of each node, grows with its
 # widest category; 255 is also where scikit-learn's histogram trees stop.
@@ -176,7 +176,7 @@ def _add_lookups(fit: CategoryFit, labels: Mapping[StyledCategory, Sequence[str]
 
 
 def _lookup_stage(raw: dict[str, str], encoded: dict[str, str]) -> SQLTransformer:
-    first, second = ("".join(f", {sql} AS {quoted(name)}" for name, sql in each.items()) for each in (raw, encoded))
+    first, second = ("".join(f", {sql} AS {quote_name(name)}" for name, sql in each.items()) for each in (raw, encoded))
     return SQLTransformer(statement=f"SELECT *{second} FROM (SELECT *{first} FROM __THIS__)")
 
 

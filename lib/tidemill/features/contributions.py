@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tidemill.features.names import internal
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 
 if TYPE_CHECKING:
     from pyspark.ml import Transformer
@@ -102,7 +102,7 @@ class WordList:
     @property
     def sql(self) -> str:
         """SQL for ``column``."""
-        texts = f"transform({quoted(self.name)}, v -> CAST(v AS STRING))"
+        texts = f"transform({quote_name(self.name)}, v -> CAST(v AS STRING))"
         return f"array_distinct(coalesce(filter({texts}, v -> v IS NOT NULL), CAST(array() AS ARRAY<STRING>)))"
 
     @property

@@ -30,7 +30,7 @@ from tidemill.features.plan import FeaturePlan
 from tidemill.features.selection import select_slots
 from tidemill.features.slots import slots_of
 from tidemill.features.word_lists import fit_word_lists
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 
 ENCODINGS = ("linear", "tree", "positive")
 Learnt = TypeVar("Learnt")
@@ -151,7 +151,7 @@ def _select_slots(casts: dict[str, str], slots: Slots) -> SQLTransformer:
     statement = "__THIS__"
     for columns in (casts, slots.computed, slots.products):
         if columns:
-            listed = "".join(f", {sql} AS {quoted(column)}" for column, sql in columns.items())
+            listed = "".join(f", {sql} AS {quote_name(column)}" for column, sql in columns.items())
             statement = f"(SELECT *{listed} FROM {statement})"
     return SQLTransformer(statement=statement[1:-1] if statement.startswith("(") else "SELECT * FROM __THIS__")
 
@@ -159,7 +159,7 @@ def _select_slots(casts: dict[str, str], slots: Slots) -> SQLTransformer:
 def _finish(dropped: Sequence[str], unnamed: Sequence[str]) -> SQLTransformer:
     """Return the stage that drops columns; the vectors of ``unnamed`` encodings lose MLlib's name for each slot, which are many."""
     vectors = [f"features_{encoding}" for encoding in unnamed]
-    listed = ", ".join(quoted(column) for column in [*dict.fromkeys(dropped), *vectors])
+    listed = ", ".join(quote_name(column) for column in [*dict.fromkeys(dropped), *vectors])
     # An expression, and be it one of nothing, does not hand its input's metadata on.
     bare = "".join(f", coalesce({vector}) AS {vector}" for vector in vectors)
     return SQLTransformer(statement=f"SELECT * EXCEPT ({listed}){bare} FROM __THIS__" if listed else "SELECT * FROM __THIS__")

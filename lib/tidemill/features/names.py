@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from tidemill.quoting import double_literal, quoted
+from tidemill.quoting import format_double, quote_name
 
 PREFIX = "_f_"
 OTHER = "(other)"
@@ -54,23 +54,23 @@ def role_of(column: str) -> str:
 
 def number_sql(name: str) -> str:
     """Return SQL for the column as a DOUBLE; null for null, NaN, infinity, and text that is no number."""
-    value = f"try_cast({quoted(name)} AS DOUBLE)"
+    value = f"try_cast({quote_name(name)} AS DOUBLE)"
     return f"CASE WHEN abs({value}) < double('Infinity') THEN {value} END"
 
 
 def readable_sql(name: str, sql_type: str) -> str:
     """Return SQL that is true where the column's value can be cast to the type; null counts as unreadable."""
-    return f"(try_cast({quoted(name)} AS {sql_type}) IS NOT NULL)"
+    return f"(try_cast({quote_name(name)} AS {sql_type}) IS NOT NULL)"
 
 
 def boolean_sql(name: str) -> str:
     """Return SQL for the column as 1 or 0; null for null, and for text that is neither true nor false."""
-    return f"CAST(try_cast({quoted(name)} AS BOOLEAN) AS DOUBLE)"
+    return f"CAST(try_cast({quote_name(name)} AS BOOLEAN) AS DOUBLE)"
 
 
 def category_sql(name: str) -> str:
     """Return SQL for the column as a STRING; MLlib cannot name a category with an empty string."""
-    return f"CASE WHEN CAST({quoted(name)} AS STRING) = '' THEN '{_EMPTY}' ELSE CAST({quoted(name)} AS STRING) END"
+    return f"CASE WHEN CAST({quote_name(name)} AS STRING) = '' THEN '{_EMPTY}' ELSE CAST({quote_name(name)} AS STRING) END"
 
 
 def known_sql(category: str) -> str:
@@ -80,12 +80,12 @@ def known_sql(category: str) -> str:
 
 def part_sql(name: str, part: str) -> str:
     """Return SQL for a calendar part as a DOUBLE: weekday 0 is Monday, yearday and month count from 1; null where there is no instant."""
-    return f"CAST({_PARTS[part].format(f'try_cast({quoted(name)} AS TIMESTAMP)')} AS DOUBLE)"
+    return f"CAST({_PARTS[part].format(f'try_cast({quote_name(name)} AS TIMESTAMP)')} AS DOUBLE)"
 
 
 def turn_sql(column: str, part: str, function: str) -> str:
     """Return SQL for the sine or cosine (``function``) of a part on its circle; 0, the circle's centre, where it is null."""
-    return f"coalesce({function}({quoted(column)} * {double_literal(2 * math.pi / PERIODS[part])}), 0.0D)"
+    return f"coalesce({function}({quote_name(column)} * {format_double(2 * math.pi / PERIODS[part])}), 0.0D)"
 
 
 def numbers_sql(values: Iterable[float]) -> str:

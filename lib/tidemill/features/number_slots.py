@@ -9,7 +9,7 @@ from tidemill.features.contributions import BucketedColumn, Contribution, Scalar
 from tidemill.features.fit_cache import Sample
 from tidemill.features.names import MISSING, internal, short, turn_sql
 from tidemill.features.numbers import Fitted, Treatment, fit_numbers
-from tidemill.quoting import double_literal, quoted
+from tidemill.quoting import format_double, quote_name
 
 # What a tree sees where there is no instant: a value no calendar part has, so that it can be split off.
 _NO_INSTANT = -1.0
@@ -47,7 +47,7 @@ def fit_number_slots(parts: Contribution, sample: Sample, encodings: Collection[
         slots.computed.update(bucket_slots)
         products = {internal(encoding, product_name(factors)): factors for factors in parts.products}
         for column, factors in products.items():
-            slots.products[column] = " * ".join(quoted(internal(encoding, factor)) for factor in factors)
+            slots.products[column] = " * ".join(quote_name(internal(encoding, factor)) for factor in factors)
         slots.assembled[encoding] = [*scalar_slots, *bucket_slots, *products]
     return slots
 
@@ -68,7 +68,7 @@ def _scalar_slots(scalars: Sequence[Scalar], fitted: Mapping[str, Fitted], encod
     for scalar in scalars:
         if scalar.indicator and fitted[scalar.column].has_missing:
             flag = internal("missing", f"{scalar.name}.missing")
-            slots.computed[flag] = f"CAST({quoted(scalar.column)} IS NULL AS DOUBLE)"
+            slots.computed[flag] = f"CAST({quote_name(scalar.column)} IS NULL AS DOUBLE)"
             names.append(flag)
     return names
 
@@ -120,7 +120,7 @@ def _positive(scalar: Scalar, fitted: Fitted | None) -> Columns:
 
 
 def _tree(scalar: Scalar, fitted: Fitted | None) -> Columns:
-    missing = f"coalesce({quoted(scalar.column)}, {double_literal(_NO_INSTANT)})"
+    missing = f"coalesce({quote_name(scalar.column)}, {format_double(_NO_INSTANT)})"
     yield internal("tree", scalar.name), missing if scalar.calendar_part or not fitted else fitted.filled_sql(scalar.column)
 
 
@@ -129,18 +129,18 @@ _ENCODED = {"linear": _linear, "tree": _tree, "positive": _positive}
 
 def _bucket_order(bucketed: BucketedColumn, column: str, cuts: Sequence[float]) -> Columns:
     """Yield the place of the bucket, from 0; -1 where there is no number."""
-    value = quoted(column)
-    below = " ".join(f"WHEN {value} < {double_literal(cut)} THEN {place}.0D" for place, cut in enumerate(cuts))
+    value = quote_name(column)
+    below = " ".join(f"WHEN {value} < {format_double(cut)} THEN {place}.0D" for place, cut in enumerate(cuts))
     yield internal("tree", f"{bucketed.name}.bucket"), f"CASE WHEN {value} IS NULL THEN -1.0D {below} ELSE {len(cuts)}.0D END"
 
 
 def _bucket_flags(bucketed: BucketedColumn, column: str, cuts: Sequence[float]) -> Columns:
     """Yield a flag per bucket, and one for a missing number."""
-    value = quoted(column)
+    value = quote_name(column)
     for low, high in zip((None, *cuts), (*cuts, None), strict=True):
         conditions = [f"{value} IS NOT NULL"]
-        conditions += [f"{value} >= {double_literal(low)}"] if low is not None else []
-        conditions += [f"{value} < {double_literal(high)}"] if high is not None else []
+        conditions += [f"{value} >= {format_double(low)}"] if low is not None else []
+        conditions += [f"{value} < {format_double(high)}"] if high is not None else []
         flag = internal("bucket", f"{bucketed.name}={_bucket_range(low, high)}")
         yield flag, f"CAST(coalesce({' AND '.join(conditions)}, false) AS DOUBLE)"
     yield internal("bucket", f"{bucketed.name}={MISSING}"), f"CAST({value} IS NULL AS DOUBLE)"

@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.features.fit_cache import SET
-from tidemill.quoting import double_literal, quoted
+from tidemill.quoting import format_double, quote_name
 
 # A quantile is at most 1/10000 of the rows away from the exact one; below 10,000 rows it is exact.
 _ACCURACY = 10_000
@@ -58,14 +58,14 @@ class Fitted:
 
     def filled_sql(self, column: str) -> str:
         """Return SQL for the column without missing values."""
-        return quoted(column) if self.fill is None else f"coalesce({quoted(column)}, {double_literal(self.fill)})"
+        return quote_name(column) if self.fill is None else f"coalesce({quote_name(column)}, {format_double(self.fill)})"
 
     def scaled_sql(self, column: str) -> str:
         """Return SQL for the filled column, shifted and scaled."""
         if self.is_huge:
-            scaled = f"({self.filled_sql(column)} * 0.5D - {double_literal(self.shift)}) / {double_literal(self.scale)}"
-            return f"least(greatest({scaled}, {double_literal(-_GREATEST_SCALED)}), {double_literal(_GREATEST_SCALED)})"
-        return f"({self.filled_sql(column)} - {double_literal(self.shift)}) / {double_literal(self.scale)}"
+            scaled = f"({self.filled_sql(column)} * 0.5D - {format_double(self.shift)}) / {format_double(self.scale)}"
+            return f"least(greatest({scaled}, {format_double(-_GREATEST_SCALED)}), {format_double(_GREATEST_SCALED)})"
+        return f"({self.filled_sql(column)} - {format_double(self.shift)}) / {format_double(self.scale)}"
 
     def positive_sql(self, column: str) -> str:
         """Return SQL for the column between 0, its least value in training, and 1, its greatest; a missing value that stays so is 0."""
@@ -73,12 +73,12 @@ class Fitted:
         value = f"{self.filled_sql(column)} * 0.5D" if self.is_huge else self.filled_sql(column)
         width = self.high * part - self.low * part
         scale = width if width > 0 and math.isfinite(width) else 1.0
-        scaled = f"({value} - {double_literal(self.low * part)}) / {double_literal(scale)}"
+        scaled = f"({value} - {format_double(self.low * part)}) / {format_double(scale)}"
         return f"coalesce(least(greatest({scaled}, 0.0D), 1.0D), 0.0D)"
 
     def comparable_sql(self, column: str) -> str:
         """Return SQL for the filled column on a scale of its own, on which sums of squares are numbers; 0 where it is missing."""
-        value = f"{self.filled_sql(column)} * {double_literal(_SHRINK)}" if self.is_huge else self.filled_sql(column)
+        value = f"{self.filled_sql(column)} * {format_double(_SHRINK)}" if self.is_huge else self.filled_sql(column)
         return f"coalesce({value}, 0.0D)"
 
 
@@ -125,7 +125,7 @@ def _is_learnt(treatment: Treatment) -> bool:
 
 
 def _aggregates(column: str, treatment: Treatment) -> list[Column]:
-    value = F.col(quoted(column))
+    value = F.col(quote_name(column))
     aggregates = [
         F.count(value).alias("n"),
         F.avg(value).alias("mean"),
@@ -144,7 +144,7 @@ def _aggregates(column: str, treatment: Treatment) -> list[Column]:
 
 
 def _moments_of_huge(column: str) -> list[Column]:
-    value = F.col(quoted(column)) * _SHRINK
+    value = F.col(quote_name(column)) * _SHRINK
     return [F.avg(value).alias("mean"), F.stddev_samp(value).alias("deviation")]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from tidemill.features.counts import Counts, Totals
 from tidemill.features.names import PART, PARTS, internal, numbers_sql
 from tidemill.features.numbers import Fitted, differ
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LookupSlot:
     def encoded(self, encoding: str) -> str:
         """Return SQL for the slot over ``column``."""
         if encoding == "tree":
-            return quoted(self.column)
+            return quote_name(self.column)
         return self.spread.scaled_sql(self.column) if encoding == "linear" else self.spread.positive_sql(self.column)
 
 
@@ -39,7 +39,7 @@ def count_slot(name: str, index: str, counts: Counts, labels: Sequence[str]) -> 
     rows = dict(zip(counts.values, counts.rows, strict=True))
     known = [rows[label] for label in labels]
     values, weights = np.array([*known, 0.0]), np.array([*known, float(sum(counts.rows) - sum(known))])
-    sql = _lookup_sql(values, quoted(index))
+    sql = _lookup_sql(values, quote_name(index))
     return LookupSlot(f"{name}.count", internal("count", f"{name}.count"), sql, sql, _spread(values, weights))
 
 
@@ -53,7 +53,7 @@ def target_slots(name: str, index: str, counts: Counts, labels: Sequence[str], t
     rows, every = cells[:, :, 0], totals.by_part
     parts = [list(range(PARTS)), *([other for other in range(PARTS) if other != part] for part in range(PARTS))]
     # The first block is what all parts say; the one behind it leaves out part 0, and so on.
-    at = f"CAST({quoted(index)} AS INT) + {len(labels) + 1} * coalesce(CAST({quoted(PART)} AS INT) + 1, 0)"
+    at = f"CAST({quote_name(index)} AS INT) + {len(labels) + 1} * coalesce(CAST({quote_name(PART)} AS INT) + 1, 0)"
     weights = np.append(rows.sum(axis=1), every[:, 0].sum() - rows.sum())
     slots = []
     for which, suffix in enumerate(totals.suffixes, start=1):
@@ -64,7 +64,7 @@ def target_slots(name: str, index: str, counts: Counts, labels: Sequence[str], t
         slot = f"{name}.target{suffix}"
         blind_sql = f"get({numbers_sql(np.concatenate(blocks))}, {at})"
         slots.append(
-            LookupSlot(slot, internal("target", slot), _lookup_sql(blocks[0], quoted(index)), blind_sql, _spread(blocks[0], weights))
+            LookupSlot(slot, internal("target", slot), _lookup_sql(blocks[0], quote_name(index)), blind_sql, _spread(blocks[0], weights))
         )
     return slots
 

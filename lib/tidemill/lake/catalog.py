@@ -16,7 +16,7 @@ from tidemill.lake.repair import refuse_faults
 from tidemill.lake.safety import Reading, find_unsafe_parts, parse_reading
 from tidemill.lake.sql import require_one_statement, table_names
 from tidemill.lake.tables import Lake
-from tidemill.quoting import LAYERS, is_local, quoted
+from tidemill.quoting import LAYERS, is_local, quote_name
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -32,12 +32,14 @@ def read_batches(frame: DataFrame) -> pa.RecordBatchReader:
     from pyspark.sql import functions as F
     from pyspark.sql.pandas.types import to_arrow_schema
 
-    from tidemill.quoting import quoted
+    from tidemill.quoting import quote_name
 
     frame = frame.toDF(*unique_names(frame.columns))
     kinds = {part.name: _plain(part.dataType) for part in frame.schema.fields}
     columns = [
-        F.col(quoted(part.name)).cast(kinds[part.name]).alias(part.name) if kinds[part.name] != part.dataType else F.col(quoted(part.name))
+        F.col(quote_name(part.name)).cast(kinds[part.name]).alias(part.name)
+        if kinds[part.name] != part.dataType
+        else F.col(quote_name(part.name))
         for part in frame.schema.fields
     ]
     frame = frame.select(*columns)
@@ -196,7 +198,7 @@ class Catalog:
             base, key = _VIEWS[table]
             self._register(base)
             newest = f"SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY seq DESC) AS _rank FROM {base}"
-            columns = ", ".join(quoted(name) for name in self._spark.table(base).columns)
+            columns = ", ".join(quote_name(name) for name in self._spark.table(base).columns)
             self._spark.sql(f"CREATE OR REPLACE VIEW {table} AS SELECT {columns} FROM ({newest}) WHERE _rank = 1")
         elif self._lake.exists(table):
             refuse_faults(self._lake, [table])

@@ -11,7 +11,7 @@ from sqlglot import exp
 from sqlglot.tokens import Token, TokenType  # type: ignore[attr-defined]
 
 from tidemill.lake.sql import parse
-from tidemill.quoting import LAYERS, quoted
+from tidemill.quoting import LAYERS, quote_name
 
 _AGGREGATES = re.compile(
     r"any|approx_\w+|bit_(and|or|xor)|bitmap_\w+_agg|bool_(and|or)|collect_(list|set)|count_min_sketch|every|histogram_numeric|"
@@ -40,7 +40,7 @@ def add_carrier(sql: str, table: str, carrier: str) -> str:
     places = _select_places(sql)
     edits = {_place_behind(select, places) for select in carrying.lacking}
     for place in sorted(edits, reverse=True):
-        sql = f"{sql[:place]} {quoted(carrier)},{sql[place:]}"
+        sql = f"{sql[:place]} {quote_name(carrier)},{sql[place:]}"
     return sql
 
 

@@ -13,7 +13,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from tidemill.errors import UsageError
-from tidemill.quoting import LAYERS, quoted
+from tidemill.quoting import LAYERS, quote_name
 
 _PIECE = re.compile(
     r"""
@@ -210,7 +210,7 @@ def replace_tables(sql: str, place: Callable[[str], str]) -> str:
     tree, text, _ = parse(sql)
     edits: list[tuple[int, int, str]] = []
     for table in _tables(tree):
-        own = quoted(table.name) if is_keyword(table.name) else table.name
+        own = quote_name(table.name) if is_keyword(table.name) else table.name
         alias = "" if table.alias else f" AS {own}"
         edits.append((_start(table.args["db"]), _end(table.this), place(f"{table.db.lower()}.{table.name}") + alias))
     for column in tree.find_all(exp.Column):

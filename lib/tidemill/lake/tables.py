@@ -27,7 +27,7 @@ from tidemill.lake.repair import find_damaged_files, repair_table
 from tidemill.lake.safety import parse_reading
 from tidemill.lake.sql import replace_tables
 from tidemill.lake.staging import Part, Stage, StagedRows, enable_table_features, open_stage, stage_rows
-from tidemill.quoting import is_local, quoted, split_name
+from tidemill.quoting import is_local, quote_name, split_name
 from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.locks import hold_lock
 
@@ -186,12 +186,12 @@ class Lake:
 
         def place(table: str) -> str:
             if table in views:
-                return quoted(views[table])
+                return quote_name(views[table])
             if table not in inputs:
                 raise TableNotFound(
                     f"{table} is read by the SQL but is no input of this step; known here: {', '.join(sorted(inputs)) or 'none'}"
                 )
-            return f"delta.{quoted(self.path(table))} VERSION AS OF {int(inputs[table])}"
+            return f"delta.{quote_name(self.path(table))} VERSION AS OF {int(inputs[table])}"
 
         query = replace_tables(text, place)
         if not trust:
@@ -257,7 +257,7 @@ class Lake:
         from pyspark.sql import functions as F
 
         rows = self.read(spark, table)
-        columns = [F.col(quoted(part.name)).cast(kinds.get(part.name, part.dataType)).alias(part.name) for part in rows.schema.fields]
+        columns = [F.col(quote_name(part.name)).cast(kinds.get(part.name, part.dataType)).alias(part.name) for part in rows.schema.fields]
         return self.replace(rows.select(*columns), table, meta=meta)
 
     def merge(
@@ -283,7 +283,7 @@ class Lake:
             return self._commit(df, table, "append", txn, meta)
 
         def of(side: str, name: str) -> Column:
-            return F.col(f"{side}.{quoted(name)}")
+            return F.col(f"{side}.{quote_name(name)}")
 
         spark = df.sparkSession
         target = self.read(spark, table, latest)
@@ -338,7 +338,7 @@ class Lake:
 
     def _merge(self, rows: DataFrame, table: str, keys: Sequence[str], meta: Meta, batch: tuple[str, int] | None) -> int:
         spark, view = rows.sparkSession, f"_merge_{uuid.uuid4().hex}"
-        on = " AND ".join(f"t.{quoted(key)} = s.{quoted(key)}" for key in keys)
+        on = " AND ".join(f"t.{quote_name(key)} = s.{quote_name(key)}" for key in keys)
         # Settings of the session, which would mark the next commit in it too: they are taken away again, whatever happens.
         settings = {_AUTO_MERGE: "true"} | ({_TXN_APP: batch[0], _TXN_VERSION: str(batch[1])} if batch else {})
 
@@ -348,7 +348,7 @@ class Lake:
                 spark.conf.set(name, value)
             try:
                 spark.sql(
-                    f"MERGE INTO delta.{quoted(self.path(table))} t USING {view} s ON {on} "
+                    f"MERGE INTO delta.{quote_name(self.path(table))} t USING {view} s ON {on} "
                     "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
                 )
             finally:

@@ -10,7 +10,7 @@ from deltalake.exceptions import DeltaError
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from tidemill.column_names import PROVENANCE, table_columns
+from tidemill.column_names import PROVENANCE, list_table_columns
 from tidemill.errors import TidemillError
 from tidemill.lake import Lake
 from tidemill.preflight.expression_types import named_type
@@ -67,4 +67,4 @@ def _inferred_columns(kind: SourceKind, source: Source) -> Columns | None:
         return None  # what is wrong with the files is for ingest to say, or for the preflight of files
     if types is None:
         return None
-    return {column: named_type(types[name]) for column, name in zip(table_columns(list(types)), types, strict=True)}
+    return {column: named_type(types[name]) for column, name in zip(list_table_columns(list(types)), types, strict=True)}

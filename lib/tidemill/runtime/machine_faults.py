@@ -29,7 +29,7 @@ _FAULTS = (
 _PLACE = re.compile(r"(?:rows to |: ['\"])(?:file:)?(/[^\s'\"]+?)[.'\"]?(?:\s|$)")
 
 
-def machine_fault(text: str) -> str | None:
+def describe_machine_fault(text: str) -> str | None:
     """Return the sentence for the fault of the machine that ``text`` (of an error and its causes) tells of, None where it is none."""
     for pattern, sentence in _FAULTS:
         match = re.search(pattern, text, re.MULTILINE)

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 
-from tidemill.column_names import table_columns
+from tidemill.column_names import list_table_columns
 from tidemill.errors import StepError
 from tidemill.redaction import redact
-from tidemill.runtime.machine_faults import machine_fault
+from tidemill.runtime.machine_faults import describe_machine_fault
 from tidemill.runtime.user_code import locate_user_code
 
 _CONDITION = re.compile(r"\[[A-Z][A-Z0-9_.]+\]\s*([^\n]+)")
@@ -32,7 +32,7 @@ def format_spark_error(error: BaseException) -> str:
     """
     causes = [redact(text) for text in list_causes(error)]
     raised = next((line for text in reversed(causes) if (line := _find_python_error(text))), None)
-    known = machine_fault(raised or "\n".join(causes)) or raised
+    known = describe_machine_fault(raised or "\n".join(causes)) or raised
     if known:
         return known
     text = redact(_innermost_message(error))
@@ -78,7 +78,7 @@ def _name_in_table(line: str) -> str:
     """Return a remark where Spark does not know a column by its header, but a table would have it under another name."""
     unknown = _UNKNOWN_COLUMN.search(line)
     header = unknown.group(1).replace("``", "`") if unknown else ""
-    [name] = table_columns([header or "_"])
+    [name] = list_table_columns([header or "_"])
     return f" ({header!r} is called {name} in tables)" if header and name != header and f"`{name}`" in line else ""
 
 

@@ -13,7 +13,6 @@ from pyspark.sql import types as T
 
 from tidemill.column_names import BATCH_ID, INGESTED_AT, INTERNAL, RESCUED, ROW_HASH, SOURCE_FILE, is_added
 from tidemill.columns import column
-from tidemill.quoting import quoted
 
 if TYPE_CHECKING:
     from tidemill.sources.files.listing import SourceFile
@@ -79,7 +78,7 @@ def apart(frame: DataFrame, columns: Sequence[str] | T.StructType) -> DataFrame:
 
 def all_but(names: Sequence[str], of: str | None = None) -> Column:
     """Return every column but these; with ``of`` every field of that struct."""
-    return F.expr(f"{'' if of is None else of + '.'}* EXCEPT ({', '.join(map(quoted, names))})")
+    return F.expr(f"{'' if of is None else of + '.'}* EXCEPT ({', '.join(map(quote_name, names))})")
 
 
 SOURCE_LINE = "_source_line"

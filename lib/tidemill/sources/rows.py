@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE, renaming_notes
+from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE, describe_renamings
 from tidemill.columns import column
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.sources.records import IS_HEADER, RAW, RULES, Difference, Records, broken, is_not_finite, row_hash, rule
@@ -234,7 +234,7 @@ def row_records(frame: DataFrame, given: Sequence[Given], schema: T.StructType, 
             F.col(_JSON).alias(RAW),
             F.lit(False).alias(IS_HEADER),
         ),
-        notes=renaming_notes([part.name for part in given]),
+        notes=describe_renamings([part.name for part in given]),
         differences=_differences(given, matched, schema, source, place),
     )
 

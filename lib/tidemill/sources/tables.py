@@ -15,10 +15,10 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.datasource import DataSource
 
-from tidemill.column_names import table_columns
+from tidemill.column_names import list_table_columns
 from tidemill.columns import column
 from tidemill.errors import SourceError, UsageError
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.sources.kinds import Delta
 from tidemill.sources.options import checked_options, mask_path, reveal, reveal_path
@@ -42,7 +42,7 @@ class DeltaRows:
     def infer(self, spark: SparkSession, source: Source) -> T.StructType:
         """Return the columns of the table, and those of its feed."""
         fields = self.extract_frame(spark, source, None)[0].schema.fields
-        names = table_columns([part.name for part in fields])
+        names = list_table_columns([part.name for part in fields])
         return checked_schema([T.StructField(name, part.dataType) for name, part in zip(names, fields, strict=True)])
 
     def extract(self, spark: SparkSession, source: Source, schema: T.StructType, since: str | None) -> Extract:
@@ -62,8 +62,8 @@ class DeltaRows:
         try:
             if source.load == "full":
                 return spark.read.format("delta").options(**options).load(path), None
-            detail = spark.sql(f"DESCRIBE DETAIL delta.{quoted(path)}").select("id", "properties").head()
-            latest = spark.sql(f"DESCRIBE HISTORY delta.{quoted(path)} LIMIT 1").select("version", "timestamp").head()
+            detail = spark.sql(f"DESCRIBE DETAIL delta.{quote_name(path)}").select("id", "properties").head()
+            latest = spark.sql(f"DESCRIBE HISTORY delta.{quote_name(path)} LIMIT 1").select("version", "timestamp").head()
         except _FAILURES as error:
             raise SourceError(
                 f"{path}: {format_spark_error(error)}; give the folder of a Delta table, and a version that it still has"
@@ -171,7 +171,7 @@ class PythonDataSource(QueryKind):
     def infer(self, spark: SparkSession, source: Source) -> T.StructType:
         """Return the columns that the DataSource declares."""
         fields = self._frame(spark, source).schema.fields
-        names = table_columns([part.name for part in fields])
+        names = list_table_columns([part.name for part in fields])
         return checked_schema([T.StructField(name, part.dataType) for name, part in zip(names, fields, strict=True)])
 
     def extract(self, spark: SparkSession, source: Source, schema: T.StructType, since: str | None) -> Extract:

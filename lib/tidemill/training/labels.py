@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
 from tidemill.learners.class_labels import class_metadata
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 from tidemill.tasks import METRICS, TaskKind
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def refuse_below_zero(rows: DataFrame, label: str) -> None:
     Raises:
         StepError: there are labels below 0.
     """
-    number = F.col(quoted(label)).cast("double")
+    number = F.col(quote_name(label)).cast("double")
     row = rows.agg(F.count_if(number < 0).alias("below"), F.count("*").alias("rows"), F.min(number).alias("least")).first()
     if row is not None and row["below"]:
         raise StepError(
@@ -74,7 +74,7 @@ class Labels:
         """Return ``label`` DOUBLE: the index of the class, with the number of classes in its metadata, or the value."""
         if self.column is None:
             return F.lit(None).cast("double").alias("label")
-        value = F.col(quoted(self.column))
+        value = F.col(quote_name(self.column))
         if self.classes is None:
             number = value.cast("double")
             return (F.log1p(number) if self.target == "log" else number).alias("label")
@@ -87,7 +87,7 @@ def labelled(rows: DataFrame, declared: Dataset, task: str) -> DataFrame:
     kind = TaskKind(task)
     if not kind.learns_label:
         return rows
-    value = F.col(quoted(str(declared.label)))
+    value = F.col(quote_name(str(declared.label)))
     return rows.where(value.isNotNull() & ~F.isnan(value.cast("double")) if kind.has_numeric_label else value.isNotNull())
 
 
@@ -103,7 +103,7 @@ def read_labels(rows: DataFrame, declared: Dataset, task: str, target: str = "id
         if target == "log":
             refuse_below_zero(rows, label)
         return Labels(label, label_type, None, target=target)
-    found = rows.select(F.col(quoted(label)).alias("label")).distinct().limit(MOST_CLASSES + 1).collect()
+    found = rows.select(F.col(quote_name(label)).alias("label")).distinct().limit(MOST_CLASSES + 1).collect()
     classes = sorted(row["label"] for row in found)
     most = 2 if kind.has_two_classes else MOST_CLASSES
     if not 2 <= len(classes) <= most:
@@ -139,7 +139,7 @@ def free_labels(dataset: DataFrame, declared: Dataset, task: str, metric: str) -
         return Labels(None, "int", None, is_learned=False)
     if declared.label is None:
         return Labels(None, "boolean", (False, True), is_learned=False)
-    found = read_labels(dataset.where(F.col(quoted(declared.label)).isNotNull()), declared, "binary")
+    found = read_labels(dataset.where(F.col(quote_name(declared.label)).isNotNull()), declared, "binary")
     return replace(found, column=None if not METRICS.get(metric).needs_label else found.column, is_learned=False)
 
 

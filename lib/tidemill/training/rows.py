@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from tidemill.dataset.splits import hashed
 from tidemill.errors import StepError
 from tidemill.features.names import PART, PARTS
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 from tidemill.spec.models import Split
 from tidemill.training.folds import ORDER, WEIGHT
 from tidemill.training.labels import Labels
@@ -44,13 +44,13 @@ def training_rows(
     taken = [name for name in columns if name in _TAKEN]
     if taken:
         raise StepError(f"train: feature column {taken[0]!r} has a name that the model needs for itself; rename it in the dataset's SQL")
-    keys = [F.col(quoted(name)) for name in key]
-    kept = [F.col(quoted(name)) for name in columns]
+    keys = [F.col(quote_name(name)) for name in key]
+    kept = [F.col(quote_name(name)) for name in columns]
     ordered = rows.repartition(*keys).sortWithinPartitions(*keys)
     # Spread evenly over all numbers, whatever the keys are like: the first rows by it are a sample.
     order = F.xxhash64(F.lit(_ORDERED), *keys).alias(ORDER)
     parts = [F.pmod(hashed(parted_by, 0, stream="part"), F.lit(PARTS)).cast("int").alias(PART)] if parted_by else []
-    weights = [F.col(quoted(weight)).cast("double").alias(WEIGHT)] if weight else []
+    weights = [F.col(quote_name(weight)).cast("double").alias(WEIGHT)] if weight else []
     return ordered.select(*kept, labels.encoded(), F.col("fold").cast("int").alias("fold"), order, *parts, *weights)
 
 

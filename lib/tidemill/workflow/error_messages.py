@@ -7,7 +7,7 @@ import re
 from tidemill.errors import TidemillError
 from tidemill.lake.lake_paths import restore_paths
 from tidemill.redaction import redact
-from tidemill.runtime.machine_faults import machine_fault
+from tidemill.runtime.machine_faults import describe_machine_fault
 
 _DELTA_RS = ("_internal", "deltalake._internal", "pyo3_runtime", "deltalake.exceptions")
 _SECRET = re.compile(r"(?i)(password|secret|token|pwd)(\s*[=:]\s*)(\S+)")
@@ -30,7 +30,7 @@ def _describe(error: BaseException) -> tuple[str, bool]:
         from tidemill.runtime.spark_errors import format_spark_error  # loads Spark, which has raised this and so is there
 
         return format_spark_error(error)[:600], True
-    fault = machine_fault(f"{type(error).__name__}: {error}")
+    fault = describe_machine_fault(f"{type(error).__name__}: {error}")
     if fault:
         return redact(fault), True
     lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]

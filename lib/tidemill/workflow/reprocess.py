@@ -13,7 +13,7 @@ from tidemill.errors import StepError, TidemillError, UsageError
 from tidemill.lake import Lake
 from tidemill.lake.delta_tables import query
 from tidemill.lake.repair import list_outputs, refuse_faults
-from tidemill.quoting import batch_app
+from tidemill.quoting import name_batch_app
 from tidemill.runtime.locks import find_holder, hold_lock
 from tidemill.runtime.session import LazySpark
 from tidemill.runtime.user_code import contain_exit
@@ -58,7 +58,7 @@ def list_quarantined(spec: Spec, lake: Lake) -> list[Refused]:
     for table in tables:
         if lake.exists(f"{table}_quarantine"):
             is_bronze = table.startswith("bronze.")
-            last = lake.txn_version(table, batch_app(table.partition(".")[2])) if is_bronze else None
+            last = lake.txn_version(table, name_batch_app(table.partition(".")[2])) if is_bronze else None
             committed = f"WHERE _batch_id <= {last or 0}" if is_bronze else ""
             refused += _by_rule(lake, table, committed)
     return refused

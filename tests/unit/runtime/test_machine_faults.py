@@ -3,7 +3,7 @@
 import pytest
 
 from tidemill.errors import StepError
-from tidemill.runtime.machine_faults import is_lost_worker, machine_fault
+from tidemill.runtime.machine_faults import describe_machine_fault, is_lost_worker
 from tidemill.runtime.user_code import contain_exit
 from tidemill.workflow.error_messages import format_error
 
@@ -30,11 +30,11 @@ from tidemill.workflow.error_messages import format_error
     ],
 )
 def test_each_has_a_cause_and_a_remedy(text, expected):
-    assert expected in machine_fault(text)
+    assert expected in describe_machine_fault(text)
 
 
 def test_what_is_no_fault_of_the_machine_has_none():
-    assert machine_fault("ValueError: the column memory is null") is None
+    assert describe_machine_fault("ValueError: the column memory is null") is None
     assert not is_lost_worker("MemoryError")
 
 

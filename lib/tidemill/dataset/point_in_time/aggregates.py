@@ -20,7 +20,7 @@ from tidemill.dataset.point_in_time.sides import FACT, LATE, PROBE, Asked, Unit
 from tidemill.dataset.point_in_time.skew import PIECE, Pieces, carried, find_pieces
 from tidemill.dataset.time_axis import span
 from tidemill.errors import Fault, did_you_mean
-from tidemill.quoting import double_literal
+from tidemill.quoting import format_double
 from tidemill.spec.models import Aggregate, Measure, column_name, column_names, measures
 
 
@@ -56,7 +56,7 @@ def extremes(wanted: Sequence[tuple[str, str]], widths: Sequence[Number], asked:
 def _seen(width: Number, keys: Sequence[str], unit: Unit) -> Column:
     """Return the moments of a window one by one: those of the same instant, or not yet known, have to be told apart."""
     # Fractions are looked for a little farther back, and then compared as where they leave a running sum.
-    reach = f"{int(width)}L" if unit.time == "bigint" else double_literal(width * 1.000001)
+    reach = f"{int(width)}L" if unit.time == "bigint" else format_double(width * 1.000001)
     order = f"PARTITION BY piece, {', '.join(keys)} ORDER BY at RANGE BETWEEN {reach} PRECEDING AND CURRENT ROW"
     return F.filter(
         F.expr(f"collect_list(moment) OVER ({order})"),

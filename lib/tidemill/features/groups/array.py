@@ -10,7 +10,7 @@ from pydantic import Field
 from tidemill.features.choices import Choice, ColumnProfile
 from tidemill.features.contributions import ColumnFacts, Contribution, Scalar, WordList
 from tidemill.features.groups.feature_group import ColumnBlock, FeatureGroup, RowFacts
-from tidemill.quoting import double_literal, quoted
+from tidemill.quoting import format_double, quote_name
 
 _MAX_AUTO_PLACES = 256
 """Lists of more numbers are summarised, unless slots are asked for."""
@@ -58,7 +58,7 @@ class ArrayGroup(FeatureGroup):
     def aggregates(self, block: Array, columns: ColumnFacts) -> Mapping[str, str]:
         """Ask for the least and the greatest length of each list of numbers that may have a slot per place."""
         names = [name for name in block.columns if columns.kinds[name] == "numbers"] if block.encode != "summary" else []
-        return {f"{end}.{name}": f"{end}(size({quoted(name)}))" for name in names for end in ("min", "max")}
+        return {f"{end}.{name}": f"{end}(size({quote_name(name)}))" for name in names for end in ("min", "max")}
 
     def row_facts(self, block: Array, values: Mapping[str, Any]) -> RowFacts:
         """Return the lengths of the lists that all have one, and a fault for those that should have and do not."""
@@ -93,15 +93,15 @@ class ArrayGroup(FeatureGroup):
 
 def _places(name: str, size: int) -> Iterator[Scalar]:
     for place in range(size):
-        value = f"CAST(get({quoted(name)}, {place}) AS DOUBLE)"
+        value = f"CAST(get({quote_name(name)}, {place}) AS DOUBLE)"
         yield Scalar(f"{name}[{place}]", f"CASE WHEN abs({value}) < double('Infinity') THEN {value} END", "mean")
 
 
 def _summary(name: str) -> Iterator[Scalar]:
-    values = f"filter(transform({quoted(name)}, v -> CAST(v AS DOUBLE)), v -> abs(v) < double('Infinity'))"
-    total = f"aggregate({values}, 0.0D, (sum, v) -> sum + v * {double_literal(_SHRINK)})"
-    mean = f"{total} / nullif(CAST(size({values}) AS DOUBLE), 0.0D) / {double_literal(_SHRINK)}"
-    yield Scalar(f"{name}.size", f"CAST(size({quoted(name)}) AS DOUBLE)", 0.0)
+    values = f"filter(transform({quote_name(name)}, v -> CAST(v AS DOUBLE)), v -> abs(v) < double('Infinity'))"
+    total = f"aggregate({values}, 0.0D, (sum, v) -> sum + v * {format_double(_SHRINK)})"
+    mean = f"{total} / nullif(CAST(size({values}) AS DOUBLE), 0.0D) / {format_double(_SHRINK)}"
+    yield Scalar(f"{name}.size", f"CAST(size({quote_name(name)}) AS DOUBLE)", 0.0)
     yield Scalar(f"{name}.mean", mean)
     yield Scalar(f"{name}.min", f"array_min({values})")
     yield Scalar(f"{name}.max", f"array_max({values})")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 from tidemill.spec.models import Clean, Ngrams, Sentences, Tokens
 
 # Lines of a mail's header are a handful; a bound keeps Java's matcher off its stack's end.
@@ -34,7 +34,7 @@ def literal(text: str) -> str:
 
 def text_sql(name: str) -> str:
     """Return SQL for the column as an array of one text; null is an empty one."""
-    return f"array(coalesce(CAST({quoted(name)} AS STRING), ''))"
+    return f"array(coalesce(CAST({quote_name(name)} AS STRING), ''))"
 
 
 def clean_sql(texts: str, stage: Clean) -> str:

@@ -18,7 +18,7 @@ from tidemill.features.names import internal
 from tidemill.features.text import expressions as sql
 from tidemill.features.text.stages import Embedding, Stemmer, Unescape, UnicodeForm, embed, stemmer
 from tidemill.features.text.weights import fit_weights
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 from tidemill.spec.models import text_stages as spec
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ def fit_texts(df: DataFrame, block: Text, *, for_trees: bool) -> FittedVectors:
     for name in columns:
         output, common = internal("text", name), None
         if isinstance(last, spec.Tfidf):
-            stages, columns_between, common = fit_weights(ready.select(quoted(current[name])), name, current[name], output, last)
+            stages, columns_between, common = fit_weights(ready.select(quote_name(current[name])), name, current[name], output, last)
             fitted.added += columns_between
         elif isinstance(last, spec.Word2vec):
-            stages = [_word2vec(current[name], output, last).fit(ready.select(quoted(current[name])))]
+            stages = [_word2vec(current[name], output, last).fit(ready.select(quote_name(current[name])))]
         else:
             assert isinstance(last, spec.Embedding)
             stages = [_embedding(current[name], output, last)]
@@ -66,7 +66,7 @@ def _add_terms(columns: Sequence[str], steps: Sequence[spec.Stage], fitted: Fitt
         """Make columns of the expressions so far."""
         place = next(places)
         added = {name: internal(f"{role}{place}", name) for name in columns}
-        listed = "".join(f", {terms[name]} AS {quoted(added[name])}" for name in columns)
+        listed = "".join(f", {terms[name]} AS {quote_name(added[name])}" for name in columns)
         fitted.stages.append(SQLTransformer(statement=f"SELECT *{listed} FROM __THIS__"))
         fitted.added += added.values()
         return added
@@ -79,7 +79,7 @@ def _add_terms(columns: Sequence[str], steps: Sequence[spec.Stage], fitted: Fitt
                 after = column.replace("before", "after", 1)
                 fitted.stages.append(batch_stage(inputCol=column, outputCol=after))
                 fitted.added.append(after)
-                terms[name] = quoted(after)
+                terms[name] = quote_name(after)
     is_parted = any(isinstance(step, spec.Tokens) for step in steps)
     terms = {name: f"flatten({text})" if is_parted else f"array_join({text}, ' ')" for name, text in terms.items()}
     return add_columns("terms")

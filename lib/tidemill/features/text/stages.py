@@ -23,7 +23,7 @@ from pyspark.sql.pandas.functions import arrow_udf
 
 from tidemill.errors import SetupError, StepError, UsageError
 from tidemill.features.text.arrow import dense_vectors, each_once, mapped, with_values
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ class ArrowStage(Transformer, HasInputCol, HasOutputCol, DefaultParamsReadable, 
         """Return the column that is added."""
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        kept = [F.col(quoted(name)) for name in dataset.columns if name != self.getOutputCol()]
+        kept = [F.col(quote_name(name)) for name in dataset.columns if name != self.getOutputCol()]
         return dataset.select(*kept, self.column(dataset))
 
     def _applied(self, function: Callable[[pa.Array], pa.Array], kind: Any) -> Column:
@@ -52,7 +52,7 @@ class ArrowStage(Transformer, HasInputCol, HasOutputCol, DefaultParamsReadable, 
             return function(values)
 
         made: Any = arrow_udf  # its annotations ask for the kind of function, which it finds out itself
-        return made(batch, kind)(F.col(quoted(self.getInputCol())))
+        return made(batch, kind)(F.col(quote_name(self.getInputCol())))
 
 
 def _word(owner: Any, name: str, doc: str) -> Param:

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from tidemill.errors import StepError
 from tidemill.features.names import internal
 from tidemill.features.text.stages import LogCounts
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -60,7 +60,7 @@ def _document_frequencies(df: DataFrame, terms: str, stage: Tfidf) -> tuple[list
     rows = df.count() if isinstance(stage.min_df, float) or isinstance(stage.max_df, float) else 0
     least, most = _bounds(stage, rows)
     # A null beside the terms stands once in each document: its count is the number of documents.
-    each = F.array_append(F.array_distinct(F.col(quoted(terms))), F.lit(None))
+    each = F.array_append(F.array_distinct(F.col(quote_name(terms))), F.lit(None))
     counted = df.select(F.explode(each).alias("term")).groupBy("term").agg(F.count("*").alias("n"))
     kept = counted.where(F.col("term").isNull() | F.col("n").between(least, most))
     found = kept.orderBy(F.col("term").isNotNull(), F.desc("n"), "term")

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.column_names import table_columns
+from tidemill.column_names import list_table_columns
 from tidemill.errors import TidemillError, UsageError
 from tidemill.runtime.session import task_slots
 from tidemill.sources.jdbc import Jdbc
@@ -125,7 +125,7 @@ class JdbcQuery:
         """Return the columns of the table or query."""
         database = _Database.of(spark, source)
         columns = database.columns(None)
-        names = table_columns([column.name for column in columns])
+        names = list_table_columns([column.name for column in columns])
         return checked_schema([T.StructField(name, column.type) for name, column in zip(names, columns, strict=True)])
 
     def extract(self, spark: SparkSession, source: Source, schema: T.StructType, since: str | None) -> Extract:

@@ -15,7 +15,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
-from tidemill.column_names import is_added, table_columns
+from tidemill.column_names import is_added, list_table_columns
 from tidemill.errors import SourceError, UsageError
 from tidemill.runtime.spark_errors import format_spark_error
 
@@ -75,7 +75,7 @@ def matched_names(names: Sequence[str], schema: T.StructType) -> list[str | None
     exact, lower = set(schema.names), {name.lower(): name for name in schema.names}
     taken: set[str] = set()
     matched: list[str | None] = [None] * len(names)
-    for candidates in (list(names), table_columns(names), [lower.get(name.lower(), "") for name in table_columns(names)]):
+    for candidates in (list(names), list_table_columns(names), [lower.get(name.lower(), "") for name in list_table_columns(names)]):
         for place, name in enumerate(candidates):
             if matched[place] is None and name in exact and name not in taken:
                 matched[place] = name

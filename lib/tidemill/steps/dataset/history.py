@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from tidemill.dataset.point_in_time import aggregate_faults, aggregated, looked_up, lookup_faults, taken, tied
 from tidemill.errors import Fault, SpecError, StepError, did_you_mean
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 from tidemill.runtime.caching import cache_frame
 from tidemill.spec.models import column_names
 
@@ -43,7 +43,7 @@ def with_history(context: StepContext, frame: DataFrame) -> Iterator[tuple[DataF
             rows = frame.count()
             known = held.enter_context(cache_frame(_with_columns(frame, declared, tables)))
             ties = {name: tied(name) for name in declared.lookups}
-            found = known.agg(F.count("*"), *[F.count_if(quoted(column)) for column in ties.values()]).collect()[0]
+            found = known.agg(F.count("*"), *[F.count_if(quote_name(column)) for column in ties.values()]).collect()[0]
         if found[0] != rows:
             raise StepError(f"dataset: {rows:,} rows came out of lookups and aggregates as {found[0]:,}; nothing was written")
         yield known.drop(*ties.values()), _notes(declared, dict(zip(ties, found[1:], strict=True)))

@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.errors import ExpectationRefused, Fault, SpecError, did_you_mean
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 from tidemill.tasks import Task
 from tidemill.training.labels import positive_last
 
@@ -39,8 +39,8 @@ def check_weights(marked: DataFrame, declared: Dataset) -> None:
     """
     if declared.weight is None:
         return
-    weight = F.col(quoted(declared.weight)).cast("double")
-    labelled = marked.where(F.col(quoted(str(declared.label))).isNotNull() & F.col("split").isin("train", "test"))
+    weight = F.col(quote_name(declared.weight)).cast("double")
+    labelled = marked.where(F.col(quote_name(str(declared.label))).isNotNull() & F.col("split").isin("train", "test"))
     figures = {
         "null": F.count_if(weight.isNull()),
         "NaN or infinite": F.count_if(F.isnan(weight) | (F.abs(weight) == float("inf"))),
@@ -75,7 +75,7 @@ def check_labels(marked: DataFrame, declared: Dataset, task: Task) -> tuple[str,
     """
     if not task.kind.learns_label:
         return _check_judging(marked, declared, task) if task.kind.label_judges and declared.label else ()
-    label = F.col(quoted(str(declared.label)))
+    label = F.col(quote_name(str(declared.label)))
     if task.kind.has_numeric_label:
         wild_rows = _not_finite(marked, declared)
         found = marked.groupBy("split").agg(F.count("*").alias("n"), F.count(label).alias("labelled"), wild_rows.alias("wild")).collect()
@@ -92,7 +92,7 @@ def check_labels(marked: DataFrame, declared: Dataset, task: Task) -> tuple[str,
 
 def _check_judging(marked: DataFrame, declared: Dataset, task: Task) -> tuple[str, ...]:
     """Refuse a label of anomalies without two values; rows may lack it, and it may be that none of the training rows is an anomaly."""
-    label = F.col(quoted(str(declared.label)))
+    label = F.col(quote_name(str(declared.label)))
     found = marked.groupBy(label.alias("label")).agg(F.count("*").alias("n")).limit(MOST_CLASSES + 2).collect()
     totals = {row["label"]: row["n"] for row in found if row["label"] is not None}
     _refuse_number(declared, task, totals)
@@ -126,7 +126,7 @@ def _as_yaml(label: object) -> str:
 def _not_finite(marked: DataFrame, declared: Dataset) -> Column:
     if not isinstance(marked.schema[str(declared.label)].dataType, T.FractionalType):
         return F.lit(0)
-    value = F.col(quoted(str(declared.label))).cast("double")
+    value = F.col(quote_name(str(declared.label))).cast("double")
     return F.count_if(F.isnan(value) | (F.abs(value) == float("inf")))
 
 

@@ -15,7 +15,7 @@ from tidemill.errors import ExpectationRefused, Fault, SpecError, StepError, did
 from tidemill.features.checks import judge_features
 from tidemill.features.checks.findings import refusal, remarks
 from tidemill.lake.ops import CheckRow
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.spec.models import Training
 from tidemill.steps.dataset.history import with_history
@@ -143,7 +143,7 @@ def _label_type(kind: T.DataType, label: str, task: Task) -> list[Fault]:
 
 def _check_key(frame: DataFrame, key: Sequence[str], remedy: str) -> int:
     """Refuse null and repeated keys, with samples and a ``remedy`` for the latter; return the number of rows."""
-    names = [F.col(quoted(name)) for name in key]
+    names = [F.col(quote_name(name)) for name in key]
     has_null = F.greatest(*[name.isNull() for name in names], F.lit(False))
     keys = frame.groupBy(*names).agg(F.count("*").alias("_tidemill_rows")).withColumn("_tidemill_has_null", has_null)
     is_repeated = (F.col("_tidemill_rows") > 1) & ~F.col("_tidemill_has_null")

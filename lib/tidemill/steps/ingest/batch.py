@@ -12,7 +12,7 @@ from pyspark.sql import types as T
 from tidemill.column_names import BATCH_ID, INGESTED_AT, ROW_HASH, SOURCE_FILE
 from tidemill.errors import StepError
 from tidemill.lake.staging import StagedRows
-from tidemill.quoting import batch_app
+from tidemill.quoting import name_batch_app
 from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.sources.records import FATE, GOOD, NOTED, RAW, RULES, SOURCE_LINE, FileCount, Records, apart, refused_records
 from tidemill.sources.schema.policies import Change
@@ -98,7 +98,7 @@ def commit(context: StepContext, batch: Batch) -> StepResult:
 def _commit_table(context: StepContext, table: str, batch: Batch) -> int:
     # The stage has these columns, in the order of the table, and the marks behind them.
     good = apart(batch.kept.frame.where(F.col(FATE) == GOOD), batch.schema).drop(NOTED, RAW, RULES, FATE)
-    lake, meta, app, part = context.lake, batch.meta(context), batch_app(context.item), batch.kept.part(GOOD)
+    lake, meta, app, part = context.lake, batch.meta(context), name_batch_app(context.item), batch.kept.part(GOOD)
     if batch.number == FULL_BATCH:
         return lake.replace(good, table, meta=meta, part=part)
     if batch.replaces is not None and lake.exists(table):

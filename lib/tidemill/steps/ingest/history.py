@@ -14,7 +14,7 @@ from tidemill.column_names import BATCH_ID, PROVENANCE, SOURCE_FILE
 from tidemill.columns import column
 from tidemill.errors import UsageError
 from tidemill.lake.ops import FileRow, SchemaChangeRow, SchemaRow
-from tidemill.quoting import batch_app
+from tidemill.quoting import name_batch_app
 from tidemill.sources.schema.policies import Change, sql_name
 from tidemill.sources.schema.types import checked_schema, is_wider, parsed_schema
 from tidemill.spec.models import Source
@@ -110,7 +110,7 @@ def past(context: StepContext) -> Past:
         loaded = tuple(row for row in rows if row["state"] != BAD)
         return Past(FULL_BATCH, tuple(row for row in rows if row["state"] == BAD), None, lost=loaded)
     schema = T.StructType([part for part in lake.read(context.spark, table).schema.fields if part.name not in PROVENANCE])
-    last = lake.txn_version(table, batch_app(context.item)) or FULL_BATCH
+    last = lake.txn_version(table, name_batch_app(context.item)) or FULL_BATCH
     ahead = [row for row in rows if _number(row) > last and row["state"] != BAD]
     notes = []
     if ahead:

@@ -13,7 +13,7 @@ from tidemill.lake.ops import DriftRow, StepRow
 from tidemill.model_registry import Manifest, load_manifest
 from tidemill.monitoring.drift import ColumnDrift, level, measure_drift
 from tidemill.monitoring.methods import DriftMethod
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.spec.models import Drift
 from tidemill.steps.result import StepContext, StepResult
@@ -67,12 +67,12 @@ def rows_to_compare(context: StepContext, manifest: Manifest, columns: Sequence[
             new = _new_rows(marked, then, key, [name for name in columns if name in rows.columns and name in then.columns])
             if not new.isEmpty():
                 since = f"drift is of the rows that were scored since the monitor of run {run_id}"
-                return Window(new.select(*map(quoted, rows.columns)), (since, *remarks))
+                return Window(new.select(*map(quote_name, rows.columns)), (since, *remarks))
         except Exception as error:  # noqa: BLE001 - files of an old version may be gone; whatever else it is shows again below
             remarks.append(
                 f"the rows that run {run_id} scored cannot be read any more, and an earlier run is asked: {format_spark_error(error)}"
             )
-    untrained = marked.where(F.col(_TRAINED).isNull()).select(*map(quoted, rows.columns))
+    untrained = marked.where(F.col(_TRAINED).isNull()).select(*map(quote_name, rows.columns))
     return Window(untrained, ("drift is of the scored rows that the model was not trained on", *remarks))
 
 
@@ -94,7 +94,7 @@ def _earlier_inputs(context: StepContext) -> Iterator[tuple[str, Mapping[str, in
 
 def _hash(names: Sequence[str]) -> Column:
     """Return a hash of columns by their text, so that a column whose type became wider keeps its hashes."""
-    return F.xxhash64(*[F.coalesce(F.col(quoted(name)).cast("string"), F.lit("\0null")) for name in names], F.lit(len(names)))
+    return F.xxhash64(*[F.coalesce(F.col(quote_name(name)).cast("string"), F.lit("\0null")) for name in names], F.lit(len(names)))
 
 
 def _trained_keys(context: StepContext, manifest: Manifest, key: Sequence[str]) -> DataFrame:

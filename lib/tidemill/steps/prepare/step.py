@@ -30,7 +30,7 @@ from tidemill.quality.expectations.row_rules import (
 from tidemill.quality.expectations.rules import errors_count_as_violations
 from tidemill.quality.expectations.table_rules import TableVerdict
 from tidemill.runtime.caching import cache_frame
-from tidemill.runtime.machine_faults import machine_fault
+from tidemill.runtime.machine_faults import describe_machine_fault
 from tidemill.runtime.spark_errors import format_spark_error, raise_step_error
 from tidemill.runtime.user_code import contain_exit
 from tidemill.spec.loading.table_inputs import SESSION, function_arguments
@@ -102,7 +102,7 @@ def table_rows(context: StepContext, table: Table, given: Mapping[str, DataFrame
             if is_sparks
             else f"it raised {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         )
-        raise StepError(machine_fault(f"{type(error).__name__}: {error}") or said) from error
+        raise StepError(describe_machine_fault(f"{type(error).__name__}: {error}") or said) from error
     if not isinstance(rows, DataFrame):
         raise StepError(f"it returned {type(rows).__name__}, expected a Spark DataFrame; end it with `return <frame>`")
     return rows

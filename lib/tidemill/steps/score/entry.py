@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from tidemill.column_names import table_columns
+from tidemill.column_names import list_table_columns
 from tidemill.errors import SourceError, StepError, TidemillError, UsageError, did_you_mean
 from tidemill.lake.catalog import list_tables
 from tidemill.model_registry import Deployments
@@ -254,7 +254,7 @@ def _count_common_columns(spec: Spec, lake: Lake, table: str, source: Source, fi
     if not names or not lake.exists(table):
         return None
     known = {field.name.lower() for field in lake.open(table).schema().fields}
-    return len(known & {name.lower() for name in table_columns(names)})
+    return len(known & {name.lower() for name in list_table_columns(names)})
 
 
 def _names_in(spec: Spec, file: SourceFile, source: Source, kind: str) -> Sequence[str] | None:

@@ -16,7 +16,7 @@ from pyspark.sql import types as T
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from tidemill.column_names import BATCH_ID, INGESTED_AT, PROVENANCE, RESCUED, ROW_HASH, SOURCE_FILE, table_columns
+from tidemill.column_names import BATCH_ID, INGESTED_AT, PROVENANCE, RESCUED, ROW_HASH, SOURCE_FILE, list_table_columns
 from tidemill.columns import column
 from tidemill.errors import SourceError, UsageError
 from tidemill.model_registry import Manifest
@@ -128,7 +128,7 @@ def read_input(context: StepContext, source: Source, files: Sequence[SourceFile]
     frame = records.frame if types == schema else _fitted(records.frame, types, schema, source.timezone)
     if own_types is None:
         missing = _lacking(records, len(files))
-        unknown = table_columns([each.column for each in records.differences if each.kind == "new"])
+        unknown = list_table_columns([each.column for each in records.differences if each.kind == "new"])
         new = [T.StructField(name, T.StringType()) for name in dict.fromkeys(unknown)]
         given = [*(name for name in schema.names if name not in missing), *(part.name for part in new)]
         return InputRecords(frame, tuple(given), missing, tuple(new), by_record)

@@ -19,7 +19,7 @@ from tidemill.errors import StepError, UsageError
 from tidemill.lake.row_sql import add_carrier
 from tidemill.quality.expectations.row_rules import BROKEN, DROPPED, FATE, QUARANTINED, SUPERSEDED
 from tidemill.quality.expectations.rules import Rule
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.spec.loading.table_inputs import SESSION, function_arguments
@@ -196,7 +196,7 @@ def plan_fault(spark: SparkSession, rows: DataFrame, view: str) -> str:
     whole = f"_tidemill_plan_{uuid.uuid4().hex}"
     rows.createOrReplaceTempView(whole)
     try:
-        text = str(spark.sql(f"EXPLAIN EXTENDED SELECT * FROM {quoted(whole)}").collect()[0][0])
+        text = str(spark.sql(f"EXPLAIN EXTENDED SELECT * FROM {quote_name(whole)}").collect()[0][0])
     finally:
         spark.catalog.dropTempView(whole)
     plan = text.partition("== Analyzed Logical Plan ==\n")[2].partition("\n== ")[0].split("\n")[1:]

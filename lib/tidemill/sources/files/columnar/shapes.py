@@ -15,7 +15,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE, renaming_notes, table_columns
+from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE, describe_renamings, list_table_columns
 from tidemill.columns import is_hashable
 from tidemill.errors import SourceError
 from tidemill.runtime.spark_errors import format_spark_error
@@ -144,7 +144,7 @@ def merged(one: T.DataType, other: T.DataType) -> T.DataType:
 def storable(kind: T.DataType) -> T.DataType:
     """Return the type with names that a Delta table can have, every field nullable, and STRING where nothing but nulls was found."""
     if isinstance(kind, T.StructType):
-        names = table_columns(kind.names)
+        names = list_table_columns(kind.names)
         return T.StructType([T.StructField(name, storable(part.dataType)) for name, part in zip_longest(names, kind.fields)])
     if isinstance(kind, T.ArrayType):
         return T.ArrayType(storable(kind.elementType))
@@ -240,7 +240,7 @@ def matched_records(
         frames.append(_records(frame, shape.types, schema))
         quick.append(_quick(frame, shape.types, schema))
     differences = tuple(Difference(each.kind, each.column, tuple(paths), each.found, each.expected) for each, paths in found.items())
-    notes += renaming_notes(list(dict.fromkeys(name for shape in shapes for name in shape.types.names)))
+    notes += describe_renamings(list(dict.fromkeys(name for shape in shapes for name in shape.types.names)))
     return Records(reduce(DataFrame.unionByName, frames) if frames else None, bad, tuple(notes), differences, quick=tuple(quick))
 
 

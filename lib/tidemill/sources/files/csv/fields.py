@@ -15,7 +15,7 @@ from pyspark.sql import types as T
 from tidemill.column_names import ROW_HASH, SOURCE_FILE
 from tidemill.columns import column
 from tidemill.exact_cast import exact_date
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 from tidemill.sources.files.csv.records import Quoting
 from tidemill.sources.files.lines import HAS_INVALID_BYTES, LINE, has_nul, legible
 from tidemill.sources.files.listing import SourceFile
@@ -149,7 +149,7 @@ def from_csv(
 ) -> Column:
     """Return the struct that Spark parses from a line, or from ``text``; one that does not fit is in ``CORRUPT``."""
     kept = {name: value for name, value in options.items() if name not in _NOT_OF_A_LINE}
-    fields = [f"{quoted(name)} {kind.simpleString()}" for name, kind in zip(names, kinds, strict=True)]
+    fields = [f"{quote_name(name)} {kind.simpleString()}" for name, kind in zip(names, kinds, strict=True)]
     ddl = ", ".join([*fields, f"`{CORRUPT}` STRING"])
     parse = {**kept, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT, "timeZone": timezone}
     return F.from_csv(legible(F.col(LINE)) if text is None else text, ddl, parse)

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE, renaming_notes, table_columns
+from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE, describe_renamings, list_table_columns
 from tidemill.errors import SourceError
 from tidemill.sources.files.csv import Csv
 from tidemill.sources.files.csv.fields import Layout, is_odd, parsed_fields, with_rules
@@ -155,7 +155,7 @@ class CsvFiles:
         def with_lines(refused: DataFrame) -> DataFrame:
             return locate(refused, lambda paths: _numbered(spark, groups, options, paths))
 
-        notes = renaming_notes(list(dict.fromkeys(name for group in groups for name in group.names)))
+        notes = describe_renamings(list(dict.fromkeys(name for group in groups for name in group.names)))
         frame = reduce(DataFrame.unionByName, frames) if frames else None
         ways = tuple(quick) if len(quick) == len(frames) else ()
         return Records(frame, bad, notes, differences=tuple(differences), locate=with_lines if frames else None, quick=ways)
@@ -176,7 +176,7 @@ def _seen(spark: SparkSession, group: Group, options: Mapping[str, str], timezon
     """Return names and contents of the columns of a group; one that is named and never there is empty."""
     text = group_records(spark, group, options).where(~F.col(IS_HEADER)).select(legible(F.col(LINE)).alias("value"))
     columns = columns_seen(text, options, timezone)
-    names = table_columns(group.names or [""] * len(columns))
+    names = list_table_columns(group.names or [""] * len(columns))
     columns += [Column(Evidence()) for _ in names[len(columns) :]]
     return list(zip(names, columns, strict=False))
 

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE
-from tidemill.quoting import quoted
+from tidemill.quoting import quote_name
 from tidemill.sources.files.csv.fields import (
     CORRUPT,
     LEADING_ZERO,
@@ -226,7 +226,7 @@ def _selected(pieces: Sequence[Piece], layout: Layout) -> dict[str, Column]:
     for start in range(0, len(parts), _PIECE):
         chosen = parts[start : start + _PIECE]
         values = [
-            f"{places[part.name]}.{quoted(part.name)}" if part.name in places else f"CAST(NULL AS {part.dataType.simpleString()})"
+            f"{places[part.name]}.{quote_name(part.name)}" if part.name in places else f"CAST(NULL AS {part.dataType.simpleString()})"
             for part in chosen
         ]
         kind = T.StructType([*chosen, T.StructField(CORRUPT, T.StringType())])
@@ -240,7 +240,7 @@ def _rescued(pieces: Sequence[Piece], layout: Layout) -> Column:
     if not unknown:
         return F.lit(None).cast("string")
     places = {place: piece.parsed for piece in pieces for place in range(piece.start, piece.stop)}
-    values = [f"{places[place]}.{quoted(layout.fields_at(place))}" for place in unknown]
+    values = [f"{places[place]}.{quote_name(layout.fields_at(place))}" for place in unknown]
     kind = T.StructType([T.StructField(layout.names[place], T.StringType()) for place in unknown])
     return F.to_json(_struct(values).cast(kind), {"ignoreNullFields": "false"})
 
