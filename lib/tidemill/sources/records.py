@@ -13,6 +13,7 @@ from pyspark.sql import types as T
 
 from tidemill.column_names import BATCH_ID, INGESTED_AT, INTERNAL, RESCUED, ROW_HASH, SOURCE_FILE, is_added
 from tidemill.columns import column
+from tidemill.quoting import quote_name
 
 if TYPE_CHECKING:
     from tidemill.sources.files.listing import SourceFile
