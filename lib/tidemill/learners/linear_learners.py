@@ -45,7 +45,7 @@ _PACKAGE = "scikit-learn"
 _NEVER = 100.0
 # Passes of LIBLINEAR leave out the rows that have settled.
 _PASSES_A_PASS = 10
-_MARGIN_SCALE = 2.0  # the probability of a margin; see LinearSvm
+MARGIN_SCALE = 2.0  # the probability of a margin; see LinearSvm
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Svm(LinearLearner):
         model = LinearSVC(loss="hinge", C=cost, max_iter=steps, random_state=setting.seed)
         with unconverged():
             model.fit(rows.features, rows.labels, sample_weight=rows.weights)
-        return of_classes(_MARGIN_SCALE * model.coef_, _MARGIN_SCALE * model.intercept_, model.classes_, setting)
+        return of_classes(MARGIN_SCALE * model.coef_, MARGIN_SCALE * model.intercept_, model.classes_, setting)
 
 
 class Bayes(LinearLearner):
