@@ -51,6 +51,7 @@ def test_there_is_one_for_each_kind_of_extension() -> None:
         "a metric",
         "a feature group",
         "a task",
+        "an engine",
         "an expectation kind",
         "a command",
         "a drift method",
