@@ -50,19 +50,19 @@ def profile(
     names = [name.strip() for name in columns.split(",") if name.strip()] if columns is not None else []
     if columns is not None and not names:
         raise UsageError("--columns names no column; expected such as --columns carrier,dest")
-    made = profile_table(lazy_spark().get(), where, table, version, list(dict.fromkeys(names)))
-    rows = [row.cells() for row in made.to_rows()]
+    result = profile_table(lazy_spark().get(), where, table, version, list(dict.fromkeys(names)))
+    rows = [row.cells() for row in result.to_rows()]
     if json_:
         print_json([{**row, **{name: json.loads(str(row[name])) if row[name] else None for name in _JSON}} for row in rows])
         return 0
-    title = f"{table} at version {made.version}: {made.rows:,} rows, {len(rows)} columns"
+    title = f"{table} at version {result.version}: {result.rows:,} rows, {len(rows)} columns"
     shown = ["column", "type", "nulls", "distinct", "min", "median", "max", "mean", "stddev", "also", "most frequent"]
     print_table([_shown(row) for row in rows], shown, title=title)
-    is_exact = all(each.is_exact for each in made.columns)
+    is_exact = all(each.is_exact for each in result.columns)
     how = "counted one by one" if is_exact else "estimated (~): distinct within 2 %, frequent values by a sketch"
     warn(
         f"distinct and frequent values are {how}; the median and other quantiles are approximate (within 1/10,000 of the rank).\n"
-        f"All of it, with quantiles and histograms: SELECT * FROM ops.profiles WHERE profile_id = '{made.profile_id}'\n"
+        f"All of it, with quantiles and histograms: SELECT * FROM ops.profiles WHERE profile_id = '{result.profile_id}'\n"
     )
     return 0
 
@@ -86,8 +86,8 @@ def suggest(
     loaded = load_spec_option(spec, env, set_) if spec else None
     where = _lake_with(table, version, lake or (loaded.pipeline.lake if loaded else None))
     spark = lazy_spark().get()
-    made = profile_table(spark, where, table, version)
-    suggestions = suggestions_for(spark, where, made, declared_lineage(loaded) if loaded else None)
+    profile = profile_table(spark, where, table, version)
+    suggestions = suggestions_for(spark, where, profile, declared_lineage(loaded) if loaded else None)
     if json_:
         print_json(yaml.safe_load(suggestions))
     else:
@@ -118,7 +118,7 @@ def _shown(row: Mapping[str, object]) -> dict[str, object]:
     top = json.loads(str(row["top_values"] or "[]"))
     about = "" if row["is_distinct_exact"] in (True, None) else "~"
     lengths = "" if row["min_length"] is None else f"{_word(row)} {row['min_length']}–{row['max_length']}"
-    counts = [f"{row[name]:,} {told}" for name, told in _COUNTS if row[name]]
+    counts = [f"{row[name]:,} {label}" for name, label in _COUNTS if row[name]]
     nulls, rows = row["nulls"], row["rows"]
     assert isinstance(nulls, int)
     assert isinstance(rows, int)

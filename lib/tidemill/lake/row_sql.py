@@ -136,9 +136,7 @@ def _queries(node: exp.Expr) -> Iterator[exp.Expr]:
     """Yield the outermost queries below a node that is no source itself."""
     inner = [node.args["on"]] if isinstance(node, exp.Join) and node.args.get("on") is not None else []
     for start in inner if isinstance(node, exp.Join) else [node]:
-        for found in start.walk(prune=lambda each: isinstance(each, exp.Query)):
-            if isinstance(found, exp.Query):
-                yield found
+        yield from (each for each in start.walk(prune=lambda each: isinstance(each, exp.Query)) if isinstance(each, exp.Query))
 
 
 def _refuse_joins(joins: list[exp.Join], carrying: list[bool]) -> None:

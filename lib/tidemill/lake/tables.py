@@ -23,6 +23,7 @@ from tidemill.lake.delta_tables import has_table, list_data_files, open_table, r
 from tidemill.lake.files import delete_file, file_hash, file_sizes, read_text, write_text
 from tidemill.lake.lake_paths import engine_root, refuse_unreadable_path
 from tidemill.lake.ledger import Ledger
+from tidemill.lake.merge import IS_NEW, merge_into, select_changes
 from tidemill.lake.repair import find_damaged_files, repair_table
 from tidemill.lake.safety import parse_reading
 from tidemill.lake.sql import replace_tables
@@ -32,7 +33,7 @@ from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.locks import hold_lock
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, SparkSession
+    from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql import types as T
 
 
@@ -40,11 +41,6 @@ logger = logging.getLogger(__name__)
 
 Meta = Mapping[str, object]
 EMPTY: Mapping[str, str] = MappingProxyType({})
-
-_USER_METADATA = "spark.databricks.delta.commitInfo.userMetadata"
-_AUTO_MERGE = "spark.databricks.delta.schema.autoMerge.enabled"
-_TXN_APP = "spark.databricks.delta.write.txnAppId"
-_TXN_VERSION = "spark.databricks.delta.write.txnVersion"
 
 
 class Lake:
@@ -275,34 +271,20 @@ class Lake:
         A row whose ``update_if_changed`` columns all equal the table's is left as it is, so that a repeated merge commits nothing.
         Only inserts are an append, which costs a fraction of a MERGE. ``batch`` is an app and its number, as for ``append_once``.
         """
-        from pyspark.sql import functions as F
-
         txn = {} if batch is None else {"txnAppId": batch[0], "txnVersion": str(batch[1])}
         latest = self.version(table)
         if latest is None:
             return self._commit(df, table, "append", txn, meta)
-
-        def of(side: str, name: str) -> Column:
-            return F.col(f"{side}.{quote_name(name)}")
-
-        spark = df.sparkSession
-        target = self.read(spark, table, latest)
-        known = [name for name in update_if_changed if name in target.columns]
-        added = [name for name in df.columns if name not in target.columns]
-        same = F.lit(not added)
-        for name in known:
-            same = same & of("s", name).eqNullSafe(of("t", name))
-        joined = df.alias("s").join(target.alias("t"), on=[of("s", key) == of("t", key) for key in keys], how="left")
-        is_new = of("t", keys[0]).isNull()
-        changed = joined.where(is_new | ~same).select("s.*", is_new.alias("_tidemill_is_new"))
-        with cache_frame(changed):
-            counts = {row["_tidemill_is_new"]: row["count"] for row in changed.groupBy("_tidemill_is_new").count().collect()}
-            rows = changed.drop("_tidemill_is_new")
-            if not counts:
+        changes = select_changes(df, self.read(df.sparkSession, table, latest), keys, update_if_changed)
+        with cache_frame(changes):
+            kinds = {row[IS_NEW] for row in changes.select(IS_NEW).distinct().collect()}
+            rows = changes.drop(IS_NEW)
+            if not kinds:
                 return latest
-            if False not in counts:
+            if kinds == {True}:
                 return self._commit(rows, table, "append", {"mergeSchema": "true", **txn}, meta)
-            return self._merge(rows, table, keys, meta, batch)
+            path = self.path(table)
+            return self._commit_and_find(table, meta, lambda user_metadata: merge_into(path, rows, keys, user_metadata, batch))
 
     def read_text(self, relative: str) -> str:
         """Return the text of a small file below the lake."""
@@ -333,28 +315,6 @@ class Lake:
                 return
             writer = df.write.format("delta").mode(mode).option("userMetadata", user_metadata)
             writer.options(**options).save(self.path(table))
-
-        return self._commit_and_find(table, meta, write)
-
-    def _merge(self, rows: DataFrame, table: str, keys: Sequence[str], meta: Meta, batch: tuple[str, int] | None) -> int:
-        spark, view = rows.sparkSession, f"_merge_{uuid.uuid4().hex}"
-        on = " AND ".join(f"t.{quote_name(key)} = s.{quote_name(key)}" for key in keys)
-        # Settings of the session, which would mark the next commit in it too: they are taken away again, whatever happens.
-        settings = {_AUTO_MERGE: "true"} | ({_TXN_APP: batch[0], _TXN_VERSION: str(batch[1])} if batch else {})
-
-        def write(user_metadata: str) -> None:
-            rows.createOrReplaceTempView(view)
-            for name, value in (settings | {_USER_METADATA: user_metadata}).items():
-                spark.conf.set(name, value)
-            try:
-                spark.sql(
-                    f"MERGE INTO delta.{quote_name(self.path(table))} t USING {view} s ON {on} "
-                    "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
-                )
-            finally:
-                for name in (*settings, _USER_METADATA):
-                    spark.conf.unset(name)
-                spark.catalog.dropTempView(view)
 
         return self._commit_and_find(table, meta, write)
 

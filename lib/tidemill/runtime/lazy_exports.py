@@ -13,10 +13,10 @@ def export_lazily(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[
     ``homes``: module of the package → the names that it defines.
     """
 
-    def found(name: str) -> Any:
+    def load_name(name: str) -> Any:
         for module, names in homes.items():
             if name in names:
                 return getattr(import_module(f"{package}.{module}"), name)
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return found
+    return load_name

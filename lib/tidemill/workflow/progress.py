@@ -39,10 +39,10 @@ class Progress(Protocol):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Stop showing."""
 
-    def started(self, node: str) -> None:
+    def show_start(self, node: str) -> None:
         """Show that a node runs."""
 
-    def ended(self, outcome: Outcome) -> None:
+    def show_end(self, outcome: Outcome) -> None:
         """Show how a node ended."""
 
 
@@ -56,10 +56,10 @@ class PlainProgress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """End: nothing to do."""
 
-    def started(self, node: str) -> None:
+    def show_start(self, node: str) -> None:
         """Say nothing: the line comes when the node ended."""
 
-    def ended(self, outcome: Outcome) -> None:
+    def show_end(self, outcome: Outcome) -> None:
         """Write the node's line."""
         counts = [
             f"{name} {count:,}"
@@ -99,12 +99,12 @@ class LiveProgress:
             for note in _remarks(self._outcomes[name]) if name in self._outcomes else ():
                 self._console.print(Text(f"{name}: ", style="bold") + Text(escape_controls_in_lines(note)))
 
-    def started(self, node: str) -> None:
+    def show_start(self, node: str) -> None:
         """Turn the node's line into a running one."""
         with self._lock:
             self._running[node] = (time.monotonic(), Spinner("dots", style="cyan"))
 
-    def ended(self, outcome: Outcome) -> None:
+    def show_end(self, outcome: Outcome) -> None:
         """Fill in the node's line."""
         with self._lock:
             self._running.pop(outcome.node, None)

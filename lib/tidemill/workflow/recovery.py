@@ -41,14 +41,14 @@ class Recovery:
         Damaged tables become readable, and what they lost is marked, so that their step writes it again. A champion that cannot be used
         any more is RETIRED where the run trains another one.
         """
-        remarks = [remark for table in OPS_TABLES for remark in self._mend(table)]
+        remarks = [remark for table in OPS_TABLES for remark in self._repair_table(table)]
         self._states.refresh()
         self._floors = self._states.history.greatest_versions
         remarks += restore_states(self._lake, self._pipeline)
         if any(node.step == "train" for node in nodes):
             remarks += self._retire_lost_champion(run_id)
         for node in nodes:
-            self._remarks[node.name] = tuple(remark for table in self._tables(node) for remark in self._mend(table))
+            self._remarks[node.name] = tuple(remark for table in self._tables(node) for remark in self._repair_table(table))
         for remark in remarks:
             logger.warning("%s", remark)
         if nodes and remarks:
@@ -85,7 +85,9 @@ class Recovery:
         """Return the versions of the tables that a node writes, before it does."""
         return {table: self._lake.version(table) for table in self._tables(node)}
 
-    def settle(self, node: Node, result: StepResult, before: Mapping[str, int | None], last: Mapping[str, RecordedVersion]) -> StepResult:
+    def complete_result(
+        self, node: Node, result: StepResult, before: Mapping[str, int | None], last: Mapping[str, RecordedVersion]
+    ) -> StepResult:
         """Return a node's result with its quarantine among the outputs, with the rows that each table holds, and with remarks.
 
         A table that was made anew, or whose losses are made good, gets a version beyond all that it ever had, so that what reads it
@@ -115,7 +117,7 @@ class Recovery:
         if node.step in _MODEL_STEPS:
             record_states(self._lake, self._pipeline)
 
-    def unchanged(self, node: Node, outputs: Mapping[str, RecordedVersion]) -> StepResult:
+    def reuse_result(self, node: Node, outputs: Mapping[str, RecordedVersion]) -> StepResult:
         """Return the result of a node that is up to date."""
         self._written |= outputs
         rows = {name: recorded.rows for name, recorded in outputs.items() if recorded.rows is not None}
@@ -133,7 +135,7 @@ class Recovery:
         names = [f"{name}_quarantine" for name in outputs if name.partition(".")[0] in _WITH_QUARANTINE]
         return {**{name: version for name in names if (version := self._lake.version(name)) is not None}, **outputs}
 
-    def _mend(self, table: str) -> list[str]:
+    def _repair_table(self, table: str) -> list[str]:
         """Make one table readable again; return a remark where it was damaged."""
         faults = self._lake.repair(table, self._floors.get(table, -1))
         if not faults:

@@ -134,31 +134,31 @@ class Reprocess:
     def _node(self, node: str, progress: Progress) -> Outcome:
         from tidemill.runtime.session import child_session
 
-        progress.started(node)
+        progress.show_start(node)
         began, started_at = time.monotonic(), datetime.now(UTC)
         last = self._states.last_good(node)
         inputs: Mapping[str, int] = dict((last and last.inputs) or {})
         result, error = StepResult(), None
         try:
             context = StepContext(child_session(self._spark.get()), self.spec, self.lake, inputs, self.run_id, node)
-            self._states.running(node, started_at, inputs)
+            self._states.record_start(node, started_at, inputs)
             known, outputs = self._graph[node], list_outputs(last)
             faults = self._recovery.faults(known, {}, outputs)
             if faults:
                 raise StepError(f"{faults[0]}; run the pipeline first: `tidemill run SPEC` makes again what is lost")
             before = self._recovery.versions(known)
-            result = self._recovery.settle(known, self._called(node, context), before, outputs)
+            result = self._recovery.complete_result(known, self._call(node, context), before, outputs)
         except TidemillError as caught:
             error = caught
         state = FAILED if error else SUCCEEDED
         message = format_error(error) if error else None
         fingerprint = str((last and last.fingerprint) or "")
-        self._states.ended(node, state, result=result, inputs=inputs, fingerprint=fingerprint, error=message, started_at=started_at)
+        self._states.record_end(node, state, result=result, inputs=inputs, fingerprint=fingerprint, error=message, started_at=started_at)
         outcome = Outcome.of(node, state, result, time.monotonic() - began, error, message)
-        progress.ended(outcome)
+        progress.show_end(outcome)
         return outcome
 
-    def _called(self, node: str, context: StepContext) -> StepResult:
+    def _call(self, node: str, context: StepContext) -> StepResult:
         with contain_exit("user code"):
             return self._function(node)(context)
 

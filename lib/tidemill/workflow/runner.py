@@ -163,7 +163,7 @@ class Runner:
                     del waiting[node.name]
                     obstacle = self._obstacle(node, ended)
                     if obstacle:
-                        ended[node.name] = self._blocked(node, obstacle, progress)
+                        ended[node.name] = self._block(node, obstacle, progress)
                     elif len(running) < _SIDE_BY_SIDE:
                         running[pool.submit(self._run_node, node, progress)] = node.name
                     else:
@@ -187,15 +187,15 @@ class Runner:
                     return "the candidate was refused and there is no reigning champion"
         return None
 
-    def _blocked(self, node: Node, obstacle: str, progress: Progress) -> Outcome:
+    def _block(self, node: Node, obstacle: str, progress: Progress) -> Outcome:
         logger.info("%s is blocked: %s", node.name, obstacle)
-        self._states.ended(node.name, BLOCKED, result=StepResult(), inputs={}, fingerprint="", error=obstacle, started_at=None)
+        self._states.record_end(node.name, BLOCKED, result=StepResult(), inputs={}, fingerprint="", error=obstacle, started_at=None)
         outcome = Outcome(node.name, BLOCKED, error=obstacle)
-        progress.ended(outcome)
+        progress.show_end(outcome)
         return outcome
 
     def _run_node(self, node: Node, progress: Progress) -> Outcome:
-        progress.started(node.name)
+        progress.show_start(node.name)
         began, started_at = time.monotonic(), datetime.now(UTC)
         decision, result = Decision(node.name, {}, "", (), {}), StepResult()
         error: Exception | None = None
@@ -203,7 +203,7 @@ class Runner:
         try:
             decision = self.decide(node)
             if decision.reasons:
-                self._states.running(node.name, started_at, decision.inputs)
+                self._states.record_start(node.name, started_at, decision.inputs)
                 self._recovery.refuse_faults(node, decision.inputs)
                 before = self._recovery.versions(node)
                 try:
@@ -211,10 +211,10 @@ class Runner:
                         result = STEP_FUNCTIONS[node.step](self._context(node, decision))
                 finally:
                     self._recovery.record_models(node)
-                result = self._recovery.settle(node, result, before, decision.outputs)
+                result = self._recovery.complete_result(node, result, before, decision.outputs)
                 state = SUCCEEDED
             else:
-                state, result = SKIPPED, self._recovery.unchanged(node, decision.outputs)
+                state, result = SKIPPED, self._recovery.reuse_result(node, decision.outputs)
             self._outputs[node.name] = result.outputs
         except KeyboardInterrupt as caught:
             state, error, interrupt = FAILED, StepError("interrupted"), caught
@@ -222,7 +222,7 @@ class Runner:
             state, error = FAILED, self._failure(node, caught)
         message = format_error(error) if error else None
         try:
-            self._states.ended(
+            self._states.record_end(
                 node.name,
                 state,
                 result=result,
@@ -239,7 +239,7 @@ class Runner:
             raise interrupt
         logger.info("%s is %s after %.1f s%s", node.name, state, time.monotonic() - began, f": {message}" if message else "")
         outcome = Outcome.of(node.name, state, result, time.monotonic() - began, error, message)
-        progress.ended(outcome)
+        progress.show_end(outcome)
         return outcome
 
     def _failure(self, node: Node, caught: BaseException) -> Exception:

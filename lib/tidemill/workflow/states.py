@@ -68,11 +68,11 @@ class States:
             ]
         )
 
-    def running(self, node: str, started_at: datetime, inputs: Mapping[str, int]) -> None:
+    def record_start(self, node: str, started_at: datetime, inputs: Mapping[str, int]) -> None:
         """Write a node as RUNNING on these inputs."""
         self._ledger.append([StepRow(**self._names, node=node, state=RUNNING, started_at=started_at, inputs=inputs)])
 
-    def ended(
+    def record_end(
         self,
         node: str,
         state: str,

@@ -83,7 +83,7 @@ class _WholeLake(Recovery):
     def versions(self, node):
         return {}
 
-    def settle(self, node, result, before, last):
+    def complete_result(self, node, result, before, last):
         return result
 
     def _retire_lost_champion(self, run_id):
@@ -296,7 +296,7 @@ def test_what_a_killed_process_left_running_is_closed_by_the_next_run(steps, wri
     path = write_spec()
     killed = Runner(load_spec(path), LazySpark(_start_no_jvm), run_id="killed")
     killed._states.begin(["dataset", "train"])
-    killed._states.running("dataset", killed._states._started, {})
+    killed._states.record_start("dataset", killed._states._started, {})
     _run(path)
     rows = select_latest(killed.lake.ledger.rows("ops.steps", run_id="killed"), "node")
     assert [(row["node"], row["state"]) for row in rows] == [("dataset", "FAILED"), ("train", "BLOCKED")]
@@ -310,7 +310,7 @@ def test_a_run_that_was_prepared_while_another_one_ran_leaves_its_states_alone(s
     early = Runner(load_spec(path), LazySpark(_start_no_jvm), run_id="early")
     assert early._states.last_good("ingest.planes") is None  # read now, when the other one is RUNNING
     result = StepResult({"bronze.planes": 7})
-    other._states.ended("ingest.planes", "SUCCEEDED", result=result, inputs={}, fingerprint="", error=None, started_at=None)
+    other._states.record_end("ingest.planes", "SUCCEEDED", result=result, inputs={}, fingerprint="", error=None, started_at=None)
     other._states.end("SUCCEEDED", None)
     early.run([node for node in early.graph.nodes if node.name == "ingest.spare"])
     rows = select_latest(early.lake.ledger.rows("ops.steps"), "run_id", "node")

@@ -77,7 +77,7 @@ def pair_columns(columns: Sequence[ColumnProfile], references: Sequence[Referenc
     A column that tells the rows of its own table apart (``unique``) is paired by name alone, and only with more values than it has:
     of two keys with the same values neither refers to the other.
     """
-    paired = []
+    candidates = []
     for each in columns:
         if not is_looked_up(each.type) or not each.distinct:
             continue
@@ -86,8 +86,8 @@ def pair_columns(columns: Sequence[ColumnProfile], references: Sequence[Referenc
             speaks = pair.is_named_alike or (_is_wordy(each) and each.column not in unique)
             is_own_key = each.column in unique and each.rows >= reference.profile.rows
             if speaks and not is_own_key and _is_possible(each, reference.profile):
-                paired.append(pair)
-    return paired
+                candidates.append(pair)
+    return candidates
 
 
 def select_evident_matches(matches: Sequence[Match]) -> list[Match]:

@@ -63,15 +63,15 @@ class Summary:
 
 def summarize_columns(df: DataFrame, fields: Sequence[T.StructField], *, with_sketches: bool) -> list[Summary]:
     """Return the summary of each column of ``fields``, with estimates of its distinct and frequent values if asked for."""
-    found: list[Summary] = []
+    summaries: list[Summary] = []
     for start in range(0, len(fields), _COLUMNS_A_JOB):
         part = fields[start : start + _COLUMNS_A_JOB]
         wanted = [_aggregates(field, with_sketches) for field in part]
         named = [value.alias(f"{place}_{name}") for place, values in enumerate(wanted) for name, value in values.items()]
         row = df.agg(*named).first()
         assert row is not None  # an aggregate without groups always has one row
-        found += [Summary(**{name: _plain(name, row[f"{place}_{name}"]) for name in values}) for place, values in enumerate(wanted)]
-    return found
+        summaries += [Summary(**{name: _plain(name, row[f"{place}_{name}"]) for name in values}) for place, values in enumerate(wanted)]
+    return summaries
 
 
 def as_double(field: T.StructField) -> Column:
@@ -87,8 +87,8 @@ def _aggregates(field: T.StructField, with_sketches: bool) -> dict[str, Column]:
     counts = {"nulls": F.count_if(values.isNull())}
     for types, aggregates in _KINDS:
         if isinstance(kind, types):
-            found = {**counts, **aggregates(field)}
-            return {**found, **_sketches(values)} if with_sketches and types not in (_SIZED, _BINARY) else found
+            measures = {**counts, **aggregates(field)}
+            return {**measures, **_sketches(values)} if with_sketches and types not in (_SIZED, _BINARY) else measures
     return counts
 
 
