@@ -8,6 +8,7 @@ import os
 import runpy
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,18 @@ from tidemill.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = ROOT / "conf" / "flight_delays" / "pipeline.yml"
+
+_RUN_COMMANDS = """
+import contextlib, io, json, sys
+from tidemill.cli import main
+
+ended = []
+for words in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        code = main(words)
+    ended.append((words, code, out.getvalue(), err.getvalue()))
+print(json.dumps(ended))
+"""
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,11 @@ class Place:
     def tidemill_process(self, *words: str, exit_code: int = 0, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run a command in a process of its own and check its exit code."""
         return _ended([sys.executable, "-m", "tidemill", *words], {**self.environ(), **environ}, exit_code)
+
+    def tidemill_commands(self, *commands: Sequence[str], **environ: str) -> list[subprocess.CompletedProcess[str]]:
+        """Run commands one after the other in one process, which is not this one."""
+        ended = _ended([sys.executable, "-c", _RUN_COMMANDS, json.dumps(commands)], {**self.environ(), **environ}, exit_code=0)
+        return [subprocess.CompletedProcess(*each) for each in json.loads(ended.stdout)]
 
     def submit(self, step: str, *words: str, exit_code: int = 0) -> dict:
         """Run one of the jobs with spark-submit and return what ``--json`` told.

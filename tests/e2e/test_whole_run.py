@@ -112,33 +112,32 @@ def test_a_second_run_has_nothing_to_do_and_a_forced_scoring_changes_nothing(who
     assert place.version(PREDICTIONS) == before, "scoring the same rows again must not commit"
 
 
-@pytest.mark.long("starts a JVM")
-def test_sql_reads_every_table_from_a_process_of_its_own(whole_run, raw_flights):
+@pytest.mark.parametrize("is_process", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_sql_reads_every_table_from_here_and_from_a_process_of_its_own(whole_run, raw_flights, is_process):
     place, _ = whole_run
     query = f"""
         SELECT d.carrier, avg(p.probability) AS risk, count(*) AS n, (SELECT collect_set(state) FROM ops.steps_now) AS states
         FROM {PREDICTIONS} p JOIN gold.flight_delays_dataset d USING (flight_id) GROUP BY d.carrier
     """
-    rows = json.loads(place.tidemill_process("sql", query, "--format", "json").stdout)
+    run = place.tidemill_process if is_process else place.tidemill
+    rows = json.loads(run("sql", query, "--format", "json").stdout)
     assert {row["carrier"]: row["n"] for row in rows} == raw_flights["carrier"].value_counts().to_dict()
     assert {state for row in rows for state in row["states"]} <= {"SUCCEEDED", "SKIPPED"}
 
 
-@pytest.mark.long("starts five processes")
 def test_status_trials_models_and_deployments_need_no_spark(whole_run):
     place, _ = whole_run
     # Whatever asks for Spark ends here: there is no Java where one is looked for first, and no such master for one found elsewhere.
     without_spark = {"JAVA_HOME": "/nonexistent", "PATH": "/nonexistent", "TIDEMILL_MASTER": "nowhere"}
-
-    def printed(command: str) -> list[dict] | dict:
-        return json.loads(place.tidemill_process(command, str(SPEC), "--json", **without_spark).stdout)
-
-    refused = place.tidemill_process("sql", "SELECT 1", exit_code=2, **without_spark)
-    assert "Spark" in refused.stderr, "this environment has to keep Spark from starting"
-    assert printed("status")["state"] == "SUCCEEDED"
-    assert [(row["model_version"], row["state"]) for row in printed("models")] == [(0, "BASELINE"), (1, "CHAMPION")]
-    assert [row["to_state"] for row in printed("deployments")] == ["CANDIDATE", "CHALLENGER", "CHAMPION"]
-    assert len(printed("trials")) == 3
+    commands = [[name, str(SPEC), "--json"] for name in ("status", "models", "deployments", "trials")]
+    *ended, refused = place.tidemill_commands(*commands, ["sql", "SELECT 1"], **without_spark)
+    assert refused.returncode == 2 and "Spark" in refused.stderr, "this environment has to keep Spark from starting"
+    assert [each.returncode for each in ended] == [0] * 4
+    status, models, deployments, trials = (json.loads(each.stdout) for each in ended)
+    assert status["state"] == "SUCCEEDED"
+    assert [(row["model_version"], row["state"]) for row in models] == [(0, "BASELINE"), (1, "CHAMPION")]
+    assert [row["to_state"] for row in deployments] == ["CANDIDATE", "CHALLENGER", "CHAMPION"]
+    assert len(trials) == 3
 
 
 @pytest.mark.long("loads a model and scores with it")
