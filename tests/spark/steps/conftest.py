@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from tests.spark.tables import write_table
 
 from tidemill.lake import Lake
 from tidemill.model_registry import Deployments, Manifest, load_manifest, save_model
@@ -125,7 +126,7 @@ def template(spark, fitted, tmp_path_factory) -> Lake:
     ]
     frame = spark.createDataFrame(rows, "id bigint, x double, carrier string, is_late boolean, split string, fold int")
     frame = frame.selectExpr("*", "timestamp '2013-01-01' + make_dt_interval(0, id) AS seen_at")
-    version = lake.replace(frame, "gold.late_dataset", meta={})
+    version = write_table(lake, frame, "gold.late_dataset")
     for number, name in enumerate(("good", "bad"), start=1):
         save_model(lake, fitted[name], manifest(name, number, version))
     return lake

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from tests.spark.tables import write_table
 
 from tidemill.errors import SpecError, StepError, UsageError
 from tidemill.model_registry import Deployments, load_model
@@ -122,7 +123,7 @@ def context(spark, lake, make_context, tmp_path):
         .drop("fold")
         .selectExpr("*", "CASE WHEN id < 40 THEN CAST(id % 2 AS INT) END AS fold")
     )
-    version = lake.replace(frame, "gold.late_dataset", meta={})
+    version = write_table(lake, frame, "gold.late_dataset")
 
     def make(custom=CUSTOM, node="train", inputs=None, **features):
         return make_context(_spec(custom, **features), node, {"gold.late_dataset": version, **(inputs or {})})
@@ -130,6 +131,7 @@ def context(spark, lake, make_context, tmp_path):
     return make
 
 
+@pytest.mark.long("trains with three classes of the user, and sends them to workers of Python")
 def test_a_model_with_custom_stages_scores_without_the_file_that_declares_them(context, lake, spark, tmp_path):
     train(context())
     (tmp_path / "functions.py").unlink()

@@ -1,6 +1,7 @@
 """The step dataset: what it writes, and each thing it refuses."""
 
 import pytest
+from tests.spark.tables import write_table
 
 from tidemill.errors import ExpectationRefused, SpecError, StepError
 from tidemill.steps.dataset.step import dataset
@@ -12,7 +13,7 @@ ROWS = """SELECT id, id % 3 = 0 AS y, timestamp_seconds(id * 3600) AS at, CASE W
 @pytest.fixture
 def make(spark, lake, make_context):
     """Make the context of a dataset step over one table of 200 rows."""
-    lake.replace(spark.sql(ROWS), "silver.rows", meta={})
+    write_table(lake, spark.sql(ROWS), "silver.rows")
 
     def context(task="binary", folds=3, **keys):
         declared = {"sql": "SELECT * FROM silver.rows", "key": ["id"], "label": "y", **keys}
@@ -132,7 +133,7 @@ PAST = {"over": "silver.rows", "by": ["c"], "time": "at", "windows": ["3h"], "fe
 def make_history(make, lake, spark, make_context):
     """Make the context of a dataset step with a lookup table of an observation at every third hour, the one of hour 9 there twice."""
     sql = "SELECT 'c' AS c, timestamp_seconds(id * 10800) AS noticed_at, id + 0.5 AS x FROM range(60)"
-    lake.replace(spark.sql(f"{sql} UNION ALL SELECT 'c', timestamp_seconds(32400), 3.75"), "silver.seen", meta={})
+    write_table(lake, spark.sql(f"{sql} UNION ALL SELECT 'c', timestamp_seconds(32400), 3.75"), "silver.seen")
 
     def context(**keys):
         made = make(event_time="at", **keys)

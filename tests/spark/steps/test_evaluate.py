@@ -4,6 +4,7 @@ import json
 
 import pytest
 from sklearn import metrics as sk
+from tests.spark.tables import write_table
 
 from tidemill.errors import GateRefused, StepError
 from tidemill.model_registry.predict import predict
@@ -90,6 +91,6 @@ def test_a_champion_that_is_evaluated_again_is_held_against_the_one_before_it(tr
 def test_an_empty_test_set_is_named(trained):
     version = trained.train("good")
     frame = trained.lake.read(trained.spark, "gold.late_dataset").where("split = 'train' OR is_late IS NULL")
-    trained.dataset_version = trained.lake.replace(frame, "gold.late_dataset", meta={})
+    trained.dataset_version = write_table(trained.lake, frame, "gold.late_dataset")
     with pytest.raises(StepError, match="no test row has a is_late"):
         evaluate(trained.context("evaluate", version))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
+from tests.spark.tables import write_table
 
 from tidemill.errors import DriftRefused
 from tidemill.lake.ops import StepRow
@@ -60,7 +61,7 @@ def test_drift_is_of_the_rows_that_were_scored_since_the_last_monitor(trained):
     new = first.where("id < 10").selectExpr("id + 60 AS id", "x + 100 AS x", "carrier", "is_late", "'train' AS split", "fold", "seen_at")
     one_changed = "IF(id IN (3, 45), x + 100, x) AS x"  # the model was trained on 3, but not on 45
     known = first.selectExpr("id", one_changed, "carrier", "is_late", "split", "fold", "seen_at")
-    second = lake.replace(known.unionByName(new), "gold.late_dataset", meta={})
+    second = write_table(lake, known.unionByName(new), "gold.late_dataset")
     since = "drift is of the rows that were scored since the monitor of run"
     assert measured("r2", **{"gold.late_dataset": second}) == (11, "alert", f"{since} r1")
     # Asked again, and after rows came that are all known, the answer stays: nothing else is new.
@@ -74,7 +75,7 @@ def test_drift_is_against_the_rows_that_the_model_was_trained_on_as_long_as_they
     learned = "split = 'train' AND is_late IS NOT NULL"
     trained.spec["scoring"] = {"sql": f"SELECT id + 1000 AS id, x, carrier FROM gold.late_dataset WHERE {learned}"}
     shifted = trained.lake.read(trained.spark, "gold.late_dataset").withColumn("x", F.col("x") + 100)
-    now = trained.lake.replace(shifted, "gold.late_dataset", meta={})
+    now = write_table(trained.lake, shifted, "gold.late_dataset")
     context = trained.context("monitor", version, **{"gold.late_dataset": now})
     assert monitor(context).notes and _drift(trained.lake)["x"]["level"] == "alert"
     for file in DeltaTable(trained.lake.path("gold.late_dataset"), version=trained.dataset_version).file_uris():

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tests.spark.tables import read_rows, write_table
 
 from tidemill.errors import ExpectationRefused, SpecError, StepError, UsageError
 from tidemill.spec import Spec, load_spec
@@ -47,8 +48,8 @@ def bronze(spark, lake) -> int:
     """bronze.x and bronze.t: nine rows, a null key, a number that is none."""
     rows = [(1, "5"), (2, "-1"), (3, "200"), (4, None), (None, "7"), (5, "x"), (6, "-300"), (7, "8"), (8, "9")]
     df = spark.createDataFrame(rows, "id INT, v STRING")
-    lake.replace(df, "bronze.t", meta={})
-    return lake.replace(df, "bronze.x", meta={})
+    write_table(lake, df, "bronze.t")
+    return write_table(lake, df, "bronze.x")
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_sql_with_every_kind_of_rule(run, lake, spark, tmp_path) -> None:
     silver = lake.read(spark, "silver.t", result.outputs["silver.t"])
     assert silver.columns == ["id", "v", "again"]
     assert sorted(row["id"] for row in silver.collect()) == [1, 2, 3, 6, 7, 8]
-    refused = {row["raw"]: row["rules"] for row in lake.read(spark, "silver.t_quarantine").collect()}
+    refused = {row["raw"]: row["rules"] for row in read_rows(lake, "silver.t_quarantine")}
     assert refused == {'{"id":null,"v":"7","again":"7"}': ["key"], '{"id":5,"v":"x","again":"x"}': ["number", "small"]}
     assert rules(lake) == {
         "key": (9, 1, "quarantine", False),
@@ -94,7 +95,7 @@ def test_sql_with_every_kind_of_rule(run, lake, spark, tmp_path) -> None:
 
     again = run("r2", sql="SELECT id, v FROM bronze.x WHERE id < 3", key=["id"])
     assert (again.rows_in, again.rows_out, again.rows_quarantined) == (2, 2, 0)
-    assert lake.read(spark, "silver.t_quarantine").count() == 0
+    assert read_rows(lake, "silver.t_quarantine") == []
     assert rules(lake, "r2") == {"key": (2, 0, "quarantine", True)}
 
 
@@ -114,7 +115,7 @@ def test_refusals_leave_the_table_as_it_was(run, lake) -> None:
 
 def test_a_table_without_rules_is_written_in_one_go(run, lake, spark) -> None:
     result = run(sql="SELECT id FROM bronze.x")
-    assert (result.rows_in, result.rows_out, lake.read(spark, "silver.t").count()) == (9, 9, 9)
+    assert (result.rows_in, result.rows_out, len(read_rows(lake, "silver.t"))) == (9, 9, 9)
     assert not lake.exists("silver.t_quarantine")
 
 
@@ -146,7 +147,7 @@ def test_faults_are_one_clear_sentence(run, tmp_path) -> None:
 def test_python_function(run, lake, spark) -> None:
     result = run(python="functions.counted", key=["id"])
     assert (result.rows_in, result.rows_out, result.rows_quarantined) == (9, 8, 1)
-    assert {row["id"]: row["length"] for row in lake.read(spark, "silver.t").collect()} == {
+    assert {row["id"]: row["length"] for row in read_rows(lake, "silver.t")} == {
         1: 1, 2: 2, 3: 3, 4: None, 5: 1, 6: 4, 7: 1, 8: 1,
     }  # fmt: skip
 
@@ -194,7 +195,7 @@ training: {task: binary}
 
 def test_a_dollar_sign_in_a_text_is_a_dollar_sign(spark, lake, make_context, tmp_path) -> None:
     texts = ["${HOME}", "${env:HOME}", "${WORD}", "", "b"]
-    version = lake.replace(spark.createDataFrame([(text,) for text in texts], "v STRING"), "bronze.x", meta={})
+    version = write_table(lake, spark.createDataFrame([(text,) for text in texts], "v STRING"), "bronze.x")
     file = tmp_path / "pipeline.yml"
     file.write_text(DOLLARS)
     prepare(make_context(load_spec(file, environ={}), "prepare.t", {"bronze.x": version}))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
+from tests.spark.tables import write_table
 
 from tidemill.errors import SpecError, StepError
 from tidemill.lake.ops import DeploymentRow
@@ -64,9 +65,8 @@ def context(spark, lake, make_context):
     def make(declared=None, rows=None, run_id="r1"):
         frame = examples() if rows is None else rows
         records = [tuple(None if pd.isna(value) else value for value in row) for row in frame.astype(object).to_numpy().tolist()]
-        version = lake.replace(
-            spark.createDataFrame(records, SCHEMA), "gold.late_dataset", meta={"inputs": {"silver.rows": 4, "silver.weather": 2}}
-        )
+        inputs = {"silver.rows": 4, "silver.weather": 2}
+        version = write_table(lake, spark.createDataFrame(records, SCHEMA), "gold.late_dataset", {"inputs": inputs})
         return make_context(declared or spec(), "train", {"gold.late_dataset": version}, run_id)
 
     return make
