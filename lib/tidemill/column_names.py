@@ -31,7 +31,7 @@ def list_table_columns(headers: Sequence[str]) -> list[str]:
     """Return the names that a table gives to columns with these headers, in order.
 
     Each character that Delta refuses (space, comma, semicolon, braces, brackets, equals sign, tab, line end) becomes ``_``; an empty
-    header is told by its place, ``_c0`` for the first.
+    header is named by its position, ``_c0`` for the first.
     """
     return [_NOT_FOR_DELTA.sub("_", header) or f"_c{place}" for place, header in enumerate(headers)]
 

@@ -1,4 +1,4 @@
-"""Names and values as SQL text, and where tables lie."""
+"""Names and values as SQL text, and the paths of tables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def split_name(table: str) -> tuple[str, str]:
 
 
 def quote_name(path: str) -> str:
-    """Return ``path`` between backticks, safe to stand in SQL."""
+    """Return ``path`` between backticks, safe to use in SQL."""
     return "`" + path.replace("`", "``") + "`"
 
 

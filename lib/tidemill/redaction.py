@@ -1,6 +1,6 @@
-"""The secrets that this process has looked up: known once, and taken out of all that it says and writes.
+"""The secrets that this process has looked up, and their removal from everything that it prints and writes.
 
-What is said of an error, a note, a row of an ops table and a log record goes through ``redact``. Whoever looks up a secret registers it.
+Error messages, notes, free text in ops tables and log records go through ``redact``. Code that looks up a secret registers it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ MASK = "***"
 _LONG = 8
 """From this length on a secret is found inside words too; a shorter one, which may be part of any word, only between them."""
 _LINE = 12
-"""From this length on a line of a secret of many lines, such as a private key, counts as a secret of its own."""
+"""From this length on a line of a secret of many lines, such as a private key, counts as a secret itself."""
 
 
 class Redactor:
-    """Takes registered secrets out of texts, in whatever way a program writes them: as they are, URL-encoded, in JSON or XML."""
+    """Redacts registered secrets in texts, in every spelling that a program may write: plain, URL-encoded, in JSON or XML."""
 
     def __init__(self) -> None:
-        """Know no secret yet."""
+        """Start without secrets."""
         self._secrets: dict[str, str] = {}
         self._pattern: re.Pattern[str] | None = None
         self._lock = threading.Lock()
@@ -33,7 +33,7 @@ class Redactor:
         return self._pattern is None
 
     def register(self, secret: str) -> None:
-        """Know a secret from now on; an empty one is none."""
+        """Register a secret; an empty text is none."""
         lines = secret.splitlines()
         parts = [secret, *(line.strip() for line in (lines if len(lines) > 1 else ()) if len(line.strip()) >= _LINE)]
         with self._lock:
@@ -75,7 +75,7 @@ _REDACTOR = Redactor()
 
 
 def register_secret(secret: str) -> None:
-    """Have a secret taken out of all that this process says or writes from now on, its logs too."""
+    """Redact a secret in everything that this process prints or writes from now on, its logs too."""
     if _REDACTOR.is_empty and secret.strip():
         _redact_logs()
     _REDACTOR.register(secret)
@@ -92,14 +92,14 @@ def redact_trace(error: BaseException) -> str:
 
 
 def _redact_logs() -> None:
-    """Redact the records of every logger: py4j's, for one, hold what is sent to Java, passwords too."""
+    """Redact the records of every logger: py4j's, for example, hold what is sent to Java, passwords too."""
     make = logging.getLogRecordFactory()
 
     def make_redacted(*args: object, **named: object) -> logging.LogRecord:
         record = make(*args, **named)
         try:
             message = record.getMessage()
-        except (TypeError, ValueError):  # the logger's caller gave arguments that do not fit; logging says so itself
+        except (TypeError, ValueError):  # the arguments do not fit the message; logging reports that itself
             return record
         redacted = redact(message)
         if redacted != message:

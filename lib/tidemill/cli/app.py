@@ -48,7 +48,7 @@ def _options(
 
 
 def _take_log_level(arguments: Sequence[str]) -> tuple[list[str], str | None]:
-    """Return the arguments without ``--log-level LEVEL``, which may stand before or behind the command, and the level."""
+    """Return the arguments without ``--log-level LEVEL``, which may come before or after the command, and the level."""
     words: list[str] = []
     level = None
     remaining = iter(arguments)
@@ -65,7 +65,7 @@ def _take_log_level(arguments: Sequence[str]) -> tuple[list[str], str | None]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; every fault is told in words, on standard error."""
+    """Run one command and return its exit code; every error is reported as a message on standard error."""
     words, level = _take_log_level(sys.argv[1:] if arguments is None else arguments)
     try:
         configure_logging(level)
@@ -78,12 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
         return 1
-    except SystemExit as error:  # commands return; user code that they load may not
+    except SystemExit as error:  # commands return; user code that they load may call sys.exit
         _tell(StepError(f"user code {describe_exit(error)}"))
         return 1
     except BrokenPipeError:
         return 1
-    except BaseException as error:  # delta-rs ends with panics, which are no Exception
+    except BaseException as error:  # delta-rs raises panics, which are no Exception
         if isinstance(error, SystemExit | GeneratorExit):
             raise
         if "--debug" in words:

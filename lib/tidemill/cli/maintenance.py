@@ -25,14 +25,14 @@ def maintain(
     keep_runs: Annotated[int, typer.Option("--keep-runs", min=0, help="Runs of each pipeline whose table versions stay.")] = KEPT_RUNS,
     ops_days: Annotated[int, typer.Option("--ops-days", min=0, help="Days for which the ops rows of a run stay.")] = DEFAULT_RETENTION.days,
     ops_runs: Annotated[int, typer.Option("--ops-runs", min=1, help="Runs of each pipeline whose ops rows stay.")] = DEFAULT_RETENTION.runs,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")] = False,
     lake: LakeRoot = None,
     env: Env = None,
     set_: Set = None,
     json_: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Compact small files; remove files that no version in use needs, ops rows of old runs, and what dead processes left.
+    """Compact small files; remove files that no version in use needs, ops rows of old runs, and folders and locks of dead processes.
 
     In use are the versions that live models and the last runs read or wrote, and what these were made of. Starts no Spark.
     """

@@ -1,4 +1,4 @@
-"""Commands that do something: run, score, check, explain."""
+"""The commands run, check, explain and score."""
 
 from __future__ import annotations
 
@@ -44,34 +44,34 @@ def run(
     start: Annotated[str | None, typer.Option("--from", metavar="STEP|NODE", help="Begin here.", show_default=False)] = None,
     end: Annotated[str | None, typer.Option("--to", metavar="STEP|NODE", help="End here.", show_default=False)] = None,
     only: Annotated[str | None, typer.Option("--only", metavar="STEP|NODE", help="Only this.", show_default=False)] = None,
-    force: Annotated[bool, typer.Option("--force", help="Run also what is up to date.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also run nodes that are up to date.")] = False,
     replay: Annotated[
         str | None,
         typer.Option(
             "--replay",
             metavar="FROM",
-            help="With --only ingest.SOURCE: load it anew from `all`, a batch's number, or a time on.",
+            help="With --only ingest.SOURCE: load again from `all`, a batch number or an instant on.",
             show_default=False,
         ),
     ] = None,
     set_: Set = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run, and why; do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and why; run nothing.")] = False,
     run_id: Annotated[str | None, typer.Option("--run-id", help="Lets steps in separate processes be one run.", show_default=False)] = None,
     json_: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Run the pipeline, or a part of it: what is up to date is skipped, what failed goes on where it failed."""
+    """Run the pipeline, or a part of it: nodes that are up to date are skipped, a failed run resumes where it failed."""
     try:
         return _run(spec, env, set_, RunOptions(start, end, only, force, replay, dry_run, run_id, json_, debug))
     except TidemillError as error:
-        if json_ and not dry_run:  # whoever reads standard output finds one object there, also where no run began
+        if json_ and not dry_run:  # standard output holds one JSON object, also where no run began
             print_json(RunOutcome(run_id or "", "FAILED", (), None).to_json() | {"exit_code": error.exit_code, "error": str(error)})
         raise
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What was asked for beside the spec; the names are the options'."""
+    """The options of the command ``run``."""
 
     start: str | None
     end: str | None
@@ -98,7 +98,7 @@ def _run(spec: Path, env: str | None, set_: Sequence[str] | None, options: RunOp
     if options.dry_run:
         return _print_decisions(list_decisions(runner, [node.name for node in nodes]), options.as_json)
     if options.as_json:
-        with redirect_stdout(sys.stderr):  # what code of the user's own prints would stand before the object
+        with redirect_stdout(sys.stderr):  # output of user code would come before the object
             outcome = runner.run(nodes, PlainProgress())
         print_json(outcome.to_json())
     else:
@@ -108,7 +108,7 @@ def _run(spec: Path, env: str | None, set_: Sequence[str] | None, options: RunOp
 
 
 def check(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
-    """Parse and resolve the spec and all it names; nothing is written."""
+    """Parse the spec and resolve everything it references; nothing is written."""
     try:
         pipeline = load_pipeline(spec, env, set_)
         result = pipeline.check()
@@ -127,7 +127,7 @@ def check(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = Fal
 
 
 def explain(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
-    """Say for each node whether it would run, and why."""
+    """Show for each node whether it would run, and why."""
     return _print_decisions(load_pipeline(spec, env, set_).explain(as_="rows"), json_)
 
 

@@ -98,7 +98,7 @@ def _day(days: int) -> str:
 
 
 def plain_text(value: object) -> str:
-    """Return a value as text without quotes: of numbers all digits, ``Z`` behind instants that have a zone; what is nested is JSON."""
+    """Return a value as text without quotes: of numbers all digits, ``Z`` after instants that have a zone; nested values are JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, float):
@@ -149,12 +149,12 @@ _ROW_GROUP = 100_000
 
 
 def write(text: str) -> None:
-    """Write a message of one's own on standard output, what it quotes made safe for a terminal and free of secrets."""
+    """Write a message to standard output, with control characters escaped and secrets redacted."""
     sys.stdout.write(escape_controls_in_lines(redact(text)))
 
 
 def warn(text: str) -> None:
-    """Write a message of one's own on standard error, what it quotes made safe for a terminal and free of secrets."""
+    """Write a message to standard error, with control characters escaped and secrets redacted."""
     sys.stderr.write(escape_controls_in_lines(redact(text)))
 
 
@@ -210,7 +210,7 @@ def write_parquet(reader: pa.RecordBatchReader, output: Path) -> None:
 
 
 def write_frame(frame: DataFrame, format_: Format, output: Path | None, *, limit: int, safe_csv: bool = False) -> None:
-    """Print what a query gives, or write it to ``output``; only a table is limited, and says so where there is more."""
+    """Print the result of a query, or write it to ``output``; only tables are limited, with a note where there are more rows."""
     from tidemill.lake.catalog import read_batches
 
     if format_ == "table":
@@ -243,7 +243,7 @@ def _opened(output: Path | None) -> Iterator[TextIO]:
 
 @contextmanager
 def _in_place(output: Path) -> Iterator[Path]:
-    """Yield a file beside ``output`` that takes its name in the end, and is removed where the block fails."""
+    """Yield a temporary file beside ``output`` that is renamed to it at the end, and removed where the block fails."""
     if output.is_dir():
         raise UsageError(f"--output {output}: this is a folder; give the name of a file")
     output.parent.mkdir(parents=True, exist_ok=True)

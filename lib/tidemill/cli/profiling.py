@@ -113,7 +113,7 @@ def _lake_with(table: str, version: int | None, root: str | None) -> Lake:
 
 
 def _shown(row: Mapping[str, object]) -> dict[str, object]:
-    """Return a row for people: what does not fit the type is left empty, frequent values stand in one cell."""
+    """Return a row for display: cells that do not apply to the type are empty, frequent values are in one cell."""
     median = json.loads(str(row["quantiles"] or "{}")).get("0.5")
     top = json.loads(str(row["top_values"] or "[]"))
     about = "" if row["is_distinct_exact"] in (True, None) else "~"
@@ -170,7 +170,7 @@ def features(
 
 
 def _pasteable(loaded: Spec, rows: Sequence[dict[str, Any]]) -> str:
-    """Return the choices as comments, then the block; what the spec says beside `auto` stays."""
+    """Return the choices as comments, then the block; other keys of the spec's `features` stay."""
     from tidemill.features.choices import as_yaml, features_block
 
     lines = [f"# What `features: auto` chose in run {rows[0]['run_id']}, from {_count(rows)} training rows; it gives the same."]

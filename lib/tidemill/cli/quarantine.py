@@ -1,4 +1,4 @@
-"""The command quarantine: what was refused, by rule, and its way back."""
+"""The command ``quarantine``: quarantined records by rule, and their reprocessing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def quarantine(
     spec: SpecPath,
     reprocess: Annotated[
         bool,
-        typer.Option("--reprocess", help="Take these records through again, and only they, after the rule or the function was mended."),
+        typer.Option("--reprocess", help="Process only these records again, after the rule or the function was corrected."),
     ] = False,
     only: Annotated[str | None, typer.Option("--only", metavar="NODE", help="Of this source or table only.", show_default=False)] = None,
     env: Env = None,

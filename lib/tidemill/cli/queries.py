@@ -1,4 +1,4 @@
-"""Commands that only read: status, trials, models, deployments, sql."""
+"""The commands status, trials, models, deployments and sql, which only read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def shell(catalog: Catalog, limit: int, trust: bool = False) -> int:
-    """Read statements from standard input and print what they give, until its end or ``exit``."""
+    """Read statements from standard input and print their results, until the input ends or ``exit``."""
     if sys.stdin.isatty():
         warn(f"tables: {', '.join(catalog.tables())}\nend a statement with ;  leave with exit or Ctrl-D\n")
     for statement in _statements():
@@ -136,14 +136,14 @@ def sql(
     limit: Annotated[int, typer.Option("--limit", min=1, help="Rows that a table shows.")] = 100,
     safe_csv: SafeCsv = False,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Let the query do what Spark can: run programs, call Java, read paths, write.")
+        bool, typer.Option("--trust", help="Allow the query everything that Spark can do: run programs, call Java, read paths, write.")
     ] = False,
     serve: Annotated[bool, typer.Option("--serve", hidden=True)] = False,
     lake: LakeRoot = None,
     json_: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Ask the lake in SQL: every table of bronze, silver, gold and ops; without a query, a shell."""
+    """Query the lake in SQL: every table of bronze, silver, gold and ops; without a query, a shell."""
     if serve:
         raise UsageError("sql --serve: not built yet; each `tidemill sql` reads the lake by itself, with no server")
     if query is not None and file is not None:

@@ -1,4 +1,4 @@
-"""What a run ends with on the screen: the families, the champion, some predictions, what to type next."""
+"""The summary at the end of a run: families, champion, some predictions, next commands."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Row = dict[str, object]
 
 
 def print_summary(spec: Spec, lake: Lake, outcome: RunOutcome, file: Path) -> None:
-    """Print what the run did: the leaderboard, the model beside the baseline, five predictions, three commands; faults come last.
+    """Print the leaderboard, the model and the baseline, five predictions and three commands; errors come last.
 
-    What a step of this run has not made new is left out, or shown with the run that it is from where the step was up to date.
+    Results of a step that was up to date are shown with the run that they are from; other steps that did not run are left out.
     """
     states = {step.node: step.state for step in outcome.steps}
     failed = [step for step in outcome.steps if step.state == "FAILED"]
@@ -110,7 +110,7 @@ def _print_model(lake: Lake, name: str, outcome: RunOutcome) -> bool:
 
 
 def _positive_class(lake: Lake, name: str, version: int) -> str:
-    """Return which class the metrics of a model are of, where it tells two apart."""
+    """Return the positive class of a binary model's metrics, empty for other tasks."""
     if model_fault(lake, name, version):
         return ""
     positive = read_manifest(lake, name, version).positive
@@ -153,7 +153,7 @@ def _short(value: object) -> str:
 
 
 def _rounded(value: object) -> object:
-    """Return a metric with the digits that a person compares; ops.metrics and ops.trials have all of them."""
+    """Return a metric rounded for display; ops.metrics and ops.trials have all digits."""
     if not isinstance(value, float) or not math.isfinite(value):
         return value
     return f"{value:.4f}" if value == 0 or 1e-2 <= abs(value) < 1e6 else f"{value:.4g}"

@@ -58,7 +58,7 @@ def _batches(frame: DataFrame, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Return the names with a number behind each that came before: ``x``, ``x_2``; never one that another column has."""
+    """Return the names with a number after each repetition: ``x``, ``x_2``; never the name of another column."""
     taken, unique = set(names), list[str]()
     used = set[str]()
     for name in names:
@@ -96,7 +96,7 @@ _VIEWS = {"ops.runs_now": ("ops.runs", "run_id"), "ops.steps_now": ("ops.steps",
 class Catalog:
     """Registers tables in the session when a query first names them; nothing outlives the process.
 
-    A name stands for one table of a session. Where another lake was asked before, its names are taken out first.
+    A name denotes one table of a session. Names of a lake that was queried before are removed first.
     """
 
     _owner: ClassVar[Catalog | None] = None
@@ -180,7 +180,7 @@ class Catalog:
         return self._list(reading) if reading.is_of_all else self._spark.sql(statement)
 
     def _list(self, reading: Reading) -> DataFrame:
-        """Return what SHOW TABLES or SHOW VIEWS says of all layers: none of them is the session's current schema."""
+        """Return the result of SHOW TABLES or SHOW VIEWS over all layers: none of them is the session's current schema."""
         from pyspark.sql import DataFrame
 
         noun = "TABLES" if reading.kind == "ShowTables" else "VIEWS"
@@ -241,7 +241,7 @@ def query_lake(lake: Lake, query: str, start_spark: Callable[[], SparkSession], 
 
 @contextmanager
 def as_usage_errors() -> Iterator[None]:
-    """Turn what Spark says of a wrong statement into a UsageError of one sentence."""
+    """Convert Spark's error about a wrong statement into a UsageError of one sentence."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 

@@ -1,6 +1,6 @@
-"""A table's Delta log on this machine's file system: whether it is whole, and what takes the place of a commit that is lost.
+"""A table's Delta log on this machine's file system: its faults, and the marker that replaces a lost commit.
 
-Delta does not notice an entry that was emptied or removed: the table is an older one then, without an error.
+Delta does not notice an entry that was emptied or removed: it then reads an older version, without an error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from tidemill.lake.files import write_whole
 
 LOST, PADDED = "TIDEMILL LOST", "TIDEMILL PADDED"
-"""Operations of commits without files: one stands for a commit that is lost, the other counts the version up once that is made good."""
+"""Operations of commits without files: the first replaces a lost commit, the second raises the version after the rows are written again."""
 
 _FILE = re.compile(r"(\d{20})\.(json|crc|checkpoint(?:\.\d{10}\.(\d{10})|\.[0-9a-f-]{36})?\.(?:parquet|json))")
 
@@ -43,7 +43,7 @@ class DeltaLog:
     """The files of one table's log, as they are now."""
 
     def __init__(self, home: str) -> None:
-        """List the log of the table that lies at ``home``; there may be none."""
+        """List the log of the table at ``home``; there may be none."""
         self.home = Path(home)
         self.folder = self.home / "_delta_log"
         self.entries: set[int] = set()
@@ -80,9 +80,9 @@ class DeltaLog:
         return self.folder / f"{version:020d}.json"
 
     def faults(self, floor: int = -1) -> list[LogFault]:
-        """Return what keeps readers from the latest version; ``floor`` is a version that the table is known to have had.
+        """Return the faults that keep readers from the latest version; ``floor`` is a version that the table is known to have had.
 
-        Entries that a whole checkpoint covers are not needed, and not looked at.
+        Entries that an undamaged checkpoint covers are not needed and not checked.
         """
         damaged, base = [], -1
         for version in sorted(self.checkpoints, reverse=True):
@@ -98,13 +98,13 @@ class DeltaLog:
         return damaged
 
     def commit_info(self, version: int) -> dict[str, Any]:
-        """Return what a commit says of itself; empty where it says nothing, or is damaged."""
+        """Return the ``commitInfo`` of a commit; empty where it has none or is damaged."""
         if version not in self.entries or _entry_fault(self.entry(version)):
             return {}
         return next((dict(action["commitInfo"]) for action in _actions(self.entry(version)) if "commitInfo" in action), {})
 
     def history(self, limit: int | None = None) -> list[dict[str, Any]]:
-        """Return what the commits say of themselves, with ``version``, the newest first."""
+        """Return the ``commitInfo`` of the commits, with ``version``, the newest first."""
         versions = sorted(self.entries, reverse=True)[:limit]
         return [{**self.commit_info(version), "version": version} for version in versions]
 
@@ -113,7 +113,7 @@ class DeltaLog:
         return self.commit_info(version).get("operation")
 
     def is_lost_since(self, version: int) -> bool:
-        """Return True where a commit of ``version`` or a later one was lost, and its step has not made good for it."""
+        """Return True where the commit of ``version`` or a later one was lost and its step has not written it again."""
         marks = [mark for other in sorted(self.entries) if other >= version and (mark := self.operation(other)) in (LOST, PADDED)]
         return marks[-1:] == [LOST]
 
@@ -132,7 +132,7 @@ class DeltaLog:
         self.entries.add(version)
 
     def _hint_fault(self) -> list[LogFault]:
-        """Return a fault where the log's hint names a checkpoint that is gone; one that cannot be read is passed over by readers."""
+        """Return a fault where the log's hint names a missing checkpoint; readers ignore an unreadable hint."""
         hint = self.folder / "_last_checkpoint"
         try:
             version = int(json.loads(hint.read_text(encoding="utf-8"))["version"])
@@ -142,7 +142,7 @@ class DeltaLog:
 
 
 def find_file_faults(home: str, files: Iterable[tuple[str, int]]) -> Iterator[LogFault]:
-    """Yield the data files, given as relative path and size, that are gone or have another size than the log says."""
+    """Yield the data files, given as relative path and size, that are missing or have another size."""
     for relative, size in files:
         if "://" in relative:
             continue

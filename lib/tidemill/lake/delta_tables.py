@@ -21,7 +21,7 @@ _PANIC = "PanicException"  # of pyo3; not an Exception, and not to be imported
 
 
 def has_table(path: str) -> bool:
-    """Return True where a table lies at ``path``, damaged or not."""
+    """Return True where there is a table at ``path``, damaged or not."""
     if is_local(path):
         return DeltaLog(path).exists
     with translate_errors(path):
@@ -29,7 +29,7 @@ def has_table(path: str) -> bool:
 
 
 def open_table(path: str, table: str, version: int | None = None) -> DeltaTable:
-    """Open the table that lies at ``path`` at a version, by default the latest.
+    """Open the table at ``path`` at a version, by default the latest.
 
     Raises:
         LakeError: its log is damaged, or delta-rs cannot read it.
@@ -40,7 +40,7 @@ def open_table(path: str, table: str, version: int | None = None) -> DeltaTable:
 
 
 def open_if_present(path: str, table: str) -> DeltaTable | None:
-    """Open the latest version of the table that lies at ``path``, None where there is none; its log is listed once.
+    """Open the latest version of the table at ``path``, None where there is none; lists its log once.
 
     Raises:
         LakeError: its log is damaged, or delta-rs cannot read it.
@@ -56,7 +56,7 @@ def open_if_present(path: str, table: str) -> DeltaTable | None:
 
 
 def refuse_damage(path: str, table: str) -> None:
-    """Do nothing where the log at ``path`` is whole, or is not on this machine.
+    """Check the log at ``path``; a log that is not on this machine is not checked.
 
     Raises:
         LakeError: a file of the log is damaged or missing.
@@ -70,7 +70,7 @@ def _refuse_faults(faults: Sequence[LogFault], table: str) -> None:
         more = f" (and {len(faults) - 1} more files)" if len(faults) > 1 else ""
         raise LakeError(
             f"{table} is damaged: {restore_paths(str(faults[0]))}{more}; bring the file back from a backup, or run the pipeline that "
-            "writes the table: `tidemill run SPEC` makes again what is lost"
+            "writes the table: `tidemill run SPEC` recreates what is lost"
         )
 
 
@@ -87,7 +87,7 @@ def translate_errors(table: str, path: str = "") -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what delta-rs says, without the trace of its own stack."""
+    """Return the first line of a delta-rs error, without its stack trace."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return restore_paths(lines[0][:300]) if lines else type(error).__name__
 
@@ -95,7 +95,7 @@ def first_line(error: BaseException) -> str:
 def query(table: DeltaTable, sql: str) -> pa.Table:
     """Return what ``sql`` gives over the table, which it calls ``rows``.
 
-    Delta-rs reads by itself here: PyArrow's datasets leave reader threads behind that now and then abort a process which ends soon.
+    Delta-rs reads the files itself: reader threads of PyArrow's datasets occasionally abort a process that ends soon after.
     """
     with translate_errors(str(table.table_uri)):
         return _read_all(QueryBuilder().register("rows", table).execute(sql).read_all())

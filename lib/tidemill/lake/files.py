@@ -1,4 +1,4 @@
-"""Small files of a lake, beside its tables."""
+"""Files of a lake: listing, and small text files beside the tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tidemill.quoting import is_local
 
 
 def write_whole(file: Path, content: bytes) -> None:
-    """Write a local file in one move, its folder too."""
+    """Write a local file atomically, creating its folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
     # The name starts with a dot so that no reader's glob takes the half-written file for data.
     part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")

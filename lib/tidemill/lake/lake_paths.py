@@ -24,7 +24,7 @@ _LINKS: dict[str, str] = {}
 
 
 def refuse_unreadable_path(root: str) -> None:
-    """Do nothing where tables can lie below ``root``.
+    """Raise where ``root`` cannot hold a lake.
 
     Raises:
         UsageError: the path holds characters that delta-rs misreads.
@@ -37,12 +37,12 @@ def refuse_unreadable_path(root: str) -> None:
 
 
 def engine_root(root: str) -> str:
-    """Return ``root`` as Spark and delta-rs are to be given it: itself, or a link to it where its path has other than plain characters.
+    """Return ``root`` in the form that Spark and delta-rs take: itself, or a link to it where its path has special characters.
 
-    The link lies in a folder of this process alone and is removed when it ends; what is written through it holds relative paths.
+    The link is in a folder of this process and is removed when it ends; what is written through it holds relative paths.
 
     Raises:
-        UsageError: such a lake cannot be linked to here; nothing has been written then.
+        UsageError: no link can be made here; nothing has been written.
     """
     if not is_local(root) or _PLAIN.fullmatch(root):
         return root

@@ -34,14 +34,14 @@ _ATTEMPTS = 100
 _LONGEST_PAUSE_S = 0.5
 
 _FREE_TEXT = frozenset({"error", "message", "reason", "sample", "evidence"})
-"""Columns that hold what others said; no other one, such as the path that a file is known by, may depend on secrets that were looked up."""
+"""Columns of free text, which are redacted. Other columns, such as the path of a file, must not depend on which secrets were looked up."""
 
 
 class Ledger:
     """The ops tables of the lake at ``root``: rows are appended, never updated; the greatest ``seq`` is current.
 
-    Every row gets the next ``seq`` of its table from a commit that fails when the table's version has moved since, and is then made
-    anew: ``seq`` increases in the order of the commits, whatever the clocks of the writers say.
+    Every row gets the next ``seq`` of its table in a commit that fails when another commit came first, and is then retried: ``seq``
+    increases in the order of the commits, whatever the clocks of the writers show.
     """
 
     def __init__(self, root: str) -> None:
@@ -56,7 +56,7 @@ class Ledger:
     def extend(self, row: type[Row], decide: Callable[[list[Row]], Sequence[Row]], /, **equals: object) -> None:
         """Append the rows that ``decide`` returns for the present ones whose columns equal ``equals``, which come oldest first.
 
-        No other commit comes between: where one does, ``decide`` is asked again with the rows as they are then.
+        The commit is atomic: when another commit comes first, ``decide`` is called again with the rows as they are then.
         """
 
         def write(opened: DeltaTable | None) -> str:
@@ -151,14 +151,14 @@ class Ledger:
         return opened
 
     def _commit(self, table: str, write: Callable[[DeltaTable | None], str]) -> None:
-        """Let ``write`` commit to the table as it is, again and again where another writer was faster.
+        """Call ``write`` with the table as it is, and again each time another writer committed first.
 
         It returns what it has done, for the log; nothing where it has committed nothing.
 
         Raises:
-            LakeError: others were faster each time.
+            LakeError: another writer was first each time.
         """
-        # The commits themselves decide who was first; a lock spares writers of one machine their attempts.
+        # The commits decide who was first; the lock saves writers on one machine failed attempts.
         with hold_lock(self._root, table) if is_local(self._root) else nullcontext(), translate_errors(table, self._path(table)):
             for attempt in range(_ATTEMPTS):
                 opened = self._open(table)
@@ -210,7 +210,7 @@ def _delete(opened: DeltaTable, predicate: str) -> int:
 
 
 def _as_arrow(rows: Sequence[OpsRow], last: int) -> pa.Table:
-    """Return the rows with the numbers behind ``last`` as ``seq``, and free of secrets."""
+    """Return the rows with the numbers after ``last`` as ``seq``, and without secrets."""
     schema, now = rows[0].arrow_schema(), datetime.now(UTC)
     columns: dict[str, list[object]] = {name: [_without_secrets(name, getattr(row, name)) for row in rows] for name in schema.names}
     columns[SEQUENCE] = list(range(last + 1, last + len(rows) + 1))

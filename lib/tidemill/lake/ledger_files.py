@@ -35,7 +35,7 @@ def last_sequence(table: DeltaTable | None) -> int:
     if table is None:
         return 0
     last = table.transaction_version(_SEQUENCE_APP)
-    if last is None:  # the log was made anew by another tool
+    if last is None:  # another tool rewrote the log
         last = query(table, f"SELECT max({SEQUENCE}) AS last FROM rows")["last"][0].as_py()
     return int(last or 0)
 
@@ -48,9 +48,9 @@ def commit_properties(last: int) -> CommitProperties:
 def compact_files(table: DeltaTable, most: int | None = None) -> int:
     """Put small files together and write a checkpoint, where there are more than ``most``; return how many there were.
 
-    The old files stay for those who read them just now.
+    The old files stay for current readers.
 
-    Not with Delta-rs' own `optimize`: of two at once, the second adds the same rows again. This is a commit like any other, which fails
+    Delta-rs' own `optimize` is not used: of two at once, the second adds the same rows again. This is a commit like any other, which fails
     when the table's version has moved.
     """
     files = list_data_files(table).select(["size_bytes", f"max.{SEQUENCE}"]).to_pylist()
@@ -74,8 +74,8 @@ def remove_expired_files(root: str, table: str, opened: DeltaTable) -> int:
     """Remove the files of an ops table that only versions older than ``RETENTION_S`` need; return how many there were.
 
     These are data files that neither the latest version lists nor the one that was the latest then, and entries and checkpoints of the log
-    before the last checkpoint of that time: at least two checkpoints stay, each with the entries behind it. Wherever a process dies in the
-    midst of it, the versions since then remain readable.
+    before the last checkpoint of that time: at least two checkpoints stay, each with the entries after it. If the process dies halfway, the
+    versions since then remain readable.
     """
     relative, cutoff = table.replace(".", "/", 1), time.time() - RETENTION_S
     expired = [path for path, state in list_files(root, relative).items() if state.modified_at < cutoff]

@@ -99,7 +99,7 @@ def _latest(lake: Lake, table: str) -> int:
 
 
 def _keep_log(table: DeltaTable) -> None:
-    """Let the table keep its whole log, where it does not say so yet."""
+    """Set the log retention of the table so that its whole log stays."""
     if not set(LOG_RETENTION.items()) <= set(table.metadata().configuration.items()):
         table.alter.set_table_properties(LOG_RETENTION)
 
@@ -156,7 +156,7 @@ def _unprotected_files(lake: Lake, table: str, versions: Collection[int]) -> dic
 
 
 def _remove_files(lake: Lake, table: str, files: dict[str, int]) -> dict[str, int]:
-    """Delete data files, with the checksums that Spark keeps beside them and folders that become empty; return them."""
+    """Delete data files, Spark's checksums of them and folders that become empty; return the files."""
     relative = table.replace(".", "/", 1)
     for path in files:
         folder, _, name = path.rpartition("/")

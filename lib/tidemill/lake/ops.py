@@ -1,4 +1,4 @@
-"""The rows of the ops tables: one frozen dataclass per table; its docstring says what a row stands for.
+"""The rows of the ops tables: one frozen dataclass per table; its docstring describes a row.
 
 ``python -m tidemill.lake.ops`` prints the description of the tables for ``docs/tables.md``. Names of columns avoid the words that Spark,
 DuckDB or PostgreSQL reserve, so that nobody has to quote them.
@@ -111,7 +111,7 @@ class ExpectationRow(OpsRow, table="ops.expectations"):
     passed: bool | None = column("whether it holds")
     kind: str | None = column("the kind of expectation")
     value: float | None = column("the measured figure, of kinds that have one")
-    expected: str | None = column("what the spec asks for")
+    expected: str | None = column("what the spec requires")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +251,7 @@ class DeploymentRow(OpsRow, table="ops.deployments", stamps_after="actor", reten
     model_version: Int32 | None = column(_MODEL)
     from_state: str | None = column("the state before; null for a new version")
     to_state: str | None = column("CANDIDATE, CHALLENGER, CHAMPION, RETIRED or REJECTED")
-    actor: str | None = column("who asked for it; `tidemill` for automatic changes")
+    actor: str | None = column("who made the change; `tidemill` for automatic changes")
     reason: str | None = column("why")
     evidence: str | None = column("what the decision rests on, as JSON")
     run_id: str | None = column(_RUN)

@@ -36,14 +36,14 @@ OPS_TABLES: dict[str, type[OpsRow]] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class OpsRow:
-    """A row of an ops table. Each subclass is one table: its docstring says what a row stands for.
+    """A row of an ops table. Each subclass is one table: its docstring describes a row.
 
     Every column may be null. ``seq`` is assigned by the ledger; without ``recorded_at`` the ledger takes the time of the commit.
     """
 
     TABLE: ClassVar[str] = ""
     STAMPS_AFTER: ClassVar[str | None] = None
-    """The column behind which ``seq`` and ``recorded_at`` stand; None: at the end."""
+    """The column that ``seq`` and ``recorded_at`` follow; None: they come last."""
 
     seq: int | None = column("number of the row in its table, in the order of commits: the greatest is the latest")
     recorded_at: datetime | None = column("when the row was written, by the writer's clock")

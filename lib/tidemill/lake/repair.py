@@ -1,6 +1,6 @@
 """Compares tables with the ledger, and makes damaged tables readable again.
 
-What is lost is marked as lost, and what is damaged is set aside, never deleted.
+Lost commits are marked as lost; damaged files are moved away, never deleted.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def read_greatest_versions(ledger: Ledger) -> dict[str, int]:
 
 
 def list_outputs(row: StepRow | None) -> dict[str, RecordedVersion]:
-    """Return what one row of ops.steps says of the tables and models that its step wrote."""
+    """Return the tables and models that the step of one row of ops.steps wrote."""
     if row is None:
         return {}
     rows = row.output_rows or {}
@@ -66,7 +66,7 @@ def list_outputs(row: StepRow | None) -> dict[str, RecordedVersion]:
 
 
 def find_table_fault(lake: Lake, table: str, recorded: RecordedVersion) -> str | None:
-    """Return in what way a table is not what the ledger says, None where it is; starts no JVM."""
+    """Return how a table differs from what the ledger recorded, None where it does not; starts no JVM."""
     try:
         latest = lake.version(table)
         if latest is None:
@@ -87,7 +87,7 @@ def find_table_fault(lake: Lake, table: str, recorded: RecordedVersion) -> str |
 
 
 def refuse_faults(lake: Lake, tables: Iterable[str]) -> None:
-    """Do nothing where the tables are what the ledger says; those that it does not know, and its own, are not looked at.
+    """Check tables against the ledger; tables that it does not know, and its own, are not checked.
 
     Raises:
         LakeError: a table lost a version, rows or files.
@@ -96,11 +96,11 @@ def refuse_faults(lake: Lake, tables: Iterable[str]) -> None:
     for table in tables:
         fault = find_table_fault(lake, table, known[table]) if table in known else None
         if fault:
-            raise LakeError(f"{fault}; run the pipeline that writes it: `tidemill run SPEC` makes again what is lost")
+            raise LakeError(f"{fault}; run the pipeline that writes it: `tidemill run SPEC` recreates what is lost")
 
 
 def _rows(lake: Lake, table: str, version: int) -> int | None:
-    """Return the rows at a version, None where the log does not reach back to it any more."""
+    """Return the number of rows at a version, None where the log no longer contains it."""
     try:
         return lake.rows(table, version)
     except LakeError:
@@ -111,10 +111,10 @@ _HINT = "_last_checkpoint"
 
 
 def repair_table(home: str, aside: str, floor: int = -1) -> list[LogFault]:
-    """Make the table that lies at ``home`` whole again, and return what was wrong; nothing happens where it is whole.
+    """Repair the table at ``home`` and return its faults; an undamaged table is not touched.
 
-    A commit that is lost is replaced by one without files, so that a version never means two things; the table then holds what the
-    other commits say. Damaged files move into the folder ``aside``, the whole table where no version of it can be read any more.
+    A lost commit is replaced by one without files, so that a version number never denotes two states; the table then holds what the
+    other commits added. Damaged files move into the folder ``aside``; the whole table does where no version can be read.
     ``floor`` is a version that the table is known to have had.
     """
     log = DeltaLog(home)
@@ -127,14 +127,14 @@ def repair_table(home: str, aside: str, floor: int = -1) -> list[LogFault]:
             _repair_log(log, faults, Path(aside))
         return faults + _repair_files(home, Path(aside))
     except LakeError:
-        # A whole log that delta-rs does not read has a feature which it lacks: that is nobody's loss.
+        # An undamaged log that delta-rs cannot read uses a feature that it lacks: nothing is lost.
         if faults:
             _set_aside(Path(home), Path(aside))
         return faults
 
 
 def find_damaged_files(home: str) -> list[LogFault]:
-    """Return the data files of the latest version that are gone or cut."""
+    """Return the data files of the latest version that are missing or truncated."""
     with translate_errors(home):
         actions = list_data_files(DeltaTable(home))
     files = zip(actions["path"].to_pylist(), actions["size_bytes"].to_pylist(), strict=True)
@@ -172,14 +172,14 @@ def _repair_files(home: str, aside: Path) -> list[LogFault]:
 
 
 def _end_with_mark(home: Path) -> None:
-    """Let the log end with a mark of the loss, so that whatever was written before is known to be no longer what it was."""
+    """End the log with a marker of the loss, so that versions written before are known to be incomplete."""
     log = DeltaLog(str(home))
     if log.operation(log.latest) != LOST:
         log.add_marker(log.latest + 1, LOST, "earlier commits or files are lost")
 
 
 def _is_among(file: Path, faults: list[LogFault]) -> bool:
-    """Return True where a checkpoint is of the same version as one that is damaged."""
+    """Return True where a checkpoint has the version of a damaged one."""
     return any(fault.version is None and fault.file.name[:20] == file.name[:20] for fault in faults)
 
 

@@ -21,7 +21,7 @@ _AGGREGATES = re.compile(
 
 
 class NotByRowError(ValueError):
-    """The SQL does not make its result row by row of the table; the message says what stands in the way, as the middle of a sentence."""
+    """The result does not come row by row from the table; the message names the obstacle, as the middle of a sentence."""
 
 
 def add_carrier(sql: str, table: str, carrier: str) -> str:
@@ -59,7 +59,7 @@ class _Carrying:
         self.lacking: list[exp.Select] = []
 
     def comes_through(self, query: exp.Expr, known: Mapping[str, bool]) -> bool:
-        """Return True where the rows of a query come of rows of the table; ``known`` says so of the CTEs around it."""
+        """Return True where the rows of a query come from rows of the table; ``known`` holds the same for the CTEs around it."""
         known = dict(known)
         for cte in getattr(query, "ctes", ()):
             is_carrying = self.comes_through(cte.this, known)
@@ -140,7 +140,7 @@ def _queries(node: exp.Expr) -> Iterator[exp.Expr]:
 
 
 def _refuse_joins(joins: list[exp.Join], carrying: list[bool]) -> None:
-    """Refuse a join that gives rows without a row of the table; ``carrying`` tells of FROM and then of each join whether it is there."""
+    """Refuse a join that gives rows without a row of the table; ``carrying``: whether FROM and then each join contains the table."""
     at = carrying.index(True)
     for place, join in enumerate(joins, start=1):
         side = join.side.upper()
@@ -202,7 +202,7 @@ def _has_star(select: exp.Select, name: str) -> bool:
 
 @dataclass(frozen=True)
 class _SelectPlace:
-    """Where a SELECT stands in the text: from its word to the bracket that ends it; ``behind`` is where its first column may begin."""
+    """The position of a SELECT in the text: from its keyword to its closing bracket; ``behind`` is where its first column may begin."""
 
     start: int
     end: int

@@ -23,8 +23,8 @@ UNSAFE = {
     "reflect": "calls Java methods",
     "java_method": "calls Java methods",
     "try_reflect": "calls Java methods",
-    "from_protobuf": "reads a file of its own",
-    "to_protobuf": "reads a file of its own",
+    "from_protobuf": "reads a file that it names",
+    "to_protobuf": "reads a file that it names",
     "python_worker_logs": "reads the logs of other queries",
     "table_changes": "reads a table that no one sees",
     "table_changes_by_path": "reads a path",
@@ -94,7 +94,7 @@ _WRITES = (exp.DDL, exp.DML, exp.Command, exp.Set, exp.Into)
 
 @dataclass(frozen=True)
 class Unsafe:
-    """One part of a statement that needs trust: where it stands (both from 1), the words that stand there, and why."""
+    """One part of a statement that needs trust: its line and column (from 1), its text, and why."""
 
     line: int
     column: int
@@ -133,7 +133,7 @@ def find_unsafe_parts(sql: str) -> list[Unsafe]:
 
 
 def _parts(tree: exp.Expr, text: str, added: tuple[int, ...]) -> Iterator[Unsafe]:
-    # What a hint names is nothing that runs, and has no place of its own.
+    # The names in a hint are not executed and have no position.
     for node in tree.walk(prune=lambda part: isinstance(part, exp.Hint)):
         if isinstance(node, exp.QueryTransform):
             yield _locate(text, added, _first(node), "TRANSFORM … USING", "runs a program")
@@ -258,7 +258,7 @@ def _place(node: Any) -> str:
 
 
 class _Nodes:
-    """Walks a plan of Catalyst's: every node in it, wherever it stands among the arguments of another."""
+    """Walks a Catalyst plan: every node, also those among the arguments of another node."""
 
     def __init__(self, spark: SparkSession) -> None:
         self._gateway: Any = spark._sc._gateway

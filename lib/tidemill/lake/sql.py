@@ -35,7 +35,7 @@ _NESTED = re.compile(r"/\*|\*/")
 
 @dataclass(frozen=True)
 class Piece:
-    """One piece of SQL text: its kind (a name of ``_PIECE``, ``comment`` for both sorts) and where it stands."""
+    """One piece of SQL text: its kind (a name of ``_PIECE``, ``comment`` for both sorts) and its position."""
 
     kind: str
     start: int
@@ -101,7 +101,7 @@ def _make_statement(sql: str, start: int, end: int, *, is_ended: bool) -> Statem
 
 
 def require_one_statement(sql: str) -> Statement:
-    """Return the only statement of ``sql``, whatever semicolons and comments stand around it.
+    """Return the only statement of ``sql``, without the semicolons and comments around it.
 
     Raises:
         UsageError: there is none, or more than one.
@@ -125,7 +125,7 @@ def is_keyword(word: str) -> bool:
 
 
 def quote_names(sql: str) -> tuple[str, list[int]]:
-    """Put backticks around keywords beside a dot, which are names there (``silver.any``, ``values.a``).
+    """Put backticks around keywords next to a dot, which are names there (``silver.any``, ``values.a``).
 
     Returns the text, and where in it a character was added.
     """
@@ -154,12 +154,12 @@ def _is_name(sql: str, tokens: list[Piece], place: int) -> bool:
     return follows and then is not None and (then.kind in ("word", "quoted") or sql[then.start : then.end] == "*")
 
 
-logging.getLogger("sqlglot").setLevel(logging.ERROR)  # what it cannot parse is told by what raises, not by a warning beside it
+logging.getLogger("sqlglot").setLevel(logging.ERROR)  # parse errors are raised; the warnings would repeat them
 
 
 @lru_cache(maxsize=256)
 def parse(sql: str) -> tuple[exp.Expr, str, tuple[int, ...]]:
-    """Return the tree of the one statement in ``sql``, the text it stands for, and where that text has characters more than ``sql``.
+    """Return the tree of the one statement in ``sql``, the text that was parsed, and where that text has more characters than ``sql``.
 
     Raises:
         UsageError: the SQL does not parse, or is more than one statement.
@@ -198,7 +198,7 @@ def table_names(sql: str) -> frozenset[str]:
 
 
 def has_join(sql: str) -> bool:
-    """Return True where the query joins tables, or makes several rows of one, so that keys may come to stand in more rows than before."""
+    """Return True where the query joins tables or generates rows, so that keys may occur in more rows than before."""
     return parse(sql)[0].find(exp.Join, exp.Lateral, exp.Explode, exp.Posexplode) is not None
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pyspark.sql import types as T
 
 
-# A table with columns of its own making, with rules about its files or its readers: Spark writes those itself.
+# Tables with other properties or features (generated columns, file layout, reader features) are written by Spark.
 _HARMLESS = {"delta.checkpointInterval", "delta.logRetentionDuration", "delta.deletedFileRetentionDuration"}
 _FEATURES = {"timestampNtz"}
 LOG_RETENTION = {"delta.logRetentionDuration": LOG_RETENTION_INTERVAL}
@@ -53,7 +53,7 @@ def is_plain(kind: str | Mapping[str, Any]) -> bool:
 
 
 def is_plain_table(table: DeltaTable) -> bool:
-    """Return True for a table that takes files from any writer: nothing is asked of them beyond the schema."""
+    """Return True for a table that takes files from any writer: it requires nothing of them but the schema."""
     protocol, metadata = table.protocol(), table.metadata()
     features = {*(protocol.reader_features or ()), *(protocol.writer_features or ())}
     is_old = protocol.min_reader_version == 1 and protocol.min_writer_version <= 2
@@ -61,7 +61,7 @@ def is_plain_table(table: DeltaTable) -> bool:
 
 
 def enable_table_features(path: str, schema: T.StructType) -> None:
-    """Let the table at ``path``, where there is one, hold such columns: times without a zone are a feature that Delta wants asked for."""
+    """Enable the table features that columns of ``schema`` need, where the table exists: TIMESTAMP_NTZ is one."""
     if '"timestamp_ntz"' not in schema.json() or not has_table(path):
         return
     table = open_table(path, path)
@@ -115,7 +115,7 @@ def file_statistics(path: str, columns: Collection[str]) -> dict[str, object]:
 
 
 def _format_bound(value: object, *, is_greatest: bool = False) -> object:
-    """Return a bound as JSON has it, None where it cannot be told exactly enough; an instant is widened to the millisecond."""
+    """Return a bound as a JSON value, None where it cannot be represented exactly enough; instants are widened to milliseconds."""
     if isinstance(value, bool | bytes):
         return None
     if isinstance(value, str):
@@ -147,9 +147,9 @@ _UNMARKED = {"mapreduce.fileoutputcommitter.marksuccessfuljobs": "false"}
 
 @dataclass(frozen=True)
 class Stage:
-    """Rows that lie in files below ``home``, the folder of the table that they are for, in its sub-folder ``folder``.
+    """Rows in files in the sub-folder ``folder`` of ``home``, the folder of the table that they will be committed to.
 
-    ``schema`` are their columns, among them ``PART``, which stands for ``by``.
+    ``schema`` are their columns, among them ``PART``, the value of ``by``.
     """
 
     home: str
@@ -159,7 +159,7 @@ class Stage:
 
     @property
     def path(self) -> str:
-        """Where the stage lies."""
+        """The folder of the stage."""
         return f"{self.home}/{self.folder}"
 
     def rows(self, spark: SparkSession) -> DataFrame:
@@ -208,7 +208,7 @@ class Part:
     name: str
 
     def commit(self, schema: T.StructType, *, replace: bool, meta: str, txn: tuple[str, int] | None = None) -> bool:
-        """Commit the rows to the table that they are for, in place of all its rows (``replace``) or behind them.
+        """Commit the rows to their table: in place of all its rows (``replace``) or appended.
 
         ``schema`` are the columns that the table gets of them, ``meta`` is the commit's ``userMetadata``, ``txn`` an app and its number.
         Returns False, and does nothing, where the table is not a plain one or would need a change of its schema: its rows are to be
@@ -310,7 +310,7 @@ def _metrics(files: Sequence[AddAction]) -> dict[str, str]:
 
 @contextmanager
 def _hold_mark(path: str) -> Iterator[None]:
-    """Hold a mark in the stage's folder, so that nobody takes it for one that a dead process left."""
+    """Hold a mark in the stage's folder, so that it is not removed as one of a dead process."""
     mark = Path(path) / _MARK
     mark.parent.mkdir(parents=True, exist_ok=True)
     with mark.open("a") as handle:

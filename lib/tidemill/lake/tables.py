@@ -1,7 +1,7 @@
 """The tables of a lake: read at a version, committed once.
 
-Every commit carries a JSON object in Delta's ``userMetadata`` with a ``commit_id``: that is how a commit is found again and how
-one that Delta skipped in silence is noticed.
+Every commit carries a JSON object in Delta's ``userMetadata`` with a ``commit_id``: that is how a commit is identified and how one
+that Delta skipped silently is noticed.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 class Lake:
-    """A Delta lake below one path; tables lie at ``<root>/<layer>/<name>``."""
+    """A Delta lake below one path; a table is at ``<root>/<layer>/<name>``."""
 
     def __init__(self, root: str) -> None:
         """Open the lake at ``root``; nothing is created before the first commit.
 
         Raises:
-            UsageError: no lake can lie there.
+            UsageError: the path cannot hold a lake.
         """
         self.root = str(Path(root).resolve()) if is_local(root) else root.rstrip("/")
         refuse_unreadable_path(self.root)
@@ -62,7 +62,7 @@ class Lake:
         return engine_root(self.root)
 
     def path(self, table: str) -> str:
-        """Return where ``layer.name`` lies, as Spark and delta-rs are to be given it."""
+        """Return the path of ``layer.name`` in the form that Spark and delta-rs take."""
         layer, name = split_name(table)
         return f"{self.engine_root}/{layer}/{name}"
 
@@ -83,13 +83,13 @@ class Lake:
         return int(self.open(table).version()) if self.exists(table) else None
 
     def rows(self, table: str, version: int) -> int | None:
-        """Return the rows of the table at a version by the log's own account, None where it does not say; starts no JVM."""
+        """Return the number of rows of the table at a version from the log, None where the log has no counts; starts no JVM."""
         with translate_errors(table, self.path(table)):
             counts = list_data_files(self.open(table, version))["num_records"].to_pylist()
         return None if None in counts else sum(counts)
 
     def damaged_files(self, table: str) -> list[LogFault]:
-        """Return the data files of the latest version that are gone or cut; none are known of a lake that is not on this machine."""
+        """Return the data files of the latest version that are missing or truncated; always none for a lake that is not on this machine."""
         if not is_local(self.root) or not self.exists(table):
             return []
         refuse_damage(self.path(table), table)
@@ -97,7 +97,7 @@ class Lake:
             return find_damaged_files(self.path(table))
 
     def repair(self, table: str, floor: int = -1) -> list[LogFault]:
-        """Make a damaged table readable again, and return what was wrong; what it lost is to be written again by its step.
+        """Make a damaged table readable and return the faults; its step must write again what it lost.
 
         ``floor`` is the greatest version that the table is known to have had.
         """
@@ -111,7 +111,7 @@ class Lake:
         return is_local(self.root) and DeltaLog(self.path(table)).is_lost_since(version)
 
     def pad(self, table: str, floor: int) -> int:
-        """Count the table's version up until it is beyond ``floor``, and return it: no version may mean two things."""
+        """Raise the table's version beyond ``floor`` and return it: no version number may denote two states."""
         with hold_lock(self.root, table):
             log = DeltaLog(self.path(table))
             for version in range(log.latest + 1, floor + 2):
@@ -126,7 +126,7 @@ class Lake:
         return None if number is None else int(number)
 
     def history(self, table: str, limit: int | None = None) -> list[dict[str, Any]]:
-        """Return what the last commits (None: all that the log still has) say of themselves, with ``version``, the newest first; no JVM.
+        """Return the commit info of the last commits (None: all in the log), with ``version``, the newest first; starts no JVM.
 
         A log on this machine is read directly: delta-rs finds no history where the path holds ``#`` or ``?``.
         """
@@ -160,7 +160,7 @@ class Lake:
         if latest is None or (version is not None and version > latest):
             state = "it does not exist" if latest is None else f"its latest version is {latest}"
             raise TableNotFound(f"{table} at {self.root}: {state}; run the step that writes it first")
-        # The latest version is read by the step that makes good for what was lost, and by no other.
+        # Only the step that writes the lost rows again reads the latest version.
         if version is not None and version < latest and is_local(self.root) and DeltaLog(self.path(table)).operation(version) == LOST:
             raise TableNotFound(f"{table}: version {version} was lost with a damaged file of its log; run the step that writes it again")
         reader = spark.read.format("delta")
@@ -198,9 +198,9 @@ class Lake:
 
     @contextmanager
     def stage_rows(self, rows: DataFrame, table: str, by: str, varied: Sequence[str] = ()) -> Iterator[StagedRows]:
-        """Keep rows for the length of the block that are to be looked at and then, those of one fate (the column ``by``), to be written.
+        """Keep rows for the duration of the block: they are inspected, and then those with one value of ``by`` are written.
 
-        ``varied`` are columns whose values hardly repeat.
+        ``varied`` are columns with few repeated values.
         On a local lake they are written once, below the table, whose commit then takes their files in; elsewhere they are persisted.
         """
         if is_local(self.root):
@@ -212,7 +212,7 @@ class Lake:
 
     @contextmanager
     def open_stage(self, table: str, schema: T.StructType, by: str) -> Iterator[Stage | None]:
-        """Have a stage for rows of the table, parted by the column ``by``, for the length of the block; None where the lake is remote."""
+        """Open a stage for rows of the table, partitioned by ``by``, for the duration of the block; None where the lake is remote."""
         if is_local(self.root):
             with open_stage(self.path(table), schema, by) as stage:
                 yield stage
@@ -220,9 +220,9 @@ class Lake:
             yield None
 
     def replace(self, df: DataFrame, table: str, *, meta: Meta, part: Part | None = None) -> int:
-        """Make ``df`` the whole of the table in one commit, its schema too; return the version.
+        """Replace all rows and the schema of the table by ``df`` in one commit; return the version.
 
-        ``part`` are the same rows in a stage, with their columns or more.
+        ``part`` are the same rows in a stage, with at least these columns.
         """
         return self._commit(df, table, "overwrite", {"overwriteSchema": "true"}, meta, part)
 

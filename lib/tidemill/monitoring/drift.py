@@ -46,7 +46,7 @@ def measure_drift(reference: DataFrame, scored: DataFrame, columns: Sequence[str
     """Compute the distance of each column, with one job for the quantiles and one for all counts.
 
     Numbers fall into at most ten bins between the deciles of the reference (fewer where deciles coincide), other columns into the 50
-    most frequent values of the reference and "other"; null (and NaN) is a bin of its own. Values of ``scored`` are compared in the
+    most frequent values of the reference and "other"; null (and NaN) is a separate bin. Values of ``scored`` are compared in the
     reference's type; what cannot be cast counts as null.
     """
     names = drift_columns(reference, columns)

@@ -1,4 +1,4 @@
-"""Drift methods: how far two histograms over the same bins lie apart. A method is one object in a registry; nothing here imports Spark."""
+"""Drift methods: the distance of two histograms over the same bins. A method is one object in a registry; nothing here imports Spark."""
 
 from __future__ import annotations
 

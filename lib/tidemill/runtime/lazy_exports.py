@@ -1,4 +1,4 @@
-"""Packages whose names load on first use, so that what runs in a worker imports little."""
+"""Package exports that load on first use, so that Spark workers import little."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def export_lazily(package: str, homes: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
-    """Return a ``__getattr__`` for ``package`` that imports the module that defines a name when it is first asked for.
+    """Return a ``__getattr__`` for ``package`` that imports the module that defines a name on first use.
 
     ``homes``: module of the package → the names that it defines.
     """

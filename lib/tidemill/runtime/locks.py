@@ -1,4 +1,4 @@
-"""One writer at a time: an advisory lock a name, held by the process and freed when it dies."""
+"""One advisory lock per name, held by one process at a time and freed when it dies."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Holder:
 
 
 def this_process() -> Holder:
-    """Return the process that asks."""
-    # What stands behind an equals sign may be a secret: `--set vars.PASSWORD=…`.
+    """Return the present process."""
+    # The text after an equals sign may be a secret: `--set vars.PASSWORD=…`.
     command = " ".join([Path(sys.argv[0]).name, *(word.partition("=")[0] for word in sys.argv[1:])])[:200]
     return Holder(os.getpid(), socket.gethostname(), command, f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
 
@@ -96,14 +96,14 @@ def hold_lease(root: str, name: str, *, wait: bool) -> Iterator[bool]:
 
 
 def find_lease_holder(root: str, name: str) -> Holder | None:
-    """Return who holds the lease, None where nobody does."""
+    """Return the holder of the lease, None where it is free."""
     path = _lease_path(root, name)
     return _read_mark(DeltaTable(path)).holder if DeltaTable.is_deltatable(path) else None
 
 
 @dataclass(frozen=True)
 class _Mark:
-    """What the last commit of a lease's table says; without a token nobody holds it."""
+    """The state in the last commit of a lease's table; without a token it is free."""
 
     token: str | None = None
     holder: Holder | None = None
@@ -171,7 +171,7 @@ def _read_mark(table: DeltaTable) -> _Mark:
 
 
 def _commit_mark(table: DeltaTable, token: str | None, holder: Holder | None) -> bool:
-    """Write a mark behind the version that ``table`` is at; return False where another commit is there."""
+    """Commit a mark after the version of ``table``; return False where another commit came first."""
     mark = json.dumps({"token": token, "holder": holder and asdict(holder)})
     properties = CommitProperties(custom_metadata={"userMetadata": mark}, max_commit_retries=0)
     try:
@@ -206,7 +206,7 @@ def hold_lock(root: str, name: str, *, wait: bool = True) -> Iterator[bool]:
 
 
 def find_holder(root: str, name: str) -> Holder | None:
-    """Return who holds the lock, None where nobody does or it cannot be told."""
+    """Return the holder of the lock, None where it is free or the holder is unknown."""
     if not is_local(root):
         return find_lease_holder(root, name)
     try:
@@ -237,7 +237,7 @@ def remove_dead_locks(root: str, *, dry_run: bool = False) -> list[str]:
 
 @contextmanager
 def scratch(root: str) -> Iterator[str]:
-    """Have a folder below the lake at ``root`` for the length of the block; empty where the lake lies on no file system."""
+    """Create a folder below the lake at ``root`` for the duration of the block; an empty string where the lake is on no file system."""
     if not is_local(root):
         yield ""
         return
@@ -246,7 +246,7 @@ def scratch(root: str) -> Iterator[str]:
     remove_dead_folders(str(base))
     unowned = Path(tempfile.mkdtemp(prefix="new-", dir=base))
     with hold_lock(str(unowned), FOLDER_OWNER):
-        # Only now may others take it for one that somebody left.
+        # From here on others remove it when its owner is dead.
         folder = unowned.rename(base / unowned.name.replace("new-", "held-", 1))
         try:
             yield str(folder)
@@ -305,7 +305,7 @@ def _acquire_file(path: Path, *, wait: bool) -> int | None:
 
 
 def _open_file(path: Path) -> int:
-    """Open the file of a lock, made with the permissions of the lake's folder: all who may write there may lock, whoever came first."""
+    """Open the file of a lock, created with the permissions of the lake's folder, so that every user who may write there may lock."""
     while True:
         try:
             return os.open(path, os.O_RDWR | os.O_NOFOLLOW)

@@ -1,11 +1,11 @@
-"""Faults of the machine, as what raised them words them: what happened, and what to do about it."""
+"""Errors that come from the machine (memory, disk, lost workers), as a sentence with a remedy."""
 
 from __future__ import annotations
 
 import re
 
 _LESS_AT_ONCE = "run fewer tasks at once (TIDEMILL_MASTER='local[1]'), or use a machine with more memory"
-# What is searched for in the text of an error and its causes, and the sentence for people; `{}` is what the first group matched.
+# The pattern in the text of an error and its causes, and the message; `{}` is what the first group matched.
 _FAULTS = (
     (
         r"No space left on device|Disk quota exceeded|There is not enough space on the disk",
@@ -30,7 +30,7 @@ _PLACE = re.compile(r"(?:rows to |: ['\"])(?:file:)?(/[^\s'\"]+?)[.'\"]?(?:\s|$)
 
 
 def describe_machine_fault(text: str) -> str | None:
-    """Return the sentence for the fault of the machine that ``text`` (of an error and its causes) tells of, None where it is none."""
+    """Return the message for a machine fault in ``text`` (an error and its causes), None where there is none."""
     for pattern, sentence in _FAULTS:
         match = re.search(pattern, text, re.MULTILINE)
         if match:
@@ -41,5 +41,5 @@ def describe_machine_fault(text: str) -> str | None:
 
 
 def is_lost_worker(text: str) -> bool:
-    """Return True where a Python worker of Spark ended without a word."""
+    """Return True where a Python worker of Spark ended unexpectedly."""
     return re.search(_FAULTS[1][0], text) is not None

@@ -25,7 +25,7 @@ _LOG_LEVEL = "TIDEMILL_SPARK_LOG"
 LOG_RETENTION_INTERVAL = "interval 36500 days"
 """How long tables keep the entries of their Delta log: models and runs are pinned to versions."""
 TASK_SLOTS = "spark.tidemill.taskSlots"
-"""How many Spark tasks run at once, where a cluster cannot be asked, or shall not be used whole."""
+"""The number of Spark tasks to run at once, where the cluster cannot report it or only a part of it may be used."""
 # What every session needs, wherever it runs.
 _EVERYWHERE = {
     "spark.sql.session.timeZone": "UTC",
@@ -40,10 +40,10 @@ _EVERYWHERE = {
     # Spark would derive a condition for each way to rename the columns in a condition: 2 to the power of their number, where a filter is
     # on a hash of all columns of a file. What it derives seldom does more than skip null keys of a join early.
     "spark.sql.constraintPropagation.enabled": "false",
-    # Spark 4.2 hands columns of a file to Python as they are, and fails where a vector of MLlib stands beside them.
+    # Spark 4.2 hands columns of a file to Python as they are, and fails where there is an MLlib vector among them.
     "spark.sql.execution.arrow.pythonUDF.columnarInput.enabled": "false",
 }
-# PySpark would tell Java the line of each call, by three calls more; a static setting, for sessions that start here.
+# PySpark would report the line of each call to Java in three more calls; a static setting, for sessions that start here.
 _UNTRACED = {"spark.python.sql.dataFrameDebugging.enabled": "false"}
 _DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -114,7 +114,7 @@ def _java(connectors: Collection[str], *, needs_delta: bool) -> Path:
 
 
 def _silence_java_logs() -> None:
-    """Stop PySpark from logging each error with its Java stack trace, which it does beside raising it."""
+    """Stop PySpark from logging each error with its Java stack trace, besides raising it."""
     from pyspark.logger import PySparkLogger
 
     for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
@@ -123,9 +123,9 @@ def _silence_java_logs() -> None:
 
 @contextmanager
 def _silence_launch() -> Iterator[None]:
-    """Keep what the JVM says of itself off the terminal; it is shown only where Spark does not start.
+    """Hide the output of the starting JVM; it is shown only where Spark does not start.
 
-    The JVM inherits this process's standard error when it is launched, so that is turned aside for that moment.
+    The JVM inherits this process's standard error when it is launched, so that is redirected during the launch.
     """
     with tempfile.TemporaryFile() as output:
         stderr = os.dup(2)
@@ -151,7 +151,7 @@ def child_session(spark: SparkSession) -> SparkSession:
 def opens_all_names(spark: SparkSession) -> bool:
     """Return True where Spark's Java can open files whatever letters their names have: where it was started in a UTF-8 locale.
 
-    It cannot be asked through Spark Connect, whose server is another machine's; True then.
+    This cannot be determined through Spark Connect, whose server is on another machine; True then.
     """
     jvm: Any = getattr(spark, "_jvm", None)
     return jvm is None or _is_utf_8(str(jvm.java.lang.System.getProperty("sun.jnu.encoding")))
@@ -180,7 +180,7 @@ def task_slots(spark: SparkSession) -> int:
     """Return how many Spark tasks run at once: what the setting `spark.tidemill.taskSlots` says, else what the scheduler has.
 
     Partitions of a shuffle are no measure of it: there may be 200 of them on one core. Of a cluster that grows it counts the executors
-    that are there; through Spark Connect, where there is no scheduler to be asked, it is 1.
+    that are there; through Spark Connect, which has no access to the scheduler, it is 1.
     """
     declared = spark.conf.get(TASK_SLOTS, None)
     if declared is not None:
@@ -191,7 +191,7 @@ def task_slots(spark: SparkSession) -> int:
 
     if is_remote():
         return 1
-    scheduler = spark.sparkContext._jsc.sc()  # what Spark asks itself before it starts tasks that need each other
+    scheduler = spark.sparkContext._jsc.sc()  # Spark uses the same number before it starts a barrier stage
     return max(1, int(scheduler.maxNumConcurrentTasks(scheduler.resourceProfileManager().defaultResourceProfile())))
 
 
@@ -202,7 +202,7 @@ def _with_second_try(master: str) -> str:
 
 
 def _is_local(master: str | None, under_submit: bool) -> bool:
-    """Return True where Spark runs on this machine alone; under ``spark-submit`` its own settings tell."""
+    """Return True where Spark runs on this machine alone; under ``spark-submit`` its settings decide."""
     if not under_submit:
         return bool(master and master.startswith("local"))
     from pyspark import SparkConf

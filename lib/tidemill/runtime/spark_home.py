@@ -86,7 +86,7 @@ def _write_wrapper(runtime: Path) -> Path:
     home = Path(sys.prefix) / "share" / "tidemill" / "java"
     launcher = home / "bin" / "java"
     text = f"""#!/bin/bash
-# Spark always asks for a module that this runtime leaves out; everything else is handed on as it is.
+# Spark always requests a module that this runtime lacks; all other arguments are passed on.
 arguments=()
 for argument in "$@"; do [ "$argument" = "{_MISSING_MODULE}" ] || arguments+=("$argument"); done
 exec "{runtime}/bin/java" "${{arguments[@]}}"
@@ -101,7 +101,7 @@ exec "{runtime}/bin/java" "${{arguments[@]}}"
 
 
 def _major_version(java: Path) -> int | None:
-    """Return the major version that ``java -version`` tells, None where it does not run."""
+    """Return the major version that ``java -version`` prints, None where it does not run."""
     try:
         output = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=True).stderr
     except (OSError, subprocess.SubprocessError):
@@ -121,10 +121,10 @@ CONNECTORS: dict[str, tuple[str, ...]] = {
         "org.apache.commons:commons-pool2:2.13.1",
     ),
 }
-"""What a source may need beside Delta, by name: Maven coordinates, all of them; nothing else is fetched with them."""
+"""The connectors that sources may need besides Delta, by name: all their Maven coordinates; no dependencies are resolved."""
 
 _SCALA = "2.13"
-# What the packages' own metadata asks for but Spark has already, or is not needed for what is done with them here.
+# Dependencies in the packages' metadata that Spark already has, or that are not needed here.
 _EXCLUDED = (
     *("at.yawk.lz4", "com.fasterxml.jackson.core", "com.fasterxml.jackson.datatype", "com.github.luben", "com.github.waffle"),
     *("com.google.code.findbugs", "commons-logging", "commons-pool", "io.airlift", "io.unitycatalog", "javax.annotation"),
@@ -202,7 +202,7 @@ def _trust(java: Java, scratch: Path) -> list[str]:
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
-    with warnings.catch_warnings(action="ignore"):  # of old authorities' odd serial numbers, which are theirs to mend
+    with warnings.catch_warnings(action="ignore"):  # about odd serial numbers of old certificate authorities
         trusted = x509.load_pem_x509_certificates(Path(bundle).read_bytes())
     entries = [pkcs12.PKCS12Certificate(certificate, f"authority-{place}".encode()) for place, certificate in enumerate(trusted)]
     store = scratch / "trusted.p12"
@@ -253,7 +253,7 @@ def prepare(home: Path | None = None, connectors: Collection[str] = ()) -> Java:
     texts = {"spark-defaults.conf": _DEFAULTS, "log4j2.properties": _LOG, "spark-env.sh": _environment(java)}
     wanted = (DELTA, *connectors)
     if not missing_packages(home, wanted) and all(_holds(home / "conf" / name, text) for name, text in texts.items()):
-        return java  # nobody is waited for, and who may only read this Spark can use it
+        return java  # do not wait for a lock: a user who may only read this Spark can use it
     with hold_lock(str(home), "tidemill"):
         for name, text in texts.items():
             _write(home / "conf" / name, text)
@@ -308,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             java = prepare()
             if "all" not in words:
                 raise
-            sys.stderr.write(f"connectors: {error}; a source that needs one asks for it again\n")
+            sys.stderr.write(f"connectors: {error}; a source that needs one fetches it again\n")
             connectors = ()
     except TidemillError as error:
         sys.stderr.write(f"{error}\n")

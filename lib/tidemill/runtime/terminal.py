@@ -1,4 +1,4 @@
-"""What a terminal shows: text whose control characters are escaped, and the log records of tidemill."""
+"""Output for a terminal: text with escaped control characters, and the log records of tidemill."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def escape_controls(text: str) -> str:
 
 
 def escape_controls_in_lines(text: str) -> str:
-    """Return ``text`` with its control characters escaped, except for line ends and tabs, which messages have of their own."""
+    """Return ``text`` with its control characters escaped, except line ends and tabs, which messages contain."""
     return text.translate(_LINES)
 
 

@@ -1,4 +1,4 @@
-"""The user's own Python, named by a dotted name: found beside the spec, else among the installed modules, and unable to end the process."""
+"""The user's own Python, referenced by a dotted name: beside the spec, else installed. It cannot end the process."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def contain_exit(name: str) -> Iterator[None]:
 
 
 def describe_exit(error: BaseException) -> str:
-    """Return what is to be said of user code that raised ``error``, which is no Exception: ``called sys.exit(0) (file, line, in f); …``."""
+    """Return the description of user code that raised ``error``, which is no Exception: ``called sys.exit(0) (file, line, in f); …``."""
     frames = [(frame.filename, frame.lineno or 0, frame.name) for frame in traceback.extract_tb(error.__traceback__)]
     place = locate_user_code(frames)
     if isinstance(error, SystemExit):
@@ -49,7 +49,7 @@ def describe_exit(error: BaseException) -> str:
 
 
 def locate_user_code(frames: list[tuple[str, int, str]]) -> str:
-    """Return `` (functions.py, line 3, in clean)``, the last frame (file, line, function) that is no library's; empty where none is."""
+    """Return `` (functions.py, line 3, in clean)``, the last frame (file, line, function) outside libraries; empty without one."""
     own = [frame for frame in frames if not any(part in frame[0] for part in _NOT_THE_USERS)]
     if not own:
         return ""
@@ -84,14 +84,14 @@ def own_file(folder: Path, dotted: str) -> Path | None:
 
 
 def _find_file(place: Path) -> Path | None:
-    """Return the file of the module, or of the package, that would stand at ``place``; None where there is none."""
+    """Return the file of the module or package at ``place``; None where there is none."""
     return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
 
 
 def read_own_imports(folder: Path, file: Path) -> dict[str, str]:
-    """Return the text of each module beside the spec that a file of there imports, by the name that it imports it by.
+    """Return the text of each module beside the spec that a file there imports, by the imported name.
 
-    Each stands behind those that it imports itself, as far as they do not import each other.
+    Each comes after the modules that it imports, unless they import each other.
 
     Raises:
         UsageError: one of the files is not valid Python.
@@ -119,7 +119,7 @@ def read_own_imports(folder: Path, file: Path) -> dict[str, str]:
 
 
 def _find_imports(file: Path, name: str) -> Iterator[str]:
-    """Yield the modules that a file may mean by what it imports; ``name`` is its own, with a dot behind it where it is a package."""
+    """Yield the modules that the imports of a file may denote; ``name`` is its own name, with a final dot for a package."""
     for statement in ast.walk(_parse_file(file)):
         if isinstance(statement, ast.Import):
             yield from (alias.name for alias in statement.names)
@@ -159,7 +159,7 @@ def defined_names(file: Path) -> dict[str, list[str] | None]:
 
 
 def parameter_names(folder: Path, dotted: str) -> list[str] | None:
-    """Return the parameters of a function by reading its file; None where they cannot be told that way.
+    """Return the parameters of a function by reading its file; None where they cannot be determined.
 
     Raises:
         UsageError: the module or the name in it does not exist.

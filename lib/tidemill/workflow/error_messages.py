@@ -1,4 +1,4 @@
-"""Turns whatever was raised into one clear sentence for people."""
+"""Formats any error as one sentence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def format_error(error: BaseException) -> str:
 
 
 def _describe(error: BaseException) -> tuple[str, bool]:
-    """Return what was raised in words, and whether they can do without its type."""
+    """Return the message of an error, and whether it is clear without the error's type."""
     if hasattr(error, "java_exception") or hasattr(error, "_origin"):
         from tidemill.runtime.spark_errors import format_spark_error  # loads Spark, which has raised this and so is there
 
@@ -34,6 +34,6 @@ def _describe(error: BaseException) -> tuple[str, bool]:
     if fault:
         return redact(fault), True
     lines = [line.strip() for line in redact(str(error)).splitlines() if line.strip()]
-    if type(error).__module__ in _DELTA_RS:  # behind its first line it shows its own stack
+    if type(error).__module__ in _DELTA_RS:  # the lines after the first are its stack
         lines = lines[:1]
     return " ".join(lines[:3])[:600] or type(error).__name__, isinstance(error, (OSError, ValueError))

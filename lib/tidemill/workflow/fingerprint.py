@@ -1,4 +1,4 @@
-"""Fingerprints: what a node's result depends on, in three parts, so that a change can be named."""
+"""Fingerprints: hashes of what a node's result depends on, in three parts, so that a message can name what changed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def fingerprint_node(spec: Spec, node: Node, inputs: Mapping[str, int], spark: S
 
 
 def fingerprint_definition(spec: Spec, node: Node) -> str:
-    """Return the parts that define a node, whatever it reads: ``spec=… code=…``."""
+    """Return the parts of a node's fingerprint that do not depend on its inputs: ``spec=… code=…``."""
     return f"spec={_hash(_spec_part(spec, node))} code={_hash([VERSION, *_code(spec, node)])}"
 
 
@@ -84,7 +84,7 @@ def _spec_part(spec: Spec, node: Node) -> object:
 
 
 def _checked_columns(features: Features | str) -> object:
-    """Return what the dataset's checks depend on: the checks, and which columns they are about."""
+    """Return what the dataset's checks depend on: the checks and the columns they read."""
     if isinstance(features, str):
         return features
     return [_dump(features.checks), "auto" if features.is_open else sorted(features.columns)]
@@ -125,7 +125,7 @@ def _gate_code(spec: Spec) -> list[str]:
 
 
 def refuse_shared_names(spec: Spec, nodes: Sequence[Node], states: States) -> None:
-    """Refuse a source or table that another pipeline of this lake defines in another way.
+    """Refuse a source or table that another pipeline of this lake defines differently.
 
     Raises:
         SpecError: there is one; all of them are named.

@@ -17,7 +17,7 @@ class Node:
     """One unit of work: ``ingest.flights``, ``train`` and so on.
 
     ``reads`` are its tables (and ``models.<pipeline>``), ``writes`` the main one it commits; ``needs`` are the nodes that must have
-    succeeded before; ``after`` are nodes that it merely follows, whatever became of them.
+    succeeded before; ``after`` are nodes that it follows, however they ended.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Node:
 
     @property
     def item(self) -> str:
-        """The source or table that the node is about: the part behind the dot, empty where there is none."""
+        """The source or table of the node: the part after the dot, empty where there is none."""
         return self.name.partition(".")[2]
 
 
@@ -55,7 +55,7 @@ class Graph:
     def select(self, *, start: str | None = None, end: str | None = None, only: str | None = None) -> tuple[Node, ...]:
         """Return the nodes from ``start`` to ``end``, or ``only`` one step or node.
 
-        ``start`` means it and all that comes behind it, ``end`` it and all that comes before it.
+        ``start`` selects it and all nodes after it, ``end`` it and all nodes before it.
 
         Raises:
             UsageError: no step or node has that name, or nothing is left.
@@ -96,11 +96,11 @@ class Graph:
 
 
 def build_graph(spec: Spec) -> Graph:
-    """Return the nodes of the spec, sorted so that each comes behind what it needs."""
+    """Return the nodes of the spec, sorted so that each comes after what it needs."""
     pipeline = spec.pipeline
     dataset, model = pipeline.dataset_table, pipeline.model_name
     scored = spec.scoring_inputs()
-    # What the dataset has of a user is not new to them, wherever the rows to score come from.
+    # Items of a user in the dataset are not new to the user, wherever the rows to score come from.
     served = (*scored, dataset) if pipeline.task_kind.recommends else scored
     nodes = [Node(f"ingest.{name}", writes=f"bronze.{name}") for name in pipeline.sources]
     nodes += [Node(f"prepare.{name}", reads=tuple(spec.table_inputs(name)), writes=f"silver.{name}") for name in pipeline.tables]
@@ -120,7 +120,7 @@ def build_graph(spec: Spec) -> Graph:
 
 
 def _add_needs(node: Node, graph: Graph) -> Node:
-    """Return the node with the writers of its tables among its needs; the champion is asked for when the time comes."""
+    """Return the node with the writers of its tables among its needs; the champion is looked up when the node runs."""
     champion_only = node.step in ("score", "monitor")
     writers = [graph.writer(table) for table in node.reads if not (champion_only and table.startswith("models."))]
     needs = dict.fromkeys([*(name for name in writers if name and name != node.name), *node.needs])

@@ -63,7 +63,7 @@ _EXIT_ORDER = (2, 1, 3, 0)
 
 
 def choose_exit_code(exit_codes: Iterable[int]) -> int:
-    """Return the exit code that counts where several apply: 2 before 1 before 3 before 0."""
+    """Return the exit code of several that takes precedence: 2 before 1 before 3 before 0."""
     return min(exit_codes, key=_EXIT_ORDER.index, default=0)
 
 
@@ -85,7 +85,7 @@ class Outcome:
 
     @classmethod
     def of(cls, node: str, state: str, result: StepResult, seconds: float, error: Exception | None, message: str | None) -> Outcome:
-        """Return how a node ended that was tried: with this result, or with an error, told in one sentence."""
+        """Return how a node that ran ended: with this result, or with an error and its message."""
         return cls(
             node,
             state,
@@ -119,12 +119,12 @@ class RunOutcome:
 
     @classmethod
     def of_nothing(cls) -> RunOutcome:
-        """Return how a run ends that had nothing to do, and so never began."""
+        """Return the outcome of a run that had nothing to do and never began."""
         return cls("", "SUCCEEDED", (), None)
 
     @property
     def exit_code(self) -> int:
-        """The exit code of the run: the weightiest of its nodes', in the order 2, 1, 3, 0."""
+        """The exit code of the run: that of its nodes' which takes precedence, in the order 2, 1, 3, 0."""
         return choose_exit_code(step.exit_code for step in self.steps)
 
     def to_json(self) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: one line a node."""
+"""The display of a running run: one line per node."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class PlainProgress:
         """End: nothing to do."""
 
     def show_start(self, node: str) -> None:
-        """Say nothing: the line comes when the node ended."""
+        """Show nothing: the line is written when the node has ended."""
 
     def show_end(self, outcome: Outcome) -> None:
         """Write the node's line."""

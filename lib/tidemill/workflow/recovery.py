@@ -1,4 +1,4 @@
-"""Holds the lake against the ledger: repairs what a power failure or a lost folder left, and records what each step leaves."""
+"""Compares the lake with the ledger: repairs damage from a power failure or a lost folder, and records what each step wrote."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _LEFT_BEHIND = {"evaluate": (None, "CANDIDATE"), "deploy": (None, "CANDIDATE", "
 
 
 class Recovery:
-    """What a run needs to know of a lake that may have been damaged since the last one."""
+    """Checks and repairs for a run on a lake that may have been damaged since the last run."""
 
     def __init__(self, lake: Lake, pipeline: str, graph: Graph, states: States) -> None:
-        """Remember lake, pipeline and history; nothing is read or written yet."""
+        """Keep lake, pipeline and history; reads and writes nothing."""
         self._lake, self._pipeline, self._graph, self._states = lake, pipeline, graph, states
         self._floors: Mapping[str, int] = {}
         self._remarks: dict[str, tuple[str, ...]] = {}
         self._written: dict[str, RecordedVersion] = {}
 
     def repair(self, nodes: Sequence[Node], run_id: str) -> None:
-        """Repair what the run relies on: the ledger, the tables that it will write, the states of the models.
+        """Repair what the run depends on: the ledger, the tables that it will write, the states of the models.
 
-        Damaged tables become readable, and what they lost is marked, so that their step writes it again. A champion that cannot be used
-        any more is RETIRED where the run trains another one.
+        Damaged tables become readable, and their losses are marked, so that their step writes them again. A champion that is no longer
+        usable becomes RETIRED where the run trains another one.
         """
         remarks = [remark for table in OPS_TABLES for remark in self._repair_table(table)]
         self._states.refresh()
@@ -55,7 +55,7 @@ class Recovery:
             self._remarks[nodes[0].name] = (*remarks, *self._remarks[nodes[0].name])
 
     def faults(self, node: Node, inputs: Mapping[str, int], outputs: Mapping[str, RecordedVersion]) -> list[str]:
-        """Return in what way that which a node has written is not there any more, a sentence each."""
+        """Return how the outputs of a node are missing or damaged, one sentence for each."""
         faults = [fault for name, recorded in outputs.items() if (fault := self._fault(name, recorded))]
         version = inputs.get(f"models.{self._pipeline}")
         if version is not None and node.step in _LEFT_BEHIND:
@@ -65,7 +65,7 @@ class Recovery:
         return faults
 
     def refuse_faults(self, node: Node, inputs: Mapping[str, int]) -> None:
-        """Do nothing where the tables that a node is to read are what the ledger says.
+        """Check that the tables that a node reads are as the ledger recorded them.
 
         Raises:
             StepError: one lost a version, rows or files.
@@ -79,7 +79,7 @@ class Recovery:
             if fault:
                 writer = self._graph.writer(table)
                 remedy = f"run {writer} first" if writer else "run the pipeline that writes it first"
-                raise StepError(f"{node.name} reads {table}: {fault}; {remedy}: it makes again what is lost")
+                raise StepError(f"{node.name} reads {table}: {fault}; {remedy}: it recreates what is lost")
 
     def versions(self, node: Node) -> dict[str, int | None]:
         """Return the versions of the tables that a node writes, before it does."""
@@ -90,8 +90,8 @@ class Recovery:
     ) -> StepResult:
         """Return a node's result with its quarantine among the outputs, with the rows that each table holds, and with remarks.
 
-        A table that was made anew, or whose losses are made good, gets a version beyond all that it ever had, so that what reads it
-        sees that it changed. ``last`` are the outputs of the node's last good run.
+        A table that was recreated, or whose lost rows were written again, gets a version greater than all before, so that its readers
+        see the change. ``last`` are the outputs of the node's last good run.
         """
         outputs, rows = self._with_quarantine(result.outputs), dict[str, int]()
         for name, version in outputs.items():
@@ -113,7 +113,7 @@ class Recovery:
         return dataclasses.replace(result, outputs=outputs, output_rows=rows, notes=(*remarks, *result.notes))
 
     def record_models(self, node: Node) -> None:
-        """Write the states of the model versions into their folders, behind a node that may have changed them."""
+        """Write the states of the model versions into their folders, after a node that may have changed them."""
         if node.step in _MODEL_STEPS:
             record_states(self._lake, self._pipeline)
 

@@ -1,4 +1,4 @@
-"""A run that takes quarantine through again, with states like any other run."""
+"""A run that processes quarantined records again, with states like any other run."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Refused:
 def list_quarantined(spec: Spec, lake: Lake) -> list[Refused]:
     """Return what is in quarantine of the spec's sources and tables, by rule, the most first; starts no Spark.
 
-    A record that breaks several rules counts for each. What a killed batch has left behind does not count: its main table never
-    took it.
+    A record that breaks several rules counts for each. Records of a killed batch do not count: its main table never
+    contained it.
 
     Raises:
         LakeError: a quarantine has lost records.
@@ -95,10 +95,10 @@ _FUNCTIONS = {"ingest": "reprocess_source", "prepare": "reprocess_table"}
 
 
 class Reprocess:
-    """Takes the records in quarantine of some nodes through again, one node after the other."""
+    """Processes the quarantined records of some nodes again, one node after the other."""
 
     def __init__(self, spec: Spec, spark: LazySpark, run_id: str) -> None:
-        """Prepare it; nothing is written yet."""
+        """Prepare the run; writes nothing."""
         self.spec, self.lake, self.run_id = spec, Lake(spec.pipeline.lake), run_id
         self._spark = spark
         self._states = States(self.lake.ledger, spec.pipeline.pipeline, run_id)
@@ -106,7 +106,7 @@ class Reprocess:
         self._recovery = Recovery(self.lake, spec.pipeline.pipeline, self._graph, self._states)
 
     def run(self, nodes: Sequence[str], progress: Progress) -> RunOutcome:
-        """Take the nodes' records through again and return how that ended.
+        """Process the nodes' quarantined records again and return how that ended.
 
         A node keeps the fingerprint of its last good run: whether the table as a whole is up to date is not decided here.
 
@@ -123,7 +123,7 @@ class Reprocess:
                 with progress as shown:
                     outcomes = tuple(self._node(node, shown) for node in nodes)
             except BaseException as error:
-                with suppress(Exception):  # what ended the run is the fault to be told
+                with suppress(Exception):  # the error that ended the run is the one to report
                     self._states.close(format_error(error))
                     self._states.end(FAILED, format_error(error))
                 raise
@@ -145,7 +145,7 @@ class Reprocess:
             known, outputs = self._graph[node], list_outputs(last)
             faults = self._recovery.faults(known, {}, outputs)
             if faults:
-                raise StepError(f"{faults[0]}; run the pipeline first: `tidemill run SPEC` makes again what is lost")
+                raise StepError(f"{faults[0]}; run the pipeline first: `tidemill run SPEC` recreates what is lost")
             before = self._recovery.versions(known)
             result = self._recovery.complete_result(known, self._call(node, context), before, outputs)
         except TidemillError as caught:

@@ -25,7 +25,7 @@ RunKey = tuple[str | None, str | None]
 
 @dataclass(frozen=True)
 class OpsRetention:
-    """Runs whose ops rows stay, of each pipeline: those of the last ``days`` and the last ``runs``; beside them those in use."""
+    """Which runs of each pipeline keep their ops rows, besides those in use: those of the last ``days`` and the last ``runs``."""
 
     days: int = 400
     runs: int = 1000
@@ -43,7 +43,7 @@ def prune_runs(lake: Lake, retention: OpsRetention, *, dry_run: bool) -> dict[st
     ledger = lake.ledger
     expired = find_expired_runs(lake, retention)
     classes = [row for row in OPS_TABLES.values() if row.RETENTION != "forever" and "run_id" in row.arrow_schema().names and expired]
-    logger.info("ops rows of %d runs are of no use any more", sum(map(len, expired.values())))
+    logger.info("%d runs are expired", sum(map(len, expired.values())))
     removed = {}
     for row in sorted(classes, key=lambda each: (each is RunRow, each is StepRow)):
         if lake.exists(row.TABLE):

@@ -48,7 +48,7 @@ UNCHANGED = "unchanged since it last succeeded"
 
 @dataclass(frozen=True)
 class Decision:
-    """What would become of a node: its fingerprint and why it runs; ``reasons`` is empty where it is up to date."""
+    """Whether a node runs: its fingerprint and the reasons; ``reasons`` is empty where it is up to date."""
 
     node: str
     inputs: Mapping[str, int]
@@ -58,7 +58,7 @@ class Decision:
 
 
 def new_run_id() -> str:
-    """Return a run id that tells when the run began, by this machine's clock: ``20130101T120000-1a2b3c``."""
+    """Return a new run id with the start time by this machine's clock: ``20130101T120000-1a2b3c``."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
 
 
@@ -85,7 +85,7 @@ class Runner:
         self._outputs: dict[str, Mapping[str, int]] = {}
 
     def run(self, nodes: Sequence[Node], progress: Progress | None = None) -> RunOutcome:
-        """Run the nodes, each as soon as what it needs is there; return how all of them ended.
+        """Run the nodes, each as soon as its inputs are ready; return how all of them ended.
 
         Raises:
             UsageError: another run of this pipeline is going on in this lake.
@@ -108,13 +108,13 @@ class Runner:
                 with progress or PlainProgress() as shown:
                     outcomes = self._work_off(nodes, shown)
             except BaseException as error:
-                with suppress(Exception):  # what ended the run is the fault to be told
+                with suppress(Exception):  # the error that ended the run is the one to report
                     self._states.close(format_error(error))
                     self._states.end(FAILED, format_error(error))
                 raise
             failed = [outcome for outcome in outcomes if outcome.state == FAILED]
             state = FAILED if any(outcome.exit_code for outcome in outcomes) else SUCCEEDED
-            # A ledger that cannot be written has failed steps already, whose faults are to be told.
+            # Where the ledger cannot be written, steps have failed already, and their errors are the ones to report.
             with suppress(Exception) if failed else nullcontext():
                 self._states.end(state, "; ".join(f"{outcome.node}: {outcome.error}" for outcome in failed) or None)
         return RunOutcome(self.run_id, state, tuple(outcomes), Deployments(self.lake.ledger, self.spec.pipeline.pipeline).champion())
@@ -129,15 +129,15 @@ class Runner:
         print_ = fingerprint_node(self.spec, node, inputs, self._spark.get() if self._lists_with_spark(node) else None)
         before = self._states.last_good(node.name)
         if self._force:
-            reasons: tuple[str, ...] = ("asked for with --force",)
+            reasons: tuple[str, ...] = ("requested by --force",)
         elif self._replay is not None:
-            reasons = ("asked for with --replay",)
+            reasons = ("requested by --replay",)
         elif before is None:
             reasons = ("it has never succeeded",)
         else:
             reasons = tuple(list_changed_parts(str(before.fingerprint), print_))
             if node.step == "ingest" and self.spec.pipeline.sources[node.item].always_poll:
-                reasons = (*reasons, "its source is asked what is new")
+                reasons = (*reasons, "its source is polled in every run")
         outputs = list_outputs(before)
         if not reasons:
             reasons = tuple(self._recovery.faults(node, inputs, outputs))
@@ -218,7 +218,7 @@ class Runner:
             self._outputs[node.name] = result.outputs
         except KeyboardInterrupt as caught:
             state, error, interrupt = FAILED, StepError("interrupted"), caught
-        except BaseException as caught:  # noqa: BLE001 - whatever a step raises is that step's failure, recorded and shown
+        except BaseException as caught:  # noqa: BLE001 - any error is the step's failure, recorded and shown
             state, error = FAILED, self._failure(node, caught)
         message = format_error(error) if error else None
         try:
@@ -231,7 +231,7 @@ class Runner:
                 error=message,
                 started_at=started_at,
             )
-        except Exception as caught:  # noqa: BLE001 - the disk may be full, say; the next run writes what became of the step
+        except Exception as caught:  # noqa: BLE001 - such as a full disk; the next run records how the step ended
             lost = f"the ledger of {self.lake.root} cannot be written: {format_error(caught)}"
             state, error = FAILED, error or caught
             message = f"{message}; and {lost}" if message else lost
@@ -243,7 +243,7 @@ class Runner:
         return outcome
 
     def _failure(self, node: Node, caught: BaseException) -> Exception:
-        """Return what a step raised as its failure, at its place in the spec where that is known."""
+        """Return what a step raised as an error with its position in the spec where that is known."""
         if self._debug:
             sys.stderr.write(escape_controls_in_lines(redact_trace(caught)))
         if isinstance(caught, SpecError):

@@ -19,7 +19,7 @@ SKIPPED, BLOCKED, AWAITING_APPROVAL = "SKIPPED", "BLOCKED", "AWAITING_APPROVAL"
 DONE = (SUCCEEDED, SKIPPED)
 SHARED_STEPS = ("ingest", "prepare")
 
-# How a state ends that was left behind.
+# The end of a state whose process died.
 _CLOSED: dict[str | None, str] = {RUNNING: FAILED, PENDING: BLOCKED}
 _UNENDED = {"state": tuple(_CLOSED)}
 Row = dict[str, object]
@@ -47,7 +47,7 @@ class States:
         return self._history
 
     def begin(self, nodes: Iterable[str]) -> None:
-        """Write the run as RUNNING and its nodes as PENDING; what an earlier process left RUNNING is FAILED, as it ended without a word."""
+        """Write the run as RUNNING and its nodes as PENDING; what a dead process left RUNNING becomes FAILED."""
         self._close_left_behind()
         self._started = datetime.now(UTC)
         self._ledger.append([RunRow(**self._names, state=RUNNING, started_at=self._started)])

@@ -36,7 +36,7 @@ def all_known(names: Sequence[str]) -> Column:
     return reduce(and_, [column(name).isNotNull() for name in names])
 
 
-# What has another value each time, or for each run of a query. Functions that the parser does not know may be of the kind too.
+# Functions that return another value for each call or query; functions unknown to the parser may do so too.
 _VARYING = (
     exp.Anonymous,
     exp.AnonymousAggFunc,
@@ -56,7 +56,7 @@ _VARYING = (
     exp.Uniform,
     exp.Uuid,
 )
-# Without an argument it is the time of day.
+# Without an argument they return the present time.
 _NOW = (exp.StrToUnix, exp.TimeToUnix, exp.UnixDate)
 
 
@@ -73,5 +73,5 @@ def is_repeatable(condition: str) -> bool:
 
 
 def _names_the_time(node: exp.Expr) -> bool:
-    """Return True for ``current_date`` and the like, which SQL takes without brackets."""
+    """Return True for ``current_date`` and the like, which SQL allows without brackets."""
     return isinstance(node, exp.Column) and node.name.lower() in {"current_date", "current_timestamp", "localtimestamp", "current_time"}

@@ -1,7 +1,7 @@
 """Kinds of expectations: what a rule of a table or a source may ask, one small class for each, in a registry.
 
-A kind is a class: a spec names it by its key (``unique``, an entry point of ``tidemill.expectations``, or the dotted path of a class of
-one's own), the value below the key is validated as its ``options``, and an object of it is one rule. A `RowKind` judges rows, a
+A kind is a class: a spec names it by its key (``unique``, an entry point of ``tidemill.expectations``, or the dotted path of a user's
+class), the value below the key is validated as its ``options``, and an object of it is one rule. A `RowKind` judges rows, a
 `TableKind` the table that would be written. Nothing here imports Spark before a rule is evaluated.
 """
 
@@ -59,7 +59,7 @@ class TableFacts:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Whether a rule for the whole table holds: ``value`` is what was measured, ``expected`` and ``found`` say it in words."""
+    """Whether a rule for the whole table holds: ``value`` is what was measured, ``expected`` and ``found`` are texts for messages."""
 
     passed: bool
     value: float | None
@@ -68,21 +68,21 @@ class Judgement:
 
 
 class ExpectationKind:
-    """One rule: the options of a kind, and ``column`` where the kind takes one beside its own key."""
+    """One rule: the options of a kind, and ``column`` where the kind takes one."""
 
     name: ClassVar[str] = ""
-    """The key in the spec; of a kind of one's own it is the name that the spec gives it."""
+    """The key in the spec; for a user's kind the name that the spec gives it."""
     options: ClassVar[Any] = bool
     """The type that the value of the key is validated as: a frozen pydantic model, or a plain type."""
     description: ClassVar[str | None] = None
     judges_rows: ClassVar[bool]
     """True for a rule that each row keeps or breaks."""
     takes_column: ClassVar[bool] = False
-    """True where `column:` stands beside the key."""
+    """True where the rule has a key `column:`."""
     fits_records: ClassVar[bool] = False
-    """True where it can be told of one record of a source, as it is read."""
+    """True where it can be evaluated for one record of a source as it is read."""
     has_own_limit: ClassVar[bool] = False
-    """True where the options have an `at_most` of their own."""
+    """True where the options have their own `at_most`."""
 
     def __init__(self, options: Any, column: str | None = None) -> None:
         """Keep the validated options."""
@@ -142,7 +142,7 @@ class RowKind(ExpectationKind):
 
     @property
     def is_of_several_rows(self) -> bool:
-        """True where a row breaks the rule by repeating the ``columns`` of another one; ``is_broken`` is not asked then."""
+        """True where a row breaks the rule by repeating the ``columns`` of another one; ``is_broken`` is not called then."""
         return False
 
     def is_broken(self, match: Column | None = None) -> Column:

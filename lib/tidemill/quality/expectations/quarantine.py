@@ -1,4 +1,4 @@
-"""Whether a table's rules let it pass, as sentences and as rows of ops.expectations."""
+"""Results of a table's rules, as messages and as rows of ops.expectations."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def describe_table_refusal(table: str, verdict: TableVerdict, stays: str = "") -
 def describe_repeated_key(table: str, key: Sequence[str], counts: ViolationCounts, samples: Sequence[str], stays: str = "") -> str:
     """Return why a repeated key stops the table."""
     return (
-        f"{table}: {counts.repeated_keys} values of the key ({', '.join(key)}) stand in more than one row, such as {', '.join(samples)}; "
+        f"{table}: {counts.repeated_keys} values of the key ({', '.join(key)}) occur in more than one row, such as {', '.join(samples)}; "
         f"{stays}keep one row a key: `latest_by: <column>` keeps the row with the greatest value there"
     )
 

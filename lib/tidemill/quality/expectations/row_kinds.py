@@ -113,7 +113,7 @@ class InReference(RowKind):
         return split_reference(self.value)
 
     def describe(self) -> str:
-        """Return the rule in words."""
+        """Return the rule as text."""
         return f"{self.column} is in {self.value}"
 
     def is_broken(self, match: Column | None = None) -> Column:
@@ -125,10 +125,10 @@ class InReference(RowKind):
 
 
 class Unique(_OfColumns):
-    """Columns whose values stand together in one row only; rows with a null in them pass."""
+    """Columns whose combination of values occurs in one row only; rows with a null in them pass."""
 
     name = "unique"
-    description = "columns whose values stand together in one row only; rows with a null in them pass"
+    description = "columns whose combination of values occurs in one row only; rows with a null in them pass"
 
     @property
     def is_of_several_rows(self) -> bool:
@@ -136,5 +136,5 @@ class Unique(_OfColumns):
         return True
 
     def describe(self) -> str:
-        """Return the rule in words."""
+        """Return the rule as text."""
         return f"unique: {', '.join(self.columns)}"

@@ -1,4 +1,4 @@
-"""Rows judged by rules: counted in one pass, then kept, quarantined or dropped."""
+"""Rows checked by rules: counted in one pass, then kept, quarantined or dropped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def is_repeated(schema: T.StructType, columns: Sequence[str], is_asked: Column, 
     """
     is_compared = is_asked & all_known(columns)
     order = [column(first.by).desc_nulls_last()] if first else []
-    # Rows that are not compared are groups of their own: many nulls would else be one group, sorted by one task.
+    # Rows that are not compared are separate groups: many nulls would otherwise be one group, sorted by one task.
     alone = F.when(~is_compared, row_hash(schema))
     window = Window.partitionBy(*[column(name) for name in columns], alone).orderBy(*order, row_hash(schema))
     return is_compared & (F.row_number().over(window) > 1)
@@ -60,7 +60,7 @@ _KEEP_NULLS = {"ignoreNullFields": "false"}
 class ViolationCounts:
     """How many rows there are, what becomes of them, and how many break each rule.
 
-    ``repeated_keys`` are the values of the key that stand in more than one kept row, ``repeating_rows`` those rows beyond the first.
+    ``repeated_keys`` is the number of key values in more than one kept row, ``repeating_rows`` those rows beyond the first.
     ``dropped`` rows break a rule; ``superseded`` ones have a later row of the same key. ``measured`` holds the measures by name.
     """
 
@@ -93,7 +93,7 @@ def annotate_rows(
         rules: the rules for them.
         references: for each rule of the kind ``in_reference``, by its name, the values it allows: one column of the rule's type.
         latest: which of the rows with the same key stays.
-        beside: columns that are no part of a row, and have no say in which of several rows is the first.
+        beside: columns that are not part of a row and do not decide which of several rows is the first.
     """
     names = df.columns
     schema = T.StructType([part for part in df.schema.fields if part.name not in beside])
@@ -134,7 +134,7 @@ def count_violations(
     }
     aggregates = [value.alias(name) for name, value in {**counts, **taken}.items()]
     if key:
-        # A count of each key first: the same pass then tells the keys that repeat.
+        # A count of each key first: the same pass then counts the repeated keys.
         twice = F.when(F.col(KEPT) > 1, F.col(KEPT))
         totals = [F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in counts]
         combined = [measure.combine(F.col(name)).alias(name) for name, measure in zip(taken, measures.values(), strict=True)]
@@ -157,7 +157,7 @@ def count_violations(
 
 
 def select_kept_rows(rows: DataFrame) -> DataFrame:
-    """Return the rows that pass, as they were before they were judged."""
+    """Return the rows that pass, without the columns of `annotate_rows`."""
     return rows.where(F.col(FATE) == KEPT).drop(BROKEN, FATE)
 
 
@@ -176,7 +176,7 @@ def sample_violations(rows: DataFrame, rule: Rule, key: Sequence[str]) -> list[s
 
 
 def sample_repeated_keys(rows: DataFrame, key: Sequence[str]) -> list[str]:
-    """Return up to three values of the key that stand in more than one kept row, as JSON."""
+    """Return up to three key values that occur in more than one kept row, as JSON."""
     groups = rows.where(F.col(FATE) == KEPT).groupBy(*to_columns(key)).count().where("count > 1")
     ordered = groups.orderBy(*to_columns(key)).select(as_json(key).alias("sample")).limit(_SAMPLES)
     return [row["sample"] for row in ordered.collect()]

@@ -169,7 +169,7 @@ class Sum(TableKind):
 
 
 class Limit(Block):
-    """How far a column may lie from the table's last accepted version; the first version has none and passes."""
+    """The allowed distance of a column from the table's last accepted version; the first version has none and passes."""
 
     column: ColumnName
     method: Literal["psi"] = "psi"
@@ -240,7 +240,7 @@ def _typed(kind: T.DataType) -> str:
 
 
 def _instant(us: int) -> str:
-    """Return an instant in words; Python has none beyond the year 9999, which a wrong value may well be."""
+    """Return an instant as text; Python has none beyond the year 9999, which a wrong value may exceed."""
     try:
         return f"{datetime.fromtimestamp(us / 1e6, UTC):%Y-%m-%d %H:%M:%S}"
     except (ValueError, OverflowError, OSError):

@@ -29,7 +29,7 @@ class Comparisons:
 
 @dataclass(frozen=True)
 class TableVerdict:
-    """Whether one rule holds: ``value`` is what was measured, ``expected`` and ``found`` say it in words."""
+    """Whether one rule holds: ``value`` is what was measured, ``expected`` and ``found`` are texts for messages."""
 
     name: str
     kind: str

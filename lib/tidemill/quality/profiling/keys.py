@@ -21,9 +21,9 @@ _KEYS = (*_LOOKED_UP, "date", "timestamp", "timestamp_ntz")
 
 
 def find_key_candidates(columns: Sequence[ColumnProfile]) -> list[str]:
-    """Return the columns that may tell rows apart, those that sound like it first: no null, and no value twice.
+    """Return the columns that may be keys, those with a key-like name first: no null, and no value twice.
 
-    Where distinct values are estimated, they are those that come near it; only counting tells.
+    Where distinct values are estimated, columns that come near it are returned; an exact count must confirm them.
     """
     names = []
     for each in columns:
@@ -35,7 +35,7 @@ def find_key_candidates(columns: Sequence[ColumnProfile]) -> list[str]:
 
 
 def is_looked_up(kind: str) -> bool:
-    """Return True for Spark's name of a type whose values stand for something else: texts and whole numbers."""
+    """Return True for Spark's name of a type that can reference another table: texts and whole numbers."""
     return kind in _LOOKED_UP or (kind.startswith("decimal") and kind.endswith(",0)"))
 
 

@@ -89,7 +89,7 @@ def _edges(end: Ends) -> list[tuple[float, float]]:
 
 
 def _bin(value: Column, end: Ends) -> Column:
-    """Return the number of the bin by the very edges that are shown: a division alone may land beside one."""
+    """Return the number of the bin by the edges that are shown: a division alone may give a neighbouring bin."""
     width = _width(end)
     if width is None:
         return F.when(value.isNotNull(), F.lit(0))

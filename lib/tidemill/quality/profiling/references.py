@@ -72,9 +72,9 @@ class Match:
 
 
 def pair_columns(columns: Sequence[ColumnProfile], references: Sequence[Reference], unique: Sequence[str]) -> list[Pair]:
-    """Return the pairs that the profiles allow and for which something speaks.
+    """Return the pairs that the profiles allow and that names or values support.
 
-    A column that tells the rows of its own table apart (``unique``) is paired by name alone, and only with more values than it has:
+    A column that is unique in its own table (``unique``) is paired by name alone, and only with references of more values than it has:
     of two keys with the same values neither refers to the other.
     """
     candidates = []
@@ -91,7 +91,7 @@ def pair_columns(columns: Sequence[ColumnProfile], references: Sequence[Referenc
 
 
 def select_evident_matches(matches: Sequence[Match]) -> list[Match]:
-    """Return the matches that are worth a word: of references that hold nearly all the rows, and not by chance."""
+    """Return the matches to report: of references that contain nearly all the rows, and not by chance."""
     return [match for match in matches if match.share <= TOLD and match.missing_values < match.values and _is_evident(match)]
 
 
@@ -199,7 +199,7 @@ _TOLD = 3
 def look_up(df: DataFrame, pairs: Sequence[Pair], tables: Mapping[str, DataFrame]) -> list[Match]:
     """Return how far each reference holds the values of its column, null passed over; ``tables`` are the references', by name.
 
-    A value that stands in ``df`` many times is looked up once. Texts and whole numbers are the same as text where they are equal.
+    A value that occurs in ``df`` many times is looked up once. Texts and whole numbers are the same as text where they are equal.
     """
     references = list(dict.fromkeys(pair.reference.name for pair in pairs))
     names = list(dict.fromkeys(pair.column.column for pair in pairs))
@@ -232,7 +232,7 @@ def look_up(df: DataFrame, pairs: Sequence[Pair], tables: Mapping[str, DataFrame
 
 
 def find_repeating_references(references: Sequence[Reference], tables: Mapping[str, DataFrame]) -> set[str]:
-    """Return the names of the references that hold a value twice, and so are no keys."""
+    """Return the names of the references that contain a value twice and thus are no keys."""
     by_name = {reference.name: reference for reference in references}
     counts = _values(by_name, tables).groupBy("key").agg(F.max("times").alias("times")) if by_name else None
     names = list(by_name)
@@ -240,7 +240,7 @@ def find_repeating_references(references: Sequence[Reference], tables: Mapping[s
 
 
 def _values(references: Mapping[str, Reference], tables: Mapping[str, DataFrame]) -> DataFrame:
-    """Return the values of all references as text with the number of the reference, each once, and how often it stands there."""
+    """Return the values of all references as text with the number of the reference, each once, and how often it occurs."""
     selected = [
         tables[reference.table].select(F.lit(number).alias("key"), column(reference.profile.column).cast("string").alias("value"))
         for number, reference in enumerate(references.values())

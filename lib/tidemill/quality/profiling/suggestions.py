@@ -1,4 +1,4 @@
-"""Expectations proposed from a profile: each holds for the very data it comes from, and says what was seen there."""
+"""Expectations proposed from a profile: each holds for the profiled data and states its evidence."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 @dataclass(frozen=True)
 class Suggestion:
-    """One expectation: its name, its keys as they stand in YAML behind it, and what was seen."""
+    """One expectation: its name, its keys as in YAML, and the evidence."""
 
     name: str
     rule: Mapping[str, object]
@@ -69,7 +69,7 @@ def suggest_expectations(
 
 
 def describe_match(match: Match) -> str:
-    """Return in words how far a reference holds the values of a column."""
+    """Describe how many values of a column a reference contains."""
     name = match.pair.reference.name
     if not match.missing_values:
         return f"all {match.values:,} values are in {name}"
@@ -97,7 +97,7 @@ def _up(value: Decimal, digits: int) -> Decimal:
 
 
 def _range(each: ColumnProfile) -> Iterator[Suggestion]:
-    """Yield a range around the numbers that were seen, wider by a tenth of it on both sides; it does not cross 0 where they do not."""
+    """Yield a range around the profiled numbers, wider by a tenth on both sides; it does not cross 0 where they do not."""
     summary = each.summary
     is_number = each.type in (*_WHOLE, *_DOUBLES) or each.type.startswith("decimal")
     if not is_number or summary.min is None or summary.max is None or summary.not_finite:
@@ -130,7 +130,7 @@ def _number(value: Decimal, kind: str) -> str | None:
 
 
 def _values(each: ColumnProfile) -> Iterator[Suggestion]:
-    """Yield the list of the texts that were seen, where they are few and all known."""
+    """Yield the list of the profiled texts, where they are few and all known."""
     top = each.top_values or ()
     is_complete = len(top) == each.distinct if each.is_exact else len(top) <= FEW
     if each.type != "string" or not 0 < len(top) <= FEW or not is_complete or each.rows < 10 * len(top):
@@ -165,7 +165,7 @@ def _column(name: str) -> str:
 
 
 def _text(value: str) -> str:
-    """Return a text as SQL reads it: quotes and backslashes escaped, characters that cannot be seen by their number."""
+    """Return a text as SQL reads it: quotes and backslashes escaped, invisible characters as code points."""
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
     return "'" + _HIDDEN.sub(lambda match: f"\\u{ord(match.group()):04x}", escaped) + "'"
 
@@ -182,7 +182,7 @@ _NAME_LENGTH = 120
 
 
 def format_yaml(head: Sequence[str], key: Sequence[str], key_evidence: str, proposed: Sequence[Suggestion]) -> str:
-    """Return ``head`` as comments, then the key with what was seen of it, then the expectations, each below a comment."""
+    """Return ``head`` as comments, then the key with its evidence, then the expectations, each below a comment."""
     lines = [f"# {_in_one_line(line)}" for line in head]
     if key:
         lines += [f"# {_in_one_line(key_evidence)}", f"key: {_flow(list(key))}"]
