@@ -1,7 +1,7 @@
-"""Exact order statistics of a column, found by a histogram that is refined where an answer still hides.
+"""Exact order statistics of a column, ranked by a histogram that is narrower where an answer still hides.
 
-Each pass is one aggregate that brings a few thousand counts to the driver, so that the driver's memory does not grow with the data, and the
-answer is exact and the same whatever the partitioning, which ``approxQuantile`` is not.
+Each pass is one aggregate that collects a few thousand counts, so the driver's memory does not grow with the data. Unlike
+``approxQuantile``, the answer is exact and does not depend on the partitioning.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-# Counts that one pass brings to the driver, at most.
+# The most counts that one pass collects on the driver.
 COUNTS = 4096
 
 Number = int | float
@@ -29,20 +29,20 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Cut:
-    """A place between two neighbouring values; ``before`` is the number of rows in front of it."""
+    """A boundary before (or, if ``is_behind``, after) a value; ``before`` is the number of rows below it."""
 
     value: Number
     is_behind: bool
     before: int
 
     def is_passed(self, column: Column) -> Column:
-        """Return true for the rows behind the cut."""
+        """Return true for the rows above the cut."""
         return column > F.lit(self.value) if self.is_behind else column >= F.lit(self.value)
 
 
 @dataclass(frozen=True)
 class _Span:
-    """A stretch of values, both ends included and both present, with the positions that lie in it."""
+    """A range of values, both ends included and present in the column, with the positions that lie in it."""
 
     low: Number
     high: Number
@@ -51,43 +51,43 @@ class _Span:
     positions: tuple[int, ...]
 
 
-def values_at(df: DataFrame, column: Column, positions: Iterable[int], *, low: Number, high: Number, rows: int) -> list[Ranked]:
+def find_order_statistics(df: DataFrame, column: Column, positions: Iterable[int], *, low: Number, high: Number, rows: int) -> list[Ranked]:
     """Return the values at ``positions`` (from 0) of the column in ascending order.
 
     The column is a BIGINT or a finite DOUBLE without null; ``low``, ``high`` and ``rows`` are its least and greatest value and its count.
     """
-    wanted = sorted(set(positions))
-    found: dict[int, Ranked] = {}
-    spans = [_Span(low, high, 0, rows, tuple(wanted))] if wanted else []
+    ordered = sorted(set(positions))
+    ranked: dict[int, Ranked] = {}
+    spans = [_Span(low, high, 0, rows, tuple(ordered))] if ordered else []
     values = df.select(column.alias("value"))
     while spans:
         for span in spans:
             if span.low == span.high:
-                found.update(dict.fromkeys(span.positions, Ranked(span.low, span.below, span.rows)))
+                ranked.update(dict.fromkeys(span.positions, Ranked(span.low, span.below, span.rows)))
         spans = [span for span in spans if span.low != span.high]
         if spans:
-            spans = _refined(values, spans)
-    return [found[position] for position in wanted]
+            spans = _refine(values, spans)
+    return [ranked[position] for position in ordered]
 
 
-def cuts_at(df: DataFrame, column: Column, targets: Sequence[float], *, low: Number, high: Number, rows: int) -> list[Cut]:
-    """Return, for each target number of rows, the cut with the nearest number of rows in front of it.
+def find_cuts(df: DataFrame, column: Column, targets: Sequence[float], *, low: Number, high: Number, rows: int) -> list[Cut]:
+    """Return, for each target number of rows, the cut with the nearest number of rows below it.
 
-    Rows of one value stay together. A cut in front of all rows or behind them is taken only where every row has one value.
+    Rows of one value stay together. A cut below or above all rows is chosen only if all rows have the same value.
     """
     positions = [min(max(int(target), 0), rows - 1) for target in targets]
-    at = dict(zip(sorted(set(positions)), values_at(df, column, positions, low=low, high=high, rows=rows), strict=True))
-    return [_nearest(at[position], target, rows) for position, target in zip(positions, targets, strict=True)]
+    at = dict(zip(sorted(set(positions)), find_order_statistics(df, column, positions, low=low, high=high, rows=rows), strict=True))
+    return [_choose_nearest(at[position], target, rows) for position, target in zip(positions, targets, strict=True)]
 
 
-def _nearest(ranked: Ranked, target: float, rows: int) -> Cut:
+def _choose_nearest(ranked: Ranked, target: float, rows: int) -> Cut:
     choices = [Cut(ranked.value, False, ranked.below), Cut(ranked.value, True, ranked.below + ranked.equal)]
     inside = [cut for cut in choices if 0 < cut.before < rows]
     return min(inside or choices, key=lambda cut: abs(cut.before - target))
 
 
-def _refined(values: DataFrame, spans: Sequence[_Span]) -> list[_Span]:
-    """Return the buckets of ``spans`` that hold a wanted position, each shrunk to the values present in it."""
+def _refine(values: DataFrame, spans: Sequence[_Span]) -> list[_Span]:
+    """Return the buckets of ``spans`` that hold a position, each narrowed to the values present in it."""
     buckets = max(COUNTS // len(spans), 2)
     value = F.col("value")
     slots = []
@@ -101,7 +101,7 @@ def _refined(values: DataFrame, spans: Sequence[_Span]) -> list[_Span]:
         .where("slot IS NOT NULL")
         .collect()
     )
-    refined = []
+    narrower = []
     by_slot = sorted(counts, key=lambda row: row["slot"])
     for number, span in enumerate(spans):
         below = span.below
@@ -110,6 +110,6 @@ def _refined(values: DataFrame, spans: Sequence[_Span]) -> list[_Span]:
                 continue
             inside = tuple(position for position in span.positions if below <= position < below + row["n"])
             if inside:
-                refined.append(_Span(row["low"], row["high"], below, row["n"], inside))
+                narrower.append(_Span(row["low"], row["high"], below, row["n"], inside))
             below += row["n"]
-    return refined
+    return narrower

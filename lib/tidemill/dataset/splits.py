@@ -15,30 +15,30 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.columns import column as _col
-from tidemill.dataset.exact_quantiles import Cut, Number, cuts_at
-from tidemill.dataset.time_axis import instants, span
+from tidemill.dataset.exact_quantiles import Cut, Number, find_cuts
+from tidemill.dataset.time_axis import to_duration, to_time_axis
 from tidemill.errors import ExpectationRefused, Fault, SpecError, did_you_mean
 from tidemill.spec.models import Dataset, Split
 
-MOST_CLASSES = 1000
-_NO_CLASS = "\0"  # rows without a label are dealt out as a class of their own
+MAX_STRATIFIED_CLASSES = 1000
+_NO_CLASS = "\0"  # rows without a label are stratified_assignment out as a class of their own
 
 
-def dealt(df: DataFrame, label: Column, code: Column, shares: Sequence[float], *, what: str, turn: bool = False) -> Column:
-    """Return the part (INT, from 0) of each row: of every class, the part ``p`` gets ``shares[p]`` of the rows, to the nearest row.
+def stratified_assignment(df: DataFrame, label: Column, code: Column, shares: Sequence[float], *, what: str, turn: bool = False) -> Column:
+    """Return the part (INT, from 0) of each row: part ``p`` gets ``shares[p]`` of the rows of each class, rounded to whole rows.
 
-    In a class, the rows with the least ``code`` are the first part's. ``code`` is a BIGINT hash of the key, so where a row falls depends on
-    the set of rows and on nothing else. ``turn`` begins each class at another part, so that odd rows do not all fall to the same one.
+    Within a class, rows go to the parts in ascending order of ``code``, a BIGINT hash of the key, so the assignment depends on the set of
+    rows alone. ``turn`` starts each class at another part, so that the rows left over by rounding do not all go to the same one.
 
     Raises:
-        ExpectationRefused: there are more classes than can be.
+        ExpectationRefused: there are more classes than `MAX_STRATIFIED_CLASSES`.
     """
     named = F.coalesce(label.cast("string"), F.lit(_NO_CLASS))
-    bounds = _bounds(df.select(named.alias("class"), code.alias("code")), shares)
+    bounds = _part_bounds(df.select(named.alias("class"), code.alias("code")), shares)
     names = sorted({name for name, _ in bounds})
-    if len(names) > MOST_CLASSES + 1:
+    if len(names) > MAX_STRATIFIED_CLASSES + 1:
         raise ExpectationRefused(
-            f"dataset: `stratified: true` deals rows out by the classes of {what}, which has more than {MOST_CLASSES:,};"
+            f"dataset: `stratified: true` splits by the classes of {what}, which has more than {MAX_STRATIFIED_CLASSES:,};"
             " leave it out, or map the classes in the SQL"
         )
     codes: dict[str, list[int]] = {name: [] for name in names}
@@ -55,9 +55,9 @@ def dealt(df: DataFrame, label: Column, code: Column, shares: Sequence[float], *
     return F.pmod(part + first, F.lit(len(shares))).cast("int")
 
 
-def _bounds(rows: DataFrame, shares: Sequence[float]) -> list[tuple[str, int | None]]:
-    """Return, for each class, the code of the first row of each part but the first; null where a part would begin behind all rows."""
-    # The leading bits cut a class into stretches of the order, so that no task has to sort the whole of one.
+def _part_bounds(rows: DataFrame, shares: Sequence[float]) -> list[tuple[str, int | None]]:
+    """Return, for each class, the code of the first row of each part but the first; None where a part would begin after all rows."""
+    # The leading bits divide a class into ranges of the order, so that no Spark task has to sort a whole class.
     narrow = rows.select("class", "code", F.shiftright("code", 54).alias("stretch"))
     order = Window.partitionBy("class").orderBy("stretch")
     counted = narrow.groupBy("class", "stretch").agg(F.count("*").alias("n"))
@@ -71,21 +71,21 @@ def _bounds(rows: DataFrame, shares: Sequence[float]) -> list[tuple[str, int | N
     joined = ranked.join(offsets, ["class", "stretch"]).withColumn("rank", F.col("rank") + F.col("before"))
     begins = F.array(*[F.floor(F.col("total") * F.lit(share) + 0.5).cast("bigint") for share in behind])
     first = joined.withColumn("begins", begins)
-    # A class is known by its first row; two parts that begin at one row are two bounds.
+    # The first row of a class stands for the class; two parts that begin at one row are two bounds.
     at = first.where((F.col("rank") == 0) | F.array_contains("begins", F.col("rank")))
     several = at.select("class", "code", F.array_size(F.filter("begins", lambda begin: begin == F.col("rank"))).alias("times"))
-    found = several.limit((MOST_CLASSES + 2) * (len(shares) + 1)).collect()
-    return [(row["class"], row["code"] if row["times"] else None) for row in found for _ in range(max(row["times"], 1))]
+    bounds = several.limit((MAX_STRATIFIED_CLASSES + 2) * (len(shares) + 1)).collect()
+    return [(row["class"], row["code"] if row["times"] else None) for row in bounds for _ in range(max(row["times"], 1))]
 
 
 _SHARES = 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def hashed(columns: Sequence[str], seed: int, *, stream: str | None = None) -> Column:
-    """Return a BIGINT hash of the columns' text: of the values alone, so an INT and a BIGINT 7 are one key; null hashes like no value.
+def hash_columns(columns: Sequence[str], seed: int, *, stream: str | None = None) -> Column:
+    """Return a BIGINT hash of the columns' text, so that an INT 7 and a BIGINT 7 have one hash; nulls are skipped.
 
-    Each ``stream`` is a sequence of hashes of its own, independent of the others.
+    Hashes of different ``stream`` names are independent of each other.
     """
     texts = [_col(column).cast("string") for column in columns]
     return F.xxhash64(*([F.lit(stream)] if stream else []), *texts, F.lit(seed))
@@ -93,12 +93,12 @@ def hashed(columns: Sequence[str], seed: int, *, stream: str | None = None) -> C
 
 def is_test_by_hash(columns: Sequence[str], seed: int, share: float) -> Column:
     """Return true for about ``share`` of the keys."""
-    return F.pmod(hashed(columns, seed), F.lit(_SHARES)) < F.lit(round(share * _SHARES))
+    return F.pmod(hash_columns(columns, seed), F.lit(_SHARES)) < F.lit(round(share * _SHARES))
 
 
 def fold_by_hash(columns: Sequence[str], seed: int, folds: int) -> Column:
-    """Return the fold, 0 to ``folds`` - 1, by a hash that knows nothing of the test split's."""
-    return F.pmod(hashed(columns, seed, stream="fold"), F.lit(folds)).cast("int")
+    """Return the fold, 0 to ``folds`` - 1, by a hash that is independent of the test split's."""
+    return F.pmod(hash_columns(columns, seed, stream="fold"), F.lit(folds)).cast("int")
 
 
 def split_faults(columns: Sequence[str], dataset: Dataset) -> list[Fault]:
@@ -121,143 +121,146 @@ def add_split(df: DataFrame, dataset: Dataset, folds: int) -> DataFrame:
 
 
 def split_rows(df: DataFrame, dataset: Dataset, folds: int) -> tuple[DataFrame, tuple[str, ...]]:
-    """Add ``split`` (STRING, train or test) and ``fold`` (INT, 0 to ``folds`` - 1, null on test) to every row; return notes too.
+    """Add ``split`` (STRING, train or test) and ``fold`` (INT, 0 to ``folds`` - 1, null on test) to every row; return the rows and notes.
 
-    With a ``gap`` there is a third ``split``, gap: rows too near the test for a model to have learned from them; and a training row too
-    near the next block of time has no fold.
+    With a ``gap``, rows closer than it to the test rows have the ``split`` gap, and training rows closer than it to the next time block
+    have no fold.
 
-    ``df`` is read several times; hand in a cached one.
+    ``df`` is read several times; pass a cached one.
 
     Raises:
-        SpecError: the rule names a column that is not there or does not fit.
-        ExpectationRefused: a side or a fold would be empty, an ``event_time`` is null, or a column holds other than train and test.
+        SpecError: the rule names a missing column or one of a wrong type.
+        ExpectationRefused: the train or test side or a fold would be empty, an ``event_time`` is null, or the split column holds
+            other values than train and test.
     """
     rule = dataset.split_rule()
     faults = split_faults(df.columns, dataset)
     if faults:
         raise SpecError(faults)
-    side = _side(df, dataset, rule)
-    fold, notes = _fold(df.where(side == "train"), dataset, rule, folds)
-    kept = [_col(name) for name in df.columns if name.lower() not in ("split", "fold")]
-    marked = df.select(*kept, side.alias("split"), F.when(side == "train", fold).cast("int").alias("fold"))
+    side = _split_column(df, dataset, rule)
+    fold, notes = _fold_column(df.where(side == "train"), dataset, rule, folds)
+    other_columns = [_col(name) for name in df.columns if name.lower() not in ("split", "fold")]
+    marked = df.select(*other_columns, side.alias("split"), F.when(side == "train", fold).cast("int").alias("fold"))
     counts = {(row["split"], row["fold"]): row["count"] for row in marked.groupBy("split", "fold").count().collect()}
     _refuse_empty(counts, folds, rule)
-    return marked, (*notes, *_remarks(counts, rule))
+    return marked, (*notes, *_notes(counts, rule))
 
 
-def _side(df: DataFrame, dataset: Dataset, rule: Split) -> Column:
-    """Return train, test or gap."""
+def _split_column(df: DataFrame, dataset: Dataset, rule: Split) -> Column:
+    """Return the split of each row: train, test or gap."""
     if rule.by == "time":
-        at = instants(df, str(dataset.event_time))
-        cut = _test_cut(df, dataset, rule)
+        at = to_time_axis(df, str(dataset.event_time))
+        cut = _find_test_cut(df, dataset, rule)
         side = F.when(cut.is_passed(at), "test")
         if rule.gap is not None:
-            side = side.when(_is_near(df, dataset, rule, [cut]), "gap")
+            side = side.when(_is_within_gap(df, dataset, rule, [cut]), "gap")
         return side.otherwise("train")
     if rule.by == "column":
-        is_test = _own_column(df, str(rule.column))
+        is_test = _is_test_by_column(df, str(rule.column))
     elif rule.stratified:
         shares = [float(rule.test), 1 - float(rule.test)]
-        is_test = dealt(df, _col(str(dataset.label)), hashed(dataset.key, rule.seed), shares, what=str(dataset.label)) == 0
+        is_test = (
+            stratified_assignment(df, _col(str(dataset.label)), hash_columns(dataset.key, rule.seed), shares, what=str(dataset.label)) == 0
+        )
     else:
         is_test = is_test_by_hash([str(rule.group)] if rule.by == "group" else dataset.key, rule.seed, float(rule.test))
     return F.when(is_test, "test").otherwise("train")
 
 
-def _is_near(df: DataFrame, dataset: Dataset, rule: Split, cuts: Sequence[Cut]) -> Column:
-    """Return true for the rows in front of a cut that are less than the gap away from what begins behind it."""
+def _is_within_gap(df: DataFrame, dataset: Dataset, rule: Split, cuts: Sequence[Cut]) -> Column:
+    """Return true for the rows below a cut that are less than the gap away from the first row above it."""
     column = str(dataset.event_time)
-    at = instants(df, column)
-    width = span(rule.gap or 0, df.schema[column].dataType, "split.gap")
+    at = to_time_axis(df, column)
+    width = to_duration(rule.gap or 0, df.schema[column].dataType, "split.gap")
     behind = [cut for cut in cuts if cut.is_behind]
     firsts = df.agg(*[F.min(F.when(cut.is_passed(at), at)) for cut in behind]).collect()[0] if behind else ()
     begins = [*(cut.value for cut in cuts if not cut.is_behind), *(first for first in firsts if first is not None)]
     return reduce(Column.__or__, [(at < F.lit(begin)) & (at > F.lit(begin - width)) for begin in begins], F.lit(False))
 
 
-def _fold(train: DataFrame, dataset: Dataset, rule: Split, folds: int) -> tuple[Column, tuple[str, ...]]:
-    """Return the fold of training rows, by the rule or by what goes with the split, and notes."""
+def _fold_column(train: DataFrame, dataset: Dataset, rule: Split, folds: int) -> tuple[Column, tuple[str, ...]]:
+    """Return the fold of the training rows, as declared or as implied by the split, and notes."""
     by = rule.folds_rule
     notes: tuple[str, ...] = ()
     if by in ("time", "expanding"):
         column = str(dataset.event_time)
-        cuts = _fold_cuts(train, column, folds)
+        cuts = _find_fold_cuts(train, column, folds)
         if cuts is not None:
-            at = instants(train, column)
+            at = to_time_axis(train, column)
             fold = sum((cut.is_passed(at).cast("int") for cut in cuts), start=F.lit(0))
-            return (fold if rule.gap is None else F.when(~_is_near(train, dataset, rule, cuts), fold)), ()
+            return (fold if rule.gap is None else F.when(~_is_within_gap(train, dataset, rule, cuts), fold)), ()
         few = f"the training rows have no more than {folds} different values of {column}"
         if rule.folds_by is not None:
             needs = f"`folds_by: {by}` needs more instants than folds, and {few}"
             raise ExpectationRefused(f"dataset: {needs}; lower `training.folds`, or write `folds_by: hash`")
-        notes = (f"{few}: folds go by hash, not by blocks of time",)
+        notes = (f"{few}: folds are assigned by hash, not by time blocks",)
     if not rule.stratified:
         return fold_by_hash([str(rule.group)] if by == "group" else dataset.key, rule.seed, folds), notes
-    code = hashed(dataset.key, rule.seed, stream="fold")
-    return dealt(train, _col(str(dataset.label)), code, [1 / folds] * folds, what=str(dataset.label), turn=True), notes
+    code = hash_columns(dataset.key, rule.seed, stream="fold")
+    return stratified_assignment(train, _col(str(dataset.label)), code, [1 / folds] * folds, what=str(dataset.label), turn=True), notes
 
 
-def _block_bounds(df: DataFrame, column: str, instead: str) -> tuple[Number, Number, int]:
-    """Return the least and greatest instant and the number of rows; refuse rows without one."""
-    at = instants(df, column)
-    found = df.agg(F.count("*").alias("rows"), F.count(at).alias("known"), F.min(at).alias("low"), F.max(at).alias("high")).collect()[0]
-    if found["known"] < found["rows"]:
+def _time_range(df: DataFrame, column: str, instead: str) -> tuple[Number, Number, int]:
+    """Return the least and greatest instant and the number of rows; refuse rows without an instant."""
+    at = to_time_axis(df, column)
+    stats = df.agg(F.count("*").alias("rows"), F.count(at).alias("known"), F.min(at).alias("low"), F.max(at).alias("high")).collect()[0]
+    if stats["known"] < stats["rows"]:
         raise ExpectationRefused(
-            f"dataset: {found['rows'] - found['known']:,} of {found['rows']:,} rows have no {column}, by which they are split;"
+            f"dataset: {stats['rows'] - stats['known']:,} of {stats['rows']:,} rows have no {column}, by which they are split;"
             f" filter them out or fill it in the SQL, or choose `{instead}`"
         )
-    return found["low"], found["high"], found["rows"]
+    return stats["low"], stats["high"], stats["rows"]
 
 
-def _test_cut(df: DataFrame, dataset: Dataset, rule: Split) -> Cut:
-    """Return where the test rows begin: at an instant of the spec, or so that the latest share of rows lies behind."""
+def _find_test_cut(df: DataFrame, dataset: Dataset, rule: Split) -> Cut:
+    """Return the cut where the test rows begin: at the spec's instant, or so that the latest share of rows lies above it."""
     column = str(dataset.event_time)
-    low, high, rows = _block_bounds(df, column, "split: {by: hash}")
+    low, high, rows = _time_range(df, column, "split: {by: hash}")
     if isinstance(rule.test, str):
-        return Cut(_instant(rule.test, df.schema[column].dataType), False, 0)
+        return Cut(_parse_instant(rule.test, df.schema[column].dataType), False, 0)
     if rows == 0 or low == high or not 0 < rule.test < 1:
         shown = f"all {rows:,} rows share one {column}" if rows and low == high else f"`test: {rule.test}` of {rows:,} rows"
         raise ExpectationRefused(f"dataset: no split by time leaves both train and test rows: {shown}; choose another `split` or `test`")
-    return cuts_at(df, instants(df, column), [rows * (1 - rule.test)], low=low, high=high, rows=rows)[0]
+    return find_cuts(df, to_time_axis(df, column), [rows * (1 - rule.test)], low=low, high=high, rows=rows)[0]
 
 
-def _instant(text: str, kind: T.DataType) -> Number:
-    """Return the spec's instant in the unit of ``instants``."""
+def _parse_instant(text: str, kind: T.DataType) -> Number:
+    """Return the spec's instant in the unit of ``to_time_axis``."""
     try:
         if isinstance(kind, T.NumericType):
             return int(text) if isinstance(kind, T.IntegralType) else float(text)
-        found = datetime.fromisoformat(text)
+        instant = datetime.fromisoformat(text)
     except ValueError:
         expected = "a number" if isinstance(kind, T.NumericType) else 'an instant such as "2013-11-01" or "2013-11-01T06:00:00"'
         message = f"{text!r} is neither a share such as 0.2 nor {expected}, as the type of event_time asks"
         raise SpecError([_fault("split.test", message)]) from None
-    return ((found if found.tzinfo else found.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
+    return ((instant if instant.tzinfo else instant.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
 
 
-def _fold_cuts(train: DataFrame, column: str, folds: int) -> list[Cut] | None:
-    """Return the cuts between blocks of time with about equal numbers of rows; None where the instants are too few for blocks."""
-    low, high, rows = _block_bounds(train, column, "split.folds_by: hash")
-    at = instants(train, column)
+def _find_fold_cuts(train: DataFrame, column: str, folds: int) -> list[Cut] | None:
+    """Return the cuts between time blocks of about equal numbers of rows; None if there are too few instants."""
+    low, high, rows = _time_range(train, column, "split.folds_by: hash")
+    at = to_time_axis(train, column)
     distinct = train.select(at.alias("at")).distinct()
     if distinct.limit(folds + 1).count() <= folds:
         return None
-    cuts = cuts_at(train, at, [rows * fold / folds for fold in range(1, folds)], low=low, high=high, rows=rows)
+    cuts = find_cuts(train, at, [rows * fold / folds for fold in range(1, folds)], low=low, high=high, rows=rows)
     if len({cut.before for cut in cuts}) == len(cuts):
         return cuts
-    # One instant holds more rows than a fold should: blocks of about equal numbers of instants, so that no fold is empty.
+    # One instant has more rows than a fold should: use blocks of about equal numbers of instants, so that no fold is empty.
     count = distinct.count()
-    return cuts_at(distinct, F.col("at"), [count * fold / folds for fold in range(1, folds)], low=low, high=high, rows=count)
+    return find_cuts(distinct, F.col("at"), [count * fold / folds for fold in range(1, folds)], low=low, high=high, rows=count)
 
 
-def _own_column(df: DataFrame, column: str) -> Column:
-    """Return true where the data's own column says test; refuse values that say neither."""
+def _is_test_by_column(df: DataFrame, column: str) -> Column:
+    """Return true where the split column says test; refuse other values than train and test."""
     word = F.lower(F.trim(_col(column).cast("string")))
-    strange = df.where(~F.coalesce(word.isin("train", "test"), F.lit(False)))
-    found = strange.groupBy(_col(column).cast("string").alias("value")).count().orderBy(F.desc("count"), "value").limit(6).collect()
-    if found:
-        named = ", ".join(f"{'null' if row['value'] is None else repr(row['value'])} ({row['count']:,} rows)" for row in found[:5])
+    invalid = df.where(~F.coalesce(word.isin("train", "test"), F.lit(False)))
+    values = invalid.groupBy(_col(column).cast("string").alias("value")).count().orderBy(F.desc("count"), "value").limit(6).collect()
+    if values:
+        named = ", ".join(f"{'null' if row['value'] is None else repr(row['value'])} ({row['count']:,} rows)" for row in values[:5])
         raise ExpectationRefused(
-            f"dataset: the split column {column} holds {named}{', …' if len(found) > 5 else ''};"
+            f"dataset: the split column {column} holds {named}{', …' if len(values) > 5 else ''};"
             " expected 'train' or 'test' in every row: map them in the SQL"
         )
     return word == "test"
@@ -269,8 +272,8 @@ def _refuse_empty(counts: Mapping[tuple[str, int | None], int], folds: int, rule
     for side in ("train", "test"):
         if not any(split == side for split, _ in counts):
             what = "the data's own column" if rule.by == "column" else f"`test: {rule.test}`"
-            found = f"`split: {{by: {rule.by}}}` with {what}{gap} leaves no {side} row among {rows:,}"
-            raise ExpectationRefused(f"dataset: {found}; choose another `split` or `test`")
+            problem = f"`split: {{by: {rule.by}}}` with {what}{gap} leaves no {side} row among {rows:,}"
+            raise ExpectationRefused(f"dataset: {problem}; choose another `split` or `test`")
     empty = [str(fold) for fold in range(folds) if ("train", fold) not in counts]
     if empty:
         raise ExpectationRefused(
@@ -279,15 +282,13 @@ def _refuse_empty(counts: Mapping[tuple[str, int | None], int], folds: int, rule
         )
 
 
-def _remarks(counts: Mapping[tuple[str, int | None], int], rule: Split) -> tuple[str, ...]:
-    """Return notes on rows that a gap leaves out, and on a test side that is far from the share that was asked for."""
+def _notes(counts: Mapping[tuple[str, int | None], int], rule: Split) -> tuple[str, ...]:
+    """Return notes on rows that a gap leaves out, and on a test side whose share is far from the declared one."""
     rows = sum(counts.values())
     notes = []
     if rule.gap is not None:
         left, between = counts.get(("gap", None), 0), counts.get(("train", None), 0)
-        notes.append(
-            f"gap {rule.gap}: {left:,} rows before the test are in neither side, {between:,} training rows between blocks in no fold"
-        )
+        notes.append(f"gap {rule.gap}: {left:,} rows before the test belong to neither side, {between:,} training rows have no fold")
     share = counts.get(("test", None), 0) / rows
     if not isinstance(rule.test, str) and rule.by != "column":
         by_chance = 4 * math.sqrt(rule.test * (1 - rule.test) / rows)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
-from tidemill.dataset.splits import hashed
+from tidemill.dataset.splits import hash_columns
 from tidemill.errors import StepError
 from tidemill.features.names import PART, PARTS
 from tidemill.quoting import quote_name
@@ -49,7 +49,7 @@ def training_rows(
     ordered = rows.repartition(*keys).sortWithinPartitions(*keys)
     # Spread evenly over all numbers, whatever the keys are like: the first rows by it are a sample.
     order = F.xxhash64(F.lit(_ORDERED), *keys).alias(ORDER)
-    parts = [F.pmod(hashed(parted_by, 0, stream="part"), F.lit(PARTS)).cast("int").alias(PART)] if parted_by else []
+    parts = [F.pmod(hash_columns(parted_by, 0, stream="part"), F.lit(PARTS)).cast("int").alias(PART)] if parted_by else []
     weights = [F.col(quote_name(weight)).cast("double").alias(WEIGHT)] if weight else []
     return ordered.select(*kept, labels.encoded(), F.col("fold").cast("int").alias("fold"), order, *parts, *weights)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import functions as F
 
-from tidemill.dataset.exact_quantiles import values_at
+from tidemill.dataset.exact_quantiles import find_order_statistics
 from tidemill.dataset.splits import add_split, split_rows
 from tidemill.errors import ExpectationRefused, SpecError
 from tidemill.runtime.caching import cache_frame
@@ -116,10 +116,10 @@ def test_folds_of_time_are_contiguous_blocks_of_equal_size(frame):
     train = at[at < _nearest_cut(at, ROWS * 0.8)]
     cuts = [_nearest_cut(train, len(train) * fold / 4) for fold in (1, 2, 3)]
     marks = _marks(frame, _dataset(event_time="at"), folds=4)
-    found = {i: fold for i, (split, fold) in marks.items() if split == "train"}
+    actual = {i: fold for i, (split, fold) in marks.items() if split == "train"}
     expected = np.searchsorted(cuts, at, side="right")
-    assert found == {i: expected[i] for i in found}
-    assert np.abs(np.bincount(list(found.values())) - len(train) / 4).max() < 12
+    assert actual == {i: expected[i] for i in actual}
+    assert np.abs(np.bincount(list(actual.values())) - len(train) / 4).max() < 12
 
 
 def test_time_from_an_instant_on(spark, frame):
@@ -217,13 +217,15 @@ def test_a_gap_keeps_its_distance_from_the_test_and_between_blocks(frame):
     between = sum(mark == ("train", None) for mark in marks.values())
     assert left > 10
     assert between > 10
-    expected = f"gap 6d: {left} rows before the test are in neither side, {between} training rows between blocks in no fold"
+    expected = f"gap 6d: {left} rows before the test belong to neither side, {between} training rows have no fold"
     assert notes[0] == expected
     numbers = _marks(frame, _dataset(event_time="micros", split={"by": "time", "test": str(cut), "gap": 6 * day}))
     assert numbers == marks
     with pytest.raises(ExpectationRefused, match="and `gap: 900d` leaves no train row"):
         add_split(frame, _dataset(event_time="at", split={**split, "gap": "900d"}), 3)
-    with pytest.raises(SpecError, match=r"split.gap: expected a duration such as 2h, as the time is of type timestamp; found 5"):
+    with pytest.raises(
+        SpecError, match=r"split.gap: expected a duration such as 2h, because the time column is of type timestamp; found 5"
+    ):
         add_split(frame, _dataset(event_time="at", split={**split, "gap": 5}), 3)
 
 
@@ -239,7 +241,7 @@ def test_expanding_folds_are_the_blocks_of_time_and_too_few_instants_are_refused
         with pytest.raises(ExpectationRefused, match=r"no more than 3 different values of at; lower `training\.folds`, or write"):
             add_split(once, _dataset(event_time="at", split={"by": "hash", "folds_by": folds_by}), 3)
     _, notes = split_rows(once.withColumn("at", F.col("id") % 3), _dataset(event_time="at"), 3)
-    assert notes[0] == "the training rows have no more than 3 different values of at: folds go by hash, not by blocks of time"
+    assert notes[0] == "the training rows have no more than 3 different values of at: folds are assigned by hash, not by time blocks"
 
 
 def test_stratified_deals_out_every_class_to_the_nearest_row(frame):
@@ -280,8 +282,8 @@ def test_values_at_agrees_with_sorting(spark, kind):
         values = np.concatenate([rng.lognormal(0, 9, 700).round(3), np.zeros(300)])
     df = spark.createDataFrame(pd.DataFrame({"v": values}))
     positions = [0, 1, 17, 250, 499, 500, 501, 700, 998, 999]
-    found = values_at(df, F.col("v"), positions, low=values.min().item(), high=values.max().item(), rows=1000)
+    actual = find_order_statistics(df, F.col("v"), positions, low=values.min().item(), high=values.max().item(), rows=1000)
     ordered = np.sort(values)
-    assert [(r.value, r.below, r.equal) for r in found] == [
+    assert [(r.value, r.below, r.equal) for r in actual] == [
         (ordered[p], (values < ordered[p]).sum(), (values == ordered[p]).sum()) for p in positions
     ]

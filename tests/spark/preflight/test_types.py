@@ -3,8 +3,8 @@
 import pytest
 from pyspark.sql import functions as F
 
-from tidemill.dataset.point_in_time.sides import _comparable
-from tidemill.dataset.time_axis import instants
+from tidemill.dataset.point_in_time.join_spec import _is_comparable as _is_comparable_in_spark
+from tidemill.dataset.time_axis import to_time_axis
 from tidemill.errors import SpecError
 from tidemill.features.column_facts import column_kind
 from tidemill.features.plan import resolve_groups
@@ -67,12 +67,12 @@ def test_only_what_the_steps_refuse_is_refused(rows) -> None:
     for name, kind in columns.items():
         is_time = type_group(kind) in (None, "datetime", "numeric")
         if is_time and type_group(kind):
-            instants(rows, name)
+            to_time_axis(rows, name)
         elif not is_time:
             with pytest.raises(SpecError):
-                instants(rows, name)
+                to_time_axis(rows, name)
         for other, there in columns.items():
-            assert _is_comparable(kind, there) or not _comparable(kinds[name], kinds[other]), (name, other)
+            assert _is_comparable(kind, there) or not _is_comparable_in_spark(kinds[name], kinds[other]), (name, other)
     blocks = {"buckets": {"quantiles": 4}, "pca": {"k": 1}, "polynomial": {"degree": 2}}
     for group, kinds_taken in ((name, kind.accepts) for name, kind in FEATURE_GROUPS.all_built_in().items()):
         for name, kind in columns.items():

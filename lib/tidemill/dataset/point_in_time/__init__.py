@@ -1,10 +1,10 @@
-"""What was known at each row's own time: the latest row of another table, and figures over its rows of before.
+"""Point-in-time joins: what was known at each row's event time, as the latest row of another table or as aggregates over its earlier rows.
 
-Both sides become one stream of events in the order of time, shuffled once by key; running aggregates over it carry what is known so far to
-the rows that ask. Nothing is joined, so no row is multiplied and none is lost.
+Both sides become one stream of events in time order, shuffled once by key. Running aggregates over the stream give each row what was known
+before it. There is no join, so no row is duplicated or lost.
 """
 
-from tidemill.dataset.point_in_time.aggregates import aggregate_faults, aggregated
-from tidemill.dataset.point_in_time.lookups import looked_up, lookup_faults, taken, tied
+from tidemill.dataset.point_in_time.aggregates import add_aggregates, aggregate_faults
+from tidemill.dataset.point_in_time.lookups import add_lookup, lookup_columns, lookup_faults, tie_column
 
-__all__ = ["aggregate_faults", "aggregated", "looked_up", "lookup_faults", "taken", "tied"]
+__all__ = ["add_aggregates", "add_lookup", "aggregate_faults", "lookup_columns", "lookup_faults", "tie_column"]

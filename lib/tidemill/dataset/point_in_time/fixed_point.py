@@ -1,4 +1,4 @@
-"""Numbers as whole numbers, so that a running sum is the same in any order and what is added can be taken away again exactly."""
+"""Numbers as whole numbers, so that a running sum does not depend on the order, and an added value can be subtracted again exactly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-# Sums of ten thousand million such numbers, or of products of their halves, stay within the 38 digits of a DECIMAL.
+# Sums of 10^10 such numbers, or of products of their halves, fit into the 38 digits of a DECIMAL.
 _SUM_BITS = 92
 _HALF = 2 ** (_SUM_BITS // 2)
 _LEAST_EXPONENT = -1000
@@ -23,9 +23,9 @@ SQUARES = ("h", "l", "hh", "hl", "ll")
 
 @dataclass(frozen=True)
 class FixedPoint:
-    """How the values of a column become whole numbers: those of ``kind`` exactly where that is whole or decimal.
+    """How the values of a column of type ``kind`` become whole numbers; whole numbers and decimals are kept exactly.
 
-    A DOUBLE is taken to the nearest multiple of ``unit``, a power of two 92 bits below the greatest value. For standard deviations values
+    A DOUBLE is rounded to the nearest multiple of ``unit``, a power of two 92 bits below the greatest value. For standard deviations values
     are whole multiples of ``square_unit``, exactly where they are integers, or decimals of less than 92 bits (27 digits).
     """
 
@@ -35,18 +35,18 @@ class FixedPoint:
 
     @property
     def scale(self) -> int:
-        """The digits behind the point of a decimal."""
+        """The number of decimal places; 0 for other types."""
         return self.kind.scale if isinstance(self.kind, T.DecimalType) else 0
 
     def addend(self, value: Column) -> Column:
-        """Return what is added up for a value; null for null."""
+        """Return what a value adds to a running sum; null for null."""
         if isinstance(self.kind, T.FractionalType) and not isinstance(self.kind, T.DecimalType):
             high, low = _halves(value.cast("double"), self.unit)
             return high * F.lit(_HALF).cast(_WHOLE) + low
         return value.cast(T.DecimalType(38, self.scale))
 
     def squares(self, value: Column) -> dict[str, Column]:
-        """Return what is added up for the standard deviation of a value, by the names of ``SQUARES``; null for null."""
+        """Return what a value adds to each sum of ``SQUARES``; null for null."""
         if self.square_unit == 10.0**-self.scale and not isinstance(self.kind, T.FloatType | T.DoubleType):
             whole = (value.cast(T.DecimalType(38, self.scale)) * F.lit(Decimal(10) ** self.scale).cast(_WHOLE)).cast(_WHOLE)
             high = (whole / F.lit(_HALF).cast(_WHOLE)).cast(_WHOLE)
@@ -70,8 +70,8 @@ class FixedPoint:
     def deviation(self, sums: Mapping[str, Column], count: Column) -> Column:
         """Return the standard deviation of a sample as a DOUBLE from the sums of ``SQUARES``; null for fewer than two values.
 
-        The squares of the distances from a whole number ``q`` at most half a unit from the mean are summed up in whole numbers, so that
-        nothing is lost however large the values are beside their spread; only a spread of more than 38 digits is summed up as a DOUBLE.
+        The squared distances from ``q``, the mean rounded to a whole number, are summed as whole numbers, so no digit is lost even if the
+        values are large and their spread is small; only a spread of more than 38 digits is summed as a DOUBLE.
         """
         n = F.when(count > 1, count).cast(_WHOLE)
         half = F.lit(_HALF).cast(_WHOLE)
@@ -92,14 +92,14 @@ class FixedPoint:
 
 
 def _halves(value: Column, unit: float) -> tuple[Column, Column]:
-    """Return a DOUBLE in units, digit for digit, in two halves that a BIGINT holds: cast as it is, it would be cut to 17 digits."""
+    """Return a DOUBLE, counted in units, as two halves that each fit a BIGINT; a direct cast would keep only 17 digits."""
     high = F.rint(value / F.lit(unit * _HALF))
     low = F.rint((value - high * F.lit(unit * _HALF)) / F.lit(unit))
     return high.cast("bigint").cast(_WHOLE), low.cast("bigint").cast(_WHOLE)
 
 
 def fixed_points(values: DataFrame) -> dict[str, FixedPoint]:
-    """Return how each column of ``values`` is added up, from its greatest values; one aggregate over all of them."""
+    """Return the `FixedPoint` of each column of ``values``, from its greatest absolute value; one aggregate over all columns."""
     if not values.columns:
         return {}
     greatest = values.agg(*[F.max(F.abs(F.col(name).cast("double"))).alias(name) for name in values.columns]).collect()[0]

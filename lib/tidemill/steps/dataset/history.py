@@ -1,4 +1,4 @@
-"""What was known of each example at its own time: the lookups and aggregates of the dataset's block."""
+"""The lookups and aggregates of the `dataset` block: what was known of each row at its event time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
-from tidemill.dataset.point_in_time import aggregate_faults, aggregated, looked_up, lookup_faults, taken, tied
+from tidemill.dataset.point_in_time import add_aggregates, add_lookup, aggregate_faults, lookup_columns, lookup_faults, tie_column
 from tidemill.errors import Fault, SpecError, StepError, did_you_mean
 from tidemill.quoting import quote_name
 from tidemill.runtime.caching import cache_frame
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 @contextmanager
 def with_history(context: StepContext, frame: DataFrame) -> Iterator[tuple[DataFrame, tuple[str, ...]]]:
-    """Give ``frame`` with the columns that lookups and aggregates add, cached for the length of the block, and notes.
+    """Yield ``frame`` with the columns that lookups and aggregates add, cached during the `with` block, and notes.
 
     Raises:
-        SpecError: a column is not there or has a type that does not fit, or a name would be there twice.
-        StepError: the rows are not as many as before.
+        SpecError: a column is missing or has a wrong type, or two columns would have one name.
+        StepError: the number of rows has changed.
     """
     declared = context.spec.pipeline.dataset
     if not declared.looks_into:
@@ -38,48 +38,49 @@ def with_history(context: StepContext, frame: DataFrame) -> Iterator[tuple[DataF
     faults = _faults(frame, declared, tables)
     if faults:
         raise SpecError(faults)
-    with ExitStack() as held:
+    with ExitStack() as caches:
         with cache_frame(frame):
             rows = frame.count()
-            known = held.enter_context(cache_frame(_with_columns(frame, declared, tables)))
-            ties = {name: tied(name) for name in declared.lookups}
-            found = known.agg(F.count("*"), *[F.count_if(quote_name(column)) for column in ties.values()]).collect()[0]
-        if found[0] != rows:
-            raise StepError(f"dataset: {rows:,} rows came out of lookups and aggregates as {found[0]:,}; nothing was written")
-        yield known.drop(*ties.values()), _notes(declared, dict(zip(ties, found[1:], strict=True)))
+            known = caches.enter_context(cache_frame(_with_columns(frame, declared, tables)))
+            ties = {name: tie_column(name) for name in declared.lookups}
+            counts = known.agg(F.count("*"), *[F.count_if(quote_name(column)) for column in ties.values()]).collect()[0]
+        if counts[0] != rows:
+            raise StepError(f"dataset: {rows:,} rows came out of lookups and aggregates as {counts[0]:,}; nothing was written")
+        yield known.drop(*ties.values()), _notes(declared, dict(zip(ties, counts[1:], strict=True)))
 
 
 def add_history(context: StepContext, frame: DataFrame) -> DataFrame:
     """Return rows of the dataset's SQL with the columns that its lookups and aggregates add.
 
     Raises:
-        SpecError: a column is not there or has a type that does not fit, or a name would be there twice.
+        SpecError: a column is missing or has a wrong type, or two columns would have one name.
     """
     declared = context.spec.pipeline.dataset
     if not declared.looks_into:
         return frame
     tables = {table: context.lake.read(context.spark, table, context.inputs[table]) for table in declared.looks_into}
     _refuse(_faults(frame, declared, tables))
-    return _with_columns(frame, declared, tables).drop(*[tied(name) for name in declared.lookups])
+    return _with_columns(frame, declared, tables).drop(*[tie_column(name) for name in declared.lookups])
 
 
-def known_then(context: StepContext, rows: DataFrame) -> DataFrame:
-    """Give rows to score the columns that the dataset's lookups and aggregates add, as of each row's own event time.
+def point_in_time_join(context: StepContext, rows: DataFrame) -> DataFrame:
+    """Add the columns of the dataset's lookups and aggregates to rows to score, as of each row's event time.
 
-    What the rows bring already stays as it is; what cannot be looked up, as they lack its columns, is left to the model to miss.
+    Columns that the rows have already stay as they are. What cannot be looked up, because the rows lack its columns, is left out: `predict`
+    reports missing feature columns.
     """
     declared = context.spec.pipeline.dataset
     event_time, known = str(declared.event_time), rows
     for name, lookup in declared.lookups.items():
         table = context.lake.read(context.spark, lookup.table, context.inputs[lookup.table])
-        is_there = set(taken(lookup, table.columns)) <= set(rows.columns)
+        is_there = set(lookup_columns(lookup, table.columns)) <= set(rows.columns)
         if event_time in rows.columns and not is_there and not lookup_faults(name, lookup, event_time, known, table):
-            known = looked_up(known, table, name, lookup, event_time, probes=rows).drop(tied(name))
+            known = add_lookup(known, table, name, lookup, event_time, probes=rows).drop(tie_column(name))
     for name, block in declared.aggregate_blocks.items():
         table = context.lake.read(context.spark, block.over, context.inputs[block.over])
         is_there = set(column_names(block.features, block.windows)) <= set(rows.columns)
         if event_time in rows.columns and not is_there and not aggregate_faults(name, block, event_time, known, table):
-            known = aggregated(known, table, name, block, event_time, probes=rows)
+            known = add_aggregates(known, table, name, block, event_time, probes=rows)
     return known
 
 
@@ -97,14 +98,14 @@ def _faults(frame: DataFrame, declared: Dataset, tables: dict[str, DataFrame]) -
 
 
 def _with_columns(frame: DataFrame, declared: Dataset, tables: dict[str, DataFrame]) -> DataFrame:
-    """Add the columns, one lookup or block after the other; what an earlier one adds counts as there for the names of a later one."""
+    """Add the columns, one lookup or block after the other; a later one sees the columns of the earlier ones."""
     known, event_time = frame, str(declared.event_time)
     for name, lookup in declared.lookups.items():
         _refuse(lookup_faults(name, lookup, event_time, known, tables[lookup.table]))
-        known = looked_up(known, tables[lookup.table], name, lookup, event_time, probes=frame)
+        known = add_lookup(known, tables[lookup.table], name, lookup, event_time, probes=frame)
     for name, block in declared.aggregate_blocks.items():
         _refuse(aggregate_faults(name, block, event_time, known, tables[block.over]))
-        known = aggregated(known, tables[block.over], name, block, event_time, probes=frame)
+        known = add_aggregates(known, tables[block.over], name, block, event_time, probes=frame)
     return known
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from pyspark.sql import functions as F
 
 from tidemill.columns import column
-from tidemill.dataset.splits import hashed
+from tidemill.dataset.splits import hash_columns
 from tidemill.errors import StepError
 from tidemill.evaluation import compute_metrics
 from tidemill.evaluation.mass_volume import MOST_ROWS, mass_volume
@@ -118,7 +118,7 @@ def _mass_volume(model: PipelineModel, manifest: Manifest, test: DataFrame, key:
     Raises:
         StepError: there is no row.
     """
-    code = hashed(key, _SEED, stream="mass and volume")
+    code = hash_columns(key, _SEED, stream="mass and volume")
     rows = test.count()
     sample = test if rows <= MOST_ROWS else test.where(F.pmod(code, F.lit(_PARTS)) < round(MOST_ROWS / rows * _PARTS))
     features = _features(model)

@@ -21,7 +21,7 @@ from tidemill.quality.expectations.row_rules import as_json
 from tidemill.quality.expectations.rules import errors_count_as_violations
 from tidemill.runtime.session import child_session
 from tidemill.runtime.spark_errors import raise_step_error
-from tidemill.steps.dataset.history import add_history, known_then
+from tidemill.steps.dataset.history import add_history, point_in_time_join
 from tidemill.steps.result import StepContext
 from tidemill.steps.score.entry import Entry
 from tidemill.steps.score.input import RECORD, WHY, Arrived, arrived_rows
@@ -105,7 +105,7 @@ class _Journey:
             rows, table = self._going_on(made), node
         if self.entry.nodes and self.entry.goal == DATASET:
             return add_history(self.context, rows)
-        rows = known_then(self.context, rows)
+        rows = point_in_time_join(self.context, rows)
         absent = [name for name in manifest.feature_columns if name not in rows.columns] if self.arrived.is_by_record else []
         return rows.withColumns({name: F.lit(None).cast(manifest.feature_columns[name]) for name in absent})
 

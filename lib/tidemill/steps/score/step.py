@@ -18,7 +18,7 @@ from tidemill.lake.ops import UnseenRow
 from tidemill.model_registry import load_model
 from tidemill.model_registry.predict import OUTPUTS, predict
 from tidemill.runtime.caching import cache_frame
-from tidemill.steps.dataset.history import known_then
+from tidemill.steps.dataset.history import point_in_time_join
 from tidemill.steps.result import StepContext, StepResult, key_remedy
 from tidemill.steps.train.feature_spec import refuse_other_features
 from tidemill.training.recommendation.recommend import recommend
@@ -38,11 +38,11 @@ def scoring_rows(context: StepContext) -> DataFrame:
     """
     pipeline = context.spec.pipeline
     if pipeline.scoring.sql is not None:
-        return known_then(
+        return point_in_time_join(
             context, context.lake.sql(context.spark, context.spec.sql_text(pipeline.scoring.sql), context.inputs, trust=pipeline.trust)
         )
     if pipeline.scoring.from_ not in (None, pipeline.dataset_table):
-        return known_then(context, context.lake.read(context.spark, pipeline.scoring.from_, context.inputs[pipeline.scoring.from_]))
+        return point_in_time_join(context, context.lake.read(context.spark, pipeline.scoring.from_, context.inputs[pipeline.scoring.from_]))
     return context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from tests.tiers import parametrize_product
 
-from tidemill.dataset.point_in_time import aggregate_faults, aggregated
+from tidemill.dataset.point_in_time import add_aggregates, aggregate_faults
 from tidemill.examples import write_demo_data
 from tidemill.spec.models import Aggregate
 
@@ -51,19 +51,19 @@ def _figures(facts):
     }
 
 
-@parametrize_product(("kind", "piece"), ["timestamp", "date", "whole", "fraction"], [10**6, 20])
-def test_each_window_holds_what_was_known_then(make_case, kind, piece):
+@parametrize_product(("kind", "events_per_partition"), ["timestamp", "date", "whole", "fraction"], [10**6, 20])
+def test_each_window_holds_what_was_known_then(make_case, kind, events_per_partition):
     known = kind in ("timestamp", "fraction")
     case = make_case(kind)
     facts = case.facts_frame.selectExpr("*", "CASE WHEN isnan(value) THEN NULL ELSE value END > 50 AS unused").drop("unused")
     features = {**FEATURES, "high": "avg(CASE WHEN NOT isnan(value) AND value < 1e300 THEN value > 50 END)"}
     block = _block(windows=[case.step(2), case.step(30)], known_at="known" if known else None, features=features)
     assert aggregate_faults("", block, "event at", case.rows_frame, facts) == []
-    frame = aggregated(case.rows_frame, facts, "", block, "event at", piece=piece)
+    frame = add_aggregates(case.rows_frame, facts, "", block, "event at", events_per_partition=events_per_partition)
     labels = {width: str(case.step(width)).replace(".", "_") for width in (2, 30)}
     assert frame.columns[4:] == [f"{feature}_{label}" for feature in FEATURES for label in labels.values()]
-    found = {row["id"]: row for row in frame.collect()}
-    assert sorted(found) == [row[0] for row in case.rows]
+    actual = {row["id"]: row for row in frame.collect()}
+    assert sorted(actual) == [row[0] for row in case.rows]
     empty = 0
     for i, plane, day, time in case.rows:
         for width, label in labels.items():
@@ -74,7 +74,7 @@ def test_each_window_holds_what_was_known_then(make_case, kind, piece):
             ]  # fmt: skip
             empty += not inside
             for feature, value in _figures(inside).items():
-                shown = found[i][f"{feature}_{label}"]
+                shown = actual[i][f"{feature}_{label}"]
                 if None in (plane, day, time):
                     assert shown is None
                 elif value is None or shown is None:
@@ -89,15 +89,15 @@ def test_what_leaves_a_window_leaves_nothing_behind(spark):
     facts = spark.createDataFrame([(1, 0, 1e17, 10**17), (1, 10, 0.1, 3), (1, 11, 0.1, 3)], "k INT, t INT, x DOUBLE, i BIGINT")
     rows = spark.createDataFrame([(1, 5), (1, 12), (1, 30)], "k INT, t INT")
     features = {"s": "sum(x)", "i": "sum(i)", "d": "stddev(i)", "m": "avg(CAST(i AS DECIMAL(20, 2)))"}
-    found = aggregated(rows, facts, "", _block(by=["k"], time="t", windows=[5], features=features), "t").orderBy("t").collect()
-    assert [row["i_5"] for row in found] == [10**17, 6, None]
-    assert [row["m_5"] for row in found] == [1e17, 3.0, None]
-    assert [row["s_5"] for row in found] == [1e17, pytest.approx(0.2, rel=1e-8), None]
-    assert [row["d_5"] for row in found] == [None, 0.0, None]
+    actual = add_aggregates(rows, facts, "", _block(by=["k"], time="t", windows=[5], features=features), "t").orderBy("t").collect()
+    assert [row["i_5"] for row in actual] == [10**17, 6, None]
+    assert [row["m_5"] for row in actual] == [1e17, 3.0, None]
+    assert [row["s_5"] for row in actual] == [1e17, pytest.approx(0.2, rel=1e-8), None]
+    assert [row["d_5"] for row in actual] == [None, 0.0, None]
     steady = spark.createDataFrame([(1, t, 39.02) for t in range(50)] + [(1, -3, 7000.3)], "k INT, t INT, x DOUBLE")
-    asked = spark.createDataFrame([(1, 50)], "k INT, t INT")
+    probes = spark.createDataFrame([(1, 50)], "k INT, t INT")
     block = _block(by=["k"], time="t", windows=[50], features={"d": "stddev(x)", "s": "sum(x)"})
-    [row] = aggregated(asked, steady, "", block, "t").collect()
+    [row] = add_aggregates(probes, steady, "", block, "t").collect()
     assert (row["d_50"], row["s_50"]) == (0.0, pytest.approx(50 * 39.02, rel=1e-13))
 
 
@@ -113,26 +113,26 @@ def test_a_deviation_keeps_its_digits_beside_great_values(spark):
         "equal": [123456.789] * 40,
     }
     facts = [(key, place, value, int(value), f"{value:.2f}") for key, some in values.items() for place, value in enumerate(some)]
-    facts += [(key, 2000, 1e15, 10**15, "1000000000000000.00") for key in values]  # in each key too, behind the windows that are asked for
+    facts += [(key, 2000, 1e15, 10**15, "1000000000000000.00") for key in values]  # in each key too, after the requested windows
     frame = spark.createDataFrame(facts, "k STRING, t INT, x DOUBLE, i BIGINT, text STRING").selectExpr(
         "*", "CAST(text AS DECIMAL(30, 2)) AS d"
     )
     rows = spark.createDataFrame([(key, time) for key in values for time in (40, 2050)], "k STRING, t INT")
     features = {"x": "stddev(x)", "i": "stddev(i)", "d": "stddev(d)"}
     block = _block(by=["k"], time="t", windows=[40, 3000], features=features)
-    found = {(row["k"], row["t"]): row for row in aggregated(rows, frame, "", block, "t").collect()}
+    actual = {(row["k"], row["t"]): row for row in add_aggregates(rows, frame, "", block, "t").collect()}
     for key, some in values.items():
         for column, exact in {"x": some, "i": [int(value) for value in some], "d": [Decimal(f"{value:.2f}") for value in some]}.items():
             near = statistics.pstdev(map(Fraction, exact)) * math.sqrt(40 / 39)
-            assert found[key, 40][f"{column}_40"] == pytest.approx(near, rel=1e-9), (key, column)
+            assert actual[key, 40][f"{column}_40"] == pytest.approx(near, rel=1e-9), (key, column)
             whole = statistics.stdev([*map(Fraction, exact), Fraction(10**15)])
-            assert found[key, 2050][f"{column}_3000"] == pytest.approx(whole, rel=1e-12), (key, column)
+            assert actual[key, 2050][f"{column}_3000"] == pytest.approx(whole, rel=1e-12), (key, column)
 
 
 def test_what_cancels_out_is_nothing(spark):
     facts = spark.createDataFrame([(1, 0, -3.0), (1, 1, 1.0), (1, 2, 2.0), (1, 3, 1000.7)], "k INT, t INT, x DOUBLE")
     rows = spark.createDataFrame([(1, 3)], "k INT, t INT")
-    [row] = aggregated(rows, facts, "", _block(by=["k"], time="t", windows=[5], features={"s": "sum(x)"}), "t").collect()
+    [row] = add_aggregates(rows, facts, "", _block(by=["k"], time="t", windows=[5], features={"s": "sum(x)"}), "t").collect()
     assert row["s_5"] == 0.0
 
 
@@ -140,8 +140,8 @@ def test_names_and_faults(spark):
     rows = spark.sql("SELECT 1 AS a, 2 AS n_1d, timestamp '2013-01-01' AS t")
     facts = spark.sql("SELECT 1 AS a, timestamp '2013-01-01' AS t, 'x' AS word, 5 AS number")
     keys = {"by": ["a"], "time": "t"}
-    found = aggregated(rows, facts, "past", _block(**keys, windows=["1 d", "36h"], features={"n": "count"}), "t")
-    assert found.columns == ["a", "n_1d", "t", "past_n_1d", "n_36h"]
+    actual = add_aggregates(rows, facts, "past", _block(**keys, windows=["1 d", "36h"], features={"n": "count"}), "t")
+    assert actual.columns == ["a", "n_1d", "t", "past_n_1d", "n_36h"]
 
     def faults(name="", **more):
         return [str(fault) for fault in aggregate_faults(name, _block(**keys, **more), "t", rows, facts)]
@@ -170,8 +170,8 @@ def test_an_aircraft_knows_its_past_as_pandas_does(spark, tmp_path):
         "id INT, tailnum STRING, origin STRING, at TIMESTAMP, arrived_at TIMESTAMP, arr_delay DOUBLE",
     )
     rows = frame.select("id", "tailnum", "at")
-    found = aggregated(rows, frame, "", block, "at").toPandas().set_index("id").sort_index()
-    assert len(found) == len(flights) > 9000
+    actual = add_aggregates(rows, frame, "", block, "at").toPandas().set_index("id").sort_index()
+    assert len(actual) == len(flights) > 9000
     for _, plane in flights.dropna(subset="tailnum").groupby("tailnum"):
         past = plane.dropna(subset="arrived_at")
         time, known = past["at"].to_numpy(), past["arrived_at"].to_numpy()
@@ -180,7 +180,7 @@ def test_an_aircraft_knows_its_past_as_pandas_does(spark, tmp_path):
             is_in = (time < now) & (time >= now - np.timedelta64(days, "D")) & (known <= now)
             delays = np.where(is_in, past["arr_delay"].to_numpy(), np.nan)
             counts = is_in.sum(axis=1)
-            mine = found.loc[plane["id"]]
+            mine = actual.loc[plane["id"]]
             np.testing.assert_array_equal(mine[f"flights_{days}d"], counts)
             has = (~np.isnan(delays)).any(axis=1)
             if has.any():
@@ -189,4 +189,4 @@ def test_an_aircraft_knows_its_past_as_pandas_does(spark, tmp_path):
             assert mine[f"mean_delay_{days}d"][~has].isna().all()
     lost = flights.loc[flights["tailnum"].isna(), "id"]
     assert len(lost) > 50
-    assert found.loc[lost, "flights_1d"].isna().all()
+    assert actual.loc[lost, "flights_1d"].isna().all()

@@ -1,4 +1,4 @@
-"""The two sides of a point-in-time join, as frames that can be laid on one another: the rows that ask, and the facts of a table."""
+"""The two sides of a point-in-time join, as frames of one schema: the probe rows, and the facts of a table."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.columns import column as col
-from tidemill.dataset.time_axis import instants, is_clock
+from tidemill.dataset.time_axis import is_date_or_time, to_time_axis
 from tidemill.errors import Fault, did_you_mean
 
 FACT, PROBE, LATE = 0, 1, 2
-"""The order of events at one instant: facts that are known by then, the rows that ask, what counts only behind the instant."""
+"""The order of events at one instant: facts known by then, probe rows, and what counts only after the instant."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """The types in which two sides are compared: of instants, ``bigint`` or ``double``, and of each key column."""
+    """The types in which both sides are compared: ``bigint`` or ``double`` for times, and one type per key column."""
 
     time: str
     keys: tuple[T.DataType, ...]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a lookup or an aggregate asks of a table: its key in the spec, the columns both sides share, and the columns of time."""
+class JoinSpec:
+    """How a lookup or an aggregate joins a table: its key in the spec, the columns both sides share, and the time columns."""
 
     key: str
     by: Sequence[str]
@@ -37,35 +37,35 @@ class Asked:
 
     @property
     def keys(self) -> list[str]:
-        """The names of the key columns while the two sides lie on one another."""
+        """The names of the key columns in the common schema."""
         return [f"k{number}" for number in range(len(self.by))]
 
     def faults(self, rows: DataFrame, facts: DataFrame) -> list[Fault]:
-        """Return every fault of the shared columns and of those of time."""
-        found = [self._missing("by", name, rows.columns, "the dataset") for name in self.by if name not in rows.columns]
-        found += [self._missing("by", name, facts.columns, "its table") for name in self.by if name not in facts.columns]
+        """Return every fault of the shared columns and the time columns."""
+        faults = [self._missing("by", name, rows.columns, "the dataset") for name in self.by if name not in rows.columns]
+        faults += [self._missing("by", name, facts.columns, "its table") for name in self.by if name not in facts.columns]
         for field, name in (("time", self.time), ("known_at", self.known_at)):
             if name is not None and name not in facts.columns:
-                found.append(self._missing(field, name, facts.columns, "its table"))
-        if found or self.event_time not in rows.columns:
-            return found
+                faults.append(self._missing(field, name, facts.columns, "its table"))
+        if faults or self.event_time not in rows.columns:
+            return faults
         for name in self.by:
             here, there = rows.schema[name].dataType, facts.schema[name].dataType
-            if not _comparable(here, there):
+            if not _is_comparable(here, there):
                 message = (
                     f"{name} is of type {here.simpleString()} in the dataset and {there.simpleString()} in the table; CAST one of them"
                 )
-                found.append(self.fault("by", message))
+                faults.append(self.fault("by", message))
         for field, name in (("time", self.time), ("known_at", self.known_at)):
             if name is not None:
-                found += self._time_faults(field, name, rows.schema[self.event_time].dataType, facts.schema[name].dataType)
-        return found
+                faults += self._time_faults(field, name, rows.schema[self.event_time].dataType, facts.schema[name].dataType)
+        return faults
 
-    def _time_faults(self, field: str, name: str, asked: T.DataType, kind: T.DataType) -> list[Fault]:
-        if not (is_clock(kind) or isinstance(kind, T.NumericType)):
+    def _time_faults(self, field: str, name: str, event_kind: T.DataType, kind: T.DataType) -> list[Fault]:
+        if not (is_date_or_time(kind) or isinstance(kind, T.NumericType)):
             return [self.fault(field, f"{name} is of type {kind.simpleString()}; expected TIMESTAMP, DATE or a number: CAST it")]
-        if is_clock(kind) != is_clock(asked):
-            message = f"{name} is of type {kind.simpleString()}, and event_time {self.event_time} of type {asked.simpleString()}"
+        if is_date_or_time(kind) != is_date_or_time(event_kind):
+            message = f"{name} is of type {kind.simpleString()}, and event_time {self.event_time} of type {event_kind.simpleString()}"
             return [self.fault(field, f"{message}; expected both to be times or both to be numbers")]
         return []
 
@@ -77,21 +77,21 @@ class Asked:
         return Fault("pipeline.yml", None, f"dataset.{self.key}.{field}", message)
 
     def unit(self, rows: DataFrame, facts: DataFrame) -> Unit:
-        """Return the types in which the two sides are compared."""
+        """Return the types in which both sides are compared."""
         used = [(rows, self.event_time), (facts, self.time), *([(facts, self.known_at)] if self.known_at else [])]
         exact = (*(T.DateType, T.TimestampType, T.TimestampNTZType), T.IntegralType)
         time = "bigint" if all(isinstance(frame.schema[name].dataType, exact) for frame, name in used) else "double"
-        return Unit(time, tuple(_common(rows.schema[name].dataType, facts.schema[name].dataType) for name in self.by))
+        return Unit(time, tuple(_common_type(rows.schema[name].dataType, facts.schema[name].dataType) for name in self.by))
 
     def probes(self, rows: DataFrame, unit: Unit) -> DataFrame:
-        """Return the rows that ask: the keys, ``at`` and ``row``; a row without a key or a time has null for ``at``."""
-        at = F.when(self._has_key(), instants(rows, self.event_time).cast(unit.time))
+        """Return the probe rows: the keys, ``at`` and ``row``; a row without a key or a time has null for ``at``."""
+        at = F.when(self._has_key(), to_time_axis(rows, self.event_time).cast(unit.time))
         return rows.select(*self._keys(unit), at.alias("at"), F.struct(*[col(name) for name in rows.columns]).alias("row"))
 
     def facts(self, table: DataFrame, unit: Unit, *values: Column) -> DataFrame:
-        """Return what can be known: the keys, ``time``, ``at`` (when it is both past and known) and ``values``; the rest never is."""
-        time = instants(table, self.time).cast(unit.time)
-        known = instants(table, self.known_at).cast(unit.time) if self.known_at else time
+        """Return the rows of the table that have a key and times: the keys, ``time``, ``at`` (when it is past and known) and ``values``."""
+        time = to_time_axis(table, self.time).cast(unit.time)
+        known = to_time_axis(table, self.known_at).cast(unit.time) if self.known_at else time
         is_usable = self._has_key() & time.isNotNull() & known.isNotNull()
         return table.where(is_usable).select(*self._keys(unit), time.alias("time"), F.greatest(time, known).alias("at"), *values)
 
@@ -105,19 +105,19 @@ class Asked:
         return has_key
 
 
-def _comparable(here: T.DataType, there: T.DataType) -> bool:
+def _is_comparable(here: T.DataType, there: T.DataType) -> bool:
     if isinstance(here, T.NumericType) and isinstance(there, T.NumericType):
         return True
-    if is_clock(here) and is_clock(there):
+    if is_date_or_time(here) and is_date_or_time(there):
         return True
     return here == there or (isinstance(here, T.StringType) and isinstance(there, T.StringType))
 
 
-def _common(here: T.DataType, there: T.DataType) -> T.DataType:
+def _common_type(here: T.DataType, there: T.DataType) -> T.DataType:
     """Return the type to which both are cast, so that equal values have equal hashes."""
     if here == there:
         return here
-    if is_clock(here):
+    if is_date_or_time(here):
         return T.TimestampType()
     if isinstance(here, T.StringType):
         return T.StringType()
