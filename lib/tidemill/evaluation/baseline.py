@@ -1,4 +1,4 @@
-"""The constant baseline: what a model must beat to be worth its keep."""
+"""The constant baseline: the metrics that a model must beat to be useful."""
 
 from __future__ import annotations
 
@@ -31,37 +31,37 @@ def constant_predictions(
     weight: str | None = None,
     quantile: float | None = None,
 ) -> DataFrame:
-    """Predict one constant for every row: the shares of the classes (their greatest as prediction), or the mean of the label.
+    """Predict one constant for every row: the class shares (the most frequent class as prediction), or the mean of the label.
 
-    With a ``quantile`` it is that of the label in place of the mean, which a loss of quantiles is least with.
+    With a ``quantile``, the constant is that quantile of the label instead of the mean: it minimises the quantile loss.
 
     Args:
-        train: the labelled training rows; ``label`` DOUBLE (class index or value) and the column ``weight``, where it is given.
+        train: the labelled training rows; ``label`` DOUBLE (class index or value) and the column ``weight``, if given.
         rows: the rows to predict for; the same columns.
         task: ``binary``, ``multiclass`` or ``regression``.
         n_classes: number of classes.
-        weight: the column of what rows count for.
+        weight: the column of sample weights.
         quantile: between 0 and 1.
 
     Returns:
         ``label``, the weight, ``prediction`` DOUBLE and, for classification, ``probability`` VECTOR; one row for each of ``rows``.
         Where two classes are equally frequent, the first is predicted.
     """
-    counts, kept = F.lit(1.0) if weight is None else F.col(weight), ["label", *([weight] if weight else [])]
+    counts, columns = F.lit(1.0) if weight is None else F.col(weight), ["label", *([weight] if weight else [])]
     if TaskKind(task).predicts_number:
         mean = train.agg(F.try_divide(F.sum(counts * F.col("label")), F.sum(counts))).first()
         if mean is None or mean[0] is None:
             raise StepError("baseline: found no labelled training row, expected at least one; check the split and the label column")
         constant = float(mean[0]) if quantile is None else _quantile(train, counts, quantile)
-        return rows.select(*kept, F.lit(constant).alias("prediction"))
-    found = {int(row["label"]): float(row["n"]) for row in train.groupBy("label").agg(F.sum(counts).alias("n")).collect()}
-    total = sum(found.values())
+        return rows.select(*columns, F.lit(constant).alias("prediction"))
+    class_weights = {int(row["label"]): float(row["n"]) for row in train.groupBy("label").agg(F.sum(counts).alias("n")).collect()}
+    total = sum(class_weights.values())
     if not total:
         raise StepError("baseline: found no labelled training row, expected at least one; check the split and the label column")
-    shares = [found.get(index, 0.0) / total for index in range(n_classes)]
+    shares = [class_weights.get(index, 0.0) / total for index in range(n_classes)]
     prediction = float(shares.index(max(shares)))
     probability = array_to_vector(F.array(*[F.lit(share) for share in shares]))
-    return rows.select(*kept, F.lit(prediction).alias("prediction"), probability.alias("probability"))
+    return rows.select(*columns, F.lit(prediction).alias("prediction"), probability.alias("probability"))
 
 
 def baseline_metrics(
@@ -80,8 +80,8 @@ def baseline_metrics(
 
 
 def _quantile(train: DataFrame, counts: Column, quantile: float) -> float:
-    """Return the label of which ``quantile`` of the rows, by what they count for, are at most as great: to about one row in 500."""
+    """Return the weighted ``quantile`` of the label, exact to about one row in 500."""
     levels = [place / _LEVELS for place in range(_LEVELS + 1)]
     cuts: list[float] = (train.agg(F.percentile_approx("label", levels, 10_000)).first() or [[]])[0]
-    held = train.agg(*[F.sum(F.when(F.col("label") <= cut, counts).otherwise(0.0)) for cut in cuts]).first() or [0.0]
-    return float(next((cut for cut, share in zip(cuts, held, strict=True) if share >= quantile * held[-1]), cuts[-1]))
+    cumulative = train.agg(*[F.sum(F.when(F.col("label") <= cut, counts).otherwise(0.0)) for cut in cuts]).first() or [0.0]
+    return float(next((cut for cut, share in zip(cuts, cumulative, strict=True) if share >= quantile * cumulative[-1]), cuts[-1]))

@@ -1,4 +1,4 @@
-"""What the metrics of a task are made of: a bounded number of counts of the predictions, here from arrays, in `metrics` from Spark."""
+"""The counts that metrics are computed from: a bounded number per set of predictions, here from arrays, in `metrics` from Spark."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tidemill.evaluation.curves import EPSILON, areas, count_by_score, ratio
+from tidemill.evaluation.curves import EPSILON, areas_under_curves, count_by_score, ratio
 from tidemill.tasks import METRICS, Metric, PredictedRows, TaskKind
 
 
 @dataclass(frozen=True)
 class BinaryCounts:
-    """What all rows, the positive, those called positive and those rightly called positive count for; the sum of the log losses.
+    """Weights of all rows, the positive ones, those called positive and the hits (called positive rightly); the sum of log losses.
 
-    ``sums`` of each class of counts are those of the terms of one's own metric.
+    ``sums`` are those of the terms of a custom metric, here and in the other classes.
     """
 
     n: float
@@ -31,7 +31,7 @@ class BinaryCounts:
 
     @property
     def accuracy(self) -> float:
-        """The share of rows that are called what they are."""
+        """The share of rows that are predicted correctly."""
         return (self.n - self.positive - self.called + 2 * self.hit) / self.n
 
     @property
@@ -47,7 +47,7 @@ class BinaryCounts:
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """What the rows of each class, those called it, and those rightly called it count for; the sum of the log losses."""
+    """Weights of the rows of each class, those called it, and the hits (called it rightly); the sum of log losses."""
 
     actual: np.ndarray
     called: np.ndarray
@@ -57,12 +57,12 @@ class ClassCounts:
 
     @property
     def n(self) -> float:
-        """What all rows count for."""
+        """The weight of all rows."""
         return float(self.actual.sum())
 
     @property
     def accuracy(self) -> float:
-        """The share of rows that are called what they are."""
+        """The share of rows that are predicted correctly."""
         return float(self.hits.sum()) / self.n
 
     @property
@@ -79,7 +79,7 @@ class ClassCounts:
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """What the rows count for, and sums over their residuals; ``variance`` is that of the labels, 0 where they are alike."""
+    """The weight of all rows, and sums over their residuals; ``variance`` is that of the labels, 0 if they are all equal."""
 
     n: float
     squares: float
@@ -109,15 +109,15 @@ class ErrorCounts:
         return None if self.quantile_losses is None else self.quantile_losses / self.n
 
 
-Counts: TypeAlias = BinaryCounts | ClassCounts | ErrorCounts
+MetricCounts: TypeAlias = BinaryCounts | ClassCounts | ErrorCounts
 
 
 def measure_counts(
-    counts: Counts, kind: TaskKind, own: Sequence[Metric] = (), sums: Mapping[str, Mapping[str, float]] | None = None
+    counts: MetricCounts, kind: TaskKind, own: Sequence[Metric] = (), sums: Mapping[str, Mapping[str, float]] | None = None
 ) -> dict[str, float]:
-    """Return the metrics of the kind that are formulas of its counts: the built-in ones and ``own``, by name.
+    """Return the metrics of the task kind that are formulas of its counts: the built-in ones and ``own``, by name.
 
-    ``sums`` are those of the terms of own metrics: metric → term → sum.
+    ``sums`` are those of the terms of custom metrics: metric → term → sum.
     """
     values = {}
     for metric in (*METRICS.all_built_in().values(), *own):
@@ -129,7 +129,7 @@ def measure_counts(
 
 
 def sum_terms(own: Sequence[Metric], rows: PredictedRows, weights: np.ndarray) -> dict[str, dict[str, float]]:
-    """Return the weighted sums of the terms of own metrics: metric → term → sum."""
+    """Return the weighted sums of the terms of custom metrics: metric → term → sum."""
     return {
         metric.name: {name: float(np.dot(np.asarray(values, dtype=float), weights)) for name, values in metric.terms(rows).items()}
         for metric in own
@@ -148,20 +148,21 @@ def compute_array_metrics(
     """Return the metrics of a kind of task from arrays, equal to what `compute_metrics` returns for a frame.
 
     Args:
-        labels: class indices, or values; a class that the model does not know is beyond its columns. Of anomalies some may be NaN.
+        labels: class indices, or values; a class that the model does not know has an index beyond its columns. For anomalies some may
+            be NaN.
         predicted: values, or the probability of each class (n, classes).
         task: the kind of task.
-        weights: what each row counts for; None: all alike.
-        quantile: that of ``quantileLoss``, which is measured where it is given.
-        own: metrics that are not built in.
+        weights: the sample weights; None: 1 each.
+        quantile: the quantile of ``quantileLoss``; None: not computed.
+        own: custom metrics.
 
     Raises:
-        ValueError: there is no row, no row counts, or a prediction is no number.
+        ValueError: there is no row, all weights are 0, or a prediction is not a number.
     """
     kind = TaskKind(task)
     if not len(labels):
         raise ValueError("found no row to validate with, expected at least one")
-    # An infinite score has its place in an order, an infinite value of a regression is no prediction.
+    # An infinite score can be ranked; an infinite value of a regression is no prediction.
     is_bad = ~np.isfinite(predicted) if kind.predicts_number else np.isnan(predicted)
     if is_bad.any():
         bad = int(is_bad.reshape(len(labels), -1).any(axis=1).sum())
@@ -172,7 +173,7 @@ def compute_array_metrics(
     if kind.finds_anomalies:
         is_judged = ~np.isnan(labels)
         labels, predicted, weights = labels[is_judged], predicted[is_judged], weights[is_judged]
-    counts: Counts
+    counts: MetricCounts
     if kind.predicts_number:
         counts = _count_errors(labels, predicted, weights, quantile)
         rows = PredictedRows(labels, predicted, np.empty((len(labels), 0)))
@@ -185,13 +186,13 @@ def compute_array_metrics(
     return measure_counts(counts, kind, own, sum_terms(own, rows, weights))
 
 
-def _log_losses(given: np.ndarray, weights: np.ndarray) -> float:
-    return float(np.dot(-np.log(np.clip(given, EPSILON, 1 - EPSILON)), weights))
+def _log_losses(of_label: np.ndarray, weights: np.ndarray) -> float:
+    return float(np.dot(-np.log(np.clip(of_label, EPSILON, 1 - EPSILON)), weights))
 
 
 def _count_binary(labels: np.ndarray, p: np.ndarray, weights: np.ndarray) -> BinaryCounts:
     is_positive, is_called = labels == 1, p > 0.5
-    roc, pr = areas(*count_by_score(p, np.where(is_positive, weights, 0.0), weights))
+    roc, pr = areas_under_curves(*count_by_score(p, np.where(is_positive, weights, 0.0), weights))
     return BinaryCounts(
         n=float(weights.sum()),
         positive=float(weights[is_positive].sum()),
@@ -207,12 +208,12 @@ def _count_classes(labels: np.ndarray, p: np.ndarray, weights: np.ndarray) -> Cl
     called = p.argmax(axis=1)
     size = max(p.shape[1], int(labels.max()) + 1)
     is_hit, is_known = called == labels, labels < p.shape[1]
-    given = np.where(is_known, p[np.arange(len(p)), np.where(is_known, labels, 0)], 0.0)
+    of_label = np.where(is_known, p[np.arange(len(p)), np.where(is_known, labels, 0)], 0.0)
     return ClassCounts(
         actual=np.bincount(labels, weights, minlength=size),
         called=np.bincount(called, weights, minlength=size),
         hits=np.bincount(labels[is_hit], weights[is_hit], minlength=size),
-        loss=_log_losses(given, weights),
+        loss=_log_losses(of_label, weights),
     )
 
 

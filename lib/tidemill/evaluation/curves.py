@@ -1,4 +1,4 @@
-"""The areas under the ROC and the precision-recall curve, exact, from rows counted by their score: what both engines share."""
+"""The areas under the ROC and the precision-recall curve, exact, from rows counted by score; used by both engines."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def ratio(a: float, b: float) -> float:
 
 
 def count_by_score(scores: np.ndarray, positive: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the positive and the negative rows of each distinct score count for, by falling score.
+    """Return the weights of the positive and the negative rows of each distinct score, by descending score.
 
-    Rows of one score are ties, however close the next score is; infinite scores are scores like others. Scores whose rows count for
-    nothing are left out, since they make no point of a curve.
+    Only equal scores are ties; infinite scores are treated like others. Scores with a weight of 0 are left out, since they add no point to
+    a curve.
 
     Args:
         scores: a number each, none of them NaN.
-        positive: what of the row, or group of rows, counts for the positive class.
-        n: what it counts for in all.
+        positive: the weight of the positive class in each row or group of rows.
+        n: the total weight of each row or group of rows.
     """
     distinct, place = np.unique(scores, return_inverse=True)
     whole = np.bincount(place, n, minlength=len(distinct))[::-1]
@@ -32,8 +32,8 @@ def count_by_score(scores: np.ndarray, positive: np.ndarray, n: np.ndarray) -> t
     return ones[counted], (whole - ones)[counted]
 
 
-def areas(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, float]:
-    """Return the areas under the ROC and the precision-recall curve from counts by falling score; NaN where a class is absent.
+def areas_under_curves(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, float]:
+    """Return the areas under the ROC and the precision-recall curve from counts by descending score; NaN where a class is absent.
 
     The precision-recall curve is MLlib's: it starts at recall 0 with the precision of the highest score, and straight lines join the
     points of the distinct scores.
@@ -42,9 +42,9 @@ def areas(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, float]:
 
 
 def partial_areas(positives: np.ndarray, negatives: np.ndarray, tp: float = 0.0, fp: float = 0.0) -> tuple[float, float]:
-    """Return what scores that follow each other add to both areas, where ``tp`` and ``fp`` rows have a higher one, in rows.
+    """Return what a range of scores adds to both areas, in rows, where ``tp`` and ``fp`` are the counts of all higher scores.
 
-    Areas add up over stretches of the curve, so that a table of any size is measured a part at a time, without an error.
+    The areas of ranges add up exactly, so a table of any size can be measured range by range.
     """
     if not len(positives):
         return 0.0, 0.0
@@ -56,5 +56,5 @@ def partial_areas(positives: np.ndarray, negatives: np.ndarray, tp: float = 0.0,
 
 
 def whole_areas(roc: float, pr: float, positives: float, negatives: float) -> tuple[float, float]:
-    """Return the areas as shares of the unit square, from the sums of `partial_areas` and what each class counts for."""
+    """Return the areas as shares of the unit square, from the sums of `partial_areas` and the weight of each class."""
     return ratio(roc, positives * negatives), ratio(pr, positives)

@@ -1,4 +1,4 @@
-"""Gates: the conditions a candidate must meet, as a user writes them; needs no Spark.
+"""Gates: the conditions that a candidate must meet, parsed from the spec's text; needs no Spark.
 
 ``areaUnderPR >= 0.35``, ``areaUnderPR >= champion.areaUnderPR - 0.005``, ``areaUnderPR > baseline.areaUnderPR``,
 ``min(slices.carrier.areaUnderROC) >= 0.6``: one comparison (``>``, ``>=``, ``<``, ``<=``, ``==``) of two sides made of metrics, numbers,
@@ -37,8 +37,8 @@ _FORM = "write a comparison such as `areaUnderPR >= champion.areaUnderPR - 0.005
 
 
 @dataclass(frozen=True)
-class Reference:
-    """One number that a gate asks for: whose metric it is (``candidate``, ``champion``, ``baseline``, ``slices``) and its name."""
+class MetricReference:
+    """A metric that a gate names: its owner (``candidate``, ``champion``, ``baseline``, ``slices``) and its name."""
 
     owner: str
     metric: str
@@ -52,7 +52,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class GateResult:
-    """What a gate said: ``left`` and ``right`` are the two numbers compared, None where the gate did not apply."""
+    """The result of a gate: ``left`` and ``right`` are the compared numbers, None where the gate did not apply."""
 
     gate: str
     passed: bool
@@ -63,41 +63,41 @@ class GateResult:
 
 @dataclass(frozen=True)
 class Gate:
-    """One parsed gate; ``references`` are the numbers it needs."""
+    """A parsed gate; ``references`` are the metrics it names."""
 
     text: str
     tree: ast.Compare
-    references: tuple[Reference, ...]
+    references: tuple[MetricReference, ...]
 
     @property
     def needs_champion(self) -> bool:
-        """True where the gate compares with the reigning champion."""
+        """True if the gate names the champion."""
         return any(reference.owner == "champion" for reference in self.references)
 
     @property
     def needs_slices(self) -> bool:
-        """True where the gate asks for metrics of slices."""
+        """True if the gate names metrics of slices."""
         return any(reference.owner == "slices" for reference in self.references)
 
     def evaluate(self, metrics: Metrics, baseline: Metrics, champion: Metrics | None) -> GateResult:
-        """Compare the numbers; a gate that mentions the champion passes where there is none, and says so.
+        """Compare the numbers; a gate that names the champion passes if there is none, and says so.
 
-        A side that is not a number (a metric that these rows do not define) does not pass.
+        A gate fails if a side is NaN (a metric that is undefined on these rows).
         """
         if self.needs_champion and champion is None:
             return GateResult(self.text, True, None, None, f"{self.text}: passed, there is no champion to compare with yet")
         owners = {"candidate": metrics, "baseline": baseline, "champion": champion or {}}
-        left = _value(self.tree.left, owners)
-        right = _value(self.tree.comparators[0], owners)
+        left = _evaluate_side(self.tree.left, owners)
+        right = _evaluate_side(self.tree.comparators[0], owners)
         sign, compare = _COMPARISONS[type(self.tree.ops[0])]
         passed = compare(left, right)
-        found = f"{_number(left)} {sign} {_number(right)}"
-        verdict = f"passed, {found}" if passed else f"refused, {found} does not hold"
+        comparison = f"{_format_number(left)} {sign} {_format_number(right)}"
+        verdict = f"passed, {comparison}" if passed else f"refused, {comparison} does not hold"
         return GateResult(self.text, passed, left, right, f"{self.text}: {verdict}")
 
 
 def default_gate(metric: str) -> str:
-    """Return the gate of a spec that declares none: better than the constant baseline."""
+    """Return the gate of a spec without gates: better than the constant baseline."""
     return f"{metric} {'<' if is_minimised(metric) else '>'} baseline.{metric}"
 
 
@@ -105,7 +105,7 @@ def parse_gate(text: str, task: Task | None = None) -> Gate:
     """Parse one gate; with ``task``, its metrics must be metrics of that task.
 
     Raises:
-        UsageError: the text is not a gate, or names something unknown; one sentence with the nearest match.
+        UsageError: the text is not a gate, or names something unknown.
     """
     try:
         tree = ast.parse(text.strip(), mode="eval").body
@@ -113,46 +113,46 @@ def parse_gate(text: str, task: Task | None = None) -> Gate:
         raise UsageError(f"gate {text!r} does not parse; {_FORM}") from error
     if not isinstance(tree, ast.Compare) or len(tree.ops) != 1 or type(tree.ops[0]) not in _COMPARISONS:
         raise UsageError(f"gate {text!r} is not one comparison with >, >=, <, <= or ==; {_FORM}")
-    references = (*_references(tree.left, text, task), *_references(tree.comparators[0], text, task))
+    references = (*_find_references(tree.left, text, task), *_find_references(tree.comparators[0], text, task))
     if not references:
         raise UsageError(f"gate {text!r} names no metric; {_FORM}")
     return Gate(text.strip(), tree, references)
 
 
-def _references(node: ast.expr, text: str, task: Task | None) -> tuple[Reference, ...]:
-    """Return what a side of the comparison asks for, and refuse all that is not allowed there."""
+def _find_references(node: ast.expr, text: str, task: Task | None) -> tuple[MetricReference, ...]:
+    """Return the metrics that a side of the comparison names; refuse any other syntax."""
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
         return ()
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        return _references(node.operand, text, task)
+        return _find_references(node.operand, text, task)
     if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
-        return (*_references(node.left, text, task), *_references(node.right, text, task))
+        return (*_find_references(node.left, text, task), *_find_references(node.right, text, task))
     if isinstance(node, ast.Name | ast.Attribute):
-        return (_model_metric(ast.unparse(node), text, task),)
+        return (_parse_model_metric(ast.unparse(node), text, task),)
     if isinstance(node, ast.Call):
-        return (_slice_metric(node, text, task),)
+        return (_parse_slice_metric(node, text, task),)
     raise UsageError(f"gate {text!r}: `{ast.unparse(node)}` is not allowed; expected metrics, numbers, + - * / and brackets")
 
 
-def _model_metric(name: str, text: str, task: Task | None) -> Reference:
+def _parse_model_metric(name: str, text: str, task: Task | None) -> MetricReference:
     owner, metric = _split_owner(name)
     if owner == "slices":
         raise UsageError(f"gate {text!r}: `{name}` is one number a slice; write min({name}) or max({name})")
-    if "." in metric and not _is_own(metric):
+    if "." in metric and not _is_custom_metric(metric):
         first = metric.partition(".")[0]
         hint = did_you_mean(first, (*_MODELS, "slices"))
         raise UsageError(f"gate {text!r}: unknown `{first}`{hint}; expected champion, baseline or slices, or the dotted path of a metric")
-    return Reference(owner or "candidate", _known(metric, text, task))
+    return MetricReference(owner or "candidate", _check_metric_name(metric, text, task))
 
 
 def _split_owner(name: str) -> tuple[str, str]:
-    """Return whose metric it is, empty for the candidate's, and the metric, which may be a dotted path."""
+    """Return the owner of the metric, empty for the candidate, and the metric, which may be a dotted path."""
     first, _, rest = name.partition(".")
     return (first, rest) if rest and first in (*_MODELS, "slices") else ("", name)
 
 
-def _is_own(metric: str) -> bool:
-    """Return True where the dotted path leads to a metric."""
+def _is_custom_metric(metric: str) -> bool:
+    """Return True if the dotted path leads to a metric."""
     try:
         METRICS.get(metric)
     except UsageError:
@@ -160,7 +160,7 @@ def _is_own(metric: str) -> bool:
     return True
 
 
-def _slice_metric(node: ast.Call, text: str, task: Task | None) -> Reference:
+def _parse_slice_metric(node: ast.Call, text: str, task: Task | None) -> MetricReference:
     function = ast.unparse(node.func)
     if function not in _OVER_SLICES or len(node.args) != 1 or node.keywords:
         hint = did_you_mean(function, _OVER_SLICES)
@@ -168,10 +168,10 @@ def _slice_metric(node: ast.Call, text: str, task: Task | None) -> Reference:
     parts = ast.unparse(node.args[0]).split(".")
     if len(parts) < 3 or parts[0] != "slices":
         raise UsageError(f"gate {text!r}: `{ast.unparse(node)}` is not min(slices.<column>.<metric>)")
-    return Reference("slices", _known(".".join(parts[2:]), text, task), parts[1])
+    return MetricReference("slices", _check_metric_name(".".join(parts[2:]), text, task), parts[1])
 
 
-def _known(metric: str, text: str, task: Task | None) -> str:
+def _check_metric_name(metric: str, text: str, task: Task | None) -> str:
     known = task.metric_names() if task else METRICS.names
     if metric not in known and "." not in metric:
         of = f" of a {task.name} task" if task else ""
@@ -179,17 +179,17 @@ def _known(metric: str, text: str, task: Task | None) -> str:
     return metric
 
 
-def _value(node: ast.expr, owners: Mapping[str, Metrics]) -> float:
+def _evaluate_side(node: ast.expr, owners: Mapping[str, Metrics]) -> float:
     if isinstance(node, ast.Constant):
         return float(str(node.value))
     if isinstance(node, ast.UnaryOp):
-        value = _value(node.operand, owners)
+        value = _evaluate_side(node.operand, owners)
         return -value if isinstance(node.op, ast.USub) else value
     if isinstance(node, ast.BinOp):
-        return _ARITHMETIC[type(node.op)](_value(node.left, owners), _value(node.right, owners))
+        return _ARITHMETIC[type(node.op)](_evaluate_side(node.left, owners), _evaluate_side(node.right, owners))
     owner, metric = _split_owner(ast.unparse(node))
     return owners.get(owner or "candidate", {}).get(metric, math.nan)
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return "nothing" if math.isnan(value) else f"{value:.6g}"

@@ -1,4 +1,4 @@
-"""How good an order by strangeness is where nobody has said which rows are strange."""
+"""The quality of an anomaly score when no row has a label."""
 
 from __future__ import annotations
 
@@ -6,56 +6,56 @@ from collections.abc import Callable
 
 import numpy as np
 
-# As many rows are looked at, and as many points drawn around them.
-MOST_ROWS = 10_000
+# The most rows that are scored, and the number of points drawn around them.
+MAX_ROWS = 10_000
 POINTS = 10_000
-# The share of the rows that are to lie in the region taken as normal.
-LEAST_MASS, MOST_MASS = 0.9, 0.999
-# In more dimensions nearly all of a box is empty, and every order looks the same.
-MOST_SLOTS = 5
+# The range of the share of rows in the region that counts as normal.
+MIN_MASS, MAX_MASS = 0.9, 0.999
+# In more dimensions nearly the whole box is empty, and all scores look the same.
+MAX_VARIED_SLOTS = 5
 
 
 def mass_volume(strangeness: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, seed: int) -> float:
-    """Return how much room the least strange rows take, between 0 and 1: less is better, and 1 is what a constant score comes to.
+    """Return the mean volume of the regions that hold the least strange rows, from 0 to 1: less is better; a constant score gives 1.
 
-    For each share of the rows from 0.9 to 0.999 the region that is no stranger than that share of them has a volume; this is the mean
-    of the volumes. A good order closes tightly around the rows that are alike. The volume is the share of points, drawn evenly from
-    the box that ``rows`` fill, that lie in the region. Of more than five slots a point is a row in which five, chosen by chance, are
-    drawn anew: volumes are then those of slices through the rows. Points depend on ``rows`` and ``seed`` alone, so that orders are
-    compared on the same ones.
+    For each share of the rows from 0.9 to 0.999, the region holds that share of the least strange rows; the result is the mean of the
+    regions' volumes. A good score encloses similar rows tightly. A volume is the share of points, drawn uniformly from the box that
+    encloses ``rows``, that lie in the region. If more than five slots vary, a point is a row in which five random slots are redrawn:
+    the volumes are then those of slices through the rows. Points depend on ``rows`` and ``seed`` alone, so all scores are compared on
+    the same points.
 
     Source: Goix: How to evaluate the quality of unsupervised anomaly detection algorithms? (ICML workshop on anomaly detection, 2016):
     the area under the mass-volume curve above a mass of 0.9. For many dimensions it averages over models of five features each; here
-    the model stays as it is and the volumes are those of slices, which needs no further fit. The curve: Clémençon, Jakubowicz: Scoring
+    the volumes are those of slices, which needs no further fit. The curve: Clémençon, Jakubowicz: Scoring
     anomalies: a M-estimation formulation (AISTATS 2013).
 
     Args:
-        strangeness: what gives each row a figure that grows with strangeness; its scale does not matter.
-        rows: vectors that the score has not been made of, at most the first 10,000 of which are looked at.
+        strangeness: returns a score for each row, greater for stranger rows; its scale does not matter.
+        rows: vectors that the model was not fitted on; only the first 10,000 are used.
         seed: of the points.
 
     Raises:
-        ValueError: there is no row, or a figure is no number.
+        ValueError: there is no row, or a score is not finite.
     """
-    rows = np.asarray(rows[:MOST_ROWS])
+    rows = np.asarray(rows[:MAX_ROWS])
     if not len(rows):
         raise ValueError("found no row to validate with, expected at least one")
-    seen, drawn = strangeness(rows), strangeness(drawn_points(rows, seed))
-    if not (np.isfinite(seen).all() and np.isfinite(drawn).all()):
+    row_scores, point_scores = strangeness(rows), strangeness(draw_points(rows, seed))
+    if not (np.isfinite(row_scores).all() and np.isfinite(point_scores).all()):
         raise ValueError("the strangeness of some rows is no number; check the features for NaN or infinite values")
-    masses = np.linspace(LEAST_MASS, MOST_MASS, 100)
-    limits = np.quantile(seen, masses, method="higher")
-    return float((np.searchsorted(np.sort(drawn), limits, side="right") / len(drawn)).mean())
+    masses = np.linspace(MIN_MASS, MAX_MASS, 100)
+    limits = np.quantile(row_scores, masses, method="higher")
+    return float((np.searchsorted(np.sort(point_scores), limits, side="right") / len(point_scores)).mean())
 
 
-def drawn_points(rows: np.ndarray, seed: int) -> np.ndarray:
-    """Return points of the box that ``rows`` fill; of more than five slots that vary, each is a row with five of them drawn anew."""
+def draw_points(rows: np.ndarray, seed: int) -> np.ndarray:
+    """Return points of the box that encloses ``rows``; if more than five slots vary, each point is a row with five of them redrawn."""
     random = np.random.default_rng(seed)
     low, high = rows.min(axis=0), rows.max(axis=0)
     vary = np.flatnonzero(high > low)
     points = rows[random.integers(0, len(rows), POINTS)].astype(float)
     if len(vary):
-        places = vary[np.argsort(random.random((POINTS, len(vary))), axis=1)[:, :MOST_SLOTS]]
+        places = vary[np.argsort(random.random((POINTS, len(vary))), axis=1)[:, :MAX_VARIED_SLOTS]]
         fresh = low[places] + random.random(places.shape) * (high - low)[places]
         np.put_along_axis(points, places, fresh, axis=1)
     return points

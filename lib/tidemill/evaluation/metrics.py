@@ -12,7 +12,7 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
-from tidemill.evaluation.counts import BinaryCounts, ClassCounts, Counts, ErrorCounts, measure_counts, sum_terms
+from tidemill.evaluation.counts import BinaryCounts, ClassCounts, ErrorCounts, MetricCounts, measure_counts, sum_terms
 from tidemill.evaluation.curves import EPSILON
 from tidemill.evaluation.scores import count_scores, measure_scores
 from tidemill.evaluation.unsupervised import silhouette
@@ -44,7 +44,7 @@ def compute_metrics(
     quantile: float | None = None,
     own: Sequence[Metric] = (),
 ) -> dict[str, float]:
-    """Compute every metric of the kind of task over all rows: by one aggregation, and one more where ``own`` have terms.
+    """Compute every metric of the task kind over all rows: one aggregation, and one more if metrics of ``own`` have terms.
 
     - binary: ``areaUnderROC`` and ``areaUnderPR`` of the probability of class 1, ``accuracy``, ``f1`` **of the positive
       class**, ``logLoss``. The areas are exact at any size (see `tidemill.evaluation.scores`): scores are ties where they are
@@ -57,10 +57,10 @@ def compute_metrics(
     - clustering: ``silhouette`` (see `tidemill.evaluation.unsupervised`) of the vectors in ``features``.
     - anomaly: ``areaUnderPR`` and ``areaUnderROC`` of the rows that have a label.
 
-    With ``weight`` each row counts for what that column says, in every metric, as scikit-learn's ``sample_weight`` has it.
+    With ``weight``, rows are weighted in every metric, like scikit-learn's ``sample_weight``.
 
-    ``accuracy`` and ``f1`` judge ``prediction``, so whatever threshold the model carries (0.5 unless it says otherwise).
-    ``logLoss`` is exact, with probabilities held in [1e-15, 1 - 1e-15]; a label beyond the classes counts as probability 0.
+    ``accuracy`` and ``f1`` use ``prediction``, so they depend on the model's threshold (0.5 unless tuned).
+    ``logLoss`` is exact, with probabilities clipped to [1e-15, 1 - 1e-15]; a label beyond the classes counts as probability 0.
 
     Args:
         predictions: ``label`` DOUBLE (class index or value), ``prediction`` DOUBLE and, for classification,
@@ -68,12 +68,12 @@ def compute_metrics(
         task: the kind of task.
         n_classes: number of classes the model knows.
         features: the column of vectors, for clustering.
-        weight: the column of what rows count for; None: all alike.
-        quantile: that of ``quantileLoss``.
-        own: metrics that are not built in.
+        weight: the column of sample weights; None: 1 each.
+        quantile: the quantile of ``quantileLoss``.
+        own: custom metrics.
 
     Raises:
-        StepError: there is no row, none counts, or a prediction is null or NaN, or, of a regression, infinite.
+        StepError: there is no row, all weights are 0, or a prediction is null or NaN, or, for a regression, infinite.
     """
     kind = TaskKind(task)
     if kind.finds_clusters:
@@ -81,7 +81,7 @@ def compute_metrics(
     weighted = predictions.withColumn(_W, F.lit(1) if weight is None else F.col(weight).cast("double"))
     if kind.finds_anomalies:
         weighted = weighted.where(F.col("label").isNotNull())
-    counts: Counts
+    counts: MetricCounts
     if kind.predicts_number:
         counts = _count_errors(weighted, quantile)
     elif kind.has_many_classes:
@@ -93,7 +93,7 @@ def compute_metrics(
 
 
 def _sum_terms(weighted: DataFrame, own: Sequence[Metric]) -> dict[str, dict[str, float]]:
-    """Return the weighted sums of the terms of own metrics, summed batch by batch where the rows are."""
+    """Return the weighted sums of the terms of custom metrics, summed per batch in Spark tasks."""
     has_probability = "probability" in weighted.columns
     probability = vector_to_array(F.col("probability")) if has_probability else F.array().cast("array<double>")
     rows = weighted.select("label", "prediction", probability.alias("probability"), F.col(_W).cast("double").alias(_W))
@@ -196,7 +196,7 @@ def _count_errors(predictions: DataFrame, quantile: float | None) -> ErrorCounts
     assert row is not None  # an aggregate without groups always has one row
     _check(row["rows"], row["bad"], row["n"] or 0.0)
     n, variance = row["n"], 0.0 if row["is_constant"] else row["variance"]
-    if not row["are_alike"] and not row["is_constant"]:  # a second look tells it exactly
+    if not row["are_alike"] and not row["is_constant"]:  # with unequal weights the variance needs a second pass
         spread = predictions.agg(F.sum(weight * (label - F.lit(row["mean"])) ** 2)).first()
         variance = (spread[0] if spread else 0.0) / n
     return ErrorCounts(n, row["squares"], row["absolutes"], variance, None if quantile is None else row["losses"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tidemill.tasks.metrics import QUANTILE_LOSS, RANKING
 from tidemill.tasks.task import Task, TaskKind
 
-_OF_LABELS = frozenset({"dataset.weight", "training.monotone"})
+_LABEL_KEYS = frozenset({"dataset.weight", "training.monotone"})
 
 BINARY = Task(
     name="binary",
@@ -14,7 +14,7 @@ BINARY = Task(
     families=("logistic_regression", "random_forest", "gradient_boosted_trees"),
     text_families=("linear_svm", "logistic_regression", "naive_bayes"),
     classes=(2, 2),
-    keys=_OF_LABELS | {"training.calibrate", "training.threshold", "training.balance", "training.ensemble"},
+    keys=_LABEL_KEYS | {"training.calibrate", "training.threshold", "training.balance", "training.ensemble"},
     query="SELECT prediction, count(*), avg(probability) FROM {predictions} GROUP BY prediction",
 )
 MULTICLASS = Task(
@@ -24,7 +24,7 @@ MULTICLASS = Task(
     families=("logistic_regression", "random_forest", "gradient_boosted_trees"),
     text_families=("linear_svm", "logistic_regression", "naive_bayes"),
     classes=(2, 1000),
-    keys=_OF_LABELS | {"training.calibrate", "training.balance", "training.ensemble"},
+    keys=_LABEL_KEYS | {"training.calibrate", "training.balance", "training.ensemble"},
 )
 REGRESSION = Task(
     name="regression",
@@ -32,7 +32,7 @@ REGRESSION = Task(
     metrics=("rmse", "mae", "r2", QUANTILE_LOSS),
     families=("linear_regression", "random_forest", "gradient_boosted_trees"),
     text_families=("linear_regression",),
-    keys=_OF_LABELS | {"training.target", "training.loss", "training.ensemble"},
+    keys=_LABEL_KEYS | {"training.target", "training.loss", "training.ensemble"},
     query="SELECT min(prediction), avg(prediction), max(prediction) FROM {predictions}",
 )
 CLUSTERING = Task(

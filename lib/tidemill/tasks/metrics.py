@@ -1,7 +1,7 @@
-"""Metrics by name: what each measures, which way it is better, and the formula that makes it of counts.
+"""Metrics by name: the task kinds of each, which direction is better, and its formula.
 
-The engines and the step evaluate count the same things of the predictions, in Spark or from arrays (`tidemill.evaluation.counts`), and a
-metric is a formula of these counts. So its value does not depend on who counts.
+The engines and the evaluate step compute the same counts of the predictions, in Spark or from arrays (`tidemill.evaluation.counts`), and a
+metric is a formula of these counts. So its value does not depend on the engine.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Metric:
     Args:
         name: the name in a spec, in gates and in tables: that of the registry, or the dotted path.
         tasks: the kinds of task whose models it measures.
-        value: makes the metric of the counts of a kind (`tidemill.evaluation.counts`), or None where the spec does not ask for it. Where
-            there is no formula, the evaluator of the task measures it itself.
-        terms: what the metric needs besides: name → a number for each row. Their sums, each row times its weight, are ``counts.sums``.
-        greater_is_better: False where less is better.
-        needs_label: False where no label is needed.
+        value: computes the metric from the counts of a kind (`tidemill.evaluation.counts`), or None if the spec does not require it.
+            Without a formula, the evaluator of the task measures it.
+        terms: what the metric needs besides the counts: name → a number for each row. Their weighted sums are ``counts.sums``.
+        greater_is_better: False if less is better.
+        needs_label: False if no label is needed.
         is_built_in: True for those that come with tidemill.
     """
 
@@ -59,7 +59,7 @@ class Metric:
 
 
 QUANTILE_LOSS = "quantileLoss"
-"""A metric of regressions with ``loss: {quantile: …}`` alone."""
+"""A metric of regressions with ``loss: {quantile: …}`` only."""
 RANKING = ("ndcgAtK", "meanAveragePrecisionAtK", "precisionAtK", "recallAtK")
 
 
@@ -83,7 +83,7 @@ _WITHOUT_LABEL = frozenset({"silhouette", "massVolume"})
 
 
 def _accept(name: str, candidate: Any) -> Metric:
-    """Take a Metric as it is, and a class, or an object of one, with ``tasks``, ``value`` and perhaps ``terms`` as what declares one."""
+    """Return a Metric as it is; build one from a class, or an instance, with ``tasks``, ``value`` and perhaps ``terms``."""
     if isinstance(candidate, Metric):
         return candidate
     declared = candidate() if isinstance(candidate, type) else candidate
@@ -119,11 +119,11 @@ METRICS: Registry[Metric] = Registry(
 
 
 def metrics_of(kind: TaskKind | str) -> list[Metric]:
-    """Return the metrics of a kind of task that need no dotted path; those of packages that cannot be imported are left out."""
+    """Return the metrics of a task kind that need no dotted path; those of packages that cannot be imported are left out."""
     metrics = METRICS.usable()
     return [metric for metric in metrics.values() if str(kind) in metric.tasks]
 
 
 def is_minimised(name: str) -> bool:
-    """Return True where less of the metric is better."""
+    """Return True if a smaller value is better."""
     return not METRICS.get(name).greater_is_better

@@ -1,4 +1,4 @@
-"""What a task is: the kind of its predictions, its metrics, its default families, and what trains and evaluates it."""
+"""Tasks: the kind of prediction, the metrics, the default families, and the code that trains and evaluates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tidemill.tasks.metrics import METRICS, metrics_of
 
 
 class TaskKind(StrEnum):
-    """What a model predicts. Families, learners and metrics are declared for a kind; the tasks of a kind share all three."""
+    """What a model predicts. Families, learners and metrics are declared for a kind; all tasks of a kind share them."""
 
     BINARY = "binary"
     MULTICLASS = "multiclass"
@@ -29,7 +29,7 @@ class TaskKind(StrEnum):
 
     @property
     def has_many_classes(self) -> bool:
-        """True where one of two or more classes is predicted, of which none is the positive one."""
+        """True where one of two or more classes is predicted, none of which is the positive class."""
         return self is TaskKind.MULTICLASS
 
     @property
@@ -54,12 +54,12 @@ class TaskKind(StrEnum):
 
     @property
     def finds_clusters(self) -> bool:
-        """True where rows are put into clusters."""
+        """True where rows are assigned to clusters."""
         return self is TaskKind.CLUSTERING
 
     @property
     def finds_anomalies(self) -> bool:
-        """True where unusual rows are called."""
+        """True where unusual rows are flagged."""
         return self is TaskKind.ANOMALY
 
     @property
@@ -69,17 +69,17 @@ class TaskKind(StrEnum):
 
     @property
     def reads_features(self) -> bool:
-        """True where a model reads features; else two ids alone."""
+        """True where a model reads features, not two ids alone."""
         return not self.recommends
 
     @property
     def learns_label(self) -> bool:
-        """True where the label is what is predicted: it is required, and only rows that have one are examples."""
+        """True where the label is predicted: it is required, and only rows with a label are examples."""
         return not (self.finds_clusters or self.finds_anomalies)
 
     @property
     def label_judges(self) -> bool:
-        """True where all rows are examples, and a label that is declared is never learned from but measures what was found."""
+        """True where all rows are examples, and a declared label is used for metrics only, never for training."""
         return self.finds_anomalies
 
 
@@ -92,13 +92,13 @@ class Task:
         kind: what a model of it predicts.
         metrics: names of its metrics, in `METRICS` or by dotted path. The first that can be measured selects the model, unless the
             spec says otherwise.
-        families: the families that are tried where a spec names none.
-        text_families: those where the spec declares texts.
-        classes: the fewest and the most classes that the label may have; None where it has none.
-        keys: the keys of a spec that only tasks which list them may set.
+        families: the families that are tried if a spec names none.
+        text_families: the same, if the spec declares text features.
+        classes: the least and the greatest number of classes of the label; None if it has no classes.
+        keys: keys of a spec that only the tasks that list them may set.
         trainer: ``module:function`` of the step train.
-        evaluator: ``module:class`` of what measures a model on the test rows.
-        query: SQL that a person may type next, with ``{predictions}`` or ``{recommendations}`` in place of the table.
+        evaluator: ``module:class`` that measures a model on the test rows.
+        query: suggested SQL for a user to run next, with ``{predictions}`` or ``{recommendations}`` in place of the table.
     """
 
     name: str
@@ -123,11 +123,11 @@ class Task:
         return loaded
 
     def metric_names(self) -> tuple[str, ...]:
-        """Return the names of all metrics that models of the task are measured by, besides one that a spec names by its dotted path."""
+        """Return the names of all metrics of the task, apart from a custom one that a spec names by its dotted path."""
         return tuple(dict.fromkeys([*self.metrics, *(metric.name for metric in metrics_of(self.kind) if not metric.is_built_in)]))
 
     def default_metric(self, *, has_label: bool) -> str:
-        """Return the metric of a spec that names none: the first one that can be measured."""
+        """Return the metric that a spec without `metric` selects by: the first one that can be measured."""
         can_judge = has_label or self.kind.learns_label
         return next(name for name in self.metrics if can_judge or not METRICS.get(name).needs_label)
 
@@ -136,7 +136,7 @@ _FIELDS = {field.name for field in fields(Task)} - {"name", "kind"}
 
 
 def _accept(name: str, candidate: Any) -> Task:
-    """Take a Task as it is, and a class, or an object of one, with ``base`` as what changes that task."""
+    """Return a Task as it is; build one from a class, or an instance, with ``base`` and the fields to change."""
     if isinstance(candidate, Task):
         return candidate if "." not in name else replace(candidate, name=name)
     base = getattr(candidate, "base", None)

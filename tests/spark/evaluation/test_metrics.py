@@ -52,17 +52,17 @@ def test_binary_agrees_with_scikit_learn(spark, kind):
     else:
         y = (x > 0).astype(float)
         p = np.where(x > 0.5, 1.0, np.where(x < -0.5, 0.0, 0.5 + 0.3 * x))
-    found = compute_metrics(_binary(spark, y, p), "binary")
+    actual = compute_metrics(_binary(spark, y, p), "binary")
     called = (p > 0.5).astype(float) if kind != "coarse with ties" else np.column_stack([1 - p, p]).argmax(axis=1)
-    assert found["areaUnderROC"] == pytest.approx(sk.roc_auc_score(y, p), abs=1e-9)
-    assert found["areaUnderPR"] == pytest.approx(_trapezoids_under_pr(y, p), abs=1e-9)
-    assert found["accuracy"] == pytest.approx(sk.accuracy_score(y, called), abs=1e-12)
-    assert found["f1"] == pytest.approx(sk.f1_score(y, called), abs=1e-12)
+    assert actual["areaUnderROC"] == pytest.approx(sk.roc_auc_score(y, p), abs=1e-9)
+    assert actual["areaUnderPR"] == pytest.approx(_trapezoids_under_pr(y, p), abs=1e-9)
+    assert actual["accuracy"] == pytest.approx(sk.accuracy_score(y, called), abs=1e-12)
+    assert actual["f1"] == pytest.approx(sk.f1_score(y, called), abs=1e-12)
     loss = -np.log(np.clip(np.where(y == 1, p, 1 - p), 1e-15, 1 - 1e-15)).mean()
-    assert found["logLoss"] == pytest.approx(loss, rel=1e-9)
+    assert actual["logLoss"] == pytest.approx(loss, rel=1e-9)
     if kind == "informative":
-        assert found["logLoss"] == pytest.approx(sk.log_loss(y, p), rel=1e-9)
-        assert found["areaUnderPR"] == pytest.approx(sk.average_precision_score(y, p), abs=2e-3)
+        assert actual["logLoss"] == pytest.approx(sk.log_loss(y, p), rel=1e-9)
+        assert actual["areaUnderPR"] == pytest.approx(sk.average_precision_score(y, p), abs=2e-3)
 
 
 @pytest.mark.long("seven kinds of scores, each measured three ways")
@@ -92,13 +92,13 @@ def test_binary_metrics_are_those_of_tasks_and_scikit_learns_whatever_the_scores
     for kind, p in kinds.items():
         frame, ranks = table.where(F.col("kind") == kind), np.unique(p, return_inverse=True)[1]
         for most_scores, weight in ((200_000, "w"), (5, "w"), (5, None)):
-            monkeypatch.setattr(scores, "MOST_SCORES", most_scores)
-            monkeypatch.setattr(scores, "SCORES_A_PART", 150)
+            monkeypatch.setattr(scores, "MAX_SCORES_ON_DRIVER", most_scores)
+            monkeypatch.setattr(scores, "SCORES_PER_TASK", 150)
             counts = w if weight else np.ones(700)
-            found = compute_metrics(frame, "binary", weight=weight)
-            assert found["areaUnderROC"] == pytest.approx(sk.roc_auc_score(y, ranks, sample_weight=counts), abs=1e-9), (kind, most_scores)
+            actual = compute_metrics(frame, "binary", weight=weight)
+            assert actual["areaUnderROC"] == pytest.approx(sk.roc_auc_score(y, ranks, sample_weight=counts), abs=1e-9), (kind, most_scores)
             expected = of_arrays(y, np.column_stack([1 - p, p]), "binary", counts)
-            assert found == pytest.approx(expected, abs=1e-9), (kind, most_scores)
+            assert actual == pytest.approx(expected, abs=1e-9), (kind, most_scores)
     table.unpersist()
 
 
@@ -106,10 +106,10 @@ def test_binary_areas_agree_with_mllib(spark):
     rng = np.random.default_rng(3)
     x = rng.normal(size=800)
     frame = _binary(spark, (x + rng.normal(size=800) > 1).astype(float), 1 / (1 + np.exp(-x)))
-    found = compute_metrics(frame, "binary")
+    actual = compute_metrics(frame, "binary")
     for metric in ("areaUnderROC", "areaUnderPR"):
         evaluator = BinaryClassificationEvaluator(rawPredictionCol="probability", metricName=metric, numBins=0)
-        assert found[metric] == pytest.approx(evaluator.evaluate(frame), abs=1e-9)
+        assert actual[metric] == pytest.approx(evaluator.evaluate(frame), abs=1e-9)
 
 
 def test_multiclass_agrees_with_scikit_learn_also_for_a_class_that_is_never_right(spark):
@@ -119,48 +119,48 @@ def test_multiclass_agrees_with_scikit_learn_also_for_a_class_that_is_never_righ
     p[:, 3] = 0  # never predicted, so its F1 is 0 and its log loss the bound's
     p[np.arange(600), np.where(y == 3, 0, y)] += 0.7
     p /= p.sum(axis=1, keepdims=True)
-    found = compute_metrics(_classified(spark, y, p), "multiclass", 4)
+    actual = compute_metrics(_classified(spark, y, p), "multiclass", 4)
     called = p.argmax(axis=1)
-    assert found["accuracy"] == pytest.approx(sk.accuracy_score(y, called))
-    assert found["f1"] == pytest.approx(sk.f1_score(y, called, average="weighted", zero_division=0))
-    assert found["logLoss"] == pytest.approx(-np.log(np.clip(p[np.arange(600), y], 1e-15, 1 - 1e-15)).mean())
+    assert actual["accuracy"] == pytest.approx(sk.accuracy_score(y, called))
+    assert actual["f1"] == pytest.approx(sk.f1_score(y, called, average="weighted", zero_division=0))
+    assert actual["logLoss"] == pytest.approx(-np.log(np.clip(p[np.arange(600), y], 1e-15, 1 - 1e-15)).mean())
 
 
 def test_multiclass_label_that_the_model_does_not_know_counts_as_an_error(spark):
-    found = compute_metrics(_classified(spark, [0, 2], [[0.9, 0.1], [0.2, 0.8]]), "multiclass", 2)
-    assert found["accuracy"] == 0.5
-    assert found["logLoss"] == pytest.approx((-math.log(0.9) - math.log(1e-15)) / 2)
+    actual = compute_metrics(_classified(spark, [0, 2], [[0.9, 0.1], [0.2, 0.8]]), "multiclass", 2)
+    assert actual["accuracy"] == 0.5
+    assert actual["logLoss"] == pytest.approx((-math.log(0.9) - math.log(1e-15)) / 2)
 
 
 def test_regression_agrees_with_scikit_learn(spark):
     rng = np.random.default_rng(7)
     y = 1e6 + rng.normal(size=500)
     z = y + rng.normal(scale=0.5, size=500)
-    found = compute_metrics(spark.createDataFrame(pd.DataFrame({"label": y, "prediction": z})), "regression")
-    assert found["rmse"] == pytest.approx(math.sqrt(sk.mean_squared_error(y, z)))
-    assert found["mae"] == pytest.approx(sk.mean_absolute_error(y, z))
-    assert found["r2"] == pytest.approx(sk.r2_score(y, z), rel=1e-9)
+    actual = compute_metrics(spark.createDataFrame(pd.DataFrame({"label": y, "prediction": z})), "regression")
+    assert actual["rmse"] == pytest.approx(math.sqrt(sk.mean_squared_error(y, z)))
+    assert actual["mae"] == pytest.approx(sk.mean_absolute_error(y, z))
+    assert actual["r2"] == pytest.approx(sk.r2_score(y, z), rel=1e-9)
 
 
 def test_constant_baseline_predicts_the_training_shares_and_mean(spark):
     train = spark.createDataFrame([(1.0,), (0.0,), (0.0,), (0.0,)], "label double")
     test = spark.createDataFrame([(1.0,), (0.0,)], "label double")
-    found = baseline_metrics(train, test, "binary")
+    actual = baseline_metrics(train, test, "binary")
     # Every row gets p = 1/4 and class 0: half of the test rows are right, and one score cannot rank.
-    assert found == pytest.approx(
+    assert actual == pytest.approx(
         {"areaUnderROC": 0.5, "areaUnderPR": 0.5, "accuracy": 0.5, "f1": 0.0, "logLoss": -(math.log(0.25) + math.log(0.75)) / 2}
     )
-    found = baseline_metrics(train, test, "regression")
+    actual = baseline_metrics(train, test, "regression")
     # Constant 1/4; residuals 3/4 and -1/4; the test labels' own variance is 1/4.
-    assert found == pytest.approx({"rmse": math.sqrt((9 / 16 + 1 / 16) / 2), "mae": 0.5, "r2": 1 - (5 / 16) / (1 / 4)})
+    assert actual == pytest.approx({"rmse": math.sqrt((9 / 16 + 1 / 16) / 2), "mae": 0.5, "r2": 1 - (5 / 16) / (1 / 4)})
 
 
 def test_one_class_only_has_no_areas(spark):
     p = np.array([0.2, 0.7])
     assert math.isnan(compute_metrics(_binary(spark, [1, 1], p), "binary")["areaUnderROC"])
-    found = compute_metrics(_binary(spark, [0, 0], p), "binary")
-    assert math.isnan(found["areaUnderPR"])
-    assert found["accuracy"] == 0.5
+    actual = compute_metrics(_binary(spark, [0, 0], p), "binary")
+    assert math.isnan(actual["areaUnderPR"])
+    assert actual["accuracy"] == 0.5
 
 
 def _nan_where(condition):
@@ -194,11 +194,11 @@ def test_weighted_metrics_agree_with_scikit_learn_and_with_those_of_tasks(spark,
     if task == "regression":
         y, z = 1e6 + rng.normal(size=400), 1e6 + rng.normal(size=400)
         frame = spark.createDataFrame(pd.DataFrame({"label": y, "prediction": z, "w": w}))
-        found = compute_metrics(frame, task, weight="w", quantile=0.3)
-        assert found["r2"] == pytest.approx(sk.r2_score(y, z, sample_weight=w), rel=1e-9)
-        assert found["rmse"] == pytest.approx(sk.root_mean_squared_error(y, z, sample_weight=w))
-        assert found["quantileLoss"] == pytest.approx(sk.mean_pinball_loss(y, z, alpha=0.3, sample_weight=w))
-        assert found == pytest.approx(of_arrays(y, z, task, w, 0.3))
+        actual = compute_metrics(frame, task, weight="w", quantile=0.3)
+        assert actual["r2"] == pytest.approx(sk.r2_score(y, z, sample_weight=w), rel=1e-9)
+        assert actual["rmse"] == pytest.approx(sk.root_mean_squared_error(y, z, sample_weight=w))
+        assert actual["quantileLoss"] == pytest.approx(sk.mean_pinball_loss(y, z, alpha=0.3, sample_weight=w))
+        assert actual == pytest.approx(of_arrays(y, z, task, w, 0.3))
         nothing = frame.withColumn("w", F.lit(0.0))
     else:
         n_classes = 2 if task == "binary" else 3
@@ -206,15 +206,15 @@ def test_weighted_metrics_agree_with_scikit_learn_and_with_those_of_tasks(spark,
         y = rng.integers(0, n_classes, 400)
         table = pd.DataFrame({"label": y.astype(float), "prediction": p.argmax(axis=1).astype(float), "p": p.tolist(), "w": w})
         frame = spark.createDataFrame(table).withColumn("probability", array_to_vector("p"))
-        found = compute_metrics(frame, task, n_classes, weight="w")
-        assert found["logLoss"] == pytest.approx(sk.log_loss(y, p, sample_weight=w))
-        assert found["accuracy"] == pytest.approx(sk.accuracy_score(y, p.argmax(axis=1), sample_weight=w))
-        assert found == pytest.approx(of_arrays(y, p, task, w))
+        actual = compute_metrics(frame, task, n_classes, weight="w")
+        assert actual["logLoss"] == pytest.approx(sk.log_loss(y, p, sample_weight=w))
+        assert actual["accuracy"] == pytest.approx(sk.accuracy_score(y, p.argmax(axis=1), sample_weight=w))
+        assert actual == pytest.approx(of_arrays(y, p, task, w))
         nothing = frame.withColumn("w", F.lit(0.0))
         if task == "binary":
             for metric in ("areaUnderROC", "areaUnderPR"):
                 evaluator = BinaryClassificationEvaluator(rawPredictionCol="probability", metricName=metric, numBins=0, weightCol="w")
-                assert found[metric] == pytest.approx(evaluator.evaluate(frame), abs=1e-9)
+                assert actual[metric] == pytest.approx(evaluator.evaluate(frame), abs=1e-9)
     with pytest.raises(StepError, match="weights of all 400 rows to evaluate are 0"):
         compute_metrics(nothing, task, 3, weight="w")
 
@@ -223,8 +223,8 @@ def test_the_constant_baseline_is_weighted_and_of_a_quantile_loss_a_quantile(spa
     train = spark.createDataFrame([(1.0, 3.0), (0.0, 1.0), (5.0, 0.0)], "label double, w double")
     test = spark.createDataFrame([(1.0, 1.0), (0.0, 2.0)], "label double, w double")
     assert baseline_metrics(train, test, "regression", weight="w")["mae"] == pytest.approx((0.25 * 1 + 0.75 * 2) / 3)
-    found = baseline_metrics(train, test, "regression", weight="w", quantile=0.2)
-    assert found["quantileLoss"] == pytest.approx(0.2 * 1 / 3)  # the constant is 0
+    actual = baseline_metrics(train, test, "regression", weight="w", quantile=0.2)
+    assert actual["quantileLoss"] == pytest.approx(0.2 * 1 / 3)  # the constant is 0
     assert baseline_metrics(train, test, "regression", weight="w", quantile=0.9)["mae"] == pytest.approx(2 / 3)  # and here 1
     classes = train.where("label < 2")
     assert baseline_metrics(classes, test, "binary", weight="w")["logLoss"] == pytest.approx(-(math.log(0.75) + 2 * math.log(0.25)) / 3)
@@ -270,7 +270,7 @@ def test_own_metric_of_terms_is_the_same_in_spark_and_of_arrays(spark, monkeypat
 
     z = y + 1 + rng.normal(size=3000)
     values = spark.createDataFrame(pd.DataFrame({"label": y + 1, "prediction": z, "w": w})).repartition(2)
-    found = compute_metrics(values, "regression", weight="w", own=[percentage, cost])
-    assert found["percentage"] == pytest.approx(sk.mean_absolute_percentage_error(y + 1, z, sample_weight=w), rel=1e-12)
-    assert of_arrays(y + 1, z, "regression", w, own=[percentage])["percentage"] == pytest.approx(found["percentage"], rel=1e-12)
-    assert "meanCost" not in found
+    actual = compute_metrics(values, "regression", weight="w", own=[percentage, cost])
+    assert actual["percentage"] == pytest.approx(sk.mean_absolute_percentage_error(y + 1, z, sample_weight=w), rel=1e-12)
+    assert of_arrays(y + 1, z, "regression", w, own=[percentage])["percentage"] == pytest.approx(actual["percentage"], rel=1e-12)
+    assert "meanCost" not in actual

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import functions as F
 
-from tidemill.evaluation.recommendations import popular, popularity, ranking_metrics, unseen_top
+from tidemill.evaluation.recommendations import popularity_scores, ranking_metrics, recommend_popular, top_unseen_items
 from tidemill.lake import Lake
 from tidemill.model_registry import Deployments, load_manifest, load_model
 from tidemill.runtime.caching import cache_frame
@@ -266,8 +266,8 @@ def test_what_is_done_often_tells_a_taste(spark):
         assert persisted() > {"userFactors", "itemFactors"}
         forget(model)
         assert not persisted() & {"userFactors", "itemFactors"}
-        items = popularity(train_pairs, is_implicit=True)
-        ranked = unseen_top(popular(items), relevant.select("user").distinct(), train_pairs, K)
+        items = popularity_scores(train_pairs, is_implicit=True)
+        ranked = top_unseen_items(recommend_popular(items), relevant.select("user").distinct(), train_pairs, K)
         baseline = ranking_metrics(ranked, relevant, K)
     assert set(found) == {"ndcgAtK", "meanAveragePrecisionAtK", "precisionAtK", "recallAtK", "coverage"}
     assert found["coverage"] == 1

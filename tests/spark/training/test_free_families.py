@@ -11,7 +11,7 @@ from sklearn.metrics import silhouette_score
 from sklearn.mixture import GaussianMixture
 
 from tidemill.evaluation import compute_metrics
-from tidemill.evaluation.unsupervised import OneCluster
+from tidemill.evaluation.unsupervised import SingleClusterError
 from tidemill.features import feature_pipeline
 from tidemill.learners.custom import EstimatorFamily
 from tidemill.training.engines.choice import Engines
@@ -48,7 +48,7 @@ def test_a_fold_is_judged_by_its_own_rows_in_clusters_of_the_others(frame):
 def test_one_cluster_tells_nothing_apart(frame):
     features = feature_pipeline(PLAN, ["linear"]).fit(frame)
     predictions = features.transform(frame).withColumn("prediction", F.lit(0))
-    with pytest.raises(OneCluster, match="found one cluster only, of all 300 rows"):
+    with pytest.raises(SingleClusterError, match="found one cluster only, of all 300 rows"):
         compute_metrics(predictions, "clustering")
 
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sk
 
 from tidemill.evaluation.counts import compute_array_metrics as metrics
-from tidemill.evaluation.curves import areas, count_by_score, partial_areas, whole_areas
+from tidemill.evaluation.curves import areas_under_curves, count_by_score, partial_areas, whole_areas
 
 RNG = np.random.default_rng(21)
 X = RNG.normal(size=3000)
@@ -42,11 +42,11 @@ def test_areas_are_scikit_learns(kind, is_weighted):
     p = SCORES[kind]
     weights = RNG.choice([0.0, 0.5, 3.0, 1e-6], len(p)) if is_weighted else None
     roc, pr = expected_areas(Y, p, weights)
-    given = metrics(Y, np.column_stack([1 - p, p]), "binary", weights)
-    assert given["areaUnderROC"] == pytest.approx(roc, abs=1e-9)
-    assert given["areaUnderPR"] == pytest.approx(pr, abs=1e-9)
+    actual = metrics(Y, np.column_stack([1 - p, p]), "binary", weights)
+    assert actual["areaUnderROC"] == pytest.approx(roc, abs=1e-9)
+    assert actual["areaUnderPR"] == pytest.approx(pr, abs=1e-9)
     judged = metrics(Y, np.column_stack([1 - p, p]), "anomaly", weights)
-    assert judged == {name: given[name] for name in ("areaUnderPR", "areaUnderROC")}
+    assert judged == {name: actual[name] for name in ("areaUnderPR", "areaUnderROC")}
 
 
 @pytest.mark.parametrize("kind", SCORES)
@@ -57,24 +57,24 @@ def test_stretches_of_a_curve_add_up_to_the_whole(kind):
     for ones, zeros in zip(np.split(positives, ends), np.split(negatives, ends), strict=True):
         added = partial_areas(ones, zeros, tp, fp)
         roc, pr, tp, fp = roc + added[0], pr + added[1], tp + ones.sum(), fp + zeros.sum()
-    assert whole_areas(roc, pr, tp, fp) == pytest.approx(areas(positives, negatives), abs=1e-12)
+    assert whole_areas(roc, pr, tp, fp) == pytest.approx(areas_under_curves(positives, negatives), abs=1e-12)
 
 
 def test_by_hand():
     # Falling scores: 1, 0, and a tie of 1 and 0. Of the 4 pairs 1 + 1 are in order, 1 is a tie: 2.5 / 4 with the reversed one.
     positives, negatives = count_by_score(np.array([0.2, 0.9, 0.2, 0.5]), np.array([1.0, 1.0, 0.0, 0.0]), np.ones(4))
     assert (list(positives), list(negatives)) == ([1, 0, 1], [0, 1, 1])
-    roc, pr = areas(positives, negatives)
+    roc, pr = areas_under_curves(positives, negatives)
     assert roc == (1 + 1 + 0.5 + 0) / 4
     # Recall 0 to 1/2 at precision 1; then from (1/2, 1/2) to (1, 1/2).
     assert pr == 0.5 * 1 + 0.5 * 0.5
 
 
 def test_a_class_that_is_absent_has_no_area():
-    assert all(math.isnan(area) for area in areas(np.zeros(2), np.ones(2)))
-    roc, pr = areas(np.ones(2), np.zeros(2))
+    assert all(math.isnan(area) for area in areas_under_curves(np.zeros(2), np.ones(2)))
+    roc, pr = areas_under_curves(np.ones(2), np.zeros(2))
     assert math.isnan(roc) and pr == 1
-    assert all(math.isnan(area) for area in areas(np.array([]), np.array([])))
+    assert all(math.isnan(area) for area in areas_under_curves(np.array([]), np.array([])))
 
 
 def test_scores_that_are_no_numbers_are_refused_and_infinite_values_of_a_regression():

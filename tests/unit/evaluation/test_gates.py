@@ -63,7 +63,7 @@ def test_slices_parse():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("areaUnderPr >= 0.3", "did you mean 'areaUnderPR'"),
         ("rmse < 3", "unknown metric 'rmse' of a binary task"),
@@ -83,10 +83,10 @@ def test_slices_parse():
         ("[f1][0] > 1", "is not allowed"),
     ],
 )
-def test_faults_are_one_sentence_with_the_nearest_match(text, said):
+def test_faults_are_one_sentence_with_the_nearest_match(text, message):
     with pytest.raises(UsageError) as caught:
         parse_gate(text, BINARY)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

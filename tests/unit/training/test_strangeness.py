@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from tidemill.evaluation.mass_volume import MOST_SLOTS, drawn_points, mass_volume
+from tidemill.evaluation.mass_volume import MAX_VARIED_SLOTS, draw_points, mass_volume
 from tidemill.learners.base import Rows, Setting
 from tidemill.learners.outliers import ISOLATION, MIXTURE, Quantiles
 
@@ -46,10 +46,10 @@ def test_mass_volume_is_the_room_that_a_disc_takes_in_its_square():
 def test_points_of_many_slots_are_rows_with_a_few_slots_drawn_anew():
     rows = np.random.default_rng(2).normal(size=(100, 12))
     rows[:, 4] = 1.0
-    points = drawn_points(rows, seed=5)
-    assert np.array_equal(points, drawn_points(rows, seed=5))
+    points = draw_points(rows, seed=5)
+    assert np.array_equal(points, draw_points(rows, seed=5))
     same = np.array([(points[:50] == row).sum(axis=1) for row in rows]).max(axis=0)
-    assert (same == 12 - MOST_SLOTS).all() and (points[:, 4] == 1.0).all()
+    assert (same == 12 - MAX_VARIED_SLOTS).all() and (points[:, 4] == 1.0).all()
     assert (points >= rows.min(axis=0)).all() and (points <= rows.max(axis=0)).all()
 
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
-from tidemill.evaluation.recommendations import popular, popular_ratings, popularity, ranking_metrics, rating_metrics, unseen_top
+from tidemill.evaluation.recommendations import (
+    popularity_scores,
+    predict_popular_ratings,
+    ranking_metrics,
+    rating_metrics,
+    recommend_popular,
+    top_unseen_items,
+)
 from tidemill.model_registry.predict import predict
 from tidemill.runtime.caching import cache_frame
 from tidemill.steps.evaluate.evaluator import Evaluator
@@ -60,10 +67,10 @@ class RankingEvaluator(Evaluator):
         """Return the metrics of the popular items, recommended, as by a model, to those who are in the training rows."""
         wanted = self._preferences
         with cache_frame(self._train) as train, cache_frame(wanted.relevant_pairs(self._held_out, train)) as relevant:
-            items = popularity(train, is_implicit=wanted.is_implicit)
+            items = popularity_scores(train, is_implicit=wanted.is_implicit)
             users = relevant.select("user").join(train, on="user", how="left_semi").distinct()
-            ranked = unseen_top(popular(items), users, train, wanted.k)
-            rated = popular_ratings(self._held_out, train, items)
+            ranked = top_unseen_items(recommend_popular(items), users, train, wanted.k)
+            rated = predict_popular_ratings(self._held_out, train, items)
             errors = rating_metrics(rated, is_implicit=wanted.is_implicit)
             return {**ranking_metrics(ranked, relevant, wanted.k), **errors}
 

@@ -12,8 +12,8 @@ from tidemill.columns import column
 from tidemill.dataset.splits import hash_columns
 from tidemill.errors import StepError
 from tidemill.evaluation import compute_metrics
-from tidemill.evaluation.mass_volume import MOST_ROWS, mass_volume
-from tidemill.evaluation.unsupervised import OneCluster, cluster_sizes
+from tidemill.evaluation.mass_volume import MAX_ROWS, mass_volume
+from tidemill.evaluation.unsupervised import SingleClusterError, cluster_sizes
 from tidemill.features.text.arrow import dense_rows
 from tidemill.learners.model import LearnedModel
 from tidemill.model_registry.predict import encode_label, labelled_predictions, model_outputs
@@ -51,7 +51,7 @@ class ClusterEvaluator(Evaluator):
             return compute_metrics(
                 model_outputs(model, manifest, self._test, [], [features, "prediction"]), manifest.task, features=features
             )
-        except OneCluster:
+        except SingleClusterError:
             return {"silhouette": 0.0}
 
     def baseline(self, manifest: Manifest) -> Metrics:
@@ -120,7 +120,7 @@ def _mass_volume(model: PipelineModel, manifest: Manifest, test: DataFrame, key:
     """
     code = hash_columns(key, _SEED, stream="mass and volume")
     rows = test.count()
-    sample = test if rows <= MOST_ROWS else test.where(F.pmod(code, F.lit(_PARTS)) < round(MOST_ROWS / rows * _PARTS))
+    sample = test if rows <= MAX_ROWS else test.where(F.pmod(code, F.lit(_PARTS)) < round(MAX_ROWS / rows * _PARTS))
     features = _features(model)
     table = model_outputs(model, manifest, sample.withColumn(_ORDER, code), [_ORDER], [features]).toArrow()
     if not table.num_rows:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from tidemill.evaluation.counts import compute_array_metrics
-from tidemill.evaluation.mass_volume import MOST_ROWS, mass_volume
+from tidemill.evaluation.mass_volume import MAX_ROWS, mass_volume
 from tidemill.learners.base import Learner, Linear, Predictor, Rows, Setting, library
 from tidemill.learners.boosting import Stopped
 from tidemill.learners.outliers import spread_out
@@ -150,7 +150,7 @@ def _found(model: Predictor, fit: Fit, held_out: Part, predicted: np.ndarray) ->
     """Return the metrics of predictions; of anomalies that no label judges the room that the least strange rows take."""
     labels, setting = np.asarray(held_out.labels), fit.setting
     if setting.task.finds_anomalies and np.isnan(labels).all():
-        looked_at = spread_out(held_out.features[:MOST_ROWS])
+        looked_at = spread_out(held_out.features[:MAX_ROWS])
         with limit_to_one_thread():
             return {"massVolume": mass_volume(lambda rows: model.predict(rows)[:, 1], looked_at, setting.seed)}
     if setting.target == "log":

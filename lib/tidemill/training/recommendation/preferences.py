@@ -11,7 +11,15 @@ from pyspark.sql import functions as F
 from pyspark.sql.utils import is_remote
 
 from tidemill.columns import column
-from tidemill.evaluation.recommendations import Best, least_relevant, pairs, ranking_metrics, rating_metrics, relevant_pairs, unseen_top
+from tidemill.evaluation.recommendations import (
+    TopItems,
+    aggregate_pairs,
+    ranking_metrics,
+    rating_metrics,
+    relevance_threshold,
+    relevant_pairs,
+    top_unseen_items,
+)
 from tidemill.families import find_family
 from tidemill.families.built_in.recommenders import ITEM, RATING, USER
 from tidemill.spec.models import Scalar
@@ -56,13 +64,13 @@ class Preferences:
         named = rows.select(user.alias("user"), item.alias("item"), rating.alias("rating"), *[column(name) for name in more])
         return named.where(F.col("user").isNotNull() & F.col("item").isNotNull() & F.col("rating").isNotNull() & ~F.isnan("rating"))
 
-    def pairs(self, rows: DataFrame) -> DataFrame:
+    def aggregate_pairs(self, rows: DataFrame) -> DataFrame:
         """Return one row a user and item, as `tidemill.evaluation.recommendations.pairs`."""
-        return pairs(rows, is_implicit=self.is_implicit)
+        return aggregate_pairs(rows, is_implicit=self.is_implicit)
 
     def relevant_pairs(self, held_out: DataFrame, train: DataFrame) -> DataFrame:
         """Return what users liked among the held-out rows and had not had in the pairs of the training."""
-        least = None if self.is_implicit else least_relevant(train, self.relevant)
+        least = None if self.is_implicit else relevance_threshold(train, self.relevant)
         return relevant_pairs(self.pairs(held_out), train, least)
 
 
@@ -108,7 +116,7 @@ def with_order(pairs_: DataFrame) -> DataFrame:
     return pairs_.withColumn(ORDER, F.xxhash64("user", "item"))
 
 
-def best_of(model: ALSModel) -> Best:
+def best_of(model: ALSModel) -> TopItems:
     """Return what recommends by the products of the model's vectors, block by block."""
 
     def best(users: DataFrame, count: int) -> DataFrame:
@@ -124,7 +132,7 @@ def measure(model: ALSModel, fold: RatingVectors, preferences: Preferences, metr
     found: dict[str, float] = {}
     if any(name in RANKING for name in metrics):
         users = fold.relevant.select("user").distinct()
-        ranked = unseen_top(best_of(model), users, fold.train, preferences.k)
+        ranked = top_unseen_items(best_of(model), users, fold.train, preferences.k)
         found |= ranking_metrics(ranked, fold.relevant, preferences.k)
     if any(name not in RANKING for name in metrics):
         named = fold.held_out.select(F.col("user").alias(USER), F.col("item").alias(ITEM), "rating")

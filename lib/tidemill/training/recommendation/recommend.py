@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 from pyspark.ml.recommendation import ALSModel
 from pyspark.sql import functions as F
 
-from tidemill.evaluation.recommendations import top, unseen_top
+from tidemill.evaluation.recommendations import top_items, top_unseen_items
 from tidemill.training.recommendation.ids import KnownIds
 from tidemill.training.recommendation.preferences import best_of
 
@@ -28,7 +28,7 @@ def recommend(model: PipelineModel, k: int, *, seen: DataFrame | None, users: Da
         asked = asked.join(users.select(_as_known("user", ids.users).alias("id")).distinct(), on="id", how="left_semi")
     numbers = asked.select(F.col("number").alias("user"))
     best = best_of(als)
-    ranked = top(best, numbers, k) if seen is None else unseen_top(best, numbers, _numbered(seen, ids), k)
+    ranked = top_items(best, numbers, k) if seen is None else top_unseen_items(best, numbers, _numbered(seen, ids), k)
     user_ids = ids.users.select(F.col("number").alias("user"), F.col("id").alias("user_id"))
     item_ids = ids.items.select(F.col("number").alias("item"), F.col("id").alias("item_id"))
     named = ranked.join(user_ids, on="user", how="inner").join(item_ids, on="item", how="inner")
