@@ -64,7 +64,7 @@ class Preferences:
         named = rows.select(user.alias("user"), item.alias("item"), rating.alias("rating"), *[column(name) for name in more])
         return named.where(F.col("user").isNotNull() & F.col("item").isNotNull() & F.col("rating").isNotNull() & ~F.isnan("rating"))
 
-    def aggregate_pairs(self, rows: DataFrame) -> DataFrame:
+    def pairs(self, rows: DataFrame) -> DataFrame:
         """Return one row a user and item, as `tidemill.evaluation.recommendations.pairs`."""
         return aggregate_pairs(rows, is_implicit=self.is_implicit)
 
