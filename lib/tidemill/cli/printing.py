@@ -215,7 +215,7 @@ def write_frame(frame: DataFrame, format_: Format, output: Path | None, *, limit
 
     if format_ == "table":
         reader = read_batches(frame.limit(limit + 1))
-        with _opened(output) as out:
+        with _open_output(output) as out:
             print_table(read_rows(reader), reader.schema.names, most=limit, out=out)
         return
     reader = read_batches(frame)
@@ -224,7 +224,7 @@ def write_frame(frame: DataFrame, format_: Format, output: Path | None, *, limit
         with _in_place(output) as place:
             write_parquet(reader, place)
         return
-    with _opened(output) as out:
+    with _open_output(output) as out:
         if format_ == "json":
             write_json_rows(read_rows(reader), out)
         else:
@@ -232,7 +232,7 @@ def write_frame(frame: DataFrame, format_: Format, output: Path | None, *, limit
 
 
 @contextmanager
-def _opened(output: Path | None) -> Iterator[TextIO]:
+def _open_output(output: Path | None) -> Iterator[TextIO]:
     """Yield standard output, or the file: it is there when all of it has been written."""
     if output is None:
         yield sys.stdout

@@ -57,7 +57,7 @@ def profile(
         return 0
     title = f"{table} at version {result.version}: {result.rows:,} rows, {len(rows)} columns"
     shown = ["column", "type", "nulls", "distinct", "min", "median", "max", "mean", "stddev", "also", "most frequent"]
-    print_table([_shown(row) for row in rows], shown, title=title)
+    print_table([_format_row(row) for row in rows], shown, title=title)
     is_exact = all(each.is_exact for each in result.columns)
     how = "counted one by one" if is_exact else "estimated (~): distinct within 2 %, frequent values by a sketch"
     warn(
@@ -112,7 +112,7 @@ def _lake_with(table: str, version: int | None, root: str | None) -> Lake:
     return lake
 
 
-def _shown(row: Mapping[str, object]) -> dict[str, object]:
+def _format_row(row: Mapping[str, object]) -> dict[str, object]:
     """Return a row for display: cells that do not apply to the type are empty, frequent values are in one cell."""
     median = json.loads(str(row["quantiles"] or "{}")).get("0.5")
     top = json.loads(str(row["top_values"] or "[]"))
@@ -127,13 +127,13 @@ def _shown(row: Mapping[str, object]) -> dict[str, object]:
         "type": row["type"],
         "nulls": f"{nulls:,} ({nulls / rows:.1%})" if nulls else "0",
         "distinct": "" if row["distinct_values"] is None else f"{about}{row['distinct_values']:,}",
-        "min": _cut(row["min"]),
-        "median": _cut(None if median is None else plain_text(median)),
-        "max": _cut(row["max"]),
-        "mean": _cut(row["mean"]),
-        "stddev": _cut(row["stddev"]),
+        "min": _shorten(row["min"]),
+        "median": _shorten(None if median is None else plain_text(median)),
+        "max": _shorten(row["max"]),
+        "mean": _shorten(row["mean"]),
+        "stddev": _shorten(row["stddev"]),
         "also": ", ".join([*([lengths] if lengths else []), *counts]),
-        "most frequent": ", ".join(f"{_cut(each['value'])} ({about}{each['rows']:,})" for each in top[:3]),
+        "most frequent": ", ".join(f"{_shorten(each['value'])} ({about}{each['rows']:,})" for each in top[:3]),
     }
 
 
@@ -144,7 +144,7 @@ def _word(row: Mapping[str, object]) -> str:
     return {"string": "length", "binary": "bytes"}.get(str(row["type"]), "size")
 
 
-def _cut(value: object) -> str:
+def _shorten(value: object) -> str:
     if value is None:
         return ""
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
@@ -165,11 +165,11 @@ def features(
     if json_:
         print_json(rows)
         return 0
-    write(_pasteable(pipeline.spec, rows))
+    write(_format_choices(pipeline.spec, rows))
     return 0
 
 
-def _pasteable(loaded: Spec, rows: Sequence[dict[str, Any]]) -> str:
+def _format_choices(loaded: Spec, rows: Sequence[dict[str, Any]]) -> str:
     """Return the choices as comments, then the block; other keys of the spec's `features` stay."""
     from tidemill.features.choices import as_yaml, features_block
 

@@ -44,7 +44,7 @@ def quarantine(
     if json_:
         print_json(rows)
     elif rows:
-        shown = [{**row, "sample": _cut(str(row["sample"]))} for row in rows]
+        shown = [{**row, "sample": _shorten(str(row["sample"]))} for row in rows]
         print_table(shown, ["table", "rule", "records", "since", "place", "sample"])
     else:
         write("nothing is in quarantine\n")
@@ -67,5 +67,5 @@ def _reprocess(pipeline: Pipeline, nodes: list[str], as_json: bool) -> int:
     return outcome.exit_code
 
 
-def _cut(sample: str) -> str:
+def _shorten(sample: str) -> str:
     return sample if len(sample) <= _SHOWN else f"{sample[:_SHOWN]}… ({len(sample):,} characters; --json shows all)"

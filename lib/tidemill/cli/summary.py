@@ -56,7 +56,7 @@ def _print_state(outcome: RunOutcome) -> None:
     CONSOLE.print(Text(f"\nrun {outcome.run_id} {outcome.state}", style=style))
 
 
-def _from(run_ids: Iterable[object], run_id: str) -> str:
+def _describe_origin(run_ids: Iterable[object], run_id: str) -> str:
     """Return `` (from run …)`` where rows are another run's."""
     others = sorted({str(each) for each in run_ids if each != run_id})
     return f" (from run {', '.join(others)})" if others else ""
@@ -76,15 +76,15 @@ def _print_families(lake: Lake, name: str, run_id: str) -> bool:
         {
             "family": family,
             "trials": sum(row["family"] == family for row in trials),
-            f"cv {metric}": _rounded(row["value"]),
+            f"cv {metric}": _round_for_display(row["value"]),
             "seconds": f"{seconds[family]:.1f}",
             "library": row.get("library") or "",
-            "best parameters": ", ".join(f"{key}={_short(value)}" for key, value in row["params"].items()),  # type: ignore[attr-defined]
+            "best parameters": ", ".join(f"{key}={_format_short(value)}" for key, value in row["params"].items()),  # type: ignore[attr-defined]
         }
         for family, row in best.items()
     ]
     CONSOLE.print()
-    origin = _from([find_latest_search(lake.ledger, name)], run_id)
+    origin = _describe_origin([find_latest_search(lake.ledger, name)], run_id)
     print_table(rows, list(rows[0]), title=f"Families, by their best mean over the folds{origin}")
     return True
 
@@ -98,12 +98,12 @@ def _print_model(lake: Lake, name: str, outcome: RunOutcome) -> bool:
     if version is None or not metrics:
         return False
     of_runs = {row.run_id for row in metrics}
-    values = {(row.model_version, row.metric): _rounded(row.value) for row in rows if row.run_id in of_runs}
+    values = {(row.model_version, row.metric): _round_for_display(row.value) for row in rows if row.run_id in of_runs}
     shown = [
         {"metric": metric, f"version {version}": values[version, metric], "constant baseline": values.get((0, metric))}
         for metric in dict.fromkeys(row.metric for row in metrics)
     ]
-    about = f"version {version}, on the test set{_positive_class(lake, name, version)}{_from(of_runs, outcome.run_id)}"
+    about = f"version {version}, on the test set{_positive_class(lake, name, version)}{_describe_origin(of_runs, outcome.run_id)}"
     CONSOLE.print()
     print_table(shown, list(shown[0]), title=f"{Deployments(lake.ledger, name).state(version)} of {name}: {about}")
     return True
@@ -130,7 +130,7 @@ def _print_predictions(spec: Spec, lake: Lake, run_id: str) -> bool:
     listed = ", ".join('"' + column.replace('"', '""') + '"' for column in known)
     newest = query(data, f"SELECT {listed}, run_id AS _tidemill_run FROM rows ORDER BY run_id = '{run_id}' DESC LIMIT 5")
     [counted] = query(data, "SELECT count(*) AS n FROM rows").to_pylist()
-    origin = _from(newest.column("_tidemill_run").to_pylist(), run_id)
+    origin = _describe_origin(newest.column("_tidemill_run").to_pylist(), run_id)
     CONSOLE.print()
     rows = read_rows(newest.select(known).to_reader())
     print_table(rows, known, title=f"{table}, {newest.num_rows} of {counted['n']:,} rows{origin}")
@@ -148,11 +148,11 @@ def _print_commands(spec: Spec, lake: Lake, file: Path, states: Mapping[str, str
         CONSOLE.print(Text(escape_controls_in_lines(f"  {command}")), soft_wrap=True)
 
 
-def _short(value: object) -> str:
+def _format_short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _rounded(value: object) -> object:
+def _round_for_display(value: object) -> object:
     """Return a metric rounded for display; ops.metrics and ops.trials have all digits."""
     if not isinstance(value, float) or not math.isfinite(value):
         return value

@@ -28,7 +28,7 @@ from tidemill.workflow.states import FAILED, SUCCEEDED, States
 
 
 @dataclass(frozen=True)
-class Refused:
+class QuarantinedRule:
     """The records of one table that break one rule: how many, since when, and one of them with its place."""
 
     table: str
@@ -43,7 +43,7 @@ class Refused:
         return vars(self)
 
 
-def list_quarantined(spec: Spec, lake: Lake) -> list[Refused]:
+def list_quarantined(spec: Spec, lake: Lake) -> list[QuarantinedRule]:
     """Return what is in quarantine of the spec's sources and tables, by rule, the most first; starts no Spark.
 
     A record that breaks several rules counts for each. Records of a killed batch do not count: its main table never
@@ -52,7 +52,7 @@ def list_quarantined(spec: Spec, lake: Lake) -> list[Refused]:
     Raises:
         LakeError: a quarantine has lost records.
     """
-    refused: list[Refused] = []
+    refused: list[QuarantinedRule] = []
     tables = map_tables_to_nodes(spec)
     refuse_faults(lake, [f"{table}_quarantine" for table in tables])
     for table in tables:
@@ -76,7 +76,7 @@ def map_tables_to_nodes(spec: Spec) -> dict[str, str]:
     return sources | {f"silver.{name}": f"prepare.{name}" for name in spec.pipeline.tables}
 
 
-def _by_rule(lake: Lake, table: str, where: str) -> list[Refused]:
+def _by_rule(lake: Lake, table: str, where: str) -> list[QuarantinedRule]:
     opened = lake.open(f"{table}_quarantine")
     columns = {part.name for part in opened.schema().fields}
     at = "_ingested_at" if "_ingested_at" in columns else "quarantined_at"
@@ -88,7 +88,7 @@ def _by_rule(lake: Lake, table: str, where: str) -> list[Refused]:
         f"FROM (SELECT unnest(rules) AS rule, {at} AS since, raw, {place} AS place FROM rows {where}) GROUP BY rule "
         "ORDER BY records DESC, rule",
     ).to_pylist()
-    return [Refused(table, row["rule"], row["records"], row["since"], str(row["sample"]), row["place"]) for row in rows]
+    return [QuarantinedRule(table, row["rule"], row["records"], row["since"], str(row["sample"]), row["place"]) for row in rows]
 
 
 _FUNCTIONS = {"ingest": "reprocess_source", "prepare": "reprocess_table"}

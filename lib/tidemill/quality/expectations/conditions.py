@@ -31,7 +31,7 @@ def any_null(names: Sequence[str]) -> Column:
     return reduce(or_, [column(name).isNull() for name in names])
 
 
-def all_known(names: Sequence[str]) -> Column:
+def no_null(names: Sequence[str]) -> Column:
     """Return true where none of the columns is null."""
     return reduce(and_, [column(name).isNotNull() for name in names])
 

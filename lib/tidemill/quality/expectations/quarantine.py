@@ -70,7 +70,7 @@ def find_refusing_rules(rules: Sequence[Rule], counts: ViolationCounts) -> list[
 
 def describe_refusal(table: str, rule: Rule, counts: ViolationCounts, samples: Sequence[str], stays: str = "") -> str:
     """Return why a rule for rows stops the table; ``stays`` says what becomes of it."""
-    allowed = "" if rule.at_most is None else f", at most {_allowed(rule)} allowed"
+    allowed = "" if rule.at_most is None else f", at most {_format_allowed(rule)} allowed"
     such_as = f", such as {', '.join(samples)}" if samples else ""
     return (
         f"{table}: expectation {rule.name!r} ({rule.described}) is broken by {counts.failed[rule.name]} of {counts.rows} rows "
@@ -97,7 +97,9 @@ def describe_repeated_key(table: str, key: Sequence[str], counts: ViolationCount
 def describe_violations(table: str, rules: Sequence[Rule], counts: ViolationCounts, verdicts: Sequence[TableVerdict] = ()) -> list[str]:
     """Return a remark for each rule that is broken."""
     done: dict[str, Callable[[Rule], str]] = {
-        "warn": lambda rule: "kept" + ("" if _holds(rule, counts) or rule.at_most is None else f", though at most {_allowed(rule)} may"),
+        "warn": lambda rule: (
+            "kept" + ("" if _holds(rule, counts) or rule.at_most is None else f", though at most {_format_allowed(rule)} may")
+        ),
         "drop": lambda rule: "dropped",
         "quarantine": lambda rule: "quarantined",
         "fail": lambda rule: "kept, within `at_most`",
@@ -132,7 +134,7 @@ def build_expectation_rows(rules: Sequence[Rule], counts: ViolationCounts, verdi
                 "action": "fail" if repeating else rule.action,
                 "passed": _holds(rule, counts) and not repeating,
                 "value": failed / counts.rows if counts.rows else 0.0,
-                "expected": f"{rule.described}, broken by {'no row' if not rule.at_most else f'at most {_allowed(rule)}'}",
+                "expected": f"{rule.described}, broken by {'no row' if not rule.at_most else f'at most {_format_allowed(rule)}'}",
             }
         )
     rows += [
@@ -154,7 +156,7 @@ def _share(rule: Rule, counts: ViolationCounts) -> float:
     return counts.failed[rule.name] / counts.rows if counts.rows else 0.0
 
 
-def _allowed(rule: Rule) -> str:
+def _format_allowed(rule: Rule) -> str:
     if isinstance(rule.at_most, int):
         return f"{rule.at_most} row{'' if rule.at_most == 1 else 's'}"
     return f"{rule.at_most or 0.0:.2%}"

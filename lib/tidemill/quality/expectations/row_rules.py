@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.columns import column
-from tidemill.quality.expectations.conditions import all_known
+from tidemill.quality.expectations.conditions import no_null
 from tidemill.quality.expectations.kinds import Measure
 from tidemill.quality.expectations.rules import Rule
 
@@ -23,13 +23,13 @@ class Latest:
     by: str
 
 
-def is_repeated(schema: T.StructType, columns: Sequence[str], is_asked: Column, *, first: Latest | None = None) -> Column:
+def is_repeated(schema: T.StructType, columns: Sequence[str], is_candidate: Column, *, first: Latest | None = None) -> Column:
     """Return true for the rows that share the values of ``columns`` with a row that comes before them.
 
-    Only rows that ``is_asked`` holds for and that have no null in ``columns`` are compared. The first is the latest where that is asked
+    Only rows that ``is_candidate`` holds for and that have no null in ``columns`` are compared. The first is the latest where that is asked
     for, then the one with the least hash of the whole row: rows that are alike in everything are the only ones left to chance.
     """
-    is_compared = is_asked & all_known(columns)
+    is_compared = is_candidate & no_null(columns)
     order = [column(first.by).desc_nulls_last()] if first else []
     # Rows that are not compared are separate groups: many nulls would otherwise be one group, sorted by one task.
     alone = F.when(~is_compared, row_hash(schema))
@@ -129,15 +129,15 @@ def count_violations(
     measures = measures or {}
     counts = {"rows": F.count(F.lit(1)), **{fate: F.count_if(F.col(FATE) == fate) for fate in _FATES}}
     counts |= {f"rule_{place}": F.count_if(F.array_contains(BROKEN, rule.name)) for place, rule in enumerate(rules)}
-    taken = {
+    measure_columns = {
         f"measure_{place}": measure.combine(F.when(F.col(FATE) == KEPT, measure.values)) for place, measure in enumerate(measures.values())
     }
-    aggregates = [value.alias(name) for name, value in {**counts, **taken}.items()]
+    aggregates = [value.alias(name) for name, value in {**counts, **measure_columns}.items()]
     if key:
         # A count of each key first: the same pass then counts the repeated keys.
         twice = F.when(F.col(KEPT) > 1, F.col(KEPT))
         totals = [F.coalesce(F.sum(name), F.lit(0)).alias(name) for name in counts]
-        combined = [measure.combine(F.col(name)).alias(name) for name, measure in zip(taken, measures.values(), strict=True)]
+        combined = [measure.combine(F.col(name)).alias(name) for name, measure in zip(measure_columns, measures.values(), strict=True)]
         repeated = [F.count(twice).alias("repeated"), F.coalesce(F.sum(twice), F.lit(0)).alias("repeating")]
         row = rows.groupBy(*to_columns(key)).agg(*aggregates).agg(*totals, *combined, *repeated).first()
     else:

@@ -49,7 +49,9 @@ class RowCount(TableKind):
         rule, rows = self.value, facts.rows
         if isinstance(rule, int):
             return Judgement(rows == rule, float(rows), f"{rule} rows", f"it holds {rows}")
-        bounds = [f"{words} {bound}" for words, bound in (("at least", rule.at_least), ("at most", rule.at_most)) if bound is not None]
+        bounds = [
+            f"{description} {bound}" for description, bound in (("at least", rule.at_least), ("at most", rule.at_most)) if bound is not None
+        ]
         is_within = (rule.at_least or 0) <= rows <= (rows if rule.at_most is None else rule.at_most)
         return Judgement(is_within, float(rows), f"{' and '.join(bounds)} rows", f"it holds {rows}")
 
@@ -96,7 +98,7 @@ class Freshness(TableKind):
 
         kind = rows.schema[self.value.column].dataType
         if not isinstance(kind, T.DateType | T.TimestampType | T.TimestampNTZType):
-            raise StepError(f"{self.value.column} is {_typed(kind)}; a date or an instant was expected, so cast it")
+            raise StepError(f"{self.value.column} is {_type_name(kind)}; a date or an instant was expected, so cast it")
         return Measure(F.unix_micros(column(self.value.column).cast("timestamp")), F.max)
 
     def judge(self, facts: TableFacts) -> Judgement:
@@ -109,7 +111,7 @@ class Freshness(TableKind):
             return Judgement(False, None, expected, "no row has a value there")
         age = against.timestamp() - newest_us / 1e6
         is_fresh = age <= microseconds(rule.within) / 1e6
-        return Judgement(is_fresh, age, expected, f"the newest is {_instant(newest_us)}, {_span(age)}")
+        return Judgement(is_fresh, age, expected, f"the newest is {_format_instant(newest_us)}, {_format_age(age)}")
 
 
 class Total(Block):
@@ -150,22 +152,22 @@ class Sum(TableKind):
 
     def measure(self, rows: DataFrame) -> Measure:
         """Return the sum of the column or expression."""
-        return _summed(rows, self.value.column)
+        return _measure_sum(rows, self.value.column)
 
     def measure_reference(self, values: DataFrame) -> Measure:
         """Return the sum of the other table's column."""
-        return _summed(values, values.columns[0])
+        return _measure_sum(values, values.columns[0])
 
     def judge(self, facts: TableFacts) -> Judgement:
         """Compare the two sums."""
         rule: Total = self.value
-        wanted = facts.referenced if isinstance(rule.equals, str) else rule.equals
-        assert wanted is not None
+        expected_sum = facts.referenced if isinstance(rule.equals, str) else rule.equals
+        assert expected_sum is not None
         total = facts.measured if isinstance(facts.measured, int | float | Decimal) else 0
         where = f" ({rule.equals})" if isinstance(rule.equals, str) else ""
         within = f" within {rule.tolerance:g}" if rule.tolerance else ""
-        is_equal = _is_near(total, wanted, rule.tolerance)
-        return Judgement(is_equal, float(total), f"sum of {rule.column} = {wanted}{where}{within}", f"it is {total}")
+        is_equal = _is_near(total, expected_sum, rule.tolerance)
+        return Judgement(is_equal, float(total), f"sum of {rule.column} = {expected_sum}{where}{within}", f"it is {total}")
 
 
 class Limit(Block):
@@ -199,17 +201,17 @@ class Distribution(TableKind):
 
         if not drift_columns(rows, [self.compared_column]):
             kind = rows.schema[self.compared_column].dataType
-            raise StepError(f"{self.compared_column} is {_typed(kind)}; a number, a text or a boolean was expected")
+            raise StepError(f"{self.compared_column} is {_type_name(kind)}; a number, a text or a boolean was expected")
 
     def judge(self, facts: TableFacts) -> Judgement:
         """Compare the distance."""
         rule: Limit = self.value
         expected = f"{rule.method} of {rule.column} at most {rule.at_most:g}"
         if facts.version is None or facts.distance is None:
-            words = f"{expected} against the last version, of which there is none to compare with"
-            return Judgement(True, None, words, "nothing to compare with")
-        words = f"{expected} against version {facts.version}"
-        return Judgement(facts.distance <= rule.at_most, facts.distance, words, f"it is {facts.distance:.4f}")
+            description = f"{expected} against the last version, of which there is none to compare with"
+            return Judgement(True, None, description, "nothing to compare with")
+        description = f"{expected} against version {facts.version}"
+        return Judgement(facts.distance <= rule.at_most, facts.distance, description, f"it is {facts.distance:.4f}")
 
 
 def sum_of(values: Column, kind: T.DataType) -> Measure:
@@ -220,7 +222,7 @@ def sum_of(values: Column, kind: T.DataType) -> Measure:
     return Measure(values.cast("decimal(38,0)") if isinstance(kind, T.LongType) else values, F.sum)
 
 
-def _summed(rows: DataFrame, text: str) -> Measure:
+def _measure_sum(rows: DataFrame, text: str) -> Measure:
     from pyspark.sql import functions as F
     from pyspark.sql import types as T
 
@@ -231,15 +233,15 @@ def _summed(rows: DataFrame, text: str) -> Measure:
         values = column(text) if text in rows.columns else F.expr(text)
         kind = rows.select(values).schema.fields[0].dataType
     if not isinstance(kind, T.NumericType):
-        raise StepError(f"{text} is {_typed(kind)}; a number was expected, so cast it")
+        raise StepError(f"{text} is {_type_name(kind)}; a number was expected, so cast it")
     return sum_of(values, kind)
 
 
-def _typed(kind: T.DataType) -> str:
+def _type_name(kind: T.DataType) -> str:
     return kind.simpleString().upper()
 
 
-def _instant(us: int) -> str:
+def _format_instant(us: int) -> str:
     """Return an instant as text; Python has none beyond the year 9999, which a wrong value may exceed."""
     try:
         return f"{datetime.fromtimestamp(us / 1e6, UTC):%Y-%m-%d %H:%M:%S}"
@@ -247,7 +249,7 @@ def _instant(us: int) -> str:
         return f"{us / 1e6:.0f} s after 1970"
 
 
-def _span(seconds: float) -> str:
+def _format_age(seconds: float) -> str:
     amount, unit = (abs(seconds) / 86400, "d") if abs(seconds) >= 86400 else (abs(seconds) / 3600, "h")
     return f"{amount:,.1f} {unit} {'old' if seconds >= 0 else 'ahead'}"
 

@@ -50,13 +50,13 @@ def profile_key_candidates(df: DataFrame) -> list[ColumnProfile]:
 
 
 def _profiles(df: DataFrame, fields: Sequence[T.StructField]) -> list[ColumnProfile]:
-    wanted = [_aggregates(field) for field in fields]
-    named = [value.alias(f"{place}_{name}") for place, values in enumerate(wanted) for name, value in values.items()]
+    aggregates = [_aggregates(field) for field in fields]
+    named = [value.alias(f"{place}_{name}") for place, values in enumerate(aggregates) for name, value in values.items()]
     row = df.agg(F.count(F.lit(1)).alias("rows"), *named).first()
     assert row is not None  # an aggregate without groups always has one row
     profiles = []
     for place, field in enumerate(fields):
-        values = {name: row[f"{place}_{name}"] for name in wanted[place]}
+        values = {name: row[f"{place}_{name}"] for name in aggregates[place]}
         distinct = values.pop("distinct")
         summary = Summary(**values)
         if not isinstance(field.dataType, T.StringType) and summary.min is not None and summary.max is not None:

@@ -114,8 +114,8 @@ def _is_evident(match: Match) -> bool:
     """
     if match.pair.is_named_alike:
         return True
-    words = _LETTERS ** (match.pair.column.summary.mean_length or 0.0)
-    return min(1.0, match.pair.reference.profile.rows / words) ** (match.values - match.missing_values) < _CHANCE
+    possible_words = _LETTERS ** (match.pair.column.summary.mean_length or 0.0)
+    return min(1.0, match.pair.reference.profile.rows / possible_words) ** (match.values - match.missing_values) < _CHANCE
 
 
 def is_named_after(name: str, table: str, key: str) -> bool:
@@ -208,12 +208,12 @@ def look_up(df: DataFrame, pairs: Sequence[Pair], tables: Mapping[str, DataFrame
     values = df.select(F.explode(F.array(*cells)).alias("cell")).select("cell.*").where("value IS NOT NULL")
     counted = values.groupBy("place", "value").agg(F.count(F.lit(1)).alias("n"))
     of_place = F.array(*[F.array(*[F.lit(number) for number in numbers]) for numbers in references_of])
-    wanted = counted.select("place", "value", "n", F.explode(of_place[F.col("place")]).alias("key"))
+    lookups = counted.select("place", "value", "n", F.explode(of_place[F.col("place")]).alias("key"))
     known = _values({pair.reference.name: pair.reference for pair in pairs}, tables).select("key", "value", F.lit(True).alias("is_known"))
     is_missing = F.col("is_known").isNull()
     missing = F.expr(f"min_by(value, named_struct('is_known', is_known IS NOT NULL, 'rank', -n, 'value', value), {_TOLD})")
     counts = (
-        wanted.join(known, on=["key", "value"], how="left")
+        lookups.join(known, on=["key", "value"], how="left")
         .groupBy("place", "key")
         .agg(
             F.count(F.lit(1)).alias("values"),

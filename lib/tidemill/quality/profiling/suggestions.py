@@ -61,10 +61,10 @@ def suggest_expectations(
     proposed += [Suggestion(f"{name}_once", {"unique": [name]}, f"{rows:,} different values in {rows:,} rows") for name in others]
     for each in columns:
         if each.column in (references or {}):
-            proposed.append(_known((references or {})[each.column]))
+            proposed.append(_suggest_reference((references or {})[each.column]))
         elif each.column not in unique:
-            proposed += [*_range(each), *_values(each)]
-        proposed += _freshness(each, now)
+            proposed += [*_suggest_range(each), *_suggest_values(each)]
+        proposed += _suggest_freshness(each, now)
     return proposed
 
 
@@ -74,29 +74,29 @@ def describe_match(match: Match) -> str:
     if not match.missing_values:
         return f"all {match.values:,} values are in {name}"
     share = Decimal(repr(match.share * 100))
-    such_as = ", ".join(_told(value) for value in match.missing)
+    such_as = ", ".join(_quote_value(value) for value in match.missing)
     return (
-        f"{match.missing_values:,} of {match.values:,} values, in {match.missing_rows:,} rows ({_up(share, 2)} %), "
+        f"{match.missing_values:,} of {match.values:,} values, in {match.missing_rows:,} rows ({_round_up(share, 2)} %), "
         f"are not in {name}: {such_as}{', …' if match.missing_values > len(match.missing) else ''}"
     )
 
 
-def _known(match: Match) -> Suggestion:
+def _suggest_reference(match: Match) -> Suggestion:
     """Return the rule that a reference holds the values; where it lacks some, for as large a share of all rows as lack theirs now."""
     name = match.pair.column.column
     rule: dict[str, object] = {"in_reference": match.pair.reference.name, "column": name}
     if match.missing_rows:
-        rule["at_most"] = float(_up(Decimal(match.missing_rows) / Decimal(match.pair.column.rows), 2))
+        rule["at_most"] = float(_round_up(Decimal(match.missing_rows) / Decimal(match.pair.column.rows), 2))
     return Suggestion(f"{name}_known", rule, describe_match(match))
 
 
-def _up(value: Decimal, digits: int) -> Decimal:
+def _round_up(value: Decimal, digits: int) -> Decimal:
     """Return a positive number rounded up to so many digits that count."""
     step = Decimal(10) ** (value.adjusted() - digits + 1)
-    return _rounded(value, step, ROUND_CEILING).normalize()
+    return _round_to_step(value, step, ROUND_CEILING).normalize()
 
 
-def _range(each: ColumnProfile) -> Iterator[Suggestion]:
+def _suggest_range(each: ColumnProfile) -> Iterator[Suggestion]:
     """Yield a range around the profiled numbers, wider by a tenth on both sides; it does not cross 0 where they do not."""
     summary = each.summary
     is_number = each.type in (*_WHOLE, *_DOUBLES) or each.type.startswith("decimal")
@@ -107,7 +107,7 @@ def _range(each: ColumnProfile) -> Iterator[Suggestion]:
     step = Decimal(10) ** (slack.adjusted())
     if each.type in _WHOLE:
         step = max(step, Decimal(1))
-    least, most = _rounded(low - slack, step, ROUND_FLOOR), _rounded(high + slack, step, ROUND_CEILING)
+    least, most = _round_to_step(low - slack, step, ROUND_FLOOR), _round_to_step(high + slack, step, ROUND_CEILING)
     bounds = [max(least, Decimal(0)) if low >= 0 else least, min(most, Decimal(0)) if high <= 0 else most]
     texts = [_number(bound, each.type) for bound in bounds]
     if None not in texts:
@@ -116,7 +116,7 @@ def _range(each: ColumnProfile) -> Iterator[Suggestion]:
         yield Suggestion(f"{each.column}_range", {"check": _or_null(check, column, each)}, f"from {summary.min} to {summary.max}")
 
 
-def _rounded(value: Decimal, step: Decimal, rounding: str) -> Decimal:
+def _round_to_step(value: Decimal, step: Decimal, rounding: str) -> Decimal:
     return (value / step).to_integral_value(rounding) * step
 
 
@@ -129,7 +129,7 @@ def _number(value: Decimal, kind: str) -> str | None:
     return text if sum(character.isdigit() for character in text) <= _DIGITS else None
 
 
-def _values(each: ColumnProfile) -> Iterator[Suggestion]:
+def _suggest_values(each: ColumnProfile) -> Iterator[Suggestion]:
     """Yield the list of the profiled texts, where they are few and all known."""
     top = each.top_values or ()
     is_complete = len(top) == each.distinct if each.is_exact else len(top) <= FEW
@@ -139,11 +139,11 @@ def _values(each: ColumnProfile) -> Iterator[Suggestion]:
         return
     column = _column(each.column)
     check = f"{column} IN ({', '.join(_text(value) for value in sorted(value for value, _ in top))})"
-    most = f"the most frequent is {_told(top[0][0])} with {top[0][1]:,} rows"
+    most = f"the most frequent is {_quote_value(top[0][0])} with {top[0][1]:,} rows"
     yield Suggestion(f"{each.column}_values", {"check": _or_null(check, column, each)}, f"{len(top)} different values; {most}")
 
 
-def _freshness(each: ColumnProfile, now: datetime) -> Iterator[Suggestion]:
+def _suggest_freshness(each: ColumnProfile, now: datetime) -> Iterator[Suggestion]:
     """Yield how old the newest instant may be: twice as old as it is now, a day at least; nothing for data that ended long ago."""
     if each.type not in ("date", "timestamp", "timestamp_ntz") or each.summary.high is None:
         return
@@ -170,7 +170,7 @@ def _text(value: str) -> str:
     return "'" + _HIDDEN.sub(lambda match: f"\\u{ord(match.group()):04x}", escaped) + "'"
 
 
-def _told(value: str) -> str:
+def _quote_value(value: str) -> str:
     return repr(value if len(value) <= 40 else f"{value[:40]}…")
 
 

@@ -66,11 +66,11 @@ def summarize_columns(df: DataFrame, fields: Sequence[T.StructField], *, with_sk
     summaries: list[Summary] = []
     for start in range(0, len(fields), _COLUMNS_A_JOB):
         part = fields[start : start + _COLUMNS_A_JOB]
-        wanted = [_aggregates(field, with_sketches) for field in part]
-        named = [value.alias(f"{place}_{name}") for place, values in enumerate(wanted) for name, value in values.items()]
+        aggregates = [_aggregates(field, with_sketches) for field in part]
+        named = [value.alias(f"{place}_{name}") for place, values in enumerate(aggregates) for name, value in values.items()]
         row = df.agg(*named).first()
         assert row is not None  # an aggregate without groups always has one row
-        summaries += [Summary(**{name: _plain(name, row[f"{place}_{name}"]) for name in values}) for place, values in enumerate(wanted)]
+        summaries += [Summary(**{name: _plain(name, row[f"{place}_{name}"]) for name in values}) for place, values in enumerate(aggregates)]
     return summaries
 
 
