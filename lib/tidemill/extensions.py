@@ -136,6 +136,12 @@ def _find_installed(find: Callable[..., Iterable[EntryPoint]], group: str, searc
     return {point.name: point for point in find(group=group)}
 
 
+def describe(candidate: object) -> str:
+    """Return what a message calls an object that does not fit an interface: its name, or the name of its class."""
+    name = getattr(candidate, "__qualname__", None)
+    return f"the {'class' if isinstance(candidate, type) else 'function'} {name}" if name else f"an object of {type(candidate).__name__}"
+
+
 def _import_built_in(declared: Any) -> Any:
     if not isinstance(declared, str):
         return declared

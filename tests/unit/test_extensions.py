@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -35,8 +36,19 @@ class TestRegistry:
 
     def test_searches_beside_the_spec(self, registry, tmp_path):
         (tmp_path / "functions.py").write_text("def largest(values):\n    return max(values)\n")
+        with pytest.raises(UsageError, match="functions"):
+            registry.get("functions.largest")
         with search_beside(tmp_path):
             assert registry.get("functions.largest")([1, 9]) == 9
+
+    def test_finds_a_dotted_path_again_where_one_spec_has_it(self, registry, tmp_path):
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "functions.py").write_text("def largest(values):\n    return max(values)\n")
+        registry.get("functions.largest", tmp_path / "a")
+        with ThreadPoolExecutor(1) as pool:  # a thread inherits no `search_beside`
+            assert pool.submit(registry.get, "functions.largest").result()([1, 9]) == 9
+        registry.get("functions.largest", tmp_path / "b")
         with pytest.raises(UsageError, match="functions"):
             registry.get("functions.largest")
 

@@ -138,10 +138,8 @@ def _parse_model_metric(name: str, text: str, task: Task | None) -> MetricRefere
     owner, metric = _split_owner(name)
     if owner == "slices":
         raise UsageError(f"gate {text!r}: `{name}` is one number a slice; write min({name}) or max({name})")
-    if "." in metric and not _is_custom_metric(metric):
-        first = metric.partition(".")[0]
-        hint = did_you_mean(first, (*_MODELS, "slices"))
-        raise UsageError(f"gate {text!r}: unknown `{first}`{hint}; expected champion, baseline or slices, or the dotted path of a metric")
+    if "." in metric:
+        _refuse_unknown_path(metric, text)
     return MetricReference(owner or "candidate", _check_metric_name(metric, text, task))
 
 
@@ -151,13 +149,15 @@ def _split_owner(name: str) -> tuple[str, str]:
     return (first, rest) if rest and first in (*_MODELS, "slices") else ("", name)
 
 
-def _is_custom_metric(metric: str) -> bool:
-    """Return True if the dotted path leads to a metric."""
+def _refuse_unknown_path(metric: str, text: str) -> None:
+    """Refuse a dotted path that leads to no metric."""
+    first = metric.partition(".")[0]
     try:
         METRICS.get(metric)
-    except UsageError:
-        return False
-    return True
+    except UsageError as error:
+        hint = did_you_mean(first, (*_MODELS, "slices"))
+        reason = f"unknown `{first}`{hint}; expected champion, baseline or slices" if hint else str(error)
+        raise UsageError(f"gate {text!r}: {reason}") from error
 
 
 def _parse_slice_metric(node: ast.Call, text: str, task: Task | None) -> MetricReference:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from tidemill.extensions import Registry
+from tidemill.extensions import Registry, describe
 from tidemill.families.family import BOTH_WAYS, IN_TASKS, ON_CLUSTER
 
 
@@ -47,7 +47,7 @@ def _accept(name: str, candidate: Any) -> Engine:
     declared = candidate() if isinstance(candidate, type) else candidate
     ways = frozenset(getattr(declared, "ways", BOTH_WAYS))
     if not callable(getattr(declared, "choose", None)):
-        raise TypeError(f"expected a method `choose(spaces, problem, resources)`, found {candidate!r}")
+        raise TypeError(f"expected a method `choose(spaces, problem, resources)`, found {describe(candidate)}")
     if not ways or ways - BOTH_WAYS:
         raise TypeError(f"its `ways` are {sorted(ways)}, expected some of {', '.join(sorted(BOTH_WAYS))}")
     return Engine(name=name, choose=declared.choose, ways=ways)

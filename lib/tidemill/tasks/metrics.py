@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tidemill.extensions import Registry
+from tidemill.extensions import Registry, describe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +89,7 @@ def _accept(name: str, candidate: Any) -> Metric:
     declared = candidate() if isinstance(candidate, type) else candidate
     tasks, value = getattr(declared, "tasks", ()), getattr(declared, "value", None)
     if isinstance(tasks, str) or not tasks or not callable(value):
-        raise TypeError(f"expected `tasks`, a tuple of names such as 'binary', and a method `value(counts)`, found {candidate!r}")
+        raise TypeError(f"expected `tasks`, a tuple of names such as 'binary', and a method `value(counts)`, found {describe(candidate)}")
     return Metric(
         name=name,
         tasks=frozenset(map(str, tasks)),

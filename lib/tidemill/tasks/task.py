@@ -8,7 +8,7 @@ from enum import StrEnum
 from importlib import import_module
 from typing import Any, Literal
 
-from tidemill.extensions import Registry
+from tidemill.extensions import Registry, describe
 from tidemill.tasks.metrics import METRICS, metrics_of
 
 
@@ -141,7 +141,7 @@ def _accept(name: str, candidate: Any) -> Task:
         return candidate if "." not in name else replace(candidate, name=name)
     base = getattr(candidate, "base", None)
     if not isinstance(base, str):
-        raise TypeError(f"expected a Task, or a class with `base`, the name of the task that it changes, found {candidate!r}")
+        raise TypeError(f"expected a Task, or a class with `base`, the name of the task that it changes, found {describe(candidate)}")
     changes = {field: getattr(candidate, field) for field in sorted(_FIELDS) if hasattr(candidate, field)}
     task = TASKS.get(base).derive(name, **changes)
     for metric in map(METRICS.get, task.metrics):
