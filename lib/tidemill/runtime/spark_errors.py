@@ -15,6 +15,9 @@ from tidemill.redaction import redact
 from tidemill.runtime.machine_faults import describe_machine_fault
 from tidemill.runtime.user_code import locate_user_code
 
+SPARK_ERRORS = (PySparkException, Py4JJavaError)
+"""The errors that Spark raises in Python."""
+
 _CONDITION = re.compile(r"\[[A-Z][A-Z0-9_.]+\]\s*([^\n]+)")
 _SUGGESTED = re.compile(r" Did you mean one of the following\? \[([^\]]*)\]\.?")
 _UNKNOWN_COLUMN = re.compile(r"with name (?:`(?:[^`]|``)+`\.)*`((?:[^`]|``)+)` cannot be resolved")
@@ -97,5 +100,5 @@ def raise_step_error(what: str) -> Iterator[None]:
     """Raise StepError ``what: <one sentence>`` for what Spark raises inside the block; the cause is kept."""
     try:
         yield
-    except (PySparkException, Py4JJavaError) as error:
+    except SPARK_ERRORS as error:
         raise StepError(f"{what}: {format_spark_error(error)}") from error

@@ -1,5 +1,9 @@
-"""One reader a kind of source: files → a DataFrame in which every physical record has a row, good or refused."""
+"""Readers of raw sources.
 
-from tidemill.sources.files.listing import Listing, SourceFile, list_files, listing
+In: the declaration of a source, its files or the position of its last batch. Out: a DataFrame with one row per physical record, valid or
+rejected (``records.Records``). Parsing may change inside; which records are accepted may not.
+"""
 
-__all__ = ["Listing", "SourceFile", "list_files", "listing"]
+from tidemill.sources.files.listing import Listing, SourceFile, find_files, list_files
+
+__all__ = ["Listing", "SourceFile", "find_files", "list_files"]

@@ -1,4 +1,4 @@
-"""The frame of records that each kind of source gives: its columns, and what they mean."""
+"""The DataFrame of records that each source kind returns, and the status of each record."""
 
 from __future__ import annotations
 
@@ -23,62 +23,62 @@ _PLACE = " place"
 
 
 @dataclass(frozen=True)
-class Quick:
-    """A cheap way to the records of some files, most of which are good.
+class FastPath:
+    """A cheap way to read files in which most records are valid.
 
-    ``frame`` has one row per physical record: the columns of the schema, ``_source_file``, ``_source_row_hash``, ``_rescued``,
-    ``IS_PLAIN``, and what ``closely`` takes. Where ``IS_PLAIN`` is true a closer look would find the record good, with these very values;
-    it may be null. ``closely`` makes of rows of ``frame`` what ``Records.frame`` has for them. ``rows`` tells how many rows ``frame`` had
-    when it was first read; so many ``headers`` are among them for sure, which are never plain.
+    Args:
+        frame: one row per physical record, with the columns of the schema, ``_source_file``, ``_source_row_hash``, ``_rescued``,
+            ``IS_PLAIN``, and the columns that ``check_closely`` needs. Where ``IS_PLAIN`` is true, the full checks would accept the record
+            with the same values. It may be null.
+        check_closely: applies the full checks to rows of ``frame`` and returns the columns of ``Records.frame``.
+        count_rows: returns the number of rows that ``frame`` had when it was first computed.
+        headers: the number of these rows that are certainly headers. Headers are never plain.
     """
 
     frame: DataFrame
-    closely: Callable[[DataFrame], DataFrame]
-    rows: Callable[[], int]
+    check_closely: Callable[[DataFrame], DataFrame]
+    count_rows: Callable[[], int]
     headers: int = 0
 
 
-def parsed_once(frame: DataFrame) -> DataFrame:
-    """Return the frame so that no condition on its columns is asked before they are there.
+def add_filter_barrier(frame: DataFrame) -> DataFrame:
+    """Return the frame with a column that keeps Spark from pushing filters below this point.
 
-    Spark would ask it as early as it can, and parse the record once more for each column that the condition names. It does not move
-    anything to before a column that depends on a row's place; ``is_placed`` has to be part of the condition.
+    Otherwise Spark would push a filter into the parsing, and parse the record again for each column in the condition. Spark never pushes
+    a condition below a nondeterministic column, so the condition must contain ``is_past_barrier``.
     """
     return frame.select("*", F.monotonically_increasing_id().alias(_PLACE))
 
 
-def is_placed() -> Column:
-    """Return true for every row of a frame that is ``parsed_once``."""
+def is_past_barrier() -> Column:
+    """Return a condition that is true for every row of a frame with a filter barrier."""
     return F.col(_PLACE) >= 0
 
 
 WIDE = 1000
-"""From how many columns on care is taken."""
+"""Frames with more columns than this get plans that Spark can optimize in reasonable time."""
 
-_ANY_NUMBER = 1 << 16
+_MAX_PARTITIONS = 1 << 16
 
 
 def is_wide(columns: Sequence[str] | T.StructType) -> bool:
-    """Return True where there are so many columns that Spark is to be spared some work on them."""
+    """Return True for more than ``WIDE`` columns."""
     return len(columns) > WIDE
 
 
-def spared(spark: SparkSession, schema: T.StructType) -> None:
-    """Let the session interpret its expressions where the schema is wide: code for each of them takes seconds to compile."""
+def disable_codegen_if_wide(spark: SparkSession, schema: T.StructType) -> None:
+    """Let the session interpret expressions where the schema is wide: compiling code for each of them takes seconds."""
     if is_wide(schema):
         spark.conf.set("spark.sql.codegen.factoryMode", "NO_CODEGEN")
 
 
-def apart(frame: DataFrame, columns: Sequence[str] | T.StructType) -> DataFrame:
-    """Return a wide frame behind a node that does nothing, any other as it is.
-
-    Spark asks of each select above another whether the two can be one, for each column by a look at all of them.
-    """
-    return frame.coalesce(_ANY_NUMBER) if is_wide(columns) else frame
+def isolate_selects(frame: DataFrame, columns: Sequence[str] | T.StructType) -> DataFrame:
+    """Return a wide frame behind a node without effect, so that Spark does not try to merge two selects, which is quadratic in columns."""
+    return frame.coalesce(_MAX_PARTITIONS) if is_wide(columns) else frame
 
 
-def all_but(names: Sequence[str], of: str | None = None) -> Column:
-    """Return every column but these; with ``of`` every field of that struct."""
+def all_columns_except(names: Sequence[str], of: str | None = None) -> Column:
+    """Return all columns except these; with ``of``, all fields of that struct."""
     return F.expr(f"{'' if of is None else of + '.'}* EXCEPT ({', '.join(map(quote_name, names))})")
 
 
@@ -86,13 +86,13 @@ SOURCE_LINE = "_source_line"
 RAW = f"{INTERNAL}_raw"
 RULES = f"{INTERNAL}_rules"
 IS_HEADER = f"{INTERNAL}_is_header"
-FATE = f"{INTERNAL}_fate"
-NOTED = f"{INTERNAL}_noted"
+STATUS = f"{INTERNAL}_status"
+WARNINGS = f"{INTERNAL}_warnings"
 
-_FIELDS = 1000
+_MAX_FIELDS = 1000
 
-GOOD, REFUSED, HEADER = "good", "refused", "header"
-"""The fates of a record."""
+VALID, REJECTED, HEADER = "valid", "rejected", "header"
+"""The values of ``STATUS``."""
 
 REPEATED_HEADER = "repeated_header"
 _HASH_DIGITS = 16
@@ -101,31 +101,33 @@ _NEVER_ENCODED = re.compile(r"[A-Za-z0-9_/.=+-]*")
 
 @dataclass(frozen=True)
 class Difference:
-    """Where files do not have the columns of the schema.
+    """A difference between the columns of files and the schema.
 
-    ``kind`` is "new" (the schema lacks the column), "missing" (the files lack it) or "type"; ``found`` and ``expected`` are types as
-    SQL writes them, None where there is none or it is not known.
+    ``kind`` is "new" (not in the schema), "missing" (not in the files) or "type". ``actual`` and ``expected`` are SQL types, None where
+    there is no type or it is unknown.
     """
 
     kind: Literal["new", "missing", "type"]
     column: str
     files: tuple[str, ...]
-    found: str | None = None
+    actual: str | None = None
     expected: str | None = None
 
 
 @dataclass(frozen=True)
 class Records:
-    """What a set of files holds.
+    """The records of a set of files.
 
-    ``frame`` has one row per physical record: the columns of the schema, ``_source_file``, ``_source_row_hash`` (hash of the raw
-    text), ``_rescued`` (JSON of the named fields that the schema lacks, else null), ``RULES`` (the rules the record breaks; empty:
-    it is good), ``RAW`` (its raw text, or what stands for it as text) and ``IS_HEADER`` (true for a line that repeats its
-    file's header word for word, the header itself among them). It is None where no file could be opened.
-    ``bad_files`` maps the path of a file that cannot be read to the reason. ``differences`` tell where the files' columns are not the
-    schema's. ``locate`` adds ``_source_line`` (BIGINT, from 1) to refused records; it reads the files once more, so it is called only
-    where there are some; None for formats without lines. ``quick`` are ways to the same records that spare the plain ones the closer look,
-    all of them together, none where there is no such way.
+    Args:
+        frame: one row per physical record, None where no file could be opened. Columns: those of the schema; ``_source_file``;
+            ``_source_row_hash`` (hash of the raw text); ``_rescued`` (JSON of fields that are not in the schema, else null); ``RULES``
+            (the rules that the record breaks, empty for a valid one); ``RAW`` (its raw text); ``IS_HEADER`` (true for lines equal to
+            their file's header, including the header).
+        bad_files: path → reason, for files that cannot be read.
+        notes: remarks for the user.
+        differences: where the files' columns differ from the schema.
+        locate: adds ``_source_line`` (BIGINT, from 1) to rejected records. It reads the files again. None for formats without lines.
+        fast_paths: cheaper ways to the same records, which together cover all of them; empty where there is none.
     """
 
     frame: DataFrame | None
@@ -133,16 +135,18 @@ class Records:
     notes: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
     locate: Callable[[DataFrame], DataFrame] | None = None
-    quick: tuple[Quick, ...] = ()
+    fast_paths: tuple[FastPath, ...] = ()
 
 
 @dataclass(frozen=True)
 class Extract:
-    """What a source without files holds behind a position.
+    """The records of a source without files, from a position on.
 
-    ``records`` are as those of files; their ``_source_file`` is the place they came from, without a password in it. ``place`` is that
-    place as a whole, for the ledger. ``position`` is JSON that says where the next read begins; it is written with the commit of these
-    records. ``is_merged`` says that records may come again (late ones, changed ones), so that they are merged by the source's ``key``.
+    Args:
+        records: as those of files; ``_source_file`` is the place that they came from, without credentials.
+        place: the place as a whole, for the ledger.
+        position: JSON that says where the next read begins; it is committed with the records.
+        is_merged: records may come again (late or changed rows), so they are merged by the source's ``key``.
     """
 
     records: Records
@@ -153,102 +157,128 @@ class Extract:
 
 @dataclass(frozen=True)
 class FileCount:
-    """The physical records of one file: good ones, refused ones (those that repeat the header among them), ones with rescued fields."""
+    """Counts of the physical records of one file; repeated headers are rejected, ``rescued`` are records with rescued fields."""
 
     records: int
-    good: int
-    refused: int
+    valid: int
+    rejected: int
     repeated_headers: int
     rescued: int = 0
 
 
-def judged_records(frame: DataFrame, *kept: str) -> DataFrame:
-    """Return the records with ``FATE``: good, refused, or header (a line that repeats its file's header); the other marks are gone.
+def add_status(frame: DataFrame, *names: str) -> DataFrame:
+    """Return the named columns with ``RAW``, ``RULES`` and ``STATUS`` (valid, rejected, or header for a line equal to its file's header).
 
-    ``RULES`` and ``RAW`` are null for a good one. ``kept`` are the columns beside, the schema's and those that ingest adds.
+    ``RULES`` and ``RAW`` are null for valid records.
     """
-    is_good = F.size(RULES) == 0
-    fate = F.when(F.col(IS_HEADER), F.lit(HEADER)).when(is_good, F.lit(GOOD)).otherwise(F.lit(REFUSED))
-    is_told = ~is_good | F.col(IS_HEADER)
-    told = [F.when(is_told, F.col(RAW)).alias(RAW), F.when(~is_good, F.col(RULES)).alias(RULES)]
-    return apart(apart(frame, kept).select(*_chosen(frame, kept), *told, fate.alias(FATE)), kept)
+    is_valid = F.size(RULES) == 0
+    status = F.when(F.col(IS_HEADER), F.lit(HEADER)).when(is_valid, F.lit(VALID)).otherwise(F.lit(REJECTED))
+    raw = F.when(~is_valid | F.col(IS_HEADER), F.col(RAW)).alias(RAW)
+    rules = F.when(~is_valid, F.col(RULES)).alias(RULES)
+    return isolate_selects(isolate_selects(frame, names).select(*_select_names(frame, names), raw, rules, status.alias(STATUS)), names)
 
 
-def judged_schema(schema: T.StructType, *kept: str) -> T.StructType:
-    """Return the columns of ``judged_records`` for records of this schema."""
+def status_schema(schema: T.StructType, *names: str) -> T.StructType:
+    """Return the schema of ``add_status`` for records of this schema."""
     texts = T.ArrayType(T.StringType())
-    own = {INGESTED_AT: T.TimestampType(), BATCH_ID: T.LongType(), NOTED: texts, RULES: texts}
-    names = (*kept, RAW, RULES, FATE)
+    own = {INGESTED_AT: T.TimestampType(), BATCH_ID: T.LongType(), WARNINGS: texts, RULES: texts}
+    names = (*names, RAW, RULES, STATUS)
     return T.StructType([schema[name] if name in schema.names else T.StructField(name, own.get(name, T.StringType())) for name in names])
 
 
-def _chosen(frame: DataFrame, kept: Sequence[str]) -> list[Column]:
-    """Return the columns of these names; very many in one, where they are the frame's but for tidemill's own."""
-    given = [name for name in frame.columns if not is_added(name)] if is_wide(kept) else []
-    if not given or given != [name for name in kept if not is_added(name)]:
-        return [column(name) for name in kept]
+def _select_names(frame: DataFrame, names: Sequence[str]) -> list[Column]:
+    """Return the columns of these names; very many as one expression, where the frame has the same ones besides tidemill's own."""
+    given = [name for name in frame.columns if not is_added(name)] if is_wide(names) else []
+    if not given or given != [name for name in names if not is_added(name)]:
+        return [column(name) for name in names]
     own = [name for name in frame.columns if is_added(name)]
-    return [all_but(own), *[column(name) for name in kept if is_added(name)]]
+    return [all_columns_except(own), *[column(name) for name in names if is_added(name)]]
 
 
-def survey(frame: DataFrame) -> dict[str, FileCount]:
-    """Count the judged records of each file in one pass; a file without a record is not in it."""
-    fate = F.col(FATE)
+RECORD_COLUMNS = (SOURCE_FILE, ROW_HASH, RESCUED, RAW, RULES, IS_HEADER)
+
+
+def record_columns(
+    raw: Column,
+    *,
+    rules: Column | None = None,
+    rescued: Column | None = None,
+    is_header: Column | None = None,
+    source: Column | None = None,
+    digest: Column | None = None,
+) -> list[Column]:
+    """Return the ``RECORD_COLUMNS``, which follow the columns of the schema in ``Records.frame``.
+
+    By default rules, source and digest (the row hash) are columns of the frame, nothing is rescued, and no record is a header.
+    """
+    return [
+        (F.col(SOURCE_FILE) if source is None else source).alias(SOURCE_FILE),
+        (F.col(ROW_HASH) if digest is None else digest).alias(ROW_HASH),
+        (F.lit(None).cast("string") if rescued is None else rescued).alias(RESCUED),
+        raw.alias(RAW),
+        (F.col(RULES) if rules is None else rules).alias(RULES),
+        (F.lit(False) if is_header is None else is_header).alias(IS_HEADER),
+    ]
+
+
+def count_by_file(frame: DataFrame) -> dict[str, FileCount]:
+    """Count the records with status of each file in one pass; files without records are left out."""
+    status = F.col(STATUS)
     counts = frame.groupBy(SOURCE_FILE).agg(
         F.count(F.lit(1)).alias("lines"),
-        F.count_if(fate == HEADER).alias("headers"),
-        F.count_if(fate == GOOD).alias("good"),
-        F.count_if(fate == REFUSED).alias("refused"),
-        F.count_if((fate == GOOD) & F.col(RESCUED).isNotNull()).alias("rescued"),
+        F.count_if(status == HEADER).alias("headers"),
+        F.count_if(status == VALID).alias("valid"),
+        F.count_if(status == REJECTED).alias("rejected"),
+        F.count_if((status == VALID) & F.col(RESCUED).isNotNull()).alias("rescued"),
     )
-    found = {}
+    files = {}
     for row in counts.collect():
         repeated = max(row["headers"] - 1, 0)
         records = row["lines"] - row["headers"] + repeated
-        found[row[SOURCE_FILE]] = FileCount(records, row["good"], row["refused"] + repeated, repeated, row["rescued"])
-    return found
+        files[row[SOURCE_FILE]] = FileCount(records, row["valid"], row["rejected"] + repeated, repeated, row["rescued"])
+    return files
 
 
-def refused_by_rule(frame: DataFrame) -> dict[str, int]:
-    """Return how many records each rule refuses; a record may break several."""
-    rules = frame.where(F.col(FATE) == REFUSED).select(F.explode(RULES).alias("rule")).groupBy("rule").count()
+def count_by_rule(frame: DataFrame) -> dict[str, int]:
+    """Return the number of records that each rule rejects; a record may break several."""
+    rules = frame.where(F.col(STATUS) == REJECTED).select(F.explode(RULES).alias("rule")).groupBy("rule").count()
     return {row["rule"]: row["count"] for row in rules.orderBy("rule").collect()}
 
 
-def rescued_fields(frame: DataFrame) -> dict[str, int]:
-    """Return in how many good records each field is rescued."""
-    good = frame.where((F.col(FATE) == GOOD) & F.col(RESCUED).isNotNull())
-    names = good.select(F.explode(F.json_object_keys(RESCUED)).alias("name")).groupBy("name").count()
-    return {row["name"]: row["count"] for row in names.orderBy(F.desc("count"), "name").limit(_FIELDS).collect()}
+def count_rescued_fields(frame: DataFrame) -> dict[str, int]:
+    """Return the number of valid records in which each field is rescued."""
+    valid = frame.where((F.col(STATUS) == VALID) & F.col(RESCUED).isNotNull())
+    names = valid.select(F.explode(F.json_object_keys(RESCUED)).alias("name")).groupBy("name").count()
+    return {row["name"]: row["count"] for row in names.orderBy(F.desc("count"), "name").limit(_MAX_FIELDS).collect()}
 
 
-def refused_records(frame: DataFrame, *, with_repeated_headers: bool) -> DataFrame:
-    """Return the refused records: ``raw``, ``rules``, file and hash.
+def select_rejected(frame: DataFrame, *, with_repeated_headers: bool) -> DataFrame:
+    """Return the rejected records: ``raw``, ``rules``, file and hash.
 
-    ``with_repeated_headers`` says that the survey met lines that repeat their file's header: all but one of each file are refused
-    then. They are the same to the letter, so which of them is the header does not matter.
+    With ``with_repeated_headers``, all but one of the lines equal to their file's header are rejected too. They are identical, so it does
+    not matter which one is taken for the header.
     """
-    shape = [F.col(RAW).alias("raw"), F.col(RULES).alias("rules"), F.col(SOURCE_FILE), F.col(ROW_HASH)]
-    refused = frame.where(F.col(FATE) == REFUSED).select(*shape)
+    columns = [F.col(RAW).alias("raw"), F.col(RULES).alias("rules"), F.col(SOURCE_FILE), F.col(ROW_HASH)]
+    rejected = frame.where(F.col(STATUS) == REJECTED).select(*columns)
     if not with_repeated_headers:
-        return refused
+        return rejected
     place = F.row_number().over(Window.partitionBy(SOURCE_FILE).orderBy(ROW_HASH))
-    headers = frame.where(F.col(FATE) == HEADER).select(*shape).withColumn("_place", place).where("_place > 1")
-    return refused.unionByName(headers.withColumn("rules", F.array(F.lit(REPEATED_HEADER))).drop("_place"))
+    headers = frame.where(F.col(STATUS) == HEADER).select(*columns).withColumn("_place", place).where("_place > 1")
+    return rejected.unionByName(headers.withColumn("rules", F.array(F.lit(REPEATED_HEADER))).drop("_place"))
 
 
 def source_file(files: Sequence[SourceFile] = ()) -> Column:
-    """Return the path of a row's file as ``list_files`` writes it: Spark's metadata URL-encodes it and puts ``file:`` before it.
+    """Return the path of a row's file as ``list_files`` writes it; Spark's metadata URL-encodes it and adds ``file:``.
 
-    ``files`` are all that are read, where they are known: local ones without odd characters need no decoding, and one that is read by a
-    link has its own path.
+    ``files`` are all files that are read, where they are known. Local paths without special characters need no decoding, and files that
+    are read by a link get their own path.
     """
-    read_as = _path_read([file.readable for file in files])
-    links = [F.lit(path) for file in files if file.link for path in (file.link, file.path)]
-    return F.coalesce(F.try_element_at(F.create_map(*links), read_as), read_as) if links else read_as
+    path = _decode_path([file.readable for file in files])
+    links = [F.lit(each) for file in files if file.link for each in (file.link, file.path)]
+    return F.coalesce(F.try_element_at(F.create_map(*links), path), path) if links else path
 
 
-def _path_read(paths: Sequence[str]) -> Column:
+def _decode_path(paths: Sequence[str]) -> Column:
     given = F.col("_metadata.file_path")
     if paths and all(path.startswith("/") and _NEVER_ENCODED.fullmatch(path) for path in paths):
         return F.when(F.startswith(given, F.lit("file:///")), F.substring(given, 8, 1 << 20)).otherwise(F.ltrim(given, F.lit("file:")))
@@ -257,35 +287,35 @@ def _path_read(paths: Sequence[str]) -> Column:
         .when(F.startswith(given, F.lit("file:/")), F.substring(given, 6, 1 << 20))
         .otherwise(given)
     )
-    # url_decode takes a plus for a space, which a path does not.
+    # url_decode would turn a plus into a space.
     return F.when(F.contains(plain, F.lit("%")), F.url_decode(F.replace(plain, F.lit("+"), F.lit("%2B")))).otherwise(plain)
 
 
 def row_hash(text: Column) -> Column:
     """Return the hash of a record's raw text: 16 hexadecimal digits."""
-    return hash_digits(F.xxhash64(text))
+    return format_hash(F.xxhash64(text))
 
 
-def hash_digits(number: Column) -> Column:
-    """Return a hash as its 16 hexadecimal digits; ``number`` is looked at three times, so it had better be a column of its own."""
+def format_hash(number: Column) -> Column:
+    """Return a hash as 16 hexadecimal digits; ``number`` is used three times, so it should be a materialized column."""
     digits = F.lower(F.hex(number))
-    # Only one number in sixteen has fewer digits, and padding costs more than asking.
+    # Only one number in sixteen has fewer digits, and padding costs more than this condition.
     is_short = (number >= 0) & (number < 16 ** (_HASH_DIGITS - 1))
     return F.when(is_short, F.lpad(digits, _HASH_DIGITS, "0")).otherwise(digits)
 
 
-def broken(rules: Sequence[Column]) -> Column:
+def collect_rules(rules: Sequence[Column]) -> Column:
     """Return the array of the rules that are not null, in order."""
     return F.array_compact(F.array(*rules)) if rules else no_rules()
 
 
 def no_rules() -> Column:
-    """Return the empty array of rules: the record is good."""
+    """Return the empty array of rules, that of a valid record."""
     return F.array().cast("array<string>")
 
 
 def is_not_finite(number: Column) -> Column:
-    """Return true for NaN and the infinities, which no aggregate or model survives; false for null."""
+    """Return true for NaN and the infinities, which would spoil every aggregate and model; false for null."""
     return F.coalesce(F.isnan(number) | (F.abs(number) == float("inf")), F.lit(False))
 
 

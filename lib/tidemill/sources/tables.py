@@ -1,4 +1,4 @@
-"""Tables that Spark reads by itself (a Delta table, a Python DataSource), and kinds of sources that users write."""
+"""Read Delta tables and Python DataSources, and wrap source classes of users."""
 
 from __future__ import annotations
 
@@ -8,63 +8,57 @@ from hashlib import sha256
 from operator import or_
 from typing import Any
 
-from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 from pyspark.sql.datasource import DataSource
 
-from tidemill.column_names import list_table_columns
 from tidemill.columns import column
 from tidemill.errors import SourceError, UsageError
 from tidemill.quoting import quote_name
-from tidemill.runtime.spark_errors import format_spark_error
+from tidemill.runtime.spark_errors import SPARK_ERRORS, format_spark_error
 from tidemill.sources.kinds import Delta
-from tidemill.sources.options import checked_options, mask_path, reveal, reveal_path
+from tidemill.sources.options import mask_path, resolve_options, reveal, reveal_path
 from tidemill.sources.records import Extract
-from tidemill.sources.rows import Position, given_columns, known_column, overlap_of, row_records
-from tidemill.sources.schema.types import checked_schema
+from tidemill.sources.rows import WatermarkPosition, build_row_records, find_column, list_columns, parse_overlap
+from tidemill.sources.schema.types import TIME_TYPES, to_table_schema
 from tidemill.spec.models import Source
 from tidemill.spec.models.source_kinds import FileKind, QueryKind, SourceKind
-
-_FAILURES = (PySparkException, Py4JJavaError)
 
 
 class DeltaRows:
     """A Delta table.
 
-    ``load: full`` reads it at ``versionAsOf`` or ``timestampAsOf``, else at its latest version. ``load: incremental`` reads it whole
-    once, as inserts, then the change feed behind the version that was read; ``_change_type``, ``_commit_version`` and
-    ``_commit_timestamp`` are columns of the records.
+    ``load: full`` reads it at ``versionAsOf`` or ``timestampAsOf``, else at its latest version. ``load: incremental`` first reads all rows
+    as inserts, then the change feed from the version after. The records have the columns ``_change_type``, ``_commit_version`` and
+    ``_commit_timestamp``.
     """
 
     def infer(self, spark: SparkSession, source: Source) -> T.StructType:
-        """Return the columns of the table, and those of its feed."""
-        fields = self.extract_frame(spark, source, None)[0].schema.fields
-        names = list_table_columns([part.name for part in fields])
-        return checked_schema([T.StructField(name, part.dataType) for name, part in zip(names, fields, strict=True)])
+        """Return the columns of the table and of its change feed."""
+        return to_table_schema(self.read_frame(spark, source, None)[0].schema.fields)
 
     def extract(self, spark: SparkSession, source: Source, schema: T.StructType, since: str | None) -> Extract:
-        """Return the rows, or the changes behind ``since``."""
-        frame, position = self.extract_frame(spark, source, since)
+        """Return the rows, or the changes after ``since``."""
+        frame, position = self.read_frame(spark, source, since)
         path = mask_path(reveal_path(source.paths[0]), source)
-        return Extract(row_records(frame, given_columns(frame), schema, source, path), path, position)
+        return Extract(build_row_records(frame, list_columns(frame), schema, source, path), path, position)
 
-    def extract_frame(self, spark: SparkSession, source: Source, since: str | None) -> tuple[DataFrame, str | None]:
-        """Return what is to be read now as it is, and the position behind it.
+    def read_frame(self, spark: SparkSession, source: Source, since: str | None) -> tuple[DataFrame, str | None]:
+        """Return the rows to read now, and the position after them.
 
         Raises:
-            UsageError: the table has no change feed, or is another one than before.
+            UsageError: the table has no change feed, or is not the one that was read before.
             SourceError: it cannot be read, or its changes are gone.
         """
-        path, options = reveal_path(source.paths[0]), checked_options(source, Delta.option_names)
+        path, options = reveal_path(source.paths[0]), resolve_options(source, Delta.option_names)
         try:
             if source.load == "full":
                 return spark.read.format("delta").options(**options).load(path), None
             detail = spark.sql(f"DESCRIBE DETAIL delta.{quote_name(path)}").select("id", "properties").head()
             latest = spark.sql(f"DESCRIBE HISTORY delta.{quote_name(path)} LIMIT 1").select("version", "timestamp").head()
-        except _FAILURES as error:
+        except SPARK_ERRORS as error:
             raise SourceError(
                 f"{path}: {format_spark_error(error)}; give the folder of a Delta table, and a version that it still has"
             ) from error
@@ -83,18 +77,18 @@ class DeltaRows:
         before = json.loads(since)
         if before["table"] != detail["id"] or before["version"] > latest["version"]:
             raise UsageError(f"{path} is another table than the one read before; load it once with `load: full`")
-        return _changes(spark, path, before["version"] + 1, latest["version"]), position
+        return _read_change_feed(spark, path, before["version"] + 1, latest["version"]), position
 
 
-def _changes(spark: SparkSession, path: str, start: int, end: int) -> DataFrame:
-    """Return the changes of these versions, having made sure that their files are still there."""
+def _read_change_feed(spark: SparkSession, path: str, start: int, end: int) -> DataFrame:
+    """Return the changes of these versions, after a check that their files still exist."""
     reader = spark.read.format("delta").option("readChangeFeed", "true")
     if start > end:
         return reader.option("startingVersion", end).option("endingVersion", end).load(path).limit(0)
     try:
         frame = reader.option("startingVersion", start).option("endingVersion", end).load(path)
         frame.agg(F.count(F.lit(1))).head()
-    except _FAILURES as error:
+    except SPARK_ERRORS as error:
         raise SourceError(
             f"{path}: the changes of versions {start} to {end} are not all there any more ({format_spark_error(error)}); "
             "load it once with `load: full`, and keep its log and change files longer than the time between two runs"
@@ -102,14 +96,11 @@ def _changes(spark: SparkSession, path: str, start: int, end: int) -> DataFrame:
     return frame
 
 
-_TIMES = (T.DateType, T.TimestampType, T.TimestampNTZType)
-
-
-def kind_of(name: str, definition: Any) -> SourceKind:
-    """Return the kind that a class of the user's own is.
+def wrap_source_class(name: str, definition: Any) -> SourceKind:
+    """Return a source kind for a user's class.
 
     Raises:
-        TypeError: it has none of the interfaces of a source.
+        TypeError: the class has none of the interfaces of a source.
     """
     if isinstance(definition, type) and issubclass(definition, DataSource):
         return PythonDataSource(name, definition)
@@ -122,7 +113,7 @@ def kind_of(name: str, definition: Any) -> SourceKind:
 
 
 class CustomFiles(FileKind):
-    """A class of the user's own with the methods ``infer`` and ``read`` of `FileKind`, and those of its attributes that it needs."""
+    """A user's class with the methods ``infer`` and ``read`` of `FileKind`, and optionally attributes of it."""
 
     needs_path = False
 
@@ -138,7 +129,7 @@ class CustomFiles(FileKind):
 
 
 class CustomQuery(QueryKind):
-    """A class of the user's own with the methods ``infer`` and ``extract`` of `QueryKind`, and ``complete_schema`` where it needs that."""
+    """A user's class with the methods ``infer`` and ``extract`` of `QueryKind`, and optionally ``complete_schema``."""
 
     def __init__(self, name: str, definition: Any) -> None:
         """Take the class."""
@@ -146,7 +137,7 @@ class CustomQuery(QueryKind):
         self._definition = definition
 
     def complete_schema(self, source: Source, schema: T.StructType) -> T.StructType:
-        """Return the schema as the class completes it."""
+        """Return the schema, completed by the class if it does that."""
         complete = getattr(self._definition, "complete_schema", None)
         return schema if complete is None else complete(self._definition(), source, schema)
 
@@ -157,8 +148,8 @@ class CustomQuery(QueryKind):
 class PythonDataSource(QueryKind):
     """A Python DataSource.
 
-    ``load: full`` reads it whole. ``load: incremental`` keeps the rows whose watermark is not above the greatest one, which is looked
-    up first, and not below the greatest one before less the overlap, and those without a watermark; they are merged by the key.
+    ``load: full`` reads all rows. ``load: incremental`` looks up the greatest watermark first, then reads the rows up to it and from the
+    previous greatest one minus the overlap, and rows without a watermark. They are merged by the key.
     """
 
     def __init__(self, name: str, definition: type[DataSource]) -> None:
@@ -169,24 +160,22 @@ class PythonDataSource(QueryKind):
         self._registered_name = f"tidemill_{definition.__name__}_{sha256(place.encode()).hexdigest()[:8]}".lower()
 
     def infer(self, spark: SparkSession, source: Source) -> T.StructType:
-        """Return the columns that the DataSource declares."""
-        fields = self._frame(spark, source).schema.fields
-        names = list_table_columns([part.name for part in fields])
-        return checked_schema([T.StructField(name, part.dataType) for name, part in zip(names, fields, strict=True)])
+        """Return the DataSource's declared columns."""
+        return to_table_schema(self._frame(spark, source).schema.fields)
 
     def extract(self, spark: SparkSession, source: Source, schema: T.StructType, since: str | None) -> Extract:
-        """Return the rows, those behind ``since`` where they have a watermark."""
+        """Return the rows, with a watermark those after ``since``."""
         if source.load == "incremental" and not (source.watermark and source.key):
             raise UsageError(f"`load: incremental` of {source.format} needs `watermark:` and `key:`, or write `load: full`")
         frame, place, position = self._frame(spark, source), source.format, None
         is_merged = source.load == "incremental" and source.watermark is not None
         if is_merged:
-            frame, position = _behind(frame, source, since)
-        records = row_records(frame, given_columns(frame), schema, source, place)
+            frame, position = _select_new_rows(frame, source, since)
+        records = build_row_records(frame, list_columns(frame), schema, source, place)
         return Extract(records, place, position, is_merged)
 
     def _frame(self, spark: SparkSession, source: Source) -> DataFrame:
-        # Under a name of its own: one that is taken already, such as "csv", must not be shadowed.
+        # A unique name, so that built-in ones such as "csv" are not shadowed.
         name = self._registered_name
         named: Any = type(self._definition.__name__, (self._definition,), {"name": classmethod(lambda _: name)})
         spark.dataSource.register(named)
@@ -200,12 +189,12 @@ class PythonDataSource(QueryKind):
             raise SourceError(f"{source.format}: {format_spark_error(error)}") from error
 
 
-def _behind(frame: DataFrame, source: Source, since: str | None) -> tuple[DataFrame, str | None]:
-    name = known_column(str(source.watermark), frame.columns, "watermark", source.format)
+def _select_new_rows(frame: DataFrame, source: Source, since: str | None) -> tuple[DataFrame, str | None]:
+    name = find_column(str(source.watermark), frame.columns, "watermark", source.format)
     kind = frame.schema[name].dataType
     number = source.options.get("overlap")
-    overlap = overlap_of(source.overlap, None if number is None else str(number), kind, name)
-    before, mark = Position.behind(since, name, kind), column(name)
+    overlap = parse_overlap(source.overlap, None if number is None else str(number), kind, name)
+    before, mark = WatermarkPosition.parse_for(since, name, kind), column(name)
     row = frame.agg(F.max(mark).cast("string")).head()
     values = [value for value in (row[0] if row else None, before.value if before else None) if value is not None]
     if not values:
@@ -221,7 +210,7 @@ def _behind(frame: DataFrame, source: Source, since: str | None) -> tuple[DataFr
         least = literal(before.value)
         if overlap.amount:
             seconds = F.make_interval(secs=F.lit(overlap.amount))
-            least = least.cast("timestamp") - seconds if isinstance(kind, _TIMES) else least - F.lit(overlap.amount)
+            least = least.cast("timestamp") - seconds if isinstance(kind, TIME_TYPES) else least - F.lit(overlap.amount)
         conditions.append(mark >= least)
-    kept = conditions[0] if len(conditions) == 1 else conditions[0] & conditions[1]
-    return frame.where(reduce(or_, [mark.isNull(), kept])), Position(name, kind.simpleString(), value).to_json()
+    is_in_range = conditions[0] if len(conditions) == 1 else conditions[0] & conditions[1]
+    return frame.where(reduce(or_, [mark.isNull(), is_in_range])), WatermarkPosition(name, kind.simpleString(), value).to_json()

@@ -90,8 +90,8 @@ class Broker:
     def _wait(self, port: int) -> None:
         end = time.monotonic() + 60
         while time.monotonic() < end and self._process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
+            with socket.socket() as probe_files:
+                if probe_files.connect_ex(("127.0.0.1", port)) == 0:
                     return
             time.sleep(0.1)
         self.stop()

@@ -12,7 +12,7 @@ from tidemill.runtime.session import child_session
 from tidemill.sources import records as wide
 from tidemill.sources.files.csv import wide as csv_wide
 from tidemill.sources.files.listing import list_files
-from tidemill.sources.schema.types import parsed_schema
+from tidemill.sources.schema.types import parse_schema
 from tidemill.spec.models import SOURCE_KINDS, Source
 
 SCHEMA = "id INT, name STRING, price DOUBLE, day DATE, cost DECIMAL(6,2), size FLOAT"
@@ -45,7 +45,7 @@ LINES = [
 def in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take every line for a long one, and two fields for a piece."""
     monkeypatch.setattr(wide, "WIDE", 0)
-    monkeypatch.setattr(csv_wide, "_PIECE", 2)
+    monkeypatch.setattr(csv_wide, "_CHUNK_FIELDS", 2)
 
 
 def judged(found) -> tuple:
@@ -92,8 +92,8 @@ def test_columns_by_the_thousand(spark, tmp_path: Path, number: int) -> None:
     (tmp_path / "a.csv").write_text("\n".join(lines))
 
     session = child_session(spark)
-    schema = parsed_schema(session, text)
-    wide.spared(session, schema)
+    schema = parse_schema(session, text)
+    wide.disable_codegen_if_wide(session, schema)
     source = Source(format="csv", path=str(tmp_path), options={"header": True})
     frame = SOURCE_KINDS.get("csv").read(session, source, list_files([str(tmp_path)]), schema).frame
     # Some of each piece, its ends among them: a test of all of them would take longer than the reading.

@@ -13,7 +13,7 @@ from pyarrow import orc
 
 from tidemill.column_names import SOURCE_FILE
 from tidemill.errors import SourceError
-from tidemill.sources.files.listing import SourceFile, list_files, listing
+from tidemill.sources.files.listing import SourceFile, find_files, list_files
 from tidemill.sources.records import source_file
 from tidemill.spec.loading.paths import braces_expanded, python_glob
 from tidemill.spec.models import SOURCE_KINDS, Source
@@ -105,10 +105,10 @@ def test_what_folders_and_globs_pass_over_is_told(tmp_path: Path) -> None:
     for hidden in ("_b.csv", "_SUCCESS", ".a.csv.crc", "_delta_log/0.json", ".tmp/c.csv", "x._COPYING_"):
         write(tmp_path / "in" / hidden, "" if hidden == "_SUCCESS" else "1\n")
     told = tuple(f"{tmp_path}/in/{name}" for name in (".tmp/", "_b.csv", "x._COPYING_"))
-    assert listing([str(tmp_path / "in")]).hidden == told
-    assert listing([f"{tmp_path}/in/*"]).hidden == told
-    assert listing([f"{tmp_path}/in/*.csv"]).hidden == (f"{tmp_path}/in/_b.csv",)
-    both = listing([f"{tmp_path}/in/*.csv", f"{tmp_path}/in/_b.csv"])
+    assert find_files([str(tmp_path / "in")]).hidden == told
+    assert find_files([f"{tmp_path}/in/*"]).hidden == told
+    assert find_files([f"{tmp_path}/in/*.csv"]).hidden == (f"{tmp_path}/in/_b.csv",)
+    both = find_files([f"{tmp_path}/in/*.csv", f"{tmp_path}/in/_b.csv"])
     assert ([Path(file.path).name for file in both.files], both.hidden, both.notes) == (["_b.csv", "a.csv"], (), ())
     with pytest.raises(SourceError, match=r"no file at .*_b\.csv.*; to read one, write it out in `path`"):
         list_files([f"{tmp_path}/in/?b.csv"])

@@ -10,8 +10,8 @@ from tests.spark.sources.conftest import good_rows, judged
 from tests.tiers import parametrize_first
 
 from tidemill.sources.files.listing import list_files
-from tidemill.sources.records import refused_records, survey
-from tidemill.sources.schema.types import parsed_schema
+from tidemill.sources.records import count_by_file, select_rejected
+from tidemill.sources.schema.types import parse_schema
 from tidemill.spec.models import SOURCE_KINDS, Source
 
 SCHEMA = "id INT, name STRING"
@@ -86,10 +86,10 @@ def test_the_line_of_each_record_is_told(spark, tmp_path: Path) -> None:
     }
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
-    source, known = Source(format="json", path=str(tmp_path), options={"multiLine": True}), parsed_schema(spark, SCHEMA)
+    source, known = Source(format="json", path=str(tmp_path), options={"multiLine": True}), parse_schema(spark, SCHEMA)
     records = SOURCE_KINDS.get("json").read(spark, source, list_files([str(tmp_path)]), known)
     frame = judged(records, known)
-    refused = records.locate(refused_records(frame, with_repeated_headers=False)).collect()
+    refused = records.locate(select_rejected(frame, with_repeated_headers=False)).collect()
     found = sorted((Path(row["_source_file"]).name, row["_source_line"], row["raw"]) for row in refused)
     assert found == [
         ("array.json", 3, '{"id": "x"}'),
@@ -98,5 +98,5 @@ def test_the_line_of_each_record_is_told(spark, tmp_path: Path) -> None:
         ("objects.json", 9, '{"id": "y"}'),
         ("objects.json", 10, '{"id": "y"}'),
     ]
-    assert len(found) == sum(count.refused for count in survey(frame).values())
+    assert len(found) == sum(count.rejected for count in count_by_file(frame).values())
     assert len(good_rows(frame)) == 2

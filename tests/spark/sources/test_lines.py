@@ -10,8 +10,8 @@ import pytest
 from tests.spark.sources.conftest import good_rows, judged
 
 from tidemill.sources.files.listing import list_files
-from tidemill.sources.records import refused_records, survey
-from tidemill.sources.schema.types import parsed_schema
+from tidemill.sources.records import count_by_file, select_rejected
+from tidemill.sources.schema.types import parse_schema
 from tidemill.spec.models import SOURCE_KINDS, Source
 
 
@@ -24,13 +24,13 @@ def places(spark, tmp_path: Path):
         folder.mkdir()
         for name, data in files.items():
             (folder / name).write_bytes(data)
-        source, known = Source(format=kind, path=str(folder), options=options), parsed_schema(spark, schema)
+        source, known = Source(format=kind, path=str(folder), options=options), parse_schema(spark, schema)
         records = SOURCE_KINDS.get(kind).read(spark, source, list_files([str(folder)]), known)
         frame = judged(records, known)
-        counts = survey(frame)
+        counts = count_by_file(frame)
         repeats = any(count.repeated_headers for count in counts.values())
-        refused = records.locate(refused_records(frame, with_repeated_headers=repeats)).collect()
-        assert len(refused) == sum(count.refused for count in counts.values())
+        refused = records.locate(select_rejected(frame, with_repeated_headers=repeats)).collect()
+        assert len(refused) == sum(count.rejected for count in counts.values())
         found = sorted((Path(row["_source_file"]).name, row["_source_line"], row["raw"], tuple(row["rules"])) for row in refused)
         good = sorted((Path(row["_source_file"]).name, *row[: len(known)]) for row in good_rows(frame))
         return found, good, {Path(path).name: why for path, why in records.bad_files.items()}

@@ -14,10 +14,10 @@ from tests.spark.sources.conftest import good_rows, judged
 from tests.unit.sources.xml_documents import Documents, records
 
 from tidemill.errors import SourceError, UsageError
-from tidemill.sources.files.damaged import probe
+from tidemill.sources.files.damaged import probe_files
 from tidemill.sources.files.listing import list_files
-from tidemill.sources.records import refused_records
-from tidemill.sources.schema.types import parsed_schema
+from tidemill.sources.records import select_rejected
+from tidemill.sources.schema.types import parse_schema
 from tidemill.spec.models import SOURCE_KINDS, Source
 
 SCHEMA = "_id INT, name STRING, price DOUBLE, tag ARRAY<STRING>"
@@ -71,9 +71,9 @@ def test_each_malformed_record_is_refused_for_its_reason(spark, read, tmp_path) 
     assert (told[5]["name"], json.loads(told[5]["_rescued"])) == (None, {"n:name": "z"})
 
     source = Source(format="xml", path=str(tmp_path / "in"), options={"rowTag": "row"})
-    schema = parsed_schema(spark, SCHEMA)
+    schema = parse_schema(spark, SCHEMA)
     whole = SOURCE_KINDS.get("xml").read(spark, source, list_files(source.paths), schema)
-    refused = refused_records(judged(whole, schema), with_repeated_headers=False)
+    refused = select_rejected(judged(whole, schema), with_repeated_headers=False)
     lines = {row["raw"]: row["_source_line"] for row in whole.locate(refused).collect()}
     first = 2 + len(good)
     assert lines == {raw: first + place for place, raw in enumerate(bad)} | {"<row><name>\ufffd</name></row>": first + len(bad) + 1}
@@ -207,7 +207,7 @@ def test_files_of_another_file_system_come_through_spark(spark, tmp_path) -> Non
     # A path with a scheme is one that Python does not open itself.
     files = [replace(file, path=f"file:{file.path}") for file in list_files([str(tmp_path)])]
     large = replace(files[0], path="s3a://bucket/large.xml", size=1 << 31)
-    source, schema = Source(format="xml", path="x", options={"rowTag": "row"}), parsed_schema(spark, "_id INT")
+    source, schema = Source(format="xml", path="x", options={"rowTag": "row"}), parse_schema(spark, "_id INT")
     kind = SOURCE_KINDS.get("xml")
     found = kind.read(spark, source, [*files[:2], large], schema)
     frame = judged(found, schema)
@@ -215,10 +215,10 @@ def test_files_of_another_file_system_come_through_spark(spark, tmp_path) -> Non
         "it has 2147483648 bytes, and one that is not on this machine's file system may have 2 GB"
     ]
     assert sorted((row["_id"], row["_source_file"]) for row in good_rows(frame)) == [(1, files[0].path), (2, files[1].path)]
-    [refused] = found.locate(refused_records(frame, with_repeated_headers=False)).collect()
+    [refused] = found.locate(select_rejected(frame, with_repeated_headers=False)).collect()
     assert (refused["raw"], refused["_source_file"], refused["_source_line"]) == ("<row id='x'/>", files[0].path, 3)
     assert kind.infer(spark, source, files[:2]).simpleString() == "struct<_id:string>"
-    assert probe(spark, kind, source, files, schema) == {files[2].path: "it cannot be read: its packed data (.gz) is cut off"}
+    assert probe_files(spark, kind, source, files, schema) == {files[2].path: "it cannot be read: its packed data (.gz) is cut off"}
 
 
 def test_a_record_has_one_hash_whatever_is_thought_of_its_encoding(read) -> None:

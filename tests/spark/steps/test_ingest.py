@@ -166,21 +166,21 @@ def test_faults_of_the_spec_and_of_the_files_are_told_apart(load, raw, lake, tmp
 
 
 def test_files_that_change_or_vanish_while_they_are_read(load, rows, raw, lake, monkeypatch) -> None:
-    from tidemill.steps.ingest import files as ingest_files
+    from tidemill.steps.ingest import staged_records
 
     for name in ("stays", "grows", "goes"):
         (raw / f"{name}.csv").write_text("id,name\n1,a\n")
-    survey = ingest_files.survey
+    count_by_file = staged_records.count_by_file
 
     def meanwhile(frame):
-        counts = survey(frame)
+        counts = count_by_file(frame)
         with (raw / "grows.csv").open("a") as file:
             file.write("2,b\n")
         (raw / "goes.csv").unlink(missing_ok=True)
         return counts
 
     with monkeypatch.context() as patch:
-        patch.setattr(ingest_files, "survey", meanwhile)
+        patch.setattr(staged_records, "count_by_file", meanwhile)
         result = load()
     assert (result.rows_in, rows()) == (1, [(1, 1)])
     errors = {Path(row["path"]).name: row["error"] for row in lake.ledger.rows("ops.files", state="bad")}

@@ -1,7 +1,7 @@
 import pytest
 
 from tidemill.errors import UsageError
-from tidemill.sources.files.encodings import TextForm, charset, separator_line, text_form
+from tidemill.sources.files.encodings import TextForm, detect_text_form, find_charset, find_separator_line
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from tidemill.sources.files.encodings import TextForm, charset, separator_line, 
     ],
 )
 def test_names_of_python_and_java(name: str, expected: tuple[str, str]) -> None:
-    assert charset(name) == expected
+    assert find_charset(name) == expected
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_names_of_python_and_java(name: str, expected: tuple[str, str]) -> None:
 )
 def test_what_cannot_be_read_is_refused_by_name(name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        charset(name)
+        find_charset(name)
 
 
 @pytest.mark.parametrize(
@@ -56,12 +56,12 @@ def test_what_cannot_be_read_is_refused_by_name(name: str, message: str) -> None
 @pytest.mark.parametrize("encoding", ["UTF-8", "UTF-16LE", "windows-1252"])
 def test_the_line_that_names_the_separator(text: str, expected: tuple[str, str] | None, encoding: str) -> None:
     start = ("\ufeff" * (encoding != "windows-1252") + text).encode(encoding)
-    form = text_form(start, {"encoding": encoding})
-    assert separator_line(start, form) == expected
+    form = detect_text_form(start, {"encoding": encoding})
+    assert find_separator_line(start, form) == expected
 
 
 def test_ends_of_lines() -> None:
-    found = [text_form(text.encode("cp037"), {"encoding": "cp037"}).end_bytes for text in ("a\nb\n", "a\x85b\x85", "a\rb\r")]
+    found = [detect_text_form(text.encode("cp037"), {"encoding": "cp037"}).end_bytes for text in ("a\nb\n", "a\x85b\x85", "a\rb\r")]
     assert found == [b"\x25", b"\x15", b"\x0d"]
-    assert text_form(b"a\rb", {}) == TextForm("UTF-8", "\r")
-    assert text_form(b"a\x85b", {"encoding": "windows-1252"}).line_end == "\n"
+    assert detect_text_form(b"a\rb", {}) == TextForm("UTF-8", "\r")
+    assert detect_text_form(b"a\x85b", {"encoding": "windows-1252"}).line_end == "\n"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemill.sources.files.json.documents import array_elements, objects
+from tidemill.sources.files.json.documents import split_array, split_objects
 
 TOKEN = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},]'
 TEXTS = st.text(st.sampled_from('"\\[]{},:/ ab\n\u017e'), max_size=6)
@@ -22,7 +22,7 @@ VALUES = st.recursive(
 @given(st.lists(VALUES, max_size=5), st.sampled_from([None, 0, 2]))
 def test_the_elements_are_those_of_pythons_parser(values: list, indent: int | None) -> None:
     document = json.dumps(values, indent=indent)
-    found = array_elements(document, TOKEN)
+    found = split_array(document, TOKEN)
     assert found is not None
     assert [json.loads(text) for text, _ in found] == values
     at = 1
@@ -37,9 +37,9 @@ def test_objects_in_a_row_are_those_that_were_written(values: list, indent: int 
     texts = [json.dumps(value, indent=indent) for value in values]
     document = "\n".join(texts)
     starts = [1 + sum(text.count("\n") + 1 for text in texts[:place]) for place in range(len(texts))]
-    assert list(objects(document)) == list(zip(texts, starts, strict=True))
+    assert list(split_objects(document)) == list(zip(texts, starts, strict=True))
 
 
 @pytest.mark.parametrize("document", ["[1],1]", '[{"a": 1}] {"b": 2}', "[1, 2"])
 def test_what_follows_an_array_or_lacks_its_end_is_no_array(document: str) -> None:
-    assert array_elements(document, TOKEN) is None
+    assert split_array(document, TOKEN) is None

@@ -8,8 +8,8 @@ from tidemill import redaction
 from tidemill.errors import SourceError, UsageError
 from tidemill.redaction import Redactor, redact
 from tidemill.sources.files.listing import list_source_files
-from tidemill.sources.jdbc.connection import Place
-from tidemill.sources.kafka.topics import topics_of
+from tidemill.sources.jdbc.connection import JdbcConnection
+from tidemill.sources.kafka.topics import parse_topics
 from tidemill.sources.options import reveal, reveal_path
 from tidemill.spec.models import Source
 
@@ -47,14 +47,14 @@ def test_a_short_secret_is_masked_with_the_letters_it_stands_among() -> None:
     ],
 )  # fmt: skip
 def test_the_place_of_a_database_holds_no_secret(url: str, text: str) -> None:
-    place = Place.of(Source(format="jdbc", url=url, table="t"))
+    place = JdbcConnection.of(Source(format="jdbc", url=url, table="t"))
     assert place.text == text
     assert "${secret:" not in place.url
 
 
 def test_options_and_brokers_of_kafka_hold_secrets() -> None:
     options = {"kafka.sasl.jaas.config": 'x.Login required password="${secret:a/b}";'}
-    topics = topics_of(Source(format="kafka", url="${secret:a/b}:9092", table="t", options=options))
+    topics = parse_topics(Source(format="kafka", url="${secret:a/b}:9092", table="t", options=options))
     assert (topics.brokers, CANARY in topics.client["sasl.jaas.config"]) == (f"{CANARY}:9092", True)
     assert topics.place == "kafka://***:9092/t"
 

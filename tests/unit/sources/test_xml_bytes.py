@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from tidemill.errors import SourceError
-from tidemill.sources.files.xml.bytes import INVALID, file_blocks, utf_8
+from tidemill.sources.files.xml.bytes import INVALID, read_blocks, recode_to_utf_8
 
 # Incompressible enough that damage in the middle is damage of data.
 TEXT = b"<rows>" + b"".join(b"<row>%s</row>" % Random(number).randbytes(9).hex().encode() for number in range(20_000)) + b"</rows>"
@@ -29,7 +29,7 @@ PACKERS = {"x.gz": gzip.compress, "x.bz2": bz2.compress, "x.zst": zst, "x.deflat
 
 def whole(path: Path, data: bytes) -> bytes:
     path.write_bytes(data)
-    return b"".join(file_blocks(str(path)))
+    return b"".join(read_blocks(str(path)))
 
 
 @pytest.mark.parametrize("name", PACKERS)
@@ -84,7 +84,7 @@ ENCODED = {
 def test_encodings(case: str) -> None:
     data, declared, expected, text = ENCODED[case]
     for size in (1, 3, 1 << 16):
-        encoding, blocks = utf_8((data[start : start + size] for start in range(0, len(data), size)), declared)
+        encoding, blocks = recode_to_utf_8((data[start : start + size] for start in range(0, len(data), size)), declared)
         found = b"".join(blocks).decode("utf-8", "surrogateescape")
         assert (encoding, found[found.index("<r>") :]) == (expected, text)
         assert not found.startswith("\ufeff")
@@ -92,8 +92,8 @@ def test_encodings(case: str) -> None:
 
 def test_what_is_not_valid_stays_so() -> None:
     lone = "<r>".encode("utf-16-le") + b"\x00\xd8" + "</r>".encode("utf-16-le")
-    assert b"".join(utf_8([lone], None)[1]) == b"<r>" + INVALID + b"</r>"
-    assert b"".join(utf_8([b"<r>\x81</r>"], "CP1252")[1]) == b"<r>" + INVALID + b"</r>"
+    assert b"".join(recode_to_utf_8([lone], None)[1]) == b"<r>" + INVALID + b"</r>"
+    assert b"".join(recode_to_utf_8([b"<r>\x81</r>"], "CP1252")[1]) == b"<r>" + INVALID + b"</r>"
     with pytest.raises(UnicodeDecodeError):
         INVALID.decode()
 
@@ -105,5 +105,5 @@ def test_files_whose_text_cannot_be_told() -> None:
         (b"<r/>", "UTF-16", "it has no byte order mark and `encoding: UTF-16` does not say the order; set UTF-16LE or UTF-16BE"),
     ):
         with pytest.raises(SourceError) as caught:
-            utf_8([data], declared)
+            recode_to_utf_8([data], declared)
         assert message in str(caught.value)

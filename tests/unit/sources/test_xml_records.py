@@ -10,11 +10,11 @@ from tests.unit.sources.xml_documents import Documents, canonical, records, valu
 
 from tidemill.errors import SourceError
 from tidemill.sources.files.xml import records as xml_records
-from tidemill.sources.files.xml.records import Cut, RecordScanner
+from tidemill.sources.files.xml.records import RawRecord, RecordScanner
 from tidemill.sources.files.xml.values import RecordParser, XmlNames
 
 
-def cuts(document: str | bytes, block: int = 1 << 20, tag: str = "row", **options: int) -> list[Cut]:
+def cuts(document: str | bytes, block: int = 1 << 20, tag: str = "row", **options: int) -> list[RawRecord]:
     data = document.encode() if isinstance(document, str) else document
 
     def blocks() -> Iterator[bytes]:
@@ -169,5 +169,5 @@ def test_a_record_without_end_is_not_kept_in_memory_for_ever(monkeypatch: pytest
     with pytest.raises(SourceError, match=r"what begins at line 2 has no end within 262144 bytes; .*raise `options.maxRecordBytes`"):
         cuts("<rows><row>1</row>\n<row>" + "x" * (1 << 20), block=1 << 10, longest=1 << 18)
     many = "<rows>" + "<other>x</other>" * 9999 + "<row>1</row></rows>"
-    monkeypatch.setattr(xml_records, "_LONGEST_ENVELOPE", 1 << 10)
-    assert cuts(many, block=1 << 9) == [Cut(b"<row>1</row>", 1)]
+    monkeypatch.setattr(xml_records, "_MAX_ENVELOPE", 1 << 10)
+    assert cuts(many, block=1 << 9) == [RawRecord(b"<row>1</row>", 1)]

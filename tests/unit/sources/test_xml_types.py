@@ -5,22 +5,22 @@ from __future__ import annotations
 import pytest
 
 from tidemill.errors import SourceError
-from tidemill.sources.files.xml.types import Seen, fields_of
-from tidemill.sources.files.xml.values import RecordParser, TooDeep, XmlNames
+from tidemill.sources.files.xml.types import ElementSummary, infer_fields
+from tidemill.sources.files.xml.values import NestedTooDeep, RecordParser, XmlNames
 
 
-def seen(*records: str, **names: object) -> Seen:
+def seen(*records: str, **names: object) -> ElementSummary:
     """What is seen in the records, each in a process of its own."""
-    whole = Seen()
+    whole = ElementSummary()
     for text in records:
-        one = Seen()
+        one = ElementSummary()
         one.add(RecordParser(XmlNames(**names)).parse(text.encode()))
-        whole.merge(Seen.from_json(one.to_json()))
+        whole.merge(ElementSummary.from_json(one.to_json()))
     return whole
 
 
 def ddl(*records: str, **names: object) -> str:
-    fields = fields_of(seen(*records, **names), "_VALUE")
+    fields = infer_fields(seen(*records, **names), "_VALUE")
     return ", ".join(f"{part.name}:{part.dataType.simpleString()}" for part in fields)
 
 
@@ -65,6 +65,6 @@ def test_names_that_delta_takes_for_one() -> None:
 def test_depth_has_an_end() -> None:
     parser = RecordParser(XmlNames())
     parser.parse(b"<a>" * 200 + b"</a>" * 200)
-    with pytest.raises(TooDeep):
+    with pytest.raises(NestedTooDeep):
         parser.parse(b"<a>" * 100_000 + b"</a>" * 100_000)
     assert parser.parse(b"<r><a>1</a></r>") == {"a": ["1"]}

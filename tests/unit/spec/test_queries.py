@@ -73,7 +73,7 @@ def declare(changed: Callable[..., str]) -> Callable[..., str]:
         (TABLE, {"options": "{timestampAsOff: '2026-01-01'}"}, 8, "options.timestampAsOff",
          "unknown option of delta; did you mean 'timestampAsOf'?; known: timestampAsOf, versionAsOf"),
         (TABLE, {"load": "incremental", "options": "{timestampAsOf: '2026-01-01'}"}, 8, "options.timestampAsOf",
-         "is for `load: full`; `incremental` goes on from the version it has read"),
+         "is for `load: full`; `incremental` continues from the version that it has read"),
         (TABLE, {"options": "{versionAsOf: 1, timestampAsOf: '2026-01-01'}"}, 8, "options.timestampAsOf",
          "`versionAsOf` says already which version is meant; leave one of them"),
         (TOPIC, {"url": None}, 4, "url", 'missing; give the brokers, such as "host:9092,other:9092", or options.kafka.bootstrap.servers'),

@@ -1,1 +1,1 @@
-"""Files as sources: finding them, decoding them, and one reader per format."""
+"""File sources: listing, decoding, and one reader per format."""

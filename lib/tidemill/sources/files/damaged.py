@@ -1,4 +1,4 @@
-"""Finding the files that cannot be read: cheaply where all are fine, one by one where something failed."""
+"""Find files that cannot be read: by cheap checks first, and one by one after a read has failed."""
 
 from __future__ import annotations
 
@@ -6,34 +6,32 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
 
 from tidemill.errors import SourceError
-from tidemill.runtime.spark_errors import format_spark_error
+from tidemill.runtime.spark_errors import SPARK_ERRORS, format_spark_error
 from tidemill.sources.files.listing import SourceFile
 from tidemill.sources.schema.types import NothingToInfer
 from tidemill.spec.models import Source
 from tidemill.spec.models.source_kinds import FileKind
 
-READ_FAILURES = (PySparkException, Py4JJavaError, SourceError)
-"""What reading a damaged file raises."""
+READ_FAILURES = (*SPARK_ERRORS, SourceError)
+"""The errors that reading a damaged file raises."""
 
 _LOSSY = frozenset({".lz4", ".snappy", ".xz"})
-# What tidemill's own readers raise inside Spark's Python workers: the last line of a stack trace.
+# Errors of tidemill's own readers inside Spark's Python workers, in the last line of a stack trace.
 _RAISED = re.compile(r"^tidemill\.[\w.]+: (?:\[[A-Z_]+\] )?([^\n]+)$", re.MULTILINE)
 _CAUSE = re.compile(r"^Caused by: ([\w.$]+): ([^\n]+)$", re.MULTILINE)
 
 
-def empty_files(files: Sequence[SourceFile]) -> dict[str, str]:
-    """Return the files without a byte: a whole format such as Parquet would be read as no rows, in silence."""
+def find_empty_files(files: Sequence[SourceFile]) -> dict[str, str]:
+    """Return the files without a byte, which Spark would silently read as no rows."""
     return {file.path: "it is empty (0 bytes)" for file in files if file.size == 0}
 
 
-def packed_unreadably(files: Sequence[SourceFile]) -> dict[str, str]:
-    """Return the text files whose compression Spark reads with silent losses: no row at all, or half of them where one is cut."""
+def find_lossy_compression(files: Sequence[SourceFile]) -> dict[str, str]:
+    """Return the text files with a compression that Spark reads with silent losses: no rows, or some of them if the file is cut."""
     bad = {}
     for file in files:
         suffix = Path(file.path).suffix
@@ -44,16 +42,16 @@ def packed_unreadably(files: Sequence[SourceFile]) -> dict[str, str]:
     return bad
 
 
-def changed_files(before: Sequence[SourceFile], now: Sequence[SourceFile]) -> dict[str, str]:
-    """Return the files that are gone, or others, by a second listing: what was read of them is neither the old file nor the new one."""
+def find_changed_files(before: Sequence[SourceFile], now: Sequence[SourceFile]) -> dict[str, str]:
+    """Return the files that a second listing lacks or shows as changed: what was read of them may mix two versions."""
     listed = {file.path: file for file in now}
     bad = {}
     for file in before:
-        found = listed.get(file.path)
-        if found is None:
+        current = listed.get(file.path)
+        if current is None:
             bad[file.path] = "it vanished while it was read; bring it back, and the next run takes it"
-        elif found != file:
-            bad[file.path] = f"it changed while it was read ({file.size} bytes, then {found.size}); the next run takes it as it is then"
+        elif current != file:
+            bad[file.path] = f"it changed while it was read ({file.size} bytes, then {current.size}); the next run takes it as it is then"
     return bad
 
 
@@ -62,28 +60,30 @@ def _starts_with(path: str, magic: bytes) -> bool:
         with Path(path).open("rb") as stream:
             return stream.read(len(magic)) == magic
     except OSError:
-        return True  # reading it will tell what is wrong
+        return True  # the reader will report the error
 
 
-def probe(spark: SparkSession, kind: FileKind, source: Source, files: Sequence[SourceFile], schema: T.StructType | None) -> dict[str, str]:
-    """Read each file alone, to its end; return the reason for each that cannot be."""
+def probe_files(
+    spark: SparkSession, kind: FileKind, source: Source, files: Sequence[SourceFile], schema: T.StructType | None
+) -> dict[str, str]:
+    """Read each file alone to its end; return the reason for each that cannot be read."""
     bad: dict[str, str] = {}
     for file in files:
         try:
             records = kind.read(spark, source, [file], schema or kind.infer(spark, source, [file]))
             bad.update(records.bad_files)
             if records.frame is not None:
-                # Counting would read no column, and so pass over a damaged page.
+                # A count would read no column, and so miss a damaged page.
                 records.frame.write.format("noop").mode("overwrite").save()
         except NothingToInfer:
             continue  # it was read to its end
         except READ_FAILURES as error:
-            bad[file.path] = reason(error)
+            bad[file.path] = format_reason(error)
     return bad
 
 
-def reason(error: BaseException) -> str:
-    """Return why a file could not be read: the innermost cause, which says more than Spark's own sentence about it."""
+def format_reason(error: BaseException) -> str:
+    """Return why a file could not be read: the innermost cause, which is more specific than Spark's message."""
     if isinstance(error, SourceError):
         return str(error)
     raised = _RAISED.search(str(error))

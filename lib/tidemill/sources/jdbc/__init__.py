@@ -1,7 +1,7 @@
 """Tables and queries of databases.
 
-In: a URL, and a table or a query. Out: the rows behind the last watermark, each value as the database writes it, and the position behind
-them. How a database is asked may change inside; the texts of positions may not, as they are kept with each commit.
+In: a URL, and a table or a query. Out: the rows after the last watermark, with exact values, and the new position. The SQL may change
+inside; the JSON of positions may not, because it is stored with each commit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 CONNECTORS = {"jdbc:postgresql:": "postgresql", "jdbc:sqlite:": "sqlite"}
-"""The connector that brings the driver, by how the URL begins."""
+"""The connector that contains the driver, by the beginning of the URL."""
 
 
 class Jdbc(QueryKind):
@@ -33,7 +33,7 @@ class Jdbc(QueryKind):
     )
 
     def faults(self, source: DeclaredSource) -> Faults:
-        """Yield what is wrong with the declaration."""
+        """Yield the faults of the declaration."""
         yield from _place_faults(source)
         yield from _overlap_faults(source)
         yield from _partition_faults(source)
@@ -45,12 +45,12 @@ class Jdbc(QueryKind):
                 yield ("key",), "missing; `load: incremental` reads late rows again and merges them by `key: [column, …]`"
 
     def connector(self, source: Source) -> str | None:
-        """Return the connector with the driver; None for a database whose driver the user brings."""
+        """Return the connector with the driver; None for databases whose driver the user provides."""
         url = (source.url or "").lower()
         return next((name for start, name in CONNECTORS.items() if url.startswith(start)), None)
 
     def known_columns(self, source: Source) -> Mapping[str, str | None] | None:
-        """Return the columns of a table or query of a SQLite file; other databases are not asked before a run."""
+        """Return the columns of a table or query of a SQLite file; other databases are not queried before a run."""
         place = (source.url or "").partition("jdbc:sqlite:")[2].partition("?")[0].removeprefix("file:")
         if not place.startswith("/") or "${secret:" in place or not Path(place).is_file():
             return None
@@ -80,14 +80,14 @@ def _place_faults(source: DeclaredSource) -> Faults:
 
 
 def _overlap_faults(source: DeclaredSource) -> Faults:
-    """Yield where an overlap is given twice, or without the watermark that it belongs to."""
+    """Yield faults of an overlap that is given twice, or without a watermark."""
     overlaps: list[tuple[str, ...]] = [("overlap",)] if "overlap" in source.keys else []
     option = source.options.get("overlap")
     if option is not None:
         if overlaps:
             yield ("options", option[0]), "`overlap:` says it already; leave one of them out"
         overlaps.append(("options", option[0]))
-    # Where `load: incremental` lacks its watermark, that is said once.
+    # A missing watermark of `load: incremental` is reported elsewhere.
     if overlaps and "watermark" not in source.keys and not source.is_incremental:
         yield overlaps[0], "says how far behind the watermark late rows are looked for; give `watermark: <column>`, or leave it out"
 

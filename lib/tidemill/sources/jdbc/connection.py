@@ -1,4 +1,4 @@
-"""Where a database is: its URL without secrets in it, and what is handed to the driver apart from it."""
+"""The connection to a database: its URL without secrets, and the properties for the driver."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _PLAIN_NAME = re.compile(r'([A-Za-z_]\w*|"[^"]+"|`[^`]+`|\[[^\]]+\])(\.([A-Za-z_
 
 
 @dataclass(frozen=True)
-class Place:
+class JdbcConnection:
     """A database and a table or query in it.
 
-    ``url`` holds no user and no password: they are among ``properties``. ``text`` is for people and for the lake: nothing that could be
-    a secret is in it. ``secrets`` are words that no message may hold.
+    ``url`` has no user and no password, which are among ``properties``. ``text`` names the place in messages and in the lake, without
+    anything that could be a secret. ``secrets`` are words to mask in messages.
     """
 
     url: str
@@ -39,36 +39,26 @@ class Place:
     connector: str | None
 
     @classmethod
-    def of(cls, source: Source) -> Place:
-        """Return the place that the source names."""
-        url, found = _without_credentials(reveal(source.url or ""))
-        user = reveal(source.user) if source.user is not None else found.get("user")
-        password = reveal(source.password) if source.password is not None else found.get("password")
-        given = {"user": user, "password": password}
-        properties = {name: value for name, value in given.items() if value is not None}
+    def of(cls, source: Source) -> JdbcConnection:
+        """Return the connection that the source declares."""
+        url, credentials = _strip_credentials(reveal(source.url or ""))
+        user = reveal(source.user) if source.user is not None else credentials.get("user")
+        password = reveal(source.password) if source.password is not None else credentials.get("password")
+        settings = {"user": user, "password": password}
+        properties = {name: value for name, value in settings.items() if value is not None}
         driver = next((name for start, name in _DRIVERS.items() if url.startswith(start)), None)
         if driver is not None:
             properties["driver"] = driver
-        # Of the URL as it is declared: a reference to a secret stays a reference.
-        head = re.split(r"[?;]", _without_credentials(source.url or "")[0])[0]
+        # From the declared URL, in which references to secrets are not revealed.
+        head = re.split(r"[?;]", _strip_credentials(source.url or "")[0])[0]
         text = f"{head} (query)" if source.table is None else f"{head}/{source.table}"
-        known = tuple(word for word in {user, password, *found.values(), *_secret_values(url)} if word)
-        for word in (password, *_secret_values(url)):
+        secrets = tuple(word for word in {user, password, *credentials.values(), *_find_secret_values(url)} if word)
+        for word in (password, *_find_secret_values(url)):
             register_secret(word or "")
-        return cls(url, text, _relation(source), properties, known, Jdbc("jdbc").connector(source))
+        return cls(url, text, _format_relation(source), properties, secrets, Jdbc("jdbc").connector(source))
 
-    @property
-    def is_postgresql(self) -> bool:
-        """True for PostgreSQL."""
-        return self.url.startswith("jdbc:postgresql:")
-
-    @property
-    def is_sqlite(self) -> bool:
-        """True for SQLite."""
-        return self.url.startswith("jdbc:sqlite:")
-
-    def refuse(self, error: BaseException) -> NoReturn:
-        """Raise what the database or its driver says as one format_spark_error, without a secret in it.
+    def raise_error(self, error: BaseException) -> NoReturn:
+        """Raise an error of the database or its driver as one sentence without secrets.
 
         Raises:
             SetupError: there is no driver.
@@ -78,49 +68,49 @@ class Place:
             raise error
         if "ClassNotFoundException" in str(error) or "No suitable driver" in str(error):
             raise missing_connector(self.text, self.connector) from error
-        said = re.sub(r"^(ERROR|FATAL):\s*", "", self.masked(format_spark_error(error)))
-        raise SourceError(f"{self.text}: {said}; check url, user, password and the name of the table") from error
+        reason = re.sub(r"^(ERROR|FATAL):\s*", "", self.mask(format_spark_error(error)))
+        raise SourceError(f"{self.text}: {reason}; check url, user, password and the name of the table") from error
 
-    def masked(self, text: str) -> str:
+    def mask(self, text: str) -> str:
         """Return the text with ``***`` for each secret in it."""
         for word in sorted(self.secrets, key=len, reverse=True):
             text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", "***", text)
         return text
 
 
-def _without_credentials(url: str) -> tuple[str, dict[str, str]]:
-    """Return the URL without user and password, and these."""
-    found: dict[str, str] = {}
+def _strip_credentials(url: str) -> tuple[str, dict[str, str]]:
+    """Split user and password off a URL; return the URL and both."""
+    credentials: dict[str, str] = {}
     authority = _IN_AUTHORITY.search(url)
     if authority is not None:
         user, _, password = authority.group(1).partition(":")
-        found = {"user": unquote(user), "password": unquote(password)} if password else {"user": unquote(user)}
+        credentials = {"user": unquote(user), "password": unquote(password)} if password else {"user": unquote(user)}
         url = url[: authority.start()] + "//" + url[authority.end() :]
-    head, mark, rest = _split(url)
-    kept = []
+    head, mark, rest = _split_parameters(url)
+    others = []
     for part in re.split(r"[&;]", rest) if rest else []:
         name, _, value = part.partition("=")
         if name.lower() in _USER + _PASSWORD:
-            found["user" if name.lower() in _USER else "password"] = unquote(value) if mark == "?" else value
+            credentials["user" if name.lower() in _USER else "password"] = unquote(value) if mark == "?" else value
         else:
-            kept.append(part)
+            others.append(part)
     joint = "&" if mark == "?" else ";"
-    return head + (mark + joint.join(kept) if kept else ""), found
+    return head + (mark + joint.join(others) if others else ""), credentials
 
 
-def _split(url: str) -> tuple[str, str, str]:
+def _split_parameters(url: str) -> tuple[str, str, str]:
     place = re.search(r"[?;]", url)
     return (url, "", "") if place is None else (url[: place.start()], place.group(), url[place.end() :])
 
 
-def _secret_values(url: str) -> list[str]:
-    rest = _split(url)[2]
+def _find_secret_values(url: str) -> list[str]:
+    rest = _split_parameters(url)[2]
     pairs = [part.partition("=") for part in re.split(r"[&;]", rest)]
     return [value for name, _, value in pairs if value and _SECRET.search(name)]
 
 
-def _relation(source: Source) -> str:
-    """Return what stands behind FROM: the table as it is written (a name that is no identifier is quoted), or the query."""
+def _format_relation(source: Source) -> str:
+    """Return the operand of FROM: the table as written (quoted if it is no identifier), or the query."""
     if source.table is None:
         return f"({(source.query or '').strip().rstrip(';')}\n) tidemill_q"
     is_name = _PLAIN_NAME.fullmatch(source.table.strip()) is not None

@@ -1,27 +1,25 @@
-"""How a database is asked that tidemill knows nothing of."""
+"""The SQL dialect of a database: its interface, and the one of databases whose driver the user provides."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
 
 from pyspark.sql import types as T
 
 from tidemill.errors import UsageError
 from tidemill.sources.rows import Overlap
+from tidemill.sources.schema.types import TIME_TYPES
 
-Ask = Callable[[Sequence[str], str], list[str | None]]
-"""Selects expressions, in the database, from what stands behind FROM, and returns the texts of the first row; empty: there is none."""
-
-TIMES = (T.DateType, T.TimestampType, T.TimestampNTZType)
-NUMBERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType, T.DecimalType, T.FloatType, T.DoubleType)
+SelectRow = Callable[[Sequence[str], str], list[str | None]]
+"""Selects expressions from an operand of FROM in the database, and returns the texts of the first row; empty without one."""
 
 
 @dataclass(frozen=True)
 class DbColumn:
-    """A column of a table or query: its name, the SQL that gives its value, its type, the type that arrives, the database's type."""
+    """A column of a table or query: its name, the SQL of its value, its type, the type that the driver returns, the database's type."""
 
     name: str
     sql: str
@@ -31,85 +29,85 @@ class DbColumn:
 
 
 @dataclass(frozen=True)
-class Order:
-    """Conditions for the values that can be compared with a watermark, and for the others: infinities, NaN, values of another type.
+class WatermarkOrder:
+    """Conditions for values that can be compared with a watermark, and for the others: infinities, NaN, values of another type.
 
-    The others are no position to go on from, and are read every time. None: there are no others.
+    The others cannot be a position, so they are read every time. None means that there are no others.
     """
 
     comparable: str | None = None
     others: str | None = None
 
 
-class Dialect(Protocol):
-    """How one kind of database is asked."""
+class Dialect(ABC):
+    """The SQL of one kind of database."""
 
     properties: Mapping[str, str]
+    reads_texts: bool = True
+    """Whether values arrive as texts, so that the types of the driver do not matter."""
+    quote_mark: str = '"'
 
-    def quoted(self, name: str) -> str:
-        """Return a name as SQL writes it."""
-        ...
+    def quote(self, name: str) -> str:
+        """Return a name in SQL."""
+        return self.quote_mark + name.replace(self.quote_mark, self.quote_mark * 2) + self.quote_mark
 
-    def columns(self, ask: Ask, relation: str, found: T.StructType, known: T.StructType | None) -> list[DbColumn]:
-        """Return the columns of ``relation``; ``found`` is how Spark sees them, ``known`` the schema where there is one."""
-        ...
+    @abstractmethod
+    def columns(self, select_row: SelectRow, relation: str, spark_types: T.StructType, known: T.StructType | None) -> list[DbColumn]:
+        """Return the columns of ``relation``; ``spark_types`` are Spark's types, ``known`` is the schema if there is one."""
 
+    @abstractmethod
     def text(self, sql: str, column: DbColumn) -> str:
         """Return SQL for the text of a value of a column's type."""
-        ...
 
+    @abstractmethod
     def literal(self, value: str, column: DbColumn) -> str:
-        """Return SQL for the value that a text of ``text`` tells."""
-        ...
+        """Return SQL for the value of a text that ``text`` gave."""
 
-    def order(self, column: DbColumn) -> Order:
-        """Return which values of a column a watermark can be."""
-        ...
+    @abstractmethod
+    def subtract(self, literal: str, overlap: Overlap, column: DbColumn) -> str:
+        """Return SQL for a value minus the overlap."""
 
-    def up_to(self, value: str, column: DbColumn) -> str:
-        """Return a condition for the values not above the one that a text of ``text`` tells."""
-        ...
+    def order(self, column: DbColumn) -> WatermarkOrder:
+        """Return which values of a column can be compared with a watermark: by default all."""
+        return WatermarkOrder()
 
-    def before(self, literal: str, overlap: Overlap, column: DbColumn) -> str:
-        """Return SQL for the value that lies ``overlap`` before one."""
-        ...
+    def at_most(self, value: str, column: DbColumn) -> str:
+        """Return a condition for values up to the one of a text that ``text`` gave."""
+        return f"{self.quote(column.name)} <= {self.literal(value, column)}"
 
 
 def string_literal(value: str) -> str:
-    """Return a text as SQL writes it."""
+    """Return a text as an SQL literal."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def all_of(conditions: Sequence[str | None]) -> str:
-    """Return the conditions joined by AND; one that is always true where there is none."""
+    """Join conditions by AND; without any, return one that is always true."""
     given = [condition for condition in conditions if condition]
     return " AND ".join(f"({condition})" for condition in given) if given else "1 = 1"
 
 
-class OtherDatabase:
-    """A database whose driver the user brings: Spark's types, and a watermark that is a number, a text, a date or a local time."""
+class GenericDatabase(Dialect):
+    """A database whose driver the user provides: Spark's types, and a watermark that is a number, a text, a date or a local time."""
 
+    reads_texts = False
     properties: Mapping[str, str] = {"preferTimestampNTZ": "true", "fetchsize": "10000"}
 
     def __init__(self, url: str) -> None:
-        """Take names as the database at ``url`` quotes them."""
-        self._quote = "`" if url.startswith(("jdbc:mysql:", "jdbc:mariadb:")) else '"'
+        """Take the URL, which decides how names are quoted."""
+        self.quote_mark = "`" if url.startswith(("jdbc:mysql:", "jdbc:mariadb:")) else '"'
 
-    def quoted(self, name: str) -> str:
-        """Return a name as SQL writes it."""
-        return self._quote + name.replace(self._quote, self._quote * 2) + self._quote
-
-    def columns(self, ask: Ask, relation: str, found: T.StructType, known: T.StructType | None) -> list[DbColumn]:
-        """Return the columns as Spark sees them."""
-        return [DbColumn(part.name, self.quoted(part.name), part.dataType, part.dataType) for part in found.fields]
+    def columns(self, select_row: SelectRow, relation: str, spark_types: T.StructType, known: T.StructType | None) -> list[DbColumn]:
+        """Return the columns with Spark's types."""
+        return [DbColumn(part.name, self.quote(part.name), part.dataType, part.dataType) for part in spark_types.fields]
 
     def text(self, sql: str, column: DbColumn) -> str:
-        """Return the value itself: Spark makes a text of it."""
+        """Return the value itself, which Spark casts to text."""
         return sql
 
     def literal(self, value: str, column: DbColumn) -> str:
         """Return SQL for a value."""
-        if isinstance(column.type, NUMBERS):
+        if isinstance(column.type, T.NumericType):
             return value
         if isinstance(column.type, T.DateType):
             return f"{{d {string_literal(value)}}}"
@@ -122,20 +120,16 @@ class OtherDatabase:
             f"watermark or partitionColumn {column.name!r} is {kind}; for this database it must be a number, text, date or local time"
         )
 
-    def order(self, column: DbColumn) -> Order:
-        """Return that all values are taken as they come."""
-        return Order()
-
-    def up_to(self, value: str, column: DbColumn) -> str:
-        """Return a condition for the values not above one; of a time, which Spark has cut, all of its last microsecond."""
+    def at_most(self, value: str, column: DbColumn) -> str:
+        """Return a condition for values up to one; Spark truncates times, so all of the last microsecond is included."""
         if not isinstance(column.type, T.TimestampNTZType):
-            return f"{self.quoted(column.name)} <= {self.literal(value, column)}"
+            return super().at_most(value, column)
         after = datetime.fromisoformat(value) + timedelta(microseconds=1)
-        return f"{self.quoted(column.name)} < {self.literal(after.isoformat(' '), column)}"
+        return f"{self.quote(column.name)} < {self.literal(after.isoformat(' '), column)}"
 
-    def before(self, literal: str, overlap: Overlap, column: DbColumn) -> str:
-        """Return SQL for the value that lies ``overlap`` before one."""
+    def subtract(self, literal: str, overlap: Overlap, column: DbColumn) -> str:
+        """Return SQL for a value minus the overlap."""
         if not overlap.amount:
             return literal
-        amount = f"INTERVAL '{overlap.text}' SECOND" if isinstance(column.type, TIMES) else overlap.text
+        amount = f"INTERVAL '{overlap.text}' SECOND" if isinstance(column.type, TIME_TYPES) else overlap.text
         return f"({literal} - {amount})"

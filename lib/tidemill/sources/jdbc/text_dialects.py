@@ -1,4 +1,4 @@
-"""PostgreSQL and SQLite, which give every value as the text that they write themselves."""
+"""The dialects of PostgreSQL and SQLite, which return every value as text."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 from pyspark.sql import types as T
 
-from tidemill.sources.jdbc.dialects import NUMBERS, TIMES, Ask, DbColumn, Order, string_literal
+from tidemill.sources.jdbc.dialects import DbColumn, Dialect, SelectRow, WatermarkOrder, string_literal
 from tidemill.sources.rows import Overlap
+from tidemill.sources.schema.types import TIME_TYPES
 
 
-class Postgres:
+class Postgres(Dialect):
     """PostgreSQL."""
 
-    # Instants come as text in the session's zone; rows are fetched in portions, where the driver would hold all of them.
+    # Timestamps arrive as text in the session's time zone. By default the driver would hold all rows in memory.
     properties: Mapping[str, str] = {
         "sessionInitStatement": "SET TIME ZONE 'UTC'",
         "readOnly": "true",
@@ -37,15 +38,11 @@ class Postgres:
         "bytea": T.BinaryType(),
     }
 
-    def quoted(self, name: str) -> str:
-        """Return a name as SQL writes it."""
-        return '"' + name.replace('"', '""') + '"'
-
-    def columns(self, ask: Ask, relation: str, found: T.StructType, known: T.StructType | None) -> list[DbColumn]:
-        """Return the columns; their types are the database's own words for them, however empty the table is."""
-        names = [f"pg_typeof(t.{self.quoted(name)})::text" for name in found.names]
-        natives = ask(names, f"(SELECT 1) one LEFT JOIN (SELECT * FROM {relation} LIMIT 1) t ON true")
-        return [self._column(part, str(native)) for part, native in zip(found.fields, natives, strict=True)]
+    def columns(self, select_row: SelectRow, relation: str, spark_types: T.StructType, known: T.StructType | None) -> list[DbColumn]:
+        """Return the columns with the database's own types, even for an empty table."""
+        names = [f"pg_typeof(t.{self.quote(name)})::text" for name in spark_types.names]
+        natives = select_row(names, f"(SELECT 1) one LEFT JOIN (SELECT * FROM {relation} LIMIT 1) t ON true")
+        return [self._column(part, str(native)) for part, native in zip(spark_types.fields, natives, strict=True)]
 
     def text(self, sql: str, column: DbColumn) -> str:
         """Return SQL for the text of a value."""
@@ -55,105 +52,95 @@ class Postgres:
         """Return SQL for a value."""
         return f"{string_literal(value)}::{column.native}"
 
-    def order(self, column: DbColumn) -> Order:
-        """Return the finite values as comparable; NaN is above infinity. An index serves the conditions."""
-        if not isinstance(column.type, (*TIMES, T.DecimalType, T.FloatType, T.DoubleType)):
-            return Order()
-        name, low, high = self.quoted(column.name), self.literal("-infinity", column), self.literal("infinity", column)
-        return Order(f"{name} > {low} AND {name} < {high}", f"{name} <= {low} OR {name} >= {high}")
+    def order(self, column: DbColumn) -> WatermarkOrder:
+        """Return the finite values as comparable; NaN is above infinity. The conditions can use an index."""
+        if not isinstance(column.type, (*TIME_TYPES, T.DecimalType, T.FloatType, T.DoubleType)):
+            return WatermarkOrder()
+        name, low, high = self.quote(column.name), self.literal("-infinity", column), self.literal("infinity", column)
+        return WatermarkOrder(f"{name} > {low} AND {name} < {high}", f"{name} <= {low} OR {name} >= {high}")
 
-    def up_to(self, value: str, column: DbColumn) -> str:
-        """Return a condition for the values not above one."""
-        return f"{self.quoted(column.name)} <= {self.literal(value, column)}"
-
-    def before(self, literal: str, overlap: Overlap, column: DbColumn) -> str:
-        """Return SQL for the value that lies ``overlap`` before one."""
+    def subtract(self, literal: str, overlap: Overlap, column: DbColumn) -> str:
+        """Return SQL for a value minus the overlap."""
         if not overlap.amount:
             return literal
-        amount = f"interval '{overlap.text} seconds'" if isinstance(column.type, TIMES) else overlap.text
+        amount = f"interval '{overlap.text} seconds'" if isinstance(column.type, TIME_TYPES) else overlap.text
         return f"({literal} - {amount})"
 
     def _column(self, part: T.StructField, native: str) -> DbColumn:
-        name = self.quoted(part.name)
+        name = self.quote(part.name)
         if native.endswith("[]"):
-            # to_json of texts keeps every element as the database writes it; more dimensions than one stay in braces, which fit no type.
+            # to_json of texts keeps every element exact; arrays of several dimensions stay in braces, which fit no type.
             element = part.dataType.elementType if isinstance(part.dataType, T.ArrayType) else T.StringType()
             text = f"CASE WHEN array_ndims({name}) > 1 THEN {name}::text ELSE to_json({name}::text[])::text END"
             return DbColumn(part.name, text, T.ArrayType(self._type(native[:-2], element)), T.StringType(), native)
         if native == "bytea":
             return DbColumn(part.name, rf"'\x' || encode({name}, 'hex')", T.BinaryType(), T.StringType(), native)
-        # A cast would cut the spaces that fill a character(n).
+        # A cast would remove the padding of character(n).
         text = name if native.startswith(("text", "character")) else f"{name}::text"
         return DbColumn(part.name, text, self._type(native, part.dataType), T.StringType(), native)
 
-    def _type(self, native: str, found: T.DataType) -> T.DataType:
-        """Return the type; Spark knows the digits of a numeric, and the numbers behind a domain."""
+    def _type(self, native: str, spark_types: T.DataType) -> T.DataType:
+        """Return the type; Spark's type has the digits of a numeric, and the base type of a domain."""
         if native == "numeric":
-            return found if isinstance(found, T.DecimalType) else self._TYPES[native]
+            return spark_types if isinstance(spark_types, T.DecimalType) else self._TYPES[native]
         if native in self._TYPES:
             return self._TYPES[native]
-        return found if "." in native and isinstance(found, (*NUMBERS, T.BooleanType)) else T.StringType()
+        return spark_types if "." in native and isinstance(spark_types, (T.NumericType, T.BooleanType)) else T.StringType()
 
 
-class Sqlite:
+class Sqlite(Dialect):
     """SQLite, where each value has a type of its own and a column only an affinity.
 
-    The type of a column is what it was declared as where its values are such, else what its values are.
+    A column gets its declared type if its values fit, else the type of its values.
     """
 
-    properties: Mapping[str, str] = {"open_mode": "1"}  # read-only; without it a wrong path makes a new, empty database
+    properties: Mapping[str, str] = {"open_mode": "1"}  # read-only; otherwise a wrong path would create an empty database
 
-    def quoted(self, name: str) -> str:
-        """Return a name as SQL writes it."""
-        return '"' + name.replace('"', '""') + '"'
-
-    def columns(self, ask: Ask, relation: str, found: T.StructType, known: T.StructType | None) -> list[DbColumn]:
-        """Return the columns; only where no schema is known, all values are looked at once, in one pass."""
+    def columns(self, select_row: SelectRow, relation: str, spark_types: T.StructType, known: T.StructType | None) -> list[DbColumn]:
+        """Return the columns; without a known schema, one query counts the types of all values."""
         if known is not None:
             types = {part.name.lower(): part.dataType for part in known.fields}
-            return [self._column(name, types.get(name.lower(), T.StringType())) for name in found.names]
-        declared = self._declared(ask, relation)
-        told = ask([self._census(self.quoted(name)) for name in found.names], relation)
-        counts = [_Census(**json.loads(text or "{}")) for text in told]
-        return [self._column(name, count.type(declared.get(name.lower(), ""))) for name, count in zip(found.names, counts, strict=True)]
+            return [self._column(name, types.get(name.lower(), T.StringType())) for name in spark_types.names]
+        declared = self._read_declared_types(select_row, relation)
+        texts = select_row([self._count_types(self.quote(name)) for name in spark_types.names], relation)
+        counts = [_TypeCounts(**json.loads(text or "{}")) for text in texts]
+        return [
+            self._column(name, count.type(declared.get(name.lower(), ""))) for name, count in zip(spark_types.names, counts, strict=True)
+        ]
 
     def text(self, sql: str, column: DbColumn) -> str:
-        """Return SQL for the text of a value, from which the same number is read."""
+        """Return SQL for the text of a value, which gives back the same number."""
         exact = f"CASE WHEN CAST(CAST({sql} AS TEXT) AS REAL) = {sql} THEN CAST({sql} AS TEXT) ELSE printf('%!.17g', {sql}) END"
         return f"CASE typeof({sql}) WHEN 'blob' THEN '\\x' || lower(hex({sql})) WHEN 'real' THEN {exact} ELSE CAST({sql} AS TEXT) END"
 
     def literal(self, value: str, column: DbColumn) -> str:
         """Return SQL for a value: a number or a text."""
-        return f"CAST({string_literal(value)} AS NUMERIC)" if isinstance(column.type, NUMBERS) else string_literal(value)
+        return f"CAST({string_literal(value)} AS NUMERIC)" if isinstance(column.type, T.NumericType) else string_literal(value)
 
-    def order(self, column: DbColumn) -> Order:
+    def order(self, column: DbColumn) -> WatermarkOrder:
         """Return the values of the column's type as comparable: all numbers come before all texts."""
-        kind = f"typeof({self.quoted(column.name)})"
-        wanted = "('integer', 'real')" if isinstance(column.type, NUMBERS) else "('text')"
-        return Order(f"{kind} IN {wanted}", f"{kind} NOT IN {wanted}")
+        kind = f"typeof({self.quote(column.name)})"
+        wanted = "('integer', 'real')" if isinstance(column.type, T.NumericType) else "('text')"
+        return WatermarkOrder(f"{kind} IN {wanted}", f"{kind} NOT IN {wanted}")
 
-    def up_to(self, value: str, column: DbColumn) -> str:
-        """Return a condition for the values not above one."""
-        return f"{self.quoted(column.name)} <= {self.literal(value, column)}"
-
-    def before(self, literal: str, overlap: Overlap, column: DbColumn) -> str:
+    def subtract(self, literal: str, overlap: Overlap, column: DbColumn) -> str:
         """Return SQL for the value that lies ``overlap`` before one; times are texts that begin with the date."""
         if not overlap.amount:
             return literal
-        if isinstance(column.type, NUMBERS):
+        if isinstance(column.type, T.NumericType):
             return f"({literal} - {overlap.text})"
         form = "%Y-%m-%d" if isinstance(column.type, T.DateType) else "%Y-%m-%d %H:%M:%S"
         return f"coalesce(strftime('{form}', {literal}, '-{overlap.text} seconds'), '')"
 
-    def _declared(self, ask: Ask, relation: str) -> dict[str, str]:
+    def _read_declared_types(self, select_row: SelectRow, relation: str) -> dict[str, str]:
         """Return the declared types of a table's columns; empty for a query."""
         if relation.startswith("("):
             return {}
         table = string_literal(relation.rpartition(".")[2].strip('"`[]'))
-        text = ask(["json_group_object(lower(name), upper(type))"], f"pragma_table_info({table})")
+        text = select_row(["json_group_object(lower(name), upper(type))"], f"pragma_table_info({table})")
         return dict(json.loads(text[0] or "{}")) if text else {}
 
-    def _census(self, name: str) -> str:
+    def _count_types(self, name: str) -> str:
         day = "[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
         counts = {
             "integers": f"typeof({name}) = 'integer'",
@@ -169,12 +156,12 @@ class Sqlite:
 
     def _column(self, name: str, kind: T.DataType) -> DbColumn:
         column = DbColumn(name, "", kind, T.StringType())
-        return DbColumn(name, self.text(self.quoted(name), column), kind, T.StringType())
+        return DbColumn(name, self.text(self.quote(name), column), kind, T.StringType())
 
 
 @dataclass(frozen=True)
-class _Census:
-    """How many values of a column are of each type."""
+class _TypeCounts:
+    """The number of values of a column by type."""
 
     integers: float = 0
     reals: float = 0
@@ -185,7 +172,7 @@ class _Census:
     times: float = 0
 
     def type(self, declared: str) -> T.DataType:
-        """Return the type that holds the values, by SQLite's rules of affinity where they let it."""
+        """Return the type that holds the values, by SQLite's rules of affinity if they fit."""
         values = self.integers + self.reals + self.texts + self.blobs
         if "BOOL" in declared and values == self.flags:
             return T.BooleanType()

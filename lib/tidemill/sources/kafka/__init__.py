@@ -1,7 +1,7 @@
-"""Topics of Kafka, read in batches from stored offsets.
+"""Kafka topics, read in batches from stored offsets.
 
-In: brokers, topics, and the position of the last batch. Out: each message behind it as a record, judged like a line of a file, and the
-new position. How brokers are asked may change inside; the JSON of a position may not, as it is kept with each commit.
+In: brokers, topics, and the position of the last batch. Out: each later message as a record, checked like a line of a file, and the new
+position. Calls of the brokers may change inside; the JSON of positions may not, because it is stored with each commit.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _POLICIES = (("on_new_column", ("rescue",)), ("on_missing_column", ("null",)), (
 
 
 class Kafka(QueryKind):
-    """Topics of Kafka; each message is a record."""
+    """Kafka topics; each message is a record."""
 
     reader = "tidemill.sources.kafka.reader:KafkaTopics"
     gives_raw_text = True
@@ -60,7 +60,7 @@ class Kafka(QueryKind):
     option_names = _OPTIONS
 
     def complete_schema(self, source: Source, schema: T.StructType) -> T.StructType:
-        """Return a declared schema with the message's own columns behind it."""
+        """Return a declared schema, followed by the columns of the message."""
         completed: T.StructType = self._reader().complete_schema(source, schema)
         return completed
 
@@ -69,7 +69,7 @@ class Kafka(QueryKind):
         return "kafka"
 
     def faults(self, source: DeclaredSource) -> Faults:
-        """Yield what is missing, given twice, or without effect."""
+        """Yield faults of keys that are missing, given twice, or without effect."""
         yield from _place_faults(source, "url", (BROKERS,), 'the brokers, such as "host:9092,other:9092"')
         yield from _place_faults(source, "table", (NAMES, PATTERN, ASSIGNED), "the topic")
         for key in ("path", "query", "user", "password", "watermark", "overlap"):
@@ -87,7 +87,7 @@ class Kafka(QueryKind):
 
 
 def _place_faults(source: DeclaredSource, key: str, names: tuple[str, ...], needed: str) -> Faults:
-    """Yield a fault where the brokers or the topic are given neither by the key nor by one of the options, or more than once."""
+    """Yield a fault if the brokers or the topic are given neither by the key nor by one of the options, or more than once."""
     given: list[tuple[tuple[str, ...], str]] = [((key,), f"`{key}:`")] if key in source.keys else []
     given += [(("options", source.options[name.lower()][0]), f"options.{name}") for name in names if name.lower() in source.options]
     if not given:
@@ -107,7 +107,7 @@ def _name_fault(option: str) -> str | None:
 
 
 def _value_fault(name: str, value: object, source: DeclaredSource) -> str | None:
-    """Return what is wrong with the value of a known option, by its name in lower case."""
+    """Return the fault of an option's value, by the option's name in lower case."""
     if not isinstance(value, str | int | float | bool):
         return None
     text = str(value).lower() if isinstance(value, bool) else str(value)
@@ -127,7 +127,7 @@ def _value_fault(name: str, value: object, source: DeclaredSource) -> str | None
 
 
 def parse_starting(text: str) -> str | dict[str, dict[int, int]]:
-    """Return where the first run begins: ``earliest``, ``latest``, or an offset for each partition of each topic.
+    """Parse where the first run begins: ``earliest``, ``latest``, or an offset for each partition of each topic.
 
     Raises:
         ValueError, AttributeError, TypeError: it is none of these.
@@ -138,7 +138,7 @@ def parse_starting(text: str) -> str | dict[str, dict[int, int]]:
 
 
 def parse_assigned(text: str) -> dict[str, tuple[int, ...]]:
-    """Return the partitions of each topic that are read.
+    """Parse the partitions of each topic that are read.
 
     Raises:
         ValueError, AttributeError, TypeError: the text is not of this form.

@@ -1,4 +1,4 @@
-"""Kafka topics: each message is a record; what lies behind the last position is read, up to what is there when the run starts."""
+"""Read Kafka topics: each message is a record, from the last position up to the end at the start of the run."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pyspark.sql import types as T
 
 from tidemill.column_names import RESCUED, ROW_HASH, SOURCE_FILE
 from tidemill.errors import SourceError
-from tidemill.sources.files.json.reader import inferred_fields
-from tidemill.sources.files.json.records import records_of_lines
+from tidemill.sources.files.json.reader import infer_fields
+from tidemill.sources.files.json.records import parse_records
 from tidemill.sources.files.lines import BOM, HAS_INVALID_BYTES, LINE, has_nul
 from tidemill.sources.kafka import CLIENT
-from tidemill.sources.kafka.offsets import Ranges, position_from, ranges
-from tidemill.sources.kafka.topics import Topics, topics_at_brokers, topics_of
-from tidemill.sources.records import IS_HEADER, RAW, RULES, SOURCE_LINE, Extract, Records, broken, rule
-from tidemill.sources.schema.types import checked_schema
+from tidemill.sources.kafka.offsets import Ranges, parse_position, plan_ranges
+from tidemill.sources.kafka.topics import Topics, describe_topics, parse_topics
+from tidemill.sources.records import IS_HEADER, RULES, SOURCE_LINE, Extract, Records, collect_rules, record_columns, rule
+from tidemill.sources.schema.types import validate_schema
 from tidemill.spec.models import Source
 
 PREFIX = "_kafka_"
-"""What the names of a message's own columns begin with where its value is JSON."""
+"""The prefix of the message's own columns where its value is JSON."""
 
 _KEY, _VALUE, _HEADERS = "key", "value", "headers"
 _TOMBSTONE = "is_tombstone"
@@ -36,58 +36,60 @@ class KafkaTopics:
 
     Without ``schema`` the columns are ``key`` STRING, ``value`` STRING, ``topic``, ``partition``, ``offset``, ``timestamp`` and
     ``headers`` (their values BINARY); ``keyFormat: binary`` and ``valueFormat: binary`` give BINARY. With ``schema``, or with
-    ``valueFormat: json``, which infers one, the value is one JSON object, judged as a line of a JSON file is, and the message's own
-    columns follow: ``_kafka_key``, ``_kafka_topic``, …, ``_kafka_headers``, and ``_kafka_is_tombstone`` (the value is null: a record
-    too, with null in each column of the value).
+    ``valueFormat: json``, which infers one, the value is one JSON object, checked like a line of a JSON file. The columns of the message
+    follow: ``_kafka_key``, ``_kafka_topic``, …, ``_kafka_headers``, and ``_kafka_is_tombstone`` (the value is null; such a message is a
+    record with null in each column of the value).
 
-    A text that is no UTF-8 or holds a NUL is refused: ``invalid_bytes:key``, ``nul:value`` (``invalid_bytes``, ``nul`` for JSON). The
-    raw text of a refused message is JSON of the whole of it, in base64 what is no text; its line is its offset.
+    Rules that reject a message: ``invalid_bytes:key``, ``nul:value`` (``invalid_bytes``, ``nul`` for JSON), and those of JSON. The raw
+    text of a rejected message is the whole message as JSON, with invalid text in base64; its line is its offset.
     """
 
     def infer(self, spark: SparkSession, source: Source) -> T.StructType:
-        """Return the fixed columns, or those of JSON values, as Spark infers them from every value that parses."""
-        topics = topics_of(source)
+        """Return the fixed columns, or the columns that are inferred from all JSON values that parse."""
+        topics = parse_topics(source)
         if topics.value_format != "json":
-            return T.StructType(_own_columns(topics))
-        found = ranges(topics, topics_at_brokers(spark, topics), None)
-        fields = inferred_fields(spark, _lines(_messages(spark, topics, found)), topics.json, source.timezone)
+            return T.StructType(_message_columns(topics))
+        planned = plan_ranges(topics, describe_topics(spark, topics), None)
+        fields = infer_fields(spark, _add_json_lines(_read_messages(spark, topics, planned)), topics.json, source.timezone)
         if not fields:
             raise SourceError(f"no JSON object in {topics.place}; declare `schema:`, or wait for messages")
         return self.complete_schema(source, T.StructType(fields))
 
     def complete_schema(self, source: Source, schema: T.StructType) -> T.StructType:
-        """Return a declared schema with the message's own columns behind it; one that has them stays as it is.
+        """Return a declared schema, followed by the columns of the message unless it has them already.
 
         Raises:
-            SourceError: a column has a name that the message's own columns have.
+            SourceError: a declared column has the prefix of the message's columns.
         """
-        topics = topics_of(source)
-        own = _own_columns(topics)
+        topics = parse_topics(source)
+        own = _message_columns(topics)
         if topics.value_format != "json" or {field.name for field in own} <= set(schema.names):
             return schema
         taken = [name for name in schema.names if name.lower().startswith(PREFIX)]
         if taken:
             raise SourceError(f"column {taken[0]!r}: names that begin with {PREFIX} are for what Kafka says of a message; leave it out")
-        return T.StructType([*checked_schema(schema.fields).fields, *own])
+        return T.StructType([*validate_schema(schema.fields).fields, *own])
 
     def extract(self, spark: SparkSession, source: Source, schema: T.StructType, since: str | None) -> Extract:
-        """Return the messages behind ``since``, up to those that are there now.
+        """Return the messages after ``since`` up to the current end.
 
         Raises:
-            SourceError: the brokers do not answer, a topic is not there, or messages behind the position are gone.
+            SourceError: the brokers do not answer, a topic does not exist, or messages after the position are gone.
             UsageError: an option is wrong.
         """
-        topics = topics_of(source)
-        position = None if since is None else position_from(since)
-        there = topics_at_brokers(spark, topics, () if position is None else position.offsets)
-        found = ranges(topics, there, position)
-        messages = _messages(spark, topics, found)
-        frame = _json_records(messages, topics, schema, source) if topics.value_format == "json" else _records(messages, topics)
-        return Extract(Records(frame, notes=found.notes, locate=_located), topics.place, found.position.to_json())
+        topics = parse_topics(source)
+        position = None if since is None else parse_position(since)
+        topics_now = describe_topics(spark, topics, () if position is None else position.offsets)
+        planned = plan_ranges(topics, topics_now, position)
+        messages = _read_messages(spark, topics, planned)
+        frame = (
+            _select_json_records(messages, topics, schema, source) if topics.value_format == "json" else _select_records(messages, topics)
+        )
+        return Extract(Records(frame, notes=planned.notes, locate=_add_offsets), topics.place, planned.position.to_json())
 
 
-def _own_columns(topics: Topics) -> list[T.StructField]:
-    """Return the columns of a message that is not looked into, or those that stand beside its JSON value."""
+def _message_columns(topics: Topics) -> list[T.StructField]:
+    """Return the columns of a message, or those beside its JSON value."""
     key = T.StructField(_KEY, _FORMATS[topics.key_format])
     place = [T.StructField(name, kind) for name, kind in _PLACE.items()]
     headers = T.StructField(_HEADERS, _HEADER_TYPE)
@@ -97,19 +99,19 @@ def _own_columns(topics: Topics) -> list[T.StructField]:
     return [T.StructField(PREFIX + field.name, field.dataType) for field in fields]
 
 
-def _messages(spark: SparkSession, topics: Topics, found: Ranges) -> DataFrame:
+def _read_messages(spark: SparkSession, topics: Topics, planned: Ranges) -> DataFrame:
     """Return the messages in the ranges as ``_kafka_`` columns, key and value as bytes, with place and hash.
 
-    The ends are written into the query, so it gives the same messages whenever it is run, or fails.
+    The query contains the ends, so it returns the same messages whenever it runs, or fails.
     """
-    # Spark wants the very partitions it is told to read; a topic named to it might have one more by now.
-    assigned = {name: sorted(numbers) for name, numbers in found.ends.items() if numbers}
+    # Exact partitions, because a topic may have one more by now.
+    assigned = {name: sorted(numbers) for name, numbers in planned.ends.items() if numbers}
     options = {f"{CLIENT}{name}": value for name, value in topics.client.items()} | dict(topics.reader)
     options |= {
         f"{CLIENT}bootstrap.servers": topics.brokers,
         "assign": json.dumps(assigned),
-        "startingOffsets": json.dumps({name: found.starts[name] for name in assigned}),
-        "endingOffsets": json.dumps({name: found.ends[name] for name in assigned}),
+        "startingOffsets": json.dumps({name: planned.starts[name] for name in assigned}),
+        "endingOffsets": json.dumps({name: planned.ends[name] for name in assigned}),
         "includeHeaders": "true",
         "failOnDataLoss": "true",
     }
@@ -122,59 +124,57 @@ def _messages(spark: SparkSession, topics: Topics, found: Ranges) -> DataFrame:
     )  # fmt: skip
 
 
-def _lines(messages: DataFrame) -> DataFrame:
-    """Return the messages with their values as lines of JSON; what has no value reads as the empty object."""
-    value = _own(_VALUE)
-    # What stands around an object is taken off, as it is at the ends of a file's lines.
+def _add_json_lines(messages: DataFrame) -> DataFrame:
+    """Add the values as lines of JSON; a null value becomes the empty object."""
+    value = _message_column(_VALUE)
+    # White space around an object is removed, as at the ends of a file's lines.
     text = F.trim(F.ltrim(value.cast("string"), F.lit(BOM)), F.lit(" \t\r\n"))
-    return messages.withColumns({LINE: F.coalesce(text, F.lit("{}")), HAS_INVALID_BYTES: F.coalesce(~_is_text(value), F.lit(False))})
+    return messages.withColumns({LINE: F.coalesce(text, F.lit("{}")), HAS_INVALID_BYTES: F.coalesce(~_is_valid_text(value), F.lit(False))})
 
 
-def _json_records(messages: DataFrame, topics: Topics, schema: T.StructType, source: Source) -> DataFrame:
-    """Return the records of messages whose values are JSON."""
-    own = _own_columns(topics)
+def _select_json_records(messages: DataFrame, topics: Topics, schema: T.StructType, source: Source) -> DataFrame:
+    """Return the records of messages with JSON values."""
+    own = _message_columns(topics)
     inside = T.StructType([field for field in schema.fields if field.name not in {part.name for part in own}])
-    kept = [PREFIX + name for name in (_KEY, _VALUE, *_PLACE, _HEADERS, _TOMBSTONE)]
-    records = records_of_lines(_lines(messages), inside, topics.json, source.timezone, kept)
+    extra_columns = [PREFIX + name for name in (_KEY, _VALUE, *_PLACE, _HEADERS, _TOMBSTONE)]
+    records = parse_records(_add_json_lines(messages), inside, topics.json, source.timezone, extra_columns)
     columns = [*inside.names, *[field.name for field in own]]
-    return _judged(records.withColumn(RULES, F.concat(RULES, broken(_key_rules(topics)))), topics, columns)
+    return _format_records(records.withColumn(RULES, F.concat(RULES, collect_rules(_key_rules(topics)))), topics, columns)
 
 
-def _records(messages: DataFrame, topics: Topics) -> DataFrame:
-    """Return the records of messages that are taken as they are."""
+def _select_records(messages: DataFrame, topics: Topics) -> DataFrame:
+    """Return the records of messages with text or binary values."""
     rules = [*_key_rules(topics), *(_text_rules(_VALUE) if topics.value_format == "text" else [])]
-    added = {RULES: broken(rules), RESCUED: F.lit(None).cast("string"), IS_HEADER: F.lit(False)}
-    judged = _judged(messages.withColumns(added), topics, [PREFIX + field.name for field in _own_columns(topics)])
-    return judged.withColumnsRenamed({PREFIX + field.name: field.name for field in _own_columns(topics)})
+    added = {RULES: collect_rules(rules), RESCUED: F.lit(None).cast("string"), IS_HEADER: F.lit(False)}
+    judged = _format_records(messages.withColumns(added), topics, [PREFIX + field.name for field in _message_columns(topics)])
+    return judged.withColumnsRenamed({PREFIX + field.name: field.name for field in _message_columns(topics)})
 
 
-def _judged(records: DataFrame, topics: Topics, columns: Sequence[str]) -> DataFrame:
-    """Return the columns, keys and values in their formats, and the whole message where a rule is broken."""
+def _format_records(records: DataFrame, topics: Topics, columns: Sequence[str]) -> DataFrame:
+    """Return the columns with keys and values in their formats, and the whole message as the raw text."""
     formats = {PREFIX + _KEY: topics.key_format, PREFIX + _VALUE: topics.value_format}
     shown = [F.col(f"`{name}`").cast("string").alias(name) if formats.get(name) == "text" else F.col(f"`{name}`") for name in columns]
-    return records.select(
-        *shown, SOURCE_FILE, ROW_HASH, RESCUED, _whole().alias(RAW), RULES, IS_HEADER
-    )  # fmt: skip
+    return records.select(*shown, *record_columns(_message_as_json(), rescued=F.col(RESCUED), is_header=F.col(IS_HEADER)))
 
 
-def _whole() -> Column:
-    """Return a message as JSON from which all of it can be had again."""
-    parts = [_own(name).alias(name) for name in _PLACE]
+def _message_as_json() -> Column:
+    """Return a message as lossless JSON."""
+    parts = [_message_column(name).alias(name) for name in _PLACE]
     for name in (_KEY, _VALUE):
-        bytes_ = _own(name)
-        parts.append(F.when(_is_text(bytes_), bytes_.cast("string")).alias(name))
-        parts.append(F.when(~_is_text(bytes_), F.base64(bytes_)).alias(f"{name}_base64"))
+        bytes_ = _message_column(name)
+        parts.append(F.when(_is_valid_text(bytes_), bytes_.cast("string")).alias(name))
+        parts.append(F.when(~_is_valid_text(bytes_), F.base64(bytes_)).alias(f"{name}_base64"))
     headers = F.transform(
-        _own(_HEADERS), lambda header: F.struct(header["key"].alias("key"), F.base64(header["value"]).alias("value_base64"))
+        _message_column(_HEADERS), lambda header: F.struct(header["key"].alias("key"), F.base64(header["value"]).alias("value_base64"))
     )
     return F.to_json(F.struct(*parts, headers.alias(_HEADERS)))
 
 
-def _own(name: str) -> Column:
+def _message_column(name: str) -> Column:
     return F.col(PREFIX + name)
 
 
-def _is_text(value: Column) -> Column:
+def _is_valid_text(value: Column) -> Column:
     return F.is_valid_utf8(value.cast("string"))
 
 
@@ -183,9 +183,12 @@ def _key_rules(topics: Topics) -> list[Column]:
 
 
 def _text_rules(name: str) -> list[Column]:
-    return [rule(f"invalid_bytes:{name}", ~_is_text(_own(name))), rule(f"nul:{name}", has_nul(_own(name).cast("string")))]
+    return [
+        rule(f"invalid_bytes:{name}", ~_is_valid_text(_message_column(name))),
+        rule(f"nul:{name}", has_nul(_message_column(name).cast("string"))),
+    ]
 
 
-def _located(refused: DataFrame) -> DataFrame:
-    """Add ``_source_line``, the offset, to refused messages."""
-    return refused.withColumn(SOURCE_LINE, F.get_json_object("raw", "$.offset").cast("bigint"))
+def _add_offsets(rejected: DataFrame) -> DataFrame:
+    """Add the offset as ``_source_line`` to rejected messages."""
+    return rejected.withColumn(SOURCE_LINE, F.get_json_object("raw", "$.offset").cast("bigint"))

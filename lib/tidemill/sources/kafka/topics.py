@@ -1,4 +1,4 @@
-"""The topics of a Kafka source: what its options say, and what the brokers say of them."""
+"""The topics of a Kafka source, by its options and by its brokers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tidemill.errors import SetupError, SourceError, UsageError, did_you_mean
 from tidemill.redaction import redact
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.sources.files.json import VALUE_OPTIONS
-from tidemill.sources.files.json.reader import STRICT
+from tidemill.sources.files.json.reader import STRICT_OPTIONS
 from tidemill.sources.kafka import (
     ASSIGNED,
     BROKERS,
@@ -30,7 +30,7 @@ from tidemill.sources.kafka import (
     parse_assigned,
     parse_starting,
 )
-from tidemill.sources.options import checked_options, reveal
+from tidemill.sources.options import resolve_options, reveal
 from tidemill.spec.models import Source
 from tidemill.spec.models.source_kinds import DeclaredSource
 
@@ -40,11 +40,11 @@ _QUOTED = re.compile(r"""["']([^"']{3,})["']""")
 
 @dataclass(frozen=True)
 class Topics:
-    """What is read of which brokers.
+    """The parsed declaration of a source.
 
-    One of ``names``, ``pattern`` (Java's, of the whole name) and ``assigned`` (topic → partitions) is given. A key is ``text`` or
-    ``binary``, a value ``json``, ``text`` or ``binary``. ``client`` holds the options of Kafka's clients without Spark's prefix,
-    ``reader`` those of Spark, ``json`` those of the values. ``may_lose`` lets a run go on where records are gone.
+    One of ``names``, ``pattern`` (a Java pattern of whole names) and ``assigned`` (topic → partitions) is given. Keys are ``text`` or
+    ``binary``, values ``json``, ``text`` or ``binary``. ``client`` has the options of Kafka's clients without Spark's prefix, ``reader``
+    those of Spark, ``json`` those of JSON values. With ``may_lose``, a run continues where records are gone.
     """
 
     brokers: str
@@ -62,12 +62,12 @@ class Topics:
 
     @property
     def place(self) -> str:
-        """Return brokers and topics as one text; it holds no credentials."""
+        """Brokers and topics as one text without credentials."""
         what = self.pattern or ",".join(self.names or self.assigned)
         return redact(f"kafka://{self.brokers}/{what}")
 
-    def without_secrets(self, text: str) -> str:
-        """Return the text with ``***`` for the values of options that are secret."""
+    def mask_secrets(self, text: str) -> str:
+        """Return the text with ``***`` for the values of secret options."""
         for name, value in self.client.items():
             if _SECRET.search(name):
                 for secret in (value, *_QUOTED.findall(value)):
@@ -75,8 +75,8 @@ class Topics:
         return text
 
 
-def topics_of(source: Source) -> Topics:
-    """Return what the source's ``url``, ``table`` and ``options`` say.
+def parse_topics(source: Source) -> Topics:
+    """Parse the source's ``url``, ``table`` and ``options``.
 
     Raises:
         UsageError: an option is unknown, has a wrong value, or the brokers or topics are missing or given twice.
@@ -84,8 +84,8 @@ def topics_of(source: Source) -> Topics:
     for path, fault in Kafka(source.format).faults(DeclaredSource.of(source)):
         raise UsageError(f"{'.'.join(path)}: {fault}")
     clients = [name for name in source.options if name.lower().startswith(CLIENT)]
-    given = checked_options(source, (*Kafka.option_names, *clients))
-    # An aborted record never was one; Kafka's own default would read it.
+    given = resolve_options(source, (*Kafka.option_names, *clients))
+    # Kafka's own default would read aborted records.
     client = {"isolation.level": "read_committed"}
     client |= {name.lower().removeprefix(CLIENT): given[name] for name in clients}
     brokers = client.pop(BROKERS.removeprefix(CLIENT), None) or reveal(source.url or "")
@@ -103,7 +103,7 @@ def topics_of(source: Source) -> Topics:
         value_format=given.get("valueFormat", "text" if source.schema_ is None else "json").lower(),
         client=client | {"isolation.level": client["isolation.level"].lower()},
         reader={name: given[name] for name in given if name in READER_OPTIONS},
-        json=STRICT | {name: given[name] for name in given if name in VALUE_OPTIONS},
+        json=STRICT_OPTIONS | {name: given[name] for name in given if name in VALUE_OPTIONS},
     )
 
 
@@ -115,7 +115,7 @@ _PACKAGES = ("org.apache.kafka", "kafkashaded.org.apache.kafka")
 
 @dataclass(frozen=True)
 class Bounds:
-    """Offsets of one partition: the oldest record that is kept, and the one that the next record will have."""
+    """Offsets of one partition: that of the oldest stored record, and that of the next record."""
 
     earliest: int
     latest: int
@@ -123,31 +123,31 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Topic:
-    """One topic at the brokers; a topic that is made anew under its old name has another ``id``; None from brokers without ids."""
+    """A topic at the brokers; a recreated topic has another ``id``; None from brokers without ids."""
 
     id: str | None
     partitions: Mapping[int, Bounds]
 
 
-def topics_at_brokers(spark: SparkSession, topics: Topics, before: Iterable[str] = ()) -> dict[str, Topic]:
-    """Return the topics that are to be read, with the offsets as they are now.
+def describe_topics(spark: SparkSession, topics: Topics, before: Iterable[str] = ()) -> dict[str, Topic]:
+    """Return the topics to read with their current offsets.
 
-    Of the topics that were read ``before``, those that the pattern still means and that are gone come without partitions.
+    Topics that were read ``before``, match the pattern and no longer exist are returned without partitions.
 
     Raises:
-        SourceError: the brokers do not answer or refuse, or a topic or partition is not there.
+        SourceError: the brokers do not answer or refuse, or a topic or partition does not exist.
         SetupError: Kafka's classes are not on Spark's class path.
     """
-    with _admin(spark, topics) as (jvm, kafka, admin):
+    with _open_admin(spark, topics) as (jvm, kafka, admin):
         gone: tuple[str, ...] = ()
         names = topics.names or tuple(topics.assigned)
         if topics.pattern is not None:
             there = [str(name) for name in admin.listTopics().names().get()]
-            names = _matching(jvm, topics.pattern, there)
-            gone = _matching(jvm, topics.pattern, [name for name in before if name not in there])
+            names = _match_names(jvm, topics.pattern, there)
+            gone = _match_names(jvm, topics.pattern, [name for name in before if name not in there])
             if not names and not gone:
                 raise SourceError(f"no topic at {topics.brokers} matches {topics.pattern!r}; {len(there)} topics are there")
-        described = _described(jvm, admin, topics, names)
+        described = _describe_topics(jvm, admin, topics, names)
         wanted = {
             name: topics.assigned.get(name) or tuple(part.partition() for part in described[name].partitions()) for name in sorted(names)
         }
@@ -155,7 +155,7 @@ def topics_at_brokers(spark: SparkSession, topics: Topics, before: Iterable[str]
             count = len(described[name].partitions())
             if not all(0 <= number < count for number in numbers):
                 raise SourceError(f"topic {name!r} has the partitions 0 to {count - 1}, but `assign` names {list(numbers)}")
-        earliest, latest = (_offsets(jvm, kafka, admin, topics, wanted, which) for which in ("earliest", "latest"))
+        earliest, latest = (_list_offsets(jvm, kafka, admin, topics, wanted, which) for which in ("earliest", "latest"))
         ids = {name: str(described[name].topicId().toString()) for name in names}
     return {name: Topic(None, {}) for name in gone} | {
         name: Topic(
@@ -167,8 +167,8 @@ def topics_at_brokers(spark: SparkSession, topics: Topics, before: Iterable[str]
 
 
 @contextmanager
-def _admin(spark: SparkSession, topics: Topics) -> Iterator[tuple[Any, Any, Any]]:
-    """Open a client of the brokers; yield the JVM, Kafka's package there, and the client."""
+def _open_admin(spark: SparkSession, topics: Topics) -> Iterator[tuple[Any, Any, Any]]:
+    """Open an admin client; yield the JVM, Kafka's package in it, and the client."""
     jvm: Any = getattr(spark, "_jvm", None)
     if jvm is None:
         raise UsageError("a kafka source needs Spark's classic session: Spark Connect does not reach Kafka's own client")
@@ -178,11 +178,11 @@ def _admin(spark: SparkSession, topics: Topics) -> Iterator[tuple[Any, Any, Any]
         settings.put(name, value)
     admin = None
     try:
-        kafka = _kafka(jvm)
+        kafka = _find_kafka_package(jvm)
         admin = kafka.clients.admin.AdminClient.create(settings)
         yield jvm, kafka, admin
     except Py4JJavaError as error:
-        why = topics.without_secrets(format_spark_error(error))
+        why = topics.mask_secrets(format_spark_error(error))
         raise SourceError(
             f"the brokers at {topics.brokers} cannot be asked: {why}; check `url`, the network and `kafka.*` options"
         ) from error
@@ -191,22 +191,22 @@ def _admin(spark: SparkSession, topics: Topics) -> Iterator[tuple[Any, Any, Any]
             admin.close(jvm.java.time.Duration.ZERO)
 
 
-def _kafka(jvm: Any) -> Any:
-    """Return the package that holds Kafka's classes."""
+def _find_kafka_package(jvm: Any) -> Any:
+    """Return the Java package of Kafka's classes."""
     for package in _PACKAGES:
-        found = jvm
+        package_object = jvm
         for part in package.split("."):
-            found = getattr(found, part)
-        if not isinstance(found.clients.admin.AdminClient, JavaPackage):
-            return found
+            package_object = getattr(package_object, part)
+        if not isinstance(package_object.clients.admin.AdminClient, JavaPackage):
+            return package_object
     raise SetupError(
         "Spark's connector for Kafka is not installed: run `python -m tidemill.runtime.spark_home`, "
         "or give spark-submit `--packages org.apache.spark:spark-sql-kafka-0-10_2.13:<Spark's version>`"
     )
 
 
-def _matching(jvm: Any, pattern: str, names: Iterable[str]) -> tuple[str, ...]:
-    """Return the names that match the pattern as a whole, as Java understands it."""
+def _match_names(jvm: Any, pattern: str, names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that match a Java pattern as a whole."""
     try:
         compiled = jvm.java.util.regex.Pattern.compile(pattern)
     except Py4JJavaError as error:
@@ -214,7 +214,7 @@ def _matching(jvm: Any, pattern: str, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(name for name in names if compiled.matcher(name).matches()))
 
 
-def _described(jvm: Any, admin: Any, topics: Topics, names: Iterable[str]) -> dict[str, Any]:
+def _describe_topics(jvm: Any, admin: Any, topics: Topics, names: Iterable[str]) -> dict[str, Any]:
     futures = admin.describeTopics(jvm.java.util.ArrayList(list(names))).topicNameValues()
     described = {}
     for name in names:
@@ -229,14 +229,14 @@ def _described(jvm: Any, admin: Any, topics: Topics, names: Iterable[str]) -> di
     return described
 
 
-def _offsets(
+def _list_offsets(
     jvm: Any, kafka: Any, admin: Any, topics: Topics, wanted: Mapping[str, Iterable[int]], which: str
 ) -> dict[tuple[str, int], int]:
-    """Return the earliest or latest offset of each partition; records of open transactions come after the latest."""
-    asked = jvm.java.util.HashMap()
+    """Return the earliest or latest offset of each partition; records of open transactions are after the latest."""
+    specs = jvm.java.util.HashMap()
     for name, numbers in wanted.items():
         for number in numbers:
-            asked.put(kafka.common.TopicPartition(name, number), getattr(kafka.clients.admin.OffsetSpec, which)())
+            specs.put(kafka.common.TopicPartition(name, number), getattr(kafka.clients.admin.OffsetSpec, which)())
     level = getattr(kafka.common.IsolationLevel, topics.client["isolation.level"].upper())
-    answer = admin.listOffsets(asked, kafka.clients.admin.ListOffsetsOptions(level)).all().get()
-    return {(str(place.topic()), int(place.partition())): int(found.offset()) for place, found in answer.items()}
+    answer = admin.listOffsets(specs, kafka.clients.admin.ListOffsetsOptions(level)).all().get()
+    return {(str(place.topic()), int(place.partition())): int(result.offset()) for place, result in answer.items()}

@@ -1,4 +1,4 @@
-"""What a source's policies do where its records do not have the columns that are known: add, widen, rescue, quarantine, refuse."""
+"""Apply the schema policies of a source: add, widen, rescue, quarantine or fail where records do not have the known columns."""
 
 from __future__ import annotations
 
@@ -9,178 +9,185 @@ from typing import Any
 from pyspark.sql import types as T
 
 from tidemill.errors import SourceError
-from tidemill.sources.records import Difference, Records, judged_records, refused_by_rule
-from tidemill.sources.schema.types import checked_schema, is_wider, matched_names, wider_types, widest
+from tidemill.sources.records import Difference, Records, add_status, count_by_rule
+from tidemill.sources.schema.types import common_type, is_wider, list_wider_types, match_names, validate_schema
 from tidemill.spec.models import Source
 
 CAST = "cast:"
 
 
 @dataclass(frozen=True)
-class Change:
-    """What a policy did about one column: ``action`` is added, widened, rescued, null, quarantined or failed."""
+class SchemaChange:
+    """The action of a policy on one column: added, widened, rescued, null, quarantined or failed."""
 
     difference: Difference
     action: str
     records: int | None = None
 
     def row(self) -> dict[str, Any]:
-        """Return the row of ops.schema_changes, without the columns that tell whose it is."""
-        found = self.difference
+        """Return the row of ops.schema_changes, without the columns that identify run, source and batch."""
+        difference = self.difference
         return {
-            "column_name": found.column,
-            "difference": found.kind,
-            "found": found.found,
-            "expected": found.expected,
+            "column_name": difference.column,
+            "difference": difference.kind,
+            "found": difference.actual,
+            "expected": difference.expected,
             "action": self.action,
             "records": self.records,
-            "files": len(found.files) or None,
-            "sample": found.files[0] if found.files else None,
+            "files": len(difference.files) or None,
+            "sample": difference.files[0] if difference.files else None,
         }
 
     def __str__(self) -> str:
-        """Return a remark for the person who watches the run."""
-        found, files = self.difference, self.difference.files
+        """Return a remark for the user."""
+        difference, files = self.difference, self.difference.files
         where = f" in {files[0]}" + (f" and {len(files) - 1} more" if len(files) > 1 else "") if files else ""
         what = {
-            "added": f"new column {found.column} {found.found}: added",
-            "widened": f"column {found.column} widened from {found.expected} to {found.found}",
-            "rescued": f"unknown column {found.column}: kept in _rescued",
-            "null": f"no column {found.column}: null there",
-            "quarantined": f"column {found.column}: {self._counted} not {found.expected}: quarantined",
-            "failed": _refusal(found),
+            "added": f"new column {difference.column} {difference.actual}: added",
+            "widened": f"column {difference.column} widened from {difference.expected} to {difference.actual}",
+            "rescued": f"unknown column {difference.column}: kept in _rescued",
+            "null": f"no column {difference.column}: null there",
+            "quarantined": f"column {difference.column}: {self._count_text} not {difference.expected}: quarantined",
+            "failed": _explain_failure(difference),
         }[self.action]
         return what + where
 
     @property
-    def _counted(self) -> str:
+    def _count_text(self) -> str:
         return "1 record is" if self.records == 1 else f"{self.records or 'some'} records are"
 
 
 @dataclass(frozen=True)
-class Evolution:
-    """The records read with the schema that the policies arrived at, and what these did on the way."""
+class SchemaEvolution:
+    """The records with the schema that the policies lead to, and the changes."""
 
     schema: T.StructType
     records: Records
-    changes: tuple[Change, ...] = ()
+    changes: tuple[SchemaChange, ...] = ()
 
 
 Read = Callable[[T.StructType], Records]
 Infer = Callable[[Sequence[str] | None], T.StructType]
 
 
-def evolved(source: Source, schema: T.StructType, read: Read, infer: Infer, *, by_record: bool) -> Evolution:
+def evolve_schema(source: Source, schema: T.StructType, read: Read, infer: Infer, *, by_record: bool) -> SchemaEvolution:
     """Read the records, adding and widening columns as the policies say.
 
     Args:
-        source: its policies.
-        schema: the columns known before.
+        source: the source with its policies.
+        schema: the known columns.
         read: reads the records with a schema.
-        infer: infers the schema of the files with these paths, of all with None.
-        by_record: columns show in the records alone (JSON, XML), so that only inferring over all of them tells new ones.
+        infer: infers the schema of the files with these paths, of all files with None.
+        by_record: only records have columns (JSON, XML), so new ones are known only by inferring over all records.
 
     Raises:
-        SourceError: a policy is ``fail`` and there is such a column.
+        SourceError: a policy is ``fail`` and applies to a column.
     """
     records = read(schema)
-    found = _merged(records.differences)
+    differences = _merge_differences(records.differences)
     if by_record and (source.on_new_column != "rescue" or source.on_missing_column == "fail"):
-        found += _by_record(schema, infer(None))
-    changes: list[Change] = []
-    new = [difference for difference in found if difference.kind == "new"]
+        differences += _compare_inferred(schema, infer(None))
+    changes: list[SchemaChange] = []
+    new = [difference for difference in differences if difference.kind == "new"]
     if new and source.on_new_column == "add":
         paths = None if by_record else sorted({path for difference in new for path in difference.files})
         inferred = {part.name.lower(): part for part in infer(paths).fields}
         added = [(difference, inferred[difference.column.lower()]) for difference in new if difference.column.lower() in inferred]
         fields = {part.name.lower(): part for _, part in added}
-        schema = checked_schema([*schema.fields, *fields.values()])
-        changes += [Change(replace(difference, found=sql_name(part.dataType)), "added") for difference, part in added]
-        found = [difference for difference in found if difference.kind != "new"]
+        schema = validate_schema([*schema.fields, *fields.values()])
+        changes += [SchemaChange(replace(difference, actual=sql_name(part.dataType)), "added") for difference, part in added]
+        differences = [difference for difference in differences if difference.kind != "new"]
         records = read(schema)
-    wider = {name: kind for name, kind in _wider_files(schema, found).items() if source.on_type_change == "widen"}
+    wider = {name: kind for name, kind in _find_wider_types(schema, differences).items() if source.on_type_change == "widen"}
     if wider:
         changes += [
-            Change(Difference("type", name, (), sql_name(kind), sql_name(schema[name].dataType)), "widened") for name, kind in wider.items()
+            SchemaChange(Difference("type", name, (), sql_name(kind), sql_name(schema[name].dataType)), "widened")
+            for name, kind in wider.items()
         ]
         schema = T.StructType([T.StructField(part.name, wider.get(part.name, part.dataType)) for part in schema.fields])
-        found = [difference for difference in found if difference.kind != "type" or difference.column not in wider]
+        differences = [difference for difference in differences if difference.kind != "type" or difference.column not in wider]
         records = read(schema)
-    changes += [Change(difference, _action(source, difference)) for difference in found]
-    return Evolution(schema, records, tuple(changes))
+    changes += [SchemaChange(difference, _choose_action(source, difference)) for difference in differences]
+    return SchemaEvolution(schema, records, tuple(changes))
 
 
-def widened_by_values(
-    source: Source, schema: T.StructType, read: Read, refused: Mapping[str, int]
-) -> tuple[T.StructType, tuple[Change, ...]]:
-    """Return the schema widened where that lets records in whose values did not fit, and what was widened.
+def widen_by_values(
+    source: Source, schema: T.StructType, read: Read, rejected: Mapping[str, int]
+) -> tuple[T.StructType, tuple[SchemaChange, ...]]:
+    """Widen columns whose values were rejected, if that accepts more records; return the schema and the changes.
 
-    Each wider type is tried on the records themselves: one junk value among large numbers must not keep the numbers out. The narrowest
-    type that refuses fewest wins.
+    Each wider type is tried on the records, so that one junk value does not exclude large numbers. The narrowest type with the fewest
+    rejections wins.
     """
-    suffering = {name: refused[CAST + name] for name in schema.names if refused.get(CAST + name)}
-    if source.on_type_change != "widen" or not suffering:
+    misfits = {name: rejected[CAST + name] for name in schema.names if rejected.get(CAST + name)}
+    if source.on_type_change != "widen" or not misfits:
         return schema, ()
-    candidates = {name: wider_types(schema[name].dataType) for name in suffering}
+    candidates = {name: list_wider_types(schema[name].dataType) for name in misfits}
     best: dict[str, T.DataType] = {}
-    left = dict(suffering)
+    remaining = dict(misfits)
     for place in range(max(map(len, candidates.values()))):
-        tried = {name: kinds[place] for name, kinds in candidates.items() if place < len(kinds) and left[name]}
-        if not tried:
+        attempt = {name: kinds[place] for name, kinds in candidates.items() if place < len(kinds) and remaining[name]}
+        if not attempt:
             break
-        frame = read(T.StructType([T.StructField(part.name, tried.get(part.name, part.dataType)) for part in schema.fields])).frame
-        counts = {} if frame is None else refused_by_rule(judged_records(frame))
-        for name, kind in tried.items():
-            if counts.get(CAST + name, 0) < left[name]:
-                best[name], left[name] = kind, counts.get(CAST + name, 0)
+        frame = read(T.StructType([T.StructField(part.name, attempt.get(part.name, part.dataType)) for part in schema.fields])).frame
+        counts = {} if frame is None else count_by_rule(add_status(frame))
+        for name, kind in attempt.items():
+            if counts.get(CAST + name, 0) < remaining[name]:
+                best[name], remaining[name] = kind, counts.get(CAST + name, 0)
     changes = tuple(
-        Change(Difference("type", name, (), sql_name(kind), sql_name(schema[name].dataType)), "widened", suffering[name] - left[name])
+        SchemaChange(
+            Difference("type", name, (), sql_name(kind), sql_name(schema[name].dataType)), "widened", misfits[name] - remaining[name]
+        )
         for name, kind in best.items()
     )
     return T.StructType([T.StructField(part.name, best.get(part.name, part.dataType)) for part in schema.fields]), changes
 
 
-def settled(source: Source, changes: Sequence[Change], refused: Mapping[str, int], schema: T.StructType) -> tuple[Change, ...]:
-    """Return the changes with a row for each column whose values were refused.
+def apply_policies(
+    source: Source, changes: Sequence[SchemaChange], rejected: Mapping[str, int], schema: T.StructType
+) -> tuple[SchemaChange, ...]:
+    """Return the changes, with one more for each column whose values were rejected.
 
     Raises:
-        SourceError: a policy says ``fail`` to one of them.
+        SchemaRejected: a policy is ``fail`` for one of them.
     """
     action = "failed" if source.on_type_change == "fail" else "quarantined"
     cast = [
-        Change(Difference("type", rule.removeprefix(CAST), (), None, sql_name(schema[rule.removeprefix(CAST)].dataType)), action, count)
-        for rule, count in refused.items()
+        SchemaChange(
+            Difference("type", rule.removeprefix(CAST), (), None, sql_name(schema[rule.removeprefix(CAST)].dataType)), action, count
+        )
+        for rule, count in rejected.items()
         if rule.startswith(CAST) and rule.removeprefix(CAST) in schema.names
     ]
-    found = (*changes, *cast)
-    failed = [str(change) for change in found if change.action == "failed"]
+    all_changes = (*changes, *cast)
+    failed = [str(change) for change in all_changes if change.action == "failed"]
     if failed:
-        raise SchemaRefused("; ".join(failed), found)
-    return found
+        raise SchemaRejected("; ".join(failed), all_changes)
+    return all_changes
 
 
-class SchemaRefused(SourceError):
-    """A policy of the source says ``fail`` to what its files look like; ``changes`` tell all that was found."""
+class SchemaRejected(SourceError):
+    """A policy of the source is ``fail`` for one of the ``changes``."""
 
-    def __init__(self, message: str, changes: Sequence[Change]) -> None:
-        """Keep what was found, for the ledger."""
+    def __init__(self, message: str, changes: Sequence[SchemaChange]) -> None:
+        """Take the message and all changes, for the ledger."""
         super().__init__(message)
         self.changes = tuple(changes)
 
 
-def _merged(differences: Sequence[Difference]) -> list[Difference]:
-    """Return the differences with those that differ in their files alone made one."""
+def _merge_differences(differences: Sequence[Difference]) -> list[Difference]:
+    """Merge differences that differ only in their files."""
     files: dict[tuple[str, str, str | None, str | None], list[str]] = {}
     kinds: dict[tuple[str, str, str | None, str | None], Difference] = {}
     for each in differences:
-        what = (each.kind, each.column, each.found, each.expected)
+        what = (each.kind, each.column, each.actual, each.expected)
         kinds.setdefault(what, each)
         files.setdefault(what, []).extend(path for path in each.files if path not in files.get(what, []))
     return [replace(each, files=tuple(files[what])) for what, each in kinds.items()]
 
 
-def _by_record(schema: T.StructType, inferred: T.StructType) -> list[Difference]:
-    matched = matched_names(inferred.names, schema)
+def _compare_inferred(schema: T.StructType, inferred: T.StructType) -> list[Difference]:
+    matched = match_names(inferred.names, schema)
     new = [
         Difference("new", part.name, (), sql_name(part.dataType))
         for part, name in zip(inferred.fields, matched, strict=True)
@@ -189,36 +196,36 @@ def _by_record(schema: T.StructType, inferred: T.StructType) -> list[Difference]
     return new + [Difference("missing", part.name, (), None, sql_name(part.dataType)) for part in schema.fields if part.name not in matched]
 
 
-def _wider_files(schema: T.StructType, found: Sequence[Difference]) -> dict[str, T.DataType]:
-    """Return the wider type of each column that whole files have in another type, where one holds both."""
+def _find_wider_types(schema: T.StructType, differences: Sequence[Difference]) -> dict[str, T.DataType]:
+    """Return a wider type for each column that whole files have as another type, if one type holds both."""
     wider: dict[str, T.DataType] = {}
-    for difference in found:
-        if difference.kind == "type" and difference.found and difference.column in schema.names:
+    for difference in differences:
+        if difference.kind == "type" and difference.actual and difference.column in schema.names:
             before = wider.get(difference.column, schema[difference.column].dataType)
-            both = widest(before, T.DataType.fromDDL(difference.found))
-            if both != before and (is_wider(before, both) or both in wider_types(before)):
+            both = common_type(before, T.DataType.fromDDL(difference.actual))
+            if both != before and (is_wider(before, both) or both in list_wider_types(before)):
                 wider[difference.column] = both
     return wider
 
 
-def _action(source: Source, difference: Difference) -> str:
+def _choose_action(source: Source, difference: Difference) -> str:
     policy = {"new": source.on_new_column, "missing": source.on_missing_column, "type": source.on_type_change}[difference.kind]
     done = {"fail": "failed", "null": "null", "rescue": "rescued", "add": "rescued"}
     return done.get(policy, "quarantined")
 
 
-def _refusal(found: Difference) -> str:
+def _explain_failure(difference: Difference) -> str:
     return {
-        "new": f"new column {found.column}, and `on_new_column: fail` is set; add it to `schema:`, or choose `add` or `rescue`",
-        "missing": f"no column {found.column}, and `on_missing_column: fail` is set; correct the file, or choose `null`",
+        "new": f"new column {difference.column}, and `on_new_column: fail` is set; add it to `schema:`, or choose `add` or `rescue`",
+        "missing": f"no column {difference.column}, and `on_missing_column: fail` is set; correct the file, or choose `null`",
         "type": (
-            f"column {found.column} holds values that are not {found.expected}"
-            + (f" but {found.found}" if found.found else "")
+            f"column {difference.column} holds values that are not {difference.expected}"
+            + (f" but {difference.actual}" if difference.actual else "")
             + ", and `on_type_change: fail` is set; correct the data, or choose `widen` or `quarantine`"
         ),
-    }[found.kind]
+    }[difference.kind]
 
 
 def sql_name(kind: T.DataType) -> str:
-    """Return the type as SQL writes it."""
+    """Return the type in SQL."""
     return kind.simpleString().upper()

@@ -1,4 +1,4 @@
-"""The columns of a source: declared, or inferred so that no value is lost."""
+"""The columns of a source: declared, or inferred without loss of values."""
 
 from __future__ import annotations
 
@@ -26,51 +26,61 @@ _WIDER: dict[type[T.DataType], tuple[type[T.DataType], ...]] = {
     T.FloatType: (T.DoubleType,),
     T.DateType: (T.TimestampNTZType,),
 }
+TIME_TYPES = (T.DateType, T.TimestampType, T.TimestampNTZType)
 _DIGITS: dict[type[T.DataType], int] = {T.ByteType: 3, T.ShortType: 5, T.IntegerType: 10, T.LongType: 19}
 
 
 class NothingToInfer(SourceError):
-    """The files can be read, but no record in them tells of a column."""
+    """The files can be read, but have no record to infer columns from."""
 
 
-def parsed_schema(spark: SparkSession, text: str) -> T.StructType:
-    """Return the schema that ``text`` declares: DDL, or Spark's JSON of a schema; every column may be null.
+def parse_schema(spark: SparkSession, text: str) -> T.StructType:
+    """Parse a schema in DDL or in Spark's JSON; all columns are nullable.
 
     Raises:
         UsageError: the text is neither.
-        SourceError: it names a column twice, or uses a name of tidemill's own.
+        SourceError: it names a column twice, or uses one of tidemill's own names.
     """
     try:
         is_json = text.lstrip().startswith("{")
         schema = T.StructType.fromJson(json.loads(text)) if is_json else spark.createDataFrame([], text).schema
     except (PySparkException, ValueError, KeyError) as error:
         raise UsageError(f'`schema` is neither DDL ("id INT, name STRING") nor Spark\'s JSON: {format_spark_error(error)}') from error
-    return checked_schema(schema.fields)
+    return validate_schema(schema.fields)
 
 
-def checked_schema(fields: Iterable[T.StructField]) -> T.StructType:
-    """Return the fields as a schema in which every column may be null.
+def validate_schema(fields: Iterable[T.StructField]) -> T.StructType:
+    """Return the fields as a schema with nullable columns.
 
     Raises:
-        SourceError: a name stands twice (Delta does not tell case apart), or is one of tidemill's own.
+        SourceError: a name is there twice (Delta ignores case), or is one of tidemill's own.
     """
     schema = T.StructType([T.StructField(field.name, field.dataType, True) for field in fields])
     if not schema.names:
         raise SourceError("no column is declared or found; give `schema:`")
-    seen: dict[str, str] = {}
+    spelling_of: dict[str, str] = {}
     for name in schema.names:
-        if name.lower() in seen:
-            raise SourceError(f"columns {seen[name.lower()]!r} and {name!r} are one name to Delta; declare `schema:` without one of them")
-        seen[name.lower()] = name
+        if name.lower() in spelling_of:
+            raise SourceError(
+                f"columns {spelling_of[name.lower()]!r} and {name!r} are one name to Delta; declare `schema:` without one of them"
+            )
+        spelling_of[name.lower()] = name
         if is_added(name):
             raise SourceError(f"column {name!r} has a name that tidemill uses itself; rename it in the files or leave it out of `schema:`")
     return schema
 
 
-def matched_names(names: Sequence[str], schema: T.StructType) -> list[str | None]:
-    """Return for each name of a file the schema's column it means, None for one that the schema lacks.
+def to_table_schema(fields: Iterable[T.StructField]) -> T.StructType:
+    """Return a valid schema of the fields, with names that a Delta table can have."""
+    fields = list(fields)
+    names = list_table_columns([part.name for part in fields])
+    return validate_schema([T.StructField(name, part.dataType) for name, part in zip(names, fields, strict=True)])
 
-    An exact name comes first, then the name that Delta would have been given, then one that differs in case alone.
+
+def match_names(names: Sequence[str], schema: T.StructType) -> list[str | None]:
+    """Match the names of a file to columns of the schema; None for names that are not in the schema.
+
+    Exact names match first, then the names that the columns would have in Delta, then names that differ only in case.
     """
     exact, lower = set(schema.names), {name.lower(): name for name in schema.names}
     taken: set[str] = set()
@@ -83,21 +93,21 @@ def matched_names(names: Sequence[str], schema: T.StructType) -> list[str | None
     return matched
 
 
-def is_wider(found: T.DataType, wanted: T.DataType) -> bool:
-    """Return True where every value of ``found`` is one of ``wanted`` too."""
-    if found == wanted:
+def is_wider(actual: T.DataType, wanted: T.DataType) -> bool:
+    """Return True if ``wanted`` holds every value of ``actual``."""
+    if actual == wanted:
         return True
-    if isinstance(found, T.DecimalType) and isinstance(wanted, T.DecimalType):
-        return wanted.scale >= found.scale and wanted.precision - wanted.scale >= found.precision - found.scale
-    if isinstance(found, T.NullType):
+    if isinstance(actual, T.DecimalType) and isinstance(wanted, T.DecimalType):
+        return wanted.scale >= actual.scale and wanted.precision - wanted.scale >= actual.precision - actual.scale
+    if isinstance(actual, T.NullType):
         return True
-    if isinstance(wanted, T.DecimalType) and type(found) in _DIGITS:
-        return wanted.precision - wanted.scale >= _DIGITS[type(found)]
-    return isinstance(wanted, _WIDER.get(type(found), ()))
+    if isinstance(wanted, T.DecimalType) and type(actual) in _DIGITS:
+        return wanted.precision - wanted.scale >= _DIGITS[type(actual)]
+    return isinstance(wanted, _WIDER.get(type(actual), ()))
 
 
-def widest(one: T.DataType, other: T.DataType) -> T.DataType:
-    """Return the narrower of the two types that holds the values of both; STRING where neither does."""
+def common_type(one: T.DataType, other: T.DataType) -> T.DataType:
+    """Return the narrowest type that holds the values of both types: one of them, DOUBLE for numbers, or STRING."""
     if is_wider(one, other):
         return other
     if is_wider(other, one):
@@ -106,10 +116,10 @@ def widest(one: T.DataType, other: T.DataType) -> T.DataType:
     return T.DoubleType() if isinstance(one, numeric) and isinstance(other, numeric) else T.StringType()
 
 
-def wider_types(kind: T.DataType) -> list[T.DataType]:
-    """Return the types that a column of this type may be widened to, the narrowest first.
+def list_wider_types(kind: T.DataType) -> list[T.DataType]:
+    """Return the types that a column may be widened to, the narrowest first.
 
-    DOUBLE holds a BIGINT only up to 2^53, so whoever widens to it looks at the values that are there.
+    DOUBLE holds BIGINT values only up to 2^53, so widening to it requires a check of the values.
     """
     if isinstance(kind, T.LongType):
         return [T.DecimalType(20, 0), T.DecimalType(38, 0), T.DoubleType()]
@@ -123,7 +133,7 @@ def wider_types(kind: T.DataType) -> list[T.DataType]:
 
 
 TEXT, WHOLE, FRACTION, TRUTH, INSTANT, DAY = "text", "whole", "fraction", "truth", "instant", "day"
-_KINDS = re.compile(
+_PATTERN = re.compile(
     r"(?P<whole>[+-]?(?:0|[1-9]\d*))"
     r"|(?P<fraction>[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,4})?|NaN|[+-]?INF|[+-]?Inf(?:inity)?)"
     r"|(?P<truth>(?i:true|false))"
@@ -131,20 +141,20 @@ _KINDS = re.compile(
     r"|(?P<day>\d{4}-\d{2}-\d{2})",
     re.ASCII,
 )
-_PLAIN = {frozenset({TRUTH}): T.BooleanType, frozenset({DAY}): T.DateType}
+_SIMPLE_TYPES = {frozenset({TRUTH}): T.BooleanType, frozenset({DAY}): T.DateType}
 _INSTANTS = frozenset({INSTANT, DAY})
 _DECIMAL_DIGITS = 38
-_EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
-# A number with as many significant digits comes out of a double as it went in.
-_SAFE_DIGITS = 15
+_UNROUNDED = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
+# DOUBLE gives back every number with so many significant digits.
+_DOUBLE_DIGITS = 15
 
 
 @dataclass
 class Evidence:
-    """What has been seen of one column: the kinds of its texts, and how many digits its numbers have.
+    """The evidence about the type of a column: the kinds of its texts, and the digits of its numbers.
 
-    ``whole_digits`` and ``decimals`` are the most digits before and behind a point, ``lowest`` and ``highest`` the range of whole
-    numbers. ``fits_double`` says that a DOUBLE gives every number back; ``is_padded`` that there is white space around one.
+    ``whole_digits`` and ``decimals`` are the maximum digits before and after the point, ``lowest`` and ``highest`` the range of whole
+    numbers. ``fits_double``: DOUBLE gives back every number. ``is_padded``: a number has white space around it.
     """
 
     kinds: set[str] = field(default_factory=set)
@@ -156,11 +166,11 @@ class Evidence:
     is_padded: bool = False
 
     def add(self, text: str) -> None:
-        """Take in one text; an empty one tells nothing."""
+        """Add one text; empty ones are ignored."""
         if TEXT in self.kinds or not text:
             return
-        found = _KINDS.fullmatch(text.strip(" "))
-        kind = (found.lastgroup if found else None) or TEXT
+        match = _PATTERN.fullmatch(text.strip(" "))
+        kind = (match.lastgroup if match else None) or TEXT
         is_padded = text[0] == " " or text[-1] == " "
         if (is_padded and kind not in (WHOLE, FRACTION)) or (kind in _INSTANTS and not _is_in_calendar(text, kind)):
             kind = TEXT
@@ -170,7 +180,7 @@ class Evidence:
             self._add_number(text.strip(" "), kind)
 
     def merge(self, other: Evidence) -> None:
-        """Take in all that another one has seen."""
+        """Add the evidence of another part of the data."""
         self.kinds |= other.kinds
         self.whole_digits, self.decimals = max(self.whole_digits, other.whole_digits), max(self.decimals, other.decimals)
         self.lowest, self.highest = min(self.lowest, other.lowest), max(self.highest, other.highest)
@@ -178,21 +188,21 @@ class Evidence:
         self.is_padded = self.is_padded or other.is_padded
 
     def type(self, smallest: T.IntegerType | T.LongType) -> T.DataType:
-        """Return the narrowest type that keeps every value, of whole numbers ``smallest`` at least; STRING where nothing was seen."""
+        """Return the narrowest type that keeps every value, at least ``smallest`` for whole numbers; STRING without evidence."""
         if self.kinds and self.kinds <= {WHOLE, FRACTION}:
             return self._number_type(smallest)
         if INSTANT in self.kinds and self.kinds <= _INSTANTS:
             return T.TimestampType()
-        return _PLAIN.get(frozenset(self.kinds), T.StringType)()
+        return _SIMPLE_TYPES.get(frozenset(self.kinds), T.StringType)()
 
     def to_list(self) -> list[Any]:
-        """Return it as JSON can hold it."""
+        """Return the evidence as a list for JSON."""
         return [sorted(self.kinds), self.whole_digits, self.decimals, self.lowest, self.highest, self.fits_double, self.is_padded]
 
     @classmethod
-    def of(cls, found: Iterable[Any]) -> Evidence:
-        """Return what ``to_list`` gave."""
-        kinds, *others = found
+    def of(cls, parts: Iterable[Any]) -> Evidence:
+        """Return the evidence of a list from ``to_list``."""
+        kinds, *others = parts
         return cls(set(kinds), *others)
 
     def _add_number(self, text: str, kind: str) -> None:
@@ -200,16 +210,16 @@ class Evidence:
             number = int(text) if len(text) <= 2 * _DECIMAL_DIGITS else 10 ** (2 * _DECIMAL_DIGITS)
             self.lowest, self.highest = min(self.lowest, number), max(self.highest, number)
             self.whole_digits = max(self.whole_digits, len(text.lstrip("+-")))
-            self.fits_double = self.fits_double and (len(text) <= _SAFE_DIGITS or _fits_double(text))
+            self.fits_double = self.fits_double and (len(text) <= _DOUBLE_DIGITS or _fits_double(text))
             return
-        if len(text) <= _SAFE_DIGITS and text.replace(".", "", 1).lstrip("+-").isdigit():
+        if len(text) <= _DOUBLE_DIGITS and text.replace(".", "", 1).lstrip("+-").isdigit():
             before, _, behind = text.lstrip("+-").partition(".")
             self.whole_digits = max(self.whole_digits, len(before.lstrip("0")))
             self.decimals = max(self.decimals, len(behind.rstrip("0")))
             return
         number = Decimal(text.replace("INF", "Infinity"))
         if number.is_finite():
-            _, digits, exponent = number.normalize(_EXACT).as_tuple()
+            _, digits, exponent = number.normalize(_UNROUNDED).as_tuple()
             self.whole_digits = max(self.whole_digits, len(digits) + int(exponent))
             self.decimals = max(self.decimals, -int(exponent))
             self.fits_double = self.fits_double and _fits_double(text)
@@ -217,7 +227,7 @@ class Evidence:
     def _number_type(self, smallest: T.IntegerType | T.LongType) -> T.DataType:
         if FRACTION not in self.kinds:
             if self.is_padded:
-                return T.StringType()  # Spark reads no whole number with spaces around it
+                return T.StringType()  # Spark does not parse whole numbers with spaces around them
             for bits, kind in ((31, T.IntegerType()), (63, T.LongType())):
                 if -(1 << bits) <= self.lowest and self.highest < 1 << bits and not (bits == 31 and isinstance(smallest, T.LongType)):
                     return kind

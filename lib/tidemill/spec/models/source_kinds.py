@@ -235,7 +235,7 @@ def _accept(name: str, definition: Any) -> SourceKind:
     if isinstance(definition, type) and issubclass(definition, SourceKind):
         return definition(name)
     # A class that only reads: the package of the readers knows the interfaces that it may have.
-    kind: SourceKind = import_module("tidemill.sources.tables").kind_of(name, definition)
+    kind: SourceKind = import_module("tidemill.sources.tables").wrap_source_class(name, definition)
     return kind
 
 

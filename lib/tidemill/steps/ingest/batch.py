@@ -1,4 +1,4 @@
-"""A batch of records: what was read, and its commit: quarantine, then the table, then the ledger."""
+"""Commit a batch of records: first the quarantine, then the table, then the ledger."""
 
 from __future__ import annotations
 
@@ -11,34 +11,47 @@ from pyspark.sql import types as T
 
 from tidemill.column_names import BATCH_ID, INGESTED_AT, ROW_HASH, SOURCE_FILE
 from tidemill.errors import StepError
+from tidemill.lake.ops import FileRow
 from tidemill.lake.staging import StagedRows
 from tidemill.quoting import name_batch_app
 from tidemill.runtime.spark_errors import raise_step_error
-from tidemill.sources.records import FATE, GOOD, NOTED, RAW, RULES, SOURCE_LINE, FileCount, Records, apart, refused_records
-from tidemill.sources.schema.policies import Change
+from tidemill.sources.records import RAW, RULES, SOURCE_LINE, STATUS, VALID, WARNINGS, FileCount, Records, isolate_selects, select_rejected
+from tidemill.sources.schema.policies import SchemaChange
 from tidemill.steps.commit_stats import blank, holds, is_blank, rows_written
-from tidemill.steps.ingest.history import FULL_BATCH, drop_replayed, lossy_columns, record, record_changes, record_schema
-from tidemill.steps.ingest.staged_records import hold_to_expectations, most_partitions
+from tidemill.steps.ingest.history import FULL_BATCH, drop_replayed, find_lossy_columns, record_changes, record_files, record_schema
+from tidemill.steps.ingest.staged_records import hold_to_expectations, max_partitions
 from tidemill.steps.result import StepContext, StepResult
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Records that were read, counted, and are to be committed.
+    """Staged and counted records that are to be committed.
 
-    ``kept`` are judged records (as of ``judged_records``), ``ledger`` the rows of ops.files that will tell of them. ``replaces`` is the
-    first batch that this one replaces (a replay), ``merge_by`` the key by which the records are merged (empty: they are appended),
-    ``position`` and ``place`` belong to a source without files.
+    Args:
+        number: the number of the batch.
+        records: what the reader returned.
+        staged: the records with their status (see ``add_status``).
+        schema: the columns of the table without those that ingest adds.
+        counts: the counts by file.
+        ledger: the rows of ops.files for this batch.
+        size: the size of the files in bytes.
+        changes: the changes of the schema.
+        replaces: the first batch that this one replaces (a replay).
+        merge_by: the key by which records are merged; empty to append them.
+        position: where the next read begins, for a source without files.
+        place: the place of a source without files.
+        reason: where the schema comes from.
+        notes: remarks for the user.
     """
 
     number: int
     records: Records
-    kept: StagedRows
+    staged: StagedRows
     schema: T.StructType
     counts: Mapping[str, FileCount]
-    ledger: Sequence[Mapping[str, object]]
+    ledger: Sequence[FileRow]
     size: int = 0
-    changes: tuple[Change, ...] = ()
+    changes: tuple[SchemaChange, ...] = ()
     replaces: int | None = None
     merge_by: tuple[str, ...] = ()
     position: str | None = None
@@ -48,69 +61,69 @@ class Batch:
 
     @property
     def rows(self) -> int:
-        """The physical records."""
+        """The number of physical records."""
         return sum(count.records for count in self.counts.values())
 
     @property
-    def good(self) -> int:
-        """The records that go into the table."""
-        return sum(count.good for count in self.counts.values())
+    def valid(self) -> int:
+        """The number of records for the table."""
+        return sum(count.valid for count in self.counts.values())
 
     @property
-    def refused(self) -> int:
-        """The records that go beside it."""
-        return sum(count.refused for count in self.counts.values())
+    def rejected(self) -> int:
+        """The number of records for the quarantine."""
+        return sum(count.rejected for count in self.counts.values())
 
     def meta(self, context: StepContext) -> dict[str, object]:
-        """Return what the commit says of itself: the truth from which the ledger can be made again."""
-        told = {"batch_id": self.number, "rows_in": self.rows, "rows_out": self.good, "rows_quarantined": self.refused}
+        """Return the metadata of the commit, from which the ledger can be rebuilt."""
+        counts = {"batch_id": self.number, "rows_in": self.rows, "rows_out": self.valid, "rows_quarantined": self.rejected}
         more = {"replaces": self.replaces, "position": self.position, "place": self.place}
-        return context.meta(**told, **{name: value for name, value in more.items() if value is not None})
+        return context.meta(**counts, **{name: value for name, value in more.items() if value is not None})
 
 
 def commit(context: StepContext, batch: Batch) -> StepResult:
-    """Commit a batch; the table's own commit is the one point at which it counts.
+    """Commit a batch; it counts from the table's own commit on.
 
     Raises:
         ExpectationRefused: one of the source's expectations fails the batch; nothing is committed.
-        StepError: records were lost on the way, or a commit holds another number of rows than it should.
+        StepError: records were lost, or a commit has another number of rows than expected.
     """
     table = f"bronze.{context.item}"
-    if batch.rows != batch.good + batch.refused:
-        raise StepError(f"{table}: {batch.rows} records were read, but {batch.good} are good and {batch.refused} refused; report this")
-    told = hold_to_expectations(context, batch.kept, batch.schema, batch.good)
+    if batch.rows != batch.valid + batch.rejected:
+        raise StepError(f"{table}: {batch.rows} records were read, but {batch.valid} are valid and {batch.rejected} rejected; report this")
+    remarks = hold_to_expectations(context, batch.staged, batch.schema, batch.valid)
     with raise_step_error(table):
         _commit_quarantine(context, f"{table}_quarantine", batch)
         _widen(context, table, batch)
         version = _commit_table(context, table, batch)
     written = None if batch.merge_by else rows_written(context.lake, table, version)
-    if written not in (None, batch.good):
-        raise StepError(f"{table}: version {version} holds {written} rows of this batch instead of {batch.good}; restore it and run again")
-    record(context, batch.ledger, batch.number)
+    if written not in (None, batch.valid):
+        raise StepError(f"{table}: version {version} holds {written} rows of this batch instead of {batch.valid}; restore it and run again")
+    record_files(context, batch.ledger, batch.number)
     record_changes(context, batch.changes, batch.number)
     record_schema(context, batch.schema, batch.reason, batch.number)
     if batch.replaces is not None:
         drop_replayed(context, batch.replaces, batch.number)
-    notes = (*batch.notes, *told, *(str(change) for change in batch.changes))
-    return StepResult({table: version}, batch.rows, batch.good, batch.refused, notes=notes)
+    notes = (*batch.notes, *remarks, *(str(change) for change in batch.changes))
+    return StepResult({table: version}, batch.rows, batch.valid, batch.rejected, notes=notes)
 
 
 def _commit_table(context: StepContext, table: str, batch: Batch) -> int:
-    # The stage has these columns, in the order of the table, and the marks behind them.
-    good = apart(batch.kept.frame.where(F.col(FATE) == GOOD), batch.schema).drop(NOTED, RAW, RULES, FATE)
-    lake, meta, app, part = context.lake, batch.meta(context), name_batch_app(context.item), batch.kept.part(GOOD)
+    # The staged rows have the columns of the table in order, followed by those of their status.
+    valid = isolate_selects(batch.staged.frame.where(F.col(STATUS) == VALID), batch.schema).drop(WARNINGS, RAW, RULES, STATUS)
+    lake, meta, app, part = context.lake, batch.meta(context), name_batch_app(context.item), batch.staged.part(VALID)
     if batch.number == FULL_BATCH:
-        return lake.replace(good, table, meta=meta, part=part)
+        return lake.replace(valid, table, meta=meta, part=part)
     if batch.replaces is not None and lake.exists(table):
-        return lake.replace_where_once(good, table, where=f"{BATCH_ID} >= {batch.replaces}", app=app, n=batch.number, meta=meta)
+        return lake.replace_where_once(valid, table, where=f"{BATCH_ID} >= {batch.replaces}", app=app, n=batch.number, meta=meta)
     if batch.merge_by:
         changing = [name for name in batch.schema.names if name not in batch.merge_by]
-        return lake.merge(good, table, keys=batch.merge_by, update_if_changed=changing, meta=meta, batch=(app, batch.number))
-    return lake.append_once(good, table, app=app, n=batch.number, meta=meta, part=part)
+        return lake.merge(valid, table, keys=batch.merge_by, update_if_changed=changing, meta=meta, batch=(app, batch.number))
+    return lake.append_once(valid, table, app=app, n=batch.number, meta=meta, part=part)
 
 
 def _widen(context: StepContext, table: str, batch: Batch) -> None:
-    """Rewrite the table with the wider types of the batch, where it has narrower ones; its rows stay what they are."""
+    """Rewrite the table with the wider types of the batch; the values of its rows stay the same."""
     if batch.number == FULL_BATCH or not context.lake.exists(table):
         return
     before = context.lake.read(context.spark, table).schema
@@ -121,7 +134,7 @@ def _widen(context: StepContext, table: str, batch: Batch) -> None:
     }
     if not wider:
         return
-    lossy = lossy_columns(context, table, wider)
+    lossy = find_lossy_columns(context, table, wider)
     if lossy:
         raise StepError(
             f"{table}: {', '.join(lossy)} cannot be widened to DOUBLE, it holds numbers above 2^53; declare it DECIMAL or STRING"
@@ -130,34 +143,34 @@ def _widen(context: StepContext, table: str, batch: Batch) -> None:
 
 
 def _commit_quarantine(context: StepContext, table: str, batch: Batch) -> None:
-    """Write the refused records, in place of what a killed attempt at this batch may have left."""
+    """Write the rejected records, replacing those that a killed attempt at this batch may have left."""
     lake, mine = context.lake, f"{BATCH_ID} = {batch.number}"
     is_settled = is_blank(lake, table) if batch.number == FULL_BATCH else lake.exists(table) and not holds(lake, table, mine)
-    if batch.refused == 0 and is_settled:
+    if batch.rejected == 0 and is_settled:
         return
     repeats = any(count.repeated_headers for count in batch.counts.values())
-    refused = refused_records(batch.kept.frame, with_repeated_headers=repeats)
-    if batch.refused and batch.records.locate is not None:
-        refused = batch.records.locate(refused)
-    if SOURCE_LINE not in refused.columns:
-        refused = refused.withColumn(SOURCE_LINE, F.lit(None).cast("bigint"))
+    rejected = select_rejected(batch.staged.frame, with_repeated_headers=repeats)
+    if batch.rejected and batch.records.locate is not None:
+        rejected = batch.records.locate(rejected)
+    if SOURCE_LINE not in rejected.columns:
+        rejected = rejected.withColumn(SOURCE_LINE, F.lit(None).cast("bigint"))
     stamps = {INGESTED_AT: F.lit(datetime.now(UTC)), BATCH_ID: F.lit(batch.number).cast("bigint"), "run_id": F.lit(context.run_id)}
-    refused = refused.withColumns(stamps).coalesce(most_partitions(context, batch.size))
-    refused = refused.select("raw", "rules", SOURCE_FILE, SOURCE_LINE, ROW_HASH, INGESTED_AT, BATCH_ID, "run_id")
-    expected = batch.refused
+    rejected = rejected.withColumns(stamps).coalesce(max_partitions(context, batch.size))
+    rejected = rejected.select("raw", "rules", SOURCE_FILE, SOURCE_LINE, ROW_HASH, INGESTED_AT, BATCH_ID, "run_id")
+    expected = batch.rejected
     if batch.merge_by and lake.exists(table):
-        # Records behind the watermark come again with each batch: those in quarantine already stay there once.
+        # Records behind the watermark come again with each batch; the quarantine keeps each once.
         known = lake.read(context.spark, table).where(f"NOT {mine}").select(SOURCE_FILE, ROW_HASH).distinct()
-        refused = refused.join(known, [SOURCE_FILE, ROW_HASH], "left_anti").select(*refused.columns)
-        expected = refused.count() if batch.refused else 0
+        rejected = rejected.join(known, [SOURCE_FILE, ROW_HASH], "left_anti").select(*rejected.columns)
+        expected = rejected.count() if batch.rejected else 0
         if expected == 0 and is_settled:
             return
-    refused = refused if expected else blank(refused)
-    meta = context.meta(batch_id=batch.number, rows_quarantined=batch.refused)
+    rejected = rejected if expected else blank(rejected)
+    meta = context.meta(batch_id=batch.number, rows_quarantined=batch.rejected)
     if batch.number == FULL_BATCH:
-        version = lake.replace(refused, table, meta=meta)
+        version = lake.replace(rejected, table, meta=meta)
     else:
-        version = lake.replace_where(refused, table, where=mine, meta=meta)
+        version = lake.replace_where(rejected, table, where=mine, meta=meta)
     written = rows_written(lake, table, version)
     if written not in (None, expected):
-        raise StepError(f"{table}: {expected} records were refused, {written} written; run again")
+        raise StepError(f"{table}: {expected} records were rejected, {written} written; run again")

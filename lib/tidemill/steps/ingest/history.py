@@ -1,4 +1,4 @@
-"""What earlier batches of a source have loaded, and the schema that they have."""
+"""The history of a source: its earlier batches, and the schema of its table."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tidemill.columns import column
 from tidemill.errors import UsageError
 from tidemill.lake.ops import FileRow, SchemaChangeRow, SchemaRow
 from tidemill.quoting import name_batch_app
-from tidemill.sources.schema.policies import Change, sql_name
-from tidemill.sources.schema.types import checked_schema, is_wider, parsed_schema
+from tidemill.sources.schema.policies import SchemaChange, sql_name
+from tidemill.sources.schema.types import is_wider, parse_schema, validate_schema
 from tidemill.spec.models import Source
 from tidemill.steps.commit_stats import blank, holds
 from tidemill.steps.result import StepContext
@@ -26,57 +26,61 @@ FULL_BATCH = 0
 
 LOADED, BAD = "loaded", "bad"
 REPROCESSED = "reprocessed"
-"""The state of a file that was loaded before, and of which records in quarantine were taken through again."""
+"""The state of a loaded file whose quarantined records were read again."""
 
-Row = Mapping[str, object]
+CommitMeta = Mapping[str, Any]
+"""The metadata of a commit of this step: batch, run, counts, and for sources without files place and position."""
 
 
 @dataclass(frozen=True)
-class Past:
+class SourceHistory:
     """What the lake holds of a source.
 
-    ``last`` is the number of the last committed batch, 0 before the first. ``rows`` are the rows of ops.files that tell of what is in
-    the table, or of files that cannot be read, oldest first. ``schema`` are the columns of the table without those that ingest adds,
-    None where there is no table yet. ``lost`` are the rows of batches that the table has lost at its end, ``lost_from`` is the first
-    batch of which it has lost records in its midst.
+    Args:
+        last: the number of the last committed batch, 0 before the first.
+        rows: the rows of ops.files about records in the table and about bad files, oldest first.
+        schema: the columns of the table without those that ingest adds; None without a table.
+        notes: remarks for the user.
+        lost: the rows of batches that the table has lost at its end.
+        lost_from: the first batch of which the table has lost some records.
     """
 
     last: int
-    rows: tuple[Row, ...]
+    rows: tuple[FileRow, ...]
     schema: T.StructType | None
     notes: tuple[str, ...] = ()
-    lost: tuple[Row, ...] = ()
+    lost: tuple[FileRow, ...] = ()
     lost_from: int | None = None
 
     @property
     def exists(self) -> bool:
-        """True where the source has a table."""
+        """True if the source has a table."""
         return self.schema is not None
 
     @property
-    def latest(self) -> dict[str, Row]:
-        """The latest row of each file, of those that tell of all its records."""
-        return {str(row["path"]): row for row in self.rows if row["state"] != REPROCESSED}
+    def latest(self) -> dict[str, FileRow]:
+        """The latest row of each file, without rows of reprocessed records."""
+        return {str(row.path): row for row in self.rows if row.state != REPROCESSED}
 
     def whole_from(self, first: int) -> int:
-        """Return the batch, ``first`` or an earlier one, from which on no file has records before it."""
+        """Return the greatest batch up to ``first`` such that no file has records both before it and from it on."""
         batches: dict[str, list[int]] = {}
         for row in self.rows:
-            if row["state"] != BAD:
-                batches.setdefault(str(row["path"]), []).append(_number(row))
+            if row.state != BAD:
+                batches.setdefault(str(row.path), []).append(batch_of(row))
         while True:
-            lower = min((min(held) for held in batches.values() if max(held) >= first), default=first)
+            lower = min((min(annotate_records) for annotate_records in batches.values() if max(annotate_records) >= first), default=first)
             if lower >= first:
                 return first
             first = lower
 
     def position(self, before: int | None = None) -> str | None:
-        """Return the position behind the last batch, or behind the last one before batch ``before``; None where there is none."""
-        behind = [row for row in self.rows if row["position"] is not None and (before is None or _number(row) < before)]
-        return str(max(behind, key=_number)["position"]) if behind else None
+        """Return the position after the last batch, or after the last one before batch ``before``; None without one."""
+        behind = [row for row in self.rows if row.position is not None and (before is None or batch_of(row) < before)]
+        return max(behind, key=batch_of).position if behind else None
 
     def first_batch(self, since: str) -> int:
-        """Return the first batch that ``--replay SINCE`` means: ``all``, a batch's number, or the first one at or behind a time.
+        """Return the first batch of ``--replay SINCE``: ``all``, a batch's number, or a time for the first batch at or after it.
 
         Raises:
             UsageError: there is no such batch, or ``since`` is none of the three.
@@ -92,195 +96,196 @@ class Past:
         except ValueError:
             raise UsageError(f"--replay {since}: expected `all`, a batch's number, or a time such as 2013-06-01") from None
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        behind = [_number(row) for row in self.rows if row["state"] == LOADED and row["recorded_at"] >= moment]  # type: ignore[operator]
+        behind = [batch_of(row) for row in self.rows if row.state == LOADED and row.recorded_at and row.recorded_at >= moment]
         if not behind:
             raise UsageError(f"--replay {since}: nothing was loaded since then, the last batch is {self.last}")
         return min(behind)
 
 
-def past(context: StepContext) -> Past:
-    """Return what the lake has of the step's source; what a killed run left half-told is told now.
+def load_history(context: StepContext) -> SourceHistory:
+    """Load the history of the step's source, and complete what a killed run left undone.
 
-    The table is the truth. Rows of ops.files that the table does not bear out are left out, so that their files are read again; batches
-    of the table that the ledger lacks are put back into it.
+    The table is the source of truth. Rows of ops.files about batches that the table does not have are ignored, so their files are read
+    again; batches of the table that are missing in the ledger are added to it.
     """
     lake, table = context.lake, f"bronze.{context.item}"
-    rows = _since_last_full_load(lake.ledger.rows("ops.files", source=context.item))
+    rows = _drop_before_full_load(lake.ledger.read(FileRow, source=context.item))
     if not lake.exists(table):
-        loaded = tuple(row for row in rows if row["state"] != BAD)
-        return Past(FULL_BATCH, tuple(row for row in rows if row["state"] == BAD), None, lost=loaded)
+        loaded = tuple(row for row in rows if row.state != BAD)
+        return SourceHistory(FULL_BATCH, tuple(row for row in rows if row.state == BAD), None, lost=loaded)
     schema = T.StructType([part for part in lake.read(context.spark, table).schema.fields if part.name not in PROVENANCE])
     last = lake.txn_version(table, name_batch_app(context.item)) or FULL_BATCH
-    ahead = [row for row in rows if _number(row) > last and row["state"] != BAD]
+    ahead = [row for row in rows if batch_of(row) > last and row.state != BAD]
     notes = []
     if ahead:
-        notes.append(f"ops.files tells of batch {_number(ahead[-1])}, but {table} ends with batch {last}: its files are read again")
+        notes.append(f"ops.files tells of batch {batch_of(ahead[-1])}, but {table} ends with batch {last}: its files are read again")
         rows = [row for row in rows if row not in ahead]
     commits = [meta for meta in lake.metadata(table) if meta.get("node") == context.node and "batch_id" in meta]
-    rows += _untold(context, rows, commits, last)
+    rows += _restore_missing_rows(context, rows, commits, last)
     _drop_replayed(context, commits)
-    lost_from = _lost_from(context, rows, commits, last)
+    lost_from = _find_lost_batch(context, rows, commits, last)
     if lost_from is not None:
         notes.append(f"{table} or its quarantine has lost records of batch {lost_from}: it is loaded again from that batch on")
-    return Past(last, tuple(rows), schema, tuple(notes), tuple(ahead), lost_from)
+    return SourceHistory(last, tuple(rows), schema, tuple(notes), tuple(ahead), lost_from)
 
 
-def _lost_from(context: StepContext, rows: Sequence[Row], commits: Sequence[Row], last: int) -> int | None:
-    """Return the first batch of which records are lost, where commits of the table or of its quarantine were lost since the last batch.
+def _find_lost_batch(context: StepContext, rows: Sequence[FileRow], commits: Sequence[CommitMeta], last: int) -> int | None:
+    """Return the first batch with lost records, if commits of the table or of its quarantine were lost since the last batch.
 
-    A merge moves records from batch to batch, and reprocessing takes them out of quarantine: there all batches are taken for lost.
+    A merge moves records between batches, and reprocessing takes them out of quarantine: in these cases all batches count as lost.
     """
     table = f"bronze.{context.item}"
-    since = int(str(commits[0]["version"])) + 1 if commits else 0
-    quarantined = [meta for meta in context.lake.metadata(f"{table}_quarantine") if "node" in meta]
-    beside = int(str(quarantined[0]["version"])) + 1 if quarantined else 0
+    since = int(commits[0]["version"]) + 1 if commits else 0
+    quarantined: list[CommitMeta] = [meta for meta in context.lake.metadata(f"{table}_quarantine") if "node" in meta]
+    beside = int(quarantined[0]["version"]) + 1 if quarantined else 0
     is_lost, is_lost_beside = context.lake.is_lost_since(table, since), context.lake.is_lost_since(f"{table}_quarantine", beside)
-    numbers = sorted({_number(row) for row in rows if row["state"] != BAD} - {FULL_BATCH})
+    numbers = sorted({batch_of(row) for row in rows if row.state != BAD} - {FULL_BATCH})
     if not (is_lost or is_lost_beside) or not numbers:
         return None
     source = context.spec.pipeline.sources[context.item]
-    if source.key or (is_lost_beside and any(row["state"] == REPROCESSED for row in rows)):
+    if source.key or (is_lost_beside and any(row.state == REPROCESSED for row in rows)):
         return numbers[0]
-    told: dict[tuple[int, str], tuple[int, int]] = {}
-    for row in rows:
-        if row["state"] != BAD:
-            told[_number(row), str(row["path"])] = (int(str(row["rows"] or 0)), int(str(row["quarantined"] or 0)))
-    counted = _counted(context, numbers[0], last)
-    for (batch, path), (good, refused) in sorted(told.items()):
-        has_good, has_refused = counted.get(batch, {}).get(path, (0, 0))
-        if int(str(has_good)) < good or (int(str(has_refused)) < refused and is_lost_beside):
+    recorded = {(batch_of(row), str(row.path)): (row.rows or 0, row.quarantined or 0) for row in rows if row.state != BAD}
+    counts = _count_records(context, numbers[0], last)
+    for (batch, path), (valid, rejected) in sorted(recorded.items()):
+        stored_valid, stored_rejected = counts.get(batch, {}).get(path, (0, 0))
+        if stored_valid < valid or (stored_rejected < rejected and is_lost_beside):
             return batch
     return None
 
 
-def _untold(context: StepContext, rows: Sequence[Row], commits: Sequence[Row], last: int) -> list[Row]:
-    """Return the rows of committed batches that the ledger lacks, and write them into it."""
-    told = {(row["run_id"], row["batch_id"]) for row in rows if row["state"] == LOADED}
-    if commits and commits[0]["batch_id"] == FULL_BATCH and (commits[0]["run_id"], FULL_BATCH) not in told:
-        return _rebuilt(context, FULL_BATCH, FULL_BATCH, commits)
-    known = {_number(row) for row in rows if row["state"] != BAD}
+def _restore_missing_rows(context: StepContext, rows: Sequence[FileRow], commits: Sequence[CommitMeta], last: int) -> list[FileRow]:
+    """Add rows of committed batches that are missing in the ledger, and return them."""
+    recorded = {(row.run_id, row.batch_id) for row in rows if row.state == LOADED}
+    if commits and commits[0]["batch_id"] == FULL_BATCH and (commits[0]["run_id"], FULL_BATCH) not in recorded:
+        return _rebuild_rows(context, FULL_BATCH, FULL_BATCH, commits)
+    known = {batch_of(row) for row in rows if row.state != BAD}
     if not known:
-        return _rebuilt(context, FULL_BATCH, last, commits)
+        return _rebuild_rows(context, FULL_BATCH, last, commits)
     lacking = [batch for batch in range(min(known), last + 1) if batch not in known]
-    return _rebuilt(context, lacking[0], lacking[-1], commits, known) if lacking else []
+    return _rebuild_rows(context, lacking[0], lacking[-1], commits, known) if lacking else []
 
 
-def _rebuilt(context: StepContext, first: int, last: int, commits: Sequence[Row], known: Collection[int] = ()) -> list[Row]:
-    """Make the rows of batches ``first`` to ``last``, but for those that are ``known``, from their commits and from the tables."""
-    meta_of = {_number(meta): meta for meta in reversed(commits)}
-    counted = _counted(context, first, last)
-    rows: list[dict[str, object]] = []
+def _rebuild_rows(context: StepContext, first: int, last: int, commits: Sequence[CommitMeta], known: Collection[int] = ()) -> list[FileRow]:
+    """Rebuild the rows of batches ``first`` to ``last``, except ``known`` ones, from their commits and from the tables."""
+    meta_of = {int(meta["batch_id"]): meta for meta in reversed(commits)}
+    counted = _count_records(context, first, last)
+    rows: list[FileRow] = []
     for batch in (number for number in range(first, last + 1) if number not in known):
         meta = meta_of.get(batch, {})
         counts = {str(meta["place"]): (meta["rows_out"], meta["rows_quarantined"])} if meta.get("place") else counted.get(batch, {})
-        unknown = {"size": None, "modified_at": None, "error": None, "recorded_at": datetime.now(UTC)}
-        told = {"run_id": meta.get("run_id", context.run_id), "state": LOADED, "position": meta.get("position"), **unknown}
-        found = [{**stamp(context, batch), **told, "path": path, "rows": good, "quarantined": bad} for path, (good, bad) in counts.items()]
-        record(context, found, batch)
-        rows += found
-    return list(rows)
+        columns = stamp_columns(context, batch) | {"run_id": meta.get("run_id", context.run_id), "position": meta.get("position")}
+        file_rows = [
+            FileRow(**columns, recorded_at=datetime.now(UTC), state=LOADED, path=path, rows=valid, quarantined=rejected)
+            for path, (valid, rejected) in counts.items()
+        ]
+        record_files(context, file_rows, batch)
+        rows += file_rows
+    return rows
 
 
-def _counted(context: StepContext, first: int, last: int) -> dict[int, dict[str, tuple[object, object]]]:
-    """Return the good and the refused records of each file of each batch, by what the tables hold."""
-    counts: dict[int, dict[str, tuple[object, object]]] = {}
+def _count_records(context: StepContext, first: int, last: int) -> dict[int, dict[str, tuple[int, int]]]:
+    """Count the valid and the rejected records of each file of each batch in the tables."""
+    counts: dict[int, dict[str, tuple[int, int]]] = {}
     for is_bad, table in enumerate((f"bronze.{context.item}", f"bronze.{context.item}_quarantine")):
         if context.lake.exists(table):
             which = F.col(BATCH_ID).between(first, last)
-            found = context.lake.read(context.spark, table).where(which).groupBy(BATCH_ID, SOURCE_FILE).count()
-            for row in found.orderBy(BATCH_ID, SOURCE_FILE).collect():
+            groups = context.lake.read(context.spark, table).where(which).groupBy(BATCH_ID, SOURCE_FILE).count()
+            for row in groups.orderBy(BATCH_ID, SOURCE_FILE).collect():
                 files = counts.setdefault(row[BATCH_ID], {})
-                good, _ = files.get(row[SOURCE_FILE], (0, 0))
-                files[row[SOURCE_FILE]] = (good, row["count"]) if is_bad else (row["count"], 0)
+                valid, _ = files.get(row[SOURCE_FILE], (0, 0))
+                files[row[SOURCE_FILE]] = (valid, row["count"]) if is_bad else (row["count"], 0)
     return counts
 
 
-def _drop_replayed(context: StepContext, commits: Sequence[Row]) -> None:
-    """Take away from quarantine what a replay has replaced in the table, where it was killed before doing so."""
+def _drop_replayed(context: StepContext, commits: Sequence[CommitMeta]) -> None:
+    """Remove from the quarantine what a replay has replaced in the table, if it was killed before that."""
     if commits and commits[0].get("replaces") is not None:
-        drop_replayed(context, int(str(commits[0]["replaces"])), _number(commits[0]))
+        drop_replayed(context, int(commits[0]["replaces"]), int(commits[0]["batch_id"]))
 
 
 def drop_replayed(context: StepContext, first: int, batch: int) -> None:
-    """Take the batches from ``first`` on away from quarantine, but for ``batch``, which replaced them."""
+    """Remove the batches from ``first`` on from the quarantine, except ``batch``, which replaced them."""
     quarantine, stale = f"bronze.{context.item}_quarantine", f"{BATCH_ID} >= {first} AND {BATCH_ID} <> {batch}"
     if holds(context.lake, quarantine, stale):
         rows = blank(context.lake.read(context.spark, quarantine))
         context.lake.replace_where(rows, quarantine, where=stale, meta=context.meta(batch_id=batch))
 
 
-def record(context: StepContext, rows: Sequence[Mapping[str, Any]], batch: int) -> None:
-    """Write the rows of one committed batch into ops.files; repeating it changes nothing."""
+def record_files(context: StepContext, rows: Sequence[FileRow], batch: int) -> None:
+    """Write the rows of a committed batch into ops.files; idempotent."""
     if rows:
-        where: dict[str, str | int] = {"run_id": str(rows[0]["run_id"]), "source": context.item, "batch_id": batch}
-        context.lake.ledger.put(FileRow, [FileRow(**row) for row in rows], where=where)
+        where: dict[str, str | int] = {"run_id": str(rows[0].run_id), "source": context.item, "batch_id": batch}
+        context.lake.ledger.put(FileRow, rows, where=where)
 
 
-def stamp(context: StepContext, batch: int) -> dict[str, Any]:
-    """Return the columns that tell whose rows these are."""
+def stamp_columns(context: StepContext, batch: int) -> dict[str, Any]:
+    """Return the columns that identify run, source and batch."""
     return {**context.run_columns, "source": context.item, "batch_id": batch}
 
 
-def _since_last_full_load(rows: Sequence[Row]) -> list[Row]:
-    """Leave out what came before the last full load, which replaced the table."""
-    full_runs = [row["run_id"] for row in rows if row["batch_id"] == FULL_BATCH and row["state"] == LOADED]
+def _drop_before_full_load(rows: list[FileRow]) -> list[FileRow]:
+    """Drop the rows before the last full load, which replaced the table."""
+    full_runs = [row.run_id for row in rows if row.batch_id == FULL_BATCH and row.state == LOADED]
     if not full_runs:
-        return list(rows)
-    start = next(place for place, row in enumerate(rows) if row["run_id"] == full_runs[-1] and row["batch_id"] == FULL_BATCH)
-    return list(rows[start:])
+        return rows
+    return rows[next(place for place, row in enumerate(rows) if row.run_id == full_runs[-1] and row.batch_id == FULL_BATCH) :]
 
 
-def _number(row: Mapping[str, object]) -> int:
-    return int(row["batch_id"])  # type: ignore[call-overload]
+def batch_of(row: FileRow) -> int:
+    """Return the number of a row's batch."""
+    return row.batch_id or FULL_BATCH
 
 
 _EXACT_IN_DOUBLE = 2**53
 
 
-def known_schema(context: StepContext, source: Source, past: Past) -> T.StructType | None:
-    """Return the columns that records must have: the declared ones, or those of the table; None where the first batch is yet to tell.
+def resolve_schema(context: StepContext, source: Source, history: SourceHistory) -> T.StructType | None:
+    """Return the columns that records must have: the declared ones, or those of the table; None if the first batch must be inferred.
 
-    What policies have added or widened since is in the table, and counts.
+    Columns that policies have added or widened in the table count too.
     """
     if source.schema_ is None:
-        return past.schema
-    declared = parsed_schema(context.spark, context.spec.schema_text(source.schema_))
-    if past.schema is None:
+        return history.schema
+    declared = parse_schema(context.spark, context.spec.schema_text(source.schema_))
+    if history.schema is None:
         return declared
-    pinned = {part.name: part for part in past.schema.fields}
+    pinned = {part.name: part for part in history.schema.fields}
     fields = [
         pinned[part.name] if part.name in pinned and is_wider(part.dataType, pinned[part.name].dataType) else part
         for part in declared.fields
     ]
     if source.on_new_column == "add":
         lower = {name.lower() for name in declared.names}
-        fields += [part for part in past.schema.fields if part.name.lower() not in lower]
-    return checked_schema(fields)
+        fields += [part for part in history.schema.fields if part.name.lower() not in lower]
+    return validate_schema(fields)
 
 
 def record_schema(context: StepContext, schema: T.StructType, reason: str, batch: int) -> None:
-    """Write a new version into ops.schemas where the columns are not those of the last one."""
+    """Write a new version into ops.schemas if the columns have changed."""
     ledger = context.lake.ledger
     rows = ledger.read(SchemaRow, source=context.item)
     text = ", ".join(f"{part.name} {sql_name(part.dataType)}" for part in schema.fields)
     if rows and rows[-1].schema == text:
         return
     version = 1 + max((row.version or 0 for row in rows), default=0)
-    ledger.append([SchemaRow(**stamp(context, batch), version=version, schema=text, reason=reason)])
+    ledger.append([SchemaRow(**stamp_columns(context, batch), version=version, schema=text, reason=reason)])
 
 
-def record_changes(context: StepContext, changes: Sequence[Change], batch: int) -> None:
-    """Write what the policies did into ops.schema_changes; repeating it changes nothing."""
+def record_changes(context: StepContext, changes: Sequence[SchemaChange], batch: int) -> None:
+    """Write the changes of the schema into ops.schema_changes; idempotent."""
     where: dict[str, str | int] = {"run_id": context.run_id, "source": context.item, "batch_id": batch}
-    context.lake.ledger.put(SchemaChangeRow, [SchemaChangeRow(**stamp(context, batch), **change.row()) for change in changes], where=where)
+    context.lake.ledger.put(
+        SchemaChangeRow, [SchemaChangeRow(**stamp_columns(context, batch), **change.row()) for change in changes], where=where
+    )
 
 
-def lossy_columns(context: StepContext, table: str, kinds: Mapping[str, T.DataType]) -> list[str]:
-    """Return the columns of the table that hold a BIGINT which DOUBLE would change."""
+def find_lossy_columns(context: StepContext, table: str, kinds: Mapping[str, T.DataType]) -> list[str]:
+    """Return the BIGINT columns of the table with values that DOUBLE would change."""
     rows = context.lake.read(context.spark, table)
     longs = [name for name, kind in kinds.items() if isinstance(kind, T.DoubleType) and isinstance(rows.schema[name].dataType, T.LongType)]
     if not longs:
         return []
-    found = rows.agg(*[F.max(F.abs(column(name))).alias(f"m{place}") for place, name in enumerate(longs)]).first()
-    assert found is not None  # an aggregate without groups always has one row
-    return [name for place, name in enumerate(longs) if (found[f"m{place}"] or 0) > _EXACT_IN_DOUBLE]
+    greatest = rows.agg(*[F.max(F.abs(column(name))).alias(f"m{place}") for place, name in enumerate(longs)]).first()
+    assert greatest is not None  # an aggregate without groups always has one row
+    return [name for place, name in enumerate(longs) if (greatest[f"m{place}"] or 0) > _EXACT_IN_DOUBLE]

@@ -29,13 +29,14 @@ from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.locks import hold_lock
 from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.sources.files.listing import list_source_files
-from tidemill.sources.records import FATE, GOOD, refused_by_rule, survey
+from tidemill.sources.records import STATUS, VALID, count_by_file, count_by_rule
 from tidemill.spec.models import SOURCE_KINDS
 from tidemill.spec.models.source_kinds import FileKind
 from tidemill.steps.expectations import rules_for
 from tidemill.steps.ingest.batch import Batch, commit
-from tidemill.steps.ingest.files import file_rows, read_records
-from tidemill.steps.ingest.history import REPROCESSED, Past, known_schema, past
+from tidemill.steps.ingest.files import build_file_rows, read_records
+from tidemill.steps.ingest.history import REPROCESSED, SourceHistory, load_history, resolve_schema
+from tidemill.steps.ingest.staged_records import BatchJob
 from tidemill.steps.prepare.step import table_rows
 from tidemill.steps.result import StepContext, StepResult
 
@@ -58,45 +59,47 @@ def reprocess_source(context: StepContext) -> StepResult:
             f"sources.{context.item}: {source.format} has no files to read again; use `tidemill run … --only {context.node} --replay FROM`"
         )
     with hold_lock(context.lake.root, f"ingest.{table}"), ExitStack() as stack:
-        before = past(context)
+        before = load_history(context)
         wanted = stack.enter_context(cache_frame(_committed(context, before).select(*_PLACE).distinct()))
         named = {row[SOURCE_FILE] for row in wanted.select(SOURCE_FILE).distinct().collect()}
         files = [file for file in list_source_files(source, context.spark) if file.name in named]
         gone = sorted(named - {file.name for file in files})
         notes = (f"{len(gone)} files are gone, such as {gone[0]}: their records stay in quarantine",) if gone else ()
         number = before.last + 1
-        found = read_records(stack, context, source, kind, files, known_schema(context, source, before), number)
-        if found.kept is None or found.schema is None:
+        reread = read_records(BatchJob(stack, context, source, number), kind, files, resolve_schema(context, source, before))
+        if reread.staged is None or reread.schema is None:
             return _nothing(context, table, notes)
-        columns = found.kept.frame.columns
-        again = stack.enter_context(cache_frame(found.kept.frame.join(wanted, _PLACE, "left_semi").select(*columns)))
+        columns = reread.staged.rows.frame.columns
+        again = stack.enter_context(cache_frame(reread.staged.rows.frame.join(wanted, _PLACE, "left_semi").select(*columns)))
         # A run that was killed behind its commit has added some of them already.
         added = context.lake.read(context.spark, table).select(*_PLACE).join(wanted, _PLACE, "left_semi").distinct()
-        good = again.where(F.col(FATE) == GOOD).join(added, _PLACE, "left_anti").select(*columns)
-        counts = survey(good)
-        rows = [{**row, "state": REPROCESSED} for row in file_rows(context, files, counts, found.bad, number) if row["path"] in counts]
+        good = again.where(F.col(STATUS) == VALID).join(added, _PLACE, "left_anti").select(*columns)
+        counts = count_by_file(good)
+        rows = [
+            replace(row, state=REPROCESSED) for row in build_file_rows(context, files, counts, reread.bad, number) if row.path in counts
+        ]
         batch = Batch(
             number,
-            found.records,
+            reread.records,
             StagedRows(good, None),
-            found.schema,
+            reread.schema,
             counts,
             rows,
-            changes=found.changes,
+            changes=reread.changes,
             reason="reprocessed",
             notes=notes,
         )
-        still = sum(count.refused for count in survey(again).values())
+        still = sum(count.rejected for count in count_by_file(again).values())
         notes = (
             *notes,
-            *(f"still refused: {count} record{'' if count == 1 else 's'}, {rule}" for rule, count in refused_by_rule(again).items()),
+            *(f"still refused: {count} record{'' if count == 1 else 's'}, {rule}" for rule, count in count_by_rule(again).items()),
         )
-        result = commit(context, batch) if batch.good else _nothing(context, table, notes)
+        result = commit(context, batch) if batch.valid else _nothing(context, table, notes)
         _release(context, wanted)
-        return replace(result, rows_in=batch.good + still, rows_quarantined=still, notes=notes)
+        return replace(result, rows_in=batch.valid + still, rows_quarantined=still, notes=notes)
 
 
-def _committed(context: StepContext, before: Past) -> DataFrame:
+def _committed(context: StepContext, before: SourceHistory) -> DataFrame:
     """Return the quarantine of committed batches: what a killed one left is not of it."""
     return context.lake.read(context.spark, f"bronze.{context.item}_quarantine").where(f"{BATCH_ID} <= {before.last}")
 

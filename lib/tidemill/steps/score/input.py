@@ -24,15 +24,15 @@ from tidemill.quality.expectations.quarantine import annotate_records
 from tidemill.quality.expectations.row_rules import as_json, to_columns
 from tidemill.quality.expectations.rules import Rule
 from tidemill.runtime.caching import cache_frame
-from tidemill.sources.files.damaged import READ_FAILURES, empty_files, packed_unreadably, reason
+from tidemill.sources.files.damaged import READ_FAILURES, find_empty_files, find_lossy_compression, format_reason
 from tidemill.sources.files.listing import SourceFile, list_files
-from tidemill.sources.records import IS_HEADER, NOTED, RAW, REPEATED_HEADER, RULES, Records, broken, rule
-from tidemill.sources.rows import Fitted, fitted
-from tidemill.sources.schema.types import NothingToInfer, matched_names
+from tidemill.sources.records import IS_HEADER, RAW, REPEATED_HEADER, RULES, WARNINGS, Records, collect_rules, rule
+from tidemill.sources.rows import CastResult, cast_value
+from tidemill.sources.schema.types import NothingToInfer, match_names
 from tidemill.spec.models import SOURCE_KINDS, Source
 from tidemill.spec.models.source_kinds import FileKind
 from tidemill.steps.expectations import require_rules
-from tidemill.steps.ingest.history import FULL_BATCH, Past, known_schema
+from tidemill.steps.ingest.history import FULL_BATCH, SourceHistory, resolve_schema
 from tidemill.steps.ingest.staged_records import source_rules
 from tidemill.steps.result import StepContext
 from tidemill.steps.score.entry import Entry, is_of_family
@@ -92,7 +92,7 @@ def wanted_columns(context: StepContext, entry: Entry, manifest: Manifest) -> T.
     if entry.source is not None:
         table = f"bronze.{entry.source}"
         pinned = [part for part in lake.read(context.spark, table).schema.fields if part.name not in PROVENANCE]
-        schema = known_schema(context, pipeline.sources[entry.source], Past(FULL_BATCH, (), T.StructType(pinned)))
+        schema = resolve_schema(context, pipeline.sources[entry.source], SourceHistory(FULL_BATCH, (), T.StructType(pinned)))
         assert schema is not None  # there is a table
         return schema
     if entry.place != DATASET:
@@ -116,8 +116,8 @@ def read_input(context: StepContext, source: Source, files: Sequence[SourceFile]
     """
     spark = context.spark
     reader = _file_kind(context.spec, source.format)
-    bad = {} if reader.takes_empty_files else empty_files(files)
-    _refuse(bad | (packed_unreadably(files) if not reader.has_types else {}))
+    bad = {} if reader.takes_empty_files else find_empty_files(files)
+    _refuse(bad | (find_lossy_compression(files) if not reader.has_types else {}))
     by_record = reader.tells_columns_by_record
     own_types = _given_columns(spark, reader, source, files) if by_record or reader.has_types else None
     types = own_types if own_types is not None and reader.has_types else _types_read(reader, source, schema)
@@ -132,7 +132,7 @@ def read_input(context: StepContext, source: Source, files: Sequence[SourceFile]
         new = [T.StructField(name, T.StringType()) for name in dict.fromkeys(unknown)]
         given = [*(name for name in schema.names if name not in missing), *(part.name for part in new)]
         return InputRecords(frame, tuple(given), missing, tuple(new), by_record)
-    names = list(own_types.names) if by_record else matched_names(own_types.names, schema)
+    names = list(own_types.names) if by_record else match_names(own_types.names, schema)
     missing = tuple(name for name in schema.names if name not in names)
     if len(missing) == len(schema.names):
         found, expected = ", ".join(own_types.names[:5]), ", ".join(schema.names[:5])
@@ -177,13 +177,13 @@ def _types_read(reader: FileKind, source: Source, schema: T.StructType) -> T.Str
 
 def _fitted(frame: DataFrame, given: T.StructType, schema: T.StructType, timezone: str) -> DataFrame:
     """Return records that bring their own types with those of the schema; one whose value does not fit is refused, not its file."""
-    matched = dict(zip(matched_names(given.names, schema), given.fields, strict=True))
+    matched = dict(zip(match_names(given.names, schema), given.fields, strict=True))
     values = {
         part.name: _fitted_value(column(matched[part.name].name), matched[part.name].dataType, part.dataType, timezone)
         for part in schema.fields
         if part.name in matched
     }
-    misfits = broken([rule(f"cast:{name}", value.is_misfit) for name, value in values.items()])
+    misfits = collect_rules([rule(f"cast:{name}", value.is_misfit) for name, value in values.items()])
     return frame.select(
         *[(values[part.name].value if part.name in values else F.lit(None).cast(part.dataType)).alias(part.name) for part in schema.fields],
         *(SOURCE_FILE, ROW_HASH, RESCUED, RAW, IS_HEADER),
@@ -191,12 +191,12 @@ def _fitted(frame: DataFrame, given: T.StructType, schema: T.StructType, timezon
     )
 
 
-def _fitted_value(value: Column, found: T.DataType, wanted: T.DataType, timezone: str) -> Fitted:
+def _fitted_value(value: Column, found: T.DataType, wanted: T.DataType, timezone: str) -> CastResult:
     if not (isinstance(found, T.StringType) and isinstance(wanted, T.DateType)):
-        return fitted(value, found, wanted, timezone)
+        return cast_value(value, found, wanted, timezone)
     # As Spark reads a day, which takes what stands behind it for nothing.
     day = F.when(F.trim(value).rlike(_DAY), value.try_cast(wanted))
-    return Fitted(day, value.isNotNull() & day.isNull())
+    return CastResult(day, value.isNotNull() & day.isNull())
 
 
 WHY = "_tidemill_why"
@@ -259,7 +259,7 @@ def arrived_rows(context: StepContext, entry: Entry, manifest: Manifest, unknown
         except READ_FAILURES as error:
             if isinstance(error, SourceError):
                 raise SourceError(f"--input {entry.given}: {error}") from error
-            raise SourceError(f"--input {entry.given}: {reason(error)}") from error
+            raise SourceError(f"--input {entry.given}: {format_reason(error)}") from error
         rules: list[Rule] = []
         if entry.source is not None:
             declared = context.spec.pipeline.sources[entry.source]
@@ -294,9 +294,9 @@ def _without_headers(numbered: DataFrame) -> DataFrame:
 def _judged(numbered: DataFrame, schema: T.StructType, rules: Sequence[Rule]) -> DataFrame:
     """Return the records with ``WHY`` and ``RECORD``; they are held to the source's expectations."""
     none = F.array().cast("array<string>")
-    records = annotate_records(numbered, rules, F.size(RULES) == 0, RULES, NOTED) if rules else numbered.withColumn(NOTED, none)
+    records = annotate_records(numbered, rules, F.size(RULES) == 0, RULES, WARNINGS) if rules else numbered.withColumn(WARNINGS, none)
     stopping = F.array(*[F.lit(each.name) for each in rules if each.action in ("fail", "drop")]).cast("array<string>")
-    told = F.array_distinct(F.concat(RULES, F.coalesce(F.array_intersect(NOTED, stopping), none)))
+    told = F.array_distinct(F.concat(RULES, F.coalesce(F.array_intersect(WARNINGS, stopping), none)))
     # One literal: as many of them as a wide table has columns would take Spark long to plan.
     sentences = F.from_json(F.lit(json.dumps(_sentences(schema, rules))), "map<string,string>")
     words = F.array_join(F.transform(told, lambda each: F.coalesce(F.try_element_at(sentences, each), each)), "; ")

@@ -1,4 +1,4 @@
-"""Files that carry their own types: Parquet, ORC, Avro. Imports no Spark itself; the readers do."""
+"""The source kinds ``parquet``, ``orc`` and ``avro``, whose files have types. Only the readers import Spark."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SQL_TYPES = {
     "string": "string", "large_string": "string", "date32[day]": "date", "timestamp[us]": "timestamp_ntz",
     "timestamp[us, tz=UTC]": "timestamp",
 }  # fmt: skip
-"""The SQL types of Arrow's, where Spark reads them as the same."""
+"""The SQL types of Arrow types that Spark reads unchanged."""
 
 
 class Parquet(FileKind):
@@ -30,13 +30,13 @@ class Parquet(FileKind):
     option_names = ("datetimeRebaseMode", "int96RebaseMode")
 
     def known_columns(self, source: Source) -> Mapping[str, str | None] | None:
-        """Return the columns in the footers; a type where all files agree on it."""
+        """Return the columns in the footers, with a type where all files agree."""
         import pyarrow.parquet as pq
 
-        from tidemill.sources.files.listing import few_local_files
+        from tidemill.sources.files.listing import list_few_local_files
 
         types: dict[str, str | None] = {}
-        for file in few_local_files(source):
+        for file in list_few_local_files(source):
             for part in pq.read_schema(file.readable):
                 name = _SQL_TYPES.get(str(part.type))
                 types[part.name] = name if types.get(part.name, name) == name else None
@@ -61,9 +61,9 @@ class Orc(FileKind):
         """Return the columns in the footers."""
         from pyarrow import orc
 
-        from tidemill.sources.files.listing import few_local_files, names_of_all
+        from tidemill.sources.files.listing import list_few_local_files, merge_column_names
 
-        return names_of_all(few_local_files(source), lambda file: orc.ORCFile(file.readable).schema.names)
+        return merge_column_names(list_few_local_files(source), lambda file: orc.ORCFile(file.readable).schema.names)
 
 
 class Avro(FileKind):

@@ -1,4 +1,4 @@
-"""What the types of an Avro schema mean to Spark, and how values become what Arrow takes."""
+"""Map the types of an Avro schema to Spark types, and convert values for Arrow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyspark.sql import types as T
 
 Convert = Callable[[Any], Any]
 
-_PLAIN: dict[str, type[T.DataType]] = {
+_PRIMITIVES: dict[str, type[T.DataType]] = {
     "null": T.NullType,
     "boolean": T.BooleanType,
     "int": T.IntegerType,
@@ -29,28 +29,28 @@ _DIGITS = 38
 _PARTS = ("type", "items", "values", "fields")
 
 
-class Meaning:
-    """A Spark type, and how its values come about; ``convert`` is None where the value is as Arrow takes it."""
+class ConvertedType:
+    """A Spark type, and the conversion of its values for Arrow, or None."""
 
     def __init__(self, kind: T.DataType, convert: Convert | None = None) -> None:
-        """Keep both."""
+        """Take both."""
         self.type = kind
         self.convert = convert
 
 
 def without_logical(schema: Any) -> Any:
-    """Return a schema whose values are read as they are stored: the library's own dates end at the year 9999.
+    """Return a schema whose values are read as they are stored, because the library's own dates end at the year 9999.
 
-    Unions that become JSON keep their logical types, as nothing but the library knows which branch a value is of.
+    Unions that become JSON keep their logical types, because only the library knows the branch of a value.
     """
     if isinstance(schema, list):
-        return schema if _is_mixed(schema) else [without_logical(branch) for branch in schema]
+        return schema if _is_union(schema) else [without_logical(branch) for branch in schema]
     if isinstance(schema, dict):
-        return {key: _parts(value) if key in _PARTS else value for key, value in schema.items() if key != "logicalType"}
+        return {key: _without_logical_parts(value) if key in _PARTS else value for key, value in schema.items() if key != "logicalType"}
     return schema
 
 
-def _parts(value: Any) -> Any:
+def _without_logical_parts(value: Any) -> Any:
     is_fields = isinstance(value, list) and value and all(isinstance(part, dict) and "name" in part and "type" in part for part in value)
     is_fields = is_fields and not any(part["type"] in ("record", "error", "enum", "fixed") and _is_definition(part) for part in value)
     return [without_logical(part) for part in value] if is_fields else without_logical(value)
@@ -60,45 +60,49 @@ def _is_definition(part: Mapping[str, Any]) -> bool:
     return any(key in part for key in ("fields", "symbols", "size"))
 
 
-def meaning(schema: Any, named: Mapping[str, Any], within: tuple[str, ...] = ()) -> Meaning:
-    """Return what a parsed schema means; ``named`` are its named types, ``within`` the records around it.
+def resolve_type(schema: Any, named: Mapping[str, Any], within: tuple[str, ...] = ()) -> ConvertedType:
+    """Return the Spark type of a parsed schema; ``named`` are its named types, ``within`` the records around it.
 
-    A union of several types, and a record inside itself, is JSON.
+    Unions of several types and recursive records become JSON.
     """
     if isinstance(schema, list):
         branches = [branch for branch in schema if branch != "null"]
-        if _is_mixed(schema):
-            return Meaning(T.StringType(), json_text)
-        return meaning(branches[0] if branches else "null", named, within)
+        if _is_union(schema):
+            return ConvertedType(T.StringType(), to_json_text)
+        return resolve_type(branches[0] if branches else "null", named, within)
     if isinstance(schema, str):
-        return meaning(named[schema], named, within) if schema in named else Meaning(_PLAIN[schema]())
+        return resolve_type(named[schema], named, within) if schema in named else ConvertedType(_PRIMITIVES[schema]())
     kind = schema["type"]
     if kind in ("record", "error"):
-        return Meaning(T.StringType(), json_text) if schema["name"] in within else _record(schema, named, (*within, schema["name"]))
+        return (
+            ConvertedType(T.StringType(), to_json_text)
+            if schema["name"] in within
+            else _resolve_record(schema, named, (*within, schema["name"]))
+        )
     if kind == "array":
-        return _array(meaning(schema["items"], named, within))
+        return _resolve_array(resolve_type(schema["items"], named, within))
     if kind == "map":
-        return _map(meaning(schema["values"], named, within))
-    if isinstance(kind, str) and kind in _PLAIN:
-        return _logical(schema) or Meaning(_PLAIN[kind]())
-    return meaning(kind, named, within)
+        return _resolve_map(resolve_type(schema["values"], named, within))
+    if isinstance(kind, str) and kind in _PRIMITIVES:
+        return _resolve_logical(schema) or ConvertedType(_PRIMITIVES[kind]())
+    return resolve_type(kind, named, within)
 
 
-def json_text(value: Any) -> str | None:
-    """Return a value as JSON; bytes as characters of the same numbers, as Avro's own JSON has them."""
-    return None if value is None else json.dumps(value, default=_plain_text, ensure_ascii=False)
+def to_json_text(value: Any) -> str | None:
+    """Return a value as JSON, with bytes as Latin-1 characters as in Avro's JSON encoding."""
+    return None if value is None else json.dumps(value, default=_encode_json_value, ensure_ascii=False)
 
 
-def _plain_text(value: Any) -> str:
+def _encode_json_value(value: Any) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
-def _is_mixed(schema: list[Any]) -> bool:
+def _is_union(schema: list[Any]) -> bool:
     return sum(branch != "null" for branch in schema) > 1
 
 
-def _record(schema: Mapping[str, Any], named: Mapping[str, Any], within: tuple[str, ...]) -> Meaning:
-    parts = {field["name"]: meaning(field["type"], named, within) for field in schema["fields"]}
+def _resolve_record(schema: Mapping[str, Any], named: Mapping[str, Any], within: tuple[str, ...]) -> ConvertedType:
+    parts = {field["name"]: resolve_type(field["type"], named, within) for field in schema["fields"]}
     converts = {name: part.convert for name, part in parts.items() if part.convert}
 
     def convert(value: Any) -> Any:
@@ -107,50 +111,50 @@ def _record(schema: Mapping[str, Any], named: Mapping[str, Any], within: tuple[s
                 value[name] = each(value[name])
         return value
 
-    return Meaning(T.StructType([T.StructField(name, part.type) for name, part in parts.items()]), convert if converts else None)
+    return ConvertedType(T.StructType([T.StructField(name, part.type) for name, part in parts.items()]), convert if converts else None)
 
 
-def _array(item: Meaning) -> Meaning:
+def _resolve_array(item: ConvertedType) -> ConvertedType:
     each = item.convert
-    return Meaning(
+    return ConvertedType(
         T.ArrayType(item.type), None if each is None else lambda value: None if value is None else [each(part) for part in value]
     )
 
 
-def _map(item: Meaning) -> Meaning:
+def _resolve_map(item: ConvertedType) -> ConvertedType:
     each = item.convert or (lambda value: value)
     kind = T.MapType(T.StringType(), item.type)
-    return Meaning(kind, lambda value: None if value is None else [(key, each(part)) for key, part in value.items()])
+    return ConvertedType(kind, lambda value: None if value is None else [(key, each(part)) for key, part in value.items()])
 
 
-def _logical(schema: Mapping[str, Any]) -> Meaning | None:
-    """Return what a logical type means, None where it is none that Spark has, or stands on a type it cannot stand on."""
+def _resolve_logical(schema: Mapping[str, Any]) -> ConvertedType | None:
+    """Return the Spark type of a logical type, None where Spark has none or the logical type does not fit its base type."""
     kind, logical = schema["type"], schema.get("logicalType", "")
     if kind == "int" and logical == "date":
-        return Meaning(T.DateType())
+        return ConvertedType(T.DateType())
     what, _, unit = logical.rpartition("-")
     if kind == "long" and what in ("timestamp", "local-timestamp") and unit in _INSTANTS:
-        return Meaning(T.TimestampType() if what == "timestamp" else T.TimestampNTZType(), _instant(*_INSTANTS[unit]))
+        return ConvertedType(T.TimestampType() if what == "timestamp" else T.TimestampNTZType(), _convert_instant(*_INSTANTS[unit]))
     if logical == "uuid" and (kind == "string" or (kind == "fixed" and schema.get("size") == 16)):
-        return Meaning(T.StringType(), lambda value: str(UUID(bytes=value)) if isinstance(value, bytes) else _text(value))
+        return ConvertedType(T.StringType(), lambda value: str(UUID(bytes=value)) if isinstance(value, bytes) else _to_text(value))
     if logical == "decimal" and kind in ("bytes", "fixed"):
         precision, scale = schema.get("precision", 0), schema.get("scale", 0)
         if 0 < precision <= _DIGITS and 0 <= scale <= precision:
-            return Meaning(T.DecimalType(precision, scale), _decimal(scale))
+            return ConvertedType(T.DecimalType(precision, scale), _convert_decimal(scale))
     return None
 
 
-def _text(value: Any) -> str | None:
+def _to_text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _instant(factor: int, divisor: int) -> Convert | None:
+def _convert_instant(factor: int, divisor: int) -> Convert | None:
     if factor == divisor:
         return None
     return lambda value: value * factor // divisor if isinstance(value, int) else value
 
 
-def _decimal(scale: int) -> Convert:
+def _convert_decimal(scale: int) -> Convert:
     exact = Context(prec=2 * _DIGITS)
 
     def convert(value: Any) -> Decimal | None:

@@ -1,4 +1,4 @@
-"""CSV and TSV files: every physical record becomes a row or is quarantined. Imports no Spark itself; the reader does."""
+"""The source kinds ``csv`` and ``tsv``. Only the reader imports Spark."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Csv(FileKind):
     )
 
     def infer(self, spark: SparkSession, source: Source, files: Sequence[SourceFile]) -> T.StructType:
-        """Return types that keep the values of every record that parses."""
+        """Infer types that keep the values of every record that parses."""
         return super().infer(spark, self._with_separator(source), files)
 
     def read(self, spark: SparkSession, source: Source, files: Sequence[SourceFile], schema: T.StructType) -> Records:
@@ -44,21 +44,21 @@ class Csv(FileKind):
 
     def known_columns(self, source: Source) -> Mapping[str, str | None] | None:
         """Return the names in the headers of the files."""
-        from tidemill.sources.files.listing import few_local_files, names_of_all
+        from tidemill.sources.files.listing import list_few_local_files, merge_column_names
 
         if any("${secret:" in str(value) for value in source.options.values()):
             return None
-        return names_of_all(few_local_files(source), lambda file: self.names_in(file, source))
+        return merge_column_names(list_few_local_files(source), lambda file: self.names_in(file, source))
 
     def names_in(self, file: SourceFile, source: Source | None) -> Sequence[str] | None:
         """Return the names in the header of a file."""
-        from tidemill.sources.files.csv.records import completed_options, read_header
+        from tidemill.sources.files.csv.records import complete_options, read_header
         from tidemill.sources.files.encodings import can_open
 
         if source is None:
             options = {"header": "true", "sep": self.separator, "quote": '"', "escape": '"'}
         else:
-            options = completed_options(self._with_separator(source), self.option_names)
+            options = complete_options(self._with_separator(source), self.option_names)
         if not is_on(options, "header") or not can_open(file):
             return None
         return read_header(None, file, options).names  # type: ignore[arg-type]  # a file that Python opens needs no session

@@ -1,4 +1,4 @@
-"""JSON files: lines or documents. Imports no Spark itself; the reader does."""
+"""The source kind ``json``: lines or documents. Only the reader imports Spark."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ VALUE_OPTIONS = (
     *("primitivesAsString", "prefersDecimal", "allowComments", "allowUnquotedFieldNames", "allowSingleQuotes"),
     *("allowNumericLeadingZeros", "allowBackslashEscapingAnyCharacter", "allowNonNumericNumbers", "allowUnquotedControlChars"),
 )
-"""The options that concern a value, not a file: a message of Kafka takes them too."""
+"""Options about values instead of files; Kafka messages have them too."""
 
-_MOST_BYTES = 8 * 2**20
-"""Files that are larger together are not read for their columns: a later record may have columns of its own."""
-_MOST_UNPACKED = 4 * _MOST_BYTES
+_MAX_BYTES = 8 * 2**20
+"""Files that are larger in total are not searched for columns."""
+_MAX_UNPACKED = 4 * _MAX_BYTES
 
 
 class Json(FileKind):
@@ -41,13 +41,13 @@ class Json(FileKind):
     option_names = tuple(dict.fromkeys((*TEXT, *VALUE_OPTIONS)))
 
     def known_columns(self, source: Source) -> Mapping[str, str | None] | None:
-        """Return the keys of all objects, where the files are few, small, and of one object a line."""
-        from tidemill.sources.files.listing import few_local_files, names_of_all
+        """Return the keys of all objects, if the files are few, small, and have one object per line."""
+        from tidemill.sources.files.listing import list_few_local_files, merge_column_names
 
-        files = few_local_files(source)
-        if source.options or sum(file.size for file in files) > _MOST_BYTES:
+        files = list_few_local_files(source)
+        if source.options or sum(file.size for file in files) > _MAX_BYTES:
             return None
-        return names_of_all(files, lambda file: list(dict.fromkeys(_keys_of_lines(Path(file.readable)))))
+        return merge_column_names(files, lambda file: list(dict.fromkeys(_read_keys(Path(file.readable)))))
 
     def names_in(self, file: SourceFile, source: Source | None) -> Sequence[str] | None:
         """Return the keys of the first object."""
@@ -60,12 +60,12 @@ class Json(FileKind):
         return list(first) if isinstance(first, dict) else None
 
     def options_of_input(self, file: SourceFile, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options with ``multiLine`` for a file that is one array, where they say nothing of it."""
+        """Return the options, with ``multiLine`` for a file that is one array unless it is set."""
         says_lines = "multiline" in {name.lower() for name in options}
-        return dict(options) if says_lines or not _is_array(file) else {**options, "multiLine": True}
+        return dict(options) if says_lines or not _holds_array(file) else {**options, "multiLine": True}
 
 
-def _is_array(file: SourceFile) -> bool:
+def _holds_array(file: SourceFile) -> bool:
     from tidemill.sources.files.listing import PACKED
 
     if not file.is_local or Path(file.path).suffix in PACKED:
@@ -74,18 +74,18 @@ def _is_array(file: SourceFile) -> bool:
         with Path(file.readable).open("rb") as stream:
             return stream.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
     except OSError:
-        return False  # reading it will tell what is wrong
+        return False  # the reader will report the error
 
 
-def _keys_of_lines(file: Path) -> Iterator[str]:
+def _read_keys(file: Path) -> Iterator[str]:
     """Yield the keys of all objects, one object a line.
 
     Raises:
-        ValueError: a line is no JSON object, or the file is too large unpacked: its columns are not known then.
+        ValueError: a line is no JSON object, or the file is too large decompressed.
     """
-    bytes_left = _MOST_UNPACKED
+    bytes_left = _MAX_UNPACKED
     with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
-        while line := stream.readline(_MOST_UNPACKED):
+        while line := stream.readline(_MAX_UNPACKED):
             bytes_left -= len(line)
             if bytes_left < 0:
                 raise ValueError(f"{file} is too large")

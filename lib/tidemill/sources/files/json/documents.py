@@ -1,4 +1,4 @@
-"""Whole JSON documents as records: the elements of an array, or objects one after another, each to the letter and with its line."""
+"""Split whole JSON documents into records: the elements of an array, or several objects, each with its exact text and its line."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from tidemill.column_names import ROW_HASH, SOURCE_FILE
-from tidemill.sources.files.lines import HAS_INVALID_BYTES, LINE, legible
+from tidemill.sources.files.lines import HAS_INVALID_BYTES, LINE, replace_invalid_bytes
 from tidemill.sources.options import is_on
 from tidemill.sources.records import SOURCE_LINE, row_hash
 
 _BLANK = " \t\r\n"
 _LINE_END = re.compile(r"\r\n|\r|\n")
-# No text holds a line end, and a comma parts what stands in an array: behind a brace and a line end another brace opens a document.
+# JSON texts contain no line ends, and array elements are separated by commas: so "}", a line end and "{" separate two documents.
 _BOUNDARY = re.compile(r"(?<=\})[ \t]*+[\r\n][ \t\r\n]*+(?=\{)")
 _TEXT, _OTHER_TEXT = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', r"'[^'\\]*+(?:\\.[^'\\]*+)*+'"
 _COMMENT = r"//[^\r\n]*+|/\*.*?\*/"
 _UNKNOWN = "\ufffd"
 _OPENING, _CLOSING, _QUOTES = ("[", "{"), ("]", "}"), "\"'"
-_PARTS = "array<struct<text: string, line: bigint>>"
+_PARTS_TYPE = "array<struct<text: string, line: bigint>>"
 
-_Parts = list[tuple[str, int]]
+_TextsWithLines = list[tuple[str, int]]
 
 
-def document_records(documents: DataFrame, options: Mapping[str, str], parse: Mapping[str, str]) -> DataFrame:
-    """Return the records in documents (as of ``read_lines`` for whole files) as lines, each with ``_source_line``.
+def split_documents(documents: DataFrame, options: Mapping[str, str], parse: Mapping[str, str]) -> DataFrame:
+    """Split documents (see ``read_lines`` with ``whole``) into records, shaped as lines with ``_source_line``.
 
-    What is no valid array is parted into objects; what is neither is one record. Spark says whether an array is valid and how many
-    elements it has; it would give the elements too, but with their numbers rounded to a DOUBLE.
+    A document that is no valid array is split into objects, or stays one record. Spark decides whether an array is valid and how many
+    elements it has. It could return the elements too, but with numbers rounded to DOUBLE.
     """
     document = F.col(LINE)
     two = F.from_json(F.concat(F.lit("["), document, F.lit(",1]")), "array<string>", dict(parse))
     is_array = F.startswith(F.ltrim(document, F.lit(_BLANK)), F.lit("[")) & (F.size(two) == 2)
     size = F.when(is_array, F.size(F.from_json(document, "array<string>", dict(parse))))
-    # Several objects in a row are told apart by line ends, which here may stand in a text.
+    # Objects are separated by line ends, which this option allows inside texts.
     is_one = is_on(options, "allowUnquotedControlChars")
     token = "|".join(
         [
@@ -46,7 +46,7 @@ def document_records(documents: DataFrame, options: Mapping[str, str], parse: Ma
             r"[\[\]{},]",
         ]
     )
-    parts = _parted(legible(document), size, token, is_one=is_one)
+    parts = _split(replace_invalid_bytes(document), size, token, is_one=is_one)
     exploded = documents.select(F.explode(parts).alias("_part"), HAS_INVALID_BYTES, SOURCE_FILE)
     record = F.col("_part.text")
     return exploded.select(
@@ -58,24 +58,24 @@ def document_records(documents: DataFrame, options: Mapping[str, str], parse: Ma
     )
 
 
-def _parted(document: Column, size: Column, token: str, *, is_one: bool) -> Column:
-    @F.udf(returnType=_PARTS, useArrow=False)
-    def parts(text: str, count: int | None) -> _Parts:
-        elements = None if count is None else array_elements(text, token)
+def _split(document: Column, size: Column, token: str, *, is_one: bool) -> Column:
+    @F.udf(returnType=_PARTS_TYPE, useArrow=False)
+    def parts(text: str, count: int | None) -> _TextsWithLines:
+        elements = None if count is None else split_array(text, token)
         if elements is not None and len(elements) == count:
             return elements
-        return list(objects(text, is_one=is_one))
+        return list(split_objects(text, is_one=is_one))
 
     return parts(document, size)
 
 
-def array_elements(document: str, token: str) -> _Parts | None:
-    """Return text and line of each element of the array that a document is; None where something follows the array.
+def split_array(document: str, token: str) -> _TextsWithLines | None:
+    """Return text and line of each element of an array; None where something follows the array.
 
-    ``token`` matches what may hold brackets and commas (texts, comments), and brackets and commas themselves.
+    ``token`` matches brackets, commas, and what may contain them (texts, comments).
     """
-    depth, start, end, place = 0, 0, None, _Place(document)
-    found: _Parts = []
+    depth, start, end, lines = 0, 0, None, _LineCounter(document)
+    elements: _TextsWithLines = []
     for match in re.finditer(token, document, re.DOTALL):
         mark = match[0]
         if mark in _OPENING:
@@ -87,34 +87,34 @@ def array_elements(document: str, token: str) -> _Parts | None:
             continue
         is_blank = not document[start : match.start()].strip(_BLANK)
         if mark[0] == "/":
-            # A comment before an element, or behind it.
+            # A comment before or behind an element.
             start, end = (match.end(), end) if is_blank else (start, end or match.start())
             continue
         if not is_blank:
-            found.append(place.trimmed(start, end or match.start()))
+            elements.append(lines.take(start, end or match.start()))
         start, end = match.end(), None
         if depth == 0:
             break
-    return None if document[start:].strip(_BLANK) else found
+    return None if document[start:].strip(_BLANK) else elements
 
 
-def objects(document: str, *, is_one: bool = False) -> Iterator[tuple[str, int]]:
-    """Yield text and line of each object of a document that holds several in a row, or of the whole document."""
-    start, place = 0, _Place(document)
+def split_objects(document: str, *, is_one: bool = False) -> Iterator[tuple[str, int]]:
+    """Yield text and line of each object of a document, or of the whole document if it is not several objects."""
+    start, lines = 0, _LineCounter(document)
     for match in () if is_one or not document.lstrip(_BLANK).startswith("{") else _BOUNDARY.finditer(document):
-        yield place.trimmed(start, match.start())
+        yield lines.take(start, match.start())
         start = match.end()
-    yield place.trimmed(start, len(document))
+    yield lines.take(start, len(document))
 
 
-class _Place:
-    """Counts the lines of a document, from its beginning on."""
+class _LineCounter:
+    """Counts the lines of a document."""
 
     def __init__(self, document: str) -> None:
         self._document, self._line, self._at = document, 1, 0
 
-    def trimmed(self, start: int, end: int) -> tuple[str, int]:
-        """Return what stands between, without blanks around it, and its line; calls go forward."""
+    def take(self, start: int, end: int) -> tuple[str, int]:
+        """Return the text of a range without blanks around it, and its line; calls must go forward."""
         text = self._document[start:end]
         begin = start + len(text) - len(text.lstrip(_BLANK))
         self._line += len(_LINE_END.findall(self._document, self._at, begin))

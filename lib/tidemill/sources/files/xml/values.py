@@ -1,4 +1,4 @@
-"""An XML record as names and texts: what its attributes, children and text are called, before any type is asked for."""
+"""Parse an XML record into names and texts."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TypeAlias
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-DEEPEST = 200
+MAX_DEPTH = 200
 _SPACE = " \t\r\n"
 _NIL = ":nil"
 
 
 class Nested(dict[str, list["Value"]]):
-    """An element with attributes or children: each name with its values, in order; ``has_children`` beside attributes and text."""
+    """An element with attributes or children: the values of each name, in order."""
 
     has_children = False
 
@@ -22,13 +22,13 @@ class Nested(dict[str, list["Value"]]):
 Value: TypeAlias = str | Nested | None
 
 
-class TooDeep(ValueError):
-    """Elements lie in each other further down than any table can show."""
+class NestedTooDeep(ValueError):
+    """Elements are nested more than ``MAX_DEPTH`` deep."""
 
 
 @dataclass(frozen=True)
 class XmlNames:
-    """What becomes of names and texts, as the options of Spark's own reader say it."""
+    """How names and texts are mapped; the options are those of Spark's own XML reader."""
 
     attribute_prefix: str = "_"
     value_tag: str = "_VALUE"
@@ -39,26 +39,26 @@ class XmlNames:
 
 
 class RecordParser:
-    """Parses one record after another.
+    """Parses records.
 
-    The text of an element with attributes or children goes by ``value_tag``, in pieces where children stand between; that of any
-    other is its value, without the white space around it; an empty one is ``""``. Declarations of namespaces are no attributes, and a
-    prefix needs none; an element with ``xsi:nil="true"`` is null.
+    The text of an element with attributes or children is a field ``value_tag``, with one value per piece between children. The text of
+    any other element is its value, without surrounding white space; an empty element is ``""``. Namespace declarations are no attributes,
+    and prefixes need no declaration. An element with ``xsi:nil="true"`` is null.
     """
 
     def __init__(self, names: XmlNames) -> None:
-        """Keep how things are to be called."""
+        """Take the mapping of names."""
         self._names = names
         self._interned: dict[str, str] = {}
 
     def parse(self, text: bytes) -> Nested:
-        """Return the record in UTF-8 text.
+        """Parse a record from UTF-8 text.
 
         Raises:
             expat.ExpatError: it is not well-formed.
-            TooDeep: it is more than ``DEEPEST`` elements deep.
+            NestedTooDeep: it is more than ``MAX_DEPTH`` elements deep.
         """
-        # A parser of ElementTree's own would refuse prefixes that were declared further up, outside of the record.
+        # ElementTree's own parser would reject prefixes that are declared outside of the record.
         builder = TreeBuilder()
         parser = expat.ParserCreate("UTF-8", intern=self._interned)
         parser.buffer_text = True
@@ -66,40 +66,40 @@ class RecordParser:
         parser.EndElementHandler = builder.end
         parser.CharacterDataHandler = builder.data
         parser.Parse(text, True)
-        found = self._value(builder.close(), 1)
-        if isinstance(found, Nested):
-            return found
+        value = self._value(builder.close(), 1)
+        if isinstance(value, Nested):
+            return value
         record = Nested()
-        if found:
-            record[self._names.value_tag] = [found]
+        if value:
+            record[self._names.value_tag] = [value]
         return record
 
     def _value(self, element: Element, depth: int) -> Value:
-        if depth > DEEPEST:
-            raise TooDeep
+        if depth > MAX_DEPTH:
+            raise NestedTooDeep
         attributes = element.items()
-        found = Nested()
-        is_nil = bool(attributes) and self._add_attributes(found, attributes)
+        nested = Nested()
+        is_nil = bool(attributes) and self._add_attributes(nested, attributes)
         if not len(element):
-            if not found:
+            if not nested:
                 return None if is_nil else self._text(element.text)
-            self._add_piece(found, element.text)
-            return found
-        self._add_piece(found, element.text)
-        found.has_children = True
+            self._add_piece(nested, element.text)
+            return nested
+        self._add_piece(nested, element.text)
+        nested.has_children = True
         for child in element:
             name = child.tag.rpartition(":")[2] if self._names.drops_prefixes else child.tag
             value = self._value(child, depth + 1) if len(child) or child.items() else self._text(child.text)
-            if name in found:
-                found[name].append(value)
+            if name in nested:
+                nested[name].append(value)
             else:
-                found[name] = [value]
+                nested[name] = [value]
             if child.tail:
-                self._add_piece(found, child.tail)
-        return found
+                self._add_piece(nested, child.tail)
+        return nested
 
-    def _add_attributes(self, found: Nested, attributes: Iterable[tuple[str, str]]) -> bool:
-        """Add the attributes; return True where one says that the element is null."""
+    def _add_attributes(self, nested: Nested, attributes: Iterable[tuple[str, str]]) -> bool:
+        """Add the attributes; return True if one of them is ``nil``."""
         names, is_nil = self._names, False
         for key, text in attributes:
             if key == "xmlns" or key.startswith("xmlns:"):
@@ -108,21 +108,24 @@ class RecordParser:
                 is_nil = text.strip(_SPACE) in ("true", "1")
             elif not names.drops_attributes:
                 name = names.attribute_prefix + (key.rpartition(":")[2] if names.drops_prefixes else key)
-                found.setdefault(name, []).append(self._text(text))
+                nested.setdefault(name, []).append(self._text(text))
         return is_nil
 
-    def _add_piece(self, found: Nested, text: str | None) -> None:
-        """Add a text beside attributes or children, unless it is white space between elements."""
+    def _add_piece(self, nested: Nested, text: str | None) -> None:
+        """Add a text beside attributes or children, unless it is white space."""
         if text and text.strip(_SPACE):
-            found.setdefault(self._names.value_tag, []).append(self._text(text))
+            nested.setdefault(self._names.value_tag, []).append(self._text(text))
 
     def _text(self, text: str | None) -> str | None:
         value = (text if self._names.keeps_spaces else text.strip(_SPACE)) if text else ""
         return None if value == self._names.null_value else value
 
 
-def plain(value: Value) -> object:
-    """Return a value as JSON has it: a name with one value is that, with several a list of them."""
-    if not isinstance(value, Nested):
-        return value
-    return {name: plain(values[0]) if len(values) == 1 else [plain(each) for each in values] for name, values in value.items()}
+def to_json_value(value: Value) -> object:
+    """Return a value as JSON has it."""
+    return {name: values_to_json(values) for name, values in value.items()} if isinstance(value, Nested) else value
+
+
+def values_to_json(values: list[Value]) -> object:
+    """Return the values of one name: a single one as it is, several as a list."""
+    return to_json_value(values[0]) if len(values) == 1 else [to_json_value(each) for each in values]
