@@ -221,7 +221,7 @@ def decode_lines(
         return lines.select(LINE, HAS_INVALID_BYTES, SOURCE_FILE, format_hash(F.col(_HASH)).alias(ROW_HASH), *extra_columns)
 
 
-def invalid_as_text(form: TextForm) -> Column:
+def valid_text(form: TextForm) -> Column:
     """Return the text of ``VALUE`` with U+FFFD for invalid bytes; to be selected inside ``allow_java_charsets``."""
     return F.make_valid_utf8(_decode(form)[0])
 

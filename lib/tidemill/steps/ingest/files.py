@@ -198,15 +198,15 @@ def _mask_names(records: Records, files: Sequence[SourceFile]) -> Records:
     if not names or records.frame is None:
         return records
 
-    def renamed(frame: DataFrame, names: Mapping[str, str]) -> DataFrame:
+    def rename(frame: DataFrame, names: Mapping[str, str]) -> DataFrame:
         pairs = F.create_map(*[F.lit(part) for pair in names.items() for part in pair])
         return frame.withColumn(SOURCE_FILE, F.coalesce(F.try_element_at(pairs, F.col(SOURCE_FILE)), F.col(SOURCE_FILE)))
 
     def locate(rejected: DataFrame) -> DataFrame:
         assert records.locate is not None
-        return renamed(records.locate(renamed(rejected, {name: path for path, name in names.items()})), names)
+        return rename(records.locate(rename(rejected, {name: path for path, name in names.items()})), names)
 
-    return replace(records, frame=renamed(records.frame, names), locate=locate if records.locate is not None else None, fast_paths=())
+    return replace(records, frame=rename(records.frame, names), locate=locate if records.locate is not None else None, fast_paths=())
 
 
 def select_new_files(history: SourceHistory, files: Sequence[SourceFile], *, retry_bad: bool) -> FileSelection:

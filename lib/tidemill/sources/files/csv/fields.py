@@ -149,15 +149,15 @@ def parse_csv(
 ) -> Column:
     """Return the struct that Spark parses from a line, or from ``text``; a line that does not fit is in ``CORRUPT``."""
     line_options = {name: value for name, value in options.items() if name not in _NOT_OF_A_LINE}
-    field_names = [f"{quote_name(name)} {kind.simpleString()}" for name, kind in zip(names, kinds, strict=True)]
-    ddl = ", ".join([*field_names, f"`{CORRUPT}` STRING"])
+    columns = [f"{quote_name(name)} {kind.simpleString()}" for name, kind in zip(names, kinds, strict=True)]
+    ddl = ", ".join([*columns, f"`{CORRUPT}` STRING"])
     parse = {**line_options, "mode": "PERMISSIVE", "columnNameOfCorruptRecord": CORRUPT, "timeZone": timezone}
     return F.from_csv(replace_invalid_bytes(F.col(LINE)) if text is None else text, ddl, parse)
 
 
 # Java reads 1.5d, 2f and 0x1p3 as numbers, which no CSV file means.
 JAVA_ONLY = "[dDfFxX]"
-_IS_SUSPECT, _STRINGS, _NAMED_RULES = " is_odd", " tokens", " named"
+_IS_SUSPECT, _STRINGS, _NAMED_RULES = " is_suspect", " strings", " named_rules"
 # A name in a JSON object. Possessive, and only where a name can begin, so that megabytes of text take linear time and no stack.
 NAME = r'(?<=[{,])"([^"\\]*+(?:\\.[^"\\]*+)*+)":'
 NOT_FINITE = NAME + '"(?:NaN|-?Infinity)"'
@@ -220,8 +220,8 @@ def _list_broken_rules(layout: Layout, options: Mapping[str, str]) -> Column:
     strings = F.col(_STRINGS)
     has_all_fields = strings[CORRUPT].isNull()
     none = no_rules()
-    field_names = F.to_json(F.struct(*[column(name) for name in layout.field_names]))
-    misfits = F.array_except(F.json_object_keys(F.to_json(strings)), F.json_object_keys(field_names))
+    values = F.to_json(F.struct(*[column(name) for name in layout.field_names]))
+    misfits = F.array_except(F.json_object_keys(F.to_json(strings)), F.json_object_keys(values))
     parts = list_line_rules(Quoting.of(options), has_all_fields)
     casts, infinite = misfits, none
     if layout.float_columns:

@@ -33,7 +33,7 @@ from tidemill.sources.files.lines import (
     VALUE,
     allow_java_charsets,
     decode_lines,
-    invalid_as_text,
+    valid_text,
     java_text,
     read_lines,
     read_raw_lines,
@@ -220,7 +220,7 @@ def join_multiline_records(
     so_far = in_file.rowsBetween(Window.unboundedPreceding, Window.currentRow)
     opens, stays = F.col(_OPENS), F.col(_STAYS)
     quoting = Quoting.of(options)
-    text = invalid_as_text(form)
+    text = valid_text(form)
     starts_open = quoting.is_unclosed(text)
     if options.get("comment"):
         starts_open = starts_open & ~F.startswith(text, F.lit(options["comment"]))
