@@ -33,11 +33,11 @@ from tidemill.sources.files.lines import (
     VALUE,
     allow_java_charsets,
     decode_lines,
-    valid_text,
     java_text,
     read_lines,
     read_raw_lines,
     reject_long_records,
+    valid_text,
 )
 from tidemill.sources.files.listing import SourceFile
 from tidemill.sources.options import is_on, resolve_options

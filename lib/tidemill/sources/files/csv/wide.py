@@ -44,7 +44,7 @@ from tidemill.sources.records import (
 
 _CHUNK_FIELDS = 500
 _BASE = (LINE, HAS_INVALID_BYTES, SOURCE_FILE, ROW_HASH, IS_HEADER)
-_FIELDS, _HAS_ALL, _IS_SUSPECT = "raw_fields", "has_all_fields", "is_odd"
+_FIELDS, _HAS_ALL, _IS_SUSPECT = "raw_fields", "has_all_fields", "is_suspect"
 _GAP = "\x1f"
 # A DATE with a time of day other than midnight.
 _TIME_OF_DAY = NAME + r'" *[^" T]+[ T](?! *"|(?:00:00(?::00(?:\.0*)?)? *"))[^"]*"'
@@ -92,12 +92,12 @@ class ColumnChunk:
     @property
     def values_column(self) -> str:
         """The column of the struct of values."""
-        return f"valued{self.start}" if self.fractions else self.parsed
+        return f"values{self.start}" if self.fractions else self.parsed
 
     @property
     def strings(self) -> str:
         """The column of the struct of texts."""
-        return f"worded{self.start}"
+        return f"strings{self.start}"
 
     @property
     def texts_json(self) -> Column:

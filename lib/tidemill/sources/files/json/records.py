@@ -211,8 +211,8 @@ def _exact_value(part: T.StructField, parse: Mapping[str, str]) -> Column:
 def _is_exact_text(name: str) -> Column:
     """Return true where the text of a STRING column is certainly unrounded: it is no fraction, or is quoted in the line."""
     value, key = column(name), json.dumps(name, ensure_ascii=False)
-    quote_name = [F.contains(F.col(LINE), F.concat(F.lit(f'{key}:{gap}"'), value, F.lit('"'))) for gap in ("", " ")]
-    return value.isNull() | ~(F.contains(value, F.lit(".")) | value.isin(*_INFINITE)) | quote_name[0] | quote_name[1]
+    is_quoted = [F.contains(F.col(LINE), F.concat(F.lit(f'{key}:{gap}"'), value, F.lit('"'))) for gap in ("", " ")]
+    return value.isNull() | ~(F.contains(value, F.lit(".")) | value.isin(*_INFINITE)) | is_quoted[0] | is_quoted[1]
 
 
 def _is_plain(values: Mapping[str, Column], fits: Column, is_plain_line: Column) -> Column:
