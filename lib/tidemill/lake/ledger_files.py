@@ -77,6 +77,16 @@ def remove_expired_files(root: str, table: str, opened: DeltaTable) -> int:
     before the last checkpoint of that time: at least two checkpoints stay, each with the entries after it. If the process dies halfway, the
     versions since then remain readable.
     """
+    try:
+        removed = _remove_expired(root, table, opened)
+    except (DeltaError, OSError) as error:  # readers do not depend on it, and the next compaction tries again
+        logger.warning("%s: replaced files are not removed: %s", table, error)
+        return 0
+    logger.info("%s: %d replaced files are removed", table, removed)
+    return removed
+
+
+def _remove_expired(root: str, table: str, opened: DeltaTable) -> int:
     relative, cutoff = table.replace(".", "/", 1), time.time() - RETENTION_S
     expired = [path for path, state in list_files(root, relative).items() if state.modified_at < cutoff]
     log = [(path, int(matched[1]), matched[2]) for path in expired if (matched := _LOG_FILE.fullmatch(path))]
@@ -90,5 +100,4 @@ def remove_expired_files(root: str, table: str, opened: DeltaTable) -> int:
     removable += [path for path, version, _ in log if version < checkpoint]
     for path in removable:
         delete_file(root, f"{relative}/{path}")
-    logger.info("%s: %d replaced files are removed", table, len(removable))
     return len(removable)

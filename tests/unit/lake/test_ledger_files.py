@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from tidemill.lake import Lake
+from tidemill.lake import Lake, ledger_files
 from tidemill.lake.delta_tables import query
 from tidemill.lake.ops import StepRow
 
@@ -129,6 +129,17 @@ def test_a_kill_while_files_are_removed_loses_no_row(lake, count):
     append(lake, range(len(recorded), 120))
     assert [row.node for row in lake.ledger.read(StepRow)] == [str(number) for number in range(120)]
     assert lake.repair("ops.steps") == []
+
+
+def test_a_file_that_cannot_be_removed_does_not_stop_an_append(lake, monkeypatch):
+    def refuse(root, relative):
+        raise PermissionError(relative)
+
+    append(lake, range(70))
+    make_older(lake, HOUR + 60)
+    monkeypatch.setattr(ledger_files, "delete_file", refuse)
+    append(lake, range(70, 90))
+    assert nodes(DeltaTable(str(folder(lake)))) == [str(number) for number in range(90)]
 
 
 def test_compaction_of_a_lake_without_a_lock_removes_files_too(tmp_path):
