@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from tidemill.features.checks import judge, judge_features
-from tidemill.features.checks.findings import refusal, remarks
+from tidemill.features.checks import feature_checks, run_feature_checks
+from tidemill.features.checks.findings import format_notes, format_refusal
 from tidemill.spec.models import Dataset, Features
 
 ROWS = 2000
@@ -54,7 +54,7 @@ def frame(spark, data):
 
 @pytest.fixture(scope="module")
 def found(frame):
-    return judge_features(frame, DATASET, "binary", "auto")
+    return run_feature_checks(frame, DATASET, "binary", "auto")
 
 
 def _of(found, *checks):
@@ -67,10 +67,10 @@ def test_columns_that_tell_the_label_are_blocked_and_named(found):
         "near": "leakage", "backwards": "leakage", "parity": "leakage", "flag": "copy", "word": "copy", "digit": "copy",
         "paid": "missing", "closed_at": "later",
     }  # fmt: skip
-    message = refusal(found)
-    assert "near tells y by itself (areaUnderROC 0.99" in message
+    message = format_refusal(found)
+    assert "near predicts y by itself (areaUnderROC 0.99" in message
     assert "word is a copy of the label y" in message
-    assert "whether paid is null tells y by itself (areaUnderROC 1, limit 0.99)" in message
+    assert "whether paid is null predicts y by itself (areaUnderROC 1, limit 0.99)" in message
     assert "closed_at lies after at in 19.9% of the training rows" in message or "closed_at lies after at in 20." in message
     assert "`dataset.exclude: [near, " in message
 
@@ -104,22 +104,22 @@ def test_constants_duplicates_nulls_and_balance_are_remarks(found, data):
     assert nulls["sparse"].message == "sparse is null in 0.0% of the training rows and in 100.0% of the test rows"
     assert all(finding.action == "pass" for finding in found if finding.check == "balance")
     assert "day" not in {finding.column for finding in found if finding.action == "warn"}
-    assert any("same holds one value in all training rows" in remark for remark in remarks(found))
+    assert any("same holds one value in all checked training rows" in remark for remark in format_notes(found))
 
 
 def test_only_what_would_become_a_feature_is_judged(frame):
     declared = Features.model_validate({"numeric": {"columns": ["noise", "far"]}, "categorical": {"columns": ["code"]}})
-    assert {finding.column for finding in judge_features(frame, DATASET, "binary", declared)} == {"noise", "far", "code", "y"}
+    assert {finding.column for finding in run_feature_checks(frame, DATASET, "binary", declared)} == {"noise", "far", "code", "y"}
 
 
 def test_a_label_that_only_judges_or_none_leaks_less(frame):
     some = Features.model_validate({"numeric": {"columns": ["near", "digit", "code", "twin", "almost", "same"]}})
-    judging = judge_features(frame, DATASET, "anomaly", some)
+    judging = run_feature_checks(frame, DATASET, "anomaly", some)
     assert {(finding.column, finding.check) for finding in judging if finding.action == "block"} == {("digit", "copy")}
     assert _of(judging, "leakage")["near"].action == "warn"
     without = DATASET.model_copy(update={"label": None})
     for dataset, task in ((without, "clustering"), (without, "anomaly"), (DATASET, "clustering")):
-        free = judge_features(frame.drop("y") if dataset is without else frame, dataset, task, some)
+        free = run_feature_checks(frame.drop("y") if dataset is without else frame, dataset, task, some)
         assert {(finding.check, finding.column) for finding in free if finding.action != "pass"} == {
             ("constant", "same"), ("duplicate", "twin"), ("duplicate", "almost"),
         }  # fmt: skip
@@ -128,13 +128,13 @@ def test_a_label_that_only_judges_or_none_leaks_less(frame):
 
 def test_checks_may_warn_be_off_or_allow(frame):
     numbers = {"columns": ["near", "noise"]}
-    warned = judge_features(frame, DATASET, "binary", Features.model_validate({"numeric": numbers, "checks": {"leakage": "warn"}}))
-    assert refusal(warned) is None
-    assert any("near tells y by itself" in remark for remark in remarks(warned))
-    off = judge_features(frame, DATASET, "binary", Features.model_validate({"numeric": numbers, "checks": {"leakage": "off"}}))
+    warned = run_feature_checks(frame, DATASET, "binary", Features.model_validate({"numeric": numbers, "checks": {"leakage": "warn"}}))
+    assert format_refusal(warned) is None
+    assert any("near predicts y by itself" in remark for remark in format_notes(warned))
+    off = run_feature_checks(frame, DATASET, "binary", Features.model_validate({"numeric": numbers, "checks": {"leakage": "off"}}))
     assert {finding.check for finding in off} == {"nulls", "balance"}
-    allowed = judge_features(frame, DATASET, "binary", Features.model_validate({"numeric": numbers, "checks": {"allow": ["near"]}}))
-    assert (refusal(allowed), _of(allowed, "leakage")["near"].action) == (None, "pass")
+    allowed = run_feature_checks(frame, DATASET, "binary", Features.model_validate({"numeric": numbers, "checks": {"allow": ["near"]}}))
+    assert (format_refusal(allowed), _of(allowed, "leakage")["near"].action) == (None, "pass")
 
 
 def test_a_label_of_many_classes(spark):
@@ -150,7 +150,7 @@ def test_a_label_of_many_classes(spark):
         }
     )  # fmt: skip
     dataset = Dataset.model_validate({"from": "silver.x", "key": ["id"], "label": "y"})
-    found = judge_features(spark.createDataFrame(data).withColumn("fold", data_fold()), dataset, "multiclass", "auto")
+    found = run_feature_checks(spark.createDataFrame(data).withColumn("fold", data_fold()), dataset, "multiclass", "auto")
     assert {f.column: f.check for f in found if f.action == "block"} == {"short": "copy"}
     train = data[data["split"] == "train"]
     base = train["y"].value_counts(normalize=True).max()
@@ -184,7 +184,7 @@ def test_a_label_that_is_a_number(spark):
         }
     )  # fmt: skip
     dataset = Dataset.model_validate({"from": "silver.x", "key": ["id"], "label": "y"})
-    found = judge_features(spark.createDataFrame(data).withColumn("fold", data_fold()), dataset, "regression", "auto")
+    found = run_feature_checks(spark.createDataFrame(data).withColumn("fold", data_fold()), dataset, "regression", "auto")
     blocked = {f.column: (f.check, f.measure) for f in found if f.action == "block"}
     train = data[data["split"] == "train"]
     assert blocked["negated"] == ("copy", "r2")
@@ -202,8 +202,8 @@ def test_a_label_that_is_a_number(spark):
 
 
 def test_of_many_rows_some_are_looked_at(frame, data, monkeypatch):
-    monkeypatch.setattr(judge, "MOST_ROWS", 800)
-    some = judge_features(frame, DATASET, "binary", "auto")
+    monkeypatch.setattr(feature_checks, "MAX_ROWS", 800)
+    some = run_feature_checks(frame, DATASET, "binary", "auto")
     blocked = {finding.column for finding in some if finding.action == "block"}
     assert {"flag", "word", "digit", "backwards", "closed_at", "paid"} <= blocked
     assert not {"noise", "ticket", "code", "opened_at"} & blocked
@@ -242,7 +242,7 @@ def test_text_that_cannot_be_read_as_declared_is_counted_and_above_one_percent_r
         }
     )
     dataset = Dataset.model_validate({"from": "silver.x", "key": ["id"], "label": "y"})
-    findings = [each for each in judge_features(frame, dataset, "binary", features) if each.check == "unreadable"]
+    findings = [each for each in run_feature_checks(frame, dataset, "binary", features) if each.check == "unreadable"]
     assert {each.column: (each.value, each.action) for each in findings} == {
         "price": (0.25, "block"),
         "rare": (pytest.approx(1 / 393), "warn"),
@@ -251,9 +251,9 @@ def test_text_that_cannot_be_read_as_declared_is_counted_and_above_one_percent_r
         "member": (1.0, "block"),
         "joined": (pytest.approx(300 / 350), "block"),
     }
-    message = refusal(findings)
+    message = format_refusal(findings)
     assert "price: 100 of 400 texts cannot be read as a number, such as '1,234.50'" in message
     assert "member: 400 of 400 texts cannot be read as a truth value, such as 'Ja' and 'Nein'" in message
     assert "joined: 300 of 350 texts cannot be read as an instant, such as '01.02.2024' and '28.02.2024'" in message
     assert "`features.checks.allow: [price, member, joined]`" in message
-    assert any(remark.startswith("rare: 1 of 393 texts cannot be read as a number, such as 'n/a'") for remark in remarks(findings))
+    assert any(remark.startswith("rare: 1 of 393 texts cannot be read as a number, such as 'n/a'") for remark in format_notes(findings))

@@ -1,4 +1,4 @@
-"""Columns that say the same twice: equal in every training row, or numbers that go along with each other."""
+"""Duplicate columns: equal in every training row, or strongly correlated numbers."""
 
 from __future__ import annotations
 
@@ -9,31 +9,33 @@ from pyspark.ml.stat import Correlation
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from tidemill.features.checks.checked_columns import CheckedColumns
+from tidemill.features.checks.column_statistics import BINS, CheckStatistics, find_constant_columns, sample_labelled_rows
 from tidemill.features.checks.findings import Finding
-from tidemill.features.checks.groups import MOST_ROWS
-from tidemill.features.checks.profile import BINS, Profile, constant_columns, sampled
-from tidemill.features.checks.subjects import Subjects
+from tidemill.features.checks.value_statistics import MAX_ROWS
 
-# The matrix of all pairs has the square of their number.
-MOST_NUMBERS = 1000
+# The correlation matrix grows with the square of this number.
+MAX_NUMBERS = 1000
 
 
-def duplicates(codes: DataFrame, judged: Subjects, found: Profile, limit: float) -> list[Finding]:
+def find_duplicates(codes: DataFrame, checked: CheckedColumns, stats: CheckStatistics, limit: float) -> list[Finding]:
     """Return a finding for each column that is equal to an earlier one, or correlates with it by at least ``limit``.
 
-    A number's nulls count as its median. Where rows are many, correlations are those of a share of them.
+    Nulls of a number count as its median. If there are many rows, correlations are computed on a sample.
     """
-    constant = {name for name, _ in constant_columns(found)}
-    equal = list(_equal(judged, found, constant))
-    said = {finding.column for finding in equal}
-    places = {name: place for place, name in enumerate(judged.numbers)}
-    return equal + list(_correlated(codes, places, [name for name in judged.numbers if name not in constant | said], found, limit))
+    constant = {name for name, _ in find_constant_columns(stats)}
+    equal = list(_find_equal(checked, stats, constant))
+    reported = {finding.column for finding in equal}
+    places = {name: place for place, name in enumerate(checked.numbers)}
+    return equal + list(
+        _find_correlated(codes, places, [name for name in checked.numbers if name not in constant | reported], stats, limit)
+    )
 
 
-def _equal(judged: Subjects, found: Profile, constant: set[str]) -> Iterator[Finding]:
+def _find_equal(checked: CheckedColumns, stats: CheckStatistics, constant: set[str]) -> Iterator[Finding]:
     first: dict[int, str] = {}
-    for name in judged.all:
-        mark = found.columns[name].get("hash")
+    for name in checked.all:
+        mark = stats.columns[name].get("hash")
         if mark is None or name in constant:
             continue
         if mark in first:
@@ -42,15 +44,19 @@ def _equal(judged: Subjects, found: Profile, constant: set[str]) -> Iterator[Fin
         first.setdefault(mark, name)
 
 
-def _correlated(codes: DataFrame, places: Mapping[str, int], numbers: list[str], found: Profile, limit: float) -> Iterator[Finding]:
-    numbers = [name for name in numbers if found.columns[name]["bins"]][:MOST_NUMBERS]
+def _find_correlated(
+    codes: DataFrame, places: Mapping[str, int], numbers: list[str], stats: CheckStatistics, limit: float
+) -> Iterator[Finding]:
+    numbers = [name for name in numbers if stats.columns[name]["bins"]][:MAX_NUMBERS]
     if len(numbers) < 2:
         return
-    medians = [found.columns[name]["bins"][BINS // 2 - 1] for name in numbers]
+    medians = [stats.columns[name]["bins"][BINS // 2 - 1] for name in numbers]
     short = [f"c{places[name]}" for name in numbers]
     filled = [F.coalesce(F.col(column), F.lit(median)).alias(column) for median, column in zip(medians, short, strict=True)]
     vectors = (
-        VectorAssembler(inputCols=short, outputCol="v").transform(sampled(codes, found.learned, MOST_ROWS).select(*filled)).select("v")
+        VectorAssembler(inputCols=short, outputCol="v")
+        .transform(sample_labelled_rows(codes, stats.learned, MAX_ROWS).select(*filled))
+        .select("v")
     )
     matrix = Correlation.corr(vectors, "v").collect()[0][0].toArray()
     for place, name in enumerate(numbers):

@@ -1,4 +1,4 @@
-"""What a check found about a column: a figure, the limit it was held against, and what follows."""
+"""Findings: a statistic of a column, its limit, and the action."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _COLUMN_NAMES = {"check": "check_name", "column": "column_name", "limit": "limit
 class Finding:
     """One row of ``ops.checks``.
 
-    ``check`` is leakage, copy, missing, later, constant, duplicate, nulls, unreadable or balance; ``measure`` says what ``value`` is, and
-    ``limit`` what it was held against. ``other`` is the second column of a pair, or a value of the label. ``action`` is what follows:
-    ``pass`` where the limit holds, else warn, drop or block. ``message`` is a sentence for people, empty where there is nothing to say.
+    ``check`` is leakage, copy, missing, later, constant, duplicate, nulls, unreadable or balance; ``measure`` says what ``value`` is,
+    compared with ``limit``. ``other`` is the second column of a pair, or a value of the label. ``action`` is ``pass`` if the limit holds,
+    else warn, drop or block. ``message`` is a sentence for the user, empty if there is nothing to report.
     """
 
     check: str
@@ -39,8 +39,8 @@ class Finding:
         return {_COLUMN_NAMES.get(name, name): value for name, value in asdict(self).items()}
 
 
-def refusal(findings: list[Finding]) -> str | None:
-    """Return one message for all findings that block, with the remedies; None where none does."""
+def format_refusal(findings: list[Finding]) -> str | None:
+    """Return one message for all findings that block, with the remedies; None if none blocks."""
     blocked = [finding for finding in findings if finding.action == "block"]
     unreadable = [finding for finding in blocked if finding.check == "unreadable"]
     messages = [_leaks([finding for finding in blocked if finding.check != "unreadable"]), _unreadable(unreadable)]
@@ -51,11 +51,12 @@ def _leaks(blocked: list[Finding]) -> str:
     if not blocked:
         return ""
     columns = _columns(blocked)
+    names = ", ".join(columns)
     return (
         f"dataset: the label leaks into {len(columns)} feature column(s): "
         + "; ".join(finding.message for finding in blocked)
-        + f". Leave out what is not known beforehand: `dataset.exclude: [{', '.join(columns)}]`; keep what is known in time with "
-        f"`features.checks.allow: [{', '.join(columns)}]` (`features.checks.leakage: warn` or `off` is for all columns)"
+        + f". Exclude columns that are not known at prediction time: `dataset.exclude: [{names}]`; allow columns that are known in time "
+        f"with `features.checks.allow: [{names}]` (`features.checks.leakage: warn` or `off` applies to all columns)"
     )
 
 
@@ -76,15 +77,15 @@ def _columns(findings: list[Finding]) -> list[str]:
     return list(dict.fromkeys(finding.column for finding in findings))
 
 
-def remarks(findings: list[Finding]) -> tuple[str, ...]:
-    """Return the sentences of what does not block, the first few of each check."""
-    told: list[str] = []
+def format_notes(findings: list[Finding]) -> tuple[str, ...]:
+    """Return the messages of the findings that do not block, the first few of each check."""
+    notes: list[str] = []
     by_check: dict[str, list[Finding]] = {}
     for finding in findings:
         if finding.message and finding.action != "block":
             by_check.setdefault(finding.check, []).append(finding)
-    for check, found in by_check.items():
-        told += [finding.message for finding in found[:_SHOWN]]
-        if len(found) > _SHOWN:
-            told.append(f"{len(found) - _SHOWN} more like these in ops.checks (check_name = '{check}')")
-    return tuple(told)
+    for check, alike in by_check.items():
+        notes += [finding.message for finding in alike[:_SHOWN]]
+        if len(alike) > _SHOWN:
+            notes.append(f"{len(alike) - _SHOWN} more like these in ops.checks (check_name = '{check}')")
+    return tuple(notes)

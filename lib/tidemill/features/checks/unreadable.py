@@ -1,4 +1,4 @@
-"""Text that is declared as a number, a truth value or an instant and cannot be read as one: features count it as missing."""
+"""Text that is declared as a number, a boolean or an instant and cannot be read as one; features treat it as missing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.columns import column
+from tidemill.features.checks.checked_columns import checks_of
 from tidemill.features.checks.findings import UNREADABLE_LIMIT, Finding
-from tidemill.features.checks.subjects import checks_of
 from tidemill.features.names import readable_sql
 from tidemill.spec.models import Features
 
@@ -21,7 +21,7 @@ _LONGEST_SAMPLE = 40
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A STRING column, what it is read as, its values (neither null nor blank), those that cannot be read, and a few of them."""
+    """A STRING column: what it is read as, the number of values (neither null nor blank) and of unreadable ones, and samples of those."""
 
     column: str
     read_as: str
@@ -35,7 +35,7 @@ class Unreadable:
         return self.unreadable / self.values if self.values else 0.0
 
     def sentence(self) -> str:
-        """Say it for people."""
+        """Return a sentence for the user."""
         shown = " and ".join(repr(sample) for sample in self.samples)
         return f"{self.column}: {self.unreadable:,} of {self.values:,} texts cannot be read as {self.read_as}, such as {shown}"
 
@@ -56,7 +56,7 @@ def count_unreadable(df: DataFrame, features: Literal["auto"] | Features) -> lis
 
 
 def unreadable_findings(df: DataFrame, features: Literal["auto"] | Features) -> Iterator[Finding]:
-    """Yield one finding per column that is read from text: above 1 % of its values it blocks, unless ``features.checks.allow`` names it."""
+    """Yield one finding per column read from text; it blocks above 1 % unreadable values, unless ``features.checks.allow`` names it."""
     allowed = checks_of(features).allow
     for each in count_unreadable(df, features):
         is_over = each.share > UNREADABLE_LIMIT and each.column not in allowed
@@ -66,7 +66,7 @@ def unreadable_findings(df: DataFrame, features: Literal["auto"] | Features) -> 
 
 
 def _readings(schema: T.StructType, features: Literal["auto"] | Features) -> Iterator[tuple[str, str, str]]:
-    """Yield each STRING column of the groups that read text, with the type it is read as, in SQL and in words; each pair once."""
+    """Yield each STRING column of the groups that read text, and the type it is read as, in SQL and in words; each pair once."""
     if features == "auto":
         return
     texts = {field.name for field in schema.fields if isinstance(field.dataType, T.StringType)}

@@ -12,8 +12,8 @@ from pyspark.sql import types as T
 
 from tidemill.dataset.splits import split_faults, split_rows
 from tidemill.errors import ExpectationRefused, Fault, SpecError, StepError, did_you_mean
-from tidemill.features.checks import judge_features
-from tidemill.features.checks.findings import refusal, remarks
+from tidemill.features.checks import run_feature_checks
+from tidemill.features.checks.findings import format_notes, format_refusal
 from tidemill.lake.ops import CheckRow
 from tidemill.quoting import quote_name
 from tidemill.runtime.spark_errors import raise_step_error
@@ -38,13 +38,13 @@ def check_features(context: StepContext, marked: DataFrame) -> tuple[str, ...]:
     pipeline = context.spec.pipeline
     if pipeline.task_kind.recommends:
         return ()  # it has no feature columns
-    findings = judge_features(marked, pipeline.dataset, pipeline.task_kind, pipeline.features)
+    findings = run_feature_checks(marked, pipeline.dataset, pipeline.task_kind, pipeline.features)
     rows = [CheckRow(**context.run_columns, table_name=pipeline.dataset_table, **finding.row()) for finding in findings]
     context.lake.ledger.put(CheckRow, rows, where=context.run_columns)
-    message = refusal(findings)
+    message = format_refusal(findings)
     if message is not None:
         raise ExpectationRefused(message)
-    return remarks(findings)
+    return format_notes(findings)
 
 
 _NO_ID = (T.ArrayType, T.MapType, T.StructType, T.NullType, T.VariantType)

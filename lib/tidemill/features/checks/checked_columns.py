@@ -1,4 +1,4 @@
-"""The columns that are judged: those that would become features, by what can be asked of them."""
+"""The columns that are checked: those that would become features, by how they can be checked."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tidemill.spec.models import Checks, Dataset, Features
 
 
 @dataclass(frozen=True)
-class Subjects:
-    """The judged columns.
+class CheckedColumns:
+    """The checked columns.
 
-    ``numbers`` and ``values`` (text, booleans, whatever can be told apart) may know the label by their values, ``instants`` and
+    ``numbers`` and ``values`` (text, booleans, anything that can be compared) may leak the label through their values, ``instants`` and
     ``others`` only by being null.
     """
 
@@ -26,12 +26,12 @@ class Subjects:
 
     @property
     def grouped(self) -> tuple[str, ...]:
-        """The columns whose values are looked at, in the order of their places."""
+        """The columns whose values are checked, in the order of their places."""
         return (*self.numbers, *self.values)
 
     @property
     def all(self) -> tuple[str, ...]:
-        """Every judged column."""
+        """Every checked column."""
         return (*self.numbers, *self.values, *self.instants, *self.others)
 
 
@@ -40,16 +40,16 @@ def checks_of(features: Literal["auto"] | Features) -> Checks:
     return Checks() if features == "auto" or features.checks is None else features.checks
 
 
-def subjects(schema: T.StructType, dataset: Dataset, features: Literal["auto"] | Features) -> Subjects:
-    """Return the columns of the dataset that would become features: the declared ones, or for ``auto`` all that are not reserved.
+def select_checked_columns(schema: T.StructType, dataset: Dataset, features: Literal["auto"] | Features) -> CheckedColumns:
+    """Return the columns of the dataset that would become features: the declared ones, or with ``auto`` all that are not reserved.
 
-    ``event_time`` is not judged: it says when a row is, and every row has it.
+    ``event_time`` is not checked: it is known for every row.
     """
     reserved = {*reserved_columns(dataset), *([dataset.event_time] if dataset.event_time else [])}
-    wanted = None if features == "auto" or features.is_open else set(features.columns)
-    fields = [field for field in schema.fields if not is_reserved(field.name, reserved) and (wanted is None or field.name in wanted)]
+    declared = None if features == "auto" or features.is_open else set(features.columns)
+    fields = [field for field in schema.fields if not is_reserved(field.name, reserved) and (declared is None or field.name in declared)]
     kinds = {field.name: _kind(field.dataType) for field in fields}
-    return Subjects(*(_named(kinds, kind) for kind in ("number", "value", "instant", "other")))
+    return CheckedColumns(*(_names_of_kind(kinds, kind) for kind in ("number", "value", "instant", "other")))
 
 
 def _kind(kind: T.DataType) -> str:
@@ -60,5 +60,5 @@ def _kind(kind: T.DataType) -> str:
     return "value" if isinstance(kind, T.StringType | T.BooleanType | T.BinaryType | T.ArrayType | T.StructType) else "other"
 
 
-def _named(kinds: dict[str, str], wanted: str) -> tuple[str, ...]:
+def _names_of_kind(kinds: dict[str, str], wanted: str) -> tuple[str, ...]:
     return tuple(name for name, kind in kinds.items() if kind == wanted)

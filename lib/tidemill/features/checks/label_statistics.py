@@ -1,4 +1,4 @@
-"""The label as the checks look at it: its classes and their rows, or its mean and spread."""
+"""Statistics of the label: its classes and their rows, or its mean and variance."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tidemill.tasks import TaskKind
 
 
 @dataclass(frozen=True)
-class Target:
-    """What is known of the label in the training rows; ``counts`` are rows a class (empty for a regression, and without a label)."""
+class LabelStatistics:
+    """The label in the training rows; ``counts`` are rows per class (empty for a regression, and without a label)."""
 
     name: str
     kind: TaskKind
@@ -42,7 +42,7 @@ class Target:
     def number(self) -> Column:
         """Return the label as a DOUBLE: itself, or 1 for the greater of two classes; null where there is none.
 
-        Without a label all rows are alike: every training row counts as learned from.
+        Without a label it is 0 in every row, so that every training row counts as labelled.
         """
         if not self.name:
             return F.lit(0.0)
@@ -50,21 +50,21 @@ class Target:
         return label.cast("double") if self.kind.predicts_number else (label == F.lit(self.greatest)).cast("double")
 
 
-def read_target(marked: DataFrame, dataset: Dataset, kind: TaskKind) -> Target:
-    """Return the label's figures over the labelled training rows, in one aggregate of at most a thousand groups.
+def read_label_statistics(marked: DataFrame, dataset: Dataset, kind: TaskKind) -> LabelStatistics:
+    """Return the label's statistics over the labelled training rows, in one aggregate of at most a thousand groups.
 
-    A label that is not used, or judges and has one value in the training rows, is none.
+    A label that the task does not use counts as none, as does an anomaly label with one value in the training rows.
     """
     if dataset.label is None or not (kind.learns_label or kind.label_judges):
-        return Target("", kind, 0, {}, 0.0, 0.0)
+        return LabelStatistics("", kind, 0, {}, 0.0, 0.0)
     if kind.label_judges:
-        target = read_target(marked, dataset, TaskKind.BINARY)
-        return target if len(target.counts) == 2 else Target("", kind, 0, {}, 0.0, 0.0)
+        target = read_label_statistics(marked, dataset, TaskKind.BINARY)
+        return target if len(target.counts) == 2 else LabelStatistics("", kind, 0, {}, 0.0, 0.0)
     label = column(dataset.label)
     learned = marked.where((F.col("split") == "train") & label.isNotNull())
     if kind.predicts_number:
         number = label.cast("double")
         row = learned.agg(F.count("*").alias("n"), F.avg(number).alias("mean"), F.var_pop(number).alias("variance")).collect()[0]
-        return Target(dataset.label, kind, row["n"], {}, row["mean"] or 0.0, row["variance"] or 0.0)
+        return LabelStatistics(dataset.label, kind, row["n"], {}, row["mean"] or 0.0, row["variance"] or 0.0)
     counts = {row["label"]: row["n"] for row in learned.groupBy(label.alias("label")).agg(F.count("*").alias("n")).collect()}
-    return Target(dataset.label, kind, sum(counts.values()), counts, 0.0, 0.0)
+    return LabelStatistics(dataset.label, kind, sum(counts.values()), counts, 0.0, 0.0)
