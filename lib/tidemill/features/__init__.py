@@ -1,4 +1,8 @@
-"""Features: the columns of a spec's ``features`` block as stages of MLlib, and the way back from a slot to its raw column."""
+"""Features: the spec's `features` block as MLlib stages, and the mapping from slots back to raw columns.
+
+Enters: the dataset's training rows and the declared feature groups. Leaves: a fitted `FeatureModel`, which adds feature vectors. The
+stages and their aggregates may change inside; the names of slots may not.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features chosen by the types of the columns and by what their values look like: one aggregate over the training rows."""
+"""`features: auto`: feature groups chosen by the types and statistics of the columns, in one aggregate over the training rows."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ _ALL_NULL = 0.995
 def choose_groups(
     df: DataFrame, usable: Sequence[str], *, drops_constants: bool, n_classes: int | None
 ) -> tuple[Features, list[Choice], dict[str, int]]:
-    """Return the groups, what was chosen for each of ``usable`` and why, and the lengths of lists that all have one.
+    """Return the groups, the choice for each column of ``usable`` with its reason, and the sizes of lists of one common length.
 
-    ``n_classes`` is that of the label, 0 for a number, None where none is learned from; ``df`` are the training rows, read once.
+    ``n_classes`` is the label's number of classes, 0 for a numeric label, None if no label is learned; ``df`` is the training rows, read
+    once.
     """
     choices = [_choose(profile, drops_constants, n_classes) for profile in _profile_columns(df, usable)]
     by_group: dict[str, list[Choice]] = {}
@@ -40,13 +41,13 @@ def choose_groups(
 
 def _profile_columns(df: DataFrame, usable: Sequence[str]) -> list[ColumnProfile]:
     types = {name: df.schema[name].dataType for name in usable}
-    wanted = {(name, figure): value for name, kind in types.items() for figure, value in _figures(name, kind)}
-    row = df.agg(F.count("*"), *[value.alias(f"f{place}") for place, value in enumerate(wanted.values())]).collect()[0]
+    aggregates = {(name, figure): value for name, kind in types.items() for figure, value in _figures(name, kind)}
+    row = df.agg(F.count("*"), *[value.alias(f"f{place}") for place, value in enumerate(aggregates.values())]).collect()[0]
     figures: dict[str, dict[str, Any]] = {name: {} for name in usable}
-    for (name, figure), value in zip(wanted, row[1:], strict=True):
+    for (name, figure), value in zip(aggregates, row[1:], strict=True):
         figures[name][figure] = value or 0
     for each in figures.values():
-        if "distinct" in each:  # an estimate, which may be greater than what it counts
+        if "distinct" in each:  # an estimate, which may exceed the number of values
             each["distinct"] = min(each["distinct"], each["present"])
     return [
         ColumnProfile(name, column_kind(kind), kind.simpleString(), row[0], isinstance(kind, T.IntegralType), **figures[name])
@@ -55,7 +56,7 @@ def _profile_columns(df: DataFrame, usable: Sequence[str]) -> list[ColumnProfile
 
 
 def _figures(name: str, kind: T.DataType) -> Iterator[tuple[str, Column]]:
-    """Yield the aggregates of a column. Merging sketches gives the same count whatever the partitioning."""
+    """Yield the aggregates of a column. The approximate counts do not depend on the partitioning."""
     group, value = column_kind(kind), column(name)
     if group == "other":
         return
@@ -74,10 +75,10 @@ def _figures(name: str, kind: T.DataType) -> Iterator[tuple[str, Column]]:
 
 
 def _choose(profile: ColumnProfile, drops_constants: bool, n_classes: int | None) -> Choice:
-    """Ask each group in turn, unless the column can be no feature."""
+    """Let each group choose in turn, unless the column cannot be a feature."""
     nulls = profile.rows - profile.present
     if profile.kind == "other":
-        return _choose_by_group(profile, n_classes) or leave_out(profile, f"no feature is made of type {profile.type}")
+        return _choose_by_group(profile, n_classes) or leave_out(profile, f"type {profile.type} has no feature group")
     if not profile.present:
         return leave_out(profile, "it holds no value")
     if drops_constants and profile.is_constant and not nulls:

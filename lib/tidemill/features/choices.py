@@ -1,4 +1,4 @@
-"""What `auto` has chosen for each column and why, for people, for the ledger, and as a block to paste into a spec."""
+"""The choices of `features: auto`: as notes, as rows of ``ops.features``, and as a block to paste into a spec."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 LEFT_OUT = "left out"
 _SHOWN = 12
 _MANY_VALUES = 100
-# A column in which nearly all rows differ names the row; the count of different values is a few percent off.
+# A column in which nearly all values differ identifies rows; the count of distinct values is a few percent off.
 _UNIQUE_SHARE = 0.85
-# Prose: so many words and letters on average, in so many rows, of which not most begin with the same word.
+# Prose: the least mean numbers of words and letters, and the least number of rows.
 _PROSE_WORDS, _PROSE_LETTERS, _PROSE_ROWS = 4.0, 20.0, 50
 _ID = re.compile(r"(^|_)(id|key|uuid|guid|code|zip|zipcode|postcode)$|[a-z]I[dD]$", re.ASCII)
 
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """The figures of one column over ``rows`` training rows; those that its kind does not have are 0.
+    """The statistics of one column over ``rows`` training rows; those that do not apply to its kind are 0.
 
-    ``kind`` is as in `ColumnFacts`, ``type`` Spark's word for it. ``words`` and ``letters`` are means, ``beginnings`` the different first
-    words, ``shortest`` and ``longest`` the lengths of lists.
+    ``kind`` is as in `ColumnFacts`, ``type`` is Spark's name of the type. ``words`` and ``letters`` are means, ``beginnings`` counts the
+    distinct first words, ``shortest`` and ``longest`` the lengths of lists.
     """
 
     name: str
@@ -42,7 +42,7 @@ class ColumnProfile:
 
     @property
     def figures(self) -> dict[str, Any]:
-        """The figures that are shown and stored."""
+        """The statistics that are shown and stored."""
         figures: dict[str, Any] = {"type": self.type, "rows": self.rows, "nulls": self.rows - self.present}
         figures |= {"distinct": self.distinct} if self.distinct else {}
         figures |= {"words": round(self.words, 2), "letters": round(self.letters, 1)} if self.words else {}
@@ -50,7 +50,7 @@ class ColumnProfile:
 
     @property
     def is_unique(self) -> bool:
-        """True where nearly every value is another."""
+        """True if nearly all values are distinct."""
         return self.distinct >= _UNIQUE_SHARE * self.present
 
     @property
@@ -60,17 +60,17 @@ class ColumnProfile:
 
     @property
     def is_prose(self) -> bool:
-        """True for texts of many words that begin differently, most of them different."""
+        """True for texts of many words, mostly distinct, with many different first words."""
         has_many = self.distinct > min(_MANY_VALUES, self.rows / 2) and self.rows >= _PROSE_ROWS
         return has_many and self.words >= _PROSE_WORDS and self.letters >= _PROSE_LETTERS and self.beginnings <= self.present / 2
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One column.
+    """The choice for one column.
 
-    ``group`` is that of the spec, empty where the column is left out; ``settings`` are the block's, but for its columns; ``chosen`` says
-    it in words and ``reason`` why; ``figures`` are those of the training rows that it follows from.
+    ``group`` is the feature group, empty if the column is left out; ``settings`` are the keys of its block except ``columns``; ``chosen``
+    describes the choice and ``reason`` says why; ``figures`` are the statistics that it is based on.
     """
 
     column: str
@@ -92,8 +92,8 @@ class Choice:
         }
 
 
-def remarks(choices: Sequence[Choice]) -> tuple[str, ...]:
-    """Return a note for each way in which columns are used, and one for each of the first columns that are left out."""
+def describe_choices(choices: Sequence[Choice]) -> tuple[str, ...]:
+    """Return one note per way in which columns are used, and one for each of the first columns left out."""
     used: dict[str, list[Choice]] = {}
     for choice in choices:
         if choice.group:
@@ -102,7 +102,7 @@ def remarks(choices: Sequence[Choice]) -> tuple[str, ...]:
     left_out = [choice for choice in choices if not choice.group]
     notes += [f"{choice.column} is left out of the features: {choice.reason}" for choice in left_out[:_SHOWN]]
     if len(left_out) > _SHOWN:
-        notes.append(f"{len(left_out) - _SHOWN} more columns are left out of the features; ops.features says why of each")
+        notes.append(f"{len(left_out) - _SHOWN} more columns are left out of the features; ops.features gives the reason for each")
     return tuple(notes)
 
 
@@ -121,7 +121,7 @@ def _reasons(choices: Sequence[Choice]) -> str:
 
 
 def features_block(chosen: Iterable[tuple[str, str, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Return the block `features` of (column, group, settings): one block a group and settings, a list where a group has several."""
+    """Return the block `features` of (column, group, settings): one block per group and settings, a list if a group has several."""
     blocks: dict[str, list[dict[str, Any]]] = {}
     for column, group, settings in chosen:
         alike = [block for block in blocks.setdefault(group, []) if {**block, "columns": None} == {"columns": None, **settings}]
@@ -133,7 +133,7 @@ def features_block(chosen: Iterable[tuple[str, str, Mapping[str, Any]]]) -> dict
 
 
 def as_yaml(features: Mapping[str, Any]) -> str:
-    """Return the block as YAML, to stand in a spec in place of `features: auto`; JSON's texts and lists are YAML's as well."""
+    """Return the block as YAML, to replace `features: auto` in a spec; JSON strings and lists are valid YAML."""
     lines = ["features:"]
     for group, value in features.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
@@ -158,5 +158,5 @@ _WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
 
 def leave_out(profile: ColumnProfile, reason: str) -> Choice:
-    """Return the choice to use a column for no feature."""
+    """Return the choice to leave a column out."""
     return Choice(profile.name, "", LEFT_OUT, reason, figures=profile.figures)

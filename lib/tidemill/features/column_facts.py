@@ -1,4 +1,4 @@
-"""What the raw columns hold by their types, and which of them are never features."""
+"""The kinds of raw columns by their types, and the columns that are never features."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _MARKS = ("split", "fold")
 
 
 def is_reserved(name: str, exclude: Collection[str]) -> bool:
-    """Return True for a column that is never a feature: one of ``exclude``, a mark such as split, or one that tidemill adds."""
+    """Return True for a column that is never a feature: one of ``exclude``, ``split``, ``fold``, or one that tidemill adds."""
     return name in exclude or name in _MARKS or is_added(name)
 
 
 def reserved_columns(dataset: Dataset) -> frozenset[str]:
-    """Return the columns of a dataset that must never be features: key, label, weight, what is excluded, the data's own split."""
+    """Return the columns of a dataset that must never be features: key, label, weight, excluded columns, and the split column."""
     own = [name for name in (dataset.label, dataset.weight, dataset.split_rule().column) if name]
     return frozenset([*dataset.key, *dataset.exclude, *own])
 
@@ -34,7 +34,7 @@ def kind_of(kind: T.DataType) -> str:
 
 
 def column_kind(kind: T.DataType) -> str:
-    """Return what a feature group goes by: numeric, boolean, datetime, string, words, numbers, or other."""
+    """Return the kind of a column for feature groups: numeric, boolean, datetime, string, words, numbers, or other."""
     if isinstance(kind, T.BooleanType):
         return "boolean"
     if isinstance(kind, T.ArrayType):
@@ -43,7 +43,7 @@ def column_kind(kind: T.DataType) -> str:
 
 
 def column_facts(schema: T.StructType, sizes: Mapping[str, int] | None = None) -> ColumnFacts:
-    """Return what the groups know of the columns of ``schema``."""
+    """Return the facts that feature groups use about the columns of ``schema``."""
     return ColumnFacts(
         {each.name: column_kind(each.dataType) for each in schema.fields},
         {each.name: each.dataType.simpleString() for each in schema.fields},

@@ -1,7 +1,7 @@
-"""What the blocks of `features` add: numbers, categories, lists of words, and vectors, which the estimator learns together.
+"""What feature groups contribute: numbers, categories, word lists and vectors, which the estimator fits together.
 
 A feature group turns its blocks into a `Contribution`. The estimator merges those of all groups, so that one aggregate over the training
-rows serves every number and a second one every category and list. Nothing here imports Spark.
+rows fits all numbers, and a second one all categories and lists. Nothing here imports Spark.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tidemill.features.names import internal
+from tidemill.features.names import internal_name
 from tidemill.quoting import quote_name
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ _AUTO_ENCODING = {"linear": "onehot", "tree": "index", "positive": "onehot"}
 
 @dataclass(frozen=True)
 class ColumnFacts:
-    """What is known of the raw columns before anything is learnt.
+    """Facts about the raw columns, before anything is fitted.
 
     ``kinds`` are numeric, boolean, datetime, string, words (a list of text), numbers (a list of numbers) or other; ``types`` are Spark's
-    words for the types; ``dates`` the columns of type DATE; ``sizes`` the lengths of the lists of numbers that all have one length.
+    names of the types; ``dates`` the columns of type DATE; ``sizes`` the lengths of lists of numbers that all have the same length.
     """
 
     kinds: Mapping[str, str]
@@ -40,10 +40,9 @@ class ColumnFacts:
 class Scalar:
     """A number of each row, as SQL over the raw columns.
 
-    ``impute`` and ``scale`` are the words of ``features.numeric``. ``calendar_part`` names the part of an instant that it is, and
-    ``is_cyclic`` says that it is encoded as sine and cosine. ``is_slot`` is False where other slots are computed from it alone.
-    ``quantiles`` is the number of quantile buckets wanted of it. ``is_default`` is True where another block's scalar of the same name
-    takes precedence.
+    ``impute`` and ``scale`` are as in ``features.numeric``. ``calendar_part`` names the part of an instant, and ``is_cyclic`` means that it
+    is encoded as sine and cosine. ``is_slot`` is False if only other slots are computed from it. ``quantiles`` is the number of quantile
+    buckets to compute. ``is_default`` is True if another block's scalar of the same name takes precedence.
     """
 
     name: str
@@ -60,15 +59,14 @@ class Scalar:
     @property
     def column(self) -> str:
         """The column that holds it, null where it is missing."""
-        return internal("raw", self.name)
+        return internal_name("raw", self.name)
 
 
 @dataclass(frozen=True)
 class Category:
-    """A text of each row, as SQL; the other words are those of ``features.categorical``.
+    """A text of each row, as SQL; the other fields are as in ``features.categorical``.
 
-    ``is_slot`` is False where its one-hot vector is multiplied with a number and is no feature itself; ``is_raw`` is True where ``name``
-    is the name of a raw column.
+    ``is_slot`` is False if its one-hot vector is only multiplied with a number; ``is_raw`` is True if ``name`` is a raw column.
     """
 
     name: str
@@ -81,7 +79,7 @@ class Category:
     is_raw: bool = True
 
     def style(self, encoding: str) -> str:
-        """Return how the vector of ``encoding`` takes it: onehot, index, target, count or hashing."""
+        """Return how ``encoding`` encodes it: onehot, index, target, count or hashing."""
         return _AUTO_ENCODING[encoding] if self.encode == "auto" else self.encode
 
 
@@ -96,8 +94,8 @@ class WordList:
 
     @property
     def column(self) -> str:
-        """The column of its words, each once; empty where there is no list."""
-        return internal("words", self.name)
+        """The column of its distinct words; empty where the list is null."""
+        return internal_name("words", self.name)
 
     @property
     def sql(self) -> str:
@@ -107,13 +105,13 @@ class WordList:
 
     @property
     def is_hashed(self) -> bool:
-        """True where no word is learnt."""
+        """True if no vocabulary is learnt."""
         return self.encode == "hashing"
 
 
 @dataclass(frozen=True)
 class BucketedColumn:
-    """A scalar whose value becomes a bucket; ``cuts`` are where buckets meet, None where they are the scalar's quantiles."""
+    """A scalar whose values become buckets; ``cuts`` are the bucket boundaries, None for the scalar's quantiles."""
 
     name: str
     cuts: tuple[float, ...] | None = None
@@ -121,9 +119,9 @@ class BucketedColumn:
 
 @dataclass
 class FittedVectors:
-    """Stages, the vector columns they end in, what trees take in their stead, and every column that the stages add.
+    """Stages, their output vectors, the vectors that trees use instead, and every column that the stages add.
 
-    Where ``has_many_slots``, the feature vectors carry no name for each slot in their metadata.
+    With ``has_many_slots``, the feature vectors have no slot names in their metadata.
     """
 
     stages: list[Transformer] = field(default_factory=list)
@@ -135,10 +133,10 @@ class FittedVectors:
 
 @dataclass(frozen=True)
 class VectorFit:
-    """What a vector is learnt from.
+    """The input of `VectorColumns.fit`.
 
     ``rows`` are the training rows with the columns of custom stages; ``prepared`` returns them with the columns of all stages so far;
-    ``for_trees`` says whether ``features_tree`` is asked for; ``remember`` returns what was learnt of the same rows for the same key.
+    ``for_trees`` is True if ``features_tree`` is needed; ``remember`` caches what is learnt from these rows, by key.
     """
 
     rows: DataFrame
@@ -148,19 +146,19 @@ class VectorFit:
 
 
 class VectorColumns(ABC):
-    """Vectors that stages of MLlib make of raw columns, or of what the stages before them added."""
+    """Vectors that MLlib stages compute from raw columns, or from columns of earlier stages."""
 
     @abstractmethod
     def fit(self, fit: VectorFit) -> FittedVectors:
-        """Learn the stages."""
+        """Fit the stages."""
 
 
 @dataclass(frozen=True)
 class Contribution:
-    """What a group's blocks add.
+    """What the blocks of a group contribute.
 
     ``products`` are the factors of each product of scalars; ``crossed`` the pairs of a scalar and a category whose one-hot vector it is
-    multiplied with; ``filled`` the scalars that are also wanted without missing values; ``casts`` further columns with their SQL.
+    multiplied with; ``filled`` the scalars also needed without missing values; ``casts`` further columns with their SQL.
     """
 
     scalars: Sequence[Scalar] = ()
@@ -191,7 +189,7 @@ def merge_contributions(parts: Iterable[Contribution]) -> Contribution:
 
 
 def _merge_scalars(scalars: Sequence[Scalar]) -> list[Scalar]:
-    """Return each scalar once; those that are computed from alone stand last."""
+    """Return each scalar once, those that are no slots last."""
     merged: dict[str, Scalar] = {}
     for scalar in sorted(scalars, key=lambda each: not each.is_slot):
         known = merged.get(scalar.name)
@@ -203,7 +201,7 @@ def _merge_scalars(scalars: Sequence[Scalar]) -> list[Scalar]:
 
 
 def _merge_categories(categories: Sequence[Category]) -> list[Category]:
-    """Return the categories; one that is no slot is left out where another gives the same one-hot vector."""
+    """Return the categories without those that are no slot and whose one-hot vector another category gives."""
     merged: list[Category] = []
     for category in categories:
         known = any(each.name == category.name and each.encode in ("auto", "onehot") for each in merged)

@@ -1,4 +1,4 @@
-"""How often each value of each categorical column is seen, and with which label: one aggregate for all columns."""
+"""How often each value of each categorical column occurs, and with which label: one aggregate for all columns."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ LABEL = "label"
 
 @dataclass(frozen=True)
 class Label:
-    """The column ``label`` DOUBLE: the index of a class, of which there are ``classes``, or, where there are none, a number."""
+    """The column ``label`` DOUBLE: the index of one of ``classes``, or a number if there are no classes."""
 
     classes: tuple[str, ...] = ()
 
     @property
     def is_number(self) -> bool:
-        """True where the label is a number."""
+        """True if the label is a number."""
         return not self.classes
 
     @property
     def suffixes(self) -> list[str]:
-        """What tells the slots of one column apart: there is one for a number and for two classes, else one a class."""
+        """The suffixes of a column's slots: one slot for a number or two classes, else one per class."""
         return [""] if len(self.classes) <= 2 else [f"={name}" for name in self.classes]
 
     @property
     def means(self) -> list[Column]:
-        """What is averaged for each suffix: the number, or whether the row is of the class (of two, of the second)."""
+        """What is averaged for each suffix: the number, or whether the row is of the class (for two classes: the second)."""
         label = F.col(LABEL)
         if self.is_number:
             return [label]
-        wanted = [1] if len(self.classes) == 2 else range(len(self.classes))
-        return [(label == index).cast("double") for index in wanted]
+        indices = [1] if len(self.classes) == 2 else range(len(self.classes))
+        return [(label == index).cast("double") for index in indices]
 
 
 def label_of(df: DataFrame, names: Sequence[str]) -> Label:
-    """Return the label of ``df``; its metadata say how many classes there are, and ``names`` what they are called.
+    """Return the label of ``df``; its metadata give the number of classes, and ``names`` their names.
 
     Raises:
         StepError: there is no label.
@@ -58,19 +58,19 @@ def label_of(df: DataFrame, names: Sequence[str]) -> Label:
     return Label(tuple(names) if len(names) == count else tuple(str(index) for index in range(count)))
 
 
-# No more values of a column than this come to the driver; of more, the most frequent ones.
+# The most values per column that are collected on the driver, the most frequent ones first.
 MAX_VALUES = 50_000
-# So many figures of all sets together, at the most.
+# The most numbers, over all sets, that are collected on the driver.
 _MAX_FIGURES = 25_000_000
-# The label has a mean a class and value; beyond so many classes that is more than the data.
+# The most classes for label means, of which there is one per class and value.
 MAX_MEAN_CLASSES = 50
 
 
 @dataclass(frozen=True)
-class Counts:
-    """The values of one column, the most frequent first, ties by their text, and the rows of each.
+class ValueCounts:
+    """The values of one column, the most frequent first, ties by text, and the rows of each.
 
-    ``by_part`` has for each value and part the rows and then the sums of what is averaged; it is empty where no label is asked for.
+    ``by_part`` has, for each value and part, the rows and then the sums to average; it is empty if no label is used.
     """
 
     values: list[str] = field(default_factory=list)
@@ -78,13 +78,13 @@ class Counts:
     by_part: np.ndarray = field(default_factory=lambda: np.zeros((0, PARTS, 0)))
 
     def frequent(self, least: int, most: int) -> list[int]:
-        """Return the places of at most ``most`` values that are in ``least`` rows."""
+        """Return the places of the values that occur in at least ``least`` rows, at most ``most`` of them."""
         return [place for place, rows in enumerate(self.rows[:most]) if rows >= least]
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A column to be counted: of text, or of lists of text (``is_list``), of which each row counts once; ``by_label`` is for means."""
+class CountedColumn:
+    """A column to count: of text, or of lists of text (``is_list``); ``by_label`` is True for label means."""
 
     name: str
     is_list: bool = False
@@ -93,45 +93,44 @@ class Subject:
 
 @dataclass(frozen=True)
 class Totals:
-    """All rows: for each part their number and then the sums of what is averaged, and what the averages are called."""
+    """Totals over all rows: for each part the rows and then the sums to average, and the suffixes of the averages."""
 
     by_part: np.ndarray
     suffixes: Sequence[str]
 
 
-def has_few_counts(subjects: Sequence[Subject], label: Label | None, sets: int) -> bool:
-    """Return True where the driver can hold the counts of so many sets of rows at once, however many values the columns have."""
-    sums = len(label.means) if label is not None and _is_by_label(subjects) else 0
-    return sets * len(subjects) * (2 + (PARTS * (1 + sums) if sums else 0)) * MAX_VALUES <= _MAX_FIGURES
+def has_few_counts(counted_columns: Sequence[CountedColumn], label: Label | None, sets: int) -> bool:
+    """Return True if the driver can hold the counts of ``sets`` sets of rows at once, however many values the columns have."""
+    sums = len(label.means) if label is not None and _counts_by_label(counted_columns) else 0
+    return sets * len(counted_columns) * (2 + (PARTS * (1 + sums) if sums else 0)) * MAX_VALUES <= _MAX_FIGURES
 
 
 def count_values(
-    df: DataFrame, subjects: Sequence[Subject], label: Label | None, within: Column | None = None
-) -> dict[int, tuple[list[Counts], Totals]]:
-    """Return the counts of each of ``subjects`` and those of all rows. Null is no value.
+    df: DataFrame, counted_columns: Sequence[CountedColumn], label: Label | None, within: Column | None = None
+) -> dict[int, tuple[list[ValueCounts], Totals]]:
+    """Return the counts of each column and of all rows, by set. Null is no value.
 
-    They are those of each set of rows; ``within`` gives the sets that a row is in, as an array made of its ``fold``. Without it all rows
-    are set 0.
+    ``within`` gives the sets that a row is in, as an array computed from its ``fold``. Without it, all rows are set 0.
 
     Raises:
-        StepError: means of the label are asked for, and there are too many classes, or the rows have no part.
+        StepError: label means are needed, and there are too many classes, or the rows have no part.
     """
-    if not subjects:
+    if not counted_columns:
         return {0: ([], Totals(np.zeros((PARTS, 1)), ()))}
-    has_label = label is not None and _is_by_label(subjects)
+    has_label = label is not None and _counts_by_label(counted_columns)
     summed = _label_sums(df, label) if has_label and label is not None else []
-    # What stands for the rows themselves comes with the values: one aggregate knows both.
+    # The totals are counted as a value of place -1, in the same aggregate.
     every = [F.struct(F.lit(-1).alias("place"), F.lit("").alias("value"))] if has_label else []
-    each = [_values_of(place, subject) for place, subject in enumerate(subjects)]
+    each = [_values_of_row(place, counted_column) for place, counted_column in enumerate(counted_columns)]
     parts = [F.col(PART).cast("int").alias("part")] if has_label else []
     sums = [value.alias(f"y{place}") for place, value in enumerate(summed)]
     folds = [] if within is None else ["fold"]
     values = df.select(F.explode(F.concat(F.array(*every), *each) if every else F.concat(*each)).alias("each"), *parts, *sums, *folds)
     values = values.select("each.place", "each.value", *[name for name in values.columns if name != "each"]).where("value IS NOT NULL")
-    counted = values.groupBy(*folds, "place", "value").agg(F.count("*").alias("n"), *_by_part(len(summed), has_label))
+    counted = values.groupBy(*folds, "place", "value").agg(F.count("*").alias("n"), *_part_sums(len(summed), has_label))
     if within is None:
         counted = counted.withColumn(SET, F.lit(0))
-    else:  # the folds are counted once, and what they have is added up for each set
+    else:  # each fold is counted once, and the counts are summed for each set
         added = [F.sum(name).alias(name) for name in counted.columns if name not in ("fold", "place", "value")]
         counted = counted.withColumn(SET, F.explode(within)).groupBy(SET, "place", "value").agg(*added)
     frequent_first = Window.partitionBy(SET, "place").orderBy(F.desc("n"), "value")
@@ -141,19 +140,19 @@ def count_values(
     by_set = {}
     for number in [0] if within is None else pc.unique(table.column(SET)).to_pylist():
         of_set = table.filter(pc.equal(table.column(SET), number))
-        counts, everything = _split_counts(of_set, len(subjects), len(summed), has_label)
+        counts, everything = _split_counts(of_set, len(counted_columns), len(summed), has_label)
         by_set[number] = counts, Totals(everything, suffixes)
     return by_set
 
 
-def _is_by_label(subjects: Sequence[Subject]) -> bool:
-    return any(subject.by_label for subject in subjects)
+def _counts_by_label(counted_columns: Sequence[CountedColumn]) -> bool:
+    return any(counted_column.by_label for counted_column in counted_columns)
 
 
 def _label_sums(df: DataFrame, label: Label) -> list[Column]:
     if len(label.classes) > MAX_MEAN_CLASSES:
         raise StepError(
-            f"features.categorical: `encode: target` makes a slot a class, and the label has {len(label.classes)}, expected at most "
+            f"features.categorical: `encode: target` makes one slot per class, and the label has {len(label.classes)}, expected at most "
             f"{MAX_MEAN_CLASSES}; write `encode: hashing` or `count`"
         )
     if PART not in df.columns:
@@ -165,13 +164,13 @@ def _value(place: int, value: Column) -> Column:
     return F.struct(F.lit(place).alias("place"), value.alias("value"))
 
 
-def _values_of(place: int, subject: Subject) -> Column:
-    """Return the values of a row, one for a text, as an array."""
-    value = column(subject.name)
-    return F.transform(value, partial(_value, place)) if subject.is_list else F.array(_value(place, value))
+def _values_of_row(place: int, counted_column: CountedColumn) -> Column:
+    """Return the values of a row as an array; of a text, one."""
+    value = column(counted_column.name)
+    return F.transform(value, partial(_value, place)) if counted_column.is_list else F.array(_value(place, value))
 
 
-def _by_part(sums: int, has_label: bool) -> list[Column]:
+def _part_sums(sums: int, has_label: bool) -> list[Column]:
     if not has_label:
         return []
     figures = []
@@ -182,7 +181,7 @@ def _by_part(sums: int, has_label: bool) -> list[Column]:
     return figures
 
 
-def _split_counts(table: pa.Table, subjects: int, sums: int, has_label: bool) -> tuple[list[Counts], np.ndarray]:
+def _split_counts(table: pa.Table, counted_columns: int, sums: int, has_label: bool) -> tuple[list[ValueCounts], np.ndarray]:
     width = sums + 1
     names = [f"p{part}{suffix}" for part in range(PARTS) for suffix in ("", *(f"_{place}" for place in range(sums)))]
     by_part = np.zeros((0, PARTS, 1))
@@ -190,8 +189,8 @@ def _split_counts(table: pa.Table, subjects: int, sums: int, has_label: bool) ->
         by_part = np.stack([table.column(name).to_numpy() for name in names], axis=1).reshape(-1, PARTS, width)
     places, values, rows = table.column("place").to_numpy(), table.column("value").to_pylist(), table.column("n").to_pylist()
     counts = []
-    for subject in range(subjects):
-        at = np.flatnonzero(places == subject)
-        counts.append(Counts([values[place] for place in at], [rows[place] for place in at], by_part[at] if has_label else by_part))
+    for counted_column in range(counted_columns):
+        at = np.flatnonzero(places == counted_column)
+        counts.append(ValueCounts([values[place] for place in at], [rows[place] for place in at], by_part[at] if has_label else by_part))
     everything = by_part[places == -1] if has_label else by_part
     return counts, everything[0] if len(everything) else np.zeros((PARTS, width))

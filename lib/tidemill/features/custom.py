@@ -1,4 +1,4 @@
-"""Stages of the user's own: any Transformer or Estimator, named by its dotted path, fitted inside the fold like every other."""
+"""Custom stages: any Transformer or Estimator, named by its dotted path, fitted inside the fold like every other stage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pyspark.sql import types as T
 
 from tidemill.columns import column
 from tidemill.errors import Fault, SpecError, StepError, TidemillError, did_you_mean
-from tidemill.features.names import internal, number_sql
+from tidemill.features.names import internal_name, number_sql
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.runtime.user_code import contain_exit
 
@@ -38,10 +38,10 @@ class CustomStage:
     key: str = "features.custom"  # where the spec names it
 
     def build(self) -> Any:
-        """Return the stage with its parameters; one with a seed that is not given has a fixed one.
+        """Return the stage with its parameters; a stage with a seed that is not set gets a fixed one.
 
         Raises:
-            StepError: it cannot be made, or is no stage.
+            StepError: the constructor fails, or the object is no stage.
         """
         try:
             with contain_exit(f"{self.key}: {self.python}"):
@@ -49,7 +49,7 @@ class CustomStage:
         except TidemillError:
             raise
         except Exception as error:
-            raise StepError(f"{self.key}: {self.python} cannot be made with its params: {type(error).__name__}: {error}") from error
+            raise StepError(f"{self.key}: {self.python} cannot be constructed with its params: {type(error).__name__}: {error}") from error
         if not isinstance(stage, Transformer | Estimator):
             raise StepError(f"{self.key}: {self.python} is {type(stage).__name__}, expected a Transformer or Estimator of pyspark.ml")
         if stage.hasParam("seed") and "seed" not in self.params:
@@ -57,14 +57,14 @@ class CustomStage:
         return stage
 
     def fit(self, stage: Any, df: DataFrame) -> Any:
-        """Return the model that ``stage``, built before, learns from ``df``; a Transformer is one already."""
+        """Fit ``stage`` on ``df`` and return the model; a Transformer is returned as it is."""
         return stage.fit(df) if isinstance(stage, Estimator) else stage
 
     def _construct(self) -> Any:
         try:
             return self.kind(**self.params)
         except TypeError:
-            stage = self.kind()  # a class whose constructor takes none: its Params are set
+            stage = self.kind()  # the constructor takes no arguments: set its Params
         known = [param.name for param in getattr(stage, "params", [])]
         unknown = [name for name in self.params if name not in known]
         if unknown:
@@ -79,7 +79,7 @@ class CustomStage:
 
 @dataclass(frozen=True)
 class FittedStages:
-    """What the custom stages became: MLlib stages, slots (name to SQL), columns that are vectors, and all columns they add."""
+    """The fitted custom stages, their slots (name to SQL), vector columns, and all columns they add."""
 
     stages: Sequence[Transformer]
     slots: Mapping[str, str]
@@ -90,11 +90,11 @@ class FittedStages:
 def plan_custom(parts: Sequence[PythonPart], load: Callable[[str], Any] | None, df: DataFrame, usable: Sequence[str]) -> list[CustomStage]:
     """Return the declared stages, each with the raw columns that it reads.
 
-    These are its ``columns``; else those that its ``params`` name; else, of a Transformer, those without which it cannot be analysed,
-    and of an Estimator all that may be a feature.
+    These are its ``columns``; else those that its ``params`` name; else, for a Transformer, those without which Spark cannot analyse it,
+    and for an Estimator all usable columns.
 
     Raises:
-        SpecError: it names a column that is not there or must not be a feature.
+        SpecError: a stage names a column that is missing or must not be a feature.
     """
     faults, stages = [], []
     for place, part in enumerate(parts):
@@ -115,18 +115,18 @@ def plan_custom(parts: Sequence[PythonPart], load: Callable[[str], Any] | None, 
     return stages
 
 
-def is_own(stage: Any) -> bool:
-    """Return True where ``stage.kind`` is a class that lies beside the spec, not in an installed package: its text goes with the model."""
+def is_user_code(stage: Any) -> bool:
+    """Return True if ``stage.kind`` is defined beside the spec, not in an installed package: its source is saved with the model."""
     return str(getattr(stage.kind, "__module__", "")).startswith("_tidemill_")
 
 
 def fit_custom(stages: Sequence[CustomStage], df: DataFrame) -> tuple[FittedStages, DataFrame]:
-    """Fit each stage on what the ones before it made of ``df``; return what they became and the frame with their columns.
+    """Fit each stage on ``df`` with the columns of the earlier stages; return the fitted stages and the frame with their columns.
 
-    A number or boolean they add is a slot, 0 where it is null or not finite; a vector has a slot for each of its places.
+    A number or boolean that they add is a slot, 0 where it is null or not finite; a vector has one slot per element.
 
     Raises:
-        StepError: a stage fails, adds no column, adds one that is no number or vector, or cannot be saved.
+        StepError: a stage fails, adds no column, drops one, or cannot be saved, or no stage adds a number or a vector.
     """
     fitted: list[Transformer] = []
     slots: dict[str, str] = {}
@@ -150,11 +150,11 @@ def fit_custom(stages: Sequence[CustomStage], df: DataFrame) -> tuple[FittedStag
                 fitted.append(VectorSizeHint(inputCol=name, size=_size(custom, after, name), handleInvalid="error"))
                 vectors.append(name)
             elif isinstance(after.schema[name].dataType, T.NumericType | T.BooleanType):
-                slots[internal("custom", name)] = f"coalesce({number_sql(name)}, 0.0D)"
+                slots[internal_name("custom", name)] = f"coalesce({number_sql(name)}, 0.0D)"
         added += new
         df = after
     if stages and not slots and not vectors:
-        raise StepError("features.custom: no stage adds a number or a vector; the last one must, since a model takes nothing else")
+        raise StepError("features.custom: no stage adds a number or a vector; the last one must, since a model takes only those")
     return FittedStages(fitted, slots, vectors, added), df
 
 
@@ -179,7 +179,7 @@ def _size(custom: CustomStage, after: DataFrame, name: str) -> int:
 
 
 def _columns_needed(stage: Any, df: DataFrame, usable: Sequence[str]) -> list[str]:
-    """Return the columns without which a Transformer cannot be analysed; of an Estimator all."""
+    """Return the columns without which Spark cannot analyse a Transformer; all columns for an Estimator."""
     if isinstance(stage, Estimator):
         return list(usable)
     empty = df.limit(0)
@@ -191,5 +191,5 @@ def _can_analyse(stage: Transformer, df: DataFrame) -> bool:
         return bool(stage.transform(df).select(F.lit(1)).schema)
     except (AnalysisException, LookupError, ValueError, AttributeError):
         return False
-    except Exception as error:  # noqa: BLE001 - a stage of MLlib tells of a missing column in its own words
+    except Exception as error:  # noqa: BLE001 - MLlib stages report a missing column in various ways
         return "does not exist" not in str(error) and "cannot be resolved" not in str(error)

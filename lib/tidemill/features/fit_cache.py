@@ -1,4 +1,4 @@
-"""What has been learnt before: of the same rows by several plans, and of all folds together in one pass over the rows."""
+"""Caches of fitted statistics: of the same rows for several plans, and of all folds in one pass over the rows."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 
 SET = "_tidemill_set"
-"""The column that names a set of rows, such as those that a fold learns from."""
+"""The column that numbers a set of rows, such as those that a fold is fitted on."""
 ALL_ROWS = -1
-"""The set of all rows, those without a fold too: what is learnt of them with the folds serves the final fit."""
+"""The set of all rows, including those without a fold: its statistics serve the final fit."""
 
 Key = TypeVar("Key", bound=Hashable)
 Learnt = TypeVar("Learnt")
 
 
 class FitCache:
-    """Learns each thing once; keys say all that it depends on, beside the rows.
+    """Computes each result once per key; a key holds everything that the result depends on, besides the rows.
 
-    ``requests`` and ``misses`` count the things that were wanted and those that had to be learnt.
+    ``requests`` and ``misses`` count the requested results and those that had to be computed.
     """
 
     def __init__(self, statistics: FoldStatistics | None = None, set_number: int = 0, encodings: Collection[str] = ()) -> None:
         """Start empty.
 
-        The rows are the set ``set_number`` of those that ``statistics`` are learnt of, for these encodings at least.
+        The rows are the set ``set_number`` of ``statistics``, and results serve at least these encodings.
         """
         self.statistics, self.set_number, self.encodings = statistics, set_number, encodings
         self._known: dict[Hashable, Any] = {}
@@ -39,44 +39,44 @@ class FitCache:
         self.requests = self.misses = 0
 
     def get(self, key: Hashable, learn: Callable[[], Learnt]) -> Learnt:
-        """Return what ``learn`` gives, or gave for that key."""
+        """Return the result of ``learn``, cached by key."""
         return self.get_all({key: None}, lambda _: {key: learn()})[key]
 
-    def get_all(self, wanted: Mapping[Key, Any], learn: Callable[[Mapping[Key, Any]], Mapping[Key, Learnt]]) -> dict[Key, Learnt]:
-        """Return what ``learn`` gives for the wanted things, together for those that are not known."""
+    def get_all(self, requested: Mapping[Key, Any], learn: Callable[[Mapping[Key, Any]], Mapping[Key, Learnt]]) -> dict[Key, Learnt]:
+        """Return the result for each requested key; ``learn`` is called once for all that are not cached."""
         with self._lock:
-            unknown = {key: value for key, value in wanted.items() if key not in self._known}
-            self.requests += len(wanted)
+            unknown = {key: value for key, value in requested.items() if key not in self._known}
+            self.requests += len(requested)
             self.misses += len(unknown)
             for key, learnt in learn(unknown).items() if unknown else ():
                 self._known[key] = learnt
-            return {key: self._known[key] for key in wanted}
+            return {key: self._known[key] for key in requested}
 
 
 class FoldStatistics:
-    """What is learnt of overlapping sets of rows in one pass: the rows that each of ``folds`` learns from, and all rows."""
+    """Statistics of overlapping sets of rows in one pass: the training rows of each of ``folds``, and all rows."""
 
     def __init__(self, rows: DataFrame, folds: Sequence[int], *, is_expanding: bool) -> None:
-        """Take rows that have ``fold`` INT; where folds expand, each learns from those before it alone."""
+        """Take rows that have ``fold`` INT; with expanding folds, each is trained on the earlier ones alone."""
         self.rows, self.folds, self._is_expanding = rows, tuple(folds), is_expanding
         self._learnt: dict[Hashable, dict[int, Any]] = {}
         self._lock = threading.Lock()
 
     @property
     def sets(self) -> int:
-        """How many sets there are."""
+        """The number of sets."""
         return len(self.folds) + 1
 
     def sets_of_row(self) -> Column:
-        """Return the sets that a row is in, an array; one without a fold is in ALL_ROWS alone."""
+        """Return the sets that a row is in, as an array; a row without a fold is in ALL_ROWS alone."""
         every = F.array(*map(F.lit, self.folds))
         of_folds = F.filter(every, lambda each: each > F.col("fold") if self._is_expanding else each != F.col("fold"))
         return F.concat(of_folds, F.array(F.lit(ALL_ROWS)))
 
     def take(self, number: int, key: Hashable, learn: Callable[[], Mapping[int, Learnt]]) -> Learnt | None:
-        """Return what ``learn`` gives, or gave for that key, of one set, and forget it; None where it gives nothing.
+        """Return the result for one set, and remove it from the cache; None if there is none.
 
-        All rows come last: of them alone nothing is learnt.
+        ``learn`` computes the results of all sets. The final fit (all rows) comes last and never triggers it.
         """
         with self._lock:
             if key not in self._learnt and number != ALL_ROWS:
@@ -87,14 +87,14 @@ class FoldStatistics:
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows to learn from, and where they are a set among others ``all_rows`` with their ``fold``, of which all sets are learnt at once."""
+    """Rows to learn from; if they are one set of many, ``all_rows`` has every row with its ``fold``, to learn all sets at once."""
 
     rows: DataFrame
     cache: FitCache
     all_rows: DataFrame | None = None
 
     def learn(self, key: Hashable, learn: Callable[[DataFrame, Column | None], Mapping[int, Learnt]]) -> Learnt:
-        """Return what ``learn`` gives: called with rows and the sets that each is in, by the number of the set, else under 0."""
+        """Return the result for these rows; ``learn`` takes rows and each row's sets, and returns results by set (0 without sets)."""
         all_rows, statistics = self.all_rows, self.cache.statistics
         if all_rows is not None and statistics is not None:
             learnt = statistics.take(self.cache.set_number, key, lambda: learn(all_rows, statistics.sets_of_row()))

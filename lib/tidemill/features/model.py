@@ -1,4 +1,4 @@
-"""The fitted features: one pipeline for rows to be scored, and its other side for the rows that it was fitted on."""
+"""The fitted features: a pipeline for rows to be scored, with cross-fitted stages for its training rows."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tidemill.features.names import PART
 
 
 class FeatureModel(PipelineModel):
-    """A PipelineModel of MLlib that does not show the rows it was fitted on what their own labels say.
+    """A PipelineModel that does not leak a training row's own label into its features.
 
-    Rows that come with the column ``_part`` are those of the training: where a feature is learnt from the label, a row sees what the
-    other parts say, and a row whose part is null what all of them say. ``stages`` alone are saved, and serve all rows.
+    Rows with the column ``_part`` are training rows: a feature that is learnt from the label uses the other parts for them, or all parts if
+    the row's part is null. Only ``stages`` are saved; they serve all rows.
     """
 
     def __init__(self, stages: Sequence[Transformer], in_training: Sequence[Transformer] | None = None) -> None:
-        """Take the stages, and those for rows of the training where they differ."""
+        """Take the stages, and those for training rows if they differ."""
         super().__init__(list(stages))
         self.in_training = list(stages if in_training is None else in_training)
 
@@ -30,14 +30,14 @@ class FeatureModel(PipelineModel):
 
 @dataclass
 class Draft:
-    """The stages so far, and the columns that the last of them will drop."""
+    """The stages so far, and the columns that the last stage will drop."""
 
     stages: list[Transformer] = field(default_factory=list)
     in_training: list[Transformer] = field(default_factory=list)
     added: list[str] = field(default_factory=list)
 
     def add(self, stage: Transformer, added: Iterable[str] = (), in_training: Transformer | None = None) -> None:
-        """Add a stage, the columns that it adds, and what stands in for it in training."""
+        """Add a stage, the columns that it adds, and its replacement for training rows."""
         self.stages.append(stage)
         self.in_training.append(in_training or stage)
         self.added += added
@@ -48,8 +48,8 @@ class Draft:
             self.add(stage)
         self.added += added
 
-    def over(self, dataset: DataFrame) -> DataFrame:
-        """Return the rows of the training with what the stages so far make of them."""
+    def transform(self, dataset: DataFrame) -> DataFrame:
+        """Transform training rows by the stages so far."""
         return _transform_by(self.in_training, dataset)
 
     def model(self) -> FeatureModel:

@@ -1,7 +1,7 @@
-"""The columns that feature stages make on their way, and the SQL behind the first of them.
+"""The names of intermediate feature columns, and the SQL of the first ones.
 
-A name such as ``_f_linear_distance`` says who made it and from which column; the column's own name can be read back from it, so that a
-model loaded from anywhere can name its slots.
+A name such as ``_f_linear_distance`` gives a role and the raw column; the raw name can be read back from it, so that any
+loaded model can name its slots.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from tidemill.quoting import format_double, quote_name
 PREFIX = "_f_"
 OTHER = "(other)"
 MISSING = "(missing)"
-# The part of the training rows that a row lies in, where there are rows that must not see their own label.
+# The part of the training rows that a row belongs to, for features learnt from the label.
 PART = "_tidemill_part"
 PARTS = 5
 _EMPTY = "(empty)"
 
-# How long one turn of a calendar part is; a part that is not here does not come round again.
+# The period of each cyclic calendar part.
 PERIODS = {"quarter": 4, "month": 12, "week": 53, "day": 31, "weekday": 7, "yearday": 366, "hour": 24, "minute": 60}
 _PARTS = {
     "year": "year({0})",
@@ -34,13 +34,13 @@ _PARTS = {
 }
 
 
-def internal(role: str, name: str) -> str:
-    """Return the name of the column that ``role`` (a word without ``_``) makes of ``name``; MLlib cannot take dots and backticks in it."""
+def internal_name(role: str, name: str) -> str:
+    """Return the column name of ``role`` (a word without ``_``) for ``name``; dots and backticks, which MLlib rejects, are escaped."""
     return f"{PREFIX}{role}_{name.replace('%', '%25').replace('.', '%2E').replace('`', '%60')}"
 
 
-def original(column: str) -> str:
-    """Return the name that ``internal`` was given; any other name as it is."""
+def raw_name(column: str) -> str:
+    """Return the raw name in the result of ``internal_name``; any other name unchanged."""
     if not column.startswith(PREFIX):
         return column
     name = column.removeprefix(PREFIX).partition("_")[2]
@@ -48,7 +48,7 @@ def original(column: str) -> str:
 
 
 def role_of(column: str) -> str:
-    """Return the role that ``internal`` was given."""
+    """Return the role in the result of ``internal_name``."""
     return column.removeprefix(PREFIX).partition("_")[0]
 
 
@@ -59,7 +59,7 @@ def number_sql(name: str) -> str:
 
 
 def readable_sql(name: str, sql_type: str) -> str:
-    """Return SQL that is true where the column's value can be cast to the type; null counts as unreadable."""
+    """Return SQL that is true where the value can be cast to the type; null counts as unreadable."""
     return f"(try_cast({quote_name(name)} AS {sql_type}) IS NOT NULL)"
 
 
@@ -69,12 +69,12 @@ def boolean_sql(name: str) -> str:
 
 
 def category_sql(name: str) -> str:
-    """Return SQL for the column as a STRING; MLlib cannot name a category with an empty string."""
+    """Return SQL for the column as a STRING; an empty string, which MLlib rejects as a category, becomes (empty)."""
     return f"CASE WHEN CAST({quote_name(name)} AS STRING) = '' THEN '{_EMPTY}' ELSE CAST({quote_name(name)} AS STRING) END"
 
 
-def known_sql(category: str) -> str:
-    """Return SQL for a category in which null is a value like others."""
+def category_or_missing_sql(category: str) -> str:
+    """Return SQL for a category in which null is the value (missing)."""
     return f"coalesce({category}, '{MISSING}')"
 
 
@@ -83,16 +83,16 @@ def part_sql(name: str, part: str) -> str:
     return f"CAST({_PARTS[part].format(f'try_cast({quote_name(name)} AS TIMESTAMP)')} AS DOUBLE)"
 
 
-def turn_sql(column: str, part: str, function: str) -> str:
-    """Return SQL for the sine or cosine (``function``) of a part on its circle; 0, the circle's centre, where it is null."""
+def cyclic_sql(column: str, part: str, function: str) -> str:
+    """Return SQL for the sine or cosine (``function``) of a calendar part; 0, the centre of the circle, where it is null."""
     return f"coalesce({function}({quote_name(column)} * {format_double(2 * math.pi / PERIODS[part])}), 0.0D)"
 
 
 def numbers_sql(values: Iterable[float]) -> str:
-    """Return SQL for a list of numbers, which the parser takes for one word, however many they are."""
+    """Return SQL for a list of numbers, written as one string literal, which parses fast however long it is."""
     return f"CAST(split('{' '.join(repr(float(value)) for value in values)}', ' ') AS ARRAY<DOUBLE>)"
 
 
-def short(value: float) -> str:
-    """Return a number as people write it."""
+def format_number(value: float) -> str:
+    """Return a number as text, without decimals if it is whole."""
     return f"{value:.0f}" if math.isfinite(value) and value == int(value) and abs(value) < 1e15 else repr(value)

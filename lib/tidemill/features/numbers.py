@@ -1,4 +1,4 @@
-"""What is learnt about numeric columns: the value that stands in for a missing one, and the shift and scale of a column."""
+"""Fits of numeric columns: the fill value for missing ones, the shift and the scale."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from tidemill.quoting import format_double, quote_name
 
 # A quantile is at most 1/10000 of the rows away from the exact one; below 10,000 rows it is exact.
 _ACCURACY = 10_000
-# The mean of equal numbers is not always that number.
+# The mean of equal numbers may differ from them by rounding.
 _ROUNDING = 1e-12
-# Squares of larger numbers, summed up over all rows, may pass the greatest double. Their mean and deviation are those of the numbers
-# times _SHRINK, a power of two, which changes no digit; and their halves are scaled, since the difference of two of them may pass it too.
+# Sums of squares of larger numbers may overflow. Their mean and deviation are computed from the numbers times _SHRINK, a power of two,
+# which
+# changes no digit; and their halves are scaled, since the difference of two of them may overflow too.
 _HUGE = 2.0**480
 _SHRINK = 2.0**-540
 _GREATEST_SCALED = 1e100
@@ -26,25 +27,25 @@ _GREATEST_SCALED = 1e100
 
 @dataclass(frozen=True)
 class Treatment:
-    """How a numeric column is imputed and scaled; the words of ``features.numeric``."""
+    """How a numeric column is imputed and scaled, as in ``features.numeric``."""
 
     impute: str | float
     scale: str
-    bounds: bool = False  # whether the least and the greatest value are wanted
-    indicator: bool = False  # whether it matters that a value is missing
-    cuts: int = 0  # into how many buckets of about equal size the values fall
+    bounds: bool = False  # whether the least and the greatest value are needed
+    indicator: bool = False  # whether missing values get an indicator
+    cuts: int = 0  # the number of buckets of about equal size
 
     @property
     def quantiles(self) -> bool:
-        """True where the median or the quartiles are needed."""
+        """True if the median or the quartiles are needed."""
         return self.impute == "median" or self.scale == "robust"
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """The numbers learnt from a column; ``fill`` None leaves missing values as they are.
+class FittedNumber:
+    """The fit of a numeric column; ``fill`` None keeps missing values.
 
-    Where ``is_huge``, ``shift`` and ``scale`` are those of halves of the values, and what is scaled stays within ±1e100.
+    If ``is_huge``, ``shift`` and ``scale`` apply to half the values, and scaled values are limited to ±1e100.
     """
 
     fill: float | None
@@ -68,7 +69,7 @@ class Fitted:
         return f"({self.filled_sql(column)} - {format_double(self.shift)}) / {format_double(self.scale)}"
 
     def positive_sql(self, column: str) -> str:
-        """Return SQL for the column between 0, its least value in training, and 1, its greatest; a missing value that stays so is 0."""
+        """Return SQL for the column between 0, its least value in training, and 1, its greatest; a missing value is 0."""
         part = 0.5 if self.is_huge else 1.0
         value = f"{self.filled_sql(column)} * 0.5D" if self.is_huge else self.filled_sql(column)
         width = self.high * part - self.low * part
@@ -77,31 +78,35 @@ class Fitted:
         return f"coalesce(least(greatest({scaled}, 0.0D), 1.0D), 0.0D)"
 
     def comparable_sql(self, column: str) -> str:
-        """Return SQL for the filled column on a scale of its own, on which sums of squares are numbers; 0 where it is missing."""
+        """Return SQL for the filled column on a scale of its own, on which sums of squares do not overflow; 0 where it is missing."""
         value = f"{self.filled_sql(column)} * {format_double(_SHRINK)}" if self.is_huge else self.filled_sql(column)
         return f"coalesce({value}, 0.0D)"
 
 
-def fit_numbers(df: DataFrame, treatments: Mapping[str, Treatment], within: Column | None = None) -> dict[int, dict[str, Fitted]]:
-    """Learn all columns of ``treatments`` (DOUBLE, null is missing) in one aggregate over ``df``.
+def fit_numbers(df: DataFrame, treatments: Mapping[str, Treatment], within: Column | None = None) -> dict[int, dict[str, FittedNumber]]:
+    """Fit all columns of ``treatments`` (DOUBLE, null is missing) in one aggregate over ``df``.
 
-    Returns what is learnt of each set of rows; ``within`` gives those that a row is in, as an array. Without it all rows are set 0.
+    Returns the fits by set of rows; ``within`` gives the sets that a row is in, as an array. Without it all rows are set 0.
 
-    Mean and deviation are those of the imputed column, as if it had been imputed first, with n - 1 as MLlib has it; quartiles are those
-    of the values present. A column without any value is filled with 0.
+    Mean and deviation are those of the imputed column, with n - 1 as in MLlib; quartiles are those of the values present. A column without
+    any value is filled with 0.
     """
     if not any(_is_learnt(treatment) for treatment in treatments.values()):
-        given = {column: None if treatment.impute == "none" else float(treatment.impute) for column, treatment in treatments.items()}
-        return {0: {column: Fitted(fill, scale=0.5, is_huge=True) for column, fill in given.items()}}  # they may be: none was looked at
+        fills = {column: None if treatment.impute == "none" else float(treatment.impute) for column, treatment in treatments.items()}
+        return {
+            0: {column: FittedNumber(fill, scale=0.5, is_huge=True) for column, fill in fills.items()}
+        }  # assume huge values, since none was read
     learnt = _by_set(df, within, {column: _aggregates(column, treatment) for column, treatment in treatments.items()})
     bounds = {column: [figures[column][end] or 0.0 for _, figures in learnt.values() for end in ("low", "high")] for column in treatments}
-    huge = [column for column, ends in bounds.items() if max(map(abs, ends)) > _HUGE]  # in any set: others are applied to the same rows
+    huge = [
+        column for column, ends in bounds.items() if max(map(abs, ends)) > _HUGE
+    ]  # in any set, since all sets are applied to the same rows
     if huge:
         for number, (_, moments) in _by_set(df, within, {column: _moments_of_huge(column) for column in huge}).items():
             for column in huge:
                 learnt[number][1][column] |= moments[column]
     return {
-        number: {column: _fitted(figures[column], rows, treatment, column in huge) for column, treatment in treatments.items()}
+        number: {column: _fit_column(figures[column], rows, treatment, column in huge) for column, treatment in treatments.items()}
         for number, (rows, figures) in learnt.items()
     }
 
@@ -109,13 +114,13 @@ def fit_numbers(df: DataFrame, treatments: Mapping[str, Treatment], within: Colu
 def _by_set(
     df: DataFrame, within: Column | None, aggregates: Mapping[str, Sequence[Column]]
 ) -> dict[int, tuple[int, dict[str, dict[str, Any]]]]:
-    """Return the rows of each set, and by column what the aggregates over them gave, by their names."""
+    """Return the number of rows of each set, and the values of its aggregates by column and name."""
     columns = list(aggregates)
-    wanted = [F.struct(*aggregates[column]).alias(str(place)) for place, column in enumerate(columns)]
+    structs = [F.struct(*aggregates[column]).alias(str(place)) for place, column in enumerate(columns)]
     sets = df.groupBy() if within is None else df.withColumn(SET, F.explode(within)).groupBy(SET)
     return {
         0 if within is None else row[SET]: (row["rows"], {column: row[str(place)].asDict() for place, column in enumerate(columns)})
-        for row in sets.agg(F.count("*").alias("rows"), *wanted).collect()
+        for row in sets.agg(F.count("*").alias("rows"), *structs).collect()
     }
 
 
@@ -148,7 +153,7 @@ def _moments_of_huge(column: str) -> list[Column]:
     return [F.avg(value).alias("mean"), F.stddev_samp(value).alias("deviation")]
 
 
-def _fitted(figures: Mapping[str, Any], rows: int, treatment: Treatment, is_huge: bool) -> Fitted:
+def _fit_column(figures: Mapping[str, Any], rows: int, treatment: Treatment, is_huge: bool) -> FittedNumber:
     unit = _SHRINK if is_huge else 1.0
     fill = _fill(figures, treatment, unit)
     present = figures["n"]
@@ -158,7 +163,7 @@ def _fitted(figures: Mapping[str, Any], rows: int, treatment: Treatment, is_huge
     values = [end * unit for end in ends]
     if present and treatment.scale == "standard":
         shift, scale = _moments(figures, present, missing, (fill or 0.0) * unit)
-        scale = scale if differ(values) else 0.0
+        scale = scale if values_differ(values) else 0.0
     elif present and treatment.scale == "minmax":
         shift, scale = min(values), max(values) - min(values)
     elif present and treatment.scale == "robust":
@@ -169,11 +174,11 @@ def _fitted(figures: Mapping[str, Any], rows: int, treatment: Treatment, is_huge
         shift, scale = shift * (0.5 / unit), scale * (0.5 / unit)
     low, high = (figures["low"], figures["high"]) if present else (0.0, 1.0)
     cuts = tuple(sorted(set(figures["cuts"]))) if treatment.cuts and present else ()
-    return Fitted(fill, shift, scale, low, high, present < rows, cuts, is_huge)
+    return FittedNumber(fill, shift, scale, low, high, present < rows, cuts, is_huge)
 
 
-def differ(values: Collection[float]) -> bool:
-    """Return True where values, or the least and the greatest of them, differ by more than rounding."""
+def values_differ(values: Collection[float]) -> bool:
+    """Return True where values, or the least and the greatest of them, values_differ by more than rounding."""
     return max(values) - min(values) > _ROUNDING * max(map(abs, values))
 
 

@@ -1,4 +1,4 @@
-"""Which columns of a frame become features, and as what: declared, or chosen by their types and values."""
+"""The feature plan: the declared feature groups, or those chosen by `auto`, resolved against a frame."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import Fault, SpecError, did_you_mean
 from tidemill.features.auto import choose_groups
-from tidemill.features.choices import Choice, remarks
+from tidemill.features.choices import Choice, describe_choices
 from tidemill.features.column_facts import column_facts, is_reserved
 from tidemill.features.contributions import ColumnFacts, Contribution, merge_contributions
 from tidemill.features.custom import CustomStage, plan_custom
@@ -20,10 +20,10 @@ from tidemill.spec.models import FEATURE_GROUPS, DeclaredGroup, Features, Select
 
 @dataclass(frozen=True)
 class FeaturePlan:
-    """The feature groups as resolved against the columns of a frame.
+    """Feature groups, resolved against the columns of a frame.
 
-    ``notes`` are remarks for people; ``sizes`` the lengths of the lists that all have one; ``classes`` the label's classes by their
-    names, of a number none; ``choices`` what ``auto`` has chosen, and why.
+    ``notes`` are for the user; ``sizes`` are the lengths of lists of one common length; ``classes`` the names of the label's classes, empty
+    for a number; ``choices`` those of ``auto``.
     """
 
     groups: tuple[DeclaredGroup, ...] = ()
@@ -44,7 +44,7 @@ class FeaturePlan:
         classes: tuple[str, ...] = (),
         **groups: Any,
     ) -> FeaturePlan:
-        """Return a plan of blocks by the name of their group, one block or a list of them."""
+        """Return a plan of blocks, given by the names of their groups: one block or a list each."""
         declared = [
             DeclaredGroup(name, FEATURE_GROUPS.get(name), tuple(blocks) if isinstance(blocks, list | tuple) else (blocks,))
             for name in sorted(groups, key=FEATURE_GROUPS.names.index)
@@ -58,26 +58,26 @@ class FeaturePlan:
 
     @property
     def columns(self) -> list[str]:
-        """The raw columns that are used, each once, in order."""
+        """The raw columns used, each once, in order."""
         declared = [column for group in self.groups for column in group.columns]
         return list(dict.fromkeys([*declared, *(column for stage in self.custom for column in stage.columns)]))
 
     @property
     def needs_label(self) -> bool:
-        """True where something is learnt from the label."""
+        """True if a feature or the selection is learnt from the label."""
         return self.needs_parts or self.select is not None
 
     @property
     def needs_parts(self) -> bool:
-        """True where the label of other rows becomes a feature, so that training rows lie in parts."""
+        """True if features are learnt from the label of other rows, so that training rows need parts."""
         return any(group.kind.needs_label(block) for group in self.groups for block in group.blocks)
 
     def contribution(self, columns: ColumnFacts) -> Contribution:
-        """Return what all groups add, merged."""
+        """Return the merged contributions of all groups."""
         return merge_contributions(group.kind.contribute(group.blocks, columns) for group in self.groups)
 
     def groups_of(self, column: str) -> list[str]:
-        """Return the names of the groups that read a raw column, once for each block."""
+        """Return the names of the groups that read a raw column, once per block."""
         named = [group.name for group in self.groups for block in group.blocks if column in group.kind.columns(block)]
         return named + ["custom" for stage in self.custom if column in stage.columns]
 
@@ -93,12 +93,12 @@ def plan_features(
 ) -> FeaturePlan:
     """Resolve the feature groups against the columns of ``df``, reading it once.
 
-    ``exclude`` are the key, the label and whatever else must not be a feature; ``split``, ``fold`` and names with ``_`` in front never are.
-    ``load`` returns the object of a dotted name, for custom stages; ``classes`` are those of the label, None where it is a number; where
-    ``learns_label`` is false, nothing that is made of the label is chosen.
+    ``exclude`` is the key, the label and other columns that must not be features; ``split``, ``fold`` and columns that tidemill adds never
+    are. ``load`` returns the object of a dotted name, for custom stages; ``classes`` are those of the label, None for a number. Without
+    ``learns_label``, `auto` chooses nothing that is learnt from the label.
 
     Raises:
-        SpecError: a declared column is not there, is excluded, or has a type that does not fit; or no column is left.
+        SpecError: a declared column is missing, excluded or of a wrong type; or no column is left.
     """
     usable = [name for name in df.columns if not is_reserved(name, exclude)]
     select = None if features == "auto" else features.select
@@ -106,7 +106,7 @@ def plan_features(
     if features == "auto" or features.is_auto:
         drops = features == "auto" or features.checks is None or features.checks.constant == "drop"
         chosen, choices, sizes = choose_groups(df, usable, drops_constants=drops, n_classes=len(names) if learns_label else None)
-        plan = FeaturePlan(chosen.groups, remarks(choices), sizes=sizes, choices=tuple(choices))
+        plan = FeaturePlan(chosen.groups, describe_choices(choices), sizes=sizes, choices=tuple(choices))
     else:
         groups, notes, sizes = resolve_groups(features, df, exclude)
         plan = FeaturePlan(groups, notes, tuple(plan_custom(features.blocks("custom"), load, df, usable)), sizes=sizes)
@@ -120,10 +120,10 @@ def plan_features(
 def resolve_groups(
     features: Features, df: DataFrame, exclude: Collection[str]
 ) -> tuple[tuple[DeclaredGroup, ...], tuple[str, ...], dict[str, int]]:
-    """Return the groups with each column once, notes, and the lengths of lists that all have one; ``df`` is read once at most.
+    """Return the groups with each column once, notes, and the sizes of lists of one common length; ``df`` is read at most once.
 
     Raises:
-        SpecError: a declared column is not there, is excluded, or has a type that does not fit.
+        SpecError: a declared column is missing, excluded or of a wrong type.
     """
     columns = column_facts(df.schema)
     groups = [group for group in features.groups if not group.kind.is_list]
@@ -142,7 +142,7 @@ def resolve_groups(
 
 
 def _column_faults(group: DeclaredGroup, df: DataFrame, columns: ColumnFacts, exclude: Collection[str]) -> Iterator[Fault]:
-    """Yield why columns cannot be in the group."""
+    """Yield a fault for each column that cannot be in the group."""
     usable = [name for name in df.columns if not is_reserved(name, exclude)]
     for block in group.blocks:
         for name in group.kind.columns(block):
@@ -162,10 +162,10 @@ def _column_faults(group: DeclaredGroup, df: DataFrame, columns: ColumnFacts, ex
 
 
 def _read_row_facts(groups: Sequence[DeclaredGroup], df: DataFrame, columns: ColumnFacts) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Return the notes and the sizes that the groups read from the rows, all of them in one aggregate."""
+    """Return the notes and the sizes that the groups read from the rows, in one aggregate."""
     blocks = [(group, block, group.kind.aggregates(block, columns)) for group in groups for block in group.blocks]
-    wanted = [sql for _, _, aggregates in blocks for sql in aggregates.values()]
-    values = iter(df.agg(*[F.expr(sql).alias(f"f{place}") for place, sql in enumerate(wanted)]).collect()[0] if wanted else ())
+    expressions = [sql for _, _, aggregates in blocks for sql in aggregates.values()]
+    values = iter(df.agg(*[F.expr(sql).alias(f"f{place}") for place, sql in enumerate(expressions)]).collect()[0] if expressions else ())
     facts = [(group, group.kind.row_facts(block, {key: next(values) for key in aggregates})) for group, block, aggregates in blocks]
     faults = [_fault(f"{group.name}.{key}", message) for group, each in facts for key, message in each.faults]
     if faults:

@@ -1,7 +1,7 @@
-"""Which slots of a feature vector are kept, by figures of the training rows alone.
+"""Feature selection: which slots of a feature vector stay, by statistics of the training rows.
 
-One aggregate gives mean and variance of each slot by class (or weighted by a label that is a number), a second one the label of each
-value of nominal slots, and for `correlation` MLlib's matrix of correlations.
+One aggregate computes the mean and variance of each slot by class (or weighted by a numeric label), a second one the label of each value
+of nominal slots; `correlation` uses MLlib's correlation matrix.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from tidemill.spec.models import Select
 
 
-# Correlations of all pairs are a dense matrix on the driver.
+# The correlation matrix of all pairs is dense and on the driver.
 MAX_CORRELATED = 2000
 _CORRELATED = 0.95
 
 
 def select_slots(vectors: DataFrame, column: str, slots: Sequence[Slot], select: Select, label: Label) -> list[int]:
-    """Return the places of the slots that stay, in their order, at least one; ``vectors`` has ``column`` and ``label``.
+    """Return the indices of the selected slots in order, at least one; ``vectors`` has ``column`` and ``label``.
 
-    - univariate: the share of the label that the slot explains: of a number the squared correlation, of classes that of ANOVA, which
-      ranks as its F does; of a nominal slot what its values explain, less what they would by chance.
-    - variance: that of the slot (n - 1); of a nominal slot the sum of those of its values as slots of their own.
+    - univariate: the share of the label's variance that the slot explains: the squared correlation for a numeric label, ANOVA's share for
+      classes (it ranks slots as F does); for a nominal slot the share that its values explain, minus the share expected by chance.
+    - variance: the slot's variance (n - 1); for a nominal slot the sum of the variances of its one-hot slots.
     - correlation: as univariate, but without the slots that correlate with a better one at ``threshold`` (0.95) or more.
 
     Raises:
-        StepError: there are too many slots for a matrix of correlations.
+        StepError: there are too many slots for a correlation matrix.
     """
     worth = _slot_variances(vectors, column, slots) if select.method == "variance" else _explained_shares(vectors, column, slots, label)
     order = [int(place) for place in np.argsort(-worth, kind="stable")]
@@ -67,20 +67,20 @@ def _explained_shares(vectors: DataFrame, column: str, slots: Sequence[Slot], la
             shares[place] = _adjust_for_chance(between / total if total else 0.0, rows.sum(), len(cells))
     else:
         for place, cells in _count_cells(vectors, column, slots, F.count("*"), LABEL).items():
-            shares[place] = _tau(cells)
+            shares[place] = _explain_nominal(cells)
     return np.nan_to_num(shares, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _explain_number(vectors: DataFrame, column: str) -> tuple[np.ndarray, float]:
     """Return the squared correlation of each slot with the label, and the label's sum of squares around its mean.
 
-    The label, moved above 0, weighs the rows of a second mean, which is the sum of the products of both.
+    The label, shifted to be at least 0, is the weight of a second mean, which gives the covariance.
     """
     first = vectors.agg(F.min(LABEL), F.avg(LABEL), F.var_pop(LABEL), F.count("*")).collect()[0]
     low, mean, variance, rows = (float(value or 0.0) for value in first)
-    weighed = vectors.withColumn("_weight", F.col(LABEL) - F.lit(low))
+    weighted = vectors.withColumn("_weight", F.col(LABEL) - F.lit(low))
     plain = Summarizer.metrics("mean", "variance").summary(F.col(column))
-    row = weighed.agg(plain.alias("s"), Summarizer.mean(F.col(column), F.col("_weight")).alias("w")).collect()[0]
+    row = weighted.agg(plain.alias("s"), Summarizer.mean(F.col(column), F.col("_weight")).alias("w")).collect()[0]
     means, spread = np.array(row["s"]["mean"].toArray()), np.array(row["s"]["variance"].toArray()) * (rows - 1) / max(rows, 1)
     covariance = (np.array(row["w"].toArray()) - means) * (mean - low)
     bottom = spread * variance
@@ -88,7 +88,7 @@ def _explain_number(vectors: DataFrame, column: str) -> tuple[np.ndarray, float]
 
 
 def _explain_classes(vectors: DataFrame, column: str) -> tuple[np.ndarray, float]:
-    """Return the share of each slot's sum of squares that lies between the classes: F is (K - 1, n - K) degrees' monotone of it."""
+    """Return the share of each slot's sum of squares that lies between the classes; ANOVA's F increases with it."""
     summary = Summarizer.metrics("count", "mean", "variance").summary(F.col(column))
     summaries = [row["s"] for row in vectors.groupBy(LABEL).agg(summary.alias("s")).collect()]
     counts = np.array([each["count"] for each in summaries], dtype=float)[:, None]
@@ -103,7 +103,7 @@ Cells = dict[int, list[tuple[tuple[float, ...], int, float]]]
 
 
 def _count_cells(vectors: DataFrame, column: str, slots: Sequence[Slot], figure: object, *by: str) -> Cells:
-    """Return for each nominal slot its cells: value (and label), rows, figure."""
+    """Return the cells of each nominal slot: value (and label), rows, statistic."""
     nominal = [place for place, slot in enumerate(slots) if slot.categories]
     if not nominal:
         return {}
@@ -116,8 +116,8 @@ def _count_cells(vectors: DataFrame, column: str, slots: Sequence[Slot], figure:
     return cells
 
 
-def _tau(cells: Sequence[tuple[tuple[float, ...], int, float]]) -> float:
-    """Return how much less the classes vary within a value than in all rows (Goodman and Kruskal's tau), less what chance gives."""
+def _explain_nominal(cells: Sequence[tuple[tuple[float, ...], int, float]]) -> float:
+    """Return Goodman and Kruskal's tau: how much less the classes vary within a value than overall, adjusted for chance."""
     values, classes = sorted({key[0] for key, _, _ in cells}), sorted({key[1] for key, _, _ in cells})
     table = np.zeros((len(values), len(classes)))
     for (value, label), n, _ in cells:
@@ -129,12 +129,12 @@ def _tau(cells: Sequence[tuple[tuple[float, ...], int, float]]) -> float:
 
 
 def _adjust_for_chance(share: float, rows: float, values: int) -> float:
-    """Return the explained share, less what as many groups of rows explain by chance (the adjusted R², for one group as it is)."""
+    """Return the explained share, adjusted for what as many random groups explain (adjusted R²)."""
     return max(0.0, 1 - (1 - share) * (rows - 2) / (rows - values)) if rows > values else 0.0
 
 
 def _drop_correlated(vectors: DataFrame, column: str, slots: Sequence[Slot], order: Sequence[int], limit: float) -> list[int]:
-    """Return ``order`` without what correlates with something before it; the index of a category has no such correlation."""
+    """Return ``order`` without slots that correlate with an earlier one; category indices have no correlation."""
     if len(slots) > MAX_CORRELATED:
         raise StepError(
             f"features.select: `method: correlation` compares all pairs of slots, at most {MAX_CORRELATED:,} of them, and there are "

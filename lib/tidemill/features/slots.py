@@ -1,4 +1,4 @@
-"""Which raw column and value stands behind each slot of a feature vector, read from the stages of a fitted model."""
+"""The names of the slots of a feature vector, read from the stages of a fitted model."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from pyspark.ml.feature import (
     Word2VecModel,
 )
 
-from tidemill.features.names import OTHER, internal, original
+from tidemill.features.names import OTHER, internal_name, raw_name
 from tidemill.features.text.stages import Embedding
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One place of a vector: its name, and the number of values where it holds a category's index, else 0."""
+    """One slot of a vector: its name, and the number of values if it holds a category index, else 0."""
 
     name: str
     categories: int = 0
@@ -46,31 +46,28 @@ def slot_names(model: PipelineModel, encoding: str) -> list[str]:
 
 
 def max_categories(model: PipelineModel) -> int:
-    """Return how many values the widest nominal slot of ``features_tree`` has, at least 2: what a tree's ``maxBins`` must reach."""
+    """Return the number of values of the widest nominal slot of ``features_tree``, at least 2: the least ``maxBins`` of a tree."""
     return max((slot.categories for slot in slots_of(model, "features_tree")), default=2) or 2
 
 
 def nominal_slots(model: PipelineModel) -> dict[int, int]:
-    """Return the slots of ``features_tree`` that are category indices: place → how many, null, rare and unseen ones being one."""
+    """Return the slots of ``features_tree`` that are category indices: place → number of values; null, rare and unseen count as one."""
     return {place: slot.categories for place, slot in enumerate(slots_of(model, "features_tree")) if slot.categories}
 
 
 def slots_of(model: PipelineModel, vector: str) -> list[Slot]:
-    """Return the slots of a column of vectors that the model adds; empty where it adds none of this name."""
+    """Return the slots of a vector column that the model adds; empty if it adds no such column."""
     names = _SlotNames(list(_stages(model)), vector)
     return names.slots(vector) if vector in names.vectors else []
 
 
 class _SlotNames:
-    """The slots of the columns that stages add, followed from stage to stage up to the one that adds ``vector``.
-
-    Those behind it put together what a model says, not features.
-    """
+    """The slots of the columns that stages add, up to the stage that adds ``vector``; later stages assemble predictions, not features."""
 
     def __init__(self, stages: list[Any], vector: str) -> None:
         self.vectors: dict[str, list[Slot]] = {
             column: [Slot(name) for name in names] for column, names in _text_slots(stages).items()
-        }  # a text's own slices are among them
+        }  # including slices of text vectors
         self._labels: dict[str, list[str]] = {}
         for stage in stages:
             if vector in self.vectors:
@@ -81,26 +78,26 @@ class _SlotNames:
         """Return the slots of a vector, or the one of a number."""
         if column in self.vectors:
             return self.vectors[column]
-        return [Slot(original(column), len(self._labels[column]) + 1 if column in self._labels else 0)]
+        return [Slot(raw_name(column), len(self._labels[column]) + 1 if column in self._labels else 0)]
 
     def _add(self, stage: Any) -> None:
         if isinstance(stage, StringIndexerModel):
             self._labels.update(zip(stage.getOutputCols(), map(list, stage.labelsArray), strict=True))
         elif isinstance(stage, OneHotEncoderModel):
             for before, after in zip(stage.getInputCols(), stage.getOutputCols(), strict=True):
-                self.vectors[after] = [Slot(f"{original(after)}={value}") for value in (*self._labels[before], OTHER)]
+                self.vectors[after] = [Slot(f"{raw_name(after)}={value}") for value in (*self._labels[before], OTHER)]
         elif isinstance(stage, VectorSizeHint):
             name = stage.getInputCol()
-            self.vectors[name] = [Slot(f"{original(name)}[{place}]") for place in range(stage.getSize())]
+            self.vectors[name] = [Slot(f"{raw_name(name)}[{place}]") for place in range(stage.getSize())]
         elif isinstance(stage, FeatureHasher):
             output = stage.getOutputCol()
-            self.vectors[output] = [Slot(f"{original(output)}=#{place}") for place in range(stage.getNumFeatures())]
+            self.vectors[output] = [Slot(f"{raw_name(output)}=#{place}") for place in range(stage.getNumFeatures())]
         elif isinstance(stage, Interaction):
             number, category = (self.slots(column) for column in stage.getInputCols())
             self.vectors[stage.getOutputCol()] = [Slot(f"{number[0].name}*{value.name}") for value in category]
         elif isinstance(stage, PCAModel):
             output = stage.getOutputCol()
-            self.vectors[output] = [Slot(f"{original(output)}.{place}") for place in range(stage.getK())]
+            self.vectors[output] = [Slot(f"{raw_name(output)}.{place}") for place in range(stage.getK())]
         elif isinstance(stage, VectorAssembler):
             self.vectors[stage.getOutputCol()] = [slot for column in stage.getInputCols() for slot in self.slots(column)]
         elif isinstance(stage, VectorSlicer) and stage.getOutputCol() not in self.vectors:
@@ -124,12 +121,12 @@ def _text_slots(stages: Iterable[Any]) -> dict[str, list[str]]:
             names = slots[stage.getInputCol()]
             slots[stage.getOutputCol()] = [names[index] for index in stage.getIndices()]
         elif isinstance(stage, CountVectorizerModel | HashingTF):
-            name = original(stage.getOutputCol())
+            name = raw_name(stage.getOutputCol())
             words = (
                 stage.vocabulary if isinstance(stage, CountVectorizerModel) else [f"#{bucket}" for bucket in range(stage.getNumFeatures())]
             )
-            slots[internal("text", name)] = [f"{name}={word}" for word in words]
+            slots[internal_name("text", name)] = [f"{name}={word}" for word in words]
         elif isinstance(stage, Word2VecModel | Embedding):
             size = stage.getVectorSize() if isinstance(stage, Word2VecModel) else stage.getOrDefault(stage.size)
-            slots[stage.getOutputCol()] = [f"{original(stage.getOutputCol())}.{place}" for place in range(size)]
+            slots[stage.getOutputCol()] = [f"{raw_name(stage.getOutputCol())}.{place}" for place in range(size)]
     return slots

@@ -1,7 +1,7 @@
-"""Categories as numbers: how often a value is seen, and the mean of the label among its rows.
+"""Categories as numbers: the count of a value, and the mean of the label over its rows.
 
-Source: Micci-Barreca, A preprocessing scheme for high-cardinality categorical attributes (2001), with the rows of the average as a count;
-cross-fitting as scikit-learn's TargetEncoder has it.
+Source: Micci-Barreca, A preprocessing scheme for high-cardinality categorical attributes (2001), with smoothing as a number of rows;
+cross-fitting as in scikit-learn's TargetEncoder.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tidemill.features.counts import Counts, Totals
-from tidemill.features.names import PART, PARTS, internal, numbers_sql
-from tidemill.features.numbers import Fitted, differ
+from tidemill.features.counts import Totals, ValueCounts
+from tidemill.features.names import PART, PARTS, internal_name, numbers_sql
+from tidemill.features.numbers import FittedNumber, values_differ
 from tidemill.quoting import quote_name
 
 
 @dataclass(frozen=True)
 class LookupSlot:
-    """A slot whose value is looked up by the index of a label: in ``sql``, and as training rows see it in ``training_sql``."""
+    """A slot whose value is looked up by a category's index: by ``sql``, or for training rows by ``training_sql``."""
 
     name: str
     column: str
     sql: str
     training_sql: str
-    spread: Fitted
+    spread: FittedNumber
 
     def encoded(self, encoding: str) -> str:
         """Return SQL for the slot over ``column``."""
@@ -34,25 +34,25 @@ class LookupSlot:
         return self.spread.scaled_sql(self.column) if encoding == "linear" else self.spread.positive_sql(self.column)
 
 
-def count_slot(name: str, index: str, counts: Counts, labels: Sequence[str]) -> LookupSlot:
-    """Return the slot of a value's rows in training; 0 where it has no label."""
+def count_slot(name: str, index: str, counts: ValueCounts, labels: Sequence[str]) -> LookupSlot:
+    """Return the slot of a value's count in the training rows; 0 for values without an index."""
     rows = dict(zip(counts.values, counts.rows, strict=True))
     known = [rows[label] for label in labels]
     values, weights = np.array([*known, 0.0]), np.array([*known, float(sum(counts.rows) - sum(known))])
     sql = _lookup_sql(values, quote_name(index))
-    return LookupSlot(f"{name}.count", internal("count", f"{name}.count"), sql, sql, _spread(values, weights))
+    return LookupSlot(f"{name}.count", internal_name("count", f"{name}.count"), sql, sql, _spread(values, weights))
 
 
-def target_slots(name: str, index: str, counts: Counts, labels: Sequence[str], totals: Totals, smoothing: float) -> list[LookupSlot]:
-    """Return a slot for each mean of the label; of a value without a label it is the mean of all rows.
+def target_slots(name: str, index: str, counts: ValueCounts, labels: Sequence[str], totals: Totals, smoothing: float) -> list[LookupSlot]:
+    """Return a slot for each mean of the label; values without an index get the mean of all rows.
 
-    A value's mean begins with ``smoothing`` rows of the average. A training row sees what the rows of all other parts say.
+    A value's mean includes ``smoothing`` rows of the overall mean. A training row's mean uses the rows of the other parts alone.
     """
     place = {value: at for at, value in enumerate(counts.values)}
     cells = counts.by_part[[place[label] for label in labels]]
     rows, every = cells[:, :, 0], totals.by_part
     parts = [list(range(PARTS)), *([other for other in range(PARTS) if other != part] for part in range(PARTS))]
-    # The first block is what all parts say; the one behind it leaves out part 0, and so on.
+    # The first block uses all parts, the second leaves out part 0, and so on.
     at = f"CAST({quote_name(index)} AS INT) + {len(labels) + 1} * coalesce(CAST({quote_name(PART)} AS INT) + 1, 0)"
     weights = np.append(rows.sum(axis=1), every[:, 0].sum() - rows.sum())
     slots = []
@@ -62,15 +62,17 @@ def target_slots(name: str, index: str, counts: Counts, labels: Sequence[str], t
             of_value, of_all = cells[:, others, which].sum(axis=1), every[others, which].sum()
             blocks.append(_means(rows[:, others].sum(axis=1), of_value, every[others, 0].sum(), of_all, smoothing))
         slot = f"{name}.target{suffix}"
-        blind_sql = f"get({numbers_sql(np.concatenate(blocks))}, {at})"
+        training_sql = f"get({numbers_sql(np.concatenate(blocks))}, {at})"
         slots.append(
-            LookupSlot(slot, internal("target", slot), _lookup_sql(blocks[0], quote_name(index)), blind_sql, _spread(blocks[0], weights))
+            LookupSlot(
+                slot, internal_name("target", slot), _lookup_sql(blocks[0], quote_name(index)), training_sql, _spread(blocks[0], weights)
+            )
         )
     return slots
 
 
 def _means(rows: np.ndarray, sums: np.ndarray, n: float, total: float, smoothing: float) -> np.ndarray:
-    """Return the mean of each value, and last that of all rows."""
+    """Return the mean of each value, followed by that of all rows."""
     average = total / n if n else 0.0
     weights = rows + smoothing
     means = np.divide(sums + smoothing * average, weights, out=np.full(len(rows), average), where=weights > 0)
@@ -81,13 +83,13 @@ def _lookup_sql(values: np.ndarray, index: str) -> str:
     return f"get({numbers_sql(values)}, CAST({index} AS INT))"
 
 
-def _spread(values: np.ndarray, weights: np.ndarray) -> Fitted:
-    """Return mean, deviation and extremes of the values, each in so many rows."""
+def _spread(values: np.ndarray, weights: np.ndarray) -> FittedNumber:
+    """Return the mean, deviation and extremes of the values, weighted by their rows."""
     rows = weights.sum()
     if rows <= 1:
-        return Fitted(None)
+        return FittedNumber(None)
     mean = float((values * weights).sum() / rows)
     deviation = float(np.sqrt((weights * (values - mean) ** 2).sum() / (rows - 1)))
     used = values[weights > 0]
     low, high = float(used.min()), float(used.max())
-    return Fitted(None, mean, deviation if differ((low, high)) else 1.0, low, high)
+    return FittedNumber(None, mean, deviation if values_differ((low, high)) else 1.0, low, high)

@@ -12,7 +12,7 @@ from pyspark.ml import PipelineModel
 from pyspark.ml.classification import LinearSVC
 from pyspark.sql import functions as F
 
-from tidemill.features.text.arrow import sparse_parts, width
+from tidemill.features.text.arrow import sparse_parts, vector_size
 from tidemill.learners.base import Rows, Setting
 from tidemill.learners.class_labels import against_the_rest, class_count, set_parameters
 from tidemill.learners.linear_learners import MARGIN_SCALE, SVM
@@ -95,6 +95,6 @@ def _read_rows(batches: Iterable[pa.RecordBatch], most_values: int) -> Rows | No
         if values_read > most_values:
             return None
         if len(batch):
-            parts.append(sp.csr_matrix((values, slots, offsets), shape=(len(batch), width(vectors))))
+            parts.append(sp.csr_matrix((values, slots, offsets), shape=(len(batch), vector_size(vectors))))
             labels.append(batch.column("label").to_numpy())
     return Rows(sp.vstack(parts, format="csr"), np.concatenate(labels)) if parts else None

@@ -53,21 +53,21 @@ def frame(spark, data):
 
 
 @pytest.fixture(scope="module")
-def found(frame):
+def findings(frame):
     return run_feature_checks(frame, DATASET, "binary", "auto")
 
 
-def _of(found, *checks):
-    return {finding.column: finding for finding in found if finding.check in checks}
+def _of(findings, *checks):
+    return {finding.column: finding for finding in findings if finding.check in checks}
 
 
-def test_columns_that_tell_the_label_are_blocked_and_named(found):
-    blocked = {finding.column: finding.check for finding in found if finding.action == "block"}
+def test_columns_that_tell_the_label_are_blocked_and_named(findings):
+    blocked = {finding.column: finding.check for finding in findings if finding.action == "block"}
     assert blocked == {
         "near": "leakage", "backwards": "leakage", "parity": "leakage", "flag": "copy", "word": "copy", "digit": "copy",
         "paid": "missing", "closed_at": "later",
     }  # fmt: skip
-    message = format_refusal(found)
+    message = format_refusal(findings)
     assert "near predicts y by itself (areaUnderROC 0.99" in message
     assert "word is a copy of the label y" in message
     assert "whether paid is null predicts y by itself (areaUnderROC 1, limit 0.99)" in message
@@ -75,15 +75,15 @@ def test_columns_that_tell_the_label_are_blocked_and_named(found):
     assert "`dataset.exclude: [near, " in message
 
 
-def test_the_auc_of_a_number_is_scikit_learns_within_its_bound(found, data):
+def test_the_auc_of_a_number_is_scikit_learns_within_its_bound(findings, data):
     train = data[data["split"] == "train"]
-    leaks = _of(found, "leakage")
+    leaks = _of(findings, "leakage")
     for name in ("near", "far", "backwards", "noise"):
         exact = roc_auc_score(train["y"], train[name])
         assert leaks[name].value == pytest.approx(max(exact, 1 - exact), abs=1e-3 if name != "noise" else 0.05), name
 
 
-def test_what_values_say_is_learnt_from_other_folds(found, data):
+def test_what_values_say_is_learnt_from_other_folds(findings, data):
     train = data[data["split"] == "train"].drop(columns=["sparse"])
     totals, share = train.groupby("code")["y"].agg(["sum", "count"]), train["y"].mean()
     own = train.groupby(["code", "fold"])["y"].agg(["sum", "count"]).reset_index().merge(totals, on="code", suffixes=("", "_all"))
@@ -91,20 +91,20 @@ def test_what_values_say_is_learnt_from_other_folds(found, data):
     scored = train.merge(own[["code", "fold", "said"]], on=["code", "fold"])
     by_order = roc_auc_score(train["y"], train["code"])
     expected = max(by_order, 1 - by_order, roc_auc_score(scored["y"], scored["said"].round(5)))
-    assert _of(found, "leakage")["code"].value == pytest.approx(expected, abs=1e-9)
-    assert _of(found, "leakage")["ticket"].value == pytest.approx(0.5)
+    assert _of(findings, "leakage")["code"].value == pytest.approx(expected, abs=1e-9)
+    assert _of(findings, "leakage")["ticket"].value == pytest.approx(0.5)
 
 
-def test_constants_duplicates_nulls_and_balance_are_remarks(found, data):
-    assert set(_of(found, "constant")) == {"same", "sparse"}
-    twins = {(finding.column, finding.other) for finding in found if finding.check == "duplicate"}
+def test_constants_duplicates_nulls_and_balance_are_remarks(findings, data):
+    assert set(_of(findings, "constant")) == {"same", "sparse"}
+    twins = {(finding.column, finding.other) for finding in findings if finding.check == "duplicate"}
     assert ("twin", "code") in twins
     assert ("almost", "code") in twins
-    nulls = {finding.column: finding for finding in found if finding.check == "nulls" and finding.action == "warn"}
+    nulls = {finding.column: finding for finding in findings if finding.check == "nulls" and finding.action == "warn"}
     assert nulls["sparse"].message == "sparse is null in 0.0% of the training rows and in 100.0% of the test rows"
-    assert all(finding.action == "pass" for finding in found if finding.check == "balance")
-    assert "day" not in {finding.column for finding in found if finding.action == "warn"}
-    assert any("same holds one value in all checked training rows" in remark for remark in format_notes(found))
+    assert all(finding.action == "pass" for finding in findings if finding.check == "balance")
+    assert "day" not in {finding.column for finding in findings if finding.action == "warn"}
+    assert any("same holds one value in all checked training rows" in remark for remark in format_notes(findings))
 
 
 def test_only_what_would_become_a_feature_is_judged(frame):
@@ -150,8 +150,8 @@ def test_a_label_of_many_classes(spark):
         }
     )  # fmt: skip
     dataset = Dataset.model_validate({"from": "silver.x", "key": ["id"], "label": "y"})
-    found = run_feature_checks(spark.createDataFrame(data).withColumn("fold", data_fold()), dataset, "multiclass", "auto")
-    assert {f.column: f.check for f in found if f.action == "block"} == {"short": "copy"}
+    findings = run_feature_checks(spark.createDataFrame(data).withColumn("fold", data_fold()), dataset, "multiclass", "auto")
+    assert {f.column: f.check for f in findings if f.action == "block"} == {"short": "copy"}
     train = data[data["split"] == "train"]
     base = train["y"].value_counts(normalize=True).max()
     # Of the rows with "?", the most frequent class among those of the other folds is right.
@@ -160,8 +160,8 @@ def test_a_label_of_many_classes(spark):
         (rows["y"] == hidden[hidden["fold"] != fold]["y"].value_counts().idxmax()).sum() for fold, rows in hidden.groupby("fold")
     )
     expected = (right / len(train) - base) / (1 - base)
-    assert _of(found, "leakage")["half"].value == pytest.approx(expected)
-    assert _of(found, "leakage")["ticket"].value == pytest.approx(0.0)
+    assert _of(findings, "leakage")["half"].value == pytest.approx(expected)
+    assert _of(findings, "leakage")["ticket"].value == pytest.approx(0.0)
 
 
 def data_fold():
@@ -184,20 +184,20 @@ def test_a_label_that_is_a_number(spark):
         }
     )  # fmt: skip
     dataset = Dataset.model_validate({"from": "silver.x", "key": ["id"], "label": "y"})
-    found = run_feature_checks(spark.createDataFrame(data).withColumn("fold", data_fold()), dataset, "regression", "auto")
-    blocked = {f.column: (f.check, f.measure) for f in found if f.action == "block"}
+    findings = run_feature_checks(spark.createDataFrame(data).withColumn("fold", data_fold()), dataset, "regression", "auto")
+    blocked = {f.column: (f.check, f.measure) for f in findings if f.action == "block"}
     train = data[data["split"] == "train"]
     assert blocked["negated"] == ("copy", "r2")
     assert blocked["curved"] == ("leakage", "r2 of its values")
     assert blocked["place"] == ("leakage", "r2 of its values")
     assert "loose" not in blocked
-    leaks = _of(found, "leakage")
+    leaks = _of(findings, "leakage")
     assert leaks["close"].value == pytest.approx(np.corrcoef(train["close"], train["y"])[0, 1] ** 2)
-    told = pd.Series(0.0, index=train.index)
+    message = pd.Series(0.0, index=train.index)
     for fold in range(3):
         means = train[train["fold"] != fold].groupby("loose")["y"].mean()
-        told[train["fold"] == fold] = train.loc[train["fold"] == fold, "loose"].map(means)
-    expected = 1 - ((train["y"] - told) ** 2).sum() / ((train["y"] - train["y"].mean()) ** 2).sum()
+        message[train["fold"] == fold] = train.loc[train["fold"] == fold, "loose"].map(means)
+    expected = 1 - ((train["y"] - message) ** 2).sum() / ((train["y"] - train["y"].mean()) ** 2).sum()
     assert leaks["loose"].value == pytest.approx(expected)
 
 

@@ -235,10 +235,10 @@ def test_pairs_of_numbers_of_categories_and_of_both(df, data):
     assert list(tree.columns) == ["x*z", "place&colour"]
     np.testing.assert_allclose(tree["x*z"], data["x"] * data["z"])
     both = (data["place"] + "&" + data["colour"]).value_counts()
-    kept = sorted(both[both >= 6].index)
-    assert max_categories(model) == len(kept) + 1
+    frequent = sorted(both[both >= 6].index)
+    assert max_categories(model) == len(frequent) + 1
     assert list(linear.columns) == [
-        "x*z", *(f"place&colour={name}" for name in kept), "place&colour=(other)", "w*colour=green", "w*colour=red", "w*colour=(other)"
+        "x*z", *(f"place&colour={name}" for name in frequent), "place&colour=(other)", "w*colour=green", "w*colour=red", "w*colour=(other)"
     ]  # fmt: skip
     scaled = StandardScaler().fit_transform(data[["w"]])[:, 0] * np.sqrt((ROWS - 1) / ROWS)
     np.testing.assert_allclose(linear["w*colour=red"], scaled * (data["colour"] == "red"), atol=1e-12)
@@ -250,8 +250,8 @@ def test_components_are_scikit_learns_up_to_their_sign(df, data):
     assert list(matrix.columns) == ["x", "pca.0", "pca.1"]
     scaled = StandardScaler().fit_transform(data[["x", "z", "w"]]) * np.sqrt((ROWS - 1) / ROWS)
     expected = PCA(2).fit_transform(scaled)
-    found = matrix[["pca.0", "pca.1"]].to_numpy()
-    np.testing.assert_allclose(found * np.sign((found * expected).sum(axis=0)), expected, atol=1e-9)
+    actual = matrix[["pca.0", "pca.1"]].to_numpy()
+    np.testing.assert_allclose(actual * np.sign((actual * expected).sum(axis=0)), expected, atol=1e-9)
 
 
 @pytest.mark.long("fits, saves and loads every kind of encoder")
@@ -269,8 +269,8 @@ def test_all_of_it_is_saved_as_mllibs_own_stages_and_loads(df, tmp_path):
     model.write().overwrite().save(str(tmp_path / "model"))
     loaded = PipelineModel.load(str(tmp_path / "model"))
     later = df.drop(PART)
-    made = ["features_tree", "features_positive"]
-    assert sorted(loaded.transform(later).columns) == sorted([*later.columns, *made])
+    feature_columns = ["features_tree", "features_positive"]
+    assert sorted(loaded.transform(later).columns) == sorted([*later.columns, *feature_columns])
     for encoding in ("tree", "positive"):
         assert slot_names(loaded, encoding) == slot_names(model, encoding)
         pd.testing.assert_frame_equal(_matrix(loaded, later, encoding), _matrix(model, later, encoding))

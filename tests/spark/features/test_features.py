@@ -221,9 +221,9 @@ def test_huge_numbers_are_scaled_as_exact_fractions_are_and_every_slot_is_finite
     minmax = [float((value - min(exact)) / span) for value in exact]
     for scale, impute, expected in (("standard", "none", standard), ("minmax", "mean", [*minmax, float((mean - min(exact)) / span)])):
         model = _fit(frame, encodings=("linear", "positive", "tree"), numeric=Numeric(columns=["a b", "same"], scale=scale, impute=impute))
-        found = _matrix(model, frame)
-        np.testing.assert_allclose(found["a b"][: len(expected)], expected, rtol=1e-9, atol=1e-12)
-        assert (found["same"] == 0).all()
+        actual = _matrix(model, frame)
+        np.testing.assert_allclose(actual["a b"][: len(expected)], expected, rtol=1e-9, atol=1e-12)
+        assert (actual["same"] == 0).all()
         np.testing.assert_allclose(_matrix(model, frame, "positive")["a b"][: len(minmax)], minmax, rtol=1e-9)
         assert list(_matrix(model, frame, "tree")["a b"][: len(exact)]) == [float(value) for value in exact]
     wide = Numeric(columns=["a b"], scale="none", impute=0.0), Numeric(columns=["a b"], scale="robust")

@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from tidemill.errors import StepError
 from tidemill.features import FeaturePlan, feature_pipeline, slot_names
 from tidemill.features.groups import Numeric, Text
-from tidemill.features.names import internal
+from tidemill.features.names import internal_name
 from tidemill.features.text import fit_texts
 
 TEXTS = [
@@ -62,11 +62,11 @@ def _matrix(model, df, encoding="linear"):
 
 def _same_as_scikit_learn(df, group, vectorizer):
     expected = vectorizer.fit_transform([text or "" for text in TEXTS]).toarray()
-    found, names = _matrix(_fit(df, group), df)
+    actual, names = _matrix(_fit(df, group), df)
     words = [name.removeprefix("remarks=") for name in names]
     assert sorted(words) == sorted(vectorizer.get_feature_names_out())
     order = [vectorizer.vocabulary_[word] for word in words]
-    np.testing.assert_allclose(found, expected[:, order], rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(actual, expected[:, order], rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -106,19 +106,19 @@ def test_the_greatest_vocabulary_keeps_the_terms_of_most_documents(df):
 
 
 def test_hashing_weighs_buckets_as_scikit_learn_weighs_terms(df):
-    found, names = _matrix(_fit(df, _group("tokens", {"tfidf": {"by": "hashing", "size": 1 << 16, "min_df": 1}})), df)
+    actual, names = _matrix(_fit(df, _group("tokens", {"tfidf": {"by": "hashing", "size": 1 << 16, "min_df": 1}})), df)
     expected = TfidfVectorizer(sublinear_tf=True).fit_transform([text or "" for text in TEXTS]).toarray()
     assert len(names) == 1 << 16
     assert names[7] == "remarks=#7"
-    used = found.any(axis=0)
+    used = actual.any(axis=0)
     assert used.sum() == expected.shape[1]  # no two terms share one of so many buckets
-    np.testing.assert_allclose(found[:, used] @ found[:, used].T, expected @ expected.T, atol=1e-12)
+    np.testing.assert_allclose(actual[:, used] @ actual[:, used].T, expected @ expected.T, atol=1e-12)
 
 
 def test_hashing_leaves_out_buckets_of_too_few_or_too_many_documents(df):
-    found, _ = _matrix(_fit(df, _group("tokens", {"tfidf": {"by": "hashing", "size": 1 << 16, "min_df": 2, "max_df": 4}})), df)
+    actual, _ = _matrix(_fit(df, _group("tokens", {"tfidf": {"by": "hashing", "size": 1 << 16, "min_df": 2, "max_df": 4}})), df)
     expected = CountVectorizer(min_df=2, max_df=4).fit([text or "" for text in TEXTS])
-    assert found.any(axis=0).sum() == len(expected.vocabulary_)
+    assert actual.any(axis=0).sum() == len(expected.vocabulary_)
 
 
 def test_markup_is_taken_out_and_references_are_python_s(spark):
@@ -126,9 +126,9 @@ def test_markup_is_taken_out_and_references_are_python_s(spark):
         "<p>Fish &amp; chips&nbsp;&lt;3</p><script>var x = '<b>';</script><!-- no\n<b> -->caf&eacute; &#8364;5 &#x1F600; &unheard; a&b",
         "1 < 2 and 3 > 2 <br/>line<BR>break",
     ]
-    found = _terms(spark, pages, {"clean": {"quotes": False}}, {"tokens": {"pattern": r"\S+", "min_length": 1, "lowercase": False}})
-    assert found[0] == ["Fish", "&", "chips\xa0<3", "café", "€5", "😀", "&unheard;", "a&b"]
-    assert found[1] == ["1", "<", "2", "and", "3", ">", "2", "line", "break"]
+    actual = _terms(spark, pages, {"clean": {"quotes": False}}, {"tokens": {"pattern": r"\S+", "min_length": 1, "lowercase": False}})
+    assert actual[0] == ["Fish", "&", "chips\xa0<3", "café", "€5", "😀", "&unheard;", "a&b"]
+    assert actual[1] == ["1", "<", "2", "and", "3", ">", "2", "line", "break"]
     named = ["&Auml;", "&szlig;", "&hearts;", "&copy;", "&ndash;", "&#169;", "&#xE9;"]
     assert [terms[0] for terms in _terms(spark, named, "clean", {"tokens": {"pattern": r"\S+", "min_length": 1, "lowercase": False}})] == [
         html.unescape(name) for name in named
@@ -163,18 +163,18 @@ signature here
     ],
 )
 def test_quoting_headers_and_footers_of_mail(spark, params, gone):
-    kept = ["from", "someone", "subject", "engines", "more", "lines", "ann", "other", "wrote", "old", "older", "my", "own", "quoted", "too",
-            "signature", "here"]  # fmt: skip
-    found = set(_terms(spark, [MAIL], {"clean": {"html": False, **params}}, "tokens")[0])
-    assert {word for word in kept if word not in found} == gone
+    words = ["from", "someone", "subject", "engines", "more", "lines", "ann", "other", "wrote", "old", "older", "my", "own", "quoted",
+             "too", "signature", "here"]  # fmt: skip
+    actual = set(_terms(spark, [MAIL], {"clean": {"html": False, **params}}, "tokens")[0])
+    assert {word for word in words if word not in actual} == gone
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFKC", "NFD", "NFKD"])
 def test_unicode_forms_are_pythons(spark, form):
     texts = ["ﬁne ① Å A\u030a ½ ｆｕｌｌ", "caf\u0065\u0301"]
     words = {"pattern": r"\S+", "min_length": 1, "lowercase": False}
-    found = _terms(spark, texts, {"unicode": {"form": form}}, {"tokens": words})
-    assert found == [unicodedata.normalize(form, text).split() for text in texts]
+    actual = _terms(spark, texts, {"unicode": {"form": form}}, {"tokens": words})
+    assert actual == [unicodedata.normalize(form, text).split() for text in texts]
 
 
 def test_accents_can_be_stripped(spark):
@@ -210,10 +210,10 @@ def test_stems_are_snowballs(spark):
 def test_what_the_fit_has_not_seen_has_no_slot_and_null_is_empty(spark, df):
     model = _fit(df, _group("tokens", {"tfidf": {"min_df": 1}}))
     other = spark.createDataFrame([(0, None), (1, "unheard of words"), (2, "grain")], "id INT, remarks STRING")
-    found, names = _matrix(model, other)
-    assert not found[0].any()
-    assert [names[slot] for slot in found[1].nonzero()[0]] == ["remarks=of"]
-    assert found[2][names.index("remarks=grain")] == 1.0
+    actual, names = _matrix(model, other)
+    assert not actual[0].any()
+    assert [names[slot] for slot in actual[1].nonzero()[0]] == ["remarks=of"]
+    assert actual[2][names.index("remarks=grain")] == 1.0
 
 
 def test_a_column_without_any_term_is_named(spark, df):
@@ -242,8 +242,8 @@ def test_word2vec_is_the_mean_of_its_words_and_the_same_each_time(spark, df):
     assert first == again
     model = _fit(df, group)
     assert slot_names(model, "linear") == [f"remarks.{place}" for place in range(5)]
-    made = next(stage for stage in model.stages if hasattr(stage, "getVectors"))
-    vectors = {row["word"]: row["vector"].toArray() for row in made.getVectors().collect()}
+    word2vec = next(stage for stage in model.stages if hasattr(stage, "getVectors"))
+    vectors = {row["word"]: row["vector"].toArray() for row in word2vec.getVectors().collect()}
     words = CountVectorizer().build_analyzer()(TEXTS[1])
     np.testing.assert_allclose(first[1][0].toArray(), np.mean([vectors[word] for word in words], axis=0), rtol=1e-6)
     assert not first[5][0].toArray().any()
@@ -272,9 +272,9 @@ def saved(df, tmp_path):
 
 
 def _vectors(model, rows):
-    found = model.transform(rows)
-    assert internal("text", "remarks") not in found.columns
-    return [[row[0].indices.tolist(), row[0].values.tolist()] for row in found.orderBy("id").select("features_linear").collect()]
+    actual = model.transform(rows)
+    assert internal_name("text", "remarks") not in actual.columns
+    return [[row[0].indices.tolist(), row[0].values.tolist()] for row in actual.orderBy("id").select("features_linear").collect()]
 
 
 def test_a_saved_model_gives_the_same_where_it_is_loaded(df, saved, tmp_path):

@@ -7,7 +7,7 @@ from pyspark.ml import PipelineModel
 
 from tidemill.features import FeaturePlan, feature_pipeline, slot_names
 from tidemill.features.groups import Categorical, Interactions, Numeric
-from tidemill.features.unseen import Unseen, count_unseen
+from tidemill.features.unseen import UnseenValues, count_unseen
 
 TYPES = {"zip": "string", "colour": "string", "floor": "int", "x": "double"}
 
@@ -49,20 +49,20 @@ def test_unseen_values_are_those_of_pandas(frames, encoding, blocks, tmp_path):
     train, later, fitted, rows = frames
     plan = FeaturePlan.of(categorical=blocks, numeric=Numeric(columns=["x"]), interactions=Interactions(pairs=[["zip", "colour"]]))
     model = feature_pipeline(plan, [encoding]).fit(fitted)
-    total, found = count_unseen(model, TYPES, rows.selectExpr("CAST(floor AS STRING) AS floor", "zip", "x", "colour"))
+    total, actual = count_unseen(model, TYPES, rows.selectExpr("CAST(floor AS STRING) AS floor", "zip", "x", "colour"))
     assert total == 400
-    expected = {column: Unseen(column, *_unseen(train, later, column)) for column in ("zip", "colour", "floor")}
-    assert {each.column: each for each in found} == expected
+    expected = {column: UnseenValues(column, *_unseen(train, later, column)) for column in ("zip", "colour", "floor")}
+    assert {each.column: each for each in actual} == expected
     assert expected["zip"].rows > 20
     assert all("seen" not in name for name in slot_names(model, encoding))
     if encoding == "tree" and len(blocks) == 1:
         model.write().overwrite().save(str(tmp_path / "model"))
-        assert count_unseen(PipelineModel.load(str(tmp_path / "model")), TYPES, rows)[1] == found
+        assert count_unseen(PipelineModel.load(str(tmp_path / "model")), TYPES, rows)[1] == actual
 
 
 def test_the_sentence_names_the_most_frequent():
-    told = Unseen("tail", 1200, (("N1", 900), ("N2", 200), ("N3", 99), ("N4", 1))).sentence(5000)
-    before, _, such_as = told.partition(", such as ")
+    message = UnseenValues("tail", 1200, (("N1", 900), ("N2", 200), ("N3", 99), ("N4", 1))).sentence(5000)
+    before, _, such_as = message.partition(", such as ")
     assert before == "tail: in 1,200 of 5,000 rows the value was not in the training rows"
     assert such_as == "N1 (900), N2 (200), N3 (99), …; they share one slot"
 

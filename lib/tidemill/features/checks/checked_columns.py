@@ -60,5 +60,5 @@ def _kind(kind: T.DataType) -> str:
     return "value" if isinstance(kind, T.StringType | T.BooleanType | T.BinaryType | T.ArrayType | T.StructType) else "other"
 
 
-def _names_of_kind(kinds: dict[str, str], wanted: str) -> tuple[str, ...]:
-    return tuple(name for name, kind in kinds.items() if kind == wanted)
+def _names_of_kind(kinds: dict[str, str], chosen_kind: str) -> tuple[str, ...]:
+    return tuple(name for name, kind in kinds.items() if kind == chosen_kind)

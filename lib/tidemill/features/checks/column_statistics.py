@@ -74,10 +74,10 @@ def _figures(place: int, name: str, checked: CheckedColumns, label: LabelStatist
     return figures
 
 
-def sample_labelled_rows(codes: DataFrame, rows: int, wanted: int) -> DataFrame:
+def sample_labelled_rows(codes: DataFrame, rows: int, sample_size: int) -> DataFrame:
     """Return the labelled training rows, or about ``wanted`` of them, chosen by the hash of the key."""
     learned = codes.where(_is_learned())
-    return learned if rows <= wanted else learned.where(is_chosen(F.col("row"), rows, wanted))
+    return learned if rows <= sample_size else learned.where(is_chosen(F.col("row"), rows, sample_size))
 
 
 def find_constant_columns(stats: CheckStatistics) -> Iterator[tuple[str, bool]]:

@@ -42,9 +42,9 @@ def key_hash(dataset: Dataset, stream: str) -> Column:
     return F.xxhash64(*[column(key).cast("string") for key in dataset.key], F.lit(stream))
 
 
-def is_chosen(place: Column, rows: int, wanted: int) -> Column:
+def is_chosen(place: Column, rows: int, sample_size: int) -> Column:
     """Return true for about ``wanted`` of ``rows`` rows, by a hash of their keys."""
-    return F.pmod(place, F.lit(_PARTS)) < round(wanted / rows * _PARTS)
+    return F.pmod(place, F.lit(_PARTS)) < round(sample_size / rows * _PARTS)
 
 
 def _code(kind: T.DataType, name: str) -> Column:

@@ -12,8 +12,8 @@ from pyspark.sql import DataFrame
 from tidemill.features.checks.checked_columns import CheckedColumns, checks_of, select_checked_columns
 from tidemill.features.checks.class_statistics import explain_classes
 from tidemill.features.checks.column_statistics import CheckStatistics, compute_statistics, find_constant_columns
+from tidemill.features.checks.duplicates import find_duplicates
 from tidemill.features.checks.encoding import encode_columns, is_chosen, key_hash
-from tidemill.features.checks.find_duplicates import find_duplicates
 from tidemill.features.checks.findings import AUC_LIMIT, LATER_LIMIT, MINORITY_LIMIT, NULLS_LIMIT, R2_LIMIT, Finding
 from tidemill.features.checks.label_statistics import LabelStatistics, read_label_statistics
 from tidemill.features.checks.unreadable import unreadable_findings

@@ -46,8 +46,8 @@ def unpivot(codes: DataFrame, checked: CheckedColumns, stats: CheckStatistics) -
 
 def coarse_steps(checked: CheckedColumns, stats: CheckStatistics) -> list[int]:
     """Return for each column how many neighbouring bins make one wide bin; 1 for columns that have no bins."""
-    wanted = max(stats.learned / _ROWS_OF_A_BIN, 1.0)
-    numbers = [math.ceil((len(bin_edges(stats.columns[name]["bins"])) - 1) / wanted) for name in checked.numbers]
+    most_bins = max(stats.learned / _ROWS_OF_A_BIN, 1.0)
+    numbers = [math.ceil((len(bin_edges(stats.columns[name]["bins"])) - 1) / most_bins) for name in checked.numbers]
     return [*numbers, *(1 for _ in checked.values)]
 
 

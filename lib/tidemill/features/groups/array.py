@@ -49,10 +49,10 @@ class ArrayGroup(FeatureGroup):
 
     def check(self, block: Array, columns: ColumnFacts) -> Iterator[tuple[str, str]]:
         """Yield each list whose values cannot be encoded as is asked."""
-        wanted = _KIND_OF_ENCODING.get(block.encode)
-        expected = "numbers" if wanted == "numbers" else "text"
+        required_kind = _KIND_OF_ENCODING.get(block.encode)
+        expected = "numbers" if required_kind == "numbers" else "text"
         for name in block.columns:
-            if wanted and columns.kinds[name] != wanted:
+            if required_kind and columns.kinds[name] != required_kind:
                 yield "encode", f"{block.encode} is for lists of {expected}; column {name!r} is none; write `auto`"
 
     def aggregates(self, block: Array, columns: ColumnFacts) -> Mapping[str, str]:

@@ -46,10 +46,10 @@ class DatetimeGroup(FeatureGroup):
     def check(self, block: Datetime, columns: ColumnFacts) -> Iterator[tuple[str, str]]:
         """Yield each DATE of which only parts of a day are wanted."""
         if not set(block.parts) - _OF_THE_DAY:
-            wanted = " or ".join(block.parts)
+            parts = " or ".join(block.parts)
             for name in block.columns:
                 if name in columns.dates:
-                    yield "parts", f"column {name!r} is a DATE and has no {wanted}; add weekday or month"
+                    yield "parts", f"column {name!r} is a DATE and has no {parts}; add weekday or month"
 
     def choose(self, profile: ColumnProfile, n_classes: int | None) -> Choice | None:
         """Take dates and timestamps."""

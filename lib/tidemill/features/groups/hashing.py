@@ -10,7 +10,7 @@ from pydantic import Field
 from tidemill.features.contributions import ColumnFacts, Contribution, FittedVectors, VectorColumns, VectorFit
 from tidemill.features.groups.feature_group import PLAIN_VALUES, ColumnBlock, FeatureGroup
 from tidemill.features.groups.interactions import PLAIN_VALUE
-from tidemill.features.names import category_sql, internal
+from tidemill.features.names import category_sql, internal_name
 
 
 class Hashing(ColumnBlock):
@@ -45,11 +45,11 @@ class _Hashes(VectorColumns):
         from pyspark.ml.feature import FeatureHasher
 
         del fit
-        output = internal("shared", self.name)
+        output = internal_name("shared", self.name)
         texts = [_text_column(name) for name in dict.fromkeys(self.block.columns)]
         hasher = FeatureHasher(inputCols=texts, outputCol=output, numFeatures=self.block.size).setCategoricalCols(texts)
         return FittedVectors([hasher], [output], [output], [output])
 
 
 def _text_column(name: str) -> str:
-    return internal("sharedlabel", name)
+    return internal_name("sharedlabel", name)

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from tidemill.features.contributions import ColumnFacts, Contribution, FittedVectors, Scalar, VectorColumns, VectorFit
 from tidemill.features.groups.feature_group import NUMBERS, FeatureGroup
 from tidemill.features.groups.numeric import NUMBER
-from tidemill.features.names import internal, number_sql
+from tidemill.features.names import internal_name, number_sql
 from tidemill.spec.models.base import Block, ColumnName
 
 
@@ -61,9 +61,9 @@ class _Components(VectorColumns):
         """Scale the filled numbers and fit MLlib's PCA on them."""
         from pyspark.ml.feature import PCA, StandardScaler, VectorAssembler
 
-        whole, scaled, output = (internal(role, self.name) for role in ("whole", "scaled", "vector"))
+        whole, scaled, output = (internal_name(role, self.name) for role in ("whole", "scaled", "vector"))
         names = list(dict.fromkeys(self.block.columns))
-        assembler = VectorAssembler(inputCols=[internal("filled", name) for name in names], outputCol=whole)
+        assembler = VectorAssembler(inputCols=[internal_name("filled", name) for name in names], outputCol=whole)
         rows = assembler.transform(fit.prepared())
         scaler = StandardScaler(inputCol=whole, outputCol=scaled, withMean=True, withStd=True).fit(rows)
         components = PCA(k=min(self.block.k, len(names)), inputCol=scaled, outputCol=output).fit(scaler.transform(rows))

@@ -1,4 +1,4 @@
-"""Texts as features: declared stages become column expressions, Arrow batches, and MLlib's own vectors."""
+"""Text features: the declared stages become column expressions, Arrow functions and MLlib vectors."""
 
 from __future__ import annotations
 

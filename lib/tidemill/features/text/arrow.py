@@ -1,4 +1,4 @@
-"""Functions over Arrow batches: texts and words wherever they stand in lists, and the vectors of MLlib."""
+"""Functions over Arrow arrays: nested lists of texts, and MLlib vectors."""
 
 from __future__ import annotations
 
@@ -7,45 +7,45 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-# MLlib's vectors, as Spark hands them over: VectorUDT.sqlType().
+# The fields of an MLlib vector: VectorUDT.sqlType().
 _FIELDS = ["type", "size", "indices", "values"]
 _SPARSE, _DENSE = 0, 1
 
 
-def mapped(texts: pa.Array, function: Callable[[pa.Array], pa.Array]) -> pa.Array:
-    """Return the array with ``function`` applied to its texts, however deep they stand in lists."""
+def map_texts(texts: pa.Array, function: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """Apply ``function`` to the texts of an array, at any depth of nested lists."""
     if isinstance(texts, pa.ChunkedArray):
         texts = texts.combine_chunks()
     if pa.types.is_list(texts.type):
         offsets = texts.offsets.to_numpy()
-        return pa.ListArray.from_arrays(pa.array(offsets - offsets[0]), mapped(texts.flatten(), function))
+        return pa.ListArray.from_arrays(pa.array(offsets - offsets[0]), map_texts(texts.flatten(), function))
     return function(texts)
 
 
-def each_once(words: pa.Array, function: Callable[[list[str]], list[str]]) -> pa.Array:
-    """Return the words as ``function`` changes them, which sees each different one once."""
+def map_distinct(words: pa.Array, function: Callable[[list[str]], list[str]]) -> pa.Array:
+    """Apply ``function`` to the words; it is called with each distinct word once."""
     encoded = words.dictionary_encode()
     changed = pa.array(function(encoded.dictionary.to_pylist()), pa.string())
     return changed.take(encoded.indices)
 
 
 def sparse_parts(vectors: pa.StructArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return offsets, indices and values of vectors, as of a matrix stored by rows; a dense vector's zeros are kept."""
+    """Return the offsets, indices and values of vectors, in CSR form; zeros of a dense vector stay."""
     kinds = vectors.field("type").to_numpy()
     values = vectors.field("values")
     offsets = _offsets(values)
     flat = values.flatten().to_numpy()
     if not (kinds == _DENSE).any():
         return offsets, vectors.field("indices").flatten().to_numpy(), flat
-    # A dense vector has no indices: they are counted up.
+    # A dense vector has no indices: number its values.
     indices = np.arange(len(flat)) - np.repeat(offsets[:-1], np.diff(offsets))
     sparse = np.repeat(kinds == _SPARSE, np.diff(offsets))
     indices[sparse] = vectors.field("indices").flatten().to_numpy()
     return offsets, indices.astype(np.int32), flat
 
 
-def width(vectors: pa.StructArray) -> int:
-    """Return the size of the vectors, of which there is at least one; a dense one does not say its own."""
+def vector_size(vectors: pa.StructArray) -> int:
+    """Return the size of the vectors (at least one); a dense vector does not store its size."""
     stated = vectors.field("size").drop_null()
     return int(stated[0].as_py()) if len(stated) else int(vectors.field("values").value_lengths()[0].as_py())
 
@@ -53,13 +53,13 @@ def width(vectors: pa.StructArray) -> int:
 def dense_rows(vectors: pa.StructArray) -> np.ndarray:
     """Return the vectors, none of them null, as the rows of a matrix."""
     offsets, indices, values = sparse_parts(vectors)
-    rows = np.zeros((len(vectors), width(vectors)))
+    rows = np.zeros((len(vectors), vector_size(vectors)))
     rows[np.repeat(np.arange(len(vectors)), np.diff(offsets)), indices] = values
     return rows
 
 
-def with_values(vectors: pa.StructArray, values: pa.Array) -> pa.StructArray:
-    """Return the vectors with other values, flat, in the same places."""
+def replace_values(vectors: pa.StructArray, values: pa.Array) -> pa.StructArray:
+    """Return the vectors with new values, given flat, at the same indices."""
     offsets = pa.array(_offsets(vectors.field("values")).astype(np.int32))
     arrays = [vectors.field("type"), vectors.field("size"), vectors.field("indices"), pa.ListArray.from_arrays(offsets, values)]
     return pa.StructArray.from_arrays(arrays, names=_FIELDS)
@@ -79,5 +79,5 @@ def dense_vectors(rows: np.ndarray) -> pa.StructArray:
 
 
 def _offsets(lists: pa.ListArray) -> np.ndarray:
-    """Return where each row's values begin, the first at 0; a row that is null has none."""
+    """Return the start offset of each row's values, from 0; a null row has no values."""
     return np.concatenate([[0], np.cumsum(np.asarray(lists.value_lengths().fill_null(0)))]).astype(np.int64)

@@ -1,4 +1,4 @@
-"""What is learnt about text columns: the words of the training rows, how many documents have each, and the stages that follow from them."""
+"""Fits of text columns: the vocabulary of the training rows with document frequencies, and the resulting stages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pyspark.ml.feature import SQLTransformer, StopWordsRemover, VectorSlicer, W
 
 from tidemill.errors import StepError
 from tidemill.features.contributions import FittedVectors
-from tidemill.features.names import internal
+from tidemill.features.names import internal_name
 from tidemill.features.text import expressions as sql
 from tidemill.features.text.stages import Embedding, Stemmer, Unescape, UnicodeForm, embed, stemmer
 from tidemill.features.text.weights import fit_weights
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from tidemill.features.groups.text import Text
 
 
-# MLlib's trees keep a number for every row and slot, whether it is there or not; they see the terms that most documents have.
+# MLlib's trees store a number for every row and slot, so they use only the terms that most documents have.
 TREE_TERMS = 512
 _APOSTROPHE = re.compile(r"['’]")
 
 
 def fit_texts(df: DataFrame, block: Text, *, for_trees: bool) -> FittedVectors:
-    """Learn the text columns of ``block`` from ``df``: one aggregate a column for TF-IDF, MLlib's own jobs for Word2Vec."""
+    """Fit the text columns of ``block`` on ``df``: one aggregate per column for TF-IDF, MLlib's own jobs for Word2Vec."""
     fitted = FittedVectors(has_many_slots=True)
     columns, steps = list(block.columns), block.steps
     current = _add_terms(columns, steps, fitted)
     ready = reduce(lambda frame, stage: stage.transform(frame), fitted.stages, df)
     last = steps[-1]
     for name in columns:
-        output, common = internal("text", name), None
+        output, common = internal_name("text", name), None
         if isinstance(last, spec.Tfidf):
             stages, columns_between, common = fit_weights(ready.select(quote_name(current[name])), name, current[name], output, last)
             fitted.added += columns_between
@@ -58,14 +58,14 @@ def fit_texts(df: DataFrame, block: Text, *, for_trees: bool) -> FittedVectors:
 
 
 def _add_terms(columns: Sequence[str], steps: Sequence[spec.Stage], fitted: FittedVectors) -> dict[str, str]:
-    """Add the stages that are the same for all rows; return the column of terms, or of text for an embedding, by the raw column."""
+    """Add the stages before the vectors; return, by raw column, the column of terms, or of text for an embedding."""
     terms = {name: sql.text_sql(name) for name in columns}
     places = count()
 
     def add_columns(role: str) -> dict[str, str]:
-        """Make columns of the expressions so far."""
+        """Add columns of the expressions so far."""
         place = next(places)
-        added = {name: internal(f"{role}{place}", name) for name in columns}
+        added = {name: internal_name(f"{role}{place}", name) for name in columns}
         listed = "".join(f", {terms[name]} AS {quote_name(added[name])}" for name in columns)
         fitted.stages.append(SQLTransformer(statement=f"SELECT *{listed} FROM __THIS__"))
         fitted.added += added.values()
@@ -86,13 +86,13 @@ def _add_terms(columns: Sequence[str], steps: Sequence[spec.Stage], fitted: Fitt
 
 
 def _batch_stage(step: spec.Stage) -> Callable[..., Transformer] | None:
-    """Return the stage on Arrow batches that a step ends in; None where SQL does all of it."""
+    """Return the Arrow stage of a step; None if SQL expressions suffice."""
     if isinstance(step, spec.Clean):
         return Unescape if step.html else None
     if isinstance(step, spec.Unicode):
         return partial(UnicodeForm, form=step.form, accents=step.accents)
     if isinstance(step, spec.Stem):
-        stemmer(step.language)  # says now that its package is missing
+        stemmer(step.language)  # fails early if its package is missing
         return partial(Stemmer, language=step.language)
     return None
 
@@ -118,12 +118,12 @@ def _word2vec(column: str, output: str, stage: spec.Word2vec) -> Word2Vec:
         windowSize=stage.window,
         maxIter=stage.iterations,
         seed=stage.seed,
-        numPartitions=1,  # more of them are averaged, by an order that nothing holds fast
+        numPartitions=1,  # with more, results depend on the order in which partitions are averaged
     )
 
 
 def _embedding(column: str, output: str, stage: spec.Embedding) -> Embedding:
-    """Ask the model for one empty text, to know how many numbers it gives."""
+    """Return the stage; the model is called once with an empty text, to learn the size of its vectors."""
     try:
         params = json.dumps(stage.params, sort_keys=True)
     except (TypeError, ValueError) as error:
@@ -133,10 +133,10 @@ def _embedding(column: str, output: str, stage: spec.Embedding) -> Embedding:
 
 
 def _common_terms(vector: str, name: str, common: Sequence[int] | None, fitted: FittedVectors) -> str:
-    """Return the column of what trees see of the vector."""
+    """Return the column of the vector for trees: the most common terms."""
     if common is None:
         return vector
-    column = internal("common", name)
+    column = internal_name("common", name)
     fitted.stages.append(VectorSlicer(inputCol=vector, outputCol=column, indices=sorted(common[:TREE_TERMS])))
     fitted.added.append(column)
     return column
@@ -145,7 +145,7 @@ def _common_terms(vector: str, name: str, common: Sequence[int] | None, fitted: 
 def stop_words(stage: spec.Stopwords) -> set[str]:
     """Return the words to leave out, in lower case.
 
-    A contraction such as "don't" also stands as its parts "don" and "t", since most patterns of words part it there.
+    A contraction such as "don't" is also listed as "don" and "t", since most word patterns split it there.
     """
     listed = {word.lower() for word in StopWordsRemover.loadDefaultStopWords(stage.language)}
     listed |= {word.lower() for word in stage.words}

@@ -1,4 +1,4 @@
-"""Stages of tidemill's own, where MLlib and SQL have none: each works on Arrow batches, and is saved by its parameters alone."""
+"""tidemill's own text stages, for what MLlib and SQL lack: each works on Arrow batches and is saved by its parameters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import arrow_udf
 
 from tidemill.errors import SetupError, StepError, UsageError
-from tidemill.features.text.arrow import dense_vectors, each_once, mapped, with_values
+from tidemill.features.text.arrow import dense_vectors, map_distinct, map_texts, replace_values
 from tidemill.quoting import quote_name
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class ArrowStage(Transformer, HasInputCol, HasOutputCol, DefaultParamsReadable, DefaultParamsWritable):
-    """Adds ``outputCol`` to a frame, made of ``inputCol`` batch by batch."""
+    """Adds ``outputCol``, computed from ``inputCol`` batch by batch."""
 
     def __init__(self, **params: Any) -> None:
         """Take the parameters by name."""
@@ -44,15 +44,15 @@ class ArrowStage(Transformer, HasInputCol, HasOutputCol, DefaultParamsReadable, 
         """Return the column that is added."""
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        kept = [F.col(quote_name(name)) for name in dataset.columns if name != self.getOutputCol()]
-        return dataset.select(*kept, self.column(dataset))
+        others = [F.col(quote_name(name)) for name in dataset.columns if name != self.getOutputCol()]
+        return dataset.select(*others, self.column(dataset))
 
-    def _applied(self, function: Callable[[pa.Array], pa.Array], kind: Any) -> Column:
+    def _apply(self, function: Callable[[pa.Array], pa.Array], kind: Any) -> Column:
         def batch(values: pa.Array) -> pa.Array:
             return function(values)
 
-        made: Any = arrow_udf  # its annotations ask for the kind of function, which it finds out itself
-        return made(batch, kind)(F.col(quote_name(self.getInputCol())))
+        make_udf: Any = arrow_udf  # its annotations require a function type that it infers itself
+        return make_udf(batch, kind)(F.col(quote_name(self.getInputCol())))
 
 
 def _word(owner: Any, name: str, doc: str) -> Param:
@@ -60,9 +60,9 @@ def _word(owner: Any, name: str, doc: str) -> Param:
 
 
 class UnicodeForm(ArrowStage):
-    """Brings texts (ARRAY<STRING>) to one of Unicode's normal forms; ``accents`` is keep or strip.
+    """Converts texts (ARRAY<STRING>) to a Unicode normal form; ``accents`` is keep or strip.
 
-    Source: Unicode Standard Annex 15. Accents are the marks (Mn) that the canonical decomposition leaves apart.
+    Source: Unicode Standard Annex 15. Accents are the marks (Mn) of the canonical decomposition.
     """
 
     form = _word(Params._dummy(), "form", "NFC, NFKC, NFD or NFKD")
@@ -78,19 +78,19 @@ class UnicodeForm(ArrowStage):
             return normalize(form, text)
 
         def normal(texts: pa.Array) -> pa.Array:
-            # Arrow has a function for it, but its NFC takes characters apart. Of ASCII all forms are the same.
+            # Arrow's own function is wrong for NFC. ASCII text is the same in all forms.
             if pc.all(pc.string_is_ascii(texts)).as_py():
                 return texts
             return pa.array([text if text.isascii() else one(text) for text in texts.to_pylist()], pa.string())
 
         kind = df.schema[self.getInputCol()].dataType
-        return self._applied(lambda texts: mapped(texts, normal), kind).alias(self.getOutputCol())
+        return self._apply(lambda texts: map_texts(texts, normal), kind).alias(self.getOutputCol())
 
 
 class Unescape(ArrowStage):
-    """Puts characters for the references of HTML (``&amp;``, ``&#233;``) in texts (ARRAY<STRING>).
+    """Replaces HTML character references (``&amp;``, ``&#233;``) in texts (ARRAY<STRING>).
 
-    Source: the HTML standard's list of named references, as Python's ``html`` has it.
+    Source: the HTML standard's list of named references, as in Python's ``html``.
     """
 
     def column(self, df: DataFrame) -> Column:
@@ -100,11 +100,11 @@ class Unescape(ArrowStage):
             return pa.array([unescape(text) if "&" in text else text for text in texts.to_pylist()], pa.string())
 
         kind = df.schema[self.getInputCol()].dataType
-        return self._applied(lambda texts: mapped(texts, unescaped), kind).alias(self.getOutputCol())
+        return self._apply(lambda texts: map_texts(texts, unescaped), kind).alias(self.getOutputCol())
 
 
 class Stemmer(ArrowStage):
-    """Brings words (ARRAY<ARRAY<STRING>>) to their stems, by Snowball's algorithm for ``language``."""
+    """Replaces words (ARRAY<ARRAY<STRING>>) by their stems, by Snowball's algorithm for ``language``."""
 
     language = _word(Params._dummy(), "language", "a language of Snowball's")
 
@@ -114,9 +114,9 @@ class Stemmer(ArrowStage):
         kind = df.schema[self.getInputCol()].dataType
 
         def stems(words: pa.Array) -> pa.Array:
-            return each_once(words, stemmer(language).stemWords)
+            return map_distinct(words, stemmer(language).stemWords)
 
-        return self._applied(lambda words: mapped(words, stems), kind).alias(self.getOutputCol())
+        return self._apply(lambda words: map_texts(words, stems), kind).alias(self.getOutputCol())
 
 
 @cache
@@ -134,7 +134,7 @@ def stemmer(language: str) -> Any:
 
 
 class LogCounts(ArrowStage):
-    """Turns each count of a sparse vector into ``1 + ln(count)``; ``size`` is the vector's, which its metadata tells."""
+    """Turns each count of a sparse vector into ``1 + ln(count)``; ``size`` is the vector size, for the metadata."""
 
     size = Param(Params._dummy(), "size", "the size of the vectors", typeConverter=TypeConverters.toInt)
 
@@ -142,21 +142,21 @@ class LogCounts(ArrowStage):
         """Return the vectors; they stay sparse."""
 
         def logged(counts: pa.Array) -> pa.Array:
-            return with_values(counts, pc.add(pc.ln(counts.field("values").flatten()), 1.0))
+            return replace_values(counts, pc.add(pc.ln(counts.field("values").flatten()), 1.0))
 
-        return self._applied(logged, VectorUDT()).alias(self.getOutputCol(), metadata=vector_metadata(self.getOrDefault(self.size)))
+        return self._apply(logged, VectorUDT()).alias(self.getOutputCol(), metadata=vector_metadata(self.getOrDefault(self.size)))
 
 
 class Embedding(ArrowStage):
-    """Asks a model of a package for the vectors of texts (STRING).
+    """Computes vectors of texts (STRING) with a Python model.
 
-    ``python`` names a function ``f(texts, **params)`` or a class ``C(**params)`` whose instances are called with the texts: one a Python
-    worker. ``texts`` is a list; the answer an array of one row a text, all of ``size`` numbers.
+    ``python`` names a function ``f(texts, **params)`` or a class ``C(**params)`` whose instances are called with the texts, one instance
+    per Python worker. ``texts`` is a list; the result is an array of one row per text, each of ``size`` numbers.
     """
 
     python = _word(Params._dummy(), "python", "the dotted name of a function or class")
     params_json = _word(Params._dummy(), "params_json", "its parameters, as JSON")
-    size = Param(Params._dummy(), "size", "how many numbers a text becomes", typeConverter=TypeConverters.toInt)
+    size = Param(Params._dummy(), "size", "the size of the vectors", typeConverter=TypeConverters.toInt)
 
     def column(self, df: DataFrame) -> Column:
         """Return the vectors."""
@@ -165,24 +165,24 @@ class Embedding(ArrowStage):
         def embedded(texts: pa.Array) -> pa.Array:
             return dense_vectors(embed(name, params, texts.to_pylist(), width))
 
-        return self._applied(embedded, VectorUDT()).alias(self.getOutputCol(), metadata=vector_metadata(width))
+        return self._apply(embedded, VectorUDT()).alias(self.getOutputCol(), metadata=vector_metadata(width))
 
 
 def vector_metadata(size: int) -> dict[str, Any]:
-    """Return the metadata that tells MLlib the size of a vector, and no more: a name for each slot would be as long as the vocabulary."""
+    """Return metadata with the size of a vector alone: slot names would be as large as the vocabulary."""
     return {"ml_attr": {"num_attrs": size}}
 
 
 def embed(name: str, params: str, texts: list[str], width: int | None = None) -> np.ndarray:
-    """Return one row a text; ``width`` is what is expected, None where it is not known yet.
+    """Return one row per text; ``width`` is the expected vector size, None if unknown.
 
     Raises:
-        StepError: the answer is no such array.
+        StepError: the result has a wrong shape or values that are not finite.
     """
     rows = np.asarray(_embedder(name, params)(texts), dtype=np.float64)
     if rows.ndim != 2 or len(rows) != len(texts) or (width is not None and rows.shape[1] != width):
-        wanted = f"({len(texts)}, {'n' if width is None else width})"
-        raise StepError(f"features.text: {name} gave an array of shape {rows.shape} for {len(texts)} texts, expected {wanted}")
+        shape = f"({len(texts)}, {'n' if width is None else width})"
+        raise StepError(f"features.text: {name} gave an array of shape {rows.shape} for {len(texts)} texts, expected {shape}")
     if not np.isfinite(rows).all():
         raise StepError(f"features.text: {name} gave numbers that are not finite; a model can learn nothing from them")
     return rows
@@ -192,10 +192,10 @@ def embed(name: str, params: str, texts: list[str], width: int | None = None) ->
 def _embedder(name: str, params: str) -> Callable[[list[str]], Any]:
     module, _, noun = name.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), noun)
+        embedder = getattr(importlib.import_module(module), noun)
     except (ImportError, AttributeError) as error:
         raise UsageError(f"features.text: {name} cannot be imported: {error}; give the dotted name of a function or a class") from error
-    given = json.loads(params)
-    if isinstance(found, type):
-        return found(**given)
-    return lambda texts: found(texts, **given)
+    options = json.loads(params)
+    if isinstance(embedder, type):
+        return embedder(**options)
+    return lambda texts: embedder(texts, **options)

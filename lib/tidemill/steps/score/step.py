@@ -13,7 +13,7 @@ from pyspark.sql import types as T
 from tidemill.columns import column
 from tidemill.errors import ExpectationRefused, StepError, did_you_mean
 from tidemill.features.checks import count_unreadable
-from tidemill.features.unseen import Unseen, count_unseen
+from tidemill.features.unseen import UnseenValues, count_unseen
 from tidemill.lake.ops import UnseenRow
 from tidemill.model_registry import load_model
 from tidemill.model_registry.predict import OUTPUTS, predict
@@ -163,7 +163,7 @@ def hold_types(context: StepContext, table: str, scored: DataFrame) -> None:
         context.lake.recast(context.spark, table, wider, context.meta())
 
 
-def _record_unseen(context: StepContext, version: int, count: int, unseen: Sequence[Unseen]) -> None:
+def _record_unseen(context: StepContext, version: int, count: int, unseen: Sequence[UnseenValues]) -> None:
     """Write how many rows had a value that the training did not, one row a category of the model."""
     rows = [
         UnseenRow(

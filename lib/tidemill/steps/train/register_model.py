@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tidemill.features import FeaturePlan, slot_names
-from tidemill.features.custom import CustomStage, is_own
+from tidemill.features.custom import CustomStage, is_user_code
 from tidemill.lake.ops import ImportanceRow
 from tidemill.learners.custom import EstimatorFamily
 from tidemill.model_registry import Deployments, Manifest, load_manifest, save_model
@@ -101,7 +101,7 @@ class UserCode:
 
 def _code(context: StepContext, parts: Sequence[DeclaredGroup | CustomStage | UserCode]) -> dict[str, str]:
     """Return the text of each module that lies beside the spec, after those that it imports: they are kept with the model."""
-    own = [part for part in parts if is_own(part)]
+    own = [part for part in parts if is_user_code(part)]
     imported = {name: text for part in own for name, text in context.spec.own_imports(part.python).items()}
     return imported | {str(part.kind.__module__): context.spec.source_code(part.python) for part in own}
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 
-from tidemill.features.text.arrow import sparse_parts, width
+from tidemill.features.text.arrow import sparse_parts, vector_size
 from tidemill.learners.base import Layout, Matrix
 from tidemill.runtime.locks import hold_lock
 
@@ -110,7 +110,7 @@ def _write_piece(batches: Iterable[pa.RecordBatch], place: str, encodings: Seque
             vectors = batch.column(f"features_{encoding}")
             offsets, indices, values = sparse_parts(vectors)
             arrays |= {f"{encoding}.lengths": np.diff(offsets), f"{encoding}.indices": indices, f"{encoding}.values": values}
-            arrays[f"{encoding}.width"] = np.array([width(vectors)])
+            arrays[f"{encoding}.width"] = np.array([vector_size(vectors)])
         for name, array in arrays.items():
             found.setdefault(name, []).append(array)
         rows += len(batch)
