@@ -9,15 +9,27 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tidemill.evaluation.curves import EPSILON, areas_under_curves, count_by_score, ratio
+from tidemill.evaluation.curves import (
+    EPSILON,
+    SMALLEST_LABEL,
+    areas_under_curves,
+    bin_scores,
+    count_by_score,
+    partial_precision,
+    ratio,
+)
 from tidemill.tasks import METRICS, Metric, PredictedRows, TaskKind
 
 
 @dataclass(frozen=True)
 class BinaryCounts:
-    """Weights of all rows, the positive ones, those called positive and the hits (called positive rightly); the sum of log losses.
+    """Sums over rows of two classes, and the areas under their curves.
 
-    ``sums`` are those of the terms of a custom metric, here and in the other classes.
+    ``n``, ``positive``, ``called`` and ``hit`` are the weights of all rows, the positive ones, those called positive and those rightly
+    called positive; ``loss`` is the sum of the log losses, ``squares`` that of the squared differences between score and class. ``bins``
+    has a row for each bin of scores: the weights of its rows, of its positive rows, and of its rows times their scores.
+
+    ``sums`` of each class of counts are those of the terms of one's own metric.
     """
 
     n: float
@@ -25,14 +37,37 @@ class BinaryCounts:
     called: float
     hit: float
     loss: float
+    squares: float
+    bins: np.ndarray
     area_under_roc: float
     area_under_pr: float
+    average_precision: float
     sums: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
-        """The share of rows that are predicted correctly."""
+        """The share of rows that are called what they are."""
         return (self.n - self.positive - self.called + 2 * self.hit) / self.n
+
+    @property
+    def precision(self) -> float:
+        """The share of positive rows among those called positive."""
+        return ratio(self.hit, self.called)
+
+    @property
+    def recall(self) -> float:
+        """The share of the positive rows that are called positive."""
+        return ratio(self.hit, self.positive)
+
+    @property
+    def specificity(self) -> float:
+        """The share of the negative rows that are called negative."""
+        return ratio(self.n - self.positive - self.called + self.hit, self.n - self.positive)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean of recall and specificity."""
+        return (self.recall + self.specificity) / 2
 
     @property
     def f1(self) -> float:
@@ -40,14 +75,30 @@ class BinaryCounts:
         return ratio(2 * self.hit, self.positive + self.called)
 
     @property
+    def mcc(self) -> float:
+        """Matthews' correlation coefficient; 0 where all rows are of one class, or are called one (as in scikit-learn)."""
+        spread = self.positive * (self.n - self.positive) * self.called * (self.n - self.called)
+        return (self.hit * self.n - self.positive * self.called) / math.sqrt(spread) if spread > 0 else 0.0
+
+    @property
     def log_loss(self) -> float:
         """The mean log loss."""
         return self.loss / self.n
 
+    @property
+    def brier(self) -> float:
+        """The mean squared difference between score and class."""
+        return self.squares / self.n
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """The mean difference between the mean score and the share of positive rows of a bin, weighted by the rows of the bins."""
+        return float(np.abs(self.bins[:, 1] - self.bins[:, 2]).sum()) / self.n
+
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """Weights of the rows of each class, those called it, and the hits (called it rightly); the sum of log losses."""
+    """The weights of the rows of each class, of those called it, and of those rightly called it; the sum of the log losses."""
 
     actual: np.ndarray
     called: np.ndarray
@@ -62,14 +113,37 @@ class ClassCounts:
 
     @property
     def accuracy(self) -> float:
-        """The share of rows that are predicted correctly."""
+        """The share of rows that are called what they are."""
         return float(self.hits.sum()) / self.n
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall of the classes that there are."""
+        is_there = self.actual > 0
+        return float((self.hits[is_there] / self.actual[is_there]).mean())
+
+    @property
+    def f1_by_class(self) -> np.ndarray:
+        """F1 of each class, 0 where it is neither there nor called."""
+        both = self.actual + self.called
+        return np.divide(2 * self.hits, both, out=np.zeros(len(both)), where=both > 0)
 
     @property
     def f1(self) -> float:
         """The mean of the classes' F1, weighted by their rows: MLlib's default."""
-        both = self.actual + self.called
-        return float((np.divide(2 * self.hits, both, out=np.zeros(len(both)), where=both > 0) * self.actual).sum()) / self.n
+        return float(self.f1_by_class @ self.actual) / self.n
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean of the F1 of the classes that are there or called."""
+        return float(self.f1_by_class[self.actual + self.called > 0].mean())
+
+    @property
+    def mcc(self) -> float:
+        """Matthews' correlation coefficient over all classes; 0 where all rows are of one class, or are called one."""
+        n = self.n
+        spread = (n**2 - float(self.actual @ self.actual)) * (n**2 - float(self.called @ self.called))
+        return (float(self.hits.sum()) * n - float(self.actual @ self.called)) / math.sqrt(spread) if spread > 0 else 0.0
 
     @property
     def log_loss(self) -> float:
@@ -85,6 +159,7 @@ class ErrorCounts:
     squares: float
     absolutes: float
     variance: float
+    percentages: float
     quantile_losses: float | None = None
     sums: Mapping[str, float] = field(default_factory=dict)
 
@@ -97,6 +172,11 @@ class ErrorCounts:
     def mae(self) -> float:
         """The mean absolute error."""
         return self.absolutes / self.n
+
+    @property
+    def mape(self) -> float:
+        """The mean absolute error as a share of the label's absolute value, which counts as 2.2e-16 at least (as in scikit-learn)."""
+        return self.percentages / self.n
 
     @property
     def r2(self) -> float:
@@ -192,15 +272,20 @@ def _log_losses(of_label: np.ndarray, weights: np.ndarray) -> float:
 
 def _count_binary(labels: np.ndarray, p: np.ndarray, weights: np.ndarray) -> BinaryCounts:
     is_positive, is_called = labels == 1, p > 0.5
-    roc, pr = areas_under_curves(*count_by_score(p, np.where(is_positive, weights, 0.0), weights))
+    positive, within = np.where(is_positive, weights, 0.0), np.clip(p, 0.0, 1.0)
+    curve = count_by_score(p, positive, weights)
+    roc, pr = areas_under_curves(*curve)
     return BinaryCounts(
         n=float(weights.sum()),
         positive=float(weights[is_positive].sum()),
         called=float(weights[is_called].sum()),
         hit=float(weights[is_called & is_positive].sum()),
         loss=_log_losses(np.where(is_positive, p, 1 - p), weights),
+        squares=float(((is_positive - within) ** 2) @ weights),
+        bins=bin_scores(within, weights, positive),
         area_under_roc=roc,
         area_under_pr=pr,
+        average_precision=ratio(partial_precision(*curve), float(positive.sum())),
     )
 
 
@@ -229,5 +314,6 @@ def _count_errors(labels: np.ndarray, predicted: np.ndarray, weights: np.ndarray
         squares=float(np.dot(residuals**2, weights)),
         absolutes=float(np.dot(np.abs(residuals), weights)),
         variance=float(np.average(spread, weights=weights)) if counted.min() < counted.max() else 0.0,  # rounding makes no variance
+        percentages=float(np.dot(np.abs(residuals) / np.maximum(np.abs(labels), SMALLEST_LABEL), weights)),
         quantile_losses=losses,
     )

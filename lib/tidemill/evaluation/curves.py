@@ -8,6 +8,14 @@ import numpy as np
 
 EPSILON = 1e-15  # MLlib's and scikit-learn's bound of the log loss
 
+CALIBRATION_BINS = 15
+"""The bins of equal width of the expected calibration error.
+
+Source: Guo, Pleiss, Sun, Weinberger: On calibration of modern neural networks, ICML 2017.
+"""
+SMALLEST_LABEL = float(np.finfo(np.float64).eps)
+"""What the absolute value of a label counts as at least in a percentage error: scikit-learn's bound."""
+
 
 def ratio(a: float, b: float) -> float:
     """Return ``a / b``, NaN where ``b`` is 0."""
@@ -55,6 +63,23 @@ def partial_areas(positives: np.ndarray, negatives: np.ndarray, tp: float = 0.0,
     return float(np.trapezoid(hits, alarms)), float(np.trapezoid(precision, hits))
 
 
+def partial_precision(positives: np.ndarray, negatives: np.ndarray, tp: float = 0.0, fp: float = 0.0) -> float:
+    """Return what a range of scores adds to the average precision, in positive rows; see `partial_areas` for the arguments.
+
+    Average precision is the sum over the distinct scores of the precision there times the recall that is gained there: scikit-learn's
+    ``average_precision_score``.
+    """
+    hits, alarms = tp + np.cumsum(positives), fp + np.cumsum(negatives)
+    precision = np.divide(hits, hits + alarms, out=np.zeros(len(hits)), where=hits + alarms > 0)
+    return float(positives @ precision)
+
+
 def whole_areas(roc: float, pr: float, positives: float, negatives: float) -> tuple[float, float]:
     """Return the areas as shares of the unit square, from the sums of `partial_areas` and the weight of each class."""
     return ratio(roc, positives * negatives), ratio(pr, positives)
+
+
+def bin_scores(p: np.ndarray, n: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Return the sums of ``n``, of ``positive`` and of ``n`` times ``p`` in each bin of scores between 0 and 1."""
+    places = np.clip(np.ceil(p * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    return np.column_stack([np.bincount(places, values, minlength=CALIBRATION_BINS) for values in (n, positive, n * p)])

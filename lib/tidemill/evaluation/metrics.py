@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
 from tidemill.evaluation.counts import BinaryCounts, ClassCounts, ErrorCounts, MetricCounts, measure_counts, sum_terms
-from tidemill.evaluation.curves import EPSILON
+from tidemill.evaluation.curves import EPSILON, SMALLEST_LABEL
 from tidemill.evaluation.scores import count_scores, measure_scores
 from tidemill.evaluation.unsupervised import silhouette
 from tidemill.tasks import Metric, PredictedRows, TaskKind, is_minimised
@@ -46,20 +46,22 @@ def compute_metrics(
 ) -> dict[str, float]:
     """Compute every metric of the task kind over all rows: one aggregation, and one more if metrics of ``own`` have terms.
 
-    - binary: ``areaUnderROC`` and ``areaUnderPR`` of the probability of class 1, ``accuracy``, ``f1`` **of the positive
-      class**, ``logLoss``. The areas are exact at any size (see `tidemill.evaluation.scores`): scores are ties where they are
-      equal, and only there. ``areaUnderPR`` is MLlib's: trapezoids over the distinct scores, and the curve starts at recall 0
-      with the precision of the highest score (``average_precision_score`` is its step-wise sibling). A metric that needs both
-      classes is NaN where one is absent.
-    - multiclass: ``accuracy``, ``f1`` (mean over the classes, weighted by their rows: MLlib's default), ``logLoss``.
-    - regression: ``rmse``, ``mae``, ``r2`` (about the mean of these rows; NaN where the label is constant); with a ``quantile`` q also
-      ``quantileLoss``, the mean of q × residual above the prediction and (1 - q) × what is left below it.
+    - binary: ``areaUnderROC``, ``areaUnderPR`` and ``averagePrecision`` of the probability of class 1; of the predicted class ``accuracy``,
+      ``balancedAccuracy``, ``mcc``, ``specificity`` and, **of the positive class**, ``f1``, ``precision``, ``recall``; of the
+      probability ``logLoss``, ``brier`` and ``expectedCalibrationError`` (15 bins of equal width). The areas are exact at any size (see
+      `tidemill.evaluation.scores`): scores are ties where they are equal, and only there. ``areaUnderPR`` is MLlib's: trapezoids over the
+      distinct scores, and the curve starts at recall 0 with the precision of the highest score; ``averagePrecision``, scikit-learn's,
+      takes steps. A metric that needs both classes, or a row called positive, is NaN where there is none.
+    - multiclass: ``accuracy``, ``balancedAccuracy``, ``f1`` (mean over the classes, weighted by their rows: MLlib's default), ``macroF1``
+      (their plain mean), ``mcc``, ``logLoss``.
+    - regression: ``rmse``, ``mae``, ``mape`` (scikit-learn's), ``r2`` (about the mean of these rows; NaN where the label is constant); with
+      a ``quantile`` q also ``quantileLoss``, the mean of q × residual above the prediction and (1 - q) × what is left below it.
     - clustering: ``silhouette`` (see `tidemill.evaluation.unsupervised`) of the vectors in ``features``.
-    - anomaly: ``areaUnderPR`` and ``areaUnderROC`` of the rows that have a label.
+    - anomaly: ``areaUnderPR``, ``areaUnderROC`` and ``averagePrecision`` of the rows that have a label.
 
     With ``weight``, rows are weighted in every metric, like scikit-learn's ``sample_weight``.
 
-    ``accuracy`` and ``f1`` use ``prediction``, so they depend on the model's threshold (0.5 unless tuned).
+    Metrics of the predicted class use ``prediction``, so they depend on the model's threshold (0.5 unless tuned).
     ``logLoss`` is exact, with probabilities clipped to [1e-15, 1 - 1e-15]; a label beyond the classes counts as probability 0.
 
     Args:
@@ -146,9 +148,10 @@ def _count_binary(predictions: DataFrame) -> BinaryCounts:
         vector_to_array(F.col("probability"))[1].alias("p"),
         _W,
     )
-    counts, roc, pr = measure_scores(count_scores(rows, _W))
+    counts, roc, pr, precision = measure_scores(count_scores(rows, _W))
     _check(int(counts.rows), int(counts.bad), counts.n)
-    return BinaryCounts(counts.n, counts.positive, counts.called, counts.hit, counts.loss, roc, pr)
+    sums = (counts.n, counts.positive, counts.called, counts.hit, counts.loss, counts.squares, counts.bins)
+    return BinaryCounts(*sums, roc, pr, precision)
 
 
 def _count_classes(predictions: DataFrame, n_classes: int) -> ClassCounts:
@@ -187,6 +190,7 @@ def _count_errors(predictions: DataFrame, quantile: float | None) -> ErrorCounts
         F.count_if(_is_bad(residual) | (F.abs(residual) == math.inf)).alias("bad"),
         F.sum(weight * residual * residual).alias("squares"),
         F.sum(weight * F.abs(residual)).alias("absolutes"),
+        F.sum(weight * F.abs(residual) / F.greatest(F.abs(label), F.lit(SMALLEST_LABEL))).alias("percentages"),
         F.sum(weight * F.greatest(level * residual, (level - 1) * residual)).alias("losses"),
         F.try_divide(F.sum(weight * label), F.sum(weight)).alias("mean"),
         F.var_pop("label").alias("variance"),
@@ -199,4 +203,4 @@ def _count_errors(predictions: DataFrame, quantile: float | None) -> ErrorCounts
     if not row["are_alike"] and not row["is_constant"]:  # with unequal weights the variance needs a second pass
         spread = predictions.agg(F.sum(weight * (label - F.lit(row["mean"])) ** 2)).first()
         variance = (spread[0] if spread else 0.0) / n
-    return ErrorCounts(n, row["squares"], row["absolutes"], variance, None if quantile is None else row["losses"])
+    return ErrorCounts(n, row["squares"], row["absolutes"], variance, row["percentages"], None if quantile is None else row["losses"])

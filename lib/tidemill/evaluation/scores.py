@@ -11,7 +11,17 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import functions as F
 
-from tidemill.evaluation.curves import EPSILON, areas_under_curves, count_by_score, partial_areas, whole_areas
+from tidemill.evaluation.curves import (
+    CALIBRATION_BINS,
+    EPSILON,
+    areas_under_curves,
+    bin_scores,
+    count_by_score,
+    partial_areas,
+    partial_precision,
+    ratio,
+    whole_areas,
+)
 from tidemill.runtime.caching import cache_frame
 
 if TYPE_CHECKING:
@@ -22,14 +32,15 @@ if TYPE_CHECKING:
 MAX_SCORES_ON_DRIVER = 200_000
 # Distinct scores that one Spark task measures.
 SCORES_PER_TASK = 250_000
-_SUMS = ("rows", "bad", "n", "positive", "called", "hit", "loss")
+_TOTALS = ("rows", "bad", "n", "positive", "called", "hit", "loss", "squares")
 
 
 @dataclass(frozen=True)
 class ScoreCounts:
     """Totals of all rows: their number, how many have no score, and the weights of all, the positive, the called and the hit rows.
 
-    ``loss`` is the sum of the log losses.
+    ``loss`` is the sum of the log losses, ``squares`` that of the squared differences between score and class. ``bins`` has a row for each
+    of the `CALIBRATION_BINS`: the weights of its rows, of its positive rows, and of its rows times their scores.
     """
 
     rows: float
@@ -39,6 +50,14 @@ class ScoreCounts:
     called: float
     hit: float
     loss: float
+    squares: float
+    bins: np.ndarray
+
+    @classmethod
+    def from_sums(cls, sums: np.ndarray) -> ScoreCounts:
+        """Return the counts of a vector of `_sum_groups`."""
+        totals = dict(zip(_TOTALS, map(float, sums), strict=False))
+        return cls(**totals, bins=sums[len(_TOTALS) :].reshape(CALIBRATION_BINS, -1))
 
 
 def count_scores(rows: DataFrame, weight: str) -> DataFrame:
@@ -57,8 +76,8 @@ def count_scores(rows: DataFrame, weight: str) -> DataFrame:
     )
 
 
-def measure_scores(groups: DataFrame) -> tuple[ScoreCounts, float, float]:
-    """Return the sums, and the areas under the ROC and the precision-recall curve, of the groups of `count_scores`.
+def measure_scores(groups: DataFrame) -> tuple[ScoreCounts, float, float, float]:
+    """Return the sums, both areas under curves (ROC, precision-recall) and the average precision of the groups of `count_scores`.
 
     Up to 200,000 groups are measured on the driver. More are sorted by Spark, and each Spark task measures one range of scores, given the
     counts of the ranges before it. Their results add up to the exact area.
@@ -68,17 +87,18 @@ def measure_scores(groups: DataFrame) -> tuple[ScoreCounts, float, float]:
         if table.num_rows <= MAX_SCORES_ON_DRIVER:
             known = table.filter(table["p"].is_valid())
             p, positive, n = (known[name].to_numpy() for name in ("p", "positive", "n"))
-            return _sum_groups([table]), *areas_under_curves(*count_by_score(p, positive, n))
-        columns = ", ".join(f"{name} DOUBLE" for name in (*_SUMS, "groups"))
-        sums = counted.mapInArrow(_sum_partition, columns).toArrow()  # one row per partition
-        totals = {name: float(np.sum(sums[name].to_numpy())) for name in sums.column_names}
-        parts = math.ceil(totals.pop("groups") / SCORES_PER_TASK)
-        return ScoreCounts(**totals), *_areas_by_task(counted, parts)
+            curve = count_by_score(p, positive, n)
+            precision = ratio(partial_precision(*curve), float(curve[0].sum()))
+            return ScoreCounts.from_sums(_sum_groups([table])), *areas_under_curves(*curve), precision
+        sums = counted.mapInArrow(_sum_partition, "sums ARRAY<DOUBLE>, groups DOUBLE").toArrow()  # one row per partition
+        parts = math.ceil(float(np.sum(sums["groups"].to_numpy())) / SCORES_PER_TASK)
+        totals = np.sum(np.stack(sums["sums"].combine_chunks().flatten().to_numpy().reshape(sums.num_rows, -1)), axis=0)
+        return ScoreCounts.from_sums(totals), *_areas_by_task(counted, parts)
 
 
-def _sum_groups(tables: Iterable[pa.Table]) -> ScoreCounts:
-    """Return the sums of all groups."""
-    whole = dict.fromkeys(_SUMS, 0.0)
+def _sum_groups(tables: Iterable[pa.Table]) -> np.ndarray:
+    """Return the sums of all groups: those of `_TOTALS`, then those of the bins, row by row."""
+    whole = np.zeros(len(_TOTALS) + 3 * CALIBRATION_BINS)
     for table in tables:
         has_score = table["p"].is_valid().to_numpy()
         is_called = table["is_called"].fill_null(False).to_numpy()
@@ -86,22 +106,23 @@ def _sum_groups(tables: Iterable[pa.Table]) -> ScoreCounts:
         p = table["p"].fill_null(0.5).to_numpy()
         of_positive, of_negative = (-np.log(np.clip(side, EPSILON, 1 - EPSILON)) for side in (p, 1 - p))
         loss = positive * of_positive + (n - positive) * of_negative
-        parts = (rows, rows[~has_score], n, positive, n[is_called], positive[is_called], loss[has_score])
-        for name, values in zip(_SUMS, parts, strict=True):
-            whole[name] += float(values.sum())
-    return ScoreCounts(**whole)
+        within = np.clip(p, 0.0, 1.0)
+        squares = positive * (1 - within) ** 2 + (n - positive) * within**2
+        parts = (rows, rows[~has_score], n, positive, n[is_called], positive[is_called], loss[has_score], squares[has_score])
+        bins = bin_scores(within[has_score], n[has_score].astype(float), positive[has_score].astype(float))
+        whole += np.concatenate([[values.sum() for values in parts], bins.ravel()])
+    return whole
 
 
 def _sum_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Yield one row: the sums of a partition, and how many groups it has."""
     tables = [pa.Table.from_batches([batch]) for batch in batches]
-    sums = _sum_groups(tables)
-    values = {name: [float(getattr(sums, name))] for name in _SUMS}
-    yield pa.RecordBatch.from_pydict({**values, "groups": [float(sum(map(len, tables)))]})
+    sums = pa.array([_sum_groups(tables).tolist()], pa.list_(pa.float64()))
+    yield pa.RecordBatch.from_pydict({"sums": sums, "groups": [float(sum(map(len, tables)))]})
 
 
-def _areas_by_task(groups: DataFrame, parts: int) -> tuple[float, float]:
-    """Return both areas, measured by Spark tasks, for more scores than the driver should hold."""
+def _areas_by_task(groups: DataFrame, parts: int) -> tuple[float, float, float]:
+    """Return both areas and the average precision, measured by Spark tasks, for more scores than the driver should hold."""
     curve = groups.where("p IS NOT NULL").groupBy("p").agg(F.sum("n").alias("n"), F.sum("positive").alias("positive")).where("n > 0")
     falling = F.col("p").desc()
     ordered = curve.repartitionByRange(parts, falling).sortWithinPartitions(falling).withColumn("part", F.spark_partition_id())
@@ -118,9 +139,10 @@ def _areas_by_task(groups: DataFrame, parts: int) -> tuple[float, float]:
             if filled:
                 table = pa.Table.from_batches(filled)
                 positive, n = (table[name].to_numpy() for name in ("positive", "n"))
-                roc, pr = partial_areas(positive, n - positive, *before[table["part"][0].as_py()])
-                yield pa.RecordBatch.from_pydict({"roc": [roc], "pr": [pr]})
+                counts = positive, n - positive, *before[table["part"][0].as_py()]
+                roc, pr = partial_areas(*counts)
+                yield pa.RecordBatch.from_pydict({"roc": [roc], "pr": [pr], "precision": [partial_precision(*counts)]})
 
-        task_areas = stretches.mapInArrow(measure, "roc DOUBLE, pr DOUBLE").toArrow()
-    roc, pr = (float(np.sum(task_areas[name].to_numpy())) for name in ("roc", "pr"))
-    return whole_areas(roc, pr, tp, fp)
+        task_areas = stretches.mapInArrow(measure, "roc DOUBLE, pr DOUBLE, precision DOUBLE").toArrow()
+    roc, pr, precision = (float(np.sum(task_areas[name].to_numpy())) for name in ("roc", "pr", "precision"))
+    return *whole_areas(roc, pr, tp, fp), ratio(precision, tp)

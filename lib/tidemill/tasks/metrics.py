@@ -67,18 +67,28 @@ _CLASSES = ("binary", "multiclass")
 _BUILT_IN: dict[str, tuple[tuple[str, ...], Formula | None]] = {
     "areaUnderPR": (("binary", "anomaly"), attrgetter("area_under_pr")),
     "areaUnderROC": (("binary", "anomaly"), attrgetter("area_under_roc")),
+    "averagePrecision": (("binary", "anomaly"), attrgetter("average_precision")),
     "accuracy": (_CLASSES, attrgetter("accuracy")),
+    "balancedAccuracy": (_CLASSES, attrgetter("balanced_accuracy")),
     "f1": (_CLASSES, attrgetter("f1")),
+    "macroF1": (("multiclass",), attrgetter("macro_f1")),
+    "precision": (("binary",), attrgetter("precision")),
+    "recall": (("binary",), attrgetter("recall")),
+    "specificity": (("binary",), attrgetter("specificity")),
+    "mcc": (_CLASSES, attrgetter("mcc")),
     "logLoss": (_CLASSES, attrgetter("log_loss")),
+    "brier": (("binary",), attrgetter("brier")),
+    "expectedCalibrationError": (("binary",), attrgetter("expected_calibration_error")),
     "rmse": (("regression", "recommendation"), attrgetter("rmse")),
     "mae": (("regression", "recommendation"), attrgetter("mae")),
     "r2": (("regression",), attrgetter("r2")),
+    "mape": (("regression",), attrgetter("mape")),
     QUANTILE_LOSS: (("regression",), attrgetter("quantile_loss")),
     "silhouette": (("clustering",), None),
     "massVolume": (("anomaly",), None),
     **dict.fromkeys((*RANKING, "coverage"), (("recommendation",), None)),
 }
-_MINIMISED = frozenset({"logLoss", "rmse", "mae", "massVolume", QUANTILE_LOSS})
+_MINIMISED = frozenset({"logLoss", "brier", "expectedCalibrationError", "rmse", "mae", "mape", "massVolume", QUANTILE_LOSS})
 _WITHOUT_LABEL = frozenset({"silhouette", "massVolume"})
 
 

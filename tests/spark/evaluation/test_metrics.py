@@ -27,6 +27,17 @@ def _binary(spark, y, p):
     return _classified(spark, y, np.column_stack([1 - p, p]))
 
 
+def _calibration_error(y, p, w):
+    """Guo's definition, bin by bin: the gap between mean score and share of positive rows, weighted by the bin's rows."""
+    error = 0.0
+    for low in np.arange(15) / 15:
+        inside = (p > low) & (p <= low + 1 / 15) & (w > 0)
+        if inside.any():
+            gap = np.average(y[inside], weights=w[inside]) - np.average(p[inside], weights=w[inside])
+            error += w[inside].sum() / w.sum() * abs(gap)
+    return error
+
+
 def _trapezoids_under_pr(y, p):
     """MLlib's definition, written down again: one point a distinct score, starting at recall 0 with the first precision."""
     thresholds = np.unique(p)[::-1]
@@ -98,7 +109,7 @@ def test_binary_metrics_are_those_of_tasks_and_scikit_learns_whatever_the_scores
             actual = compute_metrics(frame, "binary", weight=weight)
             assert actual["areaUnderROC"] == pytest.approx(sk.roc_auc_score(y, ranks, sample_weight=counts), abs=1e-9), (kind, most_scores)
             expected = of_arrays(y, np.column_stack([1 - p, p]), "binary", counts)
-            assert actual == pytest.approx(expected, abs=1e-9), (kind, most_scores)
+            assert actual == pytest.approx(expected, abs=1e-9, nan_ok=True), (kind, most_scores)
     table.unpersist()
 
 
@@ -147,9 +158,10 @@ def test_constant_baseline_predicts_the_training_shares_and_mean(spark):
     test = spark.createDataFrame([(1.0,), (0.0,)], "label double")
     actual = baseline_metrics(train, test, "binary")
     # Every row gets p = 1/4 and class 0: half of the test rows are right, and one score cannot rank.
-    assert actual == pytest.approx(
-        {"areaUnderROC": 0.5, "areaUnderPR": 0.5, "accuracy": 0.5, "f1": 0.0, "logLoss": -(math.log(0.25) + math.log(0.75)) / 2}
-    )
+    expected = {"areaUnderROC": 0.5, "areaUnderPR": 0.5, "averagePrecision": 0.5, "accuracy": 0.5, "balancedAccuracy": 0.5, "f1": 0.0}
+    expected |= {"recall": 0.0, "specificity": 1.0, "mcc": 0.0, "precision": math.nan, "expectedCalibrationError": 0.25}
+    expected |= {"logLoss": -(math.log(0.25) + math.log(0.75)) / 2, "brier": (0.75**2 + 0.25**2) / 2}
+    assert actual == pytest.approx(expected, nan_ok=True)
     actual = baseline_metrics(train, test, "regression")
     # Constant 1/4; residuals 3/4 and -1/4; the test labels' own variance is 1/4.
     assert actual == pytest.approx({"rmse": math.sqrt((9 / 16 + 1 / 16) / 2), "mae": 0.5, "r2": 1 - (5 / 16) / (1 / 4)})
@@ -198,6 +210,7 @@ def test_weighted_metrics_agree_with_scikit_learn_and_with_those_of_tasks(spark,
         assert actual["r2"] == pytest.approx(sk.r2_score(y, z, sample_weight=w), rel=1e-9)
         assert actual["rmse"] == pytest.approx(sk.root_mean_squared_error(y, z, sample_weight=w))
         assert actual["quantileLoss"] == pytest.approx(sk.mean_pinball_loss(y, z, alpha=0.3, sample_weight=w))
+        assert actual["mape"] == pytest.approx(sk.mean_absolute_percentage_error(y, z, sample_weight=w))
         assert actual == pytest.approx(of_arrays(y, z, task, w, 0.3))
         nothing = frame.withColumn("w", F.lit(0.0))
     else:
@@ -210,8 +223,19 @@ def test_weighted_metrics_agree_with_scikit_learn_and_with_those_of_tasks(spark,
         assert actual["logLoss"] == pytest.approx(sk.log_loss(y, p, sample_weight=w))
         assert actual["accuracy"] == pytest.approx(sk.accuracy_score(y, p.argmax(axis=1), sample_weight=w))
         assert actual == pytest.approx(of_arrays(y, p, task, w))
+        called = p.argmax(axis=1)
+        assert actual["mcc"] == pytest.approx(sk.matthews_corrcoef(y, called, sample_weight=w))
+        assert actual["balancedAccuracy"] == pytest.approx(sk.balanced_accuracy_score(y, called, sample_weight=w))
         nothing = frame.withColumn("w", F.lit(0.0))
+        if task == "multiclass":
+            assert actual["macroF1"] == pytest.approx(sk.f1_score(y, called, average="macro", sample_weight=w))
         if task == "binary":
+            assert actual["precision"] == pytest.approx(sk.precision_score(y, called, sample_weight=w))
+            assert actual["recall"] == pytest.approx(sk.recall_score(y, called, sample_weight=w))
+            assert actual["specificity"] == pytest.approx(sk.recall_score(y, called, pos_label=0, sample_weight=w))
+            assert actual["averagePrecision"] == pytest.approx(sk.average_precision_score(y, p[:, 1], sample_weight=w))
+            assert actual["brier"] == pytest.approx(sk.brier_score_loss(y, p[:, 1], sample_weight=w))
+            assert actual["expectedCalibrationError"] == pytest.approx(_calibration_error(y, p[:, 1], w))
             for metric in ("areaUnderROC", "areaUnderPR"):
                 evaluator = BinaryClassificationEvaluator(rawPredictionCol="probability", metricName=metric, numBins=0, weightCol="w")
                 assert actual[metric] == pytest.approx(evaluator.evaluate(frame), abs=1e-9)

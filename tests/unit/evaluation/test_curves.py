@@ -46,7 +46,7 @@ def test_areas_are_scikit_learns(kind, is_weighted):
     assert actual["areaUnderROC"] == pytest.approx(roc, abs=1e-9)
     assert actual["areaUnderPR"] == pytest.approx(pr, abs=1e-9)
     judged = metrics(Y, np.column_stack([1 - p, p]), "anomaly", weights)
-    assert judged == {name: actual[name] for name in ("areaUnderPR", "areaUnderROC")}
+    assert judged == {name: actual[name] for name in ("areaUnderPR", "areaUnderROC", "averagePrecision")}
 
 
 @pytest.mark.parametrize("kind", SCORES)

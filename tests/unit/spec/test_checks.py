@@ -66,7 +66,8 @@ def test_the_good_spec_is_good(write: Callable[..., Path], changed: Callable[...
         ("test: \"2013-11-01\"", "test: 0.2, folds_by: group", 20, "dataset.split.folds_by",
          "`group` needs `group: <column>` in the split"),
         ("metric: areaUnderPR", "metric: rmse", 26, "training.metric",
-         "'rmse' does not fit `task: binary`; known: areaUnderPR, areaUnderROC, accuracy, f1, logLoss"),
+         "'rmse' does not fit `task: binary`; known: areaUnderPR, areaUnderROC, averagePrecision, accuracy, balancedAccuracy, f1, "
+         "precision, recall, specificity, mcc, logLoss, brier, expectedCalibrationError"),
         ("random_forest: {", "linear_regression: {", 28, "training.models.linear_regression",
          "unknown model family for `task: binary`; did you mean 'logistic_regression'?; "
          "known: logistic_regression, linear_svm, naive_bayes, multilayer_perceptron, factorization_machines, "

@@ -58,7 +58,8 @@ def test_all_faults_at_once_in_the_order_of_the_file(faults: Callable) -> None:
             15,
             "training.metric",
             "'areaUnderRP' does not fit `task: binary`; did you mean 'areaUnderPR'?; "
-            "known: areaUnderPR, areaUnderROC, accuracy, f1, logLoss",
+            "known: areaUnderPR, areaUnderROC, averagePrecision, accuracy, balancedAccuracy, f1, precision, recall, specificity, "
+            "mcc, logLoss, brier, expectedCalibrationError",
         ),
         (16, "training.folds", "expected a whole number, found 'three'"),
         (17, "training.trials", "unknown key here; it belongs under `training.tuner:`"),

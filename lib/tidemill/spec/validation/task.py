@@ -40,7 +40,7 @@ def task_problems(root: Node) -> Found:
     else:
         yield from _learned(root, task)
     if task.kind.label_judges and not has_label:
-        yield from _judged(root)
+        yield from _judged(root, task)
     if not has_label and not task.kind.learns_label:
         yield from _without_label(root, task.name)
 
@@ -102,14 +102,15 @@ def _learned(root: Node, task: Task) -> Found:
             yield ("training", "models", name), "a family of your own is for the other tasks; choose isolation_forest or gaussian_mixture"
 
 
-def _judged(root: Node) -> Found:
+def _judged(root: Node, declared: Task) -> Found:
     """Yield the metrics that only a label can give."""
     metric = root.string_at("training", "metric")
-    if metric in ("areaUnderPR", "areaUnderROC"):
+    by_label = [name for name in declared.metrics if METRICS.get(name).needs_label]
+    if metric in by_label:
         yield ("training", "metric"), f"{metric} needs `dataset.label`, which says what is an anomaly; write `massVolume`, or leave it out"
     gates = root.at("evaluation", "gates")
     for index, gate in enumerate(gates.items if gates else []):
-        named = re.search(r"\b(areaUnderPR|areaUnderROC)\b", gate.string or "")
+        named = re.search(rf"\b({'|'.join(by_label)})\b", gate.string or "")
         if named:
             yield ("evaluation", "gates", index), f"{named[1]} needs `dataset.label`, which says what is an anomaly; gate massVolume"
 

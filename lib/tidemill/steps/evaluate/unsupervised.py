@@ -92,7 +92,10 @@ class AnomalyEvaluator(Evaluator):
         judged = _judged(manifest, self._test, self._declared.label)
         share = None if judged is None else F.avg(encode_label(manifest, column(str(self._declared.label)))).alias("share")
         row = None if judged is None or share is None else judged.agg(share).first()
-        areas = {} if row is None or row["share"] is None else {"areaUnderPR": float(row["share"]), "areaUnderROC": 0.5}
+        if row is None or row["share"] is None:
+            return {"massVolume": 1.0}
+        share_of_anomalies = float(row["share"])
+        areas = {"areaUnderPR": share_of_anomalies, "averagePrecision": share_of_anomalies, "areaUnderROC": 0.5}
         return {**areas, "massVolume": 1.0}
 
 
