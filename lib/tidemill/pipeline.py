@@ -162,10 +162,10 @@ class Pipeline:
             SpecError: something does not exist or does not fit; every fault has file, line and column.
         """
         from tidemill.preflight import refuse_unknown_columns
-        from tidemill.steps.train.feature_variants import declared_spaces
+        from tidemill.steps.train.feature_variants import resolve_declared_spaces
 
         refuse_unknown_columns(self.spec, self.lake)
-        declared_spaces(self.spec, needs_libraries=False)  # a spec may be checked where nothing is trained
+        resolve_declared_spaces(self.spec, needs_libraries=False)  # a spec may be checked where nothing is trained
         notes = (self.spec.pipeline.dataset.positive_rule(),) if self.spec.pipeline.has_positive_class else ()
         return CheckResult(tuple(node.name for node in build_graph(self.spec).nodes), notes)
 

@@ -92,7 +92,7 @@ def unsupported_reason(name: str, family: Family, requirements: Requirements) ->
         return f"{name} cannot minimise `training.loss: {loss}`{_instead(way, able)}"
     if requirements.is_weighted and not {way, IN_TASKS} <= family.weights:
         other = "`engine: auto` knows them" if IN_TASKS in family.weights else "choose another family, or leave `dataset.weight` out"
-        return f"{name} knows no weights of rows (`dataset.weight`); {other}"
+        return f"{name} does not support sample weights (`dataset.weight`); {other}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Rare classes made heavier, or common ones thinner, and the probabilities brought back to what the classes really are."""
+"""Class balancing by weights or undersampling, and the correction of probabilities for it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _FLOOR = 1e-12
 
 @dataclass(frozen=True)
 class Balance:
-    """What a row of each class counts for in a fit: by its ``factors`` as a weight, or as the share of the rows that is kept."""
+    """One factor per class: the weight of its rows in a fit, or the share of its rows that is kept."""
 
     kind: Literal["weights", "undersample"]
     factors: tuple[float, ...]
 
-    def kept(self, label: str, order: str) -> Column:
-        """Return whether a row is learned from; by a hash of its own, so that it is the same in every fold and layout."""
+    def is_kept(self, label: str, order: str) -> Column:
+        """Return whether a row is used for training: a hash decides, so that it is the same in every fold and layout."""
         chance = (F.xxhash64(F.lit(_SALT), F.col(order)) / F.lit(2.0**64)) + 0.5
         return chance < F.get(F.array(*map(F.lit, self.factors)), F.col(label).cast("int"))
 
@@ -34,11 +34,11 @@ class Balance:
         return F.get(F.array(*map(F.lit, self.factors)), F.col(label).cast("int"))
 
 
-def balance_of(kind: str, counts: Mapping[int, float], n_classes: int) -> Balance | None:
-    """Return what makes the classes count alike; ``counts`` are the training rows of each, or what they count for.
+def compute_balance(kind: str, counts: Mapping[int, float], n_classes: int) -> Balance | None:
+    """Return the factors that give all classes the same total weight; ``counts`` is the number, or the weight, of training rows by class.
 
-    Weights are ``n / (classes × rows of the class)``, whose sum over the rows is n; of the rows of a class as many are kept as the
-    rarest has.
+    Weights are ``n / (classes × rows of the class)``; their sum over the rows is n. Undersampling keeps as many rows of each class as
+    the rarest one has. None where nothing is to be balanced, or a class has no rows.
     """
     present = [counts.get(place, 0) for place in range(n_classes)]
     if kind == "none" or not n_classes or not all(present):
@@ -48,8 +48,8 @@ def balance_of(kind: str, counts: Mapping[int, float], n_classes: int) -> Balanc
     return Balance("undersample", tuple(min(present) / count for count in present))
 
 
-def corrected(probabilities: np.ndarray, factors: Sequence[float]) -> np.ndarray:
-    """Return the probabilities of a model that learned from balanced rows as they are where the classes are as they were.
+def correct_probabilities(probabilities: np.ndarray, factors: Sequence[float]) -> np.ndarray:
+    """Correct the probabilities of a model that was fitted on balanced rows to the original class shares.
 
     Source: Saerens, Latinne, Decaestecker: Adjusting the outputs of a classifier to new a priori probabilities, Neural Computation 14
     (2002), equation 2.4.

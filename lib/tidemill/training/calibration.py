@@ -1,4 +1,4 @@
-"""Calibrations: what a model's probability of a class becomes, fitted on out-of-fold predictions, as a column and of arrays."""
+"""Calibrations of class probabilities, fitted on out-of-fold predictions and applied to columns and arrays."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 MAX_POINTS = 10_000
-"""Points of an isotonic calibration that are kept with the model."""
-# The logits of the numbers of 64 bits next to 0 and to 1, which stand for those of 0 and 1 themselves.
+"""The most points of an isotonic calibration that are saved with the model."""
+# The logits of the doubles next to 0 and to 1; they stand for the infinite logits of 0 and 1.
 _LEAST_LOGIT = math.log(5e-324)
 _GREATEST_LOGIT = math.log(2.0**53 - 1)
 
 
 class Calibration(Protocol):
-    """What a probability becomes."""
+    """A function from a probability to a calibrated probability."""
 
     kind: ClassVar[str]
 
@@ -39,7 +39,7 @@ class Calibration(Protocol):
 
 @dataclass(frozen=True)
 class SigmoidCalibration:
-    """A straight line on the logit."""
+    """A logistic regression on the logit."""
 
     slope: float
     intercept: float
@@ -49,13 +49,13 @@ class SigmoidCalibration:
     def fit(cls, histogram: ScoreHistogram) -> SigmoidCalibration:
         """Fit a logistic regression on the logit, without a penalty.
 
-        The counts are moved towards even by one positive and one negative row, as in Platt: Probabilistic outputs for support vector
+        One positive and one negative row are added to the counts, as in Platt: Probabilistic outputs for support vector
         machines, 1999.
         """
         from scipy.optimize import minimize
 
         rows, positives, points = histogram.rows, histogram.positives, _finite_logits(histogram.scores)
-        # On standardised logits, whatever the spread of the scores is: a strong penalty leaves 1e-4 of it, naive Bayes hundreds.
+        # Logits are standardised, since the spread of scores differs: about 1e-4 after a strong penalty, hundreds from naive Bayes.
         centre = float(np.average(points, weights=rows))
         spread = math.sqrt(float(np.average((points - centre) ** 2, weights=rows))) or 1.0
         standardised = (points - centre) / spread
@@ -71,8 +71,8 @@ class SigmoidCalibration:
 
         share = targets.sum() / rows.sum()
         start = np.array([1.0, math.log(share / (1 - share))])
-        found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-10, "maxiter": 1000}).x
-        return cls(float(found[0] / spread), float(found[1] - found[0] * centre / spread))
+        line_params = minimize(loss, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-10, "maxiter": 1000}).x
+        return cls(float(line_params[0] / spread), float(line_params[1] - line_params[0] * centre / spread))
 
     def apply(self, p: np.ndarray) -> np.ndarray:
         """Return the calibrated probabilities."""
@@ -80,13 +80,13 @@ class SigmoidCalibration:
 
     def column(self, p: Column) -> Column:
         """Return the calibrated probability of a column; NaN and null stay."""
-        held = F.least(F.greatest(logit(p), F.lit(_LEAST_LOGIT)), F.lit(_GREATEST_LOGIT))
-        return F.when(F.isnan(p) | p.isNull(), p).otherwise(1 / (1 + F.exp(-(self.slope * held + self.intercept))))
+        bounded_logit = F.least(F.greatest(logit(p), F.lit(_LEAST_LOGIT)), F.lit(_GREATEST_LOGIT))
+        return F.when(F.isnan(p) | p.isNull(), p).otherwise(1 / (1 + F.exp(-(self.slope * bounded_logit + self.intercept))))
 
 
 @dataclass(frozen=True)
 class IsotonicCalibration:
-    """The nearest line that never falls: ``values`` at the rising ``scores``, straight between them, constant beyond them."""
+    """An isotonic regression: ``values`` at the rising ``scores``, linear between them and constant beyond them."""
 
     scores: tuple[float, ...]
     values: tuple[float, ...]
@@ -96,10 +96,10 @@ class IsotonicCalibration:
     def fit(cls, histogram: ScoreHistogram, max_points: int = MAX_POINTS) -> IsotonicCalibration:
         """Fit an isotonic regression of the positive share on the score.
 
-        It stays half a row away from 0 and 1, since a probability of 0 of what then happens has no finite log loss. Neighbouring scores
-        of one value are a block, of which the first and the last are kept. Blocks beyond ``max_points`` points are merged with their
-        neighbours, to the mean of their rows: the log odds of no row move by more than 2 / (``max_points`` - 2) of their range. That is
-        0.012 at 10,000 points and a trillion rows.
+        Values stay half a row away from 0 and 1, since the log loss is infinite where a probability of 0 is wrong. Neighbouring scores
+        of equal value form a block, whose first and last scores are kept. Where there are more than ``max_points`` points, neighbouring
+        blocks are merged to the mean of their rows: the log odds of a row change by at most 2 / (``max_points`` - 2) of their range.
+        That is 0.012 at 10,000 points and a trillion rows.
         """
         from sklearn.isotonic import isotonic_regression
 
@@ -115,11 +115,11 @@ class IsotonicCalibration:
         last = np.r_[first[1:], len(rows)] - 1
         means = np.add.reduceat(values * rows, first) / np.add.reduceat(rows, first)
         exact = values[first] == values[last]
-        means = np.where(exact, values[first], means)  # which rounding has not moved
+        means = np.where(exact, values[first], means)  # without the rounding of the mean
         places = np.column_stack([first, last]).ravel()
         is_new = np.r_[True, np.diff(places) > 0]
-        points, kept = histogram.scores[places][is_new], np.repeat(means, 2)[is_new]
-        return cls(tuple(map(float, points)), tuple(map(float, kept)))
+        points, point_values = histogram.scores[places][is_new], np.repeat(means, 2)[is_new]
+        return cls(tuple(map(float, points)), tuple(map(float, point_values)))
 
     def apply(self, p: np.ndarray) -> np.ndarray:
         """Return the calibrated probabilities."""
@@ -132,7 +132,7 @@ class IsotonicCalibration:
 
     def column(self, p: Column) -> Column:
         """Return the calibrated probability of a column by a binary search, with the operations of `apply`; NaN and null stay."""
-        # As one word for the parser: thousands of literals would take it longer than the rows.
+        # One SQL string: parsing thousands of literals would take longer than the rows.
         scores, values = F.expr(numbers_sql(self.scores)), F.expr(numbers_sql(self.values))
         last = len(self.scores) - 1
         steps = F.array(*[F.lit(2**power) for power in reversed(range(max(last.bit_length(), 1)))])
@@ -144,7 +144,7 @@ class IsotonicCalibration:
             way = F.when(gap > 0, F.greatest(p - F.get(scores, at), F.lit(0.0)) / gap).otherwise(0.0)
             return F.get(values, at) + (F.get(values, after) - F.get(values, at)) * way
 
-        # The place by a name of its own, so that it is searched once.
+        # The position is bound to a name, so that the search runs once.
         return F.when(F.isnan(p) | p.isNull(), p).otherwise(F.transform(F.array(place), between)[0])
 
 
@@ -152,7 +152,7 @@ _KINDS: dict[str, type[SigmoidCalibration | IsotonicCalibration]] = {kind.kind: 
 
 
 def fit_calibrations(kind: str, histograms: Sequence[ScoreHistogram]) -> list[Calibration]:
-    """Fit a calibration for each histogram: one of two classes, of more one for each class against the rest."""
+    """Fit one calibration per histogram: for two classes there is one, for more one for each class against the rest."""
     return [_KINDS[kind].fit(histogram) for histogram in histograms]
 
 
@@ -162,13 +162,13 @@ def calibrate_scores(histogram: ScoreHistogram, calibration: Calibration) -> Sco
 
 
 def dump_calibrations(calibrations: Sequence[Calibration]) -> str:
-    """Return them as JSON, which holds every digit."""
+    """Return the calibrations as JSON, which keeps every digit."""
     return json.dumps([{"kind": each.kind, **asdict(each)} for each in calibrations])  # type: ignore[call-overload]
 
 
-def load_calibrations(written: str) -> list[Calibration]:
-    """Return what `dump_calibrations` wrote."""
-    return [_KINDS[each.pop("kind")](**each) for each in json.loads(written)]
+def load_calibrations(text: str) -> list[Calibration]:
+    """Read the calibrations that `dump_calibrations` wrote."""
+    return [_KINDS[each.pop("kind")](**each) for each in json.loads(text)]
 
 
 def _finite_logits(p: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Fits of user code and of MLlib that may take a limited time, wherever a run makes one."""
+"""Time limits of fits of user code and of MLlib."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Result = TypeVar("Result")
 
 
 def fit_within(spark: SparkSession, limit: float | None, family: Family, fit: Callable[[], Model]) -> Model:
-    """Return the model that ``fit`` makes, which may take ``limit`` seconds, where that is given.
+    """Run ``fit`` within ``limit`` seconds, or without a limit where it is None, and return its model.
 
-    Code of the user's own runs in a process that can be ended whatever it does, where the system has one.
+    User code runs in a child process, which can always be ended, where the system can fork.
 
     Raises:
-        TimedOut: it took longer.
+        TimedOut: the fit took longer.
     """
     if limit is not None and isinstance(family, EstimatorFamily) and can_fork():
         return call_in_driver_child(spark, limit, fit)
@@ -39,7 +39,7 @@ def fit_within(spark: SparkSession, limit: float | None, family: Family, fit: Ca
 
 
 def limit_custom_stages(plan: FeaturePlan, limit: float | None) -> FeaturePlan:
-    """Return the plan with custom stages each of whose fits may take ``limit`` seconds, where that is given."""
+    """Return the plan with each fit of a custom stage limited to ``limit`` seconds; unchanged where it is None."""
     if limit is None or not plan.custom:
         return plan
     limited = tuple(LimitedStage(stage.python, stage.kind, stage.params, stage.columns, stage.key, limit=limit) for stage in plan.custom)
@@ -47,10 +47,10 @@ def limit_custom_stages(plan: FeaturePlan, limit: float | None) -> FeaturePlan:
 
 
 def call_within_feature_limit(spark: SparkSession, limit: float | None, plan: FeaturePlan, call: Callable[[], Result]) -> Result:
-    """Return what ``call`` makes of the features of ``plan``: within ``limit`` seconds where stages of the user's own are among them.
+    """Return the result of ``call``, which uses the features of ``plan``; limit it to ``limit`` seconds where these have custom stages.
 
     Raises:
-        StepError: it took longer.
+        StepError: the call took longer.
     """
     try:
         return call_within(spark, limit if plan.custom else None, call)
@@ -60,15 +60,15 @@ def call_within_feature_limit(spark: SparkSession, limit: float | None, plan: Fe
 
 @dataclass(frozen=True)
 class LimitedStage(CustomStage):
-    """A custom stage whose fit may take so many seconds."""
+    """A custom stage whose fit may take at most ``limit`` seconds."""
 
     limit: float = 0.0
 
     def fit(self, stage: Any, df: DataFrame) -> Any:
-        """Return the model that the stage learns from ``df``.
+        """Fit the stage on ``df`` and return its model.
 
         Raises:
-            StepError: it took longer, or failed.
+            StepError: the fit took longer, or failed.
         """
         if not (isinstance(stage, Estimator) and can_fork()):
             return super().fit(stage, df)

@@ -1,4 +1,4 @@
-"""The label as MLlib wants it: the index of its class, or its value."""
+"""The label as MLlib reads it: the index of its class, or its value."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from tidemill.spec.models import Dataset
 
 
-def refuse_below_zero(rows: DataFrame, label: str) -> None:
-    """Refuse labels that `target: log` is not meant for.
+def check_not_negative(rows: DataFrame, label: str) -> None:
+    """Refuse labels below 0, which `target: log` does not support.
 
     Raises:
         StepError: there are labels below 0.
@@ -34,24 +34,23 @@ def refuse_below_zero(rows: DataFrame, label: str) -> None:
         )
 
 
-def brought_back() -> SQLTransformer:
-    """Return the stage behind a model of logarithms: MLlib's own, so that it loads anywhere.
+def inverse_log_stage() -> SQLTransformer:
+    """Return the stage that inverts the logarithm of predictions: one of MLlib's own, so that it loads anywhere.
 
-    What a squared loss finds is then near the median of skewed labels and below their mean; it is not corrected for that.
+    With a squared loss, predictions are then near the median of skewed labels and below their mean; this is not corrected.
     """
     return SQLTransformer(statement="SELECT * EXCEPT (prediction), expm1(prediction) AS prediction FROM __THIS__")
 
 
-MOST_CLASSES = 1000
+MAX_LABEL_CLASSES = 1000
 
 
 @dataclass(frozen=True)
-class Labels:
+class LabelEncoding:
     """The label column, its Spark type, and its classes in the order of their indices; None for a regression.
 
-    Without a ``column`` nothing is read: ``type`` and ``classes`` are then what a prediction is. ``is_learned``: only rows that have a
-    label are examples; else it may be null, and no more than judges. ``target``: ``log`` where the logarithm of one more than the value is
-    learned.
+    Without a ``column`` no label is read: ``type`` and ``classes`` are then those of a prediction. ``is_learned``: models are fitted on
+    labelled rows only; otherwise the label may be null, and only metrics use it. ``target``: ``log`` where models learn log(1 + label).
     """
 
     column: str | None
@@ -70,7 +69,7 @@ class Labels:
         """The class of index 1 of two; None otherwise."""
         return self.classes[1] if self.classes is not None and len(self.classes) == 2 else None
 
-    def encoded(self) -> Column:
+    def encode(self) -> Column:
         """Return ``label`` DOUBLE: the index of the class, with the number of classes in its metadata, or the value."""
         if self.column is None:
             return F.lit(None).cast("double").alias("label")
@@ -82,8 +81,8 @@ class Labels:
         return (F.array_position(classes, value) - 1).cast("double").alias("label", metadata=class_metadata(self.n_classes))
 
 
-def labelled(rows: DataFrame, declared: Dataset, task: str) -> DataFrame:
-    """Return the rows whose label is not null, where it is a number also not NaN; all rows where the task learns no label."""
+def filter_labelled(rows: DataFrame, declared: Dataset, task: str) -> DataFrame:
+    """Return the rows whose label is neither null nor NaN; all rows where the task learns no label."""
     kind = TaskKind(task)
     if not kind.learns_label:
         return rows
@@ -91,33 +90,33 @@ def labelled(rows: DataFrame, declared: Dataset, task: str) -> DataFrame:
     return rows.where(value.isNotNull() & ~F.isnan(value.cast("double")) if kind.has_numeric_label else value.isNotNull())
 
 
-def read_labels(rows: DataFrame, declared: Dataset, task: str, target: str = "identity") -> Labels:
-    """Read the classes off the labelled training rows: sorted, the positive one of two last.
+def read_labels(rows: DataFrame, declared: Dataset, task: str, target: str = "identity") -> LabelEncoding:
+    """Read the classes of the labelled training rows: sorted, of two the positive one last.
 
     Raises:
-        StepError: the number of classes does not suit the task, ``positive`` is none of them, or a label below 0 has no logarithm.
+        StepError: the number of classes does not suit the task, ``positive`` is none of them, or `target: log` has a label below 0.
     """
     label = str(declared.label)
     kind, label_type = TaskKind(task), rows.schema[label].dataType.simpleString()
     if kind.has_numeric_label:
         if target == "log":
-            refuse_below_zero(rows, label)
-        return Labels(label, label_type, None, target=target)
-    found = rows.select(F.col(quote_name(label)).alias("label")).distinct().limit(MOST_CLASSES + 1).collect()
-    classes = sorted(row["label"] for row in found)
-    most = 2 if kind.has_two_classes else MOST_CLASSES
+            check_not_negative(rows, label)
+        return LabelEncoding(label, label_type, None, target=target)
+    class_rows = rows.select(F.col(quote_name(label)).alias("label")).distinct().limit(MAX_LABEL_CLASSES + 1).collect()
+    classes = sorted(row["label"] for row in class_rows)
+    most = 2 if kind.has_two_classes else MAX_LABEL_CLASSES
     if not 2 <= len(classes) <= most:
         expected = "exactly 2" if kind.has_two_classes else f"2 to {most}"
         shown = ", ".join(map(repr, classes[:5])) or "none"
         raise StepError(
             f"train: the labelled training rows hold {len(classes)} different values of {label} ({shown}), expected {expected} "
-            f"for `task: {task}`; choose another split or task, or mend the label in the dataset's SQL"
+            f"for `task: {task}`; choose another split or task, or fix the label in the dataset's SQL"
         )
-    return Labels(label, label_type, positive_last(classes, declared) if kind.has_two_classes else tuple(classes))
+    return LabelEncoding(label, label_type, order_classes(classes, declared) if kind.has_two_classes else tuple(classes))
 
 
-def positive_last(classes: list[object], declared: Dataset) -> tuple[object, ...]:
-    """Return two classes that stand in ascending order with the positive one last: the greater one, unless the spec says which."""
+def order_classes(classes: list[object], declared: Dataset) -> tuple[object, ...]:
+    """Return two classes, given in ascending order, with the positive one last: the greater one, unless the spec declares it."""
     if declared.positive is not None:
         negative = [label for label in classes if not _same(label, declared.positive)]
         if len(negative) != 1:
@@ -126,21 +125,20 @@ def positive_last(classes: list[object], declared: Dataset) -> tuple[object, ...
     return tuple(classes)
 
 
-def free_labels(dataset: DataFrame, declared: Dataset, task: str, metric: str) -> Labels:
-    """Return what a task predicts that learns no label: numbers of clusters, or of anomalies what their label says, else a boolean.
+def read_unsupervised_labels(dataset: DataFrame, declared: Dataset, task: str, metric: str) -> LabelEncoding:
+    """Return the labels of a task that learns none: cluster numbers; for anomalies the classes of their label, or a boolean without one.
 
-    The label of anomalies is read where ``metric`` is measured by it; its classes are those of the whole dataset, since nothing is
-    learned from it.
+    The label of anomalies is read where ``metric`` needs it; its classes are those of the whole dataset, since no model learns them.
 
     Raises:
-        StepError: the label of anomalies has not two values, or ``positive`` is none of them.
+        StepError: the label of anomalies does not have two values, or ``positive`` is none of them.
     """
     if TaskKind(task).finds_clusters:
-        return Labels(None, "int", None, is_learned=False)
+        return LabelEncoding(None, "int", None, is_learned=False)
     if declared.label is None:
-        return Labels(None, "boolean", (False, True), is_learned=False)
-    found = read_labels(dataset.where(F.col(quote_name(declared.label)).isNotNull()), declared, "binary")
-    return replace(found, column=None if not METRICS.get(metric).needs_label else found.column, is_learned=False)
+        return LabelEncoding(None, "boolean", (False, True), is_learned=False)
+    encoding = read_labels(dataset.where(F.col(quote_name(declared.label)).isNotNull()), declared, "binary")
+    return replace(encoding, column=None if not METRICS.get(metric).needs_label else encoding.column, is_learned=False)
 
 
 def _same(label: object, declared: object) -> bool:

@@ -1,4 +1,4 @@
-"""Predictions that may only rise, or only fall, with a column: from raw columns to the slots of the trees' vectors."""
+"""Monotone constraints: from raw columns to the slots of the trees' vectors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tidemill.features import FeaturePlan, slot_names
 _SIGNS = {"increasing": 1, "decreasing": -1}
 
 
-def directions(features: PipelineModel, declared: Mapping[str, str]) -> tuple[int, ...]:
-    """Return for each slot of ``features_tree`` 1, -1, or 0 where predictions are free; nothing where no column is declared.
+def list_directions(features: PipelineModel, declared: Mapping[str, str]) -> tuple[int, ...]:
+    """Return 1, -1 or 0 (unconstrained) for each slot of ``features_tree``; nothing where no column is declared.
 
-    A column whose slot was not selected is in no prediction.
+    A column whose slot was not selected has no constraint.
     """
     if not declared:
         return ()
@@ -23,7 +23,7 @@ def directions(features: PipelineModel, declared: Mapping[str, str]) -> tuple[in
 
 
 def check_monotone(plan: FeaturePlan, declared: Mapping[str, str], file: str) -> None:
-    """Refuse columns that are not one number of the features, or of which other slots are made too.
+    """Refuse columns that are not a single numeric feature, or that other slots are made of too.
 
     Raises:
         SpecError: there are such columns; all of them are named.

@@ -1,7 +1,7 @@
-"""Out-of-fold predictions counted by their score, and the threshold that is read off the counts.
+"""Histograms of out-of-fold predictions by score, and the choice of a threshold from them.
 
-Up to `MAX_SCORES` distinct scores are counted as they are. More are put into bins of neighbouring scores, whose edges follow the rows
-(`assign_bins`), never a fixed grid: scores that a penalty has pulled together are told apart like any others.
+Up to `MAX_SCORES` distinct scores are counted exactly. More are grouped into bins of neighbouring scores, whose edges follow the rows
+(`assign_bins`) and not a fixed grid: scores that a strong penalty has shrunk together are still distinguished.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def logit(p: Column) -> Column:
 def logits(p: np.ndarray) -> np.ndarray:
     """Return the logits of an array."""
     with np.errstate(divide="ignore"):
-        found: np.ndarray = np.log(p) - np.log1p(-p)
-    return found
+        result: np.ndarray = np.log(p) - np.log1p(-p)
+    return result
 
 
 MAX_SCORES = 1_000_000
-"""Counts of scores that come to the driver, of all classes and folds together: 28 MB."""
+"""The most scores that the driver receives, for all classes and folds together: 28 MB."""
 MAX_CALIBRATED_CLASSES = 100
-"""A calibration of each is kept with the model."""
+"""The most classes of a calibrated model: it stores a calibration for each."""
 SCORES_PER_TASK = 250_000
 HISTOGRAM_SCHEMA = "class INT, score DOUBLE, rows DOUBLE, positives DOUBLE"
 _LEAST_SHARE = 1e-9
@@ -47,9 +47,10 @@ _LOG_ODDS = math.log((1 + _LEAST_SHARE) / _LEAST_SHARE)
 
 @dataclass(frozen=True)
 class ScoreHistogram:
-    """What the rows of each score count for, in all (``rows``) and those of the class (``positives``), by rising distinct score.
+    """The weight of all rows (``rows``) and of the rows of the class (``positives``) by score; distinct scores, ascending.
 
-    A score is the probability of the class. A bin of several scores is counted at its least one, so that a threshold there calls it whole.
+    A score is the predicted probability of the class. A bin of several scores has its least score, so that a threshold there includes
+    the whole bin.
     """
 
     scores: np.ndarray
@@ -57,11 +58,11 @@ class ScoreHistogram:
     positives: np.ndarray
 
     def scale(self, factor: float) -> ScoreHistogram:
-        """Return the histogram of rows that count for ``factor`` times as much."""
+        """Return the histogram with all weights multiplied by ``factor``."""
         return ScoreHistogram(self.scores, self.rows * factor, self.positives * factor)
 
     def compress(self, max_scores: int) -> ScoreHistogram:
-        """Return the histogram itself where it has up to ``max_scores``, else the one of bins (see `assign_bins`)."""
+        """Return the histogram itself where it has up to ``max_scores`` scores, else one of bins (see `assign_bins`)."""
         if len(self.scores) <= max_scores:
             return self
         numbers = assign_bins(self.rows, self.positives, (0.0, 0.0), (self.rows.sum(), self.positives.sum()), max_scores)
@@ -69,10 +70,10 @@ class ScoreHistogram:
 
 
 def build_histogram(scores: np.ndarray, rows: np.ndarray, positives: np.ndarray) -> ScoreHistogram:
-    """Return the histogram of rows, or of groups of rows, in any order; scores whose rows count for nothing are left out.
+    """Return the histogram of rows, or of groups of rows, in any order; scores without weight are left out.
 
     Raises:
-        ValueError: a score is no number.
+        ValueError: a score is NaN.
     """
     bad = int(np.isnan(scores).sum())
     if bad:
@@ -89,16 +90,16 @@ def assign_bins(
 ) -> np.ndarray:
     """Return the number of the bin of each score, rising with the score; at most ``max_scores`` numbers occur.
 
-    Half of the bins have edges where the share of the rows below has evenly spaced log odds, half where the share of the positive rows
-    below is even. The rows of a bin besides those of its least score are at most 83 / ``max_scores`` of the rows above it (and a
-    billionth of all rows), as few of those below it, and 4 / ``max_scores`` of the positive rows. What is called and hit at the edge of
-    a bin is exact; at a score inside, it differs from that of an edge by no more than these shares.
+    The edges of half of the bins are evenly spaced in the log odds of the share of rows below, those of the other half in the share of
+    positive rows below. Besides the rows of its least score, a bin holds at most 83 / ``max_scores`` of the rows above it (and a
+    billionth of all rows), at most the same share of the rows below it, and at most 4 / ``max_scores`` of the positive rows. The counts
+    of predicted positives and of hits are exact at the edge of a bin; at a score inside, they differ from an edge by at most these shares.
 
     Args:
-        rows: what the rows of each score count for, by rising score.
-        positives: what the positive ones of them count for.
-        before: both, of the rows whose score is less than the first.
-        total: both, of all rows.
+        rows: the weight of the rows of each score, by ascending score.
+        positives: the weight of the positive rows among them.
+        before: both weights, of the rows whose score is below the first.
+        total: both weights, of all rows.
         max_scores: the most bins.
     """
     half = max(max_scores // 2 - 1, 1)
@@ -106,12 +107,12 @@ def assign_bins(
     log_odds = np.log((share + _LEAST_SHARE) / (1 - share + _LEAST_SHARE))
     by_rows = np.floor((log_odds + _LOG_ODDS) / (2 * _LOG_ODDS) * half)
     by_positives = np.floor((before[1] + np.cumsum(positives)) / max(total[1], 1e-300) * half)
-    # Both rise, so that their sum changes wherever one of them does.
+    # Neither falls, so their sum changes wherever one of them changes.
     return np.asarray(by_rows + by_positives).astype(np.int64)
 
 
 def _merge_bins(histogram: ScoreHistogram, numbers: np.ndarray) -> ScoreHistogram:
-    """Return the histogram of bins, each at its least score; ``numbers`` are rising."""
+    """Return the histogram of the bins, each at its least score; ``numbers`` do not fall."""
     first = np.flatnonzero(np.r_[True, np.diff(numbers) > 0])
     rows, positives = (np.add.reduceat(values, first) for values in (histogram.rows, histogram.positives))
     return ScoreHistogram(histogram.scores[first], rows, positives)
@@ -122,8 +123,8 @@ def count_scores(
 ) -> list[ScoreHistogram]:
     """Return the histograms of a model's predictions (rows, classes).
 
-    Of two classes there is one histogram, that of the second class; of more, one for each class against the rest. Together they have
-    up to ``max_scores``. ``weights`` are what the rows count for, without them 1 each.
+    For two classes there is one histogram, that of the second class; for more, one for each class against the rest. Together they have
+    up to ``max_scores`` scores. ``weights`` are those of the rows; without them each row has weight 1.
     """
     counts = np.ones(len(labels)) if weights is None else weights
     classes = list_counted_classes(probabilities.shape[1])
@@ -132,20 +133,20 @@ def count_scores(
 
 
 def list_counted_classes(n_classes: int) -> list[int]:
-    """Return the classes that have a histogram: of two classes the second."""
+    """Return the classes that have a histogram: all, or of two classes the second."""
     return [1] if n_classes == 2 else list(range(n_classes))
 
 
 def count_scores_in_spark(
     predictions: DataFrame, weight: str | None = None, n_classes: int = 2, max_scores: int = MAX_SCORES
 ) -> list[ScoreHistogram]:
-    """Return what `count_scores` gives, of a frame with ``label``, ``probability`` and the column of weights.
+    """Return the histograms of `count_scores` for a frame with ``label``, ``probability`` and the column of weights.
 
-    The driver receives up to ``max_scores`` counts, never rows: Spark groups the rows by their exact score and, where there are more,
-    puts the scores in order and each task makes the bins of a stretch of them.
+    The driver receives up to ``max_scores`` groups, never rows: Spark groups the rows by their exact score and, where there are more
+    groups, sorts the scores, and each Spark task bins a range of them.
 
     Raises:
-        ValueError: a probability is no number.
+        ValueError: a probability is NaN.
     """
     from pyspark.ml.functions import vector_to_array
 
@@ -164,11 +165,11 @@ def count_scores_in_spark(
 
 
 def _bin_in_spark(groups: DataFrame, max_scores: int) -> pa.Table:
-    """Return the bins of each class: up to ``max_scores`` of them, and one more where a stretch begins."""
+    """Return the bins of each class: up to ``max_scores``, and at most one more per range."""
     parts = math.ceil(groups.count() / SCORES_PER_TASK)
     ordered = groups.repartitionByRange(parts, "class", "score").sortWithinPartitions("class", "score")
-    with cache_frame(ordered.withColumn("part", F.spark_partition_id())) as stretches:
-        sums = stretches.groupBy("class", "part").agg(
+    with cache_frame(ordered.withColumn("part", F.spark_partition_id())) as ranges:
+        sums = ranges.groupBy("class", "part").agg(
             F.max("score").alias("last"), F.count("*").alias("scores"), F.sum("rows").alias("rows"), F.sum("positives").alias("positives")
         )
         before: dict[tuple[int, int], tuple[float, float]] = {}
@@ -190,13 +191,13 @@ def _bin_in_spark(groups: DataFrame, max_scores: int) -> pa.Table:
                 if not len(histogram.scores):
                     continue
                 if scores[place] > max_scores:
-                    given = before[place, part]
+                    rows_before = before[place, part]
                     histogram = _merge_bins(  # noqa: PLW2901
-                        histogram, assign_bins(histogram.rows, histogram.positives, given, total[place], max_scores)
+                        histogram, assign_bins(histogram.rows, histogram.positives, rows_before, total[place], max_scores)
                     )
                 yield to_record_batch(place, histogram)
 
-        return stretches.mapInArrow(merge, HISTOGRAM_SCHEMA).toArrow()
+        return ranges.mapInArrow(merge, HISTOGRAM_SCHEMA).toArrow()
 
 
 def to_record_batch(place: int, histogram: ScoreHistogram) -> pa.RecordBatch:
@@ -207,9 +208,9 @@ def to_record_batch(place: int, histogram: ScoreHistogram) -> pa.RecordBatch:
 
 
 def read_histograms(table: pa.Table, classes: Sequence[int]) -> list[ScoreHistogram]:
-    """Return the histogram of each class from rows of `HISTOGRAM_SCHEMA` in any order; equal scores are counted together."""
+    """Return the histogram of each class from rows of `HISTOGRAM_SCHEMA` in any order; equal scores are added up."""
     place, scores, rows, positives = (table[name].to_numpy() for name in ("class", "score", "rows", "positives"))
-    return [build_histogram(*(values[place == wanted] for values in (scores, rows, positives))) for wanted in classes]
+    return [build_histogram(*(values[place == number] for values in (scores, rows, positives))) for number in classes]
 
 
 def merge_histograms(folds: Sequence[Sequence[ScoreHistogram]]) -> list[ScoreHistogram]:
@@ -221,14 +222,14 @@ def merge_histograms(folds: Sequence[Sequence[ScoreHistogram]]) -> list[ScoreHis
 
 
 def choose_threshold(rule: Threshold, histogram: ScoreHistogram) -> float:
-    """Return the score from which on class 1 is predicted, by ``rule``: one of those that are counted.
+    """Return the threshold that ``rule`` selects among the scores of the histogram; class 1 is predicted from it on.
 
-    ``maximise`` takes the least threshold of the best value; ``at_precision`` the least that is precise enough, and so finds most;
-    ``at_recall`` the greatest that finds enough, and so is most precise. Where none is, the nearest to it.
+    ``maximise`` selects the least threshold of the greatest value; ``at_precision`` the least threshold of at least that precision, which
+    has the greatest recall; ``at_recall`` the greatest threshold of at least that recall. Where there is none, the nearest value.
     """
-    called, hits = (np.cumsum(values[::-1])[::-1] for values in (histogram.rows, histogram.positives))
+    predicted, hits = (np.cumsum(values[::-1])[::-1] for values in (histogram.rows, histogram.positives))
     ones, whole = histogram.positives.sum(), histogram.rows.sum()
-    precision, recall = hits / called, hits / (ones or 1.0)
+    precision, recall = hits / predicted, hits / (ones or 1.0)
     if rule.at_precision is not None:
         good = np.flatnonzero(precision >= rule.at_precision)
         place = good[0] if len(good) else int(precision.argmax())
@@ -236,7 +237,7 @@ def choose_threshold(rule: Threshold, histogram: ScoreHistogram) -> float:
         good = np.flatnonzero(recall >= rule.at_recall)
         place = good[-1] if len(good) else 0
     elif rule.maximise == "accuracy":
-        place = int((2 * hits - called + whole - ones).argmax())
+        place = int((2 * hits - predicted + whole - ones).argmax())
     else:
-        place = int((2 * hits / (called + ones)).argmax())
+        place = int((2 * hits / (predicted + ones)).argmax())
     return float(histogram.scores[place])

@@ -1,4 +1,4 @@
-"""What is learned, and how it is judged."""
+"""The learning problem: task, metric, label and constraints of one training run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tidemill.training.balance import Balance
 
 @dataclass(frozen=True)
 class Problem:
-    """What is learned and how it is judged; ``n_classes`` is 0 for a regression.
+    """The learning problem of one training run; ``n_classes`` is 0 for a regression.
 
-    ``is_expanding``: a fold is validated by models of the folds before it alone, and the first by none.
-    ``balance``: what the rows of each class count for in a fit; what a model says is brought back to the classes as they are.
-    ``target``: ``log`` where the label that is learned is the logarithm of one more than the label; metrics are of the label itself.
-    ``loss``: squared, absolute or quantile, and then of which. ``monotone``: raw column → increasing or decreasing.
-    ``is_weighted``: rows have weights of their own, besides those of ``balance``. ``own_metrics`` are measured besides the built-in ones.
+    ``is_expanding``: a fold is predicted by models of the folds before it only; the first fold is not validated.
+    ``balance``: class balancing in fits; predicted probabilities are corrected to the original class shares.
+    ``target``: ``log`` where models learn log(1 + label); metrics are computed on the original label scale.
+    ``loss``: squared, absolute or quantile, then with ``quantile``. ``monotone``: raw column → increasing or decreasing.
+    ``is_weighted``: the dataset has a weight column, apart from ``balance``. ``own_metrics`` are computed besides the built-in ones.
     """
 
     task: TaskKind
@@ -37,25 +37,25 @@ class Problem:
     own_metrics: tuple[Metric, ...] = ()
 
     def __post_init__(self) -> None:
-        """Take the name of a kind of task for the kind."""
+        """Convert the name of a task to its `TaskKind`."""
         object.__setattr__(self, "task", TaskKind(self.task))
 
     def family(self, name: str) -> Family:
         """Return the family of that name: one of the user's ``own``, or a built-in one.
 
         Raises:
-            SpecError: there is none, or it does not suit the task.
+            SpecError: no family has that name, or it does not suit the task.
         """
         return self.own[name] if name in self.own else find_family(name, self.task)
 
     def unsupported_on_cluster(self, name: str) -> str | None:
-        """Return what the family's estimator cannot do of this problem; weights are refused by the fit itself."""
+        """Return why the family's estimator cannot fit this problem, None where it can; weights are checked by the fit itself."""
         family = self.family(name)
         required = Requirements(ON_CLUSTER, bool(self.monotone), self.loss)
         return None if isinstance(family, EstimatorFamily) else unsupported_reason(name, family, required)
 
     @property
-    def asked(self) -> list[object]:
-        """All that its figures depend on, as plain values."""
-        around = [self.target, self.loss, self.quantile, dict(self.monotone), self.is_weighted]
-        return [self.task, self.metric, self.n_classes, self.seed, self.is_expanding, self.balance, *around]
+    def dependencies(self) -> list[object]:
+        """All that the results of a trial depend on, as plain values."""
+        options = [self.target, self.loss, self.quantile, dict(self.monotone), self.is_weighted]
+        return [self.task, self.metric, self.n_classes, self.seed, self.is_expanding, self.balance, *options]

@@ -1,4 +1,4 @@
-"""What a search found, and which trial it chooses."""
+"""The results of a search by trial and fold, and the selection of the best trial."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SUCCEEDED, FAILED, STOPPED = "SUCCEEDED", "FAILED", "STOPPED"
 class TrialFold:
     """One trial on one fold: a row of ``ops.trials``.
 
-    ``value`` is null where the trial failed; ``seconds`` are those of the fit and the metric, and the trial's share of a fit that served
-    several trials; ``score_seconds`` those of predicting the fold's rows. ``share`` is that of the training rows that were learned from:
-    below 1 where the trial was stopped early. ``library`` fitted it. ``rounds`` are those of boosting that the fold's own rows chose, where
-    the trial asked them to: its ``value`` is a little too good then.
+    ``value`` is null where the trial failed. ``seconds`` is the time of the fit and the metric, for a fit shared by several trials the
+    trial's share of it; ``score_seconds`` the time of predicting the held-out rows. ``share`` is the share of the training rows that were
+    used: below 1 where the trial was stopped early. ``library`` fitted it. ``rounds`` is the number of boosting rounds at which early
+    stopping on the held-out rows stopped, null without it; ``value`` is then slightly optimistic.
     """
 
     trial: int
@@ -50,17 +50,17 @@ class TrialFold:
 
 
 class NoTrialSucceeded(StepError):
-    """Every trial failed; ``rows`` say how, and are recorded all the same."""
+    """Every trial failed; ``rows`` hold the errors, and are recorded too."""
 
     def __init__(self, message: str, rows: Sequence[TrialFold]) -> None:
-        """Keep what was tried."""
+        """Store the rows of the trials."""
         self.rows = tuple(rows)
         super().__init__(message)
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """All rows of a search, the mean of each trial that succeeded in every fold, and the best of them."""
+    """All rows of a search, the mean of each trial that succeeded in every fold, and the selected trial."""
 
     rows: tuple[TrialFold, ...]
     means: Mapping[int, float]
@@ -72,44 +72,44 @@ class SearchResult:
         return self.means[self.best.number]
 
     def libraries(self, trials: Collection[int]) -> str:
-        """Return the names and versions of what fitted the trials."""
+        """Return the names and versions of the libraries that fitted the trials."""
         return ", ".join(dict.fromkeys(row.library for row in self.rows if row.trial in trials and row.library))
 
 
-def choose(
+def select_trial(
     rows: Sequence[TrialFold], trials: Sequence[Trial], metric: str, *, folds: Sequence[int] | None = None, rule: str = "best"
 ) -> SearchResult:
-    """Choose among the trials that succeeded in every fold of ``folds``, of all that there are where these are not given.
+    """Select a trial among those that succeeded in every one of ``folds``, by default all folds of ``rows``.
 
-    ``best`` is the best mean over the folds, the earlier trial of equals. ``one_standard_error`` is the cheapest trial to score with whose
-    folds are, on the average, no more than one standard error of the difference behind those of the best: paired, since all trials saw
-    the same folds.
+    The rule ``best`` selects the best mean over the folds, of equals the earlier trial. ``one_standard_error`` selects the trial that is
+    fastest to score with among those whose mean is at most one standard error of the difference behind the best. Differences are
+    paired by fold, since all trials use the same folds.
 
     Raises:
         NoTrialSucceeded: no trial succeeded in every fold; each family's first error is named.
     """
     failed = first_errors(rows)
-    whole = _values(rows, {row.fold for row in rows} if folds is None else folds)
-    found = _means(whole)
+    values = _values(rows, {row.fold for row in rows} if folds is None else folds)
+    means = _means(values)
     best: Trial | None = None
     for trial in trials:
-        if trial.number in found and (best is None or is_better(metric, found[trial.number], found[best.number])):
+        if trial.number in means and (best is None or is_better(metric, means[trial.number], means[best.number])):
             best = trial
     if best is None:
         first = {trial.family: failed.get(trial.number, "not tried") for trial in reversed(trials)}
         errors = "; ".join(f"{family}: {error}" for family, error in reversed(first.items()))
         raise NoTrialSucceeded(f"train: none of {len(trials)} trials succeeded; {errors or 'there was nothing to try'}", rows)
     if rule == "one_standard_error":
-        near = [trial for trial in trials if trial.number in whole and _is_near(whole[best.number], whole[trial.number], metric)]
+        near = [trial for trial in trials if trial.number in values and _is_near(values[best.number], values[trial.number], metric)]
         cost = {trial.number: sum(row.score_seconds or 0.0 for row in rows if row.trial == trial.number) for trial in near}
         best = min(near, key=lambda trial: cost[trial.number])
     logger.info(
-        "trial %d is selected by rule %s: %s %s, mean %s %s", best.number, rule, best.family, best.params_json, metric, found[best.number]
+        "trial %d is selected by rule %s: %s %s, mean %s %s", best.number, rule, best.family, best.params_json, metric, means[best.number]
     )
-    return SearchResult(tuple(rows), found, best)
+    return SearchResult(tuple(rows), means, best)
 
 
-def means(rows: Sequence[TrialFold], folds: Collection[int]) -> dict[int, float]:
+def compute_means(rows: Sequence[TrialFold], folds: Collection[int]) -> dict[int, float]:
     """Return the mean over ``folds`` of each trial that succeeded in all of them."""
     return _means(_values(rows, folds))
 
@@ -117,15 +117,15 @@ def means(rows: Sequence[TrialFold], folds: Collection[int]) -> dict[int, float]
 def _values(rows: Sequence[TrialFold], folds: Collection[int]) -> dict[int, dict[int, float]]:
     """Return the value by fold of each trial that succeeded in all of ``folds`` and failed in none."""
     failed = first_errors(rows)
-    found: dict[int, dict[int, float]] = {}
+    values: dict[int, dict[int, float]] = {}
     for row in rows:
         if row.trial not in failed and row.state == SUCCEEDED and row.value is not None:
-            found.setdefault(row.trial, {})[row.fold] = row.value
-    return {trial: values for trial, values in found.items() if set(values) >= set(folds)}
+            values.setdefault(row.trial, {})[row.fold] = row.value
+    return {trial: by_fold for trial, by_fold in values.items() if set(by_fold) >= set(folds)}
 
 
 def _means(values: Mapping[int, Mapping[int, float]]) -> dict[int, float]:
-    return {trial: sum(found.values()) / len(found) for trial, found in values.items()}
+    return {trial: sum(by_fold.values()) / len(by_fold) for trial, by_fold in values.items()}
 
 
 def _is_near(best: Mapping[int, float], other: Mapping[int, float], metric: str) -> bool:
@@ -147,19 +147,19 @@ def first_errors(rows: Sequence[TrialFold]) -> dict[int, str]:
     return errors
 
 
-def in_order(
+def complete_rows(
     done: Sequence[TrialFold],
     trials: Sequence[Trial],
     folds: Sequence[int],
     absent: Callable[[Trial, int, float, str], TrialFold],
 ) -> list[TrialFold]:
-    """Return a row for each fold and trial; what follows a trial's first failure does not count, whether it was still tried or not."""
-    found = {(row.fold, row.trial): row for row in done}
+    """Return a row for each fold and trial; folds after the first failure of a trial do not count, fitted or not."""
+    rows_by_fit = {(row.fold, row.trial): row for row in done}
     errors: dict[int, str] = {}
     rows = []
     for fold in folds:
         for trial in trials:
-            row = found.get((fold, trial.number))
+            row = rows_by_fit.get((fold, trial.number))
             if trial.number in errors or row is None:
                 first = errors.get(trial.number) or first_errors(done).get(trial.number, "failed")
                 row = absent(trial, fold, row.seconds if row else 0.0, f"not counted, since it failed in an earlier fold: {first}")

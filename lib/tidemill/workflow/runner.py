@@ -148,9 +148,9 @@ class Runner:
         for node in (node for node in nodes if node.step == "train"):
             before = self._states.last_good(node.name)
             if before is None or not is_defined_alike(str(before.fingerprint), fingerprint_definition(self.spec, node)):
-                from tidemill.steps.train.feature_variants import declared_spaces  # imports the libraries of the families
+                from tidemill.steps.train.feature_variants import resolve_declared_spaces  # imports the libraries of the families
 
-                declared_spaces(self.spec)
+                resolve_declared_spaces(self.spec)
 
     def _work_off(self, nodes: Sequence[Node], progress: Progress) -> list[Outcome]:
         waiting, ended = {node.name: node for node in nodes}, dict[str, Outcome]()

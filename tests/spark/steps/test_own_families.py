@@ -115,7 +115,7 @@ def test_an_estimator_of_ones_own_is_searched_calibrated_and_given_a_threshold(c
     }
     # Its weights of rows are not known to be heeded: the trials fail, and the rest goes on.
     mine = [row for row in rows if row["family"] == "mine"]
-    assert {row["state"] for row in mine} == {"FAILED"} and "mine knows no weights of rows" in mine[0]["error"]
+    assert {row["state"] for row in mine} == {"FAILED"} and "mine does not support sample weights" in mine[0]["error"]
     assert any("2 of 3 trials failed" in note for note in result.notes)
 
     result = train(context({"mine": models["mine"]}, calibrate="sigmoid", threshold={"at_recall": 0.95}))
@@ -136,7 +136,7 @@ def test_an_estimator_of_ones_own_is_searched_calibrated_and_given_a_threshold(c
 def test_a_fit_that_leaves_hangs_or_crashes_is_one_trials_failure(context, lake):
     errors = {
         "freezes": "stopped after 10 seconds, as training.tuner.trial_timeout says",
-        "crashes": "its process ended without a word",
+        "crashes": "its process ended without a result",
         "leaves": "functions.Leaves called sys.exit(0) (functions.py, line",
     }
     own = {name: {"python": f"functions.{name.capitalize()}"} for name in (*errors, "mine", "counts")}

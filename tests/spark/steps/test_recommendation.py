@@ -25,7 +25,7 @@ from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.score.step import score, write_recommendations
 from tidemill.steps.train.step import train
 from tidemill.training.problem import Problem
-from tidemill.training.recommendation.preferences import Preferences, RatingVectors, fit, forget, measure
+from tidemill.training.recommendation.preferences import Preferences, RatingVectors, compute_fold_metrics, fit_als, unpersist_factors
 
 pytestmark = pytest.mark.long("its tests share a model and what the steps did with it; the first pays for it")
 
@@ -136,7 +136,7 @@ def test_the_search_finds_the_better_penalty_and_says_who_takes_no_part(films):
     assert {(row["trial"], row["fold"], row["state"]) for row in trials} == {(n, fold, "SUCCEEDED") for n in (0, 1) for fold in (0, 1)}
     assert {(row["metric"], row["library"], row["engine"]) for row in trials} == {("rmse", manifest.library, "spark")}
     assert (manifest.params["regParam"], manifest.feature_columns) == (0.02, {"user_id": "string", "film_id": "bigint"})
-    assert "1 labelled training rows have no user_id or no film_id and take no part" in films.said["train"].notes
+    assert "1 labelled training rows have no user_id or no film_id, and are left out" in films.said["train"].notes
     assert Deployments(films.lake.ledger, "films").champion() == 1
 
 
@@ -225,7 +225,7 @@ def test_a_model_is_measured_on_ids_that_have_become_text(films):
     texts = films.lake.read(films.spark, "gold.films_dataset").withColumn(
         "film_id", F.when(film == 7, "seven").otherwise(film.cast("string"))
     )
-    found = films.step(lambda context: RankedTest(context, texts).measure(*load_model(films.lake, "films", 1)))
+    found = films.step(lambda context: RankedTest(context, texts).compute_fold_metrics(*load_model(films.lake, "films", 1)))
     assert found == pytest.approx(films.metrics()[1])
 
 
@@ -261,10 +261,10 @@ def test_what_is_done_often_tells_a_taste(spark):
     with cache_frame(preferences.pairs(spark.createDataFrame(done[~is_test]))) as train_pairs:
         held_out = spark.createDataFrame(done[is_test])
         relevant = preferences.relevant_pairs(held_out, train_pairs)
-        model = fit(train_pairs, {"rank": 4, "alpha": 10.0, "maxIter": 5}, problem, is_implicit=True)
-        found = measure(model, RatingVectors(train_pairs, held_out, relevant), preferences, ["recallAtK", "coverage"])
+        model = fit_als(train_pairs, {"rank": 4, "alpha": 10.0, "maxIter": 5}, problem, is_implicit=True)
+        found = compute_fold_metrics(model, RatingVectors(train_pairs, held_out, relevant), preferences, ["recallAtK", "coverage"])
         assert persisted() > {"userFactors", "itemFactors"}
-        forget(model)
+        unpersist_factors(model)
         assert not persisted() & {"userFactors", "itemFactors"}
         items = popularity_scores(train_pairs, is_implicit=True)
         ranked = top_unseen_items(recommend_popular(items), relevant.select("user").distinct(), train_pairs, K)

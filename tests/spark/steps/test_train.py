@@ -200,7 +200,7 @@ def test_a_search_that_was_killed_goes_on_with_what_it_had_finished(lake, contex
     def again(run_id, **training):
         result = train(make(run_id, **training))
         rows = lake.ledger.rows("ops.trials", run_id=run_id)
-        made = next(note for note in result.notes if "were asked for" in note).partition(": ")[2]
+        made = next(note for note in result.notes if "were needed" in note).partition(": ")[2]
         return made, {(row["params"], row["fold"]): row["value"] for row in rows}
 
     def make(run_id, **training):

@@ -16,7 +16,7 @@ from tidemill.features.groups import Numeric
 from tidemill.spec.models import Threshold
 from tidemill.training import out_of_fold
 from tidemill.training.adjustment import AdjustedProbabilities
-from tidemill.training.balance import balance_of, corrected
+from tidemill.training.balance import compute_balance, correct_probabilities
 from tidemill.training.calibration import calibrate_scores, fit_calibrations
 from tidemill.training.engines.choice import Engines
 from tidemill.training.folds import ORDER
@@ -111,7 +111,7 @@ def test_the_stage_does_by_expressions_what_arrays_do_and_is_saved_and_loaded(pr
         for model in (stage, loaded)
     ]
     assert rows[0].equals(rows[1])
-    by_hand = corrected(np.column_stack([1 - p, p]), [2.0, 0.5])[:, 1]
+    by_hand = correct_probabilities(np.column_stack([1 - p, p]), [2.0, 0.5])[:, 1]
     expected = calibration.apply(by_hand)[np.argsort(p)]
     assert np.allclose(rows[0]["q"], expected, atol=1e-9)
     assert (rows[0]["prediction"] == (expected >= 0.3)).all()
@@ -122,7 +122,7 @@ def test_the_stage_does_by_expressions_what_arrays_do_and_is_saved_and_loaded(pr
 def test_balanced_classes_are_brought_back(frames, tmp_path, kind, engine):
     rare = frames["binary"].where((F.col("label") == 0) | (F.pmod(F.col(ORDER), F.lit(6)) == 0))
     counts = {int(row["label"]): row["count"] for row in rare.groupBy("label").count().collect()}
-    balance = balance_of(kind, counts, 2)
+    balance = compute_balance(kind, counts, 2)
     assert balance.factors[1] / balance.factors[0] == pytest.approx(counts[0] / counts[1])
     problem = Problem("binary", "logLoss", 2, 7, balance=balance)
     trial = Trial(0, "logistic_regression", {"regParam": 0.01})
@@ -180,9 +180,9 @@ def test_a_naive_bayes_that_counts_everything_thirty_times_is_brought_back_by_un
     plan = FeaturePlan.of(numeric=Numeric(columns=names, scale="none"))
     problem, trial = Problem("multiclass", "logLoss", 3, 7), Trial(0, "naive_bayes", {"smoothing": 0.5})
     engines = Engines({"naive_bayes": engine}, str(tmp_path))
-    finder = Search(frame, plan, ["naive_bayes"], problem, engines=engines)
-    counts = finder.out_of_fold(trial, [0, 1])
-    finder.close()
+    search = Search(frame, plan, ["naive_bayes"], problem, engines=engines)
+    counts = search.out_of_fold(trial, [0, 1])
+    search.close()
     sizes = [row["count"] for row in frame.groupBy("label").count().orderBy("label").collect()]
     assert [(each.rows.sum(), each.positives.sum()) for each in counts] == [(sum(sizes), size) for size in sizes]
     model = refit(frame, plan, trial, problem, engines, calibrations=fit_calibrations("sigmoid", counts))
@@ -199,9 +199,9 @@ def test_a_naive_bayes_that_counts_everything_thirty_times_is_brought_back_by_un
 def test_scores_that_a_penalty_has_shrunk_are_told_apart_out_of_fold(frames, tmp_path, engine):
     frame, problem = frames["binary"], Problem("binary", "logLoss", 2, 7)
     trial, engines = Trial(0, "logistic_regression", {"regParam": 1000.0}), Engines({"logistic_regression": engine}, str(tmp_path))
-    finder = Search(frame, PLAN, ["logistic_regression"], problem, engines=engines)
-    (histogram,) = finder.out_of_fold(trial, [0, 1])
-    finder.close()
+    search = Search(frame, PLAN, ["logistic_regression"], problem, engines=engines)
+    (histogram,) = search.out_of_fold(trial, [0, 1])
+    search.close()
     labels, scores = [], []
     for fold in (0, 1):
         model = refit(frame.where(F.col("fold") != fold), PLAN, trial, problem, engines)

@@ -19,11 +19,11 @@ from tidemill.features.groups import Buckets, Categorical, Numeric
 from tidemill.learners.class_labels import class_metadata
 from tidemill.training.engines.choice import Engines, Resources, choose_engines
 from tidemill.training.folds import ORDER, WEIGHT
-from tidemill.training.labels import Labels, read_labels
+from tidemill.training.labels import LabelEncoding, read_labels
 from tidemill.training.monotone import check_monotone
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
-from tidemill.training.tuning.search import Search, search
+from tidemill.training.tuning.search import Search, cross_validate
 from tidemill.training.tuning.tuner import Trial
 
 PLAN = FeaturePlan.of(numeric=Numeric(columns=["x", "z"], scale="none"))
@@ -53,7 +53,11 @@ def rows(spark):
 
 
 def framed(rows, label="price", *, classes=0, weighted=False, target="identity"):
-    column = F.col("late").alias("label", metadata=class_metadata(2)) if classes else Labels(label, "double", None, target=target).encoded()
+    column = (
+        F.col("late").alias("label", metadata=class_metadata(2))
+        if classes
+        else LabelEncoding(label, "double", None, target=target).encode()
+    )
     return rows.select("x", "z", column, "fold", ORDER, *([F.col("weight").alias(WEIGHT)] if weighted else []))
 
 
@@ -111,17 +115,17 @@ def test_validation_is_weighted_and_so_are_the_counts_of_unseen_rows(rows, tmp_p
         values.append(np.average(loss, weights=held_out[WEIGHT]))
         expected += held_out[WEIGHT].sum(), held_out[WEIGHT][held_out["label"] == 1].sum()
     for engine in ("tasks", "spark"):
-        finder = Search(frame, PLAN, ["logistic_regression"], problem, engines=engines_of(tmp_path, "logistic_regression", engine))
-        found = finder.run([trial], [0, 1])
+        search = Search(frame, PLAN, ["logistic_regression"], problem, engines=engines_of(tmp_path, "logistic_regression", engine))
+        found = search.run([trial], [0, 1])
         assert [row.value for row in found] == pytest.approx(values, abs=2e-3)
-        (histogram,) = finder.out_of_fold(trial, [0, 1])
+        (histogram,) = search.out_of_fold(trial, [0, 1])
         assert (histogram.rows.sum(), histogram.positives.sum()) == pytest.approx(tuple(expected))
-        finder.close()
+        search.close()
 
 
 def test_families_without_weights_say_so(rows, tmp_path):
     frame, problem = framed(rows, classes=2, weighted=True), Problem("binary", "logLoss", 2, 7, is_weighted=True)
-    with pytest.raises(StepError, match=r"linear_svm knows no weights of rows; leave `dataset.weight` out, or `engine: tasks`"):
+    with pytest.raises(StepError, match=r"linear_svm does not support sample weights; leave `dataset.weight` out, or `engine: tasks`"):
         refit(frame, PLAN, Trial(0, "linear_svm", {}), problem)
     model = refit(frame, PLAN, Trial(0, "linear_svm", {"regParam": 0.1}), problem, engines_of(tmp_path, "linear_svm"))
     assert scored(model, frame)["prediction"].nunique() == 2
@@ -145,7 +149,7 @@ def test_xgboost_on_all_workers_is_held_too_and_knows_absolute_losses(spark, row
     models = [refit(framed(rows), PLAN, trial, problem, engines) for problem in (free, held)]
     assert [rises(model, spark) for model in models] == [False, True]
     assert models[0].stages[-1].getOrDefault("objective") == "reg:absoluteerror"
-    assert search(framed(rows), PLAN, [trial], [0], held, engines).rows[0].state == "SUCCEEDED"
+    assert cross_validate(framed(rows), PLAN, [trial], [0], held, engines).rows[0].state == "SUCCEEDED"
 
 
 def test_monotone_probabilities_fall_and_slots_of_categories_are_left_alone(spark, rows, tmp_path):
@@ -177,7 +181,9 @@ def test_what_cannot_be_held_is_refused():
         choose_engines(ENGINES.get("spark"), {"gradient_boosted_trees": {}}, problem, Resources(**given))
     space = {"gradient_boosted_trees": {"subsamplingRate": 0.5}}  # which scikit-learn's do not know
     assert (
-        choose_engines(ENGINES.get("auto"), space, Problem("regression", "rmse", 0, 7), Resources(**given)).way("gradient_boosted_trees")
+        choose_engines(ENGINES.get("auto"), space, Problem("regression", "rmse", 0, 7), Resources(**given)).engine_of(
+            "gradient_boosted_trees"
+        )
         == "spark"
     )
     with pytest.raises(SpecError, match="subsamplingRate"):
@@ -195,7 +201,7 @@ def test_logarithms_are_learned_and_prices_given_back(rows, tmp_path, engine):
     data = rows.orderBy(ORDER).toPandas()
     found = scored(PipelineModel.load(str(tmp_path / "model")), frame)["prediction"]
     assert r2_score(np.log1p(data["price"]), np.log1p(found)) > 0.3
-    values = [row.value for row in search(frame, PLAN, [trial], [0, 1], problem, engines).rows]
+    values = [row.value for row in cross_validate(frame, PLAN, [trial], [0, 1], problem, engines).rows]
     for fold in (0, 1):
         train, held_out = data[data["fold"] != fold], data[data["fold"] == fold]
         if engine == "tasks":
@@ -225,7 +231,7 @@ def test_a_quantile_is_learned_measured_and_saved(rows, tmp_path):
     model = refit(frame.where("fold = 0"), PLAN, trial, problem, engines)
     unseen = scored(model, frame.where("fold = 1"))
     assert (unseen["label"] <= unseen["prediction"]).mean() == pytest.approx(0.8, abs=0.08)
-    found = search(frame, PLAN, [trial], [1], problem, engines).rows[0].value
+    found = cross_validate(frame, PLAN, [trial], [1], problem, engines).rows[0].value
     assert found == pytest.approx(mean_pinball_loss(unseen["label"], unseen["prediction"], alpha=0.8))
     last = model.stages[-1]
     last.write().overwrite().save(str(tmp_path / "model"))
@@ -236,7 +242,7 @@ def test_a_quantile_is_learned_measured_and_saved(rows, tmp_path):
 def test_losses_that_a_family_lacks_are_one_trials_failure(rows, tmp_path):
     problem = Problem("regression", "mae", 0, 7, loss="absolute")
     with pytest.raises(StepError, match=r"linear_regression cannot minimise `training.loss: absolute` by `engine: spark`; name xgboost"):
-        search(framed(rows), PLAN, [Trial(0, "linear_regression", {})], [0], problem)
+        cross_validate(framed(rows), PLAN, [Trial(0, "linear_regression", {})], [0], problem)
 
 
 def test_nulls_that_are_not_imputed_reach_the_libraries_as_such(rows, tmp_path):
@@ -244,7 +250,9 @@ def test_nulls_that_are_not_imputed_reach_the_libraries_as_such(rows, tmp_path):
     plan = FeaturePlan.of(numeric=Numeric(columns=["x", "z"], impute="none", scale="none"))
     names = ("hist_gradient_boosting", "xgboost", "lightgbm")
     trials = [Trial(number, name, PARAMS[name]) for number, name in enumerate(names)]
-    found = search(frame, plan, trials, [0], Problem("regression", "r2", 0, 7), Engines(dict.fromkeys(names, "tasks"), str(tmp_path))).rows
+    found = cross_validate(
+        frame, plan, trials, [0], Problem("regression", "r2", 0, 7), Engines(dict.fromkeys(names, "tasks"), str(tmp_path))
+    ).rows
     data = frame.orderBy(ORDER).toPandas()
     train, held_out = data[data["fold"] != 0], data[data["fold"] == 0]
     assert train["x"].isna().mean() == pytest.approx(0.2, abs=0.05)

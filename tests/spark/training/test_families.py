@@ -11,7 +11,7 @@ from tests.tiers import parametrize_cover
 
 from tidemill.families import FAMILIES, MLlibFamily, family_names
 from tidemill.features import slot_names
-from tidemill.training.importances import importances
+from tidemill.training.importances import list_importances
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
 from tidemill.training.tuning.tuner import Trial
@@ -86,7 +86,7 @@ def test_one_against_the_rest_divides_each_classs_probability_by_their_sum(frame
     expected = expected / expected.sum(axis=1, keepdims=True)
     found = np.stack(model.transform(frame).select(vector_to_array("probability").alias("p")).toPandas()["p"])
     assert np.allclose(found, expected, atol=1e-12)
-    told = {row.slot: row.importance for row in importances(model, slot_names(model, "tree"), PLAN.columns)}
+    told = {row.slot: row.importance for row in list_importances(model, slot_names(model, "tree"), PLAN.columns)}
     assert np.allclose([told[slot] for slot in slot_names(model, "tree")], np.mean(gains, axis=0))
 
 

@@ -88,17 +88,17 @@ def test_features_of_the_users_own_that_take_too_long_do_not_hang_the_search_or_
     plan = FeaturePlan.of(numeric=Numeric(columns=["x", "z"]), custom=(CustomStage("functions.SleepingStage", SleepingStage),))
     trial = Trial(0, "logistic_regression", {})
     says = r"features\.custom: functions\.SleepingStage: " + SAYS
-    finder = Search(frames["binary"], plan, ["logistic_regression"], _problem(), limit=3.0)
+    search = Search(frames["binary"], plan, ["logistic_regression"], _problem(), limit=3.0)
     with pytest.raises(StepError, match=r"^train: the features cannot be fitted on the training rows of fold 0: " + says):
-        finder.run([trial], [0])
-    finder.close()
+        search.run([trial], [0])
+    search.close()
     with pytest.raises(StepError, match=r"^train: logistic_regression .* cannot be fitted on all training rows: " + says):
         refit(frames["binary"], plan, trial, _problem(), limit=3.0)
 
 
 def test_fits_that_are_made_once_more_have_the_limit_too(frames, tmp_path, in_time):
     for name, engine, params in (("mine", "spark", {}), ("hist_gradient_boosting", "tasks", {"max_iter": 500_000, "max_leaf_nodes": 5})):
-        finder = Search(frames["binary"], PLAN, [name], _problem(mine=Sleeps), engines=Engines({name: engine}, str(tmp_path)), limit=3.0)
+        search = Search(frames["binary"], PLAN, [name], _problem(mine=Sleeps), engines=Engines({name: engine}, str(tmp_path)), limit=3.0)
         with pytest.raises(Exception, match=SAYS.removesuffix("$")):
-            finder.out_of_fold(Trial(0, name, params), [0])
-        finder.close()
+            search.out_of_fold(Trial(0, name, params), [0])
+        search.close()

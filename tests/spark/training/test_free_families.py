@@ -18,7 +18,7 @@ from tidemill.training.engines.choice import Engines
 from tidemill.training.folds import ORDER
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
-from tidemill.training.tuning.search import search
+from tidemill.training.tuning.search import cross_validate
 from tidemill.training.tuning.tuner import Trial
 
 from .conftest import PLAN
@@ -35,7 +35,9 @@ def frame(frames):
 
 def test_a_fold_is_judged_by_its_own_rows_in_clusters_of_the_others(frame):
     trials = [Trial(0, "kmeans", {"k": 3}), Trial(1, "mine", {"k": 3})]
-    rows = {row.trial: row for row in search(frame.withColumn("label", F.lit(None).cast("double")), PLAN, trials, [0], CLUSTERING).rows}
+    rows = {
+        row.trial: row for row in cross_validate(frame.withColumn("label", F.lit(None).cast("double")), PLAN, trials, [0], CLUSTERING).rows
+    }
     features = feature_pipeline(PLAN, ["linear"]).fit(frame.where("fold != 0"))
     train, held_out = (features.transform(frame.where(side)) for side in ("fold != 0", "fold = 0"))
     model = KMeans(featuresCol="features_linear", k=3, seed=7, maxIter=50).fit(train)

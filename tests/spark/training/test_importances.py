@@ -11,7 +11,7 @@ from tidemill.features.names import PART
 from tidemill.learners.class_labels import class_metadata
 from tidemill.training.engines.choice import Engines
 from tidemill.training.folds import ORDER as ORDER_COLUMN
-from tidemill.training.importances import importances
+from tidemill.training.importances import list_importances
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
 from tidemill.training.tuning.tuner import Trial
@@ -75,7 +75,7 @@ def test_the_column_that_decides_most_counts_most(frames, tmp_path, task, name, 
     engines = Engines({name: "tasks"}, str(tmp_path)) if engine == "tasks" else None
     model = refit(frames[task], plan, Trial(0, name, PARAMS.get(name, {"regParam": 1e-4})), problem, engines)
     slots = slot_names(model, problem.family(name).encoding)
-    rows = importances(model, slots, plan.columns)
+    rows = list_importances(model, slots, plan.columns)
     assert len(rows) == len(slots), "each slot has its row"
     greatest = {column: max(abs(row.importance) for row in rows if row.column == column) for column in ORDER}
     assert sorted(ORDER, key=lambda column: -greatest[column])[:3] == ORDER[:3]

@@ -11,11 +11,10 @@ from tidemill.features.groups import Categorical
 from tidemill.features.names import PART
 from tidemill.learners.class_labels import class_metadata
 from tidemill.spec.models import Dataset
-from tidemill.training import folds as room
-from tidemill.training.folds import ORDER, Folds, Place
-from tidemill.training.labels import Labels
+from tidemill.training.folds import ORDER, Folds, FoldVariant
+from tidemill.training.labels import LabelEncoding
 from tidemill.training.problem import Problem
-from tidemill.training.rows import training_rows
+from tidemill.training.rows import select_training_rows
 
 PROBLEM = Problem("binary", "areaUnderROC", 2, seed=7)
 PLAN = FeaturePlan.of(categorical=Categorical(columns=["tail"], encode="target", smoothing=2.0))
@@ -65,7 +64,7 @@ def _numbers(vectors):
 
 def test_both_sides_of_a_fold_in_spark(frame, data):
     folds = Folds(frame, lambda _: PLAN, {"spark": ["tree"], "tasks": []}, PROBLEM)
-    vectors = folds.vectors(Place(FOLD))
+    vectors = folds.spark_vectors(FoldVariant(FOLD))
     try:
         sides = [_same(_numbers(side), data) for side in (vectors.train, vectors.held_out)]
     finally:
@@ -85,9 +84,9 @@ def test_both_sides_of_a_copy_for_tasks(frame, data, monkeypatch):
         copied.extend(_numbers(vectors.withColumnRenamed("order", ORDER)))
         return Kept()
 
-    monkeypatch.setattr(room, "write_copy", keep)
+    monkeypatch.setattr("tidemill.training.folds.write_fold_matrix", keep)
     folds = Folds(frame, lambda _: PLAN, {"spark": [], "tasks": ["tree"]}, PROBLEM, scratch="unused", most_bytes=1)
-    folds.copied(Place(FOLD))
+    folds.task_vectors(FoldVariant(FOLD))
     folds.close()
     assert _same(copied, data) == set(data.index)
 
@@ -95,12 +94,12 @@ def test_both_sides_of_a_copy_for_tasks(frame, data, monkeypatch):
 def test_rows_of_one_group_lie_in_one_part(spark):
     rows = spark.range(300).selectExpr("id", "id % 40 AS flock", "id % 2 = 0 AS y", "0 AS fold", "1.0D AS x")
     declared = Dataset.model_validate({"from": "silver.x", "key": ["id"], "label": "y", "split": {"by": "group", "group": "flock"}})
-    labels = Labels("y", "boolean", (False, True))
-    by_group = training_rows(rows, ["id"], labels, ["x", "flock"], [str(declared.split_rule().group)]).toPandas()
+    labels = LabelEncoding("y", "boolean", (False, True))
+    by_group = select_training_rows(rows, ["id"], labels, ["x", "flock"], [str(declared.split_rule().group)]).toPandas()
     assert (by_group.groupby("flock")[PART].nunique() == 1).all()
     assert by_group[PART].nunique() == 5
-    by_key = training_rows(rows.repartition(7), ["id"], labels, ["x", "id"], ["id"]).toPandas().set_index("id")[PART]
-    again = training_rows(rows.coalesce(1), ["id"], labels, ["id"], ["id"]).toPandas().set_index("id")[PART]
+    by_key = select_training_rows(rows.repartition(7), ["id"], labels, ["x", "id"], ["id"]).toPandas().set_index("id")[PART]
+    again = select_training_rows(rows.coalesce(1), ["id"], labels, ["id"], ["id"]).toPandas().set_index("id")[PART]
     assert (by_key.sort_index() == again.sort_index()).all()
     assert by_key.value_counts().min() > 30
-    assert PART not in training_rows(rows, ["id"], labels, ["x"]).columns
+    assert PART not in select_training_rows(rows, ["id"], labels, ["x"]).columns

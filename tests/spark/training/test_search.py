@@ -15,8 +15,8 @@ from tidemill.errors import StepError
 from tidemill.features import feature_pipeline, max_categories
 from tidemill.training.engines.spark import fit_family
 from tidemill.training.problem import Problem
-from tidemill.training.tuning.search import search
-from tidemill.training.tuning.staged_boosting import predictions_of, shared_fits
+from tidemill.training.tuning.search import cross_validate
+from tidemill.training.tuning.staged_boosting import group_by_shared_fit, predict_trial
 from tidemill.training.tuning.tuner import Trial
 
 from .conftest import PLAN
@@ -48,7 +48,7 @@ def by_hand(frame, params, *, leaking=False):
 @pytest.mark.long("a search and the same loop by hand")
 def test_values_are_those_of_a_loop_by_hand_with_the_features_fitted_inside_each_fold(frames):
     params = {"regParam": 0.05, "elasticNetParam": 0.0}
-    found = search(frames["binary"], PLAN, [Trial(0, "logistic_regression", params)], [0, 1], AUC)
+    found = cross_validate(frames["binary"], PLAN, [Trial(0, "logistic_regression", params)], [0, 1], AUC)
     values = [row.value for row in found.rows]
     assert values == pytest.approx(by_hand(frames["binary"], params), abs=1e-4)
     # The same loop with features that have seen the validation rows gives something else.
@@ -63,7 +63,7 @@ def test_one_trials_failure_is_its_own_and_two_searches_agree(frames):
         Trial(1, "random_forest", {"numTrees": 3, "maxDepth": 99}),
         Trial(2, "logistic_regression", {"regParam": 0.1, "maxIter": 5}),
     ]
-    found = search(frames["binary"], PLAN, trials, [0, 1], AUC)
+    found = cross_validate(frames["binary"], PLAN, trials, [0, 1], AUC)
     assert [(row.trial, row.fold, row.state) for row in found.rows] == [
         (0, 0, "SUCCEEDED"), (1, 0, "FAILED"), (2, 0, "SUCCEEDED"), (0, 1, "SUCCEEDED"), (1, 1, "FAILED"), (2, 1, "SUCCEEDED"),
     ]  # fmt: skip
@@ -76,7 +76,7 @@ def test_one_trials_failure_is_its_own_and_two_searches_agree(frames):
     assert json.loads(row["params"]) == {"numTrees": 3, "maxDepth": 3}
     assert (row["family"], row["metric"], row["engine"], row["error"]) == ("random_forest", "areaUnderROC", "spark", None)
 
-    again = search(frames["binary"], PLAN, trials, [0, 1], AUC)
+    again = cross_validate(frames["binary"], PLAN, trials, [0, 1], AUC)
     assert [row.value for row in again.rows] == [row.value for row in found.rows]
     assert again.best == found.best
 
@@ -85,7 +85,7 @@ def test_a_metric_that_is_no_number_fails_the_trial_and_where_all_fail_the_famil
     one_class = frames["binary"].where("fold = 1 OR label = 0")
     trials = [Trial(0, "logistic_regression", {"maxIter": 2}), Trial(1, "random_forest", {"maxDepth": 99})]
     with pytest.raises(StepError) as caught:
-        search(one_class, PLAN, trials, [0, 1], AUC)
+        cross_validate(one_class, PLAN, trials, [0, 1], AUC)
     message = str(caught.value)
     assert "none of 2 trials succeeded; logistic_regression: areaUnderROC is nan" in message
     assert "random_forest: " in message and "maxDepth" in message
@@ -97,8 +97,8 @@ def test_trials_that_differ_in_rounds_alone_share_one_fit():
 
     trials = [boosted(0, maxIter=3, maxDepth=2), boosted(1, maxIter=6, maxDepth=2), boosted(2, maxIter=6, maxDepth=3)]
     trials += [boosted(3, maxDepth=2), Trial(4, "random_forest", {"numTrees": 3}), Trial(5, "random_forest", {"numTrees": 4})]
-    assert [[trial.number for trial in group] for group in shared_fits(trials, "regression")] == [[1, 0], [2], [3], [4], [5]]
-    assert [[trial.number for trial in group] for group in shared_fits(trials, "multiclass")] == [[0], [1], [2], [3], [4], [5]]
+    assert [[trial.number for trial in group] for group in group_by_shared_fit(trials, "regression")] == [[1, 0], [2], [3], [4], [5]]
+    assert [[trial.number for trial in group] for group in group_by_shared_fit(trials, "multiclass")] == [[0], [1], [2], [3], [4], [5]]
 
 
 @pytest.mark.parametrize("task", ["binary", "regression"])
@@ -117,14 +117,14 @@ def test_the_first_rounds_of_a_long_fit_are_the_short_fit(frames, task):
         columns = ["prediction"] + ([vector_to_array("probability")[1].alias("p")] if task == "binary" else [])
         return predictions.select("label", *columns).toPandas()
 
-    shared = values(predictions_of(fitted, short, long, vectors, task))
+    shared = values(predict_trial(fitted, short, long, vectors, task))
     pd.testing.assert_frame_equal(shared, values(alone.transform(vectors)), rtol=1e-12)
-    assert not shared.equals(values(predictions_of(fitted, long, long, vectors, task)))
+    assert not shared.equals(values(predict_trial(fitted, long, long, vectors, task)))
 
 
 def test_a_shared_fit_gives_each_trial_the_value_of_its_own(frames):
     trials = [Trial(number, "gradient_boosted_trees", {"maxIter": rounds, "maxDepth": 3}) for number, rounds in enumerate((2, 4))]
-    together = search(frames["binary"], PLAN, trials, [0, 1], AUC)
+    together = cross_validate(frames["binary"], PLAN, trials, [0, 1], AUC)
     vectors = {}
     for fold in (0, 1):
         train = frames["binary"].where(F.col("fold") != fold)

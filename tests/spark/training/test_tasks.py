@@ -15,13 +15,12 @@ from tests.tiers import parametrize_cover
 from tidemill.errors import SpecError
 from tidemill.families import ENGINES, FAMILIES, family_names
 from tidemill.features import feature_pipeline
-from tidemill.training import folds as room
 from tidemill.training.engines.choice import Engines, Resources, choose_engines
-from tidemill.training.engines.fold_matrix import HELD_OUT, TRAIN, TooLarge, open_part, write_copy
-from tidemill.training.folds import copyable
+from tidemill.training.engines.fold_matrix import HELD_OUT, TRAIN, MatrixTooLarge, open_rows, write_fold_matrix
+from tidemill.training.folds import select_matrix_columns
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
-from tidemill.training.tuning.search import Search, search
+from tidemill.training.tuning.search import Search, cross_validate
 from tidemill.training.tuning.tuner import Trial
 
 from .conftest import PLAN
@@ -102,8 +101,8 @@ def test_linear_families_find_what_mllib_finds(frames, tmp_path, task, name, par
         ]
         assert np.allclose(*weights, atol=5e-3)
         return
-    by_tasks = search(frames[task], PLAN, [trial], [0], problem, engines_of(tmp_path, name)).rows[0]
-    by_spark = search(frames[task], PLAN, [trial], [0], problem).rows[0]
+    by_tasks = cross_validate(frames[task], PLAN, [trial], [0], problem, engines_of(tmp_path, name)).rows[0]
+    by_spark = cross_validate(frames[task], PLAN, [trial], [0], problem).rows[0]
     assert by_tasks.value == pytest.approx(by_spark.value, abs=2e-3)
     assert (by_tasks.engine, by_tasks.library.split()[0]) == ("tasks", "scikit-learn")
     assert (by_spark.engine, by_spark.library.split()[0]) == ("spark", "pyspark")
@@ -113,11 +112,11 @@ def test_a_copy_holds_the_vectors_of_each_part_in_one_order_whatever_the_layout(
     monkeypatch.setenv("SPARK_LOCAL_DIRS", f"{tmp_path}/executor")
     frame = frames["binary"]
     features = feature_pipeline(PLAN, ["linear", "tree"]).fit(frame)
-    vectors = copyable(features.transform(frame), F.col("fold") == 1, None, ["linear", "tree"])
+    vectors = select_matrix_columns(features.transform(frame), F.col("fold") == 1, None, ["linear", "tree"])
     found = []
     for partitions in (1, 3):
-        copy = write_copy(vectors.repartition(partitions), str(tmp_path), ["linear", "tree"], 10**9)
-        parts = [open_part(copy, encoding, part, "any") for encoding in ("linear", "tree") for part in (TRAIN, HELD_OUT)]
+        copy = write_fold_matrix(vectors.repartition(partitions), str(tmp_path), ["linear", "tree"], 10**9)
+        parts = [open_rows(copy, encoding, part, "any") for encoding in ("linear", "tree") for part in (TRAIN, HELD_OUT)]
         dense = [part.features if isinstance(part.features, np.ndarray) else part.features.toarray() for part in parts]
         found.append([np.array(array) for array in (*dense, *(part.labels for part in parts))])
         assert [home.name for home in tmp_path.glob("executor/copy-*")] == [copy.name], "what was made of the one before is gone"
@@ -135,7 +134,7 @@ def test_one_fit_gives_every_number_of_rounds_its_own_value(frames, tmp_path):
     engines = engines_of(tmp_path, "xgboost")
     together = Search(frames["binary"], PLAN, ["xgboost"], problem_of("binary"), engines=engines)
     rows = together.run(trials, [0, 1], is_last=True)
-    alone = [search(frames["binary"], PLAN, [trial], [0, 1], problem_of("binary"), engines).rows for trial in trials]
+    alone = [cross_validate(frames["binary"], PLAN, [trial], [0, 1], problem_of("binary"), engines).rows for trial in trials]
     assert together.fits == 2
     for trial, own in zip(trials, alone, strict=True):
         assert [row.value for row in rows if row.trial == trial.number] == [row.value for row in own]
@@ -144,8 +143,8 @@ def test_one_fit_gives_every_number_of_rounds_its_own_value(frames, tmp_path):
 
 def test_xgboost_is_fitted_on_all_workers_together_too(frames, tmp_path):
     trial = Trial(0, "xgboost", {"n_estimators": 4, "max_depth": 3})
-    rows = search(frames["binary"], PLAN, [trial], [0], problem_of("binary"), Engines({"xgboost": "spark"})).rows
-    alone = search(frames["binary"], PLAN, [trial], [0], problem_of("binary"), engines_of(tmp_path, "xgboost")).rows
+    rows = cross_validate(frames["binary"], PLAN, [trial], [0], problem_of("binary"), Engines({"xgboost": "spark"})).rows
+    alone = cross_validate(frames["binary"], PLAN, [trial], [0], problem_of("binary"), engines_of(tmp_path, "xgboost")).rows
     assert (rows[0].state, rows[0].engine, rows[0].library.split()[0]) == ("SUCCEEDED", "spark", "xgboost")
     # Its bins are those of each worker's rows, so that the trees differ a little.
     assert rows[0].value == pytest.approx(alone[0].value, abs=0.05)
@@ -153,7 +152,9 @@ def test_xgboost_is_fitted_on_all_workers_together_too(frames, tmp_path):
 
 def test_one_failure_is_one_failure(frames, tmp_path):
     trials = [Trial(0, "xgboost", {"n_estimators": 2, "max_depth": -7}), Trial(1, "logistic_regression", {"regParam": 0.1})]
-    found = search(frames["binary"], PLAN, trials, [0, 1], problem_of("binary"), engines_of(tmp_path, "xgboost", "logistic_regression"))
+    found = cross_validate(
+        frames["binary"], PLAN, trials, [0, 1], problem_of("binary"), engines_of(tmp_path, "xgboost", "logistic_regression")
+    )
     assert [row.state for row in found.rows] == ["FAILED", "SUCCEEDED", "FAILED", "SUCCEEDED"]
     assert "max_depth" in found.rows[0].error and "\n" not in found.rows[0].error
     assert found.best.number == 1
@@ -162,7 +163,7 @@ def test_one_failure_is_one_failure(frames, tmp_path):
 @pytest.mark.long("four searches")
 def test_what_is_known_is_not_fitted_again_and_a_copy_too_large_goes_to_mllib(frames, tmp_path):
     trials = [Trial(0, "logistic_regression", {"regParam": 0.1}), Trial(1, "logistic_regression", {"regParam": 0.01})]
-    first = search(frames["binary"], PLAN, trials, [0, 1], problem_of("binary"), engines_of(tmp_path, "logistic_regression"))
+    first = cross_validate(frames["binary"], PLAN, trials, [0, 1], problem_of("binary"), engines_of(tmp_path, "logistic_regression"))
     known = {(row.family, row.params, row.fold): dataclasses.replace(row, value=0.25) for row in first.rows if row.trial == 1}
     again = Search(
         frames["binary"],
@@ -202,19 +203,19 @@ def test_a_copy_that_is_too_large_in_a_later_fold_goes_to_mllib_too(frames, tmp_
     def grown(*given):
         made.append(given)
         if len(made) > 1:
-            raise TooLarge(10**10)
-        return write_copy(*given)
+            raise MatrixTooLarge(10**10)
+        return write_fold_matrix(*given)
 
-    monkeypatch.setattr(room, "write_copy", grown)
+    monkeypatch.setattr("tidemill.training.folds.write_fold_matrix", grown)
     engines = engines_of(tmp_path, "logistic_regression", is_free=True)
-    finder = Search(frames["binary"], PLAN, ["logistic_regression"], problem_of("binary"), engines=engines)
+    search = Search(frames["binary"], PLAN, ["logistic_regression"], problem_of("binary"), engines=engines)
     trials = [Trial(0, "logistic_regression", {"regParam": 0.1})]
-    rows = finder.run(trials, [0, 1], is_last=True)
+    rows = search.run(trials, [0, 1], is_last=True)
     assert [(row.engine, row.state, row.fold) for row in rows] == [("spark", "SUCCEEDED", 0), ("spark", "SUCCEEDED", 1)]
     assert not list(tmp_path.glob("copy-*"))
-    # A search that was killed on its way there, and goes on where there is more room, takes nothing over from the other engine.
+    # A search that was killed on its way there, and goes on where there is more memory, takes nothing over from the other engine.
     known = {(row.family, row.params, row.fold): row for row in rows}
-    monkeypatch.setattr(room, "write_copy", write_copy)
+    monkeypatch.setattr("tidemill.training.folds.write_fold_matrix", write_fold_matrix)
     again = Search(frames["binary"], PLAN, ["logistic_regression"], problem_of("binary"), engines=engines, known=known)
     assert {row.engine for row in again.run(trials, [0, 1], is_last=True)} == {"tasks"}
 
@@ -223,13 +224,13 @@ def test_the_engine_is_chosen_by_what_a_family_has_and_by_size(tmp_path):
     spaces = {"logistic_regression": {"regParam": [0.1]}, "factorization_machines": {}, "xgboost": {}}
     given = {"scratch": str(tmp_path), "rows": 1000, "columns": 10, "most_bytes": 10**6}
     auto = choose_engines(ENGINES.get("auto"), spaces, problem_of("binary"), Resources(**given))
-    assert auto.of == {"logistic_regression": "tasks", "factorization_machines": "spark", "xgboost": "tasks"}
+    assert auto.by_family == {"logistic_regression": "tasks", "factorization_machines": "spark", "xgboost": "tasks"}
     assert any("factorization_machines: engine spark" in note for note in auto.notes)
     depth = {"logistic_regression": {"aggregationDepth": 3}}
     unknown = choose_engines(ENGINES.get("auto"), depth, problem_of("binary"), Resources(**given))
-    assert unknown.of == {"logistic_regression": "spark"} and "aggregationDepth" in unknown.notes[0]
+    assert unknown.by_family == {"logistic_regression": "spark"} and "aggregationDepth" in unknown.notes[0]
     large = choose_engines(ENGINES.get("auto"), spaces, problem_of("binary"), Resources(**{**given, "rows": 10**6}))
-    assert set(large.of.values()) == {"spark"}
+    assert set(large.by_family.values()) == {"spark"}
     for asked, family in (("spark", "lightgbm"), ("tasks", "factorization_machines")):
         with pytest.raises(SpecError) as caught:
             choose_engines(ENGINES.get(asked), {"lightgbm": {}, "factorization_machines": {}}, problem_of("binary"), Resources(**given))
@@ -249,10 +250,10 @@ def test_the_engine_is_chosen_by_what_a_family_has_and_by_size(tmp_path):
 )
 def test_a_fit_that_takes_too_long_is_stopped_and_the_rest_goes_on(frames, tmp_path, engine, name, endless, short, limit):
     engines = Engines({name: engine}, str(tmp_path))
-    finder = Search(frames["binary"], PLAN, [name], problem_of("binary"), engines=engines, limit=limit, parallelism=1)
+    search = Search(frames["binary"], PLAN, [name], problem_of("binary"), engines=engines, limit=limit, parallelism=1)
     started = time.monotonic()
-    rows = finder.run([Trial(0, name, endless), Trial(1, name, short)], [0])
-    finder.close()
+    rows = search.run([Trial(0, name, endless), Trial(1, name, short)], [0])
+    search.close()
     assert [row.state for row in rows] == ["FAILED", "SUCCEEDED"], [row.error for row in rows]
     assert rows[0].error == f"stopped after {limit:g} seconds, as training.tuner.trial_timeout says"
     assert time.monotonic() - started < 120

@@ -14,7 +14,7 @@ from tidemill.features import FeaturePlan, counts, estimator, feature_pipeline, 
 from tidemill.features.groups import Categorical, Numeric
 from tidemill.features.names import PART
 from tidemill.learners.class_labels import class_metadata
-from tidemill.training.folds import ORDER, Folds, Place
+from tidemill.training.folds import ORDER, Folds, FoldVariant
 from tidemill.training.problem import Problem
 
 FOLDS = [0, 1, 2]
@@ -54,7 +54,7 @@ def frame(spark):
 
 
 def vectors(folds, number):
-    found = folds.vectors(Place(number))
+    found = folds.spark_vectors(FoldVariant(number))
     rows = found.train.union(found.held_out).orderBy(ORDER)
     arrays = [vector_to_array(f"features_{encoding}").alias(encoding) for encoding in ENCODINGS["spark"]]
     table = rows.select(ORDER, *arrays).toPandas()
@@ -86,7 +86,7 @@ def test_all_folds_learn_in_one_pass_what_each_learns_by_itself(frame, monkeypat
             np.testing.assert_allclose(other, one, rtol=1e-12, atol=1e-12)
         of_all = [("numbers", True), ("values", True)] if number == validated[0] else []
         assert sorted(passes) == sorted([("numbers", False), ("values", False), *of_all])
-    assert (together.asked, together.learnt) == (alone.asked, alone.learnt)
+    assert (together.requests, together.misses) == (alone.requests, alone.misses)
     for each in (alone, together):
         each.close()
 
@@ -94,13 +94,13 @@ def test_all_folds_learn_in_one_pass_what_each_learns_by_itself(frame, monkeypat
 def test_the_final_fit_takes_what_was_learnt_with_the_folds_for_fewer_encodings_too(frame, monkeypatch):
     folds = Folds(frame, lambda _: PLAN, ENCODINGS, Problem("binary", "areaUnderROC", 2, seed=7))
     folds.expect(FOLDS)
-    folds.prepare(Place(0))
+    folds.prepare(FoldVariant(0))
     for encodings in (["tree"], ["linear", "tree"]):
         alone = feature_pipeline(PLAN, encodings).fit(frame)
         with monkeypatch.context() as patched:
-            for room, name in ((number_slots, "fit_numbers"), (estimator, "count_values")):
-                patched.setattr(room, name, lambda *_: pytest.fail("the rows are looked at once more"))
-            found = feature_pipeline(PLAN, encodings, folds.of_all_rows).fit(frame)
+            for module, name in ((number_slots, "fit_numbers"), (estimator, "count_values")):
+                patched.setattr(module, name, lambda *_: pytest.fail("the rows are looked at once more"))
+            found = feature_pipeline(PLAN, encodings, folds.all_rows_cache).fit(frame)
         for encoding in encodings:
             given, expected = (
                 np.stack(each.transform(frame).orderBy(ORDER).select(vector_to_array(f"features_{encoding}")).toPandas().iloc[:, 0])

@@ -13,7 +13,7 @@ from tidemill.errors import SpecError
 from tidemill.families import IN_TASKS, MLlibFamily
 from tidemill.families.space import LogRange
 from tidemill.spec import load_spec
-from tidemill.steps.train.feature_variants import declared_spaces
+from tidemill.steps.train.feature_variants import resolve_declared_spaces
 
 SPEC = """\
 pipeline: p
@@ -60,12 +60,12 @@ def write(tmp_path):
 class TestDottedPath:
     def test_a_family_beside_the_spec_brings_its_space_and_its_code_is_part_of_the_fingerprint(self, write):
         spec = load_spec(write("functions.Ridge"), environ={})
-        assert declared_spaces(spec) == {"functions.Ridge": {"regParam": LogRange(log=[1e-3, 1.0])}}
+        assert resolve_declared_spaces(spec) == {"functions.Ridge": {"regParam": LogRange(log=[1e-3, 1.0])}}
         assert spec.training_code() == [CODE]
 
     def test_its_parameters_are_checked_by_its_estimator(self, write):
         with pytest.raises(SpecError, match="ridge has no parameter 'regparam'; did you mean 'regParam'"):
-            declared_spaces(load_spec(write("functions.Ridge", "{regparam: 0.1}"), environ={}))
+            resolve_declared_spaces(load_spec(write("functions.Ridge", "{regparam: 0.1}"), environ={}))
 
     def test_what_it_cannot_do_is_refused_at_its_line(self, write):
         with pytest.raises(SpecError) as caught:
@@ -104,6 +104,6 @@ class TestEntryPoint:
         monkeypatch.setitem(sys.modules, "a_package", module)
         point = EntryPoint("short_trees", "a_package:FAMILY", "tidemill.families")
         monkeypatch.setattr(extensions, "entry_points", lambda group: [point] if group == point.group else [])
-        assert declared_spaces(load_spec(write("short_trees"), environ={})) == {"short_trees": {"maxDepth": [2, 3]}}
+        assert resolve_declared_spaces(load_spec(write("short_trees"), environ={})) == {"short_trees": {"maxDepth": [2, 3]}}
         with pytest.raises(SpecError, match=r"did you mean 'short_trees'\?; known: logistic_regression"):
             load_spec(write("short_trs"), environ={})

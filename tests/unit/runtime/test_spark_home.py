@@ -10,7 +10,7 @@ import pytest
 
 from tidemill.runtime import spark_home
 from tidemill.runtime.spark_home import Java
-from tidemill.training.engines import fold_matrix as copy
+from tidemill.training.engines import fold_matrix
 
 
 def test_a_spark_that_is_ready_is_neither_locked_nor_written_to(tmp_path, monkeypatch):
@@ -26,10 +26,10 @@ def test_a_spark_that_is_ready_is_neither_locked_nor_written_to(tmp_path, monkey
 
 def test_copies_for_training_lie_in_a_folder_of_the_user_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    folder = copy._temporary_folder()
-    assert folder == copy._temporary_folder()
+    folder = fold_matrix._temporary_folder()
+    assert folder == fold_matrix._temporary_folder()
     assert (folder.parent, folder.stat().st_mode & 0o777) == (tmp_path, 0o700)
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     (tmp_path / "tidemill-12345").mkdir()
     with pytest.raises(PermissionError, match="belongs to another user"):
-        copy._temporary_folder()
+        fold_matrix._temporary_folder()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from tidemill.training.ensembles.combiners import simplex_weights
+from tidemill.training.ensembles.combiners import solve_simplex_weights
 
 
 def solved(products):
@@ -25,7 +25,7 @@ def test_the_weights_are_those_of_the_constrained_least_squares(seed):
     truth = rng.normal(size=200) * 10.0 ** rng.integers(-4, 5)
     said = truth[:, None] * rng.normal(1.0, 0.3, size) + truth.std() * rng.normal(size=(200, size)) * rng.random(size)
     errors = said - truth[:, None]
-    weights = simplex_weights(errors.T @ errors)
+    weights = solve_simplex_weights(errors.T @ errors)
     assert weights.min() >= 0 and weights.sum() == pytest.approx(1.0)
     assert np.allclose(weights, solved(errors.T @ errors), atol=1e-5)
 
@@ -42,4 +42,4 @@ def test_the_weights_are_those_of_the_constrained_least_squares(seed):
 )
 def test_members_that_hang_together(errors, expected):
     errors = np.array(errors)
-    assert np.allclose(simplex_weights(errors.T @ errors), expected, atol=1e-6)
+    assert np.allclose(solve_simplex_weights(errors.T @ errors), expected, atol=1e-6)

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tidemill.training.engines import timeouts as limits
+from tidemill.training.engines import timeouts
 from tidemill.training.engines.timeouts import TimedOut, call_in_child, call_within
 
 
@@ -46,9 +46,9 @@ def _exits():
 @pytest.fixture
 def spark(monkeypatch):
     """Stands for a session; the names of what was cancelled are kept."""
-    monkeypatch.setattr(limits, "inheritable_thread_target", lambda _: lambda body: body)
-    monkeypatch.setattr(limits, "_GRACE", 0.3)
-    monkeypatch.setattr(limits, "_AGAIN", 0.05)
+    monkeypatch.setattr(timeouts, "inheritable_thread_target", lambda _: lambda body: body)
+    monkeypatch.setattr(timeouts, "_GRACE", 0.3)
+    monkeypatch.setattr(timeouts, "_STOP_INTERVAL", 0.05)
     cancelled = []
     context = SimpleNamespace(addJobTag=lambda _: None, cancelJobsWithTag=cancelled.append)
     return SimpleNamespace(sparkContext=context, cancelled=cancelled)
@@ -68,7 +68,7 @@ def test_a_process_of_its_own_gives_what_it_finds_or_says_why_it_does_not():
     for fails, message in (
         (_raises, "ValueError: its own"),
         (_exits, "SystemExit: 0"),
-        (lambda: os._exit(0), "without a word"),
+        (lambda: os._exit(0), "without a result"),
         (lambda: os.kill(os.getpid(), 9), "SIGKILL"),
     ):
         with pytest.raises(ChildProcessError, match=message):
@@ -90,7 +90,7 @@ def test_a_thread_is_cancelled_and_interrupted_and_what_heeds_neither_is_left_be
     assert count == len(reached) and spark.cancelled
     for hangs in (_sleeps, _swallows, _is_native):
         started = time.monotonic()
-        with pytest.raises(TimedOut, match="is left behind"):
+        with pytest.raises(TimedOut, match="keeps running"):
             call_within(spark, 0.1, hangs)
         assert time.monotonic() - started < 5
     assert all(thread.daemon for thread in threading.enumerate() if thread.name.startswith("tidemill-"))

@@ -25,7 +25,7 @@ def expit(margins):
 
 
 def _rows(kind, n=4000):
-    """Labels, and the probabilities of class 1 of a model that pulls scores together, saturates, repeats them or is next to 0."""
+    """LabelEncoding, and the probabilities of class 1 of a model that pulls scores together, saturates, repeats them or is next to 0."""
     rng = np.random.default_rng(5)
     margins = rng.normal(-1.0, 1.5, n)
     labels = (rng.random(n) < expit(margins)).astype(float)
@@ -170,8 +170,8 @@ def test_more_scores_than_are_kept_are_put_into_bins_within_the_bound(kind):
     if len(exact.scores) > max_scores:
         rows_above = np.r_[np.cumsum(bins.rows[::-1])[::-1][1:], 0.0]
         rows_below = np.r_[0.0, np.cumsum(bins.rows)[:-1]] + bins.rows
-        first_rows = exact.rows[np.searchsorted(exact.scores, bins.scores)]
-        others = bins.rows - first_rows
+        take_first_rows = exact.rows[np.searchsorted(exact.scores, bins.scores)]
+        others = bins.rows - take_first_rows
         # At 2,000 bins the share is 4 %: the bound of its logarithm, e^x - 1.
         bound = np.expm1(83 / (max_scores - 4)) * (np.minimum(rows_above, rows_below) + 1e-9 * len(p)) + 1e-6
         assert (others <= bound).all()

@@ -1,4 +1,4 @@
-"""How a search is walked: generations, rungs, timeouts; the search itself is a table of known values here."""
+"""How a search is walked: generations, plan_rungs, timeouts; the search itself is a table of known values here."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from tidemill.spec.models import IntRange, LogRange, Tuner
-from tidemill.training.selection import TrialFold, choose
+from tidemill.training.selection import TrialFold, select_trial
 from tidemill.training.tuning.sampler import GENERATION, Sampler
-from tidemill.training.tuning.tune import LEAST_ROWS, rungs, tune
+from tidemill.training.tuning.tune import MIN_ROWS, plan_rungs, tune
 
 SPACES = {"a": {"x": LogRange(log=[1e-3, 1e3]), "n": IntRange(int=[1, 9])}, "b": {"x": LogRange(log=[1e-3, 1e3]), "kind": ["p", "q"]}}
 
@@ -55,7 +55,7 @@ def test_the_same_seed_asks_the_same_trials_and_another_seed_others(strategy):
 def test_tpe_finds_a_better_place_than_chance():
     def best(strategy):
         found = tune(Known(), {"a": SPACES["a"]}, Tuner(strategy=strategy, trials=60, seed=5), [0], 1000)
-        return choose(found.rows, found.trials, "rmse").best_value
+        return select_trial(found.rows, found.trials, "rmse").best_value
 
     assert best("tpe") < 0.5 * best("random")
 
@@ -83,16 +83,16 @@ def test_trials_that_failed_are_told_and_the_search_goes_on():
 
 
 def test_budgets_rise_while_trials_fall():
-    found = rungs(64, 300_000, 5)
+    found = plan_rungs(64, 300_000, 5)
     assert [rung.trials for rung in found] == [64, 16, 4]
     assert [rung.share for rung in found] == [1 / 16, 1 / 4, 1.0]
     assert [rung.folds for rung in found] == [1, 2, 5]
     spent = sum(rung.trials * rung.share * rung.folds for rung in found) / (64 * 5)
     assert spent == 0.1
     # A rung of few rows picks by chance: it gets more of them.
-    assert [rung.share * 9_000 >= LEAST_ROWS for rung in rungs(64, 9_000, 5)] == [True] * 3
-    assert [rung.share for rung in rungs(64, 1_000, 5)] == [1.0, 1.0, 1.0]
-    assert [dataclasses.astuple(rung) for rung in rungs(3, 10**6, 5)] == [(3, 1.0, 5)]
+    assert [rung.share * 9_000 >= MIN_ROWS for rung in plan_rungs(64, 9_000, 5)] == [True] * 3
+    assert [rung.share for rung in plan_rungs(64, 1_000, 5)] == [1.0, 1.0, 1.0]
+    assert [dataclasses.astuple(rung) for rung in plan_rungs(3, 10**6, 5)] == [(3, 1.0, 5)]
 
 
 def test_halving_keeps_the_best_and_says_which_were_stopped():
@@ -100,7 +100,7 @@ def test_halving_keeps_the_best_and_says_which_were_stopped():
     tuner = Tuner(strategy="random", trials=64, seed=2, early_stopping="hyperband")
     found = tune(search, {"a": SPACES["a"]}, tuner, [0, 1, 2, 3, 4], 300_000)
     assert [asked[0] for asked in search.asked] == [64, 16, 4]
-    chosen = choose(found.rows, found.trials, "rmse", folds=[0, 1, 2, 3, 4])
+    chosen = select_trial(found.rows, found.trials, "rmse", folds=[0, 1, 2, 3, 4])
     assert chosen.best.number == min(found.trials, key=lambda trial: abs(trial.params["x"] - 1.0)).number
     states = {row.trial: row.state for row in found.rows}
     assert sorted(states.values()).count("SUCCEEDED") == 4 and len(states) == 64

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidemill.spec.models import FloatRange, IntRange, LogRange, Tuner
-from tidemill.training.tuning.tuner import plan_trials, spread
+from tidemill.training.tuning.tuner import allocate_trials, plan_trials
 
 WIDE = {"regParam": LogRange(log=[1e-5, 1.0])}
 
@@ -28,12 +28,12 @@ def params(trials, family):
     ],
 )
 def test_trials_are_spread_by_hand(total, capacities, shares):
-    assert spread(total, capacities) == shares
+    assert allocate_trials(total, capacities) == shares
 
 
 @given(st.integers(0, 60), st.lists(st.integers(0, 30), min_size=1, max_size=6))
 def test_no_trial_is_lost_and_nobody_gets_more_than_it_can_take(total, capacities):
-    shares = spread(total, capacities)
+    shares = allocate_trials(total, capacities)
     assert sum(shares) == min(total, sum(capacities))
     assert all(0 <= share <= capacity for share, capacity in zip(shares, capacities, strict=True))
     # Even: whoever has room left has at most one less than anybody else, and only if it stands behind.

@@ -12,7 +12,7 @@ from pyspark.sql import types as T
 from tidemill.errors import ExpectationRefused, Fault, SpecError, did_you_mean
 from tidemill.quoting import quote_name
 from tidemill.tasks import Task
-from tidemill.training.labels import positive_last
+from tidemill.training.labels import order_classes
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, Row
@@ -105,7 +105,7 @@ def _check_judging(marked: DataFrame, declared: Dataset, task: Task) -> tuple[st
 
 def positive_notes(declared: Dataset, totals: Mapping[Any, int]) -> tuple[str, ...]:
     """Return which of two classes is the positive one, and a warning where nobody chose it and the other one is rarer."""
-    negative, positive = positive_last(sorted(totals), declared)
+    negative, positive = order_classes(sorted(totals), declared)
     share = totals[positive] / (totals[positive] + totals[negative])
     notes = (f"{declared.positive_rule()}: {positive!r}, the label of {totals[positive]:,} rows ({share:.1%}); the other is {negative!r}",)
     if declared.positive is not None or totals[positive] <= totals[negative]:

@@ -18,7 +18,7 @@ from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.spec.models import Drift
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.steps.score.step import scoring_rows
-from tidemill.training.labels import labelled
+from tidemill.training.labels import filter_labelled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,11 +42,11 @@ class Window:
     remarks: tuple[str, ...]
 
 
-def training_rows(context: StepContext, version: int) -> DataFrame:
+def select_training_rows(context: StepContext, version: int) -> DataFrame:
     """Return the rows of the dataset at ``version`` that a model is trained on: those of the split ``train`` that have a label."""
     pipeline = context.spec.pipeline
     dataset = context.lake.read(context.spark, pipeline.dataset_table, version)
-    return labelled(dataset.where(F.col("split") == "train"), pipeline.dataset, pipeline.task_kind)
+    return filter_labelled(dataset.where(F.col("split") == "train"), pipeline.dataset, pipeline.task_kind)
 
 
 def rows_to_compare(context: StepContext, manifest: Manifest, columns: Sequence[str]) -> Window:
@@ -101,12 +101,12 @@ def _trained_keys(context: StepContext, manifest: Manifest, key: Sequence[str]) 
     """Return the keys of the model's training rows; of the dataset as it is now where the version that it learned from is gone."""
     now = context.inputs[context.spec.pipeline.dataset_table]
     try:
-        trained = training_rows(context, manifest.dataset_version)
+        trained = select_training_rows(context, manifest.dataset_version)
         trained.limit(1).collect()
     except Exception:
         if manifest.dataset_version == now:
             raise
-        trained = training_rows(context, now)
+        trained = select_training_rows(context, now)
     return trained.select(_hash(key).alias(_KEY), F.lit(True).alias(_TRAINED)).distinct()
 
 
@@ -166,7 +166,7 @@ def _measured(
     window = rows_to_compare(context, manifest, columns)
 
     def since(version: int) -> list[ColumnDrift]:
-        return measure_drift(training_rows(context, version), window.rows, columns, method)
+        return measure_drift(select_training_rows(context, version), window.rows, columns, method)
 
     if manifest.dataset_version == now:
         return since(now), window.remarks

@@ -27,7 +27,7 @@ from tidemill.steps.score.entry import Entry
 from tidemill.steps.score.input import RECORD, WHY, Arrived, arrived_rows
 from tidemill.steps.score.nodes import may_drop, taken_through
 from tidemill.steps.score.routes import CARRIER, DATASET, SCORING, node_name
-from tidemill.steps.train.feature_spec import refuse_other_features
+from tidemill.steps.train.feature_spec import check_same_features
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -67,7 +67,7 @@ def scored_rows(spark: SparkSession, spec: Spec, lake: Lake, entry: Entry) -> It
     """
     pipeline = spec.pipeline
     model, manifest = load_model(lake, pipeline.pipeline, entry.version)
-    refuse_other_features(lake, pipeline.pipeline, pipeline.features, manifest)
+    check_same_features(lake, pipeline.pipeline, pipeline.features, manifest)
     context = StepContext(child_session(spark), spec, lake, _versions(spec, lake, entry), "score", "score")
     later = [name for name in (pipeline.dataset.label, *pipeline.dataset.exclude) if name is not None]
     with raise_step_error(f"--input {entry.given}"), ExitStack() as stack:

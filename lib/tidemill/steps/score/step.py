@@ -20,7 +20,7 @@ from tidemill.model_registry.predict import OUTPUTS, predict
 from tidemill.runtime.caching import cache_frame
 from tidemill.steps.dataset.history import point_in_time_join
 from tidemill.steps.result import StepContext, StepResult, key_remedy
-from tidemill.steps.train.feature_spec import refuse_other_features
+from tidemill.steps.train.feature_spec import check_same_features
 from tidemill.training.recommendation.recommend import recommend
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def score(context: StepContext) -> StepResult:
     rows = scoring_rows(context)
     _require(context, rows, key, keep)
     model, manifest = load_model(context.lake, context.pipeline, version)
-    refuse_other_features(context.lake, context.pipeline, pipeline.features, manifest)
+    check_same_features(context.lake, context.pipeline, pipeline.features, manifest)
     wanted = dict.fromkeys((*key, *keep, *manifest.feature_columns))
     given = predict(model, manifest, rows.select(*[column(name) for name in wanted if name in rows.columns])).select(
         *map(column, (*key, *keep)),

@@ -1,4 +1,4 @@
-"""The features of a search: as they are declared, and with the values that its trials put into the block."""
+"""The features and spaces of a search: as declared, and with the feature values of its trials."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tidemill.spec.models import PREFIX, CustomFamily, Features, Space, Training
 from tidemill.training.folds import NO_VARIANT
 
 
-def declared_spaces(spec: Spec, *, needs_libraries: bool = True) -> dict[str, Space]:
-    """Return what is searched, family by family, in the order of the spec; ``needs_libraries`` is as in `resolve_spaces`.
+def resolve_declared_spaces(spec: Spec, *, needs_libraries: bool = True) -> dict[str, Space]:
+    """Return what is cross_validate_and_select, family by family, in the order of the spec; ``needs_libraries`` is as in `resolve_spaces`.
 
     Raises:
-        SpecError: a family does not suit the task, a parameter or a value is none of its, or a library is missing; all are named.
+        SpecError: a family does not suit the task, has no such parameter or value, or lacks a library; every fault is named.
     """
     pipeline = spec.pipeline
     built_in = {name: family for name, family in pipeline.families.items() if not isinstance(family, CustomFamily)}
     try:
         with search_beside(spec.folder):
-            found = resolve_spaces(
+            spaces = resolve_spaces(
                 built_in,
                 pipeline.task_kind,
                 str(spec.file),
@@ -36,18 +36,18 @@ def declared_spaces(spec: Spec, *, needs_libraries: bool = True) -> dict[str, Sp
     except SpecError as error:
         raise spec.located(error) from None
     own = {name: family.space for name, family in pipeline.families.items() if isinstance(family, CustomFamily)}
-    return {name: own[name] if name in own else found[name] for name in pipeline.families}
+    return {name: own[name] if name in own else spaces[name] for name in pipeline.families}
 
 
-Planned = Callable[[Features], FeaturePlan]
+PlanFeatures = Callable[[Features], FeaturePlan]
 
 
-class Variants:
-    """Plans by the name of their variant (`Trial.variant`), each resolved once."""
+class FeatureVariants:
+    """Feature plans by variant (`Trial.variant`), each resolved once."""
 
-    def __init__(self, features: object, declared: FeaturePlan, planned: Planned) -> None:
-        """Take the block and its plan, and what makes a plan of another block."""
-        self._features, self._planned = features, planned
+    def __init__(self, features: object, declared: FeaturePlan, plan_features: PlanFeatures) -> None:
+        """Store the block, its plan, and a function that plans another block."""
+        self._features, self._plan_features = features, plan_features
         self._plans = {NO_VARIANT: declared}
         self._lock = threading.Lock()
 
@@ -55,16 +55,16 @@ class Variants:
         """Return the features of a variant."""
         with self._lock:
             if variant not in self._plans:
-                assert isinstance(self._features, Features)  # of `auto` nothing is tuned: see value_problems
-                self._plans[variant] = self._planned(with_values(self._features, json.loads(variant)))
+                assert isinstance(self._features, Features)  # `auto` is never tuned: see value_problems
+                self._plans[variant] = self._plan_features(with_values(self._features, json.loads(variant)))
             return self._plans[variant]
 
 
-def feature_space(training: Training) -> Space:
-    """Return the parameters of the features, as those of a trial are named."""
+def build_feature_space(training: Training) -> Space:
+    """Return the space of the feature parameters, under their names in trials."""
     return {f"{PREFIX}{path}": values for path, values in training.features.items()}
 
 
 def may_need_parts(training: Training) -> bool:
-    """Return True where a trial may encode by the label."""
+    """Return True where a trial may use target encoding."""
     return any("target" in (values if isinstance(values, list) else [values]) for values in training.features.values())

@@ -1,4 +1,4 @@
-"""A training run on features: its rows, label, features and problem, and what is done with them one after the other."""
+"""A training run on features: its rows, label, features and problem, and its stages: search, adjustment, refit."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.locks import scratch
 from tidemill.spec.models import CustomFamily, Features, seconds
 from tidemill.steps.result import StepContext
-from tidemill.steps.train.feature_variants import Variants, declared_spaces, feature_space, may_need_parts
-from tidemill.steps.train.register_model import Trained
-from tidemill.steps.train.search import PastTrials, failures, searched
-from tidemill.training.balance import balance_of
+from tidemill.steps.train.feature_variants import FeatureVariants, build_feature_space, may_need_parts, resolve_declared_spaces
+from tidemill.steps.train.register_model import TrainedModel
+from tidemill.steps.train.search import PastTrials, cross_validate_and_select, describe_failures
+from tidemill.training.balance import compute_balance
 from tidemill.training.calibration import calibrate_scores, fit_calibrations
 from tidemill.training.engines.choice import Engines, Resources, choose_engines, max_copy_bytes
-from tidemill.training.ensembles.ensemble import Tried, try_ensemble
+from tidemill.training.ensembles.ensemble import EnsembleResult, try_ensemble
 from tidemill.training.ensembles.refit import refit_ensemble
 from tidemill.training.folds import WEIGHT
-from tidemill.training.labels import Labels, free_labels, labelled, read_labels
+from tidemill.training.labels import LabelEncoding, filter_labelled, read_labels, read_unsupervised_labels
 from tidemill.training.monotone import check_monotone
 from tidemill.training.out_of_fold import MAX_CALIBRATED_CLASSES, choose_threshold
 from tidemill.training.problem import Problem
 from tidemill.training.refit import refit
-from tidemill.training.rows import check_folds, training_rows
-from tidemill.training.tuning import staged_boosting
+from tidemill.training.rows import check_folds, select_training_rows
 from tidemill.training.tuning.search import Search
-from tidemill.training.tuning.tune import Tuned
+from tidemill.training.tuning.staged_boosting import describe_rounds
+from tidemill.training.tuning.tune import TuningResult
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -46,10 +46,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Choice:
-    """What a search came to: all trials, what is chosen of them, and how its probabilities are to be adjusted."""
+    """The result of a search: all trials, the selected candidate, and the adjustment of its probabilities."""
 
-    tuned: Tuned
-    tried: Tried
+    tuning: TuningResult
+    ensemble_result: EnsembleResult
     adjustment: Mapping[str, Any]
 
 
@@ -57,14 +57,14 @@ class Choice:
 class TrainingJob:
     """One training run on features.
 
-    ``rows`` are the labelled training rows with all columns, ``frame`` the same as the search reads them, cached; ``folds`` is the number
-    of rows of each fold.
+    ``rows`` are the labelled training rows with all columns, ``frame`` the same rows as the search reads them, cached; ``folds`` is the
+    number of rows by fold.
     """
 
     context: StepContext
     dataset: DataFrame
     rows: DataFrame
-    labels: Labels
+    labels: LabelEncoding
     plan: FeaturePlan
     frame: DataFrame
     folder: str
@@ -85,13 +85,13 @@ class TrainingJob:
         pipeline = context.spec.pipeline
         declared, rule = pipeline.dataset, pipeline.dataset.split_rule()
         dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
-        rows = labelled(dataset.where(F.col("split") == "train"), declared, pipeline.task_kind)
+        rows = filter_labelled(dataset.where(F.col("split") == "train"), declared, pipeline.task_kind)
         labels = _read_labels(context, dataset, rows)
         plan = _plan(context, rows, labels, pipeline.features)
-        # Rows of one group are in one part, as they are in one fold.
+        # The rows of a group share a part, as they share a fold.
         parted_by = ([rule.group] if rule.group else declared.key) if plan.needs_parts or may_need_parts(pipeline.training) else ()
         with (
-            cache_frame(training_rows(rows, declared.key, labels, plan.columns, parted_by, declared.weight)) as frame,
+            cache_frame(select_training_rows(rows, declared.key, labels, plan.columns, parted_by, declared.weight)) as frame,
             scratch(context.lake.engine_root) as folder,
         ):
             folds, notes = check_folds(frame, labels, pipeline.selection_metric, rule)
@@ -99,19 +99,19 @@ class TrainingJob:
             yield TrainingJob(context, dataset, rows, labels, plan, frame, folder, folds, problem, frame.count(), [*plan.notes, *notes])
 
     def start_search(self) -> tuple[Search, PastTrials]:
-        """Choose the engines, and return the search with what is known from one that was cut short."""
+        """Choose the engines, and return the search with the results of an interrupted one."""
         training = self.context.spec.pipeline.training
-        spaces = declared_spaces(self.context.spec)
+        spaces = resolve_declared_spaces(self.context.spec)
         past = PastTrials(self.context, self.plan.columns, self.problem)
         search = Search(
             self.frame,
-            Variants(
+            FeatureVariants(
                 self.context.spec.pipeline.features, self.plan, lambda features: _plan(self.context, self.rows, self.labels, features)
             ),
             spaces,
             self.problem,
             engines=self._choose_engines(),
-            done=past.keep,
+            done=past.append,
             known=past.known(),
             parallelism=training.tuner.parallelism,
             limit=seconds(training.tuner.trial_timeout),
@@ -121,30 +121,36 @@ class TrainingJob:
     def _choose_engines(self) -> Engines:
         engines = choose_engines(
             self.context.spec.pipeline.training.found_engine,
-            declared_spaces(self.context.spec),
+            resolve_declared_spaces(self.context.spec),
             self.problem,
             Resources(scratch=self.folder, rows=self.total, columns=len(self.plan.columns), most_bytes=max_copy_bytes(self.context.spark)),
         )
-        logger.info("engines: %s", "; ".join([*(f"{name}: {engine}" for name, engine in engines.of.items()), *engines.notes]))
+        logger.info("engines: %s", "; ".join([*(f"{name}: {engine}" for name, engine in engines.by_family.items()), *engines.notes]))
         return engines
 
     def choose(self, search: Search, past: PastTrials) -> Choice:
-        """Search, choose, and see what is to be done to the probabilities; every trial is recorded, whatever comes of it.
+        """Search, select_trial, and see what is to be done to the probabilities; every trial is recorded, whatever comes of it.
 
         Raises:
             StepError: no trial succeeded.
         """
         training, folds = self.context.spec.pipeline.training, list(self.folds)
         adjusts, kind = training.calibrate != "none" or training.threshold is not None, training.ensemble
-        tuned_spaces = {name: {**feature_space(training), **space} for name, space in declared_spaces(self.context.spec).items()}
+        tuned_spaces = {
+            name: {**build_feature_space(training), **space} for name, space in resolve_declared_spaces(self.context.spec).items()
+        }
         try:
-            tuned, result = searched(training, tuned_spaces, search, past, folds, self.total, is_last=not adjusts and kind == "none")
-            tried = Tried(result)
+            tuning, result = cross_validate_and_select(
+                training, tuned_spaces, search, past, folds, self.total, is_last=not adjusts and kind == "none"
+            )
+            ensemble_result = EnsembleResult(result)
             if kind != "none":
                 spark = self.context.spark
-                tried = try_ensemble(kind, spark, search, tried.result, tuned.trials, folds, scratch=self.folder, with_counts=adjusts)
-                past.record(tried.result.rows)
-            return Choice(tuned, tried, self._adjust(search, tried) if adjusts else self._fixed_adjustment())
+                ensemble_result = try_ensemble(
+                    kind, spark, search, ensemble_result.result, tuning.trials, folds, scratch=self.folder, with_counts=adjusts
+                )
+                past.record(ensemble_result.result.rows)
+            return Choice(tuning, ensemble_result, self._adjust(search, ensemble_result) if adjusts else self._fixed_adjustment())
         finally:
             search.close()
 
@@ -152,12 +158,12 @@ class TrainingJob:
         kind, training = self.problem.task, self.context.spec.pipeline.training
         return {"threshold": 1 - training.contamination} if kind.finds_anomalies else {}
 
-    def _adjust(self, search: Search, tried: Tried) -> Mapping[str, Any]:
-        """Return the calibration and the threshold that the candidate's predictions of unseen rows ask for."""
+    def _adjust(self, search: Search, ensemble_result: EnsembleResult) -> Mapping[str, Any]:
+        """Fit the calibration and the threshold on the candidate's out-of-fold predictions."""
         training = self.context.spec.pipeline.training
-        known = tried.ensemble.counts if tried.ensemble else None
-        counts = search.out_of_fold(tried.result.best, list(self.folds)) if known is None else known
-        if self.problem.is_weighted:  # by the measure of rows, so that half a row is half a row in any unit of the weights
+        ensemble_counts = ensemble_result.ensemble.counts if ensemble_result.ensemble else None
+        counts = search.out_of_fold(ensemble_result.result.best, list(self.folds)) if ensemble_counts is None else ensemble_counts
+        if self.problem.is_weighted:  # scaled to the number of rows, so that the unit of the weights does not matter
             counts = [histogram.scale(sum(self.folds.values()) / histogram.rows.sum()) for histogram in counts]
         adjustment: dict[str, Any] = {}
         if training.calibrate != "none":
@@ -167,52 +173,56 @@ class TrainingJob:
             adjustment["threshold"] = choose_threshold(training.threshold, counts[0])
         return adjustment
 
-    def refit(self, search: Search, choice: Choice) -> Trained:
-        """Fit what was chosen on all training rows."""
-        tried, result = choice.tried, choice.tried.result
-        plan: FeaturePlan = search.plan_of(tried.parts[0].variant)
-        options = {"memo": search.folds.of_all_rows, "limit": search.limit, **choice.adjustment}
+    def refit(self, search: Search, choice: Choice) -> TrainedModel:
+        """Fit the candidate on all training rows."""
+        ensemble_result, result = choice.ensemble_result, choice.ensemble_result.result
+        plan: FeaturePlan = search.plan_of(ensemble_result.candidate_trials[0].variant)
+        options = {"cache": search.folds.all_rows_cache, "limit": search.limit, **choice.adjustment}
         model: PipelineModel
-        if tried.ensemble:
-            model = refit_ensemble(self.frame, plan, tried.ensemble, self.problem, search.engines, **options)
+        if ensemble_result.ensemble:
+            model = refit_ensemble(self.frame, plan, ensemble_result.ensemble, self.problem, search.engines, **options)
         else:
             model = refit(self.frame, plan, result.best, self.problem, search.engines, **options)
         types = {name: self.dataset.schema[name].dataType.simpleString() for name in self.plan.columns}
-        libraries = result.libraries({trial.number for trial in tried.parts})
-        families = [trial.family for trial in tried.parts]
-        return Trained(model, result, self.labels, types, plan, self.problem, libraries, families)
+        libraries = result.libraries({trial.number for trial in ensemble_result.candidate_trials})
+        families = [trial.family for trial in ensemble_result.candidate_trials]
+        return TrainedModel(model, result, self.labels, types, plan, self.problem, libraries, families)
 
     def describe(self, search: Search, choice: Choice) -> tuple[str, ...]:
-        """Return notes on the rows and features, on what was fitted, on families without a trial and on trials that failed."""
-        pipeline, tuned, tried = self.context.spec.pipeline, choice.tuned, choice.tried
-        families = {trial.family for trial in tuned.trials}
-        untried = [name for name in pipeline.families if name not in families]
-        notes = [*self.notes, *search.engines.notes, *tuned.notes]
-        notes += [f"left out: {lack}" for lack in pipeline.left_out.values()]
-        notes += [f"{', '.join(untried)}: not tried, training.tuner.trials is {len(tuned.trials)}"] if untried else []
-        wanted = len({(row.trial, row.fold, row.share) for row in tuned.rows})
+        """Return notes on rows and features, on the number of fits, on families without a trial, and on failed trials."""
+        pipeline, tuning, ensemble_result = self.context.spec.pipeline, choice.tuning, choice.ensemble_result
+        families = {trial.family for trial in tuning.trials}
+        families_without_trials = [name for name in pipeline.families if name not in families]
+        notes = [*self.notes, *search.engines.notes, *tuning.notes]
+        notes += [f"left out: {reason}" for reason in pipeline.left_out.values()]
+        notes += (
+            [f"{', '.join(families_without_trials)}: not tried, training.tuner.trials is {len(tuning.trials)}"]
+            if families_without_trials
+            else []
+        )
+        n_fits = len({(row.trial, row.fold, row.share) for row in tuning.rows})
         notes.append(
-            f"{wanted} fits of features and a model were asked for: {search.folds.fits} of features and {search.fits} of models were made"
+            f"{n_fits} fits of features and a model were needed: {search.folds.fits} of features and {search.fits} of models were made"
         )
         if pipeline.training.features:
-            learned = f"{search.folds.learnt} of {search.folds.asked} things that they ask of the rows were learnt"
-            notes.append(f"variants of the features share what they have in common: {learned}")
-        early = staged_boosting.remarks(tried.parts, tried.result.rows)
-        return (*notes, *failures(tuned), *tried.notes, *early)
+            computed = f"{search.folds.misses} of {search.folds.requests} statistics of the rows were computed"
+            notes.append(f"variants of the features share their statistics: {computed}")
+        rounds = describe_rounds(ensemble_result.candidate_trials, ensemble_result.result.rows)
+        return (*notes, *describe_failures(tuning), *ensemble_result.notes, *rounds)
 
 
-def _read_labels(context: StepContext, dataset: DataFrame, rows: DataFrame) -> Labels:
+def _read_labels(context: StepContext, dataset: DataFrame, rows: DataFrame) -> LabelEncoding:
     pipeline = context.spec.pipeline
     kind, training = pipeline.task_kind, pipeline.training
     if not kind.learns_label:
-        return free_labels(dataset, pipeline.dataset, kind, pipeline.selection_metric)
+        return read_unsupervised_labels(dataset, pipeline.dataset, kind, pipeline.selection_metric)
     labels = read_labels(rows, pipeline.dataset, kind, training.target)
     if training.calibrate != "none" and labels.n_classes > MAX_CALIBRATED_CLASSES:
         raise StepError(f"train: `calibrate` is for up to {MAX_CALIBRATED_CLASSES} classes, found {labels.n_classes}; leave it out")
     return labels
 
 
-def _plan(context: StepContext, rows: DataFrame, labels: Labels, features: Literal["auto"] | Features) -> FeaturePlan:
+def _plan(context: StepContext, rows: DataFrame, labels: LabelEncoding, features: Literal["auto"] | Features) -> FeaturePlan:
     pipeline = context.spec.pipeline
     learns = pipeline.task_kind.learns_label
     plan = plan_features(
@@ -227,7 +237,7 @@ def _plan(context: StepContext, rows: DataFrame, labels: Labels, features: Liter
     return plan
 
 
-def _state_problem(context: StepContext, frame: DataFrame, labels: Labels) -> Problem:
+def _state_problem(context: StepContext, frame: DataFrame, labels: LabelEncoding) -> Problem:
     pipeline = context.spec.pipeline
     training = pipeline.training
     return Problem(
@@ -236,7 +246,7 @@ def _state_problem(context: StepContext, frame: DataFrame, labels: Labels) -> Pr
         labels.n_classes,
         training.tuner.seed,
         pipeline.dataset.split_rule().is_expanding,
-        balance_of(training.balance, _class_counts(frame), labels.n_classes) if training.balance != "none" else None,
+        compute_balance(training.balance, _class_counts(frame), labels.n_classes) if training.balance != "none" else None,
         _own_families(context),
         target=training.target,
         loss=training.loss_kind,
@@ -248,7 +258,7 @@ def _state_problem(context: StepContext, frame: DataFrame, labels: Labels) -> Pr
 
 
 def _own_families(context: StepContext) -> dict[str, Family]:
-    """Return the families that are named by a dotted path, and those of an estimator that is; threads of the search know no folder."""
+    """Load the families of a dotted path, and those of an estimator of one, before threads of the search need them."""
     families: dict[str, Family] = {}
     for name, declared in context.spec.pipeline.families.items():
         if isinstance(declared, CustomFamily):
@@ -259,6 +269,6 @@ def _own_families(context: StepContext) -> dict[str, Family]:
 
 
 def _class_counts(frame: DataFrame) -> dict[int, float]:
-    """Return what the rows of each class count for."""
+    """Return the number, or the weight, of the rows of each class."""
     counts = F.sum(WEIGHT) if WEIGHT in frame.columns else F.count("*")
     return {int(row["label"]): row["n"] for row in frame.groupBy("label").agg(counts.alias("n")).collect()}

@@ -1,4 +1,4 @@
-"""A trained model becomes a version: its files, its manifest, what it weighs, and last its state."""
+"""Registration of a trained model as a version: its files, manifest, importances, and last its state."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tidemill.model_registry.versions import next_version, saved_versions
 from tidemill.spec.models import DeclaredGroup
 from tidemill.steps.result import StepContext
 from tidemill.steps.train.feature_spec import declared_features, record_choices
-from tidemill.training.importances import importances
-from tidemill.training.labels import Labels
+from tidemill.training.importances import list_importances
+from tidemill.training.labels import LabelEncoding
 from tidemill.training.problem import Problem
 from tidemill.training.selection import SearchResult
 
@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """What training came to: the model of all training rows, and all that is to be known of it."""
+class TrainedModel:
+    """The model of all training rows, and the data of its manifest."""
 
     model: PipelineModel
-    found: SearchResult
-    labels: Labels
-    types: Mapping[str, str]  # Spark's types of the raw columns
+    search_result: SearchResult
+    labels: LabelEncoding
+    types: Mapping[str, str]  # raw column → Spark type
     plan: FeaturePlan
     problem: Problem
     library: str
-    families: Sequence[str]  # of which the model is made: one, or those of an ensemble's members
+    families: Sequence[str]  # the family of the model, or those of the members of an ensemble
 
 
-def register(context: StepContext, trained: Trained) -> int:
-    """Save the model as a new version and make it CANDIDATE; the ledger's row is what makes it exist."""
-    pipeline, found, labels, plan = context.spec.pipeline, trained.found, trained.labels, trained.plan
+def register_model(context: StepContext, trained: TrainedModel) -> int:
+    """Save the model as a new version with the state CANDIDATE; the version exists from that row of the ledger on."""
+    pipeline, search_result, labels, plan = context.spec.pipeline, trained.search_result, trained.labels, trained.plan
     families = [trained.problem.family(name) for name in trained.families]
     own = [UserCode(family.python, family.kind) for family in families if isinstance(family, EstimatorFamily)]
     own += [UserCode(name, type(trained.problem.family(name))) for name in trained.families if "." in name]
@@ -54,10 +54,10 @@ def register(context: StepContext, trained: Trained) -> int:
         pipeline=context.pipeline,
         version=next_version(context.lake, context.pipeline),
         task=str(pipeline.task_kind),
-        family=found.best.family,
-        params=found.best.params,
+        family=search_result.best.family,
+        params=search_result.best.params,
         metric=metric,
-        cv_value=found.best_value,
+        cv_value=search_result.best_value,
         classes=None if labels.classes is None else list(labels.classes),
         label_type=labels.type,
         positive=labels.positive if pipeline.task_kind.has_positive_class else None,
@@ -80,54 +80,56 @@ def register(context: StepContext, trained: Trained) -> int:
     _record_importances(context, trained.model, manifest, plan)
     evidence = {
         "metric": metric,
-        "cv_value": found.best_value,
-        "family": found.best.family,
-        "params": found.best.params,
+        "cv_value": search_result.best_value,
+        "family": search_result.best.family,
+        "params": search_result.best.params,
         "library": trained.library,
-        "trials": len({row.trial for row in found.rows}),
+        "trials": len({row.trial for row in search_result.rows}),
     }
-    reason = f"best of {evidence['trials']} trials: {found.best.family}, {metric} {found.best_value:.4g} in cross-validation"
+    reason = (
+        f"best of {evidence['trials']} trials: {search_result.best.family}, {metric} {search_result.best_value:.4g} in cross-validation"
+    )
     deployments.move(version, "CANDIDATE", run_id=context.run_id, reason=reason, evidence=evidence)
     return version
 
 
 @dataclass(frozen=True)
 class UserCode:
-    """A class of the user's own: the dotted path of the spec, and what it is of (``kind``)."""
+    """A user-defined class: its dotted path in the spec, and the class (``kind``)."""
 
     python: str
     kind: Callable[..., object]
 
 
 def _code(context: StepContext, parts: Sequence[DeclaredGroup | CustomStage | UserCode]) -> dict[str, str]:
-    """Return the text of each module that lies beside the spec, after those that it imports: they are kept with the model."""
+    """Return the source of each module beside the spec, after the modules that it imports; it is saved with the model."""
     own = [part for part in parts if is_user_code(part)]
     imported = {name: text for part in own for name, text in context.spec.own_imports(part.python).items()}
     return imported | {str(part.kind.__module__): context.spec.source_code(part.python) for part in own}
 
 
 def _dataset_inputs(context: StepContext) -> dict[str, int]:
-    """Return the tables that the dataset was made of with their versions, as its commit says; empty where it does not."""
+    """Return the tables and versions that the dataset was built from, by its commit; empty where the commit does not say."""
     table = context.spec.pipeline.dataset_table
     version = context.inputs[table]
     for meta in context.lake.metadata(table, limit=None):
         if meta["version"] == version and isinstance(meta.get("inputs"), Mapping):
-            return {str(name): int(str(found)) for name, found in meta["inputs"].items()}  # type: ignore[attr-defined]
+            return {str(name): int(str(table_version)) for name, table_version in meta["inputs"].items()}  # type: ignore[attr-defined]
     return {}
 
 
 def _record_importances(context: StepContext, model: PipelineModel, manifest: Manifest, plan: FeaturePlan) -> None:
-    """Write what counts in the model, one row a slot."""
+    """Write ``ops.importances``, one row per slot."""
     run = context.run_columns
     rows = [
         ImportanceRow(**run, model_version=manifest.version, **importance.row())
-        for importance in importances(model, manifest.slots, plan.columns)
+        for importance in list_importances(model, manifest.slots, plan.columns)
     ]
     context.lake.ledger.put(ImportanceRow, rows, where=run)
 
 
 def _same_candidate(context: StepContext, deployments: Deployments, manifest: Manifest) -> int | None:
-    """Return the version that a killed run wrote of this very model, and of which nothing has come yet; None where there is none."""
+    """Return a version of the same model that a killed run saved without registering it; None where there is none."""
     lake, states = context.lake, deployments.states()
     for version in reversed(saved_versions(lake, context.pipeline)):
         if states.get(version, "CANDIDATE") != "CANDIDATE" or model_fault(lake, context.pipeline, version):

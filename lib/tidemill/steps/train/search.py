@@ -1,4 +1,4 @@
-"""What training does for every task: search, choose, and record each trial, whatever comes of it."""
+"""What training does for every task: search, select_trial, and record each trial, whatever comes of it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tidemill.lake.ops import TrialRow
 from tidemill.model_registry import Deployments
 from tidemill.spec.models import Space, Training
 from tidemill.steps.train.feature_spec import declared_features
-from tidemill.training.selection import SUCCEEDED, NoTrialSucceeded, SearchResult, TrialFold, choose, first_errors
+from tidemill.training.selection import SUCCEEDED, NoTrialSucceeded, SearchResult, TrialFold, first_errors, select_trial
 from tidemill.training.tuning.search import Search
-from tidemill.training.tuning.staged_boosting import settled
-from tidemill.training.tuning.tune import Tuned, tune
+from tidemill.training.tuning.staged_boosting import with_mean_rounds
+from tidemill.training.tuning.tune import TuningResult, tune
 from tidemill.version import VERSION
 
 if TYPE_CHECKING:
@@ -34,14 +34,14 @@ class PastTrials:
     """The rows of ``ops.trials`` that belong to one search: the same rows, features, problem, folds and code."""
 
     def __init__(self, context: StepContext, learned_from: object, problem: Problem) -> None:
-        """Name the search by all that its figures depend on, but for the trials themselves; ``learned_from`` are columns and the like."""
+        """Identify the search by all that its results depend on except the trials; ``learned_from`` are the columns that it reads."""
         self._context = context
         pipeline = context.spec.pipeline
         parts = [
             context.inputs[pipeline.dataset_table],
             declared_features(pipeline.features),
             learned_from,
-            problem.asked,
+            problem.dependencies,
             pipeline.dataset.weight,
             pipeline.training.engine,
             VERSION,
@@ -50,7 +50,7 @@ class PastTrials:
         self._search = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def known(self) -> dict[tuple[str, str, int], TrialFold]:
-        """Return the rows that earlier runs of this search left, which came to no model: family, parameters and fold → the row."""
+        """Return the rows of earlier runs of this search that ended without a model: family, parameters and fold → the row."""
         ledger, name = self._context.lake.ledger, self._context.pipeline
         finished = {row.run_id for row in Deployments(ledger, name).rows() if row.to_state == "CANDIDATE"}
         fits = {}
@@ -60,50 +60,50 @@ class PastTrials:
                 fits[fit.family, fit.params, fit.fold] = fit
         return fits
 
-    def keep(self, rows: Sequence[TrialFold]) -> None:
-        """Write rows of fits that have just ended."""
+    def append(self, rows: Sequence[TrialFold]) -> None:
+        """Append the rows of a fit that has ended."""
         for row in rows:
             logger.info("trial %d, fold %d: %s %s is %s after %.1f s", row.trial, row.fold, row.family, row.params, row.state, row.seconds)
-        self._context.lake.ledger.append(self._stamped(rows))
+        self._context.lake.ledger.append(self._to_trial_rows(rows))
 
     def record(self, rows: Sequence[TrialFold]) -> None:
-        """Write all rows of the run, in place of those that were kept on the way."""
+        """Write all rows of the run in place of those that were appended."""
         context = self._context
-        context.lake.ledger.put(TrialRow, self._stamped(rows), where=context.run_columns)
+        context.lake.ledger.put(TrialRow, self._to_trial_rows(rows), where=context.run_columns)
 
-    def _stamped(self, rows: Sequence[TrialFold]) -> list[TrialRow]:
+    def _to_trial_rows(self, rows: Sequence[TrialFold]) -> list[TrialRow]:
         return [TrialRow(**self._context.run_columns, search=self._search, **row.row()) for row in rows]
 
 
-def searched(
+def cross_validate_and_select(
     training: Training,
     spaces: Mapping[str, Space],
-    finder: Search,
+    search: Search,
     past: PastTrials,
     folds: Sequence[int],
     total: int,
     *,
     is_last: bool = True,
-) -> tuple[Tuned, SearchResult]:
-    """Return what was tried and what is chosen of it, after it is written to ``ops.trials``; rounds of boosting are settled.
+) -> tuple[TuningResult, SearchResult]:
+    """Run the trials, write them to ``ops.trials``, and return them with the selection; the mean rounds replace early stopping.
 
-    ``total`` is the number of training rows; ``is_last``: the vectors of the folds are not wanted afterwards.
+    ``total`` is the number of training rows; ``is_last``: the vectors of the folds are not needed afterwards.
 
     Raises:
-        NoTrialSucceeded: none did; that is written, too.
+        NoTrialSucceeded: no trial succeeded; the failures are written too.
     """
     try:
-        tuned = tune(finder, spaces, training.tuner, folds, total, is_last=is_last)
-        found = choose(tuned.rows, tuned.trials, finder.problem.metric, folds=folds, rule=training.select)
+        tuned = tune(search, spaces, training.tuner, folds, total, is_last=is_last)
+        selected = select_trial(tuned.rows, tuned.trials, search.problem.metric, folds=folds, rule=training.select)
     except NoTrialSucceeded as error:
         past.record(error.rows)
         raise
-    past.record(found.rows)
-    return tuned, replace(found, best=settled(found.best, found.rows, finder.problem))
+    past.record(selected.rows)
+    return tuned, replace(selected, best=with_mean_rounds(selected.best, selected.rows, search.problem))
 
 
-def failures(tuned: Tuned) -> list[str]:
-    """Return a note on the trials that failed, where there are any, with the first one's error."""
+def describe_failures(tuned: TuningResult) -> list[str]:
+    """Return a note on the failed trials, where there are any, with the error of the first one."""
     errors = first_errors(tuned.rows)
     if not errors:
         return []

@@ -1,4 +1,4 @@
-"""Which engine fits which family: the whole cluster for each fit, or a fit a task."""
+"""The choice of an engine for each family: `spark` (each fit uses the whole cluster) or `tasks` (each fit is one Spark task)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from tidemill.spec.models import Space
 
 
-# A copy is opened by each fit, and what a library makes of it is about as large again; so is what fits beside it.
-_MOST_BYTES = 1 << 31
+# Each fit maps the fold matrix, and the data structures of its library are about as large again; other fits run beside it.
+_MAX_BYTES = 1 << 31
 _PARTS_OF_MEMORY = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a search has: training rows, columns that features are made of, where copies may lie, and the bytes that one may take."""
+    """The size of a search: training rows, raw feature columns, the folder for fold matrices, and the most bytes of one."""
 
     scratch: str
     rows: int
@@ -36,74 +36,76 @@ class Resources:
 
 @dataclass(frozen=True)
 class Engines:
-    """The way to fit each family; ``scratch`` is where copies lie, ``most_bytes`` what one may take, ``notes`` say why for people.
+    """The engine of each family; ``scratch`` is the folder for fold matrices, ``most_bytes`` the most of one, ``notes`` give reasons.
 
-    ``is_free``: a family may go to the other engine where the copy turns out to be too large.
+    ``is_free``: families may change to the engine ``spark`` where a fold matrix turns out to be too large.
     """
 
-    of: Mapping[str, str] = field(default_factory=dict)
+    by_family: Mapping[str, str] = field(default_factory=dict)
     scratch: str = ""
-    most_bytes: int = _MOST_BYTES
+    most_bytes: int = _MAX_BYTES
     is_free: bool = False
     notes: tuple[str, ...] = ()
 
-    def way(self, family: str) -> str:
-        """Return how a family is fitted: ``spark`` or ``tasks``."""
-        return self.of.get(family, ON_CLUSTER)
+    def engine_of(self, family: str) -> str:
+        """Return the engine of a family: ``spark`` or ``tasks``."""
+        return self.by_family.get(family, ON_CLUSTER)
 
     def library(self, family: str, problem: Problem) -> str:
-        """Return the name and version of the library that fits the family; a fit by tasks may know better."""
-        return library(problem.family(family).library(in_tasks=self.way(family) == IN_TASKS))
+        """Return the name and version of the library that fits the family; fits of the engine tasks may name another."""
+        return library(problem.family(family).library(in_tasks=self.engine_of(family) == IN_TASKS))
 
     def without_tasks(self, problem: Problem, n_bytes: int) -> Engines:
-        """Return the engines where a copy of ``n_bytes`` is too large; families that MLlib does not have stay, and will fail.
+        """Return the engine ``spark`` for every family, since a fold matrix of ``n_bytes`` is too large; families without MLlib will fail.
 
         Raises:
-            SpecError: the spec asks for tasks, or no family is MLlib's.
+            SpecError: the spec declares the engine tasks, or no family is in MLlib.
         """
         size = f"the vectors of a fold take {n_bytes / 1e9:.1f} GB, a task may have {self.most_bytes / 1e9:.1f} GB"
-        own = [name for name in self.of if _is_mllib(name, problem)]
+        own = [name for name in self.by_family if _is_mllib(name, problem)]
         if not self.is_free or not own:
             raise SpecError([_fault("training.engine", f"{size}; write `engine: spark`, with families of MLlib")])
-        moved = dict.fromkeys(self.of, ON_CLUSTER)
-        return Engines(moved, self.scratch, self.most_bytes, True, (f"engine spark: {size}",))
+        on_cluster = dict.fromkeys(self.by_family, ON_CLUSTER)
+        return Engines(on_cluster, self.scratch, self.most_bytes, True, (f"engine spark: {size}",))
 
 
 def choose_engines(engine: Engine, spaces: Mapping[str, Space], problem: Problem, resources: Resources) -> Engines:
-    """Return how each family of ``spaces`` is fitted, as ``engine`` chooses.
+    """Return the engine of each family of ``spaces``, as ``engine`` chooses.
 
     Raises:
-        SpecError: a family cannot be fitted the way that is chosen.
+        SpecError: a family cannot be fitted by the engine that was chosen for it.
     """
     chosen = engine.load()(spaces, problem, resources)
     return chosen if isinstance(chosen, Engines) else _engines_of(engine, chosen, spaces, problem, resources)
 
 
 def _engines_of(engine: Engine, chosen: Mapping[str, str], spaces: Mapping[str, Space], problem: Problem, resources: Resources) -> Engines:
-    """Return the choice of an engine of one's own, after each family has been checked."""
+    """Check the choice of a user-defined engine for each family, and return it."""
     faults = []
     for name, space in spaces.items():
-        way = chosen.get(name)
-        if way not in engine.ways:
-            faults.append(_fault(f"training.models.{name}", f"{engine.name} chose {way!r}, expected {' or '.join(sorted(engine.ways))}"))
-        elif why := _unfit_reason(name, space, problem, resources, way):
-            faults.append(_fault(f"training.models.{name}", f"{engine.name} chose {way!r}: {why}"))
+        chosen_engine = chosen.get(name)
+        if chosen_engine not in engine.ways:
+            faults.append(
+                _fault(f"training.models.{name}", f"{engine.name} chose {chosen_engine!r}, expected {' or '.join(sorted(engine.ways))}")
+            )
+        elif why := _unfit_reason(name, space, problem, resources, chosen_engine):
+            faults.append(_fault(f"training.models.{name}", f"{engine.name} chose {chosen_engine!r}: {why}"))
     if faults:
         raise SpecError(faults)
     return Engines(dict(chosen), resources.scratch, resources.most_bytes)
 
 
-def _unfit_reason(name: str, space: Space, problem: Problem, resources: Resources, way: str) -> str | None:
-    if way == IN_TASKS:
+def _unfit_reason(name: str, space: Space, problem: Problem, resources: Resources, chosen_engine: str) -> str | None:
+    if chosen_engine == IN_TASKS:
         return _reason(name, space, problem, resources.scratch)
     return None if _is_mllib(name, problem) else problem.unsupported_on_cluster(name) or f"{name} is no family of MLlib"
 
 
 def choose_cluster(spaces: Mapping[str, Space], problem: Problem, resources: Resources) -> Engines:
-    """Have the whole cluster fit every family.
+    """Choose the engine ``spark`` for every family.
 
     Raises:
-        SpecError: MLlib does not have a family, or it cannot do what is asked for.
+        SpecError: MLlib does not have a family, or it does not support the problem.
     """
     faults = [
         _fault(f"training.models.{name}", problem.unsupported_on_cluster(name) or f"{name} is no family of MLlib; write `engine: auto`")
@@ -118,10 +120,10 @@ def choose_cluster(spaces: Mapping[str, Space], problem: Problem, resources: Res
 
 
 def choose_tasks(spaces: Mapping[str, Space], problem: Problem, resources: Resources) -> Engines:
-    """Have each fit of every family be one task.
+    """Choose the engine ``tasks`` for every family.
 
     Raises:
-        SpecError: a family cannot be fitted so.
+        SpecError: a family cannot be fitted by tasks.
     """
     reasons = {name: _reason(name, space, problem, resources.scratch) for name, space in spaces.items()}
     faults = [_fault(f"training.models.{name}", f"cannot be fitted by `engine: tasks`: {why}") for name, why in reasons.items() if why]
@@ -131,48 +133,48 @@ def choose_tasks(spaces: Mapping[str, Space], problem: Problem, resources: Resou
 
 
 def choose_by_size(spaces: Mapping[str, Space], problem: Problem, resources: Resources) -> Engines:
-    """Take tasks wherever a family has a learner that knows its parameters and the vectors fit.
+    """Choose the engine ``tasks`` for each family whose learner supports its parameters, where the vectors are small enough.
 
-    What they take is measured when they are made, and before that rows and columns tell the least of it.
+    Their size is measured when they are written; before that, rows and columns give a lower bound.
 
     Raises:
-        SpecError: a family can be fitted neither way.
+        SpecError: a family can be fitted by neither engine.
     """
     scratch, most_bytes, least = resources.scratch, resources.most_bytes, 8 * resources.rows * resources.columns
     if least > most_bytes:
         return Engines(dict.fromkeys(spaces, IN_TASKS), scratch, most_bytes, True).without_tasks(problem, least)
     reasons = {name: _reason(name, space, problem, scratch) for name, space in spaces.items()}
     mllib = {name: _is_mllib(name, problem) for name in spaces}
-    stuck = [
-        _fault(f"training.models.{name}", f"{why}, and {lack}")
+    faults = [
+        _fault(f"training.models.{name}", f"{why}, and {reason}")
         for name, why in reasons.items()
-        if why and (lack := problem.unsupported_on_cluster(name))
+        if why and (reason := problem.unsupported_on_cluster(name))
     ]
-    if stuck:
-        raise SpecError(stuck)
+    if faults:
+        raise SpecError(faults)
     ways = {name: ON_CLUSTER if why and mllib[name] else IN_TASKS for name, why in reasons.items()}
     notes = tuple(f"{name}: engine spark, {why}" for name, why in reasons.items() if why and mllib[name])
     return Engines(ways, scratch, most_bytes, True, notes)
 
 
 def _is_mllib(name: str, problem: Problem) -> bool:
-    """Return True where the engine ``spark`` has the family, and it can do all that is asked for."""
+    """Return True where the engine ``spark`` has the family and supports the problem."""
     return problem.family(name).has_estimator(problem.task) and not problem.unsupported_on_cluster(name)
 
 
 def max_copy_bytes(spark: SparkSession) -> int:
-    """Return the bytes that a copy may take: an eighth of an executor's memory, of this machine's where Spark runs on it alone."""
+    """Return the most bytes of a fold matrix: an eighth of an executor's memory, or of this machine's where Spark runs locally."""
     if (spark.conf.get("spark.master", "") or "").startswith("local"):
-        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     else:
-        whole = _bytes(spark.conf.get("spark.executor.memory", "1g") or "1g")
-    return min(_MOST_BYTES, whole // _PARTS_OF_MEMORY)
+        memory = _bytes(spark.conf.get("spark.executor.memory", "1g") or "1g")
+    return min(_MAX_BYTES, memory // _PARTS_OF_MEMORY)
 
 
 def _bytes(text: str) -> int:
     units = {"k": 10, "m": 20, "g": 30, "t": 40}
     number = text.lower().rstrip("b")
-    return int(number[:-1]) << units[number[-1]] if number[-1] in units else int(number) << units["m"]  # as Spark has it
+    return int(number[:-1]) << units[number[-1]] if number[-1] in units else int(number) << units["m"]  # the default unit of Spark
 
 
 def _reason(name: str, space: Space, problem: Problem, scratch: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Fits as Spark tasks: what is sent to a worker, what it does, and what comes back."""
+"""Fits as Spark tasks: the fit that is sent to a worker, its work, and its results."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tidemill.learners.boosting import Stopped
 from tidemill.learners.outliers import spread_out
 from tidemill.runtime.caching import WORKER_CACHE, limit_to_one_thread
 from tidemill.tasks import Metric
-from tidemill.training.balance import corrected
-from tidemill.training.engines.fold_matrix import HELD_OUT, TRAIN, Copy, Part, open_part
+from tidemill.training.balance import correct_probabilities
+from tidemill.training.engines.fold_matrix import HELD_OUT, TRAIN, FoldMatrix, MatrixRows, open_rows
 from tidemill.training.engines.timeouts import TimedOut, call_in_child
 from tidemill.training.out_of_fold import (
     HISTOGRAM_SCHEMA,
@@ -42,13 +42,13 @@ _MODEL = "weights ARRAY<DOUBLE>, biases ARRAY<DOUBLE>, dumped BINARY, has_timed_
 
 @dataclass(frozen=True)
 class Fit:
-    """One fit on the training rows of ``copy``, which serves all of ``settings`` (trial → setting).
+    """One fit on the training rows of ``matrix``, shared by all of ``settings`` (trial → setting).
 
-    ``share`` is that of the training rows, the first in their order. What it says of classes is divided by ``factors``, where there are
-    any. It may take ``limit`` seconds, where that is given. ``own_metrics`` are measured besides the built-in ones.
+    ``share`` is the share of the training rows, the first in their order. Predicted probabilities are corrected by ``factors``, where
+    there are any. The fit may take ``limit`` seconds; None sets no limit. ``own_metrics`` are computed besides the built-in ones.
     """
 
-    copy: Copy
+    matrix: FoldMatrix
     learner: Learner
     encoding: str
     settings: Mapping[int, Setting]
@@ -60,24 +60,24 @@ class Fit:
 
     @property
     def setting(self) -> Setting:
-        """The setting of a fit that serves one."""
+        """The setting of a fit with a single one."""
         return next(iter(self.settings.values()))
 
     @property
     def library(self) -> str:
-        """The name and version of what fits it."""
-        return library(self.learner.fitting_package(self.setting.task, self.copy.slots_of(self.encoding)))
+        """The name and version of the library that fits it."""
+        return library(self.learner.fitting_package(self.setting.task, self.matrix.slots_of(self.encoding)))
 
-    def alone(self) -> list[Fit]:
-        """Return a fit for each setting."""
+    def split_settings(self) -> list[Fit]:
+        """Return one fit per setting."""
         return [replace(self, settings={trial: setting}) for trial, setting in self.settings.items()]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial came to on one fold; ``metrics`` is empty where there is an ``error``.
+    """The result of a trial on one fold; ``metrics`` is empty where there is an ``error``.
 
-    ``library`` fitted it, where that is known; ``rounds`` are those of boosting, where the rows that measured them chose them.
+    ``library`` fitted it, None where unknown; ``rounds`` is the number of boosting rounds that early stopping on the held-out rows chose.
     """
 
     trial: int
@@ -90,12 +90,12 @@ class Outcome:
 
 
 def run_fits(spark: SparkSession, fits: Sequence[Fit]) -> list[Outcome]:
-    """Run the fits, each a task of one Spark job; return an outcome for each of their trials, in their order."""
+    """Run the fits as one Spark job, each in a Spark task; return an outcome for each of their trials, in order."""
 
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch.column("id").to_pylist():
-                outcomes = measure(fits[number])
+                outcomes = measure_fit(fits[number])
                 columns = {
                     "trial": pa.array([outcome.trial for outcome in outcomes], pa.int32()),
                     "metrics": [json.dumps(dict(outcome.metrics)) for outcome in outcomes],
@@ -110,79 +110,79 @@ def run_fits(spark: SparkSession, fits: Sequence[Fit]) -> list[Outcome]:
     return [Outcome(**{**row, "metrics": json.loads(row["metrics"])}) for row in rows]
 
 
-def measure(fit: Fit) -> list[Outcome]:
-    """Fit and score the held-out rows, in a worker; a failure, whatever it is, is an outcome, and of one setting alone.
+def measure_fit(fit: Fit) -> list[Outcome]:
+    """Fit and score the held-out rows; runs in a worker. Any failure becomes the outcome of the setting that caused it.
 
-    A fit with a limit is one of a process of its own, and nothing that it makes of the rows is kept for the next one.
+    A fit with a limit runs in a child process, so that nothing it computes from the rows is cached for the next fit.
     """
     started = time.perf_counter()
     try:
         rows = _training_rows(fit)
         if fit.limit is not None:
-            free = replace(fit, limit=None)
-            return call_in_child(fit.limit, lambda: measure(free))
+            unlimited = replace(fit, limit=None)
+            return call_in_child(fit.limit, lambda: measure_fit(unlimited))
         with limit_to_one_thread():
-            models = list(fit.learner.fit_each(rows, list(fit.settings.values()), lambda: _unseen_rows(fit)))
-        held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
+            models = list(fit.learner.fit_each(rows, list(fit.settings.values()), lambda: _held_out_rows(fit)))
+        held_out = open_rows(fit.matrix, fit.encoding, HELD_OUT, fit.learner.layout)
     except Exception as error:  # noqa: BLE001 - one trial's failure, whatever it is, is one trial's failure
         if len(fit.settings) > 1:
-            return [outcome for each in fit.alone() for outcome in measure(each)]
-        return [Outcome(trial, {}, time.perf_counter() - started, 0.0, _sentence(error)) for trial in fit.settings]
-    spent = (time.perf_counter() - started) / len(fit.settings)
-    return [_scored(model, fit, held_out, trial, spent) for trial, model in zip(fit.settings, models, strict=True)]
+            return [outcome for each in fit.split_settings() for outcome in measure_fit(each)]
+        return [Outcome(trial, {}, time.perf_counter() - started, 0.0, _format_error(error)) for trial in fit.settings]
+    fit_seconds = (time.perf_counter() - started) / len(fit.settings)
+    return [_score(model, fit, held_out, trial, fit_seconds) for trial, model in zip(fit.settings, models, strict=True)]
 
 
-def _scored(model: Predictor, fit: Fit, held_out: Part, trial: int, spent: float) -> Outcome:
+def _score(model: Predictor, fit: Fit, held_out: MatrixRows, trial: int, fit_seconds: float) -> Outcome:
     started = time.perf_counter()
     try:
         with limit_to_one_thread():
-            predicted = _predicted(model, fit, held_out.features)
-        took = time.perf_counter() - started
-        found = _found(model, fit, held_out, predicted)
+            predicted = _predict(model, fit, held_out.features)
+        score_seconds = time.perf_counter() - started
+        metrics = _compute_fit_metrics(model, fit, held_out, predicted)
     except Exception as error:  # noqa: BLE001 - as above
-        return Outcome(trial, {}, spent + time.perf_counter() - started, 0.0, _sentence(error))
-    known = {name: value for name, value in found.items() if math.isfinite(value)}
+        return Outcome(trial, {}, fit_seconds + time.perf_counter() - started, 0.0, _format_error(error))
+    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
     rounds = model.rounds if isinstance(model, Stopped) else None
-    return Outcome(trial, known, spent + time.perf_counter() - started, took, None, rounds=rounds)
+    return Outcome(trial, finite, fit_seconds + time.perf_counter() - started, score_seconds, None, rounds=rounds)
 
 
-def _found(model: Predictor, fit: Fit, held_out: Part, predicted: np.ndarray) -> Mapping[str, float]:
-    """Return the metrics of predictions; of anomalies that no label judges the room that the least strange rows take."""
+def _compute_fit_metrics(model: Predictor, fit: Fit, held_out: MatrixRows, predicted: np.ndarray) -> Mapping[str, float]:
+    """Return the metrics of predictions; for anomalies without a label the mass volume."""
     labels, setting = np.asarray(held_out.labels), fit.setting
     if setting.task.finds_anomalies and np.isnan(labels).all():
-        looked_at = spread_out(held_out.features[:MAX_ROWS])
+        rows_to_measure = spread_out(held_out.features[:MAX_ROWS])
         with limit_to_one_thread():
-            return {"massVolume": mass_volume(lambda rows: model.predict(rows)[:, 1], looked_at, setting.seed)}
+            return {"massVolume": mass_volume(lambda rows: model.predict(rows)[:, 1], rows_to_measure, setting.seed)}
     if setting.target == "log":
         labels, predicted = np.expm1(labels), np.expm1(predicted)
-    return compute_array_metrics(labels, predicted, setting.task, given_weights(held_out), setting.quantile, fit.own_metrics)
+    return compute_array_metrics(labels, predicted, setting.task, row_weights(held_out), setting.quantile, fit.own_metrics)
 
 
-def _predicted(model: Predictor, fit: Fit, features: Any) -> np.ndarray:
-    found = model.predict(features)
-    return corrected(found, fit.factors) if fit.factors else found
+def _predict(model: Predictor, fit: Fit, features: Any) -> np.ndarray:
+    predictions = model.predict(features)
+    return correct_probabilities(predictions, fit.factors) if fit.factors else predictions
 
 
-def unseen(fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Fit, and return the labels of the rows that the fit has not seen, what it says of them, and what they count for; in a worker.
+def predict_held_out(fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Fit, and return labels, predictions and weights of the held-out rows; runs in a worker.
 
     Raises:
-        Exception: the fit failed, or took longer than it may.
+        Exception: the fit failed, or took longer than its limit.
     """
     if fit.limit is not None:
-        free = replace(fit, limit=None)
-        return call_in_child(fit.limit, lambda: unseen(free))
+        unlimited = replace(fit, limit=None)
+        return call_in_child(fit.limit, lambda: predict_held_out(unlimited))
     with limit_to_one_thread():
         scorer = fit.learner.fit(_training_rows(fit), fit.setting)
-        held_out = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
-        labels, predicted = np.asarray(held_out.labels), _predicted(scorer, fit, held_out.features)
+        held_out = open_rows(fit.matrix, fit.encoding, HELD_OUT, fit.learner.layout)
+        labels, predicted = np.asarray(held_out.labels), _predict(scorer, fit, held_out.features)
     if fit.setting.target == "log":
         labels, predicted = np.expm1(labels), np.expm1(predicted)
-    return labels, predicted, given_weights(held_out)
+    return labels, predicted, row_weights(held_out)
 
 
 def run_counts(spark: SparkSession, fits: Sequence[Fit]) -> list[ScoreHistogram]:
-    """Fit each, and count what all together say of the rows that they have not seen, as `out_of_fold.count_scores`.
+    """Fit each, and return the histograms of all their predictions of held-out rows; see `out_of_fold.count_scores`.
 
     Raises:
         Exception: a fit failed.
@@ -191,7 +191,7 @@ def run_counts(spark: SparkSession, fits: Sequence[Fit]) -> list[ScoreHistogram]
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for number in batch.column("id").to_pylist():
-                labels, predicted, weights = unseen(fits[number])
+                labels, predicted, weights = predict_held_out(fits[number])
                 for place, histogram in zip(classes, count_scores(labels, predicted, weights, max_scores), strict=True):
                     yield to_record_batch(place, histogram)
 
@@ -202,32 +202,32 @@ def run_counts(spark: SparkSession, fits: Sequence[Fit]) -> list[ScoreHistogram]
 
 
 def fit_model(spark: SparkSession, fit: Fit) -> Linear | bytes:
-    """Fit on all rows of the copy's training part, in one task; return the weights of a linear model, or another's dump.
+    """Fit on all training rows of the matrix, in one Spark task; return a linear model's weights, or the dump of any other.
 
     Raises:
-        TimedOut: it took longer than its limit.
+        TimedOut: the fit took longer than its limit.
         Exception: the fit failed.
     """
 
     def fit_here() -> Linear | bytes:
         with limit_to_one_thread():
-            found = fit.learner.fit(_training_rows(fit), fit.setting)
-        return found if isinstance(found, Linear) else found.dump()
+            model = fit.learner.fit(_training_rows(fit), fit.setting)
+        return model if isinstance(model, Linear) else model.dump()
 
     def work(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for _ in batches:
             row: dict[str, list[Any]] = {"weights": [None], "biases": [None], "dumped": [None], "has_timed_out": [False]}
             try:
-                found = fit_here() if fit.limit is None else call_in_child(fit.limit, fit_here)
-            except TimedOut:  # not raised, so that Spark does not try it again
+                model = fit_here() if fit.limit is None else call_in_child(fit.limit, fit_here)
+            except TimedOut:  # not raised, so that Spark does not retry it
                 yield pa.RecordBatch.from_pydict({**row, "has_timed_out": [True]}, _schema())
                 continue
-            if isinstance(found, Linear):
-                size = len(found.weights)
-                row = {"weights": [list(slots) for slots in found.weights], "biases": [list(found.biases)] * size}
+            if isinstance(model, Linear):
+                size = len(model.weights)
+                row = {"weights": [list(slots) for slots in model.weights], "biases": [list(model.biases)] * size}
                 row |= {"dumped": [None] * size, "has_timed_out": [False] * size}
             else:
-                row["dumped"] = [found]
+                row["dumped"] = [model]
             yield pa.RecordBatch.from_pydict(row, _schema())
 
     table = spark.range(0, 1, 1, 1).mapInArrow(work, _MODEL).toArrow()
@@ -246,38 +246,38 @@ def _schema() -> pa.Schema:
 
 
 def _training_rows(fit: Fit) -> Rows:
-    """Return the training rows, or the first of them; a worker keeps the last few."""
-    key = f"{fit.copy.name}/{fit.encoding}/{fit.share}"
+    """Return the share of the training rows; a worker caches the last few sets."""
+    key = f"{fit.matrix.name}/{fit.encoding}/{fit.share}"
 
-    def opened() -> Rows:
-        part = open_part(fit.copy, fit.encoding, TRAIN, fit.learner.layout)
-        count = max(1, round(len(part.labels) * fit.share))
-        weights = given_weights(part)
+    def open_training_rows() -> Rows:
+        matrix_rows = open_rows(fit.matrix, fit.encoding, TRAIN, fit.learner.layout)
+        count = max(1, round(len(matrix_rows.labels) * fit.share))
+        weights = row_weights(matrix_rows)
         weights = None if weights is None else weights[:count]
-        if count == len(part.labels):
-            return Rows(part.features, part.labels, fit.nominal, key, weights)
-        return Rows(part.features[:count], part.labels[:count], fit.nominal, key, weights)
+        if count == len(matrix_rows.labels):
+            return Rows(matrix_rows.features, matrix_rows.labels, fit.nominal, key, weights)
+        return Rows(matrix_rows.features[:count], matrix_rows.labels[:count], fit.nominal, key, weights)
 
-    return WORKER_CACHE.get(key, opened)
+    return WORKER_CACHE.get(key, open_training_rows)
 
 
-def _unseen_rows(fit: Fit) -> Rows:
-    """Return the rows that a fit can tell itself by when to stop: they count for what rows to learn from would."""
-    part = open_part(fit.copy, fit.encoding, HELD_OUT, fit.learner.layout)
-    weights = given_weights(part)
+def _held_out_rows(fit: Fit) -> Rows:
+    """Return the held-out rows for early stopping, weighted as training rows would be."""
+    matrix_rows = open_rows(fit.matrix, fit.encoding, HELD_OUT, fit.learner.layout)
+    weights = row_weights(matrix_rows)
     if fit.factors:
         own = 1.0 if weights is None else weights
-        weights = own * np.asarray(fit.factors)[np.asarray(part.labels, dtype=int)]
-    return Rows(part.features, part.labels, fit.nominal, weights=weights)
+        weights = own * np.asarray(fit.factors)[np.asarray(matrix_rows.labels, dtype=int)]
+    return Rows(matrix_rows.features, matrix_rows.labels, fit.nominal, weights=weights)
 
 
-def given_weights(part: Part) -> np.ndarray | None:
-    """Return what the rows count for; None where all count for 1."""
-    return None if (part.weights == 1.0).all() else np.asarray(part.weights)
+def row_weights(matrix_rows: MatrixRows) -> np.ndarray | None:
+    """Return the weights of the rows; None where all are 1."""
+    return None if (matrix_rows.weights == 1.0).all() else np.asarray(matrix_rows.weights)
 
 
-def _sentence(error: Exception) -> str:
-    """Return what went wrong in one line."""
+def _format_error(error: Exception) -> str:
+    """Return the error in one line."""
     if isinstance(error, TimedOut | ChildProcessError):
         return str(error)
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]

@@ -1,4 +1,4 @@
-"""How long a fit may take: in a worker by a process of its own, on the driver by a thread of its own whose jobs are taken away."""
+"""Time limits of fits: a child process in a worker; on the driver a thread whose Spark jobs are cancelled, or a child process."""
 
 from __future__ import annotations
 
@@ -29,42 +29,43 @@ if TYPE_CHECKING:
 
 
 Result = TypeVar("Result")
-Tagged = Callable[[str], object]
+TagAction = Callable[[str], object]
 
-_AGAIN = 1.0
-# How long a fit on the driver has to end itself, once its jobs are cancelled and its Python is interrupted.
+# Seconds between two attempts to stop a thread.
+_STOP_INTERVAL = 1.0
+# Seconds that a fit on the driver has to end, once its jobs are cancelled and its Python is interrupted.
 _GRACE = 5.0
 
 
 class TimedOut(Exception):
-    """A fit took longer than it may."""
+    """A fit took longer than its limit."""
 
     def __init__(self, seconds: float, remark: str = "") -> None:
-        """Say how long it might have taken."""
+        """Name the limit."""
         super().__init__(f"stopped after {seconds:g} seconds, as training.tuner.trial_timeout says{remark}")
 
 
 class _Stop(BaseException):
-    """Ends the Python of a thread; no Exception, so that fewer handlers take it for their own."""
+    """Ends the Python code of a thread; not an Exception, so that fewer handlers catch it."""
 
 
 def call_in_child(seconds: float, call: Callable[[], Result]) -> Result:
-    """Return what ``call`` gives in a fork of this process, which the system ends after so many seconds, in native code too.
+    """Return the result of ``call`` in a fork of this process, which the system ends after ``seconds``, even inside native code.
 
-    What it gives is pickled; nothing else that it does to this process' memory is seen here.
+    The result is pickled; other changes that the call makes to memory are lost.
 
     Raises:
-        TimedOut: it took longer.
-        ChildProcessError: the process ended without a word: it crashed, or was killed.
+        TimedOut: the call took longer.
+        ChildProcessError: the call failed, or the process ended without a result: it crashed, or was killed.
     """
-    reading, writing = os.pipe()
-    _flush()  # what is not written yet would be the child's as well
+    read_end, write_end = os.pipe()
+    _flush()  # the child would write buffered output again
     child = os.fork()
     if child == 0:
-        os.close(reading)
-        _answer(writing, seconds, call)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as pipe:
+        os.close(read_end)
+        _run_child(write_end, seconds, call)
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as pipe:
         answer = pipe.read()
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
@@ -73,26 +74,26 @@ def call_in_child(seconds: float, call: Callable[[], Result]) -> Result:
             raise TimedOut(seconds)
         raise ChildProcessError(f"its process was ended by {ended_by.name}: it crashed, or the machine had no memory left")
     if not answer:
-        raise ChildProcessError("its process ended without a word")
-    is_result, given = pickle.loads(answer)
+        raise ChildProcessError("its process ended without a result")
+    is_result, value = pickle.loads(answer)
     if not is_result:
-        raise ChildProcessError(given)
-    result: Result = given
+        raise ChildProcessError(value)
+    result: Result = value
     return result
 
 
-def _answer(writing: int, seconds: float, call: Callable[[], Any]) -> NoReturn:
-    """Write what ``call`` gives, or why it gives nothing, and end; in the child, which must not run what its parent has to clean up."""
+def _run_child(write_end: int, seconds: float, call: Callable[[], Any]) -> NoReturn:
+    """Write the result of ``call``, or its error, and end the child process without the exit handlers of its parent."""
     try:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends the process whatever it is doing; no Python is asked
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the default action ends the process without running Python
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             answer = pickle.dumps((True, call()))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the parent is told
-            said = str(error) if isinstance(error, ChildProcessError) else f"{type(error).__name__}: {error}"
-            answer = pickle.dumps((False, said))
+        except BaseException as error:  # noqa: BLE001 - every error is sent to the parent
+            message = str(error) if isinstance(error, ChildProcessError) else f"{type(error).__name__}: {error}"
+            answer = pickle.dumps((False, message))
         signal.setitimer(signal.ITIMER_REAL, 0)
-        with os.fdopen(writing, "wb") as pipe:
+        with os.fdopen(write_end, "wb") as pipe:
             pipe.write(answer)
     finally:
         _flush()
@@ -106,62 +107,64 @@ def _flush() -> None:
 
 
 def call_within(spark: SparkSession, seconds: float | None, call: Callable[[], Result]) -> Result:
-    """Return what ``call`` gives, which may take so many seconds; without a limit it is called as it is.
+    """Return the result of ``call``, which may take ``seconds``; where that is None, call it without a limit.
 
-    With one it runs in a thread of its own. When time is over, the Spark jobs of the thread are cancelled, also those that it starts
-    later, and its Python is interrupted. What heeds neither (a long sleep, native code) is left behind: it ends with the process.
+    With a limit it runs in a thread of its own. After the limit the Spark jobs of the thread are cancelled, also those that it starts
+    later, and its Python code is interrupted. A call that reacts to neither (a long sleep, native code) keeps running until the process
+    ends.
 
     Raises:
-        TimedOut: it took longer.
+        TimedOut: the call took longer.
     """
     if seconds is None:
         return call()
-    limited = _Limited(spark, call)
-    limited.start()
-    wait([limited.outcome], seconds)
-    if limited.outcome.done():
-        return limited.outcome.result()
-    reaper = threading.Thread(target=limited.stop, name=f"{limited.name}-reaper", daemon=True)
+    thread = _LimitedThread(spark, call)
+    thread.start()
+    wait([thread.outcome], seconds)
+    if thread.outcome.done():
+        return thread.outcome.result()
+    reaper = threading.Thread(target=thread.stop, name=f"{thread.name}-reaper", daemon=True)
     reaper.start()
-    wait([limited.outcome], _GRACE)
-    raise TimedOut(seconds, "" if limited.outcome.done() else "; it does not heed that, and is left behind until the run ends")
+    wait([thread.outcome], _GRACE)
+    raise TimedOut(seconds, "" if thread.outcome.done() else "; it does not stop, and keeps running until the run ends")
 
 
-class _Limited(threading.Thread):
-    """A thread that can be told to stop; it does not keep the process alive."""
+class _LimitedThread(threading.Thread):
+    """A daemon thread that can be stopped."""
 
     def __init__(self, spark: SparkSession, call: Callable[[], Any]) -> None:
         super().__init__(name=f"tidemill-{uuid.uuid4().hex}", daemon=True)
         self.outcome: Future[Any] = Future()
         self._call = call
         self._add, self._cancel = _tags(spark)
-        self._wrapped = inheritable_thread_target(spark)(self._tagged)
+        self._wrapped = inheritable_thread_target(spark)(self._call_tagged)
 
     def run(self) -> None:
-        """Call it, and keep what it gives or raises."""
+        """Run the call, and store its result or error."""
         try:
             self._wrapped()
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+        except BaseException as error:  # noqa: BLE001 - raised where the outcome is read
             with suppress(Exception):
                 self.outcome.set_exception(error)
 
-    def _tagged(self) -> None:
+    def _call_tagged(self) -> None:
         self._add(self.name)
         self.outcome.set_result(self._call())
 
     def stop(self) -> None:
-        """Cancel its jobs and interrupt its Python, again and again until it ends: handlers may swallow it, and new jobs may start."""
+        """Cancel its jobs and interrupt its Python code, repeatedly, since handlers may swallow the interrupt and new jobs may start."""
         while self.is_alive():
             with suppress(Exception):
                 self._cancel(self.name)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident or 0), ctypes.py_object(_Stop))
-            time.sleep(_AGAIN)
+            time.sleep(_STOP_INTERVAL)
 
 
-def _tags(spark: SparkSession) -> tuple[Tagged, Tagged]:
-    """Return what tags the jobs of a thread, and what cancels the jobs that have a tag.
+def _tags(spark: SparkSession) -> tuple[TagAction, TagAction]:
+    """Return the function that tags the jobs of a thread, and the one that cancels the jobs with a tag.
 
-    The context does, where there is one: the session's own tags, as of Spark 4.2, make plans that know it unfit to be sent to tasks.
+    They are the context's, where there is one: with the session's own tags, as of Spark 4.2, plans that refer to the session cannot be
+    sent to tasks.
     """
     if is_remote():
         return spark.addTag, spark.interruptTag
@@ -170,29 +173,29 @@ def _tags(spark: SparkSession) -> tuple[Tagged, Tagged]:
 
 
 def can_fork() -> bool:
-    """Return True where the driver has a Java of its own to share, and the system forks a process of several threads safely."""
+    """Return True where the driver has its own JVM, and the system can fork a process with several threads safely."""
     return not is_remote() and sys.platform == "linux"
 
 
 def call_in_driver_child(spark: SparkSession, seconds: float, call: Callable[[], Result]) -> Result:
-    """Return what ``call`` gives, which may take so many seconds; the jobs of one that does not come to its end are cancelled.
+    """Return the result of ``call`` in a child process of the driver, within ``seconds``; the jobs of a failed call are cancelled.
 
     Raises:
-        TimedOut: it took longer.
-        ChildProcessError: it raised something, or its process ended without a word.
+        TimedOut: the call took longer.
+        ChildProcessError: the call failed, or its process ended without a result.
     """
     context = spark.sparkContext
     tag = f"tidemill-{uuid.uuid4().hex}"
 
     def in_child() -> bytes:
-        _connect_anew(context._gateway)
+        _reconnect(context._gateway)
         context.addJobTag(tag)
-        written = io.BytesIO()
+        buffer = io.BytesIO()
         try:
-            _Writer(written).dump(call())
+            _Writer(buffer).dump(call())
         except Exception as error:
             raise ChildProcessError(format_spark_error(error)) from error
-        return written.getvalue()
+        return buffer.getvalue()
 
     try:
         answer = call_in_child(seconds, in_child)
@@ -203,18 +206,18 @@ def call_in_driver_child(spark: SparkSession, seconds: float, call: Callable[[],
     return result
 
 
-def _connect_anew(gateway: JavaGateway) -> None:
-    """Leave the connections of the parent alone, which are its own, and what it holds in Java as well."""
+def _reconnect(gateway: JavaGateway) -> None:
+    """Use new connections to the JVM: those of the parent, and its Java objects, stay untouched."""
     client: GatewayClient = gateway._gateway_client
-    client.thread_connection, gateway._of_the_parent = threading.local(), client.thread_connection
+    client.thread_connection, gateway._parent_connection = threading.local(), client.thread_connection
     gateway.detach = lambda _: None
 
 
 class _Writer(CloudPickler):
-    """Writes an object of Java by its number, and the session by its name."""
+    """Writes a Java object by its id, and the session by a name."""
 
     def persistent_id(self, obj: Any) -> tuple[str, str] | None:
-        """Return the name that the parent knows ``obj`` by; None where it is written as it is."""
+        """Return the reference that the parent resolves to ``obj``; None where the object itself is pickled."""
         if isinstance(obj, JavaObject):
             return "java", str(obj._target_id)
         for kind, name in ((SparkSession, "session"), (SparkContext, "context"), (JavaGateway, "gateway"), (JVMView, "jvm")):
@@ -224,14 +227,14 @@ class _Writer(CloudPickler):
 
 
 class _Reader(pickle.Unpickler):
-    """Reads what `_Writer` wrote."""
+    """Reads the output of `_Writer`."""
 
-    def __init__(self, written: io.BytesIO, spark: SparkSession) -> None:
-        super().__init__(written)
+    def __init__(self, buffer: io.BytesIO, spark: SparkSession) -> None:
+        super().__init__(buffer)
         self._spark = spark
 
     def persistent_load(self, pid: tuple[str, str]) -> Any:
-        """Return the object of a name."""
+        """Return the object of a reference."""
         context = self._spark.sparkContext
         kind, number = pid
         if kind == "java":

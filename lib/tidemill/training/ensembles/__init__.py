@@ -1,1 +1,1 @@
-"""Blends and stacks of trials."""
+"""Blends and fit_stacks of trials."""

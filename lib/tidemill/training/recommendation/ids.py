@@ -1,4 +1,4 @@
-"""The ids of users and items as numbers, which is what ALS reads: a stage that knows those of the training rows."""
+"""A stage that maps the ids of users and items to the numbers that ALS reads."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 
 _BUCKETS = 1024
-_MOST = 2**31 - 1
+_MAX_IDS = 2**31 - 1
 _UNKNOWN = -1  # MLlib refuses null
 
 
 class KnownIds(Model, MLReadable["KnownIds"], MLWritable):
-    """Adds ``_user`` and ``_item`` INT, -1 for an id that is not known, and why a row cannot be scored (`NOT_SCORED`).
+    """Adds ``_user`` and ``_item`` INT, -1 for an unknown id, and the reason why a row cannot be scored (`NOT_SCORED`).
 
-    ``users`` and ``items`` are tables of ``id``, of the type it has in the data, and ``number``; they are joined, so that as many ids as
-    there are never come to the driver, as the labels of MLlib's StringIndexer do.
+    ``users`` and ``items`` are tables of ``id``, of the type it has in the data, and ``number``. They are joined, so that ids never come
+    to the driver, as the labels of MLlib's StringIndexer do.
     """
 
-    userCol: Param[str] = Param(Params._dummy(), "userCol", "the column that says who")  # noqa: N815 - MLlib's name
-    itemCol: Param[str] = Param(Params._dummy(), "itemCol", "the column that says what")  # noqa: N815 - MLlib's name
+    userCol: Param[str] = Param(Params._dummy(), "userCol", "the column of the user")  # noqa: N815 - MLlib's name
+    itemCol: Param[str] = Param(Params._dummy(), "itemCol", "the column of the item")  # noqa: N815 - MLlib's name
 
     users: DataFrame
     items: DataFrame
 
     def __init__(self, user: str = "", item: str = "") -> None:
-        """Name the columns; the tables are set by what makes or loads the stage."""
+        """Set the columns; `known_ids` and the reader set the tables."""
         super().__init__()
         if user:
             self._set(userCol=user, itemCol=item)
@@ -53,59 +53,59 @@ class KnownIds(Model, MLReadable["KnownIds"], MLWritable):
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         user, item = self.columns
-        numbered = _joined(_joined(dataset, self.users, user, USER), self.items, item, ITEM)
+        numbered = _join_numbers(_join_numbers(dataset, self.users, user, USER), self.items, item, ITEM)
         reasons = [_reason("user", user, USER), _reason("item", item, ITEM)]
-        why = F.coalesce(F.concat_ws("; ", *reasons), F.lit(""))
+        reason = F.coalesce(F.concat_ws("; ", *reasons), F.lit(""))
         known = {name: F.coalesce(F.col(name), F.lit(_UNKNOWN)) for name in (USER, ITEM)}
-        return numbered.withColumn(NOT_SCORED, F.when(why != "", why)).withColumns(known)
+        return numbered.withColumn(NOT_SCORED, F.when(reason != "", reason)).withColumns(known)
 
     def write(self) -> MLWriter:
-        """Return what saves the stage: its parameters, and the two tables as Parquet."""
+        """Return the writer of the stage: its parameters, and the two tables as Parquet."""
         return _Writer(self)
 
     @classmethod
     def read(cls) -> MLReader[KnownIds]:
-        """Return what loads it."""
+        """Return the reader of the stage."""
         return _Reader(cls)
 
 
 @contextmanager
 def known_ids(rows: DataFrame, user: str, item: str) -> Iterator[KnownIds]:
-    """Number the users and items of ``rows``, null aside, and keep the numbers at hand inside the block.
+    """Number the users and items of ``rows`` without nulls, and cache the numbers inside the block.
 
     Raises:
-        StepError: there are more of them than ALS can number.
+        StepError: there are more users or items than ALS can number.
     """
     ids = KnownIds(user, item)
-    with cache_frame(_numbered(rows, user, "users")) as users, cache_frame(_numbered(rows, item, "items")) as items:
+    with cache_frame(_number_ids(rows, user, "users")) as users, cache_frame(_number_ids(rows, item, "items")) as items:
         ids.users, ids.items = users, items
         yield ids
 
 
-def _numbered(rows: DataFrame, name: str, what: str) -> DataFrame:
-    """Return ``id`` and ``number``, from 0 on, in an order that depends on nothing but the ids and asks for no sort of all of them."""
+def _number_ids(rows: DataFrame, name: str, what: str) -> DataFrame:
+    """Return ``id`` and ``number`` from 0, in an order that depends only on the ids, without a global sort."""
     bucket = F.pmod(F.xxhash64("id"), F.lit(_BUCKETS)).cast("int").alias("bucket")
     ids = rows.select(column(name).alias("id")).where(F.col("id").isNotNull()).distinct().select("id", bucket)
     counts = {row["bucket"]: row["count"] for row in ids.groupBy("bucket").count().collect()}
-    starts = list(accumulate((counts.get(place, 0) for place in range(_BUCKETS)), initial=0))
-    if starts[-1] > _MOST:
-        raise StepError(f"train: {starts[-1]:,} different {what} in {name}, expected at most {_MOST:,}, which is what ALS can number")
-    # A text that is cut once: a thousand literals take the parser longer than the data.
+    starts = list(accumulate((counts.get(position, 0) for position in range(_BUCKETS)), initial=0))
+    if starts[-1] > _MAX_IDS:
+        raise StepError(f"train: {starts[-1]:,} different {what} in {name}, expected at most {_MAX_IDS:,}, which is what ALS can number")
+    # One string that is split: parsing a thousand literals would take longer than the rows.
     start = F.split(F.lit(" ".join(map(str, starts))), " ")[F.col("bucket")].cast("int")
-    place = F.row_number().over(Window.partitionBy("bucket").orderBy("id")) - 1
-    return ids.select("id", (start + place).cast("int").alias("number"))
+    position = F.row_number().over(Window.partitionBy("bucket").orderBy("id")) - 1
+    return ids.select("id", (start + position).cast("int").alias("number"))
 
 
-def _joined(rows: DataFrame, ids: DataFrame, name: str, number: str) -> DataFrame:
-    """Return the rows with the number of an id, null where it is unknown."""
-    own = f"{number}_id"
-    found = ids.select(F.col("id").alias(own), F.col("number").alias(number))
-    return rows.join(found, on=column(name) == F.col(own), how="left").drop(own)
+def _join_numbers(rows: DataFrame, ids: DataFrame, name: str, number: str) -> DataFrame:
+    """Add the number of an id, null where it is unknown."""
+    id_column = f"{number}_id"
+    numbers = ids.select(F.col("id").alias(id_column), F.col("number").alias(number))
+    return rows.join(numbers, on=column(name) == F.col(id_column), how="left").drop(id_column)
 
 
 def _reason(what: str, name: str, number: str) -> Column:
-    shown = F.substring(column(name).cast("string"), 1, 50)
-    unknown = F.concat(F.lit(f"{what} "), shown, F.lit(f" ({name}) is not in the training rows"))
+    shortened = F.substring(column(name).cast("string"), 1, 50)
+    unknown = F.concat(F.lit(f"{what} "), shortened, F.lit(f" ({name}) is not in the training rows"))
     return F.when(F.col(number).isNull(), F.coalesce(unknown, F.lit(f"{name}, the {what}, is null")))
 
 

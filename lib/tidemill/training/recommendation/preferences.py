@@ -1,4 +1,4 @@
-"""What the rows of a recommendation mean, and what of them a model is fitted on and judged by."""
+"""Preferences of users for items: the columns of a recommendation dataset, the fit of ALS, and its metrics."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from tidemill.training.problem import Problem
 
 
-_FEWEST_BLOCKS, _MOST_BLOCKS, _PAIRS_A_BLOCK = 2, 10, 50_000
+_MIN_BLOCKS, _MAX_BLOCKS, _PAIRS_PER_BLOCK = 2, 10, 50_000
 
 
 @dataclass(frozen=True)
 class Preferences:
-    """The columns, and how they are to be taken.
+    """The columns of a recommendation dataset, and their meaning.
 
-    ``label`` is the rating, or with ``is_implicit`` a count; ``k`` items are recommended; ``relevant`` is the least rating that counts as
-    liked, None for the mean of the training ratings.
+    ``label`` is a rating, or with ``is_implicit`` a count; ``k`` items are recommended; ``relevant`` is the least rating of a relevant
+    item, None for the mean of the training ratings.
     """
 
     user: str
@@ -53,7 +53,7 @@ class Preferences:
 
     @classmethod
     def of(cls, training: Training, dataset: Dataset) -> Preferences:
-        """Return those that a spec declares."""
+        """Return the preferences that a spec declares."""
         return cls(
             str(training.user), str(training.item), str(dataset.label), training.implicit or False, training.items_each, training.relevant
         )
@@ -61,46 +61,46 @@ class Preferences:
     def rows(self, rows: DataFrame, *more: str) -> DataFrame:
         """Return ``user``, ``item``, ``rating`` DOUBLE and ``more`` of the rows that have all three."""
         user, item, rating = column(self.user), column(self.item), column(self.label).cast("double")
-        named = rows.select(user.alias("user"), item.alias("item"), rating.alias("rating"), *[column(name) for name in more])
-        return named.where(F.col("user").isNotNull() & F.col("item").isNotNull() & F.col("rating").isNotNull() & ~F.isnan("rating"))
+        renamed = rows.select(user.alias("user"), item.alias("item"), rating.alias("rating"), *[column(name) for name in more])
+        return renamed.where(F.col("user").isNotNull() & F.col("item").isNotNull() & F.col("rating").isNotNull() & ~F.isnan("rating"))
 
     def pairs(self, rows: DataFrame) -> DataFrame:
-        """Return one row a user and item, as `tidemill.evaluation.recommendations.pairs`."""
+        """Return one row per user and item; see `tidemill.evaluation.recommendations.aggregate_pairs`."""
         return aggregate_pairs(rows, is_implicit=self.is_implicit)
 
     def relevant_pairs(self, held_out: DataFrame, train: DataFrame) -> DataFrame:
-        """Return what users liked among the held-out rows and had not had in the pairs of the training."""
+        """Return the relevant held-out pairs that are not among the training pairs."""
         least = None if self.is_implicit else relevance_threshold(train, self.relevant)
         return relevant_pairs(self.pairs(held_out), train, least)
 
 
 @dataclass(frozen=True)
 class RatingVectors:
-    """One fold, in numbers of ids: the training's pairs, the held-out rows, and what users liked of them."""
+    """One fold, with numbered ids: the training pairs, the held-out rows, and the relevant pairs among them."""
 
     train: DataFrame
     held_out: DataFrame
     relevant: DataFrame
 
 
-def fit(pairs_: DataFrame, params: Mapping[str, Scalar], problem: Problem, *, is_implicit: bool) -> ALSModel:
-    """Fit ALS on ``user`` and ``item`` INT and ``rating`` DOUBLE, in an order that the layout of the data does not decide."""
+def fit_als(pairs_: DataFrame, params: Mapping[str, Scalar], problem: Problem, *, is_implicit: bool) -> ALSModel:
+    """Fit ALS on ``user`` and ``item`` INT and ``rating`` DOUBLE, in an order that does not depend on the layout of the data."""
     family = find_family("als", problem.task)
     estimator = family.build_estimator(params, task=problem.task, n_classes=0, seed=problem.seed, max_categories=0)
     assert isinstance(estimator, ALS)
-    # Few pairs in many blocks are many tasks of nothing each; MLlib's own ten are taken from half a million pairs on.
-    blocks = min(_MOST_BLOCKS, max(_FEWEST_BLOCKS, pairs_.count() // _PAIRS_A_BLOCK))
+    # Few pairs in many blocks would be many nearly empty Spark tasks; MLlib's default of ten is used from half a million pairs.
+    blocks = min(_MAX_BLOCKS, max(_MIN_BLOCKS, pairs_.count() // _PAIRS_PER_BLOCK))
     for name in {"numUserBlocks", "numItemBlocks"} - set(params):
         estimator.set(estimator.getParam(name), blocks)
     ordered = pairs_.repartition("user").sortWithinPartitions("user", "item")
-    named = ordered.select(F.col("user").alias(USER), F.col("item").alias(ITEM), F.col("rating").alias(RATING))
-    return estimator.setImplicitPrefs(is_implicit).fit(named)
+    renamed = ordered.select(F.col("user").alias(USER), F.col("item").alias(ITEM), F.col("rating").alias(RATING))
+    return estimator.setImplicitPrefs(is_implicit).fit(renamed)
 
 
-def forget(model: ALSModel) -> None:
-    """Free the vectors of a model that is not used any more: MLlib persists them as RDDs, which it leaves to its garbage collection.
+def unpersist_factors(model: ALSModel) -> None:
+    """Unpersist the factors of a model that is no longer used; MLlib leaves their cached RDDs to garbage collection.
 
-    Spark Connect shows no RDD, so that there it is left at that.
+    Spark Connect gives no access to RDDs, so nothing is freed there.
     """
     if is_remote():
         return
@@ -111,31 +111,31 @@ def forget(model: ALSModel) -> None:
         rdd.unpersist(False)
 
 
-def with_order(pairs_: DataFrame) -> DataFrame:
-    """Add the column by which the first pairs are a sample."""
+def add_order(pairs_: DataFrame) -> DataFrame:
+    """Add a hash of user and item: the first pairs in its order are a sample."""
     return pairs_.withColumn(ORDER, F.xxhash64("user", "item"))
 
 
-def best_of(model: ALSModel) -> TopItems:
-    """Return what recommends by the products of the model's vectors, block by block."""
+def make_recommender(model: ALSModel) -> TopItems:
+    """Return a function that recommends the items of the greatest predictions, by MLlib's block-wise products of factors."""
 
     def best(users: DataFrame, count: int) -> DataFrame:
-        found = model.recommendForUserSubset(users.select(F.col("user").alias(USER)), count)
-        each = found.select(F.col(USER).alias("user"), F.explode("recommendations").alias("one"))
+        recommendations = model.recommendForUserSubset(users.select(F.col("user").alias(USER)), count)
+        each = recommendations.select(F.col(USER).alias("user"), F.explode("recommendations").alias("one"))
         return each.select("user", F.col(f"one.{ITEM}").alias("item"), F.col("one.rating").alias("score"))
 
     return best
 
 
-def measure(model: ALSModel, fold: RatingVectors, preferences: Preferences, metrics: Sequence[str]) -> dict[str, float]:
-    """Return the ranking metrics or the errors of a fold, as far as ``metrics`` asks for them."""
-    found: dict[str, float] = {}
+def compute_fold_metrics(model: ALSModel, fold: RatingVectors, preferences: Preferences, metrics: Sequence[str]) -> dict[str, float]:
+    """Compute the ranking and rating metrics of a fold that ``metrics`` names."""
+    values: dict[str, float] = {}
     if any(name in RANKING for name in metrics):
         users = fold.relevant.select("user").distinct()
-        ranked = top_unseen_items(best_of(model), users, fold.train, preferences.k)
-        found |= ranking_metrics(ranked, fold.relevant, preferences.k)
+        ranked = top_unseen_items(make_recommender(model), users, fold.train, preferences.k)
+        values |= ranking_metrics(ranked, fold.relevant, preferences.k)
     if any(name not in RANKING for name in metrics):
-        named = fold.held_out.select(F.col("user").alias(USER), F.col("item").alias(ITEM), "rating")
-        predicted = model.transform(named).select("rating", F.col("prediction").cast("double").alias("prediction"))
-        found |= rating_metrics(predicted, is_implicit=preferences.is_implicit)
-    return found
+        renamed = fold.held_out.select(F.col("user").alias(USER), F.col("item").alias(ITEM), "rating")
+        predicted = model.transform(renamed).select("rating", F.col("prediction").cast("double").alias("prediction"))
+        values |= rating_metrics(predicted, is_implicit=preferences.is_implicit)
+    return values

@@ -1,4 +1,4 @@
-"""Trials that depend on what earlier ones came to: Optuna's samplers, asked and told."""
+"""Trials that depend on the results of earlier ones: Optuna's samplers, by its ask-and-tell interface."""
 
 from __future__ import annotations
 
@@ -10,103 +10,103 @@ from typing import TYPE_CHECKING, Any
 from tidemill.errors import Fault, SpecError
 from tidemill.spec.models import FloatRange, IntRange, LogRange, Space, Tuner
 from tidemill.tasks import is_minimised
-from tidemill.training.tuning.space import Params, size
-from tidemill.training.tuning.tuner import DEFAULT_TRIALS, Trial, spread
+from tidemill.training.tuning.space import Params, count_points
+from tidemill.training.tuning.tuner import DEFAULT_TRIALS, Trial, allocate_trials
 
 if TYPE_CHECKING:
     import optuna
 
 
-# As many are asked for before any is told of, whatever runs side by side: so the same seed gives the same trials at any parallelism.
+# So many trials are asked for before any result is told, whatever the parallelism, so that a seed gives the same trials at any parallelism.
 GENERATION = 8
-_LEAST_AT_RANDOM = 5
-_ASKS_A_TRIAL = 5
+_MIN_RANDOM_TRIALS = 5
+_ATTEMPTS_PER_TRIAL = 5
 
 
 class Sampler:
-    """The trials of a run, generation by generation: a study of Optuna's for each family, the number of trials spread evenly over them.
+    """The trials of a run by generations: one Optuna study per family, with the number of trials spread evenly over the families.
 
-    ``tpe`` learns from what it is told; ``qmc`` spreads its points evenly over the space.
+    ``tpe`` learns from the results of trials; ``qmc`` spreads its points evenly over the space.
 
     Raises:
         SpecError: Optuna is not installed.
     """
 
     def __init__(self, spaces: Mapping[str, Space], tuner: Tuner, metric: str) -> None:
-        """Make the studies."""
+        """Create the studies."""
         optuna = _optuna()
         self._spaces = spaces
-        quotas = spread(tuner.trials or DEFAULT_TRIALS, [size(space) for space in spaces.values()])
-        self._left = dict(zip(spaces, quotas, strict=True))
+        quotas = allocate_trials(tuner.trials or DEFAULT_TRIALS, [count_points(space) for space in spaces.values()])
+        self._remaining = dict(zip(spaces, quotas, strict=True))
         direction = "minimize" if is_minimised(metric) else "maximize"
         self._studies = {
-            name: optuna.create_study(direction=direction, sampler=_sampler(optuna, tuner, self._left[name], place))
-            for place, name in enumerate(spaces)
+            name: optuna.create_study(direction=direction, sampler=_sampler(optuna, tuner, self._remaining[name], position))
+            for position, name in enumerate(spaces)
         }
-        self._asked: dict[int, tuple[str, Any]] = {}
-        self._seen: set[str] = set()
+        self._open_trials: dict[int, tuple[str, Any]] = {}
+        self._tried: set[str] = set()
         self._next = 0
 
     def ask(self) -> list[Trial]:
-        """Return the next trials, at most a generation; none when all have been asked for."""
-        quotas = spread(GENERATION, list(self._left.values()))
+        """Return the next trials, at most one generation; none after the last."""
+        quotas = allocate_trials(GENERATION, list(self._remaining.values()))
         trials = []
         for name, quota in zip(self._spaces, quotas, strict=True):
             for _ in range(quota):
-                asked, params = self._new(name)
+                optuna_trial, params = self._ask_new(name)
                 trials.append(Trial(self._next, name, params))
-                self._asked[self._next] = (name, asked)
+                self._open_trials[self._next] = (name, optuna_trial)
                 self._next += 1
-                self._left[name] -= 1
+                self._remaining[name] -= 1
         return trials
 
     def tell(self, values: Mapping[int, float], stopped: Mapping[int, tuple[int, float]] | None = None) -> None:
-        """Tell what the last generation came to: trial → mean over the folds; one without a value failed, or was ``stopped``.
+        """Pass the results of the last generation to the studies: trial → mean over the folds; others failed or were ``stopped``.
 
-        Of these, as `halving.stopped_means` has them, samplers learn too: what got further is worth more than what did not.
+        Samplers learn from stopped trials too (`tune.stopped_means`): those that were stopped later count as better.
         """
         optuna = _optuna()
-        for number, (name, asked) in self._asked.items():
+        for number, (name, optuna_trial) in self._open_trials.items():
             if number in values:
-                self._studies[name].tell(asked, values[number])
+                self._studies[name].tell(optuna_trial, values[number])
             elif stopped and number in stopped:
                 step, value = stopped[number]
-                asked.report(value, step)
-                self._studies[name].tell(asked, state=optuna.trial.TrialState.PRUNED)
+                optuna_trial.report(value, step)
+                self._studies[name].tell(optuna_trial, state=optuna.trial.TrialState.PRUNED)
             else:
-                self._studies[name].tell(asked, state=optuna.trial.TrialState.FAIL)
-        self._asked.clear()
+                self._studies[name].tell(optuna_trial, state=optuna.trial.TrialState.FAIL)
+        self._open_trials.clear()
 
-    def _new(self, name: str) -> tuple[Any, Params]:
-        """Ask for a point that was not tried yet, as long as that is likely to be had."""
+    def _ask_new(self, name: str) -> tuple[Any, Params]:
+        """Ask for a point that was not tried yet; give up after a few attempts."""
         study = self._studies[name]
-        for attempt in range(_ASKS_A_TRIAL):
-            asked = study.ask()
-            params = {parameter: _suggested(asked, parameter, values) for parameter, values in self._spaces[name].items()}
+        for attempt in range(_ATTEMPTS_PER_TRIAL):
+            optuna_trial = study.ask()
+            params = {parameter: _suggest(optuna_trial, parameter, values) for parameter, values in self._spaces[name].items()}
             key = json.dumps([name, params], sort_keys=True)
-            if key not in self._seen or attempt == _ASKS_A_TRIAL - 1:
-                self._seen.add(key)
-                return asked, params
-            study.tell(asked, state=_optuna().trial.TrialState.FAIL)
+            if key not in self._tried or attempt == _ATTEMPTS_PER_TRIAL - 1:
+                self._tried.add(key)
+                return optuna_trial, params
+            study.tell(optuna_trial, state=_optuna().trial.TrialState.FAIL)
         raise AssertionError("unreachable")
 
 
-def _sampler(optuna: Any, tuner: Tuner, quota: int, place: int) -> optuna.samplers.BaseSampler:
-    seed = tuner.seed + place
+def _sampler(optuna: Any, tuner: Tuner, quota: int, position: int) -> optuna.samplers.BaseSampler:
+    seed = tuner.seed + position
     if tuner.strategy == "qmc":
         return optuna.samplers.QMCSampler(seed=seed, scramble=True)
-    first = max(_LEAST_AT_RANDOM, quota // 4)
+    first = max(_MIN_RANDOM_TRIALS, quota // 4)
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=first, multivariate=True, constant_liar=True)
 
 
-def _suggested(asked: Any, name: str, values: Any) -> Any:
+def _suggest(optuna_trial: Any, name: str, values: Any) -> Any:
     if isinstance(values, IntRange):
-        return asked.suggest_int(name, *values.int)
+        return optuna_trial.suggest_int(name, *values.int)
     if isinstance(values, FloatRange):
-        return asked.suggest_float(name, *values.float)
+        return optuna_trial.suggest_float(name, *values.float)
     if isinstance(values, LogRange):
-        return asked.suggest_float(name, *values.log, log=True)
-    return asked.suggest_categorical(name, list(values)) if isinstance(values, list) else values
+        return optuna_trial.suggest_float(name, *values.log, log=True)
+    return optuna_trial.suggest_categorical(name, list(values)) if isinstance(values, list) else values
 
 
 def _optuna() -> Any:
@@ -116,6 +116,6 @@ def _optuna() -> Any:
         message = "this strategy needs Optuna; pip install 'tidemill[tasks]', or write `strategy: random`"
         raise SpecError([Fault("pipeline.yml", None, "training.tuner.strategy", message)]) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # What is new in it is no news to those who run a pipeline.
+    # Warnings about experimental features of Optuna do not concern users of a pipeline.
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     return optuna

@@ -1,4 +1,4 @@
-"""The search: k-fold cross-validation of trials, the features fitted once a fold, each fit by its family's engine."""
+"""The search: k-fold cross-validation of trials; features are fitted once per fold, and each model by the engine of its family."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pyspark import inheritable_thread_target
 from tidemill.errors import StepError
 from tidemill.families import IN_TASKS, ON_CLUSTER
 from tidemill.features import FeaturePlan
-from tidemill.training.engines import spark as mllib_fits
-from tidemill.training.engines import tasks as task_fits
 from tidemill.training.engines.choice import Engines
 from tidemill.training.engines.fit_worker import Outcome, run_counts
-from tidemill.training.engines.fold_matrix import TooLarge
-from tidemill.training.folds import NO_VARIANT, Folds, Place
+from tidemill.training.engines.fold_matrix import MatrixTooLarge
+from tidemill.training.engines.spark import fit_and_count, measure_trials
+from tidemill.training.engines.tasks import build_fit, group_fits, measure_fits
+from tidemill.training.folds import NO_VARIANT, Folds, FoldVariant
 from tidemill.training.out_of_fold import MAX_SCORES, ScoreHistogram, merge_histograms
 from tidemill.training.problem import Problem
-from tidemill.training.selection import FAILED, SUCCEEDED, SearchResult, TrialFold, choose, in_order
-from tidemill.training.tuning.staged_boosting import is_sequential, settled, shared_fits
+from tidemill.training.selection import FAILED, SUCCEEDED, SearchResult, TrialFold, complete_rows, select_trial
+from tidemill.training.tuning.staged_boosting import group_by_shared_fit, is_sequential, with_mean_rounds
 from tidemill.training.tuning.tuner import Trial
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OutcomeRows:
-    """Makes rows of trials of one problem, fitted by ``engines``."""
+    """Converts outcomes to rows of ``ops.trials``, for trials of one problem that ``engines`` fit."""
 
     problem: Problem
     engines: Engines
 
-    def judged(self, outcomes: Sequence[Outcome], trials: Sequence[Trial], fold: int, share: float) -> list[TrialFold]:
-        """Return the rows of outcomes; a metric that is no number is a failure."""
+    def to_rows(self, outcomes: Sequence[Outcome], trials: Sequence[Trial], fold: int, share: float) -> list[TrialFold]:
+        """Return the rows of outcomes; a trial whose metric is not finite has failed."""
         by_number = {trial.number: trial for trial in trials}
         rows = []
         for outcome in outcomes:
@@ -50,7 +50,7 @@ class OutcomeRows:
         return rows
 
     def absent(self, trial: Trial, fold: int, seconds: float, error: str) -> TrialFold:
-        """Return the row of a trial that does not count on a fold."""
+        """Return the row of a fold that does not count for a trial."""
         return self._row(trial, fold, 1.0, Outcome(trial.number, {}, seconds, 0.0, error), None, error)
 
     def _row(self, trial: Trial, fold: int, share: float, outcome: Outcome, value: float | None, error: str | None) -> TrialFold:
@@ -63,7 +63,7 @@ class OutcomeRows:
             value=value,
             seconds=outcome.seconds,
             state=FAILED if error else SUCCEEDED,
-            engine=self.engines.way(trial.family),
+            engine=self.engines.engine_of(trial.family),
             error=error,
             library=outcome.library or self.engines.library(trial.family, self.problem),
             score_seconds=outcome.score_seconds,
@@ -72,20 +72,20 @@ class OutcomeRows:
         )
 
 
-def of_bad_features(error: StepError, place: Place, trials: Sequence[Trial]) -> list[Outcome]:
-    """Return the failures of trials whose own values make features that cannot be fitted.
+def feature_failures(error: StepError, fold_variant: FoldVariant, trials: Sequence[Trial]) -> list[Outcome]:
+    """Return an outcome with ``error`` for each trial whose feature values cannot be fitted.
 
     Raises:
-        StepError: they are those of the spec as it stands, without which there is no search.
+        StepError: the features are those that the spec declares, so the search cannot go on.
     """
-    if place.variant == NO_VARIANT:
+    if fold_variant.variant == NO_VARIANT:
         raise error
     return [Outcome(trial.number, {}, 0.0, 0.0, str(error)) for trial in trials]
 
 
-# Two fits of MLlib at a time keep two cores busy while one of them plans its next pass on the driver; more only share the cores. Of
-# tasks, the fits of one fold run while the features of the next are made.
-SIDE_BY_SIDE = 2
+# Two concurrent MLlib fits keep the cores busy while one of them plans its next pass on the driver; more would only share the cores. With
+# the engine tasks, the fits of one fold run while the features of the next are fitted.
+DEFAULT_PARALLELISM = 2
 
 Done = Callable[[Sequence[TrialFold]], None]
 Known = Mapping[tuple[str, str, int], TrialFold]
@@ -93,21 +93,21 @@ PlanOf = Callable[[str], FeaturePlan]
 
 
 class Search:
-    """Cross-validation of trials, as many times as a tuner asks for; the vectors of the folds are kept between.
+    """Cross-validation of trials, in one or more calls of `run`, which share the vectors of the folds.
 
-    A trial that fails is recorded and does not count in later folds; the search goes on with the others.
+    A trial that fails is recorded and not fitted on later folds; the search goes on with the others.
 
     Args:
         frame: the training rows, cached: the raw columns of ``plan``, ``label`` DOUBLE (class index, with the number of classes in its
             metadata, or value), ``fold`` INT and, for the engine tasks, ``_order`` BIGINT.
-        plan: the features, or what gives those of a variant by its name (`Trial.variant`).
-        families: those whose trials are to come.
+        plan: the features, or a function that returns those of a variant (`Trial.variant`).
+        families: the families of all trials.
         problem: task, metric, number of classes, seed.
-        engines: which engine fits which family; without any, MLlib fits all.
-        done: is told of the rows of each fit as it ends.
-        known: what is known from a search that was cut short: family, parameters and fold → the row.
-        parallelism: fits of MLlib's, or folds of tasks, side by side.
-        limit: seconds that each fit may take, and the features of a fold where stages of the user's own are among them.
+        engines: the engine of each family; without it, MLlib fits all.
+        done: is called with the rows of each fit when it ends.
+        known: results of an interrupted search: family, parameters and fold → the row.
+        parallelism: the number of concurrent MLlib fits, or folds of tasks.
+        limit: the most seconds of each fit, and of the features of a fold where they have custom stages.
     """
 
     def __init__(
@@ -123,106 +123,118 @@ class Search:
         parallelism: int | None = None,
         limit: float | None = None,
     ) -> None:
-        """Remember what to search with; nothing is fitted yet."""
+        """Store the arguments; nothing is fitted yet."""
         self._frame, self._families, self.problem = frame, sorted(families), problem
         self.plan_of: PlanOf = (lambda _: plan) if isinstance(plan, FeaturePlan) else plan
         self._done, self._known, self._parallelism, self.limit = done, known or {}, parallelism, limit
         self._expected: Sequence[int] = ()
         self._failed: set[int] = set()
-        self._told = threading.Lock()
+        self._rows_lock = threading.Lock()
         self.fits = 0
         self.engines = engines or Engines()
-        self.folds = self._folds()
+        self.folds = self._open_folds()
 
     def expect(self, folds: Sequence[int]) -> None:
-        """Know which folds are to come, so that what all of them ask of the rows is learnt at once."""
+        """Declare the folds of the search, so that the statistics of all of them are computed in one pass."""
         self._expected = folds
         self.folds.expect(folds)
 
     def run(self, trials: Sequence[Trial], folds: Sequence[int], *, share: float = 1.0, is_last: bool = False) -> list[TrialFold]:
-        """Return a row for each fold and trial, the folds one after the other.
+        """Fit and measure the trials; return a row for each fold and trial, fold by fold.
 
-        ``share`` is that of the training rows, the first by ``_order``. With ``is_last`` the vectors of a fold are freed after its last
-        fit.
+        ``share`` is the share of the training rows, the first by ``_order``. With ``is_last`` the vectors of a fold are freed after its
+        last fit.
 
         Raises:
             StepError: the features cannot be fitted on a fold.
-            SpecError: the vectors are too large for the engine that is asked for.
+            SpecError: the vectors are too large for the engine that the spec declares.
         """
         try:
             return self._run(trials, folds, share, is_last=is_last)
-        except TooLarge as error:  # of any fold: they differ where they expand, and in what their features have seen
+        except MatrixTooLarge as error:  # any fold may be the first too large one: training rows and features differ
             self.folds.close()
             self.engines = self.engines.without_tasks(self.problem, error.n_bytes)
-            self.folds = self._folds()
+            self.folds = self._open_folds()
             self.folds.expect(self._expected)
             return self._run(trials, folds, share, is_last=is_last)
 
     def _run(self, trials: Sequence[Trial], folds: Sequence[int], share: float, *, is_last: bool) -> list[TrialFold]:
-        self._settle(trials, folds, share)
-        own = {engine: [trial for trial in trials if self.engines.way(trial.family) == engine] for engine in (ON_CLUSTER, IN_TASKS)}
-        # Fits that go round by round come first: while they wait for their driver, the short ones fill the cores.
-        spark = sorted(shared_fits(own[ON_CLUSTER], self.problem.task), key=lambda group: not is_sequential(group[0]))
+        self._prepare_first_vectors(trials, folds, share)
+        trials_by_engine = {
+            engine: [trial for trial in trials if self.engines.engine_of(trial.family) == engine] for engine in (ON_CLUSTER, IN_TASKS)
+        }
+        # Sequential fits start first: while they wait for the driver, short fits use the cores.
+        spark_groups = sorted(
+            group_by_shared_fit(trials_by_engine[ON_CLUSTER], self.problem.task), key=lambda group: not is_sequential(group[0])
+        )
         variants = list(dict.fromkeys(trial.variant for trial in trials))
-        tasks = {variant: found for variant in variants if (found := [trial for trial in own[IN_TASKS] if trial.variant == variant])}
-        left = Counter(Place(fold, group[0].variant) for fold in folds for group in [*spark, *tasks.values()])
+        task_trials = {
+            variant: trials_of_variant
+            for variant in variants
+            if (trials_of_variant := [trial for trial in trials_by_engine[IN_TASKS] if trial.variant == variant])
+        }
+        fits_left = Counter(FoldVariant(fold, group[0].variant) for fold in folds for group in [*spark_groups, *task_trials.values()])
 
-        def ended(place: Place, rows: list[TrialFold]) -> list[TrialFold]:
-            with self._told:
+        def finish(fold_variant: FoldVariant, rows: list[TrialFold]) -> list[TrialFold]:
+            with self._rows_lock:
                 self._failed.update(row.trial for row in rows if row.state == FAILED)
-                left[place] -= 1
+                fits_left[fold_variant] -= 1
                 if self._done and rows:
                     self._done(rows)
-            if is_last and not left[place]:
-                self.folds.free(place)
+            if is_last and not fits_left[fold_variant]:
+                self.folds.free(fold_variant)
             return rows
 
-        def run_spark(place: Place, group: list[Trial]) -> list[TrialFold]:
-            return ended(place, self._by_spark(place, group, share))
+        def run_spark(fold_variant: FoldVariant, group: list[Trial]) -> list[TrialFold]:
+            return finish(fold_variant, self._fit_by_spark(fold_variant, group, share))
 
-        def run_tasks(place: Place) -> list[TrialFold]:
-            return ended(place, self._by_tasks(place, tasks[place.variant], share))
+        def run_tasks(fold_variant: FoldVariant) -> list[TrialFold]:
+            return finish(fold_variant, self._fit_by_tasks(fold_variant, task_trials[fold_variant.variant], share))
 
         wrapped = inheritable_thread_target(self._frame.sparkSession)
-        with ThreadPoolExecutor(self._parallelism or SIDE_BY_SIDE) as pool:
+        with ThreadPoolExecutor(self._parallelism or DEFAULT_PARALLELISM) as pool:
             running = []
-            for place in (Place(fold, variant) for fold in folds for variant in variants):
-                running += [pool.submit(wrapped(run_tasks), place)] if place.variant in tasks else []
-                running += [pool.submit(wrapped(run_spark), place, group) for group in spark if group[0].variant == place.variant]
+            for fold_variant in (FoldVariant(fold, variant) for fold in folds for variant in variants):
+                running += [pool.submit(wrapped(run_tasks), fold_variant)] if fold_variant.variant in task_trials else []
+                running += [
+                    pool.submit(wrapped(run_spark), fold_variant, group)
+                    for group in spark_groups
+                    if group[0].variant == fold_variant.variant
+                ]
             try:
                 rows = [row for future in running for row in future.result()]
             finally:
                 for future in running:
                     future.cancel()
-        return in_order(rows, trials, folds, self.rows.absent)
+        return complete_rows(rows, trials, folds, self.rows.absent)
 
     def out_of_fold(self, trial: Trial, folds: Sequence[int]) -> list[ScoreHistogram]:
-        """Count what the trial says of the rows that it has not seen, of all folds together, as `out_of_fold.count_scores`.
+        """Return the histograms of the trial's out-of-fold predictions over all folds; see `out_of_fold.count_scores`.
 
         Raises:
-            Exception: it cannot be fitted again.
+            Exception: the trial cannot be fitted again.
         """
-        if self.engines.way(trial.family) == IN_TASKS:
-            copies = [self.folds.copied(Place(fold, trial.variant)) for fold in folds]
-            fits = [task_fits.task_fit([trial], copied, self.problem, limit=self.limit) for copied in copies]
+        if self.engines.engine_of(trial.family) == IN_TASKS:
+            vectors_of_folds = [self.folds.task_vectors(FoldVariant(fold, trial.variant)) for fold in folds]
+            fits = [build_fit([trial], vectors, self.problem, limit=self.limit) for vectors in vectors_of_folds]
             return run_counts(self._frame.sparkSession, fits)
-        vectors = (self.folds.vectors(Place(fold, trial.variant)) for fold in folds)
+        spark_vectors = (self.folds.spark_vectors(FoldVariant(fold, trial.variant)) for fold in folds)
         max_scores = MAX_SCORES // len(folds)
-        return merge_histograms([mllib_fits.fit_and_count(trial, each, self.problem, max_scores, self.limit) for each in vectors])
+        return merge_histograms([fit_and_count(trial, vectors, self.problem, max_scores, self.limit) for vectors in spark_vectors])
 
     @property
     def rows(self) -> OutcomeRows:
-        """What makes rows of outcomes, with the engines as they are now."""
+        """The converter of outcomes to rows, with the current engines."""
         return OutcomeRows(self.problem, self.engines)
 
     def close(self) -> None:
         """Free all vectors."""
         self.folds.close()
 
-    def _folds(self) -> Folds:
+    def _open_folds(self) -> Folds:
         encodings: dict[str, set[str]] = {ON_CLUSTER: set(), IN_TASKS: set()}
         for name in self._families:
-            encodings[self.engines.way(name)].add(self.problem.family(name).encoding)
+            encodings[self.engines.engine_of(name)].add(self.problem.family(name).encoding)
         return Folds(
             self._frame,
             self.plan_of,
@@ -233,64 +245,66 @@ class Search:
             limit=self.limit,
         )
 
-    def _settle(self, trials: Sequence[Trial], folds: Sequence[int], share: float) -> None:
-        """Make the first copy that is needed before any fit, and the features of the next one; where folds expand, the last is largest."""
-        by_tasks = [trial for trial in trials if self.engines.way(trial.family) == IN_TASKS]
+    def _prepare_first_vectors(self, trials: Sequence[Trial], folds: Sequence[int], share: float) -> None:
+        """Write the first fold matrix before any fit, and fit the features of the next one; of expanding folds the last is the largest."""
+        by_tasks = [trial for trial in trials if self.engines.engine_of(trial.family) == IN_TASKS]
         first_folds = sorted(folds, reverse=self.problem.is_expanding)
-        wanted = [(Place(fold, trial.variant), trial) for fold in first_folds for trial in by_tasks]
-        needed = list(dict.fromkeys(place for place, trial in wanted if not self._reused([trial], place.fold, share)))
-        if not needed:
+        pairs = [(FoldVariant(fold, trial.variant), trial) for fold in first_folds for trial in by_tasks]
+        needed_variants = list(
+            dict.fromkeys(fold_variant for fold_variant, trial in pairs if not self._known_rows([trial], fold_variant.fold, share))
+        )
+        if not needed_variants:
             return
         wrapped = inheritable_thread_target(self._frame.sparkSession)
-        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-            first = pool.submit(wrapped(self.folds.copied), needed[0])
-            for place in needed[1:SIDE_BY_SIDE]:
-                pool.submit(wrapped(self.folds.prepare), place)
-            if isinstance(error := first.exception(), TooLarge):  # others come again when the vectors are wanted
+        with ThreadPoolExecutor(DEFAULT_PARALLELISM) as pool:
+            first_matrix = pool.submit(wrapped(self.folds.task_vectors), needed_variants[0])
+            for fold_variant in needed_variants[1:DEFAULT_PARALLELISM]:
+                pool.submit(wrapped(self.folds.prepare), fold_variant)
+            if isinstance(error := first_matrix.exception(), MatrixTooLarge):  # other errors are raised again when the vectors are used
                 raise error
 
-    def _reused(self, group: Sequence[Trial], fold: int, share: float) -> dict[int, TrialFold]:
-        """Return the rows that are known already, of fits by the engine that would fit them now."""
-        found = [(trial, self._known.get((trial.family, trial.params_json, fold))) for trial in group] if share == 1 else []
+    def _known_rows(self, group: Sequence[Trial], fold: int, share: float) -> dict[int, TrialFold]:
+        """Return the known rows of fits by the engine that would fit them now."""
+        known = [(trial, self._known.get((trial.family, trial.params_json, fold))) for trial in group] if share == 1 else []
         return {
             trial.number: replace(row, trial=trial.number)
-            for trial, row in found
-            if row is not None and self.engines.way(trial.family) == row.engine
+            for trial, row in known
+            if row is not None and self.engines.engine_of(trial.family) == row.engine
         }
 
-    def _fresh(self, group: Sequence[Trial], fold: int, share: float) -> tuple[list[Trial], list[TrialFold]]:
-        """Return the trials of a group that are to be fitted, and the rows of the others; those that failed are in neither."""
+    def _split_known(self, group: Sequence[Trial], fold: int, share: float) -> tuple[list[Trial], list[TrialFold]]:
+        """Return the trials of a group that must be fitted, and the known rows of the others; failed trials are left out."""
         alive = [trial for trial in group if trial.number not in self._failed]
-        reused = self._reused(alive, fold, share)
-        return [trial for trial in alive if trial.number not in reused], list(reused.values())
+        known_rows = self._known_rows(alive, fold, share)
+        return [trial for trial in alive if trial.number not in known_rows], list(known_rows.values())
 
-    def _by_spark(self, place: Place, group: Sequence[Trial], share: float) -> list[TrialFold]:
-        """Fit once by MLlib and measure each trial that the fit serves."""
-        fresh, rows = self._fresh(group, place.fold, share)
-        if not fresh:
+    def _fit_by_spark(self, fold_variant: FoldVariant, group: Sequence[Trial], share: float) -> list[TrialFold]:
+        """Fit one model by MLlib, and measure each trial that shares it."""
+        new_trials, rows = self._split_known(group, fold_variant.fold, share)
+        if not new_trials:
             return rows
         self.fits += 1
         try:
-            found = mllib_fits.measure(fresh, self.folds.vectors(place), self.problem, share, self.limit)
+            outcomes = measure_trials(new_trials, self.folds.spark_vectors(fold_variant), self.problem, share, self.limit)
         except StepError as error:
-            found = of_bad_features(error, place, fresh)
-        return rows + self.rows.judged(found, fresh, place.fold, share)
+            outcomes = feature_failures(error, fold_variant, new_trials)
+        return rows + self.rows.to_rows(outcomes, new_trials, fold_variant.fold, share)
 
-    def _by_tasks(self, place: Place, trials: Sequence[Trial], share: float) -> list[TrialFold]:
-        """Fit all trials of a fold in one job, those that share a fit in one task."""
-        fresh, rows = self._fresh(trials, place.fold, share)
-        if not fresh:
+    def _fit_by_tasks(self, fold_variant: FoldVariant, trials: Sequence[Trial], share: float) -> list[TrialFold]:
+        """Fit all trials of a fold in one Spark job, with one Spark task per shared fit."""
+        new_trials, rows = self._split_known(trials, fold_variant.fold, share)
+        if not new_trials:
             return rows
         try:
-            copied = self.folds.copied(place)
+            vectors = self.folds.task_vectors(fold_variant)
         except StepError as error:
-            return rows + self.rows.judged(of_bad_features(error, place, fresh), fresh, place.fold, share)
-        fits = task_fits.grouped(fresh, copied, self.problem, share=share, limit=self.limit)
+            return rows + self.rows.to_rows(feature_failures(error, fold_variant, new_trials), new_trials, fold_variant.fold, share)
+        fits = group_fits(new_trials, vectors, self.problem, share=share, limit=self.limit)
         self.fits += len(fits)
-        return rows + self.rows.judged(task_fits.measure(self._frame.sparkSession, fits), fresh, place.fold, share)
+        return rows + self.rows.to_rows(measure_fits(self._frame.sparkSession, fits), new_trials, fold_variant.fold, share)
 
 
-def search(
+def cross_validate(
     frame: DataFrame,
     plan: FeaturePlan | PlanOf,
     trials: Sequence[Trial],
@@ -303,10 +317,10 @@ def search(
     Raises:
         StepError: every trial failed, or the features cannot be fitted on a fold.
     """
-    found = Search(frame, plan, {trial.family for trial in trials}, problem, engines=engines)
+    search = Search(frame, plan, {trial.family for trial in trials}, problem, engines=engines)
     try:
-        rows = found.run(trials, folds, is_last=True)
+        rows = search.run(trials, folds, is_last=True)
     finally:
-        found.close()
-    chosen = choose(rows, trials, problem.metric, folds=folds)
-    return replace(chosen, best=settled(chosen.best, chosen.rows, problem))
+        search.close()
+    selected = select_trial(rows, trials, problem.metric, folds=folds)
+    return replace(selected, best=with_mean_rounds(selected.best, selected.rows, problem))

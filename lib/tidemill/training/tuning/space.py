@@ -1,4 +1,4 @@
-"""Search spaces: the points of a declared space, drawn at random or laid out as a grid."""
+"""Points of a search space: drawn at random, or listed as a grid."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ Params = dict[str, Scalar]
 GRID_POINTS = 3
 
 
-def uniform(*key: object) -> float:
-    """Return a number in [0, 1) that depends on nothing but ``key``: the same in every process and version of Python."""
+def draw_uniform(*key: object) -> float:
+    """Return a number in [0, 1) that depends only on ``key``: the same in every process and version of Python."""
     text = "\x1f".join(map(str, key))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big") / 2.0**56
 
 
-def draw(space: Space, *key: object) -> Params:
-    """Return one point of the space.
+def draw_point(space: Space, *key: object) -> Params:
+    """Draw one point of the space.
 
-    Each parameter is drawn by itself from ``key`` and its own name, so that adding one does not move the others.
+    Each parameter is drawn from ``key`` and its own name only, so that adding one does not change the others.
     """
-    return {name: _at(values, uniform(*key, name)) for name, values in space.items()}
+    return {name: _value_at(values, draw_uniform(*key, name)) for name, values in space.items()}
 
 
-def grid(space: Space) -> list[Params]:
-    """Return every point of the grid, the last parameter moving fastest.
+def list_grid(space: Space) -> list[Params]:
+    """Return every point of the grid; the last parameter changes fastest.
 
-    Choices are taken as they are; a range becomes three points from bound to bound, evenly spread (over the logarithms for ``log``).
+    A list gives its values, a range three evenly spaced points from bound to bound (on the log scale for ``log``).
     """
-    axes = [_axis(values) for values in space.values()]
+    axes = [_list_values(values) for values in space.values()]
     return [dict(zip(space, point, strict=True)) for point in itertools.product(*axes)]
 
 
-def size(space: Space) -> float:
-    """Return how many different points the space has, infinity where a range is continuous."""
-    return math.prod(_count(values) for values in space.values())
+def count_points(space: Space) -> float:
+    """Return the number of distinct points of the space, infinity where a range is continuous."""
+    return math.prod(_count_values(values) for values in space.values())
 
 
-def _at(values: Range, u: float) -> Scalar:
-    """Return the value that lies at the share ``u`` of the range."""
+def _value_at(values: Range, u: float) -> Scalar:
+    """Return the value at the share ``u`` of the range."""
     if isinstance(values, IntRange):
         low, high = values.int
         return low + math.floor(u * (high - low + 1))
@@ -56,29 +56,29 @@ def _at(values: Range, u: float) -> Scalar:
     return values[math.floor(u * len(values))] if isinstance(values, list) else values
 
 
-def _axis(values: Range) -> list[Scalar]:
+def _list_values(values: Range) -> list[Scalar]:
     if isinstance(values, IntRange):
         low, high = values.int
-        return _different(round(low + (high - low) * step / (GRID_POINTS - 1)) for step in range(GRID_POINTS))
+        return _distinct(round(low + (high - low) * step / (GRID_POINTS - 1)) for step in range(GRID_POINTS))
     if isinstance(values, FloatRange):
         least, greatest = values.float
-        return _different([least, (least + greatest) / 2, greatest])
+        return _distinct([least, (least + greatest) / 2, greatest])
     if isinstance(values, LogRange):
         least, greatest = values.log
-        middle = min(max(math.sqrt(least) * math.sqrt(greatest), least), greatest)  # rounding may carry it past a bound
-        return _different([least, middle, greatest])
-    return _different(values) if isinstance(values, list) else [values]
+        middle = min(max(math.sqrt(least) * math.sqrt(greatest), least), greatest)  # rounding may exceed a bound
+        return _distinct([least, middle, greatest])
+    return _distinct(values) if isinstance(values, list) else [values]
 
 
-def _count(values: Range) -> float:
+def _count_values(values: Range) -> float:
     if isinstance(values, IntRange):
         return values.int[1] - values.int[0] + 1
     if isinstance(values, FloatRange | LogRange):
         least, greatest = values.float if isinstance(values, FloatRange) else values.log
         return 1 if least == greatest else math.inf
-    return len(_different(values)) if isinstance(values, list) else 1
+    return len(_distinct(values)) if isinstance(values, list) else 1
 
 
-def _different(values: Iterable[Scalar]) -> list[Scalar]:
-    """Return each value once; True and 1 are two."""
+def _distinct(values: Iterable[Scalar]) -> list[Scalar]:
+    """Return each value once; True and 1 are distinct."""
     return list({(isinstance(value, bool), value): value for value in values}.values())

@@ -1,4 +1,4 @@
-"""The tuner: which parameter sets of which families are tried."""
+"""The trials of a run: parameter sets by family, as the tuner plans them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tidemill.spec.models import PREFIX, Space, Tuner
-from tidemill.training.tuning.space import Params, draw, grid, size, uniform
+from tidemill.training.tuning.space import Params, count_points, draw_point, draw_uniform, list_grid
 
 DEFAULT_TRIALS = 12
 _DRAWS_PER_TRIAL = 50
@@ -23,46 +23,51 @@ class Trial:
 
     @property
     def of_family(self) -> Params:
-        """The parameters of the family alone."""
+        """The parameters of the family, without those of features."""
         return {name: value for name, value in self.params.items() if not name.startswith(PREFIX)}
 
     @property
     def of_features(self) -> Params:
-        """The values that go into the block ``features``, by their path there."""
+        """The values for the block ``features``, by their path in it."""
         return {name.removeprefix(PREFIX): value for name, value in self.params.items() if name.startswith(PREFIX)}
 
     @property
     def variant(self) -> str:
-        """The trial's features by name: those with the same name have the same vectors."""
+        """The name of the trial's features: trials with the same variant share their vectors."""
         return json.dumps(self.of_features, sort_keys=True)
 
     @property
     def params_json(self) -> str:
-        """The parameters as JSON, keys sorted: what ``ops.trials`` holds."""
+        """The parameters as JSON with sorted keys, as in ``ops.trials``."""
         return json.dumps(self.params, sort_keys=True)
 
 
 def plan_trials(spaces: Mapping[str, Space], tuner: Tuner) -> list[Trial]:
     """Return the trials of a run, family after family, each parameter set once.
 
-    ``tuner.trials`` is the number of the whole run, spread evenly over the families with the remainder to the first ones; what a small
-    space cannot take goes to the others. Random sets depend on the seed, the family and their own index, so that neither another
-    family nor more trials move them. What `tpe` and `qmc` try is asked of `tidemill.training.tuning.sampler`, as the search goes on.
+    ``tuner.trials`` is the number of the whole run, spread evenly over the families, with the remainder to the first ones; trials that a
+    small space cannot take go to the others. Random sets depend on the seed, the family and their own index, so that neither another
+    family nor more trials change them. The trials of `tpe` and `qmc` come from `tidemill.training.tuning.sampler` during the search.
     """
     if tuner.strategy == "grid":
-        points = {family: grid(space) for family, space in spaces.items()}
+        points = {family: list_grid(space) for family, space in spaces.items()}
         total = tuner.trials or sum(map(len, points.values()))
-        quotas = spread(total, [len(found) for found in points.values()])
-        chosen = {family: _subset(found, quota, tuner.seed, family) for (family, found), quota in zip(points.items(), quotas, strict=True)}
+        quotas = allocate_trials(total, [len(family_points) for family_points in points.values()])
+        chosen = {
+            family: _select_points(family_points, quota, tuner.seed, family)
+            for (family, family_points), quota in zip(points.items(), quotas, strict=True)
+        }
     else:
-        quotas = spread(tuner.trials or DEFAULT_TRIALS, [size(space) for space in spaces.values()])
-        chosen = {family: _random(space, quota, tuner.seed, family) for (family, space), quota in zip(spaces.items(), quotas, strict=True)}
-    pairs = [(family, params) for family, found in chosen.items() for params in found]
+        quotas = allocate_trials(tuner.trials or DEFAULT_TRIALS, [count_points(space) for space in spaces.values()])
+        chosen = {
+            family: _draw_points(space, quota, tuner.seed, family) for (family, space), quota in zip(spaces.items(), quotas, strict=True)
+        }
+    pairs = [(family, params) for family, family_points in chosen.items() for params in family_points]
     return [Trial(number, family, params) for number, (family, params) in enumerate(pairs)]
 
 
-def spread(total: int, capacities: Sequence[float]) -> list[int]:
-    """Return how many of ``total`` each takes: as even as the capacities allow, the remainder to the first ones."""
+def allocate_trials(total: int, capacities: Sequence[float]) -> list[int]:
+    """Return how many of ``total`` trials each family gets: as even as the capacities allow, with the remainder to the first ones."""
     shares = [0] * len(capacities)
     left = total
     while left:
@@ -77,18 +82,18 @@ def spread(total: int, capacities: Sequence[float]) -> list[int]:
     return shares
 
 
-def _random(space: Space, quota: int, seed: int, family: str) -> list[Params]:
-    """Return ``quota`` different points, which the space must have; even the last of a small one is met within so many draws."""
-    found: dict[str, Params] = {}
+def _draw_points(space: Space, quota: int, seed: int, family: str) -> list[Params]:
+    """Draw ``quota`` distinct points of a space that has as many; the number of draws is enough for the last point of a small space."""
+    drawn: dict[str, Params] = {}
     for index in range(quota * _DRAWS_PER_TRIAL):
-        params = draw(space, seed, family, index)
-        if len(found) == quota:
+        params = draw_point(space, seed, family, index)
+        if len(drawn) == quota:
             break
-        found.setdefault(json.dumps(params, sort_keys=True), params)
-    return list(found.values())
+        drawn.setdefault(json.dumps(params, sort_keys=True), params)
+    return list(drawn.values())
 
 
-def _subset(points: list[Params], quota: int, seed: int, family: str) -> list[Params]:
-    """Return ``quota`` of the points, chosen by the seed, in the order of the grid."""
-    ranks = sorted(range(len(points)), key=lambda index: uniform(seed, family, "grid", json.dumps(points[index], sort_keys=True)))
+def _select_points(points: list[Params], quota: int, seed: int, family: str) -> list[Params]:
+    """Return ``quota`` of the points, selected by the seed, in the order of the grid."""
+    ranks = sorted(range(len(points)), key=lambda index: draw_uniform(seed, family, "grid", json.dumps(points[index], sort_keys=True)))
     return [points[index] for index in sorted(ranks[:quota])]
