@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from tidemill.errors import SourceError, UsageError, did_you_mean
 from tidemill.redaction import MASK, register_secret
-from tidemill.spec.loading.paths import escaped, is_pattern
+from tidemill.spec.loading.paths import escape_glob, is_pattern
 from tidemill.spec.models import Scalar, Source
 
 _SECRET_REFERENCE = re.compile(r"\$\{secret:([^}/]+)/([^}]+)\}")
@@ -47,7 +47,7 @@ def reveal_path(path: str) -> str:
     if not _SECRET_REFERENCE.search(path):
         return path
     is_glob = is_pattern(_SECRET_REFERENCE.sub("", path))
-    revealed = _SECRET_REFERENCE.sub(lambda match: escaped(reveal(match[0])), path) if is_glob else reveal(path)
+    revealed = _SECRET_REFERENCE.sub(lambda match: escape_glob(reveal(match[0])), path) if is_glob else reveal(path)
     reveal(path)  # registers the secrets for redaction
     if path.startswith("${") and not (PurePosixPath(revealed).is_absolute() or _SCHEME.match(revealed)):
         raise SourceError(f"path {path}: begins with a secret that is no absolute path; write what stands before it, such as ./{path}")

@@ -1,4 +1,4 @@
-"""What a user may write in ``pipeline.yml``, and how it is read."""
+"""The models of ``pipeline.yml``, its loading and its validation."""
 
 from tidemill.spec.loading.loader import Spec, load_spec
 

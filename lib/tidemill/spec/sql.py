@@ -1,4 +1,4 @@
-"""SQL of a spec that would do more than read the lake's tables: refused with its place, unless the spec says ``trust: true``."""
+"""Faults for SQL of a spec that would do more than read the lake's tables, unless the spec has ``trust: true``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SELECT = "SELECT\n"
 
 @dataclass(frozen=True)
 class _Sql:
-    """One piece of SQL in a spec; ``lead`` is what was put before it to make it a statement: lines, no columns."""
+    """One piece of SQL in a spec; ``lead`` is a prefix of whole lines that makes it a statement."""
 
     path: tuple[Key, ...]
     node: Node
@@ -37,10 +37,10 @@ def unsafe_sql_faults(root: Node, folder: Path) -> list[Fault]:
         try:
             parts = find_unsafe_parts(sql.lead + sql.text)
         except UsageError:
-            continue  # what does not parse is told by the rule for its key
+            continue  # SQL that does not parse is a fault of its key's own rule
         for part in parts:
-            file, line, column = _place(sql, part.line - sql.lead.count("\n"), part.column, part.words)
-            message = f"{part}; rewrite it, or let the SQL of this spec do what it likes with `trust: true` at the top level"
+            file, line, column = _find_place(sql, part.line - sql.lead.count("\n"), part.column, part.words)
+            message = f"{part}; rewrite it, or allow it with `trust: true` at the top level of the spec"
             faults.append(Fault(file, line, dotted(sql.path), message, column))
     return faults
 
@@ -62,7 +62,7 @@ def _all_sql(root: Node, folder: Path) -> Iterator[_Sql]:
 
 
 def _expressions(root: Node) -> Iterator[tuple[tuple[Key, ...], Node | None]]:
-    """Yield the conditions and expressions: of expectations, of aggregates, of metrics of one's own."""
+    """Yield the conditions and expressions of expectations, aggregates and custom metrics."""
     for block in ("sources", "tables"):
         for name, part in root.entries_at(block).items():
             for rule, expectation in part.entries_at("expectations").items():
@@ -75,7 +75,7 @@ def _expressions(root: Node) -> Iterator[tuple[tuple[Key, ...], Node | None]]:
         yield ("evaluation", "metrics", name), node
 
 
-def _place(sql: _Sql, line: int, column: int, words: str) -> tuple[str, int | None, int | None]:
+def _find_place(sql: _Sql, line: int, column: int, words: str) -> tuple[str, int | None, int | None]:
     """Return file, line and column of a place in the SQL: of its own file, or of the YAML that holds it."""
     if sql.file is not None:
         return str(sql.file), line, column
@@ -87,7 +87,7 @@ def _place(sql: _Sql, line: int, column: int, words: str) -> tuple[str, int | No
     for number in range(first - 1, len(lines)):
         if written.strip() and (at := lines[number].find(written.strip())) >= 0:
             return file, number + 1, at + column - (len(written) - len(written.lstrip()))
-    # A text that YAML has folded or unescaped: its words are looked for.
+    # YAML has folded or unescaped the text: search for the words.
     for number in range(first - 1, len(lines)):
         if (at := lines[number].find(words)) >= 0:
             return file, number + 1, at + 1

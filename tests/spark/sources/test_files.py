@@ -15,7 +15,7 @@ from tidemill.column_names import SOURCE_FILE
 from tidemill.errors import SourceError
 from tidemill.sources.files.listing import SourceFile, find_files, list_files
 from tidemill.sources.records import source_file
-from tidemill.spec.loading.paths import braces_expanded, python_glob
+from tidemill.spec.loading.paths import expand_braces, python_glob
 from tidemill.spec.models import SOURCE_KINDS, Source
 
 ODD_NAME = "a+b %20 [x] {y} #é.csv"
@@ -88,7 +88,7 @@ def test_another_file_system_needs_a_session() -> None:
 
 
 def test_braces_and_escapes() -> None:
-    assert braces_expanded("a{b,c{d,e}}") == ["ab", "acd", "ab", "ace"]
+    assert expand_braces("a{b,c{d,e}}") == ["ab", "acd", "ab", "ace"]
     assert python_glob(r"a\*b*\x") == "a[*]b*x"
     assert SourceFile("s3a://bucket/a[1].csv", 1, datetime.now(UTC)).uri == r"s3a://bucket/a\[1\].csv"
 

@@ -183,9 +183,9 @@ def test_faults_of_python_functions(
 ) -> None:
     write(FUNCTIONS + "\ndef other(flights, plains): pass\n", "functions.py")
     write("def f(flights)\n", "broken.py")
-    [(line, key, found)] = faults(python_table(changed, definition))
+    [(line, key, actual)] = faults(python_table(changed, definition))
     assert (line, key) == (12, "tables.flights.python")
-    assert found.endswith(message)
+    assert actual.endswith(message)
 
 
 def test_schema_files(write: Callable[..., Path], faults: Callable, changed: Callable[..., str]) -> None:
@@ -215,8 +215,8 @@ def test_schema_files(write: Callable[..., Path], faults: Callable, changed: Cal
 )  # fmt: skip
 def test_what_is_not_built_yet_is_named_with_a_way_out(faults: Callable, changed: Callable, old: str, new: str, key: str) -> None:
     text = changed(old, new)
-    [(line, found, message)] = faults(text)
-    assert found == key
+    [(line, actual, message)] = faults(text)
+    assert actual == key
     assert message.startswith("not built yet; ")
     name = next(part for part in reversed(key.split(".")) if not part.isdecimal())
     assert line is not None
@@ -257,8 +257,8 @@ def test_faults_found_later_get_their_line(write: Callable[..., Path], changed: 
         Fault("pipeline.yml", None, "dataset.folds", "no such key"),
         Fault("other.yml", 3, "x", "stays"),
     ]
-    found = spec.located(SpecError(later)).faults
-    assert [(fault.file, fault.line) for fault in found] == [
+    actual = spec.located(SpecError(later)).faults
+    assert [(fault.file, fault.line) for fault in actual] == [
         (str(spec.file), 23),
         (str(spec.file), 28),
         (str(spec.file), 15),
@@ -293,7 +293,7 @@ def test_faults_found_later_get_their_line(write: Callable[..., Path], changed: 
 )
 def test_what_is_done_to_probabilities_needs_classes(faults: Callable, task: str, given: str, key: str, message: str) -> None:
     text = SMALL.format(task=task, given=given)
-    assert [found[1:] for found in faults(text)] == [(key, message)]
+    assert [actual[1:] for actual in faults(text)] == [(key, message)]
 
 
 @pytest.mark.parametrize(
@@ -311,13 +311,13 @@ def test_what_is_done_to_probabilities_needs_classes(faults: Callable, task: str
     ],
 )
 def test_an_ensemble_needs_families_and_a_place(faults: Callable, given: str, message: str) -> None:
-    found = [each[1:] for each in faults(SMALL.format(task="regression", given=given))]
-    assert [each for each in found if each[0] == "training.ensemble"] == [("training.ensemble", message)]
+    actual = [each[1:] for each in faults(SMALL.format(task="regression", given=given))]
+    assert [each for each in actual if each[0] == "training.ensemble"] == [("training.ensemble", message)]
 
 
 def test_an_ensemble_needs_something_to_learn(faults: Callable) -> None:
-    found = faults(SMALL.format(task="clustering", given="ensemble: blend").replace(", label: y", ""))
-    assert [each[1:] for each in found] == [
+    actual = faults(SMALL.format(task="clustering", given="ensemble: blend").replace(", label: y", ""))
+    assert [each[1:] for each in actual] == [
         ("training.ensemble", "is for `task: binary`, `multiclass` and `regression` alone, found `task: clustering`; leave it out")
     ]
 
@@ -340,7 +340,7 @@ training:
 
 
 def test_secrets_are_refused_where_none_is_looked_up(faults: Callable, changed: Callable[..., str]) -> None:
-    found = faults(
+    actual = faults(
         changed(
             *(
                 "lake: ./lake",
@@ -351,7 +351,7 @@ def test_secrets_are_refused_where_none_is_looked_up(faults: Callable, changed: 
             *("check: distance > 0", 'check: "distance > ${secret:a/b}"', "path: ${DATA:-./data}/*.csv", 'path: "${secret:a/b}/*.csv"'),
         )
     )
-    messages = {(line, key): message for line, key, message in reversed(found)}
+    messages = {(line, key): message for line, key, message in reversed(actual)}
     assert list(messages) == [(14, "tables.flights.expectations.far.check"), (7, "sources.flights.options.sep"), (2, "lake")]
     assert messages[2, "lake"].startswith("no secret is looked up here")
     assert messages[7, "sources.flights.options.sep"] == "a secret is written ${secret:scope/key}, with the slash and the closing brace"

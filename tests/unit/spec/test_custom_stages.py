@@ -28,7 +28,7 @@ def test_the_columns_of_a_stage_are_its_own_or_those_its_params_name(write):
 
 def test_checks_take_their_words_only(faults):
     text = GOOD.replace("columns: [distance]}", "columns: [distance]}\n  checks: {leakage: blok, correlation: 2, alow: [a]}")
-    found = {key: message for _, key, message in faults(text)}
-    assert "did you mean 'block'?" in found["features.checks.leakage"]
-    assert "features.checks.correlation" in found
-    assert found["features.checks.alow"] == "unknown key; did you mean 'allow'?"
+    actual = {key: message for _, key, message in faults(text)}
+    assert "did you mean 'block'?" in actual["features.checks.leakage"]
+    assert "features.checks.correlation" in actual
+    assert actual["features.checks.alow"] == "unknown key; did you mean 'allow'?"

@@ -8,7 +8,7 @@ import yaml
 
 from tidemill.spec import load_spec
 from tidemill.spec.loading.grammar import json_schema
-from tidemill.spec.models import Measure, Split, column_names, parse_measure
+from tidemill.spec.models import AggregateMeasure, Split, column_names, parse_measure
 from tidemill.workflow.fingerprint import fingerprint_definition
 from tidemill.workflow.graph import build_graph
 
@@ -37,7 +37,7 @@ def with_history(changed: Callable[..., str]) -> Callable[..., str]:
 def test_what_is_looked_into_is_read_and_is_part_of_the_definition(write: Callable[..., Path], with_history: Callable[..., str]) -> None:
     spec = load_spec(write(with_history()), environ={})
     dataset = spec.pipeline.dataset
-    assert dataset.looks_into == ("silver.weather", "silver.past")
+    assert dataset.joined_tables == ("silver.weather", "silver.past")
     node = build_graph(spec)["dataset"]
     assert node.reads == ("silver.flights", "silver.past", "silver.weather")
     assert set(node.needs) == {"prepare.flights", "prepare.past", "prepare.weather"}
@@ -81,8 +81,8 @@ def test_faults_of_lookups_and_aggregates(
     faults: Callable, with_history: Callable[..., str], old: str, new: str, key: str, message: str
 ) -> None:
     text = with_history(old, new)
-    [(line, found, told)] = faults(text)
-    assert found == key
+    [(line, actual, told)] = faults(text)
+    assert actual == key
     assert message in told
     place = "weather:" if "lookups" in key else "aggregates" if "over" in key else "window"
     assert line is not None
@@ -102,13 +102,13 @@ def test_both_need_an_event_time(faults: Callable, with_history: Callable[..., s
         ("{by: time, gap: long}", "gap", "a duration such as"),
         ("{by: group, group: tailnum, stratified: true}", "stratified", "a group stays together"),
         ("{by: hash, group: tailnum, folds_by: group, stratified: true}", "stratified", "a group stays together"),
-        ("{by: time, stratified: true}", "stratified", "class by class; leave it out, or give `folds_by: hash`"),
+        ("{by: time, stratified: true}", "stratified", "a split by time cannot be stratified; leave it out, or give `folds_by: hash`"),
         ("{by: time, folds_by: expand}", "folds_by", "did you mean 'expanding'?"),
     ],
 )
 def test_faults_of_splits(faults: Callable, changed: Callable[..., str], split: str, key: str, message: str) -> None:
-    [(line, found, told)] = faults(changed('{by: time, test: "2013-11-01"}', split))
-    assert (line, found) == (20, f"dataset.split.{key}")
+    [(line, actual, told)] = faults(changed('{by: time, test: "2013-11-01"}', split))
+    assert (line, actual) == (20, f"dataset.split.{key}")
     assert message in told
 
 
@@ -124,16 +124,16 @@ def test_splits_that_are_valid_are_loaded_as_written(write: Callable[..., Path],
 @pytest.mark.parametrize(
     ("text", "measure"),
     [
-        ("count", Measure("count")),
-        ("COUNT( * )", Measure("count")),
-        ("count(tailnum)", Measure("count", "tailnum", ("tailnum",))),
-        ("mean(arr_delay)", Measure("avg", "arr_delay", ("arr_delay",))),
-        ("avg(arr_delay > dep_delay)", Measure("avg", "arr_delay > dep_delay", ("arr_delay", "dep_delay"))),
-        ("max(coalesce(a, b))", Measure("max", "coalesce(a, b)", ("a", "b"))),
-        ("stddev(`a b`)", Measure("stddev", "`a b`", ("a b",))),
+        ("count", AggregateMeasure("count")),
+        ("COUNT( * )", AggregateMeasure("count")),
+        ("count(tailnum)", AggregateMeasure("count", "tailnum", ("tailnum",))),
+        ("mean(arr_delay)", AggregateMeasure("avg", "arr_delay", ("arr_delay",))),
+        ("avg(arr_delay > dep_delay)", AggregateMeasure("avg", "arr_delay > dep_delay", ("arr_delay", "dep_delay"))),
+        ("max(coalesce(a, b))", AggregateMeasure("max", "coalesce(a, b)", ("a", "b"))),
+        ("stddev(`a b`)", AggregateMeasure("stddev", "`a b`", ("a b",))),
     ],
 )
-def test_measures_are_taken_apart_by_the_parser(text: str, measure: Measure) -> None:
+def test_measures_are_taken_apart_by_the_parser(text: str, measure: AggregateMeasure) -> None:
     assert parse_measure(text) == measure
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tidemill.errors import UsageError
-from tidemill.spec.loading.document import MAX_BYTES, core_scalar, read_document, read_small
+from tidemill.spec.loading.document import MAX_BYTES, parse_scalar, read_document, read_small
 
 QUOTES = (
     "not valid YAML: while parsing a flow mapping expected ',' or '}', but got '{'; inside { } and [ ], text that holds ${…} needs quotes"
@@ -42,28 +42,28 @@ def only_fault(data: bytes) -> tuple[int | None, str, str]:
     ],
 )  # fmt: skip
 def test_core_scalars(text: str, value: object) -> None:
-    found = core_scalar(text)
-    assert found == value
-    assert type(found) is type(value)
+    actual = parse_scalar(text)
+    assert actual == value
+    assert type(actual) is type(value)
 
 
 def test_not_a_number() -> None:
-    assert math.isnan(core_scalar(".nan"))  # type: ignore[arg-type]
+    assert math.isnan(parse_scalar(".nan"))  # type: ignore[arg-type]
 
 
 @given(st.integers())
 def test_every_whole_number_is_read_back(number: int) -> None:
-    assert core_scalar(str(number)) == number
+    assert parse_scalar(str(number)) == number
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_real_number_is_read_back(number: float) -> None:
-    assert core_scalar(repr(number)) == number
+    assert parse_scalar(repr(number)) == number
 
 
 @given(st.text(string.ascii_letters + "_-/ :", min_size=1).filter(lambda text: text.lower() not in ("true", "false", "null")))
 def test_words_stay_words(text: str) -> None:
-    assert core_scalar(text) == text
+    assert parse_scalar(text) == text
 
 
 @given(st.text(string.printable, max_size=40))

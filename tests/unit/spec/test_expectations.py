@@ -158,7 +158,7 @@ def test_a_kind_of_ones_own(
         assert expectation.model_dump()[expectation.kind] is not None
         return
     place = f"tables.flights.expectations.far.{key}".rstrip(".")
-    assert (14, place) in [(line, found) for line, found, told in faults(text) if message in told]
+    assert (14, place) in [(line, actual) for line, actual, told in faults(text) if message in told]
 
 
 def test_an_edit_of_a_kind_changes_the_fingerprint(changed: Callable, write: Callable, tmp_path: Path) -> None:

@@ -133,8 +133,8 @@ def test_one_fault(faults: Callable, changed: Callable, old: str, new: str, line
 
 
 def test_what_is_missing_is_said_at_the_block_around_it(faults: Callable) -> None:
-    found = faults("pipeline: x\nsources:\n  a: {path: x.csv}\ndataset: {sql: SELECT 1 AS a}\ntraining: {}\n")
-    assert [(line, key) for line, key, _ in found] == [
+    actual = faults("pipeline: x\nsources:\n  a: {path: x.csv}\ndataset: {sql: SELECT 1 AS a}\ntraining: {}\n")
+    assert [(line, key) for line, key, _ in actual] == [
         (3, "sources.a.format"), (4, "dataset.key"), (4, "dataset.label"), (5, "training.task"),
     ]  # fmt: skip
     assert faults("lake: ./lake\n")[0] == (1, "pipeline", "missing; `pipeline:` is required at the top level")
@@ -150,8 +150,8 @@ def test_models_rules_stand_at_their_block(faults: Callable, changed: Callable) 
 
 
 def test_python_names_of_keys_are_no_keys(faults: Callable, changed: Callable) -> None:
-    found = faults(changed("sql: SELECT * FROM silver.flights", "from_: silver.flights"))
-    assert (16, "dataset.from_", "unknown key; did you mean 'from'?") in found
+    actual = faults(changed("sql: SELECT * FROM silver.flights", "from_: silver.flights"))
+    assert (16, "dataset.from_", "unknown key; did you mean 'from'?") in actual
 
 
 def test_files_that_are_no_spec(tmp_path: Path, faults: Callable) -> None:

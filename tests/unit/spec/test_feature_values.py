@@ -26,13 +26,13 @@ def test_each_value_is_put_where_its_path_leads_and_nowhere_else() -> None:
         "numeric.scale": "robust", "categorical.1.smoothing": 3.0, "text.stages.tfidf.min_df": 4, "text.stages.ngrams.to": 2,
         "select.top": 9, "custom.0.params.k": 7,
     }  # fmt: skip
-    found = with_values(FEATURES, values)
-    assert found.numeric.scale == "robust"
-    assert [block.smoothing for block in found.categorical] == [FEATURES.categorical[0].smoothing, 3.0]
-    [texts] = found.texts
+    actual = with_values(FEATURES, values)
+    assert actual.numeric.scale == "robust"
+    assert [block.smoothing for block in actual.categorical] == [FEATURES.categorical[0].smoothing, 3.0]
+    [texts] = actual.texts
     assert (texts.steps[-1].min_df, texts.steps[-2].lengths) == (4, (1, 2))
-    assert (found.select.top, found.custom[0].params) == (9, {"k": 7})
-    assert with_values(found, {"numeric.scale": "standard"}).numeric == FEATURES.numeric
+    assert (actual.select.top, actual.custom[0].params) == (9, {"k": 7})
+    assert with_values(actual, {"numeric.scale": "standard"}).numeric == FEATURES.numeric
 
 
 @pytest.mark.parametrize(

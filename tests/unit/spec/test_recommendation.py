@@ -93,8 +93,8 @@ def test_score_reads_the_dataset_wherever_its_rows_come_from(write: Callable[...
 )  # fmt: skip
 def test_what_does_not_go_together_is_said(faults: Callable, old: str, new: str, key: str, said: str) -> None:
     assert FILMS.count(old) == 1
-    found = {at: message for _, at, message in faults(FILMS.replace(old, new))}
-    assert found[key] == said
+    actual = {at: message for _, at, message in faults(FILMS.replace(old, new))}
+    assert actual[key] == said
 
 
 def test_what_tidemill_sets_and_what_als_does_not_know_is_refused() -> None:

@@ -69,8 +69,8 @@ def _with_text(stages: str) -> tuple[str, str]:
     ],
 )
 def test_faults_have_line_key_and_nearest_match(faults, changed, stages, key, message):
-    ((line, found, said),) = faults(changed(*_with_text(stages)))
-    assert (line, found) == (23, key)
+    ((line, actual, said),) = faults(changed(*_with_text(stages)))
+    assert (line, actual) == (23, key)
     assert message in said
 
 

@@ -44,7 +44,7 @@ TREES = "gradient_boosted_trees, hist_gradient_boosting, xgboost, lightgbm"
         ((MODELS, MODELS + HELD), "training.models.random_forest",
          "random_forest cannot keep `training.monotone`; name " + TREES),
         ((MODELS, "  monotone: {distance: increasing}\n  engine: spark\n"), "training.models",
-         "no default family can do what is asked for: logistic_regression cannot keep `training.monotone` by `engine: spark`; "
+         "no default family meets the requirements: logistic_regression cannot keep `training.monotone` by `engine: spark`; "
          "name xgboost"),
         ((MODELS, "  monotone: {temp: increasing}\n"), "training.monotone.temp",
          "'temp' must be one number of the features, and no group has it; name it in `features.numeric`, or leave it out here"),
@@ -65,13 +65,13 @@ TREES = "gradient_boosted_trees, hist_gradient_boosting, xgboost, lightgbm"
         (("task: binary\n  metric: areaUnderPR\n", "task: multiclass\n", MODELS, HELD), "training.monotone",
          "says how one number goes with a column, and `task: multiclass` predicts several; leave it out"),
         ((MODELS, "  monotone: {distance: increasing}\n  models:\n    mine: {python: functions.Mine}\n"), "training.models.mine",
-         "mine is a family of one's own, which is not told of `training.monotone`; choose another, or leave that out"),
+         "mine is a custom family, which does not support `training.monotone`; choose another, or leave that out"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_named(faults: Callable, changed: Callable[..., str], changes, key: str, message: str) -> None:
-    found = [(found_key, found_message) for _, found_key, found_message in faults(changed(*changes))]
-    assert (key, message) in found
-    assert all(name == key or "functions" in text for name, text in found)
+    actual = [(found_key, found_message) for _, found_key, found_message in faults(changed(*changes))]
+    assert (key, message) in actual
+    assert all(name == key or "functions" in text for name, text in actual)
 
 
 def test_a_quantile_has_its_metric_and_the_families_that_know_it(write: Callable[..., Path], changed: Callable[..., str]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tidemill.spec import load_spec
 from tidemill.spec.loading.document import MAX_FAULTS
-from tidemill.spec.loading.variables import Unresolved, Variables
+from tidemill.spec.loading.variables import UnresolvedVariable, Variables
 
 NAMES = st.text(string.ascii_letters + "_", min_size=1, max_size=8)
 TEXTS = st.text(max_size=20)
@@ -38,13 +38,13 @@ def test_expansion(text: str, expanded: str) -> None:
 
 @pytest.mark.parametrize("text", ["${B}", "${}", "${a b}", "${A", "${B:-${C}}", "${A:d}"])
 def test_what_cannot_be_expanded(text: str) -> None:
-    with pytest.raises(Unresolved):
+    with pytest.raises(UnresolvedVariable):
         Variables({}, {"A": "1"}).expand(text)
 
 
 def test_declared_variables_use_others_and_circles_are_named() -> None:
     assert Variables({}, {"HOME": "/h"}, {"DATA": "${HOME}/d", "RAW": "${DATA}/raw"}).expand("${RAW}") == "/h/d/raw"
-    with pytest.raises(Unresolved, match="A → B → A"):
+    with pytest.raises(UnresolvedVariable, match="A → B → A"):
         Variables({}, {}, {"A": "${B}", "B": "${A}"}).expand("${A}")
 
 
@@ -84,17 +84,17 @@ def test_secrets_stay_references(write: Callable[[str], Path], changed: Callable
 
 
 def test_unresolved_variables_are_faults_with_lines_and_nearest_match(faults: Callable, changed: Callable[..., str]) -> None:
-    found = faults(
+    actual = faults(
         changed("${DATA:-./data}/*.csv", "${DATTA}/*.csv", "distance > 0", "'distance > ${MINIMUM}'", "lake: ./lake", "vars: {DATA: x}")
     )
-    assert [(line, key) for line, key, _ in found] == [(6, "sources.flights.path"), (14, "tables.flights.expectations.far.check")]
-    assert found[0][2].startswith("variable 'DATTA' is not set; did you mean 'DATA'?")
-    assert "--set vars.MINIMUM=" in found[1][2]
+    assert [(line, key) for line, key, _ in actual] == [(6, "sources.flights.path"), (14, "tables.flights.expectations.far.check")]
+    assert actual[0][2].startswith("variable 'DATTA' is not set; did you mean 'DATA'?")
+    assert "--set vars.MINIMUM=" in actual[1][2]
 
 
 def test_an_unresolved_value_is_reported_once_and_hides_nothing_else(faults: Callable, changed: Callable[..., str]) -> None:
-    found = faults(changed("task: binary", "task: ${TASK}\n  folds: three"))
-    assert [key for _, key, _ in found] == ["training.task", "training.folds"]
+    actual = faults(changed("task: binary", "task: ${TASK}\n  folds: three"))
+    assert [key for _, key, _ in actual] == ["training.task", "training.folds"]
 
 
 def test_a_wrong_value_from_a_variable_is_not_shown(faults: Callable, changed: Callable[..., str]) -> None:
@@ -118,7 +118,7 @@ def test_variables_that_use_each_other_are_bounded_in_text_and_depth(faults: Cal
     doubling = "vars:\n" + "".join(f'  V{n}: "${{V{n + 1}}}${{V{n + 1}}}"\n' for n in range(39)) + "  V39: xxxxxxxxxx\n"
     [(line, key, message)] = faults(doubling + changed("label: is_late", "label: ${V0}"))
     assert (line, key) == (2, "vars.V0")
-    assert message.startswith("variables make more than 1,000,000 characters of the spec (V0 → V1 → ")
+    assert message.startswith("variables produce more than 1,000,000 characters of the spec (V0 → V1 → ")
     chain = "vars:\n" + "".join(f'  V{n}: "${{V{n + 1}}}"\n' for n in range(3000)) + "  V3000: x\n"
     assert [key for _, key, _ in faults(chain + changed("label: is_late", "label: ${V0}"))] == ["vars.V0"]
     nested = "${A:-" * 3000 + "x" + "}" * 3000

@@ -21,7 +21,7 @@ from tidemill.dataset.point_in_time.skew import EVENTS_PER_PARTITION, SkewPartit
 from tidemill.dataset.time_axis import to_duration
 from tidemill.errors import Fault, did_you_mean
 from tidemill.quoting import format_double
-from tidemill.spec.models import Aggregate, Measure, column_name, column_names, measures
+from tidemill.spec.models import Aggregate, AggregateMeasure, column_name, column_names, parse_measures
 
 
 def moment_events(facts: DataFrame, keys: Sequence[str], values: Sequence[str], widest: Number, partitions: SkewPartitions) -> DataFrame:
@@ -80,14 +80,14 @@ def aggregate_faults(name: str, block: Aggregate, event_time: str, rows: DataFra
     join = _join_spec(name, block, event_time)
     faults = join.faults(rows, table)
     known = {column.lower(): column for column in table.columns}
-    for feature, measure in measures(block.features).items():
+    for feature, measure in parse_measures(block.features).items():
         for column in measure.columns:
             if column.lower() not in known:
                 message = f"column {column!r} is not in {block.over}{did_you_mean(column, table.columns)}"
                 faults.append(join.fault(f"features.{feature}", message))
     if faults:
         return faults
-    for feature, measure in measures(block.features).items():
+    for feature, measure in parse_measures(block.features).items():
         kind = table.select(F.expr(measure.of)).schema[0].dataType if measure.is_arithmetic else None
         if kind is not None and not isinstance(kind, T.NumericType | T.BooleanType):
             message = f"{measure.function} needs a number, and {measure.of} is of type {kind.simpleString()}; CAST it"
@@ -105,7 +105,7 @@ class _Plan:
 
     block: Aggregate
     widths: tuple[Number, ...]
-    measures: dict[str, Measure]
+    measures: dict[str, AggregateMeasure]
     values: dict[str, str]  # SQL → the name of its column among the facts
     fixed: dict[str, FixedPoint]
 
@@ -123,7 +123,7 @@ class _Plan:
                 addends |= {f"{part} {value}": _or_zero(addend) for part, addend in self.fixed[value].squares(F.col(value)).items()}
         return addends
 
-    def figure(self, measure: Measure, number: int) -> Column:
+    def figure(self, measure: AggregateMeasure, number: int) -> Column:
         """Return a measure over the window ``number`` from the running sums."""
         value = self.values.get(measure.of, "")
 
@@ -183,7 +183,7 @@ def add_aggregates(
 
 
 def _plan_block(join: JoinSpec, block: Aggregate, unit: Unit, rows: DataFrame, table: DataFrame) -> tuple[_Plan, DataFrame]:
-    by_feature = measures(block.features)
+    by_feature = parse_measures(block.features)
     values = {text: f"v{number}" for number, text in enumerate(dict.fromkeys(m.of for m in by_feature.values() if m.of))}
     columns = [_value(F.expr(text), table.select(F.expr(text)).schema[0].dataType).alias(name) for text, name in values.items()]
     facts = join.facts(table, unit, *columns)

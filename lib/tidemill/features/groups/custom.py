@@ -9,7 +9,7 @@ from pydantic import Field
 
 from tidemill.features.contributions import ColumnFacts, Contribution
 from tidemill.features.groups.feature_group import FeatureGroup
-from tidemill.spec.models.base import Block, ColumnName, DottedName
+from tidemill.options import Block, ColumnName, DottedName
 
 
 class PythonPart(Block):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from tidemill.features.contributions import ColumnFacts, Contribution
-from tidemill.spec.models.base import Block, ColumnName
+from tidemill.options import Block, ColumnName
 
 if TYPE_CHECKING:
     from tidemill.features.choices import Choice, ColumnProfile

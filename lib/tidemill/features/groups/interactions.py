@@ -10,7 +10,7 @@ from pydantic import Field
 from tidemill.features.contributions import Category, ColumnFacts, Contribution, Scalar
 from tidemill.features.groups.feature_group import PLAIN_VALUES, FeatureGroup
 from tidemill.features.names import category_sql, number_sql
-from tidemill.spec.models.base import Block, ColumnName
+from tidemill.options import Block, ColumnName
 
 PLAIN_VALUE = "a number, STRING, BOOLEAN or a time"
 Pair = Annotated[list[ColumnName], Field(min_length=2, max_length=2)]

@@ -12,7 +12,7 @@ from tidemill.features.contributions import ColumnFacts, Contribution, FittedVec
 from tidemill.features.groups.feature_group import NUMBERS, FeatureGroup
 from tidemill.features.groups.numeric import NUMBER
 from tidemill.features.names import internal_name, number_sql
-from tidemill.spec.models.base import Block, ColumnName
+from tidemill.options import Block, ColumnName
 
 
 class Pca(Block):

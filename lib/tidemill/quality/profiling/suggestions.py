@@ -14,7 +14,7 @@ from sqlglot.dialects.databricks import Databricks
 
 from tidemill.quality.profiling.profile import ColumnProfile
 from tidemill.quality.profiling.references import Match
-from tidemill.spec.loading.document import core_scalar
+from tidemill.spec.loading.document import parse_scalar
 
 FEW = 20
 """Up to so many different texts are listed."""
@@ -205,7 +205,7 @@ def _flow(value: object) -> str:
 
 def _scalar(text: str) -> str:
     """Return a text plain where nothing in YAML or in a spec reads it otherwise, else between double quotes."""
-    is_plain = bool(_PLAIN.fullmatch(text) or _DURATION.fullmatch(text)) and core_scalar(text) == text
+    is_plain = bool(_PLAIN.fullmatch(text) or _DURATION.fullmatch(text)) and parse_scalar(text) == text
     if is_plain:
         return text
     # A spec puts variables in where it reads `${`.
@@ -217,7 +217,7 @@ def _name(wanted: str, taken: set[str]) -> str:
     """Return a name that a spec allows and that is not taken yet."""
     base = re.sub(r"[^A-Za-z0-9_]", "_", wanted)[:_NAME_LENGTH]
     base = base if re.match(r"[A-Za-z_]", base) else f"c_{base}"
-    base = base if core_scalar(base) == base else f"c_{base}"
+    base = base if parse_scalar(base) == base else f"c_{base}"
     name, number = base, 2
     while name.lower() in taken:
         name, number = f"{base}_{number}", number + 1

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from tidemill.errors import SourceError
 from tidemill.runtime.session import opens_all_names
 from tidemill.sources.options import has_secret_path, mask_path, reveal_path
-from tidemill.spec.loading.paths import braces_expanded, escaped, is_pattern, python_glob
+from tidemill.spec.loading.paths import escape_glob, expand_braces, is_pattern, python_glob
 from tidemill.spec.models import Source
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class SourceFile:
     @property
     def uri(self) -> str:
         """The path for Spark: with glob characters escaped, and a scheme, because the default file system may be another."""
-        return ("file://" if self.is_local else "") + escaped(self.readable)
+        return ("file://" if self.is_local else "") + escape_glob(self.readable)
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def _list_local(path: str, spark: SparkSession | None) -> Listing:
 def _match_pattern(pattern: str) -> tuple[set[str], list[str]]:
     """Return the matches of a pattern, and the hidden ones that it skips."""
     matches, every = set(), set()
-    for each in braces_expanded(pattern):
+    for each in expand_braces(pattern):
         matched = glob.glob(python_glob(each), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
         asks_for_hidden = is_hidden(Path(each).name)
         matches |= {match for match in matched if asks_for_hidden or not is_hidden(Path(match).name)}

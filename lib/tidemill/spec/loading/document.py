@@ -26,8 +26,8 @@ _INFINITE = re.compile(r"[-+]?\.(inf|Inf|INF)")
 _NAN = frozenset({".nan", ".NaN", ".NAN"})
 
 
-def core_scalar(text: str) -> Scalar:
-    """Read a plain scalar by YAML 1.2's core schema: null, true, false, numbers; all else is text.
+def parse_scalar(text: str) -> Scalar:
+    """Parse a plain scalar by YAML 1.2's core schema: null, true, false, numbers; everything else is text.
 
     ``on``, ``off``, ``yes``, ``no`` and dates are text, unlike in YAML 1.1.
     Source: YAML 1.2.2, section 10.3.2.
@@ -48,8 +48,8 @@ def core_scalar(text: str) -> Scalar:
 class Node:
     """One value: a scalar, a mapping of nodes or a list of nodes.
 
-    ``line`` is the line of the key where the value stands under a key, of the item in a list. ``text`` is a scalar as it was
-    written. ``origin`` is the text before its variables were put in; ``is_open`` marks a value whose variable is unknown.
+    ``line`` is the line of the key or of the list item. ``text`` is a scalar as it was
+    written. ``origin`` is the text before variables were substituted; ``is_open`` marks a value with an unknown variable.
     """
 
     value: Scalar | dict[str, Node] | list[Node]
@@ -71,7 +71,7 @@ class Node:
 
     @property
     def string(self) -> str | None:
-        """The value where it is text whose variables are all known, else None."""
+        """The value if it is text without unknown variables, else None."""
         return self.value if isinstance(self.value, str) and not self.is_open else None
 
     @property
@@ -133,7 +133,7 @@ class Node:
             yield from node.walk((*path, index))
 
     def put(self, path: tuple[Key, ...], node: Node) -> Node:
-        """Return a copy in which ``node`` stands at ``path``; mappings on the way are made where there are none."""
+        """Return a copy with ``node`` at ``path``; missing mappings on the way are created."""
         if not path:
             return node
         key, rest = path[0], path[1:]
@@ -158,7 +158,7 @@ MAX_BYTES = 1_000_000
 MAX_NODES = 20_000
 MAX_DEPTH = 40
 MAX_FAULTS = 100
-"""How many faults of one sort are looked up and reported at once."""
+"""The most faults of one kind that are reported."""
 
 
 def read_small(file: Path) -> bytes:
@@ -177,7 +177,7 @@ def read_small(file: Path) -> bytes:
     return data
 
 
-class _Unusable(Exception):
+class _DocumentError(Exception):
     def __init__(self, line: int | None, message: str) -> None:
         super().__init__(message)
         self.line = line
@@ -187,7 +187,7 @@ class _Unusable(Exception):
 def read_document(data: bytes, file: str) -> tuple[Node | None, list[Fault]]:
     """Return the root node and all faults; the node is None where nothing could be read.
 
-    Duplicate keys and tags are faults, yet the rest is still read, so that its faults can be reported too.
+    Duplicate keys and tags are faults, but the rest is still read, so that all faults are reported.
     """
     if len(data) > MAX_BYTES:
         return None, [Fault(file, None, "", f"{len(data):,} bytes; a spec has at most {MAX_BYTES:,}. Put data into files of its own")]
@@ -199,7 +199,7 @@ def read_document(data: bytes, file: str) -> tuple[Node | None, list[Fault]]:
     composer = _Composer(text, file)
     try:
         root = composer.document()
-    except _Unusable as error:
+    except _DocumentError as error:
         return None, [*composer.faults, Fault(file, error.line, "", error.message)]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -213,7 +213,7 @@ def read_document(data: bytes, file: str) -> tuple[Node | None, list[Fault]]:
 
 
 class _Composer:
-    """Builds nodes from PyYAML's events, which still know of tags and aliases."""
+    """Builds nodes from PyYAML's events, which include tags and aliases."""
 
     def __init__(self, text: str, file: str) -> None:
         self.file = file
@@ -228,7 +228,7 @@ class _Composer:
         for event in self.events:
             if isinstance(event, yaml.DocumentStartEvent):
                 if root is not None:
-                    raise _Unusable(_line(event), "a second document; a spec is one YAML document, without `---` in it")
+                    raise _DocumentError(_line(event), "a second document; a spec is one YAML document, without `---` in it")
                 first = next(self.events)
                 root = self.node(first, (), _line(first))
         return root
@@ -236,9 +236,9 @@ class _Composer:
     def node(self, event: yaml.Event, path: tuple[str, ...], line: int) -> Node:
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event, line, len(path))
-        self.tally(1, line, len(path))
+        self.check_size(1, line, len(path))
         if not isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
-            raise _Unusable(line, "the document ends where a value was expected")
+            raise _DocumentError(line, "the document ends where a value was expected")
         if event.tag is not None:
             self.fault(_line(event), path, f"the tag {event.tag!r} is not allowed; a spec is plain YAML: remove it")
         anchor = event.anchor
@@ -251,8 +251,8 @@ class _Composer:
 
     def content(self, event: yaml.Event, path: tuple[str, ...], line: int) -> Node:
         if isinstance(event, yaml.ScalarEvent):
-            self.tally(0, line, 0, len(event.value))
-            value = core_scalar(event.value) if event.style is None else event.value
+            self.check_size(0, line, 0, len(event.value))
+            value = parse_scalar(event.value) if event.style is None else event.value
             return Node(value, self.file, line, text=event.value)
         if isinstance(event, yaml.SequenceStartEvent):
             items: list[Node] = []
@@ -265,9 +265,9 @@ class _Composer:
         entries: dict[str, Node] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
-                raise _Unusable(_line(event), "a key must be a plain word (a `{` in front of `$` or `%` may want quotes)")
+                raise _DocumentError(_line(event), "a key must be a plain word (a `{` in front of `$` or `%` may want quotes)")
             key, key_line = event.value, _line(event)
-            self.tally(1, key_line, len(path))
+            self.check_size(1, key_line, len(path))
             node = self.node(next(self.events), (*path, key), key_line)
             if key in entries:
                 self.fault(key_line, (*path, key), f"duplicate key; it is already on line {entries[key].line}: keep one of them")
@@ -280,20 +280,20 @@ class _Composer:
         target = self.anchors.get(name)
         if target is None:
             state = "stands inside itself" if name in self.anchors else "has no anchor"
-            raise _Unusable(_line(event), f"the alias '*{name}' {state}")
+            raise _DocumentError(_line(event), f"the alias '*{name}' {state}")
         parts = list(target.walk())
-        self.tally(len(parts), line, depth + max(len(path) for path, _ in parts), sum(len(node.text or "") for _, node in parts))
+        self.check_size(len(parts), line, depth + max(len(path) for path, _ in parts), sum(len(node.text or "") for _, node in parts))
         return replace(target, line=line)
 
-    def tally(self, nodes: int, line: int, depth: int, characters: int = 0) -> None:
+    def check_size(self, nodes: int, line: int, depth: int, characters: int = 0) -> None:
         self.count += nodes
         self.characters += characters
         if self.characters > MAX_BYTES:
-            raise _Unusable(line, f"more than {MAX_BYTES:,} characters once aliases are written out; a spec needs far fewer")
+            raise _DocumentError(line, f"more than {MAX_BYTES:,} characters once aliases are written out; a spec needs far fewer")
         if self.count > MAX_NODES:
-            raise _Unusable(line, f"more than {MAX_NODES:,} values once aliases are written out; a spec needs far fewer")
+            raise _DocumentError(line, f"more than {MAX_NODES:,} values once aliases are written out; a spec needs far fewer")
         if depth > MAX_DEPTH:
-            raise _Unusable(line, f"more than {MAX_DEPTH} levels deep")
+            raise _DocumentError(line, f"more than {MAX_DEPTH} levels deep")
 
     def fault(self, line: int, path: tuple[str, ...], message: str) -> None:
         self.faults.append(Fault(self.file, line, ".".join(path), message))

@@ -1,4 +1,4 @@
-"""What the grammar accepts and this version cannot do yet: each is refused by name, with what to write instead."""
+"""The grammar of a spec: its keys and JSON Schema, and the reserved options, which are refused by name with an alternative."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _below(annotation: Any, key: Key) -> list[Any]:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """Take unions and annotations apart."""
+    """Return the members of unions and annotated types."""
     if get_origin(annotation) is Annotated:
         return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
@@ -77,7 +77,7 @@ VARIABLE = {"type": "string", "pattern": r"\$\{[^}]+\}"}
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of a spec; a variable may stand wherever a number or a fixed word is wanted."""
+    """Return the JSON Schema (draft 2020-12) of a spec; a variable may replace any number or fixed word."""
     schema = _with_variables(Pipeline.model_json_schema(by_alias=True))
     schema["$defs"]["Source"]["properties"]["format"]["examples"] = list(SOURCE_KINDS.names)
     for name, registry in (("task", TASKS), ("metric", METRICS), ("engine", ENGINES)):
@@ -103,20 +103,20 @@ def _with_variables(schema: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Later:
+class ReservedOption:
     """One thing that is not built: the keys (``*`` for any name or item), the values, and what to do instead."""
 
     path: str
-    is_later: Callable[[Node], bool]
+    is_reserved: Callable[[Node], bool]
     instead: str
 
 
-def _given(node: Node) -> bool:
-    """Return True for anything but null, false and empty."""
+def _is_set(node: Node) -> bool:
+    """Return True for any value but null, false and empty."""
     return bool(node.value) or (isinstance(node.value, int | float) and not isinstance(node.value, bool))
 
 
-def _is(*values: str) -> Callable[[Node], bool]:
+def _is_one_of(*values: str) -> Callable[[Node], bool]:
     return lambda node: node.value in values
 
 
@@ -128,29 +128,29 @@ def _is_catalog(node: Node) -> bool:
     return (node.string or "").startswith("catalog:")
 
 
-LATER = (
-    Later("lake", _is_catalog, "give a path, such as ./lake"),
-    Later("tables.*.load", _is("incremental"), "leave `full`"),
-    Later("evaluation.slices", _given, "leave it out"),
-    Later("evaluation.gates.*", _uses_slices, "gate the metrics of all rows"),
-    Later("evaluation.approval", _is("manual"), "leave `auto`"),
-    Later("scoring.load", _is("incremental"), "leave `full`: the predictions are merged by key"),
-    Later("scoring.shadow", _given, "leave it out"),
-    Later("monitoring.drift.method", _is(*RESERVED_METHODS), "write `method: psi`"),
-    Later("monitoring.labels", _given, "leave it out"),
-    Later("monitoring.performance", _given, "leave it out"),
-    Later("monitoring.freshness", _given, "leave it out"),
-    Later("monitoring.retrain", _given, "leave it out"),
+RESERVED_OPTIONS = (
+    ReservedOption("lake", _is_catalog, "give a path, such as ./lake"),
+    ReservedOption("tables.*.load", _is_one_of("incremental"), "leave `full`"),
+    ReservedOption("evaluation.slices", _is_set, "leave it out"),
+    ReservedOption("evaluation.gates.*", _uses_slices, "gate the metrics of all rows"),
+    ReservedOption("evaluation.approval", _is_one_of("manual"), "leave `auto`"),
+    ReservedOption("scoring.load", _is_one_of("incremental"), "leave `full`: the predictions are merged by key"),
+    ReservedOption("scoring.shadow", _is_set, "leave it out"),
+    ReservedOption("monitoring.drift.method", _is_one_of(*RESERVED_METHODS), "write `method: psi`"),
+    ReservedOption("monitoring.labels", _is_set, "leave it out"),
+    ReservedOption("monitoring.performance", _is_set, "leave it out"),
+    ReservedOption("monitoring.freshness", _is_set, "leave it out"),
+    ReservedOption("monitoring.retrain", _is_set, "leave it out"),
 )
 
 
-def not_built_faults(root: Node) -> list[Fault]:
+def reserved_option_faults(root: Node) -> list[Fault]:
     """Return a fault for each value of the spec that this version cannot do."""
     faults: dict[tuple[Key, ...], Fault] = {}
-    for later in LATER:
-        for path, node in _matches(root, later.path.split(".")):
-            if later.is_later(node) and path not in faults:
-                faults[path] = Fault(*node.fault_place(), dotted(path), f"not built yet; {later.instead}")
+    for option in RESERVED_OPTIONS:
+        for path, node in _matches(root, option.path.split(".")):
+            if option.is_reserved(node) and path not in faults:
+                faults[path] = Fault(*node.fault_place(), dotted(path), f"not built yet; {option.instead}")
     return list(faults.values())
 
 

@@ -1,4 +1,4 @@
-"""Reading a spec: file, overlays, settings, variables, models and cross-checks, with every fault reported at once."""
+"""Loads a spec: file, overlays, settings, variables, models and checks; all faults are reported together."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tidemill.extensions import Registry, search_beside
 from tidemill.families import ENGINES, FAMILIES
 from tidemill.runtime.user_code import load_object, module_file, own_file, read_own_imports
 from tidemill.spec.loading.document import MAX_FAULTS, Node, read_document, read_small
-from tidemill.spec.loading.grammar import not_built_faults
-from tidemill.spec.loading.overlay import merged, overlay_files, with_settings
+from tidemill.spec.loading.grammar import reserved_option_faults
+from tidemill.spec.loading.overlay import apply_settings, merge_nodes, overlay_files
 from tidemill.spec.loading.paths import find_project_root, resolve_pipeline
-from tidemill.spec.loading.variables import Unresolved, Variables, substitute
+from tidemill.spec.loading.variables import UnresolvedVariable, Variables, substitute
 from tidemill.spec.models import FEATURE_GROUPS, CustomFamily, Features, Pipeline, Table
 from tidemill.spec.sql import unsafe_sql_faults
 from tidemill.spec.validation.checks import check_faults
 from tidemill.spec.validation.fields import validate
-from tidemill.spec.validation.references import Declared, reference_faults, schema_text, sql_inputs, sql_text
+from tidemill.spec.validation.references import DeclaredNames, reference_faults, schema_text, sql_inputs, sql_text
 from tidemill.tasks import METRICS, TASKS
 
 FILE_NAME = "pipeline.yml"
@@ -29,7 +29,7 @@ FILE_NAME = "pipeline.yml"
 
 @dataclass(frozen=True)
 class Spec:
-    """A validated spec and where it lies: SQL, schema files and Python are looked up in ``folder``; all its paths are absolute."""
+    """A validated spec and its location: SQL, schema files and Python are looked up in ``folder``; all its paths are absolute."""
 
     pipeline: Pipeline
     file: Path
@@ -37,10 +37,10 @@ class Spec:
     tree: Node | None = field(default=None, repr=False, compare=False)
 
     def located(self, error: SpecError) -> SpecError:
-        """Return ``error`` with file and line put to each fault that has no line: faults found later, by who reads the data."""
-        return SpecError([fault if fault.line is not None else self._located(fault) for fault in error.faults])
+        """Return ``error`` with file and line added to each fault without a line, such as those of later steps."""
+        return SpecError([fault if fault.line is not None else self._add_place(fault) for fault in error.faults])
 
-    def _located(self, fault: Fault) -> Fault:
+    def _add_place(self, fault: Fault) -> Fault:
         if self.tree is None:
             return replace(fault, file=str(self.file))
         file, line = self.tree.nearest(fault.key).fault_place()
@@ -52,7 +52,7 @@ class Spec:
         return find_project_root(self.folder)
 
     def sql_text(self, value: str) -> str:
-        """Return the text of the SQL file ``value``, or ``value`` itself where it holds white space."""
+        """Return the text of the SQL file ``value``, or ``value`` itself if it contains white space."""
         return sql_text(self.folder, value)
 
     def schema_text(self, value: str) -> str:
@@ -77,12 +77,12 @@ class Spec:
         return [self.source_code(dotted), *self.own_imports(dotted).values()]
 
     def extension_code(self, registry: Registry[Any], *names: str) -> list[str]:
-        """Return the text of each file that extensions which are not built in are made of."""
+        """Return the source of each file of the named extensions that are not built in."""
         paths = [path for name in names if (path := registry.dotted_path(name))]
         return [text for path in dict.fromkeys(paths) for text in self.code(path)]
 
     def training_code(self) -> list[str]:
-        """Return the text of each file that the user's own code of the step train is made of."""
+        """Return the source of each file of user code that the train step uses."""
         features, training = self.pipeline.features, self.pipeline.training
         groups = [group.name for group in features.groups] if isinstance(features, Features) else []
         stages = features.python_names if isinstance(features, Features) else []
@@ -97,7 +97,7 @@ class Spec:
         ]
 
     def task_code(self) -> list[str]:
-        """Return the text of each file that the task and its metrics are made of, where they are not built in."""
+        """Return the source of each file of the task and its metrics that are not built in."""
         metrics = (self.pipeline.selection_metric, *self.pipeline.task.metric_names())
         return [*self.extension_code(TASKS, self.pipeline.training.task), *self.extension_code(METRICS, *metrics)]
 
@@ -110,22 +110,22 @@ class Spec:
         table: Table = self.pipeline.tables[name]
         if table.sql is not None:
             return list(dict.fromkeys((*self.sql_inputs(table.sql), *table.reads)))
-        declared = Declared(self.folder, self.pipeline.pipeline, tuple(self.pipeline.sources), tuple(self.pipeline.tables))
+        declared = DeclaredNames(self.folder, self.pipeline.pipeline, tuple(self.pipeline.sources), tuple(self.pipeline.tables))
         return list(dict.fromkeys((*declared.python_inputs(str(table.python), table.inputs, name), *table.reads)))
 
     def dataset_inputs(self) -> list[str]:
         """Return the tables that the dataset reads, sorted."""
         dataset = self.pipeline.dataset
         rows = [dataset.from_] if dataset.from_ else self.sql_inputs(str(dataset.sql))
-        return sorted({*rows, *dataset.looks_into})
+        return sorted({*rows, *dataset.joined_tables})
 
     def scoring_inputs(self) -> list[str]:
-        """Return the tables that the rows to score are made of, sorted; the dataset itself where nothing else is said."""
+        """Return the tables that scoring reads, sorted; the dataset itself by default."""
         scoring, dataset = self.pipeline.scoring, self.pipeline.dataset_table
         if scoring.sql is None and scoring.from_ in (None, dataset):
             return [dataset]
         rows = [scoring.from_] if scoring.from_ is not None else self.sql_inputs(str(scoring.sql))
-        return sorted({*rows, *self.pipeline.dataset.looks_into})
+        return sorted({*rows, *self.pipeline.dataset.joined_tables})
 
 
 def load_spec(
@@ -135,12 +135,12 @@ def load_spec(
 
     Args:
         path: the file, or a folder that holds ``pipeline.yml``.
-        env: the overlay to lay on, ``env/<env>.yml`` beside the spec and ``conf/env/<env>.yml`` of the project.
+        env: the overlay to apply, ``env/<env>.yml`` beside the spec and ``conf/env/<env>.yml`` of the project.
         set_values: ``a.b`` → value, which overrides any key; ``vars.NAME`` gives a variable.
         environ: the environment that variables are looked up in.
 
     Raises:
-        SpecError: the spec cannot be used; it carries every fault that was found.
+        SpecError: the spec is invalid; it carries every fault.
     """
     file = Path(path)
     if file.is_dir():
@@ -150,40 +150,40 @@ def load_spec(
 
 
 def _load_file(file: Path, env: str | None, settings: Mapping[str, str], environ: Mapping[str, str]) -> Spec:
-    root, faults = _tree(file, env)
+    root, faults = _read_tree(file, env)
     if root is None:
         raise SpecError(faults)
-    variables, found = _variables(root, settings, environ)
-    faults += found
+    variables, more = _collect_variables(root, settings, environ)
+    faults += more
     if variables.is_unbounded:
-        raise SpecError(_in_order(faults, str(file)))
-    root, found = with_settings(root, settings)
-    faults += found
-    root, found = substitute(root, variables)
-    faults += found
+        raise SpecError(_sort_faults(faults, str(file)))
+    root, more = apply_settings(root, settings)
+    faults += more
+    root, more = substitute(root, variables)
+    faults += more
     with search_beside(file.parent):
-        pipeline, found = validate(root)
-        faults += found
+        pipeline, more = validate(root)
+        faults += more
         rules = (check_faults, reference_faults, unsafe_sql_faults)
-        for later in (not_built_faults(root), *(rule(root, file.parent) for rule in rules)):
-            said = {fault.key for fault in faults}
-            faults += [fault for fault in later if fault.key not in said]
+        for later_faults in (reserved_option_faults(root), *(rule(root, file.parent) for rule in rules)):
+            reported_keys = {fault.key for fault in faults}
+            faults += [fault for fault in later_faults if fault.key not in reported_keys]
     if faults or pipeline is None:
-        raise SpecError(_in_order(faults, str(file)))
+        raise SpecError(_sort_faults(faults, str(file)))
     return Spec(resolve_pipeline(pipeline, find_project_root(file.parent)), file, file.parent, root)
 
 
-def _tree(file: Path, env: str | None) -> tuple[Node | None, list[Fault]]:
-    """Read the file and lay its overlays on."""
+def _read_tree(file: Path, env: str | None) -> tuple[Node | None, list[Fault]]:
+    """Read the file and apply its overlays."""
     root, faults = _read(file)
     if env is not None:
-        overlays, found = overlay_files(file.parent, find_project_root(file.parent), env)
-        faults += found
+        overlays, more = overlay_files(file.parent, find_project_root(file.parent), env)
+        faults += more
         for overlay in overlays:
-            top, found = _read(overlay)
-            faults += found
+            top, more = _read(overlay)
+            faults += more
             if root is not None and top is not None:
-                root = merged(root, top)
+                root = merge_nodes(root, top)
     return root, faults
 
 
@@ -204,23 +204,23 @@ def _read(file: Path) -> tuple[Node | None, list[Fault]]:
     return root, faults
 
 
-def _variables(root: Node, settings: Mapping[str, str], environ: Mapping[str, str]) -> tuple[Variables, list[Fault]]:
-    """Gather the variables; a declared one that is no plain value is left to the models to refuse."""
+def _collect_variables(root: Node, settings: Mapping[str, str], environ: Mapping[str, str]) -> tuple[Variables, list[Fault]]:
+    """Collect the variables; the models refuse a declared one that is no plain value."""
     block = root.at("vars")
     declared = {name: node.text for name, node in (block.mapping if block else {}).items() if node.text is not None}
-    given = {key.removeprefix("vars."): text for key, text in settings.items() if key.startswith("vars.")}
-    variables = Variables(given, environ, declared)
+    set_values = {key.removeprefix("vars."): text for key, text in settings.items() if key.startswith("vars.")}
+    variables = Variables(set_values, environ, declared)
     faults = []
     for name, node in (block.mapping if block else {}).items():
         try:
             variables.get(name)
-        except Unresolved as error:
+        except UnresolvedVariable as error:
             faults.append(Fault(*node.fault_place(), f"vars.{name}", str(error)))
             if variables.is_unbounded or len(faults) >= MAX_FAULTS:
                 break
     return variables, faults
 
 
-def _in_order(faults: list[Fault], file: str) -> list[Fault]:
-    """Order faults as a reader meets them: the spec from top to bottom, then overlays, then settings."""
+def _sort_faults(faults: list[Fault], file: str) -> list[Fault]:
+    """Sort faults: the spec from top to bottom, then overlays, then settings."""
     return sorted(dict.fromkeys(faults), key=lambda fault: (fault.file != file, fault.file, fault.line or 0))

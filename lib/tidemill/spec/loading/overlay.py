@@ -1,4 +1,4 @@
-"""Overlays and settings: what ``--env`` and ``--set`` change in a spec."""
+"""Overlays (``--env``) and settings (``--set``) of a spec."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ from dataclasses import replace
 from pathlib import Path
 
 from tidemill.errors import Fault, did_you_mean
-from tidemill.spec.loading.document import MAX_DEPTH, Key, Node, core_scalar, read_document
+from tidemill.spec.loading.document import MAX_DEPTH, Key, Node, parse_scalar, read_document
 
 SET = "--set"
 _ENV_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
-def merged(base: Node, top: Node) -> Node:
-    """Return ``base`` with ``top`` laid over it: mappings are merged key by key, anything else is replaced."""
+def merge_nodes(base: Node, top: Node) -> Node:
+    """Return ``base`` with ``top`` applied: mappings are merged key by key, anything else is replaced."""
     if not (isinstance(base.value, dict) and isinstance(top.value, dict)):
         return top
     entries = dict(base.value)
     for key, node in top.value.items():
-        entries[key] = merged(entries[key], node) if key in entries else node
+        entries[key] = merge_nodes(entries[key], node) if key in entries else node
     return replace(base, value=entries)
 
 
 def overlay_files(folder: Path, root: Path, env: str) -> tuple[list[Path], list[Fault]]:
-    """Return the overlay files called ``env`` in the order they are laid on: that of the project at ``root``, then that beside the spec.
+    """Return the overlay files called ``env`` in order of application: the project's at ``root``, then the one beside the spec.
 
-    The file beside the spec knows more of this pipeline than the shared one in ``conf/env``, so it has the last word.
+    The file beside the spec is more specific than the shared one in ``conf/env``, so it takes precedence.
     """
     if not _ENV_NAME.fullmatch(env):
         return [], [Fault("--env", None, env, "not the name of an environment; letters, digits, '_', '-' and '.' make one")]
     beside, shared = folder / "env", [folder.parent / "env", root / "conf" / "env"]
     candidates = [next((place / f"{env}.yml" for place in shared if (place / f"{env}.yml").is_file()), None), beside / f"{env}.yml"]
-    found: dict[Path, Path] = {path.resolve(): path for path in candidates if path is not None and path.is_file()}
-    if found:
-        return list(found.values()), []
+    overlays: dict[Path, Path] = {path.resolve(): path for path in candidates if path is not None and path.is_file()}
+    if overlays:
+        return list(overlays.values()), []
     known = sorted({path.stem for place in (beside, *shared) for path in place.glob("*.yml")})
     has = f"there are {', '.join(known)}" if known else "there are no overlays yet"
     message = f"no such environment{did_you_mean(env, known)}; expected {beside / env}.yml or conf/env/{env}.yml ({has})"
     return [], [Fault("--env", None, env, message)]
 
 
-def with_settings(root: Node, values: Mapping[str, str]) -> tuple[Node, list[Fault]]:
-    """Return ``root`` with each ``a.b=c`` of ``values`` put in; ``vars.NAME`` is left to the variables."""
+def apply_settings(root: Node, values: Mapping[str, str]) -> tuple[Node, list[Fault]]:
+    """Return ``root`` with each ``a.b=c`` of ``values`` applied; ``vars.NAME`` is skipped: it sets a variable."""
     faults: list[Fault] = []
     for key, text in values.items():
         parts = key.split(".")
@@ -55,18 +55,18 @@ def with_settings(root: Node, values: Mapping[str, str]) -> tuple[Node, list[Fau
         if not all(parts):
             faults.append(Fault(SET, None, key, "not a key; write --set training.folds=5"))
             continue
-        path = _path(root, parts)
+        path = _find_path(root, parts)
         if path is None:
             faults.append(Fault(SET, None, key, "no such item in the list; items count from 0"))
             continue
-        node, found = _setting(text, key)
-        faults += found
+        node, value_faults = _parse_setting(text, key)
+        faults += value_faults
         root = root.put(path, node)
     return root, faults
 
 
-def _path(root: Node, parts: list[str]) -> tuple[Key, ...] | None:
-    """Return the parts as keys and list positions, or None where a list has no such item."""
+def _find_path(root: Node, parts: list[str]) -> tuple[Key, ...] | None:
+    """Return the parts as keys and list positions, or None if a list has no such item."""
     path: list[Key] = []
     for part in parts:
         above = root.at(*path)
@@ -77,19 +77,19 @@ def _path(root: Node, parts: list[str]) -> tuple[Key, ...] | None:
     return tuple(path)
 
 
-def _setting(text: str, key: str) -> tuple[Node, list[Fault]]:
-    """Read the value of a setting: a YAML scalar, or a list, block or quoted text where it starts like one."""
+def _parse_setting(text: str, key: str) -> tuple[Node, list[Fault]]:
+    """Parse the value of a setting: a YAML scalar, or a list, block or quoted text if it starts like one."""
     if not text.startswith(("[", "{", '"', "'")):
-        return Node(core_scalar(text) if text else "", SET, None, text=text, origin=text), []
+        return Node(parse_scalar(text) if text else "", SET, None, text=text, origin=text), []
     node, faults = read_document(text.encode(), SET)
     if node is None or faults:
         return Node(text, SET, None, text=text, is_open=True), [Fault(SET, None, key, fault.message) for fault in faults]
-    return _unlined(node), []
+    return _without_lines(node), []
 
 
-def _unlined(node: Node) -> Node:
+def _without_lines(node: Node) -> Node:
     if isinstance(node.value, dict):
-        return replace(node, line=None, value={key: _unlined(child) for key, child in node.value.items()})
+        return replace(node, line=None, value={key: _without_lines(child) for key, child in node.value.items()})
     if isinstance(node.value, list):
-        return replace(node, line=None, value=[_unlined(child) for child in node.value])
+        return replace(node, line=None, value=[_without_lines(child) for child in node.value])
     return replace(node, line=None)

@@ -1,4 +1,4 @@
-"""Where the relative paths of a spec lie: below the root of its project, never below the working directory."""
+"""The paths of a spec: relative ones are below the root of its project, never below the working directory."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ _BRACES = re.compile(r"(?<!\\)\{([^{}]*)\}")
 
 
 def is_pattern(path: str) -> bool:
-    """Return True where the path has a character that means something in a glob."""
+    """Return True if the path has a glob character."""
     return bool(_SPECIAL.search(path))
 
 
-def escaped(path: str) -> str:
-    """Return the path so that Spark, which takes every path for a glob, finds this very file."""
+def escape_glob(path: str) -> str:
+    """Return the path with its glob characters escaped, since Spark treats every path as a glob."""
     return _SPECIAL.sub(lambda match: "\\" + match.group(), path)
 
 
-def braces_expanded(pattern: str) -> list[str]:
-    """Return the patterns that ``{a,b}`` stands for, innermost braces first; a pattern without braces is its own list."""
-    found = _BRACES.search(pattern)
-    if not found:
+def expand_braces(pattern: str) -> list[str]:
+    """Return the patterns that ``{a,b}`` expands to, innermost braces first; a pattern without braces alone."""
+    braces = _BRACES.search(pattern)
+    if not braces:
         return [pattern]
     expanded = []
-    for choice in found.group(1).split(","):
-        expanded += braces_expanded(pattern[: found.start()] + choice + pattern[found.end() :])
+    for choice in braces.group(1).split(","):
+        expanded += expand_braces(pattern[: braces.start()] + choice + pattern[braces.end() :])
     return expanded
 
 
 def python_glob(pattern: str) -> str:
-    r"""Return the pattern in the dialect of Python's ``glob``, which escapes by a set of one (``[*]``), not by ``\``."""
+    r"""Return the pattern for Python's ``glob``, which escapes with ``[*]``, not with ``\``."""
     return re.sub(r"\\(.)", lambda match: f"[{match.group(1)}]" if match.group(1) in "*?[" else match.group(1), pattern)
 
 
@@ -51,7 +51,7 @@ def find_project_root(folder: Path) -> Path:
 
 
 def resolve_lake(text: str, root: Path) -> str:
-    """Return where the lake lies: a relative path is one below ``root``; a URI or a catalog stays as it is."""
+    """Return the location of the lake: a relative path is below ``root``; a URI or a catalog stays as it is."""
     is_elsewhere = "://" in text or text.startswith("catalog:")
     return text if is_elsewhere or not text.strip() else str(root / text)
 
@@ -63,7 +63,7 @@ def resolve_pipeline(pipeline: Pipeline, root: Path) -> Pipeline:
 
 
 def resolve_source(source: Source, root: Path) -> Source:
-    """Return the source with absolute paths; what begins with a secret, which is not known yet, stays as it is."""
+    """Return the source with absolute paths; a path that begins with a secret, which is not known yet, stays as it is."""
     path, url = source.path, source.url
     if isinstance(path, str):
         path = _resolve(path, root)
@@ -76,11 +76,11 @@ def resolve_source(source: Source, root: Path) -> Source:
 
 def _resolve(path: str, root: Path) -> str:
     literal = root / path  # an absolute path stays itself
-    plain = _REFERENCE.sub("", path)  # the braces of a reference to a secret are none of a glob
+    plain = _REFERENCE.sub("", path)  # braces of a secret reference are not glob characters
     if not path.strip() or path.startswith((_SECRET, "/")) or _WITH_SCHEME.match(path):
         return path
-    # What the root itself holds of `[` or `*` means these characters, beside a pattern too.
-    return f"{escaped(str(root))}/{path.removeprefix('./')}" if is_pattern(plain) and not literal.exists() else str(literal)
+    # Glob characters in the root itself are literal, even with a pattern.
+    return f"{escape_glob(str(root))}/{path.removeprefix('./')}" if is_pattern(plain) and not literal.exists() else str(literal)
 
 
 def _resolve_sqlite(url: str, root: Path) -> str:

@@ -1,4 +1,4 @@
-"""What the tables of a pipeline read: from their SQL, or from the parameters of their Python function."""
+"""The inputs of a pipeline's tables, from the parameters of their Python functions."""
 
 from __future__ import annotations
 
@@ -13,53 +13,53 @@ if TYPE_CHECKING:
 
 
 SESSION = "spark"
-"""The parameter that is given the session and not a table."""
+"""The parameter that receives the session, not a table."""
 
 
 def function_arguments(spec: Spec, name: str) -> tuple[str, ...]:
-    """Return what the Python function of a table is called with, in order: tables, and ``spark`` for the session."""
+    """Return the arguments of a table's Python function, in order: tables, and ``spark`` for the session."""
     table, pipeline = spec.pipeline.tables[name], spec.pipeline
-    found = parameter_names(spec.folder, str(table.python))
+    names = parameter_names(spec.folder, str(table.python))
     if table.inputs:
-        return tuple(table.inputs) if found is None else _in_place(table.inputs, found)
-    if found is None:
+        return tuple(table.inputs) if names is None else _insert_session(table.inputs, names)
+    if names is None:
         raise UsageError(f"tables.{name}: the parameters of {table.python} cannot be read; name its tables: `inputs: [bronze.flights]`")
-    return parameter_tables(found, name, pipeline.sources, pipeline.tables)
+    return parameter_tables(names, name, pipeline.sources, pipeline.tables)
 
 
 def parameter_tables(names: Sequence[str], table: str, sources: Collection[str], tables: Collection[str]) -> tuple[str, ...]:
-    """Return the table that each parameter of the function of ``table`` means, ``spark`` for the session.
+    """Return the table for each parameter of the function of ``table``, ``spark`` for the session.
 
-    ``bronze_x`` and ``silver_x`` name the layer; ``x`` is silver.x where that is another table, else bronze.x; a single parameter of
-    any other name is the source that has the table's own name.
+    ``bronze_x`` and ``silver_x`` name the layer; ``x`` is silver.x if that is another table, else bronze.x; a single parameter of
+    any other name is the source with the table's own name.
 
     Raises:
         UsageError: a parameter names no source and no table.
     """
     only = [name for name in names if name != SESSION]
-    found = []
+    arguments = []
     for name in names:
         layer, _, noun = name.partition("_")
         if name == SESSION:
-            found.append(SESSION)
+            arguments.append(SESSION)
         elif name in tables and name != table:
-            found.append(f"silver.{name}")
+            arguments.append(f"silver.{name}")
         elif name in sources:
-            found.append(f"bronze.{name}")
+            arguments.append(f"bronze.{name}")
         elif layer == "bronze" and noun in sources:
-            found.append(f"bronze.{noun}")
+            arguments.append(f"bronze.{noun}")
         elif layer == "silver" and noun in tables and noun != table:
-            found.append(f"silver.{noun}")
+            arguments.append(f"silver.{noun}")
         elif len(only) == 1 and table in sources:
-            found.append(f"bronze.{table}")
+            arguments.append(f"bronze.{table}")
         else:
             near = did_you_mean(name, {*sources, *tables})
             raise UsageError(f"parameter {name!r} names no source or table{near}; rename it, or give `inputs: [bronze.flights]`")
-    return tuple(found)
+    return tuple(arguments)
 
 
-def _in_place(inputs: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """Return the declared inputs with the session where a parameter asks for it."""
+def _insert_session(inputs: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Return the declared inputs with the session inserted at its parameter's place."""
     left = iter(inputs)
     placed = [SESSION if name == SESSION else next(left, None) for name in names]
     return (*[name for name in placed if name is not None], *left)

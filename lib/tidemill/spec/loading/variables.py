@@ -7,23 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from tidemill.errors import Fault, did_you_mean
-from tidemill.spec.loading.document import MAX_FAULTS, Key, Node, core_scalar, dotted
+from tidemill.spec.loading.document import MAX_FAULTS, Key, Node, dotted, parse_scalar
 
 MAX_DEPTH = 40
-"""How many variables, or defaults of variables, may stand inside one another."""
+"""The greatest depth of nested variables or defaults."""
 MAX_CHARACTERS = 1_000_000
-"""How much text all expansions of one spec may give together."""
+"""The most characters that all expansions of one spec may produce."""
 
 _REFERENCE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 
 
-class Unresolved(Exception):
+class UnresolvedVariable(Exception):
     """A variable that cannot be resolved; the message says why."""
 
 
 @dataclass
-class _State:
-    """What was expanded so far: the values of declared variables, and how much text all expansions gave."""
+class _ExpansionState:
+    """The expansions so far: values of declared variables, and the number of characters produced."""
 
     values: dict[str, str] = field(default_factory=dict)
     characters: int = 0
@@ -32,50 +32,50 @@ class _State:
 
 @dataclass(frozen=True)
 class Variables:
-    """Where values of variables come from, in the order they are asked.
+    """The sources of variable values, in order of precedence.
 
-    ``given`` is ``--set vars.NAME=…``, ``environ`` the environment, ``declared`` the ``vars:`` of the overlays and the spec.
-    Each declared value is expanded once, and the text that all expansions give together is bounded.
+    ``set_values`` is ``--set vars.NAME=…``, ``environ`` the environment, ``declared`` the ``vars:`` of the overlays and the spec.
+    Each declared value is expanded once, and the total text of all expansions is bounded.
     """
 
-    given: Mapping[str, str] = field(default_factory=dict)
+    set_values: Mapping[str, str] = field(default_factory=dict)
     environ: Mapping[str, str] = field(default_factory=dict)
     declared: Mapping[str, str] = field(default_factory=dict)
-    _state: _State = field(default_factory=_State, init=False, repr=False, compare=False)
+    _state: _ExpansionState = field(default_factory=_ExpansionState, init=False, repr=False, compare=False)
 
     @property
     def is_unbounded(self) -> bool:
-        """True once variables gave too much text or were too deep: nothing more is worth expanding."""
+        """True once variables produced too much text or were too deep; expansion then stops."""
         return self._state.is_unbounded
 
     def get(self, name: str, within: tuple[str, ...] = (), depth: int = 0) -> str | None:
         """Return the value of ``name`` or None; declared values may use other variables.
 
         Raises:
-            Unresolved: the declared value uses itself or an unknown variable, is too long or too deep.
+            UnresolvedVariable: the declared value uses itself or an unknown variable, is too long or too deep.
         """
-        for literal in (self.given, self.environ):
+        for literal in (self.set_values, self.environ):
             if name in literal:
                 return literal[name]
         if name not in self.declared:
             return None
         if name in within:
-            raise Unresolved(f"variable {name!r} is made of itself: {' → '.join((*within, name))}")
+            raise UnresolvedVariable(f"variable {name!r} is made of itself: {' → '.join((*within, name))}")
         if name not in self._state.values:
             self._state.values[name] = self.expand(self.declared[name], (*within, name), depth + 1)
         return self._state.values[name]
 
     def expand(self, text: str, within: tuple[str, ...] = (), depth: int = 0) -> str:
-        """Return ``text`` with every variable put in; ``$${`` stands for a literal ``${``.
+        """Return ``text`` with every variable substituted; ``$${`` stands for a literal ``${``.
 
         As in a shell, ``${NAME:-default}`` takes the default where NAME is unset or empty.
 
         Raises:
-            Unresolved: a variable is unknown or badly written, or variables give too much text or are too deep.
+            UnresolvedVariable: a variable is unknown or malformed, or variables produce too much text or are too deep.
         """
         if depth > MAX_DEPTH:
-            raise self._unbounded(
-                f"variables stand inside one another more than {MAX_DEPTH} deep{_trail(within)}; put their values in directly"
+            raise self._unbounded_error(
+                f"variables stand inside one another more than {MAX_DEPTH} deep{_format_trail(within)}; put their values in directly"
             )
         out, position = [], 0
         longest = MAX_CHARACTERS - self._state.characters
@@ -84,13 +84,13 @@ class Variables:
                 out.append(text[position : start - 1] + "${")
                 position = start + 2
                 continue
-            end = _closing(text, start)
+            end = _find_closing_brace(text, start)
             value = self._value(text[start + 2 : end], within, depth)
             out += [text[position:start], value]
             longest -= start - position + len(value)
             if longest < 0:
-                raise self._unbounded(
-                    f"variables make more than {MAX_CHARACTERS:,} characters of the spec{_trail(within)}; "
+                raise self._unbounded_error(
+                    f"variables produce more than {MAX_CHARACTERS:,} characters of the spec{_format_trail(within)}; "
                     "a spec needs far fewer: shorten the values that use each other"
                 )
             position = end + 1
@@ -98,21 +98,21 @@ class Variables:
         self._state.characters += len(expanded)
         return expanded
 
-    def _unbounded(self, message: str) -> Unresolved:
+    def _unbounded_error(self, message: str) -> UnresolvedVariable:
         self._state.is_unbounded = True
-        return Unresolved(message)
+        return UnresolvedVariable(message)
 
     def _value(self, reference: str, within: tuple[str, ...], depth: int) -> str:
         if reference.startswith("secret:"):
             return "${" + reference + "}"
         match = _REFERENCE.fullmatch(reference)
         if match is None:
-            raise Unresolved(f"'${{{reference}}}' is no variable; write ${{NAME}}, ${{NAME:-default}} or ${{secret:scope/key}}")
+            raise UnresolvedVariable(f"'${{{reference}}}' is no variable; write ${{NAME}}, ${{NAME:-default}} or ${{secret:scope/key}}")
         name, default = match.groups()
         value = self.get(name, within, depth)
         if value is None and default is None:
-            known = [*self.given, *self.declared, *self.environ]
-            raise Unresolved(
+            known = [*self.set_values, *self.declared, *self.environ]
+            raise UnresolvedVariable(
                 f"variable {name!r} is not set{did_you_mean(name, known)}; export it, pass `--set vars.{name}=…`, "
                 f"declare it under `vars:`, or write ${{{name}:-default}}"
             )
@@ -122,11 +122,11 @@ class Variables:
 
 
 def substitute(root: Node, variables: Variables) -> tuple[Node, list[Fault]]:
-    """Return ``root`` with the variables of all its texts put in, and a fault for each text that could not be resolved.
+    """Return ``root`` with the variables of all its texts substituted, and a fault for each text that could not be resolved.
 
     A text that is one variable and nothing else is read as a YAML scalar again: ``trials: ${TRIALS}`` is a number.
-    The top-level ``vars:`` stay as written: they are resolved where they are used. What stands behind a variable without bounds, or
-    behind ``MAX_FAULTS`` faults, is left open.
+    The top-level ``vars:`` stay as written: they are resolved where they are used. After an unbounded variable or ``MAX_FAULTS`` faults the
+    remaining texts stay open.
     """
     substitution = _Substitution(variables)
     return substitution.resolve(root, ()), substitution.faults
@@ -151,25 +151,25 @@ class _Substitution:
         if self.has_ended:
             return replace(node, is_open=True)
         try:
-            return _resolved(node, node.value, self.variables)
-        except Unresolved as error:
+            return _resolve_text(node, node.value, self.variables)
+        except UnresolvedVariable as error:
             self.faults.append(Fault(*node.fault_place(), dotted(path), str(error)))
             self.has_ended = self.variables.is_unbounded or len(self.faults) >= MAX_FAULTS
             return replace(node, is_open=True)
 
 
-def _resolved(node: Node, text: str, variables: Variables) -> Node:
+def _resolve_text(node: Node, text: str, variables: Variables) -> Node:
     value = variables.expand(text)
-    is_whole = text.startswith("${") and _closing(text, 0) == len(text) - 1
-    typed = core_scalar(value) if is_whole and value else value
+    is_whole = text.startswith("${") and _find_closing_brace(text, 0) == len(text) - 1
+    typed = parse_scalar(value) if is_whole and value else value
     return replace(node, value=typed, text=value, origin=text)
 
 
-def _trail(names: tuple[str, ...]) -> str:
+def _format_trail(names: tuple[str, ...]) -> str:
     return f" ({' → '.join(names)})" if names else ""
 
 
-def _closing(text: str, start: int) -> int:
+def _find_closing_brace(text: str, start: int) -> int:
     depth, position = 0, start
     while position < len(text):
         if text.startswith("${", position):
@@ -180,4 +180,4 @@ def _closing(text: str, start: int) -> int:
             if depth == 0:
                 return position
         position += 1
-    raise Unresolved(f"'{text[start : start + 20]}' has no closing brace; write ${{NAME}}, or $${{ for a literal ${{")
+    raise UnresolvedVariable(f"'{text[start : start + 20]}' has no closing brace; write ${{NAME}}, or $${{ for a literal ${{")

@@ -2,7 +2,17 @@
 
 from tidemill.families.space import FloatRange, IntRange, LogRange, Range, Scalar, Space
 from tidemill.options import REFERENCE, Block, microseconds, seconds
-from tidemill.spec.models.dataset import Aggregate, Dataset, Lookup, Measure, Split, column_name, column_names, measures, parse_measure
+from tidemill.spec.models.dataset import (
+    Aggregate,
+    AggregateMeasure,
+    Dataset,
+    Lookup,
+    Split,
+    column_name,
+    column_names,
+    parse_measure,
+    parse_measures,
+)
 from tidemill.spec.models.expectations import Expectation
 from tidemill.spec.models.features import FEATURE_GROUPS, Checks, DeclaredGroup, Features, Select
 from tidemill.spec.models.pipeline import Drift, Pipeline
@@ -17,6 +27,7 @@ __all__ = [
     "REFERENCE",
     "SOURCE_KINDS",
     "Aggregate",
+    "AggregateMeasure",
     "Block",
     "Checks",
     "Clean",
@@ -30,7 +41,6 @@ __all__ = [
     "IntRange",
     "LogRange",
     "Lookup",
-    "Measure",
     "Ngrams",
     "Pipeline",
     "Range",
@@ -48,9 +58,9 @@ __all__ = [
     "Tuner",
     "column_name",
     "column_names",
-    "measures",
     "microseconds",
     "parse_measure",
+    "parse_measures",
     "seconds",
     "value_problems",
     "with_values",

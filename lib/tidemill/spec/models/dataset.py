@@ -1,4 +1,4 @@
-"""The block of a spec that says what the examples are: their rows, what was known of them at their time, their split."""
+"""The `dataset` block: rows, point-in-time lookups and aggregates, key, label and split."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from tidemill.families.space import Scalar
-from tidemill.spec.models.base import Block, ColumnName, Name, Share, Span, TableName
+from tidemill.options import Block, ColumnName, Name, Share, Span, TableName
 
 FUNCTIONS = ("count", "sum", "avg", "min", "max", "stddev")
-_ALIKE = {"mean": "avg", "std": "stddev", "stddev_samp": "stddev"}
+_ALIASES = {"mean": "avg", "std": "stddev", "stddev_samp": "stddev"}
 _ARITHMETIC = ("sum", "avg", "stddev")
 
 
 @dataclass(frozen=True)
-class Measure:
-    """One feature: the function, and the SQL of what it is of (empty for ``count`` of rows) with the columns that names."""
+class AggregateMeasure:
+    """One aggregate feature: the function, the SQL of its argument (empty for ``count`` of rows), and the columns in it."""
 
     function: str
     of: str = ""
@@ -26,7 +26,7 @@ class Measure:
 
     @property
     def is_arithmetic(self) -> bool:
-        """True where it is of numbers alone."""
+        """True if it takes numbers only."""
         return self.function in _ARITHMETIC
 
     @property
@@ -35,11 +35,11 @@ class Measure:
         return self.function in ("min", "max")
 
 
-def parse_measure(text: str) -> Measure:
-    """Return the measure that ``text`` writes.
+def parse_measure(text: str) -> AggregateMeasure:
+    """Parse a measure such as ``avg(arr_delay)``.
 
     Raises:
-        ValueError: it is no function of ``FUNCTIONS`` of one plain expression; the message says what was expected.
+        ValueError: it is not a function of ``FUNCTIONS`` with one plain expression.
     """
     import sqlglot
     from sqlglot import exp
@@ -51,9 +51,9 @@ def parse_measure(text: str) -> Measure:
         raise ValueError(f"{text!r} does not parse as SQL; {_expected()}") from None
     bare = text.strip()
     name, _, rest = bare.partition("(")
-    function = _ALIKE.get(name.strip().lower(), name.strip().lower())
+    function = _ALIASES.get(name.strip().lower(), name.strip().lower())
     if function == "count" and "".join(rest.split()) in ("", ")", "*)"):
-        return Measure("count")
+        return AggregateMeasure("count")
     if function not in FUNCTIONS or not isinstance(tree, exp.Func) or not bare.endswith(")"):
         from tidemill.errors import did_you_mean
 
@@ -63,10 +63,10 @@ def parse_measure(text: str) -> Measure:
     if tree.find(exp.Subquery, exp.Select, exp.Window) or any(part is not tree for part in tree.find_all(exp.AggFunc)):
         raise ValueError(f"{text!r}: {function} takes an expression of one row here, without subquery, window or another aggregate")
     columns = tuple(dict.fromkeys(column.name for column in tree.find_all(exp.Column)))
-    return Measure(function, rest.strip()[:-1].strip(), columns)
+    return AggregateMeasure(function, rest.strip()[:-1].strip(), columns)
 
 
-def measures(features: Mapping[str, str]) -> dict[str, Measure]:
+def parse_measures(features: Mapping[str, str]) -> dict[str, AggregateMeasure]:
     """Return the features' measures by name."""
     return {name: parse_measure(text) for name, text in features.items()}
 
@@ -117,7 +117,7 @@ class Aggregate(Block):
 
 
 def _aggregates_kind(value: object) -> str:
-    """Tell one block from blocks by name: only a block has keys that are not blocks themselves."""
+    """Distinguish one block from blocks by name: only a block has values that are not blocks."""
     is_one = isinstance(value, Aggregate) or (isinstance(value, dict) and any(not isinstance(v, dict | Block) for v in value.values()))
     return "one block" if is_one else "blocks by name"  # with spaces: never taken for a name
 
@@ -137,7 +137,7 @@ class Split(Block):
     )
     group: ColumnName | None = None
     column: ColumnName | None = None
-    stratified: bool = Field(default=False, description="what goes by hash is dealt out class by class, in exact proportions")
+    stratified: bool = Field(default=False, description="splits and folds by hash keep the exact class proportions")
     folds_by: Literal["time", "expanding", "hash", "group"] | None = Field(
         default=None, description="expanding: blocks of time, each validated by models of the earlier ones; the first is trained on only"
     )
@@ -155,12 +155,12 @@ class Split(Block):
 
     @property
     def folds_rule(self) -> str:
-        """What folds go by: as declared, or as it goes with the split."""
+        """The fold rule: as declared, or as implied by the split."""
         return self.folds_by or {"time": "time", "group": "group"}.get(self.by, "hash")
 
     @property
     def remedy_for_missing_classes(self) -> str:
-        """What helps where a fold lacks a class, of what is not in force already."""
+        """The remedy if a fold lacks a class."""
         if self.folds_rule != "hash":
             return "use fewer folds, or `split.folds_by: hash`"
         can_stratify = not self.stratified and self.by != "group"
@@ -168,7 +168,7 @@ class Split(Block):
 
     @property
     def is_expanding(self) -> bool:
-        """True where a fold is validated by models of the folds before it alone."""
+        """True if a fold is validated by models of the earlier folds alone."""
         return self.folds_by == "expanding"
 
 
@@ -211,7 +211,7 @@ class Dataset(Block):
         return {"": self.aggregates} if isinstance(self.aggregates, Aggregate) else dict(self.aggregates)
 
     @property
-    def looks_into(self) -> tuple[str, ...]:
+    def joined_tables(self) -> tuple[str, ...]:
         """The tables of the lookups and aggregates."""
         tables = (*(lookup.table for lookup in self.lookups.values()), *(block.over for block in self.aggregate_blocks.values()))
         return tuple(dict.fromkeys(tables))

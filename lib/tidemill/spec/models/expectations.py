@@ -1,4 +1,4 @@
-"""What a table or a source may be expected to hold: one rule an expectation, of a kind of `EXPECTATION_KINDS`."""
+"""Expectations of tables and sources: one rule each, of a kind of `EXPECTATION_KINDS`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ RECORD_RULES = frozenset(
     {"duplicate_key", "field_count", "invalid_bytes", "key", "not_an_object", "not_json", "not_xml", "nul", "repeated_header",
      "too_deep", "unclosed_quote", "unreadable"}
 )  # fmt: skip
-"""The rules that every reader has of itself, besides those with a colon in their names, such as ``cast:<column>``."""
+"""The built-in rules of readers, besides those with a colon in their names, such as ``cast:<column>``."""
 
 
 def _share_or_count(value: object) -> object:
-    """Refuse what is neither, in words that name both."""
+    """Refuse a value that is neither a share nor a count."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or value < 0 or (isinstance(value, float) and not value <= 1):  # type: ignore[operator]
         raise ValueError(f"expected a share of the rows such as 0.01, or a whole number of rows such as 20, found {value!r}")
@@ -60,25 +60,25 @@ class ExpectationBlock(Block):
 
     @property
     def kind(self) -> str:
-        """The one kind that is given, such as ``unique``."""
+        """The kind of the rule, such as ``unique``."""
         return self._rule.name
 
     @property
     def reads(self) -> tuple[str, str] | None:
-        """The other table this looks into and its column, None where it looks into none."""
+        """The other table that the rule reads, and its column; None if there is none."""
         return self._rule.reads
 
     def problems(self) -> Iterator[Problem]:
-        """Yield what is wrong with the rule; the rule itself is kept."""
-        given = {name: getattr(self, name) for name in BUILT_IN if getattr(self, name) is not None} | dict(self.model_extra or {})
-        _refuse_unknown_keys(given)
-        if len(given) > 1:
-            yield (), f"holds `{'` and `'.join(given)}`; an expectation is one rule, so make one of each"
-        if not given:
+        """Yield faults of the rule, and store the rule."""
+        rules = {name: getattr(self, name) for name in BUILT_IN if getattr(self, name) is not None} | dict(self.model_extra or {})
+        _refuse_unknown_keys(rules)
+        if len(rules) > 1:
+            yield (), f"holds `{'` and `'.join(rules)}`; an expectation is one rule, so make one of each"
+        if not rules:
             yield (), f"says nothing to expect; give one of {', '.join(EXPECTATION_KINDS.names)}"
-        if len(given) != 1:
+        if len(rules) != 1:
             return
-        [(name, value)] = given.items()
+        [(name, value)] = rules.items()
         try:
             kind = EXPECTATION_KINDS.get(name)
         except UsageError as error:
@@ -95,7 +95,7 @@ class ExpectationBlock(Block):
             yield from self._misplaced()
 
     def _misplaced(self) -> Iterator[Problem]:
-        """Yield what a rule for the whole table has no rows for: to drop, to quarantine, to count."""
+        """Yield row options (drop, quarantine, count) that a rule for the whole table does not support."""
         if self._rule.judges_rows:
             return
         if self.on_violation in ("drop", "quarantine"):
@@ -107,10 +107,10 @@ class ExpectationBlock(Block):
             yield ("at_most",), message
 
 
-def _refuse_unknown_keys(given: Mapping[str, object]) -> None:
-    unknown = [name for name in given if name not in EXPECTATION_KINDS and "." not in name]
+def _refuse_unknown_keys(rules: Mapping[str, object]) -> None:
+    unknown = [name for name in rules if name not in EXPECTATION_KINDS and "." not in name]
     if unknown:
-        details = [InitErrorDetails(type="extra_forbidden", loc=(name,), input=given[name]) for name in unknown]
+        details = [InitErrorDetails(type="extra_forbidden", loc=(name,), input=rules[name]) for name in unknown]
         raise ValidationError.from_exception_data("Expectation", details)
 
 

@@ -1,4 +1,4 @@
-"""The block of a spec that says which columns become features, and how; its groups are those of the registry."""
+"""The `features` block: feature groups of the registry, selection and checks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationError, create_m
 
 from tidemill.errors import UsageError
 from tidemill.extensions import Registry
-from tidemill.spec.models.base import Block, ColumnName, Share
+from tidemill.options import Block, ColumnName, Share
 
 if TYPE_CHECKING:
     from tidemill.features.groups.feature_group import FeatureGroup

@@ -1,4 +1,4 @@
-"""What a user may write in ``pipeline.yml``: frozen models, one class a block; this file holds the whole, and names all of them."""
+"""The whole of ``pipeline.yml``, and the blocks `evaluation`, `scoring` and `monitoring`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from tidemill.errors import UsageError
 from tidemill.families import find_family, unsupported_reason
 from tidemill.families.space import FloatRange, IntRange, LogRange, Range, Space
 from tidemill.monitoring.methods import DRIFT_METHODS, PSI, DriftMethod
-from tidemill.options import Problem, Reference
-from tidemill.spec.models.base import (
+from tidemill.options import (
     Block,
     ColumnName,
     DottedName,
     Duration,
     Name,
+    Problem,
+    Reference,
     Scalar,
     Share,
     TableName,
@@ -132,7 +133,7 @@ class Drift(Block):
 
     @property
     def measure(self) -> DriftMethod:
-        """The method, as it was found when the spec was read."""
+        """The method, as resolved when the spec was loaded."""
         return self._measure
 
     @property
@@ -194,8 +195,8 @@ class Pipeline(Block):
 
     @property
     def task(self) -> Task:
-        """The task, as it was found when the spec was read."""
-        return self.training.found_task
+        """The task, as resolved when the spec was loaded."""
+        return self.training.task_definition
 
     @property
     def task_kind(self) -> TaskKind:
@@ -234,12 +235,12 @@ class Pipeline(Block):
 
     @property
     def families(self) -> dict[str, Family]:
-        """The declared families, or the default ones of the task that can do what is asked for."""
+        """The declared families, or the task's default ones that meet the spec's requirements."""
         return self.training.models or {name: {} for name in self._default_families if name not in self.left_out}
 
     @property
     def left_out(self) -> dict[str, str]:
-        """The default families that cannot do what the spec asks for, each with what it lacks."""
+        """The default families that lack a requirement of the spec, each with the reason."""
         required = self.training.requirements(is_weighted=self.dataset.weight is not None)
         names = () if self.training.models else self._default_families
         reasons = {name: unsupported_reason(name, find_family(name, self.task_kind), required) for name in names}
@@ -247,7 +248,7 @@ class Pipeline(Block):
 
     @property
     def _default_families(self) -> tuple[str, ...]:
-        """The default families of the task; of texts, those that bear as many slots as there are words."""
+        """The default families of the task; with text features, those that support many slots."""
         names = self.task.text_families if self.has_texts else self.task.families
         if isinstance(self.features, Features) and any(block.is_signed for block in self.features.texts):
             names = tuple(name for name in names if not find_family(name, self.task_kind).needs_nonnegative)

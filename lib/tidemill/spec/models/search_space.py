@@ -1,4 +1,4 @@
-"""The block of a spec that says how models are searched: families, spaces, tuner, folds."""
+"""The `training` block: task, families, search spaces, tuner, folds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pydantic import Discriminator, Field, PrivateAttr, Tag, ValidationError
 from tidemill.errors import UsageError
 from tidemill.families import ENGINES, Engine, Requirements
 from tidemill.families.space import Range, Scalar, Space
-from tidemill.options import Problem
+from tidemill.options import Block, ColumnName, DottedName, Duration, Name, Problem, Share
 from tidemill.spec.loading.document import Key, Node
-from tidemill.spec.models.base import Block, ColumnName, DottedName, Duration, Name, Share
 from tidemill.spec.models.features import Features
 from tidemill.tasks import QUANTILE_LOSS, TASKS, Task
 
@@ -109,18 +108,18 @@ class Training(Block):
             yield ("engine",), str(error)
 
     @property
-    def found_task(self) -> Task:
-        """The task, as it was found when the spec was read."""
+    def task_definition(self) -> Task:
+        """The task, as resolved when the spec was loaded."""
         return self._task or TASKS.get(self.task)
 
     @property
-    def found_engine(self) -> Engine:
-        """The engine, as it was found when the spec was read."""
+    def engine_definition(self) -> Engine:
+        """The engine, as resolved when the spec was loaded."""
         return self._engine or ENGINES.get(self.engine)
 
     @property
     def loss_metric(self) -> str | None:
-        """The metric that goes with the loss, where that is not the squared one."""
+        """The metric of the loss, None for the squared loss."""
         return {"absolute": "mae", "quantile": QUANTILE_LOSS}.get(self.loss_kind)
 
     @property
@@ -135,7 +134,7 @@ class Training(Block):
 
     def requirements(self, *, is_weighted: bool) -> Requirements:
         """Return what a family must be able to do; ``is_weighted``: rows have weights."""
-        return Requirements(self.found_engine.required_way, bool(self.monotone), self.loss_kind, is_weighted)
+        return Requirements(self.engine_definition.required_way, bool(self.monotone), self.loss_kind, is_weighted)
 
     @property
     def items_each(self) -> int:
@@ -144,7 +143,7 @@ class Training(Block):
 
 
 PREFIX = "features."
-"""What stands before the path among the parameters of a trial."""
+"""The prefix of feature paths among the parameters of a trial."""
 
 
 def with_values(features: Features, values: Mapping[str, Scalar]) -> Features:
@@ -153,7 +152,7 @@ def with_values(features: Features, values: Mapping[str, Scalar]) -> Features:
     A part of a path is a key, the place of a block in a list (from 0), or the name of a stage of texts.
 
     Raises:
-        ValueError: there is nothing at a path, it names columns, or the block does not take the value.
+        ValueError: a path does not exist or names columns, or the block does not accept the value.
     """
     plain = features.model_dump(mode="json", by_alias=True, exclude_none=True)
     for path, value in values.items():
@@ -168,7 +167,7 @@ def with_values(features: Features, values: Mapping[str, Scalar]) -> Features:
 
 
 def value_problems(root: Node) -> Iterator[tuple[tuple[Key, ...], str]]:
-    """Yield what is wrong with ``training.features``: paths that lead nowhere and values that do not fit there."""
+    """Yield faults of ``training.features``: unknown paths, and values that do not fit."""
     declared = root.at("training", "features")
     if declared is None or not declared.mapping:
         return

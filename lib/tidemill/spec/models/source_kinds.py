@@ -211,20 +211,20 @@ def file_faults(source: DeclaredSource) -> Faults:
 def option_name_faults(source: DeclaredSource, known: Collection[str]) -> Faults:
     """Yield a fault for each option that is unknown, or a key of the source itself."""
     spelling = {name.lower() for name in known}
-    for name, (given, _) in source.options.items():
+    for name, (written, _) in source.options.items():
         if name in _KEYS_OF_OPTIONS:
-            yield ("options", given), f"write `{_KEYS_OF_OPTIONS[name]}:` beside `format:`"
+            yield ("options", written), f"write `{_KEYS_OF_OPTIONS[name]}:` beside `format:`"
         elif name not in spelling:
-            near = did_you_mean(given, known)
-            yield ("options", given), f"unknown option of {source.format}{near}; known: {', '.join(sorted(known))}"
+            near = did_you_mean(written, known)
+            yield ("options", written), f"unknown option of {source.format}{near}; known: {', '.join(sorted(known))}"
 
 
 def _model_faults(model: type[BaseModel], source: DeclaredSource) -> Faults:
     """Yield what a model of options says of those that are known."""
     try:
-        model.model_validate({given: value for given, value in source.options.values() if value is not UNRESOLVED})
+        model.model_validate({written: value for written, value in source.options.values() if value is not UNRESOLVED})
     except ValidationError as error:
-        unresolved = {given for given, value in source.options.values() if value is UNRESOLVED}
+        unresolved = {written for written, value in source.options.values() if value is UNRESOLVED}
         for part in error.errors(include_url=False):
             place = tuple(map(str, part["loc"]))
             if not place or place[0] not in unresolved:

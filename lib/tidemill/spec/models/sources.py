@@ -1,4 +1,4 @@
-"""Sources and tables: what a pipeline reads, and what it makes of it before the dataset."""
+"""The blocks of sources and tables."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from tidemill.options import Problem
-from tidemill.spec.models.base import Block, ColumnName, DottedName, Duration, Name, Scalar, TableName
+from tidemill.options import Block, ColumnName, DottedName, Duration, Name, Problem, Scalar, TableName
 from tidemill.spec.models.expectations import Expectation, source_problems, table_problems
 from tidemill.spec.models.source_kinds import SOURCE_KINDS
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from tidemill.spec.models.base import Block, DottedName, Share
+from tidemill.options import Block, DottedName, Share
 
 # The languages that MLlib has stop words for; Snowball stems all of them, and some more.
 StopLanguage = Literal[
@@ -153,12 +153,12 @@ class TextStage(Block):
 
     @model_validator(mode="after")
     def _one_key(self) -> TextStage:
-        if len(self.model_fields_set) != 1 or self.given is None:
+        if len(self.model_fields_set) != 1 or self.parameters is None:
             raise ValueError("a stage is its name, or a block of one key such as `{ngrams: {of: words, to: 2}}`; begin a new item with `-`")
         return self
 
     @property
-    def given(self) -> Stage | None:
+    def parameters(self) -> Stage | None:
         """The parameters of the one stage that is given."""
         return next((value for name in self.model_fields_set if (value := getattr(self, name)) is not None), None)
 
@@ -188,9 +188,9 @@ def resolve_stages(stages: list[StageName | TextStage]) -> list[Stage]:
     for stage in stages:
         if stage == "embedding":
             raise ValueError("`embedding` needs the model: `{embedding: {python: package.function}}`")
-        given = stage.given if isinstance(stage, TextStage) else _BY_NAME[stage]()
-        assert given is not None  # its own model has seen to it
-        resolved.append(given)
+        parameters = stage.parameters if isinstance(stage, TextStage) else _BY_NAME[stage]()
+        assert parameters is not None  # TextStage validates it
+        resolved.append(parameters)
     _check_order([stage_name(stage) for stage in resolved])
     return resolved
 

@@ -1,4 +1,4 @@
-"""Rules between the keys of a spec that no single model can see; they work on nodes, so a broken block does not hide the others."""
+"""Rules between keys of a spec, across models; they read nodes, so that an invalid block does not hide faults of others."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tidemill.tasks import METRICS, QUANTILE_LOSS, Task
 _WITH_SECRETS = ("url", "user", "password", "path", "options")
 _SECRET_REFERENCE = re.compile(r"\$\{secret:[^}/]+/[^}]+\}")
 
-Found = Iterator[tuple[tuple[Key, ...], str]]
+Problems = Iterator[tuple[tuple[Key, ...], str]]
 
 
 def check_faults(root: Node, folder: Path) -> list[Fault]:
     """Return the faults of the rules between keys."""
-    rules: tuple[Callable[[Node], Found], ...] = (
-        lambda node: _sources(node, folder), _secrets, _whole_numbers, _names, dataset_problems, feature_problems,
-        task_problems, _training, training_problems, _spaces, recommendation_problems, _gates,
+    rules: tuple[Callable[[Node], Problems], ...] = (
+        lambda node: _check_sources(node, folder), _check_secrets, _check_whole_numbers, _check_names, dataset_problems, feature_problems,
+        task_problems, _check_training, training_problems, _check_spaces, recommendation_problems, _check_gates,
     )  # fmt: skip
     faults = []
     for rule in rules:
@@ -39,11 +39,11 @@ def check_faults(root: Node, folder: Path) -> list[Fault]:
     return faults
 
 
-def _known(word: str, known: Sequence[str]) -> str:
+def _suggest(word: str, known: Sequence[str]) -> str:
     return f"{did_you_mean(word, known)}; known: {', '.join(known)}"
 
 
-def _sources(root: Node, folder: Path) -> Found:
+def _check_sources(root: Node, folder: Path) -> Problems:
     for name, source in root.entries_at("sources").items():
         for below, message in _declaration_faults(DeclaredSource.of_node(source), folder):
             yield ("sources", name, *below), message
@@ -61,7 +61,7 @@ def _declaration_faults(source: DeclaredSource, folder: Path) -> Faults:
     if not source.format:
         return
     if source.format not in SOURCE_KINDS and "." not in source.format:
-        yield ("format",), f"unknown format {source.format!r}{_known(source.format, SOURCE_KINDS.names)}"
+        yield ("format",), f"unknown format {source.format!r}{_suggest(source.format, SOURCE_KINDS.names)}"
         return
     try:
         kind = SOURCE_KINDS.get(source.format, folder)
@@ -71,8 +71,8 @@ def _declaration_faults(source: DeclaredSource, folder: Path) -> Faults:
     yield from kind.faults(source)
 
 
-def _secrets(root: Node) -> Found:
-    """Yield the references to secrets that are badly written, and those where no secret is looked up."""
+def _check_secrets(root: Node) -> Problems:
+    """Yield malformed references to secrets, and those at keys that are not resolved."""
     for path, node in root.walk():
         if not isinstance(node.value, str) or "${secret:" not in node.value or path[0] in ("vars", "description"):
             continue
@@ -83,14 +83,14 @@ def _secrets(root: Node) -> Found:
             yield path, f"no secret is looked up here, so that none is written into the lake; only {keys} of a source may hold one"
 
 
-def _whole_numbers(root: Node) -> Found:
-    """Yield the whole numbers that no engine can hold."""
+def _check_whole_numbers(root: Node) -> Problems:
+    """Yield the whole numbers that do not fit 64 bits."""
     for path, node in root.walk():
         if isinstance(node.value, int) and not -(2**63) <= node.value < 2**63:
             yield path, f"expected a whole number of at most 64 bits, found one of {len(str(abs(node.value)))} digits"
 
 
-def _names(root: Node) -> Found:
+def _check_names(root: Node) -> Problems:
     for block in ("sources", "tables"):
         declared = root.entries_at(block)
         lower: dict[str, str] = {}
@@ -102,14 +102,14 @@ def _names(root: Node) -> Found:
                 yield (block, name), f"differs from {lower[name.lower()]!r} only in upper and lower case, which SQL does not tell apart"
 
 
-def _training(root: Node) -> Found:
+def _check_training(root: Node) -> Problems:
     task = declared_task(root)
     if task is None:
         return
     metric = root.string_at("training", "metric")
     if metric is not None and (message := _metric_fault(metric, task)):
         yield ("training", "metric"), message
-    yield from _ensemble(root)
+    yield from _check_ensemble(root)
     rules = root.entries_at("training", "threshold")
     if root.at("training", "threshold") is not None and len(rules) != 1:
         yield ("training", "threshold"), "takes one of maximise, at_precision, at_recall"
@@ -120,10 +120,10 @@ def _training(root: Node) -> Found:
 
 
 def _metric_fault(name: str, task: Task) -> str | None:
-    """Return why the metric does not measure models of the task; None where it does."""
+    """Return why the metric does not fit the task; None if it does."""
     known = task.metric_names()
     if "." not in name:
-        return None if name in known else f"{name!r} does not fit `task: {task.name}`{_known(name, known)}"
+        return None if name in known else f"{name!r} does not fit `task: {task.name}`{_suggest(name, known)}"
     try:
         metric = METRICS.get(name)
     except UsageError as error:
@@ -131,7 +131,7 @@ def _metric_fault(name: str, task: Task) -> str | None:
     return None if task.kind in metric.tasks else f"{name!r} measures {', '.join(sorted(metric.tasks))}, found `task: {task.name}`"
 
 
-def _ensemble(root: Node) -> Found:
+def _check_ensemble(root: Node) -> Problems:
     kind = root.string_at("training", "ensemble")
     if kind not in ("blend", "stack"):
         return
@@ -150,7 +150,7 @@ def _ensemble(root: Node) -> Found:
         yield ("training", "ensemble"), "needs a lake on a file system that all executors see; leave it out"
 
 
-def _spaces(root: Node) -> Found:
+def _check_spaces(root: Node) -> Problems:
     for family, block in root.entries_at("training", "models").items():
         is_custom = "python" in block.mapping
         space = block.entries_at("space") if is_custom else block.mapping
@@ -159,10 +159,10 @@ def _spaces(root: Node) -> Found:
             for kind in ("log", "int", "float"):
                 bounds = values.at(kind)
                 if bounds is not None:
-                    yield from _range((*path, kind), kind, bounds)
+                    yield from _check_range((*path, kind), kind, bounds)
 
 
-def _range(path: tuple[Key, ...], kind: str, bounds: Node) -> Found:
+def _check_range(path: tuple[Key, ...], kind: str, bounds: Node) -> Problems:
     numbers = [item.value for item in bounds.items if isinstance(item.value, int | float) and not isinstance(item.value, bool)]
     if len(numbers) != 2 or len(bounds.items) != 2:
         return
@@ -173,10 +173,10 @@ def _range(path: tuple[Key, ...], kind: str, bounds: Node) -> Found:
         yield path, f"a logarithmic range starts above 0, found {low}; write 1.0e-5, say, or use `float:`"
 
 
-def _gates(root: Node) -> Found:
+def _check_gates(root: Node) -> Problems:
     if importlib.util.find_spec("tidemill.evaluation.gates") is None:
         return
-    # By name, not by an import: the spec stands below the rooms that use it.
+    # By name, not by an import: evaluation is a higher layer than spec.
     parse = getattr(importlib.import_module("tidemill.evaluation.gates"), "parse_gate", None)
     task, node = declared_task(root), root.at("evaluation", "gates")
     quantile = root.at("training", "loss", "quantile")

@@ -10,14 +10,14 @@ from tidemill.spec.loading.document import Key, Node
 from tidemill.spec.models import column_name, parse_measure
 from tidemill.spec.validation.task import declared_task
 
-Found = Iterator[tuple[tuple[Key, ...], str]]
+Problems = Iterator[tuple[tuple[Key, ...], str]]
 
 
-def dataset_problems(root: Node) -> Found:
+def dataset_problems(root: Node) -> Problems:
     """Yield the faults of the dataset's block."""
-    yield from _columns(root)
-    yield from _split(root)
-    yield from _point_in_time(root)
+    yield from _check_columns(root)
+    yield from _check_split(root)
+    yield from _check_point_in_time(root)
 
 
 def aggregate_nodes(root: Node) -> list[tuple[tuple[Key, ...], Node]]:
@@ -31,7 +31,7 @@ def aggregate_nodes(root: Node) -> list[tuple[tuple[Key, ...], Node]]:
     return [((*path, name), child) for name, child in node.mapping.items()]
 
 
-def _list(root: Node, *path: Key) -> list[str]:
+def _strings_at(root: Node, *path: Key) -> list[str]:
     node = root.at(*path)
     return node.strings if node else []
 
@@ -41,9 +41,9 @@ def _is_given(root: Node, *path: Key) -> bool:
     return node is not None and node.value is not None
 
 
-def _columns(root: Node) -> Found:
+def _check_columns(root: Node) -> Problems:
     label = root.string_at("dataset", "label")
-    keys, exclude = _list(root, "dataset", "key"), _list(root, "dataset", "exclude")
+    keys, exclude = _strings_at(root, "dataset", "key"), _strings_at(root, "dataset", "exclude")
     if label in keys:
         yield ("dataset", "label"), f"{label!r} is also in `key`; a key tells rows apart and a label is what is to be predicted"
     if label in exclude:
@@ -51,12 +51,12 @@ def _columns(root: Node) -> Found:
     if label is not None and label == root.string_at("dataset", "event_time"):
         yield ("dataset", "label"), f"{label!r} is also the `event_time`"
     for path in (("dataset", "key"), ("dataset", "exclude"), ("scoring", "keep")):
-        names = _list(root, *path)
+        names = _strings_at(root, *path)
         for name in sorted({name for name in names if names.count(name) > 1}):
             yield path, f"{name!r} is listed twice"
 
 
-def _split(root: Node) -> Found:
+def _check_split(root: Node) -> Problems:
     path: tuple[Key, ...] = ("dataset", "split")
     test = root.at(*path, "test")
     if test is not None and isinstance(test.value, int | float) and test.value in (0, 1):
@@ -72,11 +72,11 @@ def _split(root: Node) -> Found:
         yield (*path, "folds_by"), f"`{folds_by}` needs `event_time: <column>` in the dataset"
     if folds_by == "group" and not _is_given(root, *path, "group"):
         yield (*path, "folds_by"), "`group` needs `group: <column>` in the split"
-    yield from _split_growth(root, path)
+    yield from _check_gap_and_stratified(root, path)
 
 
-def _split_growth(root: Node, path: tuple[Key, ...]) -> Found:
-    """Yield what is wrong with `gap` and `stratified`."""
+def _check_gap_and_stratified(root: Node, path: tuple[Key, ...]) -> Problems:
+    """Yield the faults of `gap` and `stratified`."""
     default = "time" if _is_given(root, "dataset", "event_time") else "hash"
     by = root.string_at(*path, "by") or "hash"
     by = default if root.at("dataset", "split") is None else by
@@ -91,14 +91,14 @@ def _split_growth(root: Node, path: tuple[Key, ...]) -> Found:
     if stratified is None or stratified.value is not True:
         return
     if "group" in (by, folds):
-        yield (*path, "stratified"), "a group stays together, so its classes cannot be dealt out; leave out `stratified`, or split by hash"
+        yield (*path, "stratified"), "a group stays together, so its classes cannot be stratified; leave out `stratified`, or split by hash"
     elif "hash" not in (by, folds):
-        yield (*path, "stratified"), "what is split by time cannot be dealt out class by class; leave it out, or give `folds_by: hash`"
+        yield (*path, "stratified"), "a split by time cannot be stratified; leave it out, or give `folds_by: hash`"
     elif (task := declared_task(root)) is not None and task.kind.has_numeric_label:
         yield (*path, "stratified"), f"a {task.name} has no classes; leave it out"
 
 
-def _point_in_time(root: Node) -> Found:
+def _check_point_in_time(root: Node) -> Problems:
     lookups = root.at("dataset", "lookups")
     for key, is_used in (("lookups", lookups is not None and bool(lookups.mapping)), ("aggregates", bool(aggregate_nodes(root)))):
         if is_used and not _is_given(root, "dataset", "event_time"):
@@ -111,17 +111,17 @@ def _point_in_time(root: Node) -> Found:
                     parse_measure(node.string)
                 except ValueError as error:
                     yield (*path, "features", name), str(error)
-        yield from _windows(path, block)
+        yield from _check_windows(path, block)
 
 
-def _windows(path: tuple[Key, ...], block: Node) -> Found:
-    node, seen = block.at("windows"), set[str]()
+def _check_windows(path: tuple[Key, ...], block: Node) -> Problems:
+    node, names = block.at("windows"), set[str]()
     for index, window in enumerate(node.items if node else []):
         if window.is_open or not isinstance(window.value, str | int | float):
             continue
         if isinstance(window.value, str) and re.fullmatch(r"0+\s*[smhd]", window.value):
             yield (*path, "windows", index), "a window of no length holds nothing; write 1d, say"
         name = column_name("", window.value)
-        if name in seen:
+        if name in names:
             yield (*path, "windows", index), f"{window.value} is listed twice"
-        seen.add(name)
+        names.add(name)

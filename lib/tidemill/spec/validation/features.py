@@ -12,12 +12,12 @@ from tidemill.spec.models import FEATURE_GROUPS, value_problems
 if TYPE_CHECKING:
     from tidemill.features.groups.feature_group import FeatureGroup
 
-Found = Iterator[tuple[tuple[Key, ...], str]]
+Problems = Iterator[tuple[tuple[Key, ...], str]]
 Path = tuple[Key, ...]
 
 
-def feature_problems(root: Node) -> Found:
-    """Yield what is wrong with the declared columns: the label, a key, an excluded one, one that is named twice."""
+def feature_problems(root: Node) -> Problems:
+    """Yield faults of the declared columns: the label, a key, an excluded column, a column named twice."""
     yield from _check_columns(root)
     yield from _check_signs(root)
     yield from value_problems(root)
@@ -56,27 +56,27 @@ def named_columns(path: Path, block: Node, group: FeatureGroup) -> Iterator[tupl
                 yield (*place, side), column.string
 
 
-def _check_columns(root: Node) -> Found:
+def _check_columns(root: Node) -> Problems:
     owners: dict[str, str] = {}
     for name, group in declared_groups(root):
-        treated: set[tuple[str, str]] = set()
+        treatments: set[tuple[str, str]] = set()
         for path, block in declared_blocks(root, name):
             treatment = group.treatment(_plain(block))
             for place, column in named_columns(path, block, group):
                 problem = _unusable(root, column)
                 if problem:
                     yield place, problem
-                elif not group.allows_repeats and (column, treatment) in treated:
+                elif not group.allows_repeats and (column, treatment) in treatments:
                     yield place, f"{column!r} is listed twice"
                 elif group.owns_slot_name and owners.get(column, name) != name:
                     yield place, f"{column!r} is also in `features.{owners[column]}`; remove it from one of the two"
-                treated.add((column, treatment))
+                treatments.add((column, treatment))
                 if group.owns_slot_name:
                     owners.setdefault(column, name)
 
 
 def _unusable(root: Node, column: str) -> str | None:
-    """Return why a column can never be a feature, None where it can."""
+    """Return why a column can never be a feature; None if it can."""
     dataset = root.at("dataset") or root
     label, weight = (node.string if (node := dataset.at(name)) else None for name in ("label", "weight"))
     keys, exclude = (node.strings if (node := dataset.at(name)) else [] for name in ("key", "exclude"))
@@ -89,12 +89,12 @@ def _unusable(root: Node, column: str) -> str | None:
     return f"{column!r} is also in `dataset.exclude`; remove it from one of the two" if column in exclude else None
 
 
-def _check_signs(root: Node) -> Found:
-    """Yield features that may be below 0 where naive Bayes, which cannot take them, is asked for."""
+def _check_signs(root: Node) -> Problems:
+    """Yield features that may be negative if naive Bayes, which cannot use them, is declared."""
     if root.at("training", "models", "naive_bayes") is None:
         return
     for name, group in declared_groups(root):
-        slots = next((said for _, block in declared_blocks(root, name) if (said := group.signed_slots(_plain(block)))), "")
+        slots = next((reason for _, block in declared_blocks(root, name) if (reason := group.signed_slots(_plain(block)))), "")
         if slots:
             yield ("training", "models", "naive_bayes"), f"needs features that are not below 0, and {slots}"
 

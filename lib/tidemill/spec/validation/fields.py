@@ -1,4 +1,4 @@
-"""Nodes → the validated models, and pydantic's errors → faults with file, line and what to write instead."""
+"""Validates nodes as models, and turns pydantic's errors into faults with file, line and remedy."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ _PATTERNS = {
 def validate(root: Node) -> tuple[models.Pipeline | None, list[Fault]]:
     """Validate the whole spec; the pipeline is None where there are faults.
 
-    A value that came out of a variable or ``--set`` and looks like a number is text again where text is wanted.
+    A value from a variable or ``--set`` that looks like a number is read as text where text is expected.
     """
     errors: list[Error] = []
     for _ in range(2):
         try:
             return models.Pipeline.model_validate(root.plain(), by_alias=True, by_name=False), []
         except ValidationError as error:
-            errors = [dict(found) for found in error.errors(include_url=False)]
+            errors = [dict(path_errors) for path_errors in error.errors(include_url=False)]
         retyped = _as_text(root, errors)
         if retyped is root:
             break
@@ -84,24 +84,24 @@ def _faults(root: Node, errors: Iterable[Error]) -> list[Fault]:
             break
         path, missing = _locate(root, error)
         grouped[(*path, missing) if missing else path].append({**error, "missing": missing})
-    unknown = {path for path, found in grouped.items() if any(error["type"] == "extra_forbidden" for error in found)}
+    unknown = {path for path, path_errors in grouped.items() if any(error["type"] == "extra_forbidden" for error in path_errors)}
     faults = []
-    for path, found in grouped.items():
+    for path, path_errors in grouped.items():
         node = root.at(*path)
         if node is not None and (node.is_open or _is_other_choice(path, node, grouped)):
             continue
-        if any(error["missing"] for error in found):
-            if not _is_misspelt(path, unknown):
-                faults.append(_missing(root, path))
+        if any(error["missing"] for error in path_errors):
+            if not _is_misspelled(path, unknown):
+                faults.append(_missing_fault(root, path))
         elif node is not None:
-            faults.append(Fault(*node.fault_place(), dotted(path), _message(path, node, found)))
+            faults.append(Fault(*node.fault_place(), dotted(path), _message(path, node, path_errors)))
     return faults
 
 
 def _is_other_choice(path: Path, node: Node, grouped: Mapping[Path, list[Error]]) -> bool:
-    """Return True where a block or list was written and its alternative (``auto``, a number, a list of blocks, a block) complains.
+    """Return True if the error is of an alternative (``auto``, a number, a list of blocks, a block) that was not written.
 
-    What was written has its own faults.
+    The written block or list has its own faults.
     """
     kinds = {error["type"] for error in grouped[path]}
     is_other = kinds <= {"literal_error", "int_type", "list_type"} if node.mapping else kinds <= {"model_type", "model_attributes_type"}
@@ -124,14 +124,14 @@ def _locate(root: Node, error: Error) -> tuple[Path, str | None]:
     return tuple(path), missing
 
 
-def _missing(root: Node, path: Path) -> Fault:
+def _missing_fault(root: Node, path: Path) -> Fault:
     above = root.at(*path[:-1]) or root
     place = "in this block" if len(path) > 1 else "at the top level"
     return Fault(*above.fault_place(), dotted(path), f"missing; `{path[-1]}:` is required {place}")
 
 
-def _is_misspelt(path: Path, unknown: Iterable[Path]) -> bool:
-    """Return True where an unknown key beside the missing one was surely meant to be it."""
+def _is_misspelled(path: Path, unknown: Iterable[Path]) -> bool:
+    """Return True if an unknown key beside the missing one is a misspelling of it."""
     return any(other[:-1] == path[:-1] and did_you_mean(str(other[-1]), [str(path[-1])]) for other in unknown)
 
 
@@ -142,30 +142,30 @@ def _message(path: Path, node: Node, errors: list[Error]) -> str:
     if "value_error" in kinds:
         return str(kinds["value_error"]["ctx"]["error"])
     strict = [error for error in errors if error["type"] in _BOUNDS or error["type"].startswith(("too_", "string_pattern"))]
-    wanted: list[str] = []
+    phrases: list[str] = []
     literals: list[str] = []
     for error in strict or errors:
         if error["type"] == "literal_error":
             literals += _literals(error)
         phrase = _expected(error)
-        if phrase not in wanted:
-            wanted.append(phrase)
+        if phrase not in phrases:
+            phrases.append(phrase)
     hint = did_you_mean(node.value, literals) if isinstance(node.value, str) and node.origin is None else ""
     if "[key]" in errors[0]["loc"]:
-        return f"expected {' or '.join(wanted)}, found {path[-1]!r}"
-    if "finite_number" in kinds and len(wanted) == 4:  # other kinds of a scalar are no better: it is a number
-        wanted = [_TYPES["finite_number"]]
-    if len(wanted) == 4:  # the four kinds of a scalar
-        wanted = ["a plain value (text, a number, true or false)"]
-    if wanted == ["text"] and _is_duration(path):
-        return f"expected {_PATTERNS['Duration']}, found {_found(node)}"
-    if wanted == ["text"] and node.text and not isinstance(node.value, dict | list):
+        return f"expected {' or '.join(phrases)}, found {path[-1]!r}"
+    if "finite_number" in kinds and len(phrases) == 4:  # other kinds of a scalar are no better: it is a number
+        phrases = [_TYPES["finite_number"]]
+    if len(phrases) == 4:  # the four kinds of a scalar
+        phrases = ["a plain value (text, a number, true or false)"]
+    if phrases == ["text"] and _is_duration(path):
+        return f"expected {_PATTERNS['Duration']}, found {_describe(node)}"
+    if phrases == ["text"] and node.text and not isinstance(node.value, dict | list):
         hint = f'; write it in quotes: "{node.text}"' if node.origin is None else ""
-    return f"expected {' or '.join(wanted)}, found {_found(node)}{hint}"
+    return f"expected {' or '.join(phrases)}, found {_describe(node)}{hint}"
 
 
 def _is_duration(path: Path) -> bool:
-    """Return True where the key is a duration's, which a number in quotes is not."""
+    """Return True if the key takes a duration."""
     fields = [model.model_fields.get(str(path[-1])) for model in blocks_at(path[:-1])]
     declared = [each for field in fields if field for each in (*field.metadata, *get_args(field.annotation))]
     return any(each == models.Duration or getattr(each, "pattern", None) == _pattern("Duration") for each in declared)
@@ -211,8 +211,8 @@ def _pattern(name: str) -> str:
     return str(getattr(models, name).__metadata__[0].pattern)
 
 
-def _found(node: Node) -> str:
-    """Describe a value; one that came out of a variable is named, not shown: it may be a secret."""
+def _describe(node: Node) -> str:
+    """Describe a value; a value from a variable is not shown, since it may be a secret."""
     if node.origin is not None and node.file != SET:
         return f"the value of {node.origin}"
     if isinstance(node.value, dict):

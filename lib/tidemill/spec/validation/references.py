@@ -1,4 +1,4 @@
-"""What the parts of a spec read: the tables named in SQL, the parameters of Python functions, and whether they exist."""
+"""The inputs of a spec's parts: tables named in SQL and parameters of Python functions, and whether they exist."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def sql_inputs(folder: Path, value: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredNames:
     """The names a spec declares, and the folder it lies in."""
 
     folder: Path
@@ -85,7 +85,7 @@ class Declared:
     def python_inputs(self, function: str, inputs: Sequence[str], table: str) -> list[str]:
         """Return the tables of a function's parameters, in their order.
 
-        Declared ``inputs`` count; else the names of the parameters do, as ``parameter_tables`` reads them.
+        DeclaredNames ``inputs`` count; else the names of the parameters do, as ``parameter_tables`` reads them.
 
         Raises:
             UsageError: the function does not exist, or a parameter names no table.
@@ -111,33 +111,33 @@ class Declared:
             if layer == "gold":
                 yield f"reads {name}, which this pipeline makes later; read bronze and silver tables here"
             else:
-                yield f"reads {name}, which is not declared under `{'sources' if layer == 'bronze' else 'tables'}:`{_near(name, known)}"
+                yield f"reads {name}, which is not declared under `{'sources' if layer == 'bronze' else 'tables'}:`{_suggest(name, known)}"
 
 
 def reference_faults(root: Node, folder: Path) -> list[Fault]:
     """Return a fault for each missing file or function, unparsable SQL, undeclared table, and each cycle among the tables."""
     pipeline = root.at("pipeline")
-    names = Declared(folder, (pipeline and pipeline.string) or "", tuple(_child(root, "sources")), tuple(_child(root, "tables")))
+    names = DeclaredNames(folder, (pipeline and pipeline.string) or "", tuple(_entries(root, "sources")), tuple(_entries(root, "tables")))
     faults: list[Fault] = []
     graph: dict[str, list[str]] = {}
-    for name, table in _child(root, "tables").items():
+    for name, table in _entries(root, "tables").items():
         if len(faults) >= MAX_FAULTS:
             break
-        reads, found = _definition(names, table, ("tables", name))
-        looked_into, more = _expectations(names, table, name)
-        graph[f"silver.{name}"] = [*reads, *looked_into]
-        faults += [*found, *more]
+        reads, definition_faults = _read_definition(names, table, ("tables", name))
+        expectation_reads, expectation_faults = _read_expectations(names, table, name)
+        graph[f"silver.{name}"] = [*reads, *expectation_reads]
+        faults += [*definition_faults, *expectation_faults]
     for part, may_read_dataset in (("dataset", False), ("scoring", True)):
         block = root.at(part)
         if block is not None:
-            faults += _definition(names, block, (part,), may_read_dataset=may_read_dataset)[1]
-    faults += _looked_into(names, root)
-    faults += _custom_stages(root, folder)
-    faults += [_cycle_fault(root, cycle) for cycle in _cycles(graph)]
+            faults += _read_definition(names, block, (part,), may_read_dataset=may_read_dataset)[1]
+    faults += _joined_table_faults(names, root)
+    faults += _custom_stage_faults(root, folder)
+    faults += [_cycle_fault(root, cycle) for cycle in _find_cycles(graph)]
     return faults
 
 
-def _looked_into(names: Declared, root: Node) -> list[Fault]:
+def _joined_table_faults(names: DeclaredNames, root: Node) -> list[Fault]:
     """Return a fault for each table of a lookup or an aggregate that the dataset cannot read."""
     lookups = root.at("dataset", "lookups")
     named: list[tuple[tuple[Key, ...], Node]] = [
@@ -152,7 +152,9 @@ def _looked_into(names: Declared, root: Node) -> list[Fault]:
     return faults
 
 
-def _definition(names: Declared, block: Node, path: tuple[Key, ...], *, may_read_dataset: bool = False) -> tuple[list[str], list[Fault]]:
+def _read_definition(
+    names: DeclaredNames, block: Node, path: tuple[Key, ...], *, may_read_dataset: bool = False
+) -> tuple[list[str], list[Fault]]:
     """Return the tables a definition (``sql``, ``from`` or ``python``) reads, and its faults."""
     reads: list[str] = []
     faults: list[Fault] = []
@@ -162,20 +164,20 @@ def _definition(names: Declared, block: Node, path: tuple[Key, ...], *, may_read
             continue
         place, where = node.fault_place(), dotted((*path, key))
         try:
-            found = _inputs(names, block, key, node.string, str(path[-1]))
+            tables = _read_inputs(names, block, key, node.string, str(path[-1]))
         except UsageError as error:
             faults.append(Fault(*place, where, str(error)))
             continue
-        reads += found
-        faults += [Fault(*place, where, message) for message in names.undeclared(found, may_read_dataset=may_read_dataset)]
+        reads += tables
+        faults += [Fault(*place, where, message) for message in names.undeclared(tables, may_read_dataset=may_read_dataset)]
     return reads, faults
 
 
-def _expectations(names: Declared, table: Node, name: str) -> tuple[list[str], list[Fault]]:
-    """Return the tables that the expectations of a table look into, and a fault for each that they cannot."""
+def _read_expectations(names: DeclaredNames, table: Node, name: str) -> tuple[list[str], list[Fault]]:
+    """Return the tables that a table's expectations read, and a fault for each that they cannot read."""
     reads: list[str] = []
     faults: list[Fault] = []
-    for rule, block in _child(table, "expectations").items():
+    for rule, block in _entries(table, "expectations").items():
         for key in (("in_reference",), ("sum", "equals")):
             node = block.at(*key)
             if node is None or node.string is None or not re.match(REFERENCE, node.string):
@@ -190,8 +192,8 @@ def _expectations(names: Declared, table: Node, name: str) -> tuple[list[str], l
     return reads, faults
 
 
-def _custom_stages(root: Node, folder: Path) -> list[Fault]:
-    """Return a fault for each class of ``features.custom`` that is not there."""
+def _custom_stage_faults(root: Node, folder: Path) -> list[Fault]:
+    """Return a fault for each class of ``features.custom`` that does not exist."""
     faults = []
     custom = root.at("features", "custom")
     for place, part in enumerate(custom.items if custom else []):
@@ -205,7 +207,7 @@ def _custom_stages(root: Node, folder: Path) -> list[Fault]:
     return faults
 
 
-def _inputs(names: Declared, block: Node, key: str, value: str, table: str) -> list[str]:
+def _read_inputs(names: DeclaredNames, block: Node, key: str, value: str, table: str) -> list[str]:
     if key == "sql":
         return sql_inputs(names.folder, value)
     if key == "from":
@@ -214,12 +216,12 @@ def _inputs(names: Declared, block: Node, key: str, value: str, table: str) -> l
     return names.python_inputs(value, declared.strings if declared else [], table) if "." in value else []
 
 
-def _cycles(graph: Mapping[str, Sequence[str]]) -> list[list[str]]:
+def _find_cycles(graph: Mapping[str, Sequence[str]]) -> list[list[str]]:
     """Return one cycle for each table that is part of one and was not yet reported."""
     cycles: list[list[str]] = []
     done: set[str] = set()
     for first in graph:
-        trail: dict[str, Iterator[str]] = {first: iter(graph[first])}  # the tables from `first` down, each with what it is yet to visit
+        trail: dict[str, Iterator[str]] = {first: iter(graph[first])}  # the path from `first`, with the unvisited inputs of each table
         while trail:
             name, below = next(reversed(trail.items()))
             child = next(below, None)
@@ -243,13 +245,13 @@ def _cycle_fault(root: Node, cycle: list[str]) -> Fault:
     return Fault(*node.fault_place(), dotted(path), f"reads itself: {' → '.join(names)}; split one of these tables in two")
 
 
-def _child(root: Node, key: str) -> dict[str, Node]:
+def _entries(root: Node, key: str) -> dict[str, Node]:
     node = root.at(key)
     return node.mapping if node else {}
 
 
-def _near(name: str, known: Sequence[str]) -> str:
-    """Compare the names behind the layer: all names of a layer look alike otherwise; the same layer counts first."""
+def _suggest(name: str, known: Sequence[str]) -> str:
+    """Suggest the nearest name, compared without the layer; names of the same layer come first."""
     layer, _, noun = name.partition(".")
     ranked = sorted(known, key=lambda other: not other.startswith(f"{layer}."))
     nouns = {other.partition(".")[2]: other for other in reversed(ranked)}

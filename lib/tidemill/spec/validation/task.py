@@ -1,4 +1,4 @@
-"""What goes with the task: keys that are for other tasks, a label that is missing, and the rules of recommendations."""
+"""Rules of the task: keys of other tasks, a missing label, and recommendations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tidemill.spec.loading.document import Key, Node
 from tidemill.spec.validation.features import declared_blocks
 from tidemill.tasks import METRICS, RANKING, TASKS, Task
 
-Found = Iterator[tuple[tuple[Key, ...], str]]
+Problems = Iterator[tuple[tuple[Key, ...], str]]
 
 
 _UNSET: tuple[object, ...] = (None, {}, [], "none", "identity", "squared")
@@ -26,26 +26,26 @@ def declared_task(root: Node) -> Task | None:
         return None
 
 
-def task_problems(root: Node) -> Found:
-    """Yield what does not go with the task: keys that are for others, a label that is missing, and what needs one."""
+def task_problems(root: Node) -> Problems:
+    """Yield keys of other tasks, a missing label, and keys that need one."""
     task = declared_task(root)
     if root.string_at("training", "task") is None:
-        yield from _label(root, None)
+        yield from _check_missing_label(root, None)
     if task is None:
         return
-    yield from _keys_of_others(root, task)
+    yield from _check_task_keys(root, task)
     has_label = _is_given(root, "dataset", "label")
     if task.kind.learns_label:
-        yield from _label(root, task.name)
+        yield from _check_missing_label(root, task.name)
     else:
-        yield from _learned(root, task)
+        yield from _check_label_learning(root, task)
     if task.kind.label_judges and not has_label:
-        yield from _judged(root, task)
+        yield from _check_label_metrics(root, task)
     if not has_label and not task.kind.learns_label:
-        yield from _without_label(root, task.name)
+        yield from _check_label_keys(root, task.name)
 
 
-def _keys_of_others(root: Node, task: Task) -> Found:
+def _check_task_keys(root: Node, task: Task) -> Problems:
     """Yield the keys that only other tasks may set."""
     owners: dict[str, list[str]] = {}
     for name, other in TASKS.all_built_in().items():
@@ -65,12 +65,12 @@ def _is_given(root: Node, *path: Key) -> bool:
     return node is not None and node.value is not None
 
 
-def _label(root: Node, task: str | None) -> Found:
+def _check_missing_label(root: Node, task: str | None) -> Problems:
     dataset = root.at("dataset")
     if dataset is None or "label" in dataset.mapping:
         return
     if any(did_you_mean(name, ["label"]) for name in dataset.mapping):
-        return  # a fault of its own says what was meant
+        return  # reported as a misspelled key
     free = " and ".join(f"`{name}`" for name, known in TASKS.all_built_in().items() if not known.kind.learns_label)
     named = f" for `task: {task}`" if task else ""
     yield (
@@ -79,8 +79,8 @@ def _label(root: Node, task: str | None) -> Found:
     )
 
 
-def _learned(root: Node, task: Task) -> Found:
-    """Yield what would learn from a label where the task does not."""
+def _check_label_learning(root: Node, task: Task) -> Problems:
+    """Yield keys that learn from a label, for tasks that do not."""
     learns_none = f"and `task: {task.name}` learns from none"
     for path, block in declared_blocks(root, "categorical"):
         if block.string_at("encode") == "target":
@@ -102,7 +102,7 @@ def _learned(root: Node, task: Task) -> Found:
             yield ("training", "models", name), "a family of your own is for the other tasks; choose isolation_forest or gaussian_mixture"
 
 
-def _judged(root: Node, declared: Task) -> Found:
+def _check_label_metrics(root: Node, declared: Task) -> Problems:
     """Yield the metrics that only a label can give."""
     metric = root.string_at("training", "metric")
     by_label = [name for name in declared.metrics if METRICS.get(name).needs_label]
@@ -115,7 +115,7 @@ def _judged(root: Node, declared: Task) -> Found:
             yield ("evaluation", "gates", index), f"{named[1]} needs `dataset.label`, which says what is an anomaly; gate massVolume"
 
 
-def _without_label(root: Node, task: str) -> Found:
+def _check_label_keys(root: Node, task: str) -> Problems:
     stratified = root.at("dataset", "split", "stratified")
     if stratified is not None and stratified.value is True:
         message = "deals out the classes of a label, and the dataset has none; leave it out, or give `dataset.label`"
@@ -124,22 +124,22 @@ def _without_label(root: Node, task: str) -> Found:
         yield ("dataset", "positive"), f"is a value of the label, and the dataset has none, which `task: {task}` does without; leave it out"
 
 
-_OWN_COLUMNS = ("rank", "score", "model_version", "run_id", "scored_at")
-# What the stages of the model and `predict` add to the frame, whose two columns keep their names there.
-_TAKEN = ("_user", "_item", "_user_id", "_item_id", "prediction", "probability", "score_error")
+_TABLE_COLUMNS = ("rank", "score", "model_version", "run_id", "scored_at")
+# Columns that the model's stages and `predict` add; user and item keep their own names.
+_MODEL_COLUMNS = ("_user", "_item", "_user_id", "_item_id", "prediction", "probability", "score_error")
 
 
-def recommendation_problems(root: Node) -> Found:
-    """Yield what does not go with recommendations."""
+def recommendation_problems(root: Node) -> Problems:
+    """Yield faults of the task recommendation."""
     task = declared_task(root)
     if task is None or not task.kind.recommends:
         return
-    yield from _ids(root)
-    yield from _misplaced(root)
-    yield from _feedback(root)
+    yield from _check_ids(root)
+    yield from _check_unused_keys(root)
+    yield from _check_feedback(root)
 
 
-def _ids(root: Node) -> Found:
+def _check_ids(root: Node) -> Problems:
     label = root.string_at("dataset", "label")
     for key in ("user", "item"):
         path, name = ("training", key), root.string_at("training", key)
@@ -147,16 +147,16 @@ def _ids(root: Node) -> Found:
             yield path, f"missing; `task: recommendation` needs `{key}: <column of the dataset>`"
         elif name is not None and name == label:
             yield path, f"{name!r} is also the label, which is the rating or the count"
-        elif name is not None and name.lower() in _OWN_COLUMNS:
+        elif name is not None and name.lower() in _TABLE_COLUMNS:
             yield path, f"{name!r} is a column of the recommendations' own; rename it in the dataset's SQL"
-        elif name is not None and name.lower() in _TAKEN:
+        elif name is not None and name.lower() in _MODEL_COLUMNS:
             yield path, f"{name!r} is a name that the model needs for itself; rename the column in the dataset's SQL"
     if root.string_at("training", "user") == root.string_at("training", "item") is not None:
         yield ("training", "item"), f"{root.string_at('training', 'item')!r} is also the `user`"
 
 
-def _misplaced(root: Node) -> Found:
-    """Yield what other tasks have and this one does not."""
+def _check_unused_keys(root: Node) -> Problems:
+    """Yield keys that recommendations do not use."""
     features = root.at("features")
     if features is not None and features.value not in (None, "auto"):
         yield ("features",), "`task: recommendation` reads `training.user` and `training.item` alone; leave `features` out"
@@ -170,8 +170,8 @@ def _misplaced(root: Node) -> Found:
             yield ("training", "models", name), "a family of one's own reads features, and `task: recommendation` has none; write `als`"
 
 
-def _feedback(root: Node) -> Found:
-    """Yield what goes with ratings alone, or with counts alone."""
+def _check_feedback(root: Node) -> Problems:
+    """Yield keys for ratings only, or for implicit counts only."""
     implicit = root.at("training", "implicit")
     is_implicit = implicit is not None and implicit.value is True
     metric = root.string_at("training", "metric")

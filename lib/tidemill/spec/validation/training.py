@@ -1,4 +1,4 @@
-"""Rules between what stands around a fit (weights, monotone columns, target, loss) and the rest of a spec."""
+"""Rules between weights, monotone columns, target and loss, and the rest of a spec."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tidemill.spec.validation.features import declared_blocks, declared_groups, 
 from tidemill.spec.validation.task import declared_task
 from tidemill.tasks import QUANTILE_LOSS, Task
 
-Found = Iterator[tuple[tuple[Key, ...], str]]
+Problems = Iterator[tuple[tuple[Key, ...], str]]
 
 _REFIT_LEAVES = (
     "is kept with `loss: squared` alone: for other losses the libraries set the leaves of a tree anew when it has grown, and "
@@ -19,9 +19,9 @@ _REFIT_LEAVES = (
 )
 
 
-def training_problems(root: Node) -> Found:
-    """Yield what does not go together."""
-    yield from _weight(root)
+def training_problems(root: Node) -> Problems:
+    """Yield combinations of keys that are not supported."""
+    yield from _check_weight(root)
     task = declared_task(root)
     if task is None:
         return
@@ -32,8 +32,8 @@ def training_problems(root: Node) -> Found:
     ):
         yield ("training", "metric"), f"{QUANTILE_LOSS} is measured at a quantile; declare it: `loss: {{quantile: 0.9}}`"
     if "training.monotone" in task.keys:
-        yield from _monotone(root, task)
-        yield from _families(root, task)
+        yield from _check_monotone(root, task)
+        yield from _check_families(root, task)
 
 
 def _is_given(root: Node, *path: Key) -> bool:
@@ -41,7 +41,7 @@ def _is_given(root: Node, *path: Key) -> bool:
     return node is not None and node.value not in (None, {}, [])
 
 
-def _weight(root: Node) -> Found:
+def _check_weight(root: Node) -> Problems:
     dataset, weight = root.at("dataset"), root.string_at("dataset", "weight")
     if dataset is None or weight is None:
         return
@@ -55,7 +55,7 @@ def _weight(root: Node) -> Found:
             yield path, f"{weight!r} is also the `{key}`; name a column that says what a row counts for"
 
 
-def _monotone(root: Node, task: Task) -> Found:
+def _check_monotone(root: Node, task: Task) -> Problems:
     node = root.at("training", "monotone")
     if node is None or not node.mapping:
         return
@@ -75,7 +75,7 @@ def _monotone(root: Node, task: Task) -> Found:
         for key in ("label", "weight"):
             if column == root.string_at("dataset", key):
                 yield path, f"{column!r} is `dataset.{key}`, which is no feature"
-        groups = _groups(root, column)
+        groups = _groups_of_column(root, column)
         if "numeric" not in groups and not is_open:
             where = f"it is in `features.{groups[0]}`" if groups else "no group has it"
             yield path, f"{column!r} must be one number of the features, and {where}; name it in `features.numeric`, or leave it out here"
@@ -87,22 +87,22 @@ def _monotone(root: Node, task: Task) -> Found:
             )
 
 
-def _groups(root: Node, column: str) -> list[str]:
+def _groups_of_column(root: Node, column: str) -> list[str]:
     """Return the groups of features that name a column."""
-    found = []
+    groups = []
     for name, group in declared_groups(root):
         for path, block in declared_blocks(root, name):
-            found += [name] if any(named == column for _, named in named_columns(path, block, group)) else []
+            groups += [name] if any(named == column for _, named in named_columns(path, block, group)) else []
     custom = root.at("features", "custom")
     for part in custom.items if custom else []:
         declared, params = part.at("columns"), part.at("params")
         texts = [text for value in (params.mapping.values() if params else []) for text in (value.strings or [value.string or ""])]
-        found += ["custom"] if column in ((declared.strings if declared else []) or texts) else []
-    return list(dict.fromkeys(found))
+        groups += ["custom"] if column in ((declared.strings if declared else []) or texts) else []
+    return list(dict.fromkeys(groups))
 
 
-def _families(root: Node, task: Task) -> Found:
-    """Yield the named families that cannot do what is required; where none is named, that no default one can."""
+def _check_families(root: Node, task: Task) -> Problems:
+    """Yield the declared families that lack a requirement; without declared families, a fault if all default ones do."""
     quantile, loss = _is_given(root, "training", "loss", "quantile"), root.string_at("training", "loss")
     try:
         engine = ENGINES.get(root.string_at("training", "engine") or "auto")
@@ -118,7 +118,7 @@ def _families(root: Node, task: Task) -> Found:
     named = models.mapping if models else {}
     for name, family in named.items():
         if "python" in family.mapping:
-            reason = _own_reason(name, required)
+            reason = _custom_family_reason(name, required)
         else:
             reason = None if family_fault(name, task.kind) else unsupported_reason(name, find_family(name, task.kind), required)
         if reason:
@@ -127,15 +127,19 @@ def _families(root: Node, task: Task) -> Found:
     defaults = task.text_families if has_texts else task.families
     reasons = [unsupported_reason(name, find_family(name, task.kind), required) for name in defaults]
     if not named and all(reasons):
-        yield ("training", "models"), f"no default family can do what is asked for: {reasons[0]}"
+        yield ("training", "models"), f"no default family meets the requirements: {reasons[0]}"
 
 
-def _own_reason(name: str, required: Requirements) -> str | None:
-    """Return what an estimator of the user's own is not told of: it knows nothing but its parameters."""
+def _custom_family_reason(name: str, required: Requirements) -> str | None:
+    """Return the keys that a custom family does not support: it gets only its parameters."""
     keys = {
         "`training.monotone`": required.is_monotone,
         "`training.loss`": required.loss != "squared",
         "`dataset.weight`": required.is_weighted,
     }
-    given = [key for key, is_given in keys.items() if is_given]
-    return f"{name} is a family of one's own, which is not told of {', '.join(given)}; choose another, or leave that out" if given else None
+    unsupported = [key for key, is_given in keys.items() if is_given]
+    return (
+        f"{name} is a custom family, which does not support {', '.join(unsupported)}; choose another, or leave that out"
+        if unsupported
+        else None
+    )

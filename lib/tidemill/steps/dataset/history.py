@@ -30,11 +30,11 @@ def with_history(context: StepContext, frame: DataFrame) -> Iterator[tuple[DataF
         StepError: the number of rows has changed.
     """
     declared = context.spec.pipeline.dataset
-    if not declared.looks_into:
+    if not declared.joined_tables:
         with cache_frame(frame):
             yield frame, ()
         return
-    tables = {table: context.lake.read(context.spark, table, context.inputs[table]) for table in declared.looks_into}
+    tables = {table: context.lake.read(context.spark, table, context.inputs[table]) for table in declared.joined_tables}
     faults = _faults(frame, declared, tables)
     if faults:
         raise SpecError(faults)
@@ -56,9 +56,9 @@ def add_history(context: StepContext, frame: DataFrame) -> DataFrame:
         SpecError: a column is missing or has a wrong type, or two columns would have one name.
     """
     declared = context.spec.pipeline.dataset
-    if not declared.looks_into:
+    if not declared.joined_tables:
         return frame
-    tables = {table: context.lake.read(context.spark, table, context.inputs[table]) for table in declared.looks_into}
+    tables = {table: context.lake.read(context.spark, table, context.inputs[table]) for table in declared.joined_tables}
     _refuse(_faults(frame, declared, tables))
     return _with_columns(frame, declared, tables).drop(*[tie_column(name) for name in declared.lookups])
 

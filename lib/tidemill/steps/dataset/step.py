@@ -125,7 +125,7 @@ def _check_columns(frame: DataFrame, declared: Dataset, training: Training) -> N
     added = [name for name in columns if name.lower() in ("split", "fold") and name != own]
     faults += [_fault("sql" if declared.sql else "from", f"has a column {name!r}, which tidemill adds itself; rename it") for name in added]
     if declared.label is not None and declared.label in columns:
-        faults += _label_type(frame.schema[declared.label].dataType, declared.label, training.found_task)
+        faults += _label_type(frame.schema[declared.label].dataType, declared.label, training.task_definition)
     faults += id_faults(frame.schema, training)
     if faults:
         raise SpecError(faults)

@@ -157,7 +157,7 @@ def _versions(spec: Spec, lake: Lake, entry: Entry) -> Mapping[str, int]:
         TableNotFound: one of them is not in the lake.
         LakeError: one of them, or the table to score, has lost what a step wrote.
     """
-    reads: dict[str, None] = dict.fromkeys(spec.pipeline.dataset.looks_into)
+    reads: dict[str, None] = dict.fromkeys(spec.pipeline.dataset.joined_tables)
     for node in entry.nodes:
         if node == SCORING:
             found = spec.scoring_inputs()

@@ -120,7 +120,7 @@ class TrainingJob:
 
     def _choose_engines(self) -> Engines:
         engines = choose_engines(
-            self.context.spec.pipeline.training.found_engine,
+            self.context.spec.pipeline.training.engine_definition,
             resolve_declared_spaces(self.context.spec),
             self.problem,
             Resources(scratch=self.folder, rows=self.total, columns=len(self.plan.columns), most_bytes=max_copy_bytes(self.context.spark)),
