@@ -22,9 +22,9 @@ def add_commands(app: typer.Typer) -> None:
 
 def maintain(
     spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", help="Maintain the lake of this spec.", show_default=False)] = None,
-    keep_runs: Annotated[int, typer.Option("--keep-runs", min=0, help="Runs of each pipeline whose table versions stay.")] = KEPT_RUNS,
-    ops_days: Annotated[int, typer.Option("--ops-days", min=0, help="Days for which the ops rows of a run stay.")] = DEFAULT_RETENTION.days,
-    ops_runs: Annotated[int, typer.Option("--ops-runs", min=1, help="Runs of each pipeline whose ops rows stay.")] = DEFAULT_RETENTION.runs,
+    keep_runs: Annotated[int, typer.Option("--keep-runs", min=0, help="Keep table versions of the last N runs.")] = KEPT_RUNS,
+    ops_days: Annotated[int, typer.Option("--ops-days", min=0, help="Keep ops rows of runs for N days.")] = DEFAULT_RETENTION.days,
+    ops_runs: Annotated[int, typer.Option("--ops-runs", min=1, help="Keep ops rows of the last N runs.")] = DEFAULT_RETENTION.runs,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")] = False,
     lake: LakeRoot = None,
     env: Env = None,

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they mean."""
+"""Options that several commands share, and how they are resolved."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def load_spec_option(path: Path, env: str | None, assignments: Sequence[str] | N
 
 
 def load_pipeline(path: Path, env: str | None, assignments: Sequence[str] | None) -> Pipeline:
-    """Return the pipeline of a spec with its overlay and the ``--set`` options; see `spec_of`."""
+    """Return the pipeline of a spec with its overlay and the ``--set`` options; see `load_spec_option`."""
     return Pipeline(load_spec_option(path, env, assignments))
 
 

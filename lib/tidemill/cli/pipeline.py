@@ -32,7 +32,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def lazy_spark() -> LazySpark:
-    """Return the session of a command that reads the lake alone, not started yet."""
+    """Return the lazy session of a command that only reads the lake."""
     from tidemill.runtime.session import get_spark
 
     return LazySpark(get_spark)
@@ -41,9 +41,9 @@ def lazy_spark() -> LazySpark:
 def run(
     spec: SpecPath,
     env: Env = None,
-    start: Annotated[str | None, typer.Option("--from", metavar="STEP|NODE", help="Begin here.", show_default=False)] = None,
-    end: Annotated[str | None, typer.Option("--to", metavar="STEP|NODE", help="End here.", show_default=False)] = None,
-    only: Annotated[str | None, typer.Option("--only", metavar="STEP|NODE", help="Only this.", show_default=False)] = None,
+    start: Annotated[str | None, typer.Option("--from", metavar="STEP|NODE", help="First step or node.", show_default=False)] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="STEP|NODE", help="Last step or node.", show_default=False)] = None,
+    only: Annotated[str | None, typer.Option("--only", metavar="STEP|NODE", help="Only this one.", show_default=False)] = None,
     force: Annotated[bool, typer.Option("--force", help="Also run nodes that are up to date.")] = False,
     replay: Annotated[
         str | None,
@@ -132,7 +132,7 @@ def explain(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = F
 
 
 def _print_decisions(rows: Sequence[Mapping[str, object]], as_json: bool) -> int:
-    """Print for each node whether it would run and why; return the exit code that a run could not avoid, such as for missing files."""
+    """Print for each node whether it would run and why; return the exit code that a run would have, such as for missing files."""
     shown = [{name: row[name] for name in ("node", "would", "why")} for row in rows]
     if as_json:
         print_json(shown)
@@ -144,15 +144,13 @@ def _print_decisions(rows: Sequence[Mapping[str, object]], as_json: bool) -> int
 def score(
     spec: SpecPath,
     input_: Annotated[str, typer.Option("--input", metavar="FILE|TABLE", help="A file, a folder, a glob, or a table of the lake.")],
-    source: Annotated[
-        str | None, typer.Option("--source", metavar="NAME", help="The source whose records they are.", show_default=False)
-    ] = None,
+    source: Annotated[str | None, typer.Option("--source", metavar="NAME", help="The source of the records.", show_default=False)] = None,
     at: Annotated[
         str | None,
-        typer.Option("--at", metavar="PLACE", help="Where they enter: bronze, silver.TABLE or dataset.", show_default=False),
+        typer.Option("--at", metavar="PLACE", help="Where the rows enter: bronze, silver.TABLE or dataset.", show_default=False),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", help="Write here instead: .csv, .json or .parquet.", show_default=False)
+        Path | None, typer.Option("--output", help="Write to this file: .csv, .json or .parquet.", show_default=False)
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Rows that a table shows.")] = 100,
     safe_csv: SafeCsv = False,
@@ -162,7 +160,7 @@ def score(
     json_: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Score rows that have just arrived with the champion, without a run; nothing is written to the lake."""
+    """Score new rows with the champion, without a run; nothing is written to the lake."""
     if explain_:
         raise UsageError("score --explain: not built yet; score without it")
     if output is not None and output.suffix not in FORMATS:

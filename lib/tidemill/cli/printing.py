@@ -1,4 +1,4 @@
-"""Writes rows: a table for people; JSON, CSV or Parquet for programs."""
+"""Writes rows: tables for people; JSON, CSV or Parquet for programs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CONTROLS = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *range(0xD8
 
 
 def read_rows(reader: pa.RecordBatchReader) -> Iterator[Row]:
-    """Yield the rows of a reader as Python values that lose nothing: see ``_values``."""
+    """Yield the rows of a reader as Python values without loss: see ``_values``."""
     names = reader.schema.names
     for batch in reader:
         for row in zip(*(_values(column) for column in batch.columns), strict=True):
@@ -140,7 +140,7 @@ def _string(text: str) -> str:
 
 Format = Literal["table", "csv", "json", "parquet"]
 FORMATS: dict[str, Format] = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
-"""The formats of files by the ends of their names."""
+"""The formats of files by suffix."""
 
 CONSOLE = Console(highlight=False)
 _WIDEST = 10_000
@@ -194,7 +194,7 @@ def write_csv_rows(rows: Iterable[Row], columns: Sequence[str], out: TextIO, *, 
 
 
 def write_parquet(reader: pa.RecordBatchReader, output: Path) -> None:
-    """Write what a reader gives to one Parquet file, with the types that it has."""
+    """Write the rows of a reader to one Parquet file, with the reader's types."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -233,7 +233,7 @@ def write_frame(frame: DataFrame, format_: Format, output: Path | None, *, limit
 
 @contextmanager
 def _open_output(output: Path | None) -> Iterator[TextIO]:
-    """Yield standard output, or the file: it is there when all of it has been written."""
+    """Yield standard output, or the file, which appears when it is complete."""
     if output is None:
         yield sys.stdout
         return
@@ -258,7 +258,7 @@ def _in_place(output: Path) -> Iterator[Path]:
 def print_table(
     rows: Iterable[Row], columns: Sequence[str], *, title: str | None = None, most: int | None = None, out: TextIO | None = None
 ) -> None:
-    """Print rows as a table for people; with ``most`` the first of them, and that there are more."""
+    """Print rows as a table; with ``most`` the first ones, with a note where there are more."""
     shown = list(rows if most is None else islice(rows, most + 1))
     cells = [[_cell(row[name]) for name in columns] for row in shown[:most]]
     table = Table(header_style="dim" if title else "bold", box=None, pad_edge=False)
@@ -276,7 +276,7 @@ def print_table(
 
 
 def _wide_console(columns: Sequence[str], cells: Sequence[Sequence[Text]], out: TextIO | None) -> Console:
-    """Return a console so wide that no cell is broken over lines, as programs read them too."""
+    """Return a console wide enough that no cell is wrapped, as programs read the table too."""
     widths = [max([cell_len(escape_controls(name)), *(row[place].cell_len for row in cells)]) for place, name in enumerate(columns)]
     return Console(highlight=False, width=min(_WIDEST, max(200, sum(widths) + 2 * len(widths))), file=out)
 

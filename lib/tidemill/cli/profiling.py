@@ -1,4 +1,4 @@
-"""Commands that look at the data of one table: profile, suggest."""
+"""The commands profile, suggest and features."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def profile(
     json_: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Show what a table holds, column by column, and keep it in ops.profiles: counts, extremes, quantiles, frequent values, histograms."""
+    """Profile a table column by column, and store the profile in ops.profiles: counts, extremes, quantiles, frequent values, histograms."""
     from tidemill.steps.profile import profile_table
 
     where = _lake_with(table, version, lake)
@@ -72,7 +72,7 @@ def suggest(
     version: Version = None,
     spec: Annotated[
         Path | None,
-        typer.Option("--spec", help="Refer to this pipeline's tables; by default, as the lake's ledger knows them.", show_default=False),
+        typer.Option("--spec", help="Use the references of this pipeline's tables; by default those in the ledger.", show_default=False),
     ] = None,
     lake: LakeRoot = None,
     env: Env = None,
@@ -80,7 +80,7 @@ def suggest(
     json_: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Propose a key and expectations from what a table holds: YAML to paste under `tables.<name>:` of a spec."""
+    """Propose a key and expectations from the data of a table, as YAML for `tables.<name>:` of a spec."""
     from tidemill.steps.profile import declared_lineage, profile_table, suggestions_for
 
     loaded = load_spec_option(spec, env, set_) if spec else None
@@ -96,7 +96,7 @@ def suggest(
 
 
 def _lake_with(table: str, version: int | None, root: str | None) -> Lake:
-    """Return the lake, once it is sure that the table and its version are in it; starts no JVM.
+    """Return the lake, after checking that it has the table and the version; starts no JVM.
 
     Raises:
         UsageError: they are not.
@@ -159,7 +159,7 @@ def features(
     json_: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Show what `features: auto` chose for each column and why, as YAML to paste into the spec in its place; starts no Spark."""
+    """Show what `features: auto` chose for each column and why, as YAML for the spec; starts no Spark."""
     pipeline = load_pipeline(spec, env, set_)
     rows = pipeline.features(run, as_="rows")
     if json_:

