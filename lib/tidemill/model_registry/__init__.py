@@ -1,6 +1,7 @@
 """Model versions: their files in the lake, their manifests, their states.
 
-Names load on first use, so that states need no Spark; predictions are in `tidemill.model_registry.predict`.
+Enters: a fitted PipelineModel and its manifest. Leaves: saved versions, their states, predictions (`tidemill.model_registry.predict`) and
+    the projection into MLflow. Names load on first use, so that states need no Spark.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The states of a pipeline's model versions, as the append-only ledger ``ops.deployments`` tells them."""
+"""The states of a pipeline's model versions, from the append-only ledger ``ops.deployments``."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-AUTOMATIC = "tidemill"  # the actor of changes that no person asked for
+AUTOMATIC = "tidemill"  # the actor of automatic changes
 
-# What may follow each state; None is a version that has no row yet.
-FOLLOWS: Mapping[str | None, frozenset[str]] = {
+# The states that may follow each state; None is a version without a row.
+NEXT_STATES: Mapping[str | None, frozenset[str]] = {
     None: frozenset({"CANDIDATE"}),
     "CANDIDATE": frozenset({"CHALLENGER", "REJECTED"}),
     "CHALLENGER": frozenset({"CHAMPION", "REJECTED"}),
@@ -35,7 +35,7 @@ class Deployments:
     """The model versions of one pipeline: CANDIDATE → CHALLENGER → CHAMPION → RETIRED, or REJECTED by a gate."""
 
     def __init__(self, ledger: Ledger, pipeline: str) -> None:
-        """Remember the ledger and the pipeline; nothing is read yet."""
+        """Take the ledger and the pipeline; nothing is read yet."""
         self._ledger = ledger
         self._pipeline = pipeline
 
@@ -44,20 +44,20 @@ class Deployments:
         return self._ledger.read(DeploymentRow, pipeline=self._pipeline)
 
     def states(self) -> dict[int, str]:
-        """Return the current state of each version, in the order in which the versions last changed."""
-        return _states(self._ledger.read_latest(DeploymentRow, ("model_version",), pipeline=self._pipeline))
+        """Return the current state of each version, in the order of the versions' last changes."""
+        return _latest_states(self._ledger.read_latest(DeploymentRow, ("model_version",), pipeline=self._pipeline))
 
     def state(self, version: int) -> str | None:
-        """Return the current state of a version, None where it has none."""
+        """Return the current state of a version, None if it has none."""
         return self.states().get(version)
 
     def champion(self) -> int | None:
-        """Return the reigning champion: the version that became CHAMPION last and still is; None where there is none."""
+        """Return the champion: the version that became CHAMPION last and still is; None if there is none."""
         champions = self._ledger.read_latest(DeploymentRow, ("model_version",), having={"to_state": "CHAMPION"}, pipeline=self._pipeline)
         return champions[-1].model_version if champions else None
 
     def champion_before(self, version: int) -> int | None:
-        """Return the version that was CHAMPION before another one became it last; None where there was none."""
+        """Return the version that was CHAMPION before ``version`` last became it; None if there was none."""
         champions = [int(row.model_version or 0) for row in self.rows() if row.to_state == "CHAMPION"]
         earlier = champions[: len(champions) - champions[::-1].index(version)] if version in champions else champions
         return next((other for other in reversed(earlier) if other != version), None)
@@ -65,28 +65,28 @@ class Deployments:
     def move(
         self, version: int, to_state: str, *, run_id: str, reason: str, evidence: Mapping[str, object] | None = None, actor: str = AUTOMATIC
     ) -> None:
-        """Record that a version changes state; nothing is recorded where it is in that state already.
+        """Record a change of state; nothing is recorded if the version is in that state already.
 
-        A new champion retires the old one in the same commit, so that there is never none and never two. Where another process commits
-        a change meanwhile, this one is judged again by the states that follow from it.
+        A new champion retires the old one in the same commit, so that there is exactly one. If another process commits a change meanwhile,
+        this one is checked again against the new states.
 
         Raises:
-            StepError: the state does not follow from the present one.
+            StepError: the state may not follow the present one.
         """
         is_moved = False
         template = DeploymentRow(pipeline=self._pipeline, run_id=run_id, actor=actor)
 
         def changes(rows: list[DeploymentRow]) -> list[DeploymentRow]:
             nonlocal is_moved
-            states = _states(rows)
+            states = _latest_states(rows)
             present = states.get(version)
             is_moved = present != to_state
             if not is_moved:
                 return []
-            if to_state not in FOLLOWS[present]:
+            if to_state not in NEXT_STATES[present]:
                 raise StepError(
                     f"model {version} of {self._pipeline} is {present or 'unknown'} and cannot become {to_state}; "
-                    f"expected one of {', '.join(sorted(FOLLOWS[present]))}"
+                    f"expected one of {', '.join(sorted(NEXT_STATES[present]))}"
                 )
             change = replace(
                 template, model_version=version, from_state=present, to_state=to_state, reason=reason, evidence=_json(evidence)
@@ -100,7 +100,7 @@ class Deployments:
             logger.info("model %d of %s is %s, by %s: %s", version, self._pipeline, to_state, actor, reason)
 
 
-def _states(rows: Iterable[DeploymentRow]) -> dict[int, str]:
+def _latest_states(rows: Iterable[DeploymentRow]) -> dict[int, str]:
     states: dict[int, str] = {}
     for row in rows:
         version = int(row.model_version or 0)
@@ -110,13 +110,13 @@ def _states(rows: Iterable[DeploymentRow]) -> dict[int, str]:
 
 
 def _json(evidence: Mapping[str, object] | None) -> str | None:
-    """Return the evidence as JSON; NaN and infinity, which JSON lacks, as null."""
-    return None if not evidence else json.dumps(_finite(evidence), ensure_ascii=False, default=str)
+    """Return the evidence as JSON; NaN and infinity, which JSON lacks, become null."""
+    return None if not evidence else json.dumps(_without_nan(evidence), ensure_ascii=False, default=str)
 
 
-def _finite(value: object) -> object:
+def _without_nan(value: object) -> object:
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""Predictions of a saved model for rows of any shape that hold its feature columns."""
+"""Predictions of a saved model for rows that have its feature columns."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFram
 
     - ``prediction`` has the label's own type for classification and anomalies, INT for clusters, DOUBLE for regression and recommendation.
     - ``probability`` is a DOUBLE, that of the positive class (binary), an ARRAY<DOUBLE> in the order of the classes (multiclass), or
-      a null DOUBLE (regression, recommendation). Of anomalies it is the share of training rows that are less strange; of clusters an
-      ARRAY<DOUBLE>, the probability of each, null where the family gives none.
-    - ``score_error`` is null where the row was scored; else it says why not, and both others are null.
+      a null DOUBLE (regression, recommendation). For anomalies it is the share of training rows with a lower anomaly score; for clusters an
+      ARRAY<DOUBLE>, the probability of each, null if the family has none.
+    - ``score_error`` is null if the row was scored; else it gives the reason, and both others are null.
 
-    Feature columns of another type are cast to the type the model was trained on, where that loses nothing of the value. Columns named like
-    the three are replaced.
+    Feature columns of another type are cast to the type of the training, if the cast is exact. Existing columns with the names of the three
+    are replaced.
 
     Raises:
         UsageError: a feature column of the model is missing.
     """
     scored, every = _transform(model, manifest, df)
-    kept = {name: place for name, place in every.items() if name not in OUTPUTS}
-    index, probability = F.col("prediction").cast("double"), _probability(manifest, has_any="probability" in scored.columns)
+    places = {name: place for name, place in every.items() if name not in OUTPUTS}
+    index, probability = F.col("prediction").cast("double"), _probability_array(manifest, has_any="probability" in scored.columns)
     bad = _is_bad(index)
     if probability is not None:
         bad = bad | probability.isNull() | F.exists(probability, _is_bad)
-    value = _value(manifest, index)
+    value = _decode_prediction(manifest, index)
     score_error = F.coalesce(
         F.col(_CAST_ERROR),
         *([F.col(NOT_SCORED)] if NOT_SCORED in scored.columns else []),
-        F.when(bad, F.lit("the model gave no number for this row")),
-        F.when(value.isNull(), F.concat(F.lit("the model gave a class that it does not know: "), index.cast("string"))),
+        F.when(bad, F.lit("the model returned no number for this row")),
+        F.when(value.isNull(), F.concat(F.lit("the model returned an unknown class: "), index.cast("string"))),
     )
-    shown = _shown(manifest, probability)
-    outputs = scored.select(*kept.values(), value.alias("prediction"), shown.alias("probability"), score_error.alias("score_error"))
+    shown = _probability_output(manifest, probability)
+    outputs = scored.select(*places.values(), value.alias("prediction"), shown.alias("probability"), score_error.alias("score_error"))
     return outputs.select(
-        *[F.col(place).alias(name) for name, place in kept.items()],
+        *[F.col(place).alias(name) for name, place in places.items()],
         F.when(F.col("score_error").isNull(), F.col("prediction")).alias("prediction"),
         F.when(F.col("score_error").isNull(), F.col("probability")).alias("probability"),
         F.col("score_error"),
@@ -64,26 +64,26 @@ def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFram
 
 
 def labelled_predictions(model: PipelineModel, manifest: Manifest, df: DataFrame, label: str, weight: str | None = None) -> DataFrame:
-    """Return what metrics are computed from: ``label`` DOUBLE, ``prediction`` DOUBLE and, for classification, ``probability`` VECTOR.
+    """Return the input of metrics: ``label`` DOUBLE, ``prediction`` DOUBLE and, for classification, ``probability`` VECTOR.
 
     With ``weight``, that column as ``weight`` DOUBLE.
     """
-    scored, kept = _transform(model, manifest, df)
+    scored, places = _transform(model, manifest, df)
     columns = [F.col(name) for name in (["prediction"] if manifest.kind.predicts_number else ["prediction", "probability"])]
-    columns += [F.col(kept[weight]).cast("double").alias("weight")] if weight else []
-    return scored.select(encode_label(manifest, F.col(kept[label])).alias("label"), *columns)
+    columns += [F.col(places[weight]).cast("double").alias("weight")] if weight else []
+    return scored.select(encode_label(manifest, F.col(places[label])).alias("label"), *columns)
 
 
 def model_outputs(model: PipelineModel, manifest: Manifest, df: DataFrame, columns: Sequence[str], outputs: Sequence[str]) -> DataFrame:
-    """Return columns of the rows, and beside them columns that the stages of the model add."""
-    scored, kept = _transform(model, manifest, df)
-    return scored.select(*[F.col(kept[name]).alias(name) for name in columns], *outputs)
+    """Return columns of the rows together with columns that the model's stages add."""
+    scored, places = _transform(model, manifest, df)
+    return scored.select(*[F.col(places[name]).alias(name) for name in columns], *outputs)
 
 
 def encode_label(manifest: Manifest, label: Column) -> Column:
-    """Return the label as metrics want it: the index of its class, or its value; a class that training never saw is one beyond the last.
+    """Return the label for metrics: the index of its class, or its value; an unknown class has the index after the last.
 
-    A null label stays null; so does NaN where the label is a number to be predicted.
+    A null label stays null; NaN becomes null if the label is a number.
     """
     if manifest.classes is None:
         value = label.cast("double")
@@ -93,29 +93,29 @@ def encode_label(manifest: Manifest, label: Column) -> Column:
 
 
 def _transform(model: PipelineModel, manifest: Manifest, df: DataFrame) -> tuple[DataFrame, dict[str, str]]:
-    """Apply the model to the feature columns, cast where need be; return the frame and under which names it holds the caller's columns.
+    """Apply the model to the feature columns, cast if needed; return the frame and the names of the caller's columns in it.
 
-    Under names of their own, so that no column of the caller's is mistaken for one that the stages add.
+    They get internal names, so that none conflicts with a column that the stages add.
     """
-    _require(manifest, df)
+    _require_columns(manifest, df)
     types = {field.name: field.dataType.simpleString() for field in df.schema.fields}
-    wrong = {name: wanted for name, wanted in manifest.feature_columns.items() if types[name] != wanted}
-    cast = {name: exact_cast(column(name), df.schema[name].dataType, wanted) for name, wanted in wrong.items()}
-    kept = {name: f"_tidemill_{place}" for place, name in enumerate(df.columns)}
+    wrong = {name: target_type for name, target_type in manifest.feature_columns.items() if types[name] != target_type}
+    cast = {name: exact_cast(column(name), df.schema[name].dataType, target_type) for name, target_type in wrong.items()}
+    places = {name: f"_tidemill_{place}" for place, name in enumerate(df.columns)}
     features = [cast[name].alias(name) if name in cast else column(name) for name in manifest.feature_columns]
-    error = F.coalesce(*[_cast_error(name, cast[name], wanted) for name, wanted in wrong.items()], F.lit(None).cast("string"))
-    # The error stands last and is no struct of all columns: Catalyst derives a constraint for each way to rename the columns of an
-    # expression that stands before their aliases, which are 2 to the power of their number.
-    renamed = [column(name).alias(place) for name, place in kept.items()]
+    error = F.coalesce(*[_cast_error(name, cast[name], target_type) for name, target_type in wrong.items()], F.lit(None).cast("string"))
+    # The error comes last and is not a struct of all columns: for an expression before the aliases of its n columns, Catalyst would derive
+    # 2^n constraints.
+    renamed = [column(name).alias(place) for name, place in places.items()]
     with contain_exit(f"a stage of model {manifest.version}"):
-        return model.transform(df.select(*renamed, *features, error.alias(_CAST_ERROR))), kept
+        return model.transform(df.select(*renamed, *features, error.alias(_CAST_ERROR))), places
 
 
 def _is_bad(value: Column) -> Column:
     return value.isNull() | F.isnan(value) | (F.abs(value) == float("inf"))
 
 
-def _require(manifest: Manifest, df: DataFrame) -> None:
+def _require_columns(manifest: Manifest, df: DataFrame) -> None:
     missing = [name for name in manifest.feature_columns if name not in df.columns]
     if missing:
         hint = did_you_mean(missing[0], df.columns) if len(missing) == 1 else ""
@@ -125,19 +125,19 @@ def _require(manifest: Manifest, df: DataFrame) -> None:
         )
 
 
-def _cast_error(name: str, cast: Column, wanted: str) -> Column:
-    found = F.substring(column(name).cast("string"), 1, 50)
-    message = F.concat(F.lit(f"{name}: '"), found, F.lit(f"' is not a value of type {wanted}"))
+def _cast_error(name: str, cast: Column, target_type: str) -> Column:
+    shown_value = F.substring(column(name).cast("string"), 1, 50)
+    message = F.concat(F.lit(f"{name}: '"), shown_value, F.lit(f"' is not a value of type {target_type}"))
     return F.when(column(name).isNotNull() & cast.isNull(), message)
 
 
-def _probability(manifest: Manifest, *, has_any: bool) -> Column | None:
-    """Return the probabilities as an array, None where the model gives none."""
+def _probability_array(manifest: Manifest, *, has_any: bool) -> Column | None:
+    """Return the probabilities as an array, None if the model has none."""
     return vector_to_array(F.col("probability")) if has_any and not manifest.kind.predicts_number else None
 
 
-def _shown(manifest: Manifest, probability: Column | None) -> Column:
-    """Return ``probability`` in the type that it has for the task."""
+def _probability_output(manifest: Manifest, probability: Column | None) -> Column:
+    """Return ``probability`` in the task's output type."""
     if probability is None:
         return F.lit(None).cast("array<double>" if manifest.kind.finds_clusters else "double")
     return F.get(probability, F.lit(1)) if manifest.kind.has_positive_class else probability
@@ -147,10 +147,10 @@ def _classes(manifest: Manifest) -> Column:
     return F.array(*[F.lit(value).cast(manifest.label_type) for value in manifest.classes or ()])
 
 
-def _value(manifest: Manifest, index: Column) -> Column:
-    """Return the class in the label's own type, null where there is none of that index; a number as it is, whatever the label's type.
+def _decode_prediction(manifest: Manifest, index: Column) -> Column:
+    """Return the class in the label's type, null for an unknown index; a number stays a DOUBLE, whatever the label's type.
 
-    The expected value of a count is no count: 0.3 claims a year must not become 0.
+    The expected value of a count is not a whole number: 0.3 claims a year must not become 0.
     """
     if manifest.kind.has_numeric_label:
         return index

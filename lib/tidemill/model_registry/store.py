@@ -17,7 +17,15 @@ from pyspark.ml import PipelineModel
 from pyspark.sql.utils import is_remote
 
 from tidemill.errors import StepError
-from tidemill.model_registry.manifest import FILES, Manifest, manifest_file, model_folder, read_manifest, refuse_other_files, written_files
+from tidemill.model_registry.manifest import (
+    FILES,
+    Manifest,
+    list_model_files,
+    manifest_file,
+    model_folder,
+    read_manifest,
+    refuse_other_files,
+)
 from tidemill.model_registry.versions import UNFINISHED, is_free
 from tidemill.quoting import is_local
 from tidemill.runtime.caching import ResultCache
@@ -33,11 +41,11 @@ _LOADED = ResultCache(capacity=2)  # a candidate and the champion: evaluate, dep
 
 
 @contextmanager
-def modules(code: Mapping[str, str]) -> Iterator[None]:
-    """Make the modules of ``code`` (name to text) importable inside the block; each may import those before it.
+def importable_modules(code: Mapping[str, str]) -> Iterator[None]:
+    """Make the modules of ``code`` (name to source) importable inside the `with` block; each may import those before it.
 
-    They do not stay importable: two models may hold different texts of one module, and what Spark ships to its Python workers is then
-    pickled by value, since no worker could import it by name.
+    They are removed afterwards: two models may have different sources of one module. Spark then pickles their functions by value for its
+    Python workers, which cannot import them.
     """
     if not code:
         yield
@@ -45,14 +53,14 @@ def modules(code: Mapping[str, str]) -> Iterator[None]:
     with _LOADING:
         before = {name: sys.modules[name] for name in code if name in sys.modules}
         try:
-            made = {name: _empty(name, code) for name in code}
-            sys.modules.update(made)
-            for name, module in made.items():
+            new_modules = {name: _new_module(name, code) for name in code}
+            sys.modules.update(new_modules)
+            for name, module in new_modules.items():
                 package, _, own = name.rpartition(".")
-                if package in made:
-                    setattr(made[package], own, module)
+                if package in new_modules:
+                    setattr(new_modules[package], own, module)
             for name, text in code.items():
-                exec(compile(text, f"<{name}, kept with the model>", "exec"), made[name].__dict__)
+                exec(compile(text, f"<{name}, kept with the model>", "exec"), new_modules[name].__dict__)
             yield
         finally:
             for name in code:
@@ -60,7 +68,7 @@ def modules(code: Mapping[str, str]) -> Iterator[None]:
             sys.modules.update(before)
 
 
-def _empty(name: str, code: Mapping[str, str]) -> ModuleType:
+def _new_module(name: str, code: Mapping[str, str]) -> ModuleType:
     module = ModuleType(name)
     is_package = any(other.startswith(f"{name}.") for other in code)
     module.__package__ = name if is_package else name.rpartition(".")[0]
@@ -70,10 +78,10 @@ def _empty(name: str, code: Mapping[str, str]) -> ModuleType:
 
 
 def save_model(lake: Lake, model: PipelineModel, manifest: Manifest) -> None:
-    """Write the model's files, then its manifest, which makes the version exist; what a killed attempt left there is written over.
+    """Write the model's files, then its manifest, which creates the version; files of a killed attempt are overwritten.
 
     Raises:
-        StepError: the folder holds a model already.
+        StepError: the folder contains a model already.
     """
     pipeline, version = manifest.pipeline, manifest.version
     folder = model_folder(pipeline, version)
@@ -81,7 +89,7 @@ def save_model(lake: Lake, model: PipelineModel, manifest: Manifest) -> None:
         raise StepError(f"model {version} of {pipeline} is not written: {lake.root}/{folder} holds files already, which stay as they are")
     lake.write_text(f"{folder}/{UNFINISHED}", manifest.run_id)
     model.write().overwrite().save(f"{lake.engine_root}/{folder}/{FILES}")
-    whole = dataclasses.replace(manifest, files=written_files(lake, pipeline, version))
+    whole = dataclasses.replace(manifest, files=list_model_files(lake, pipeline, version))
     lake.write_text(manifest_file(pipeline, version), whole.to_json())
     lake.delete_file(f"{folder}/{UNFINISHED}")
 
@@ -96,18 +104,18 @@ def load_manifest(lake: Lake, pipeline: str, version: int) -> Manifest:
 
 
 def load_model(lake: Lake, pipeline: str, version: int) -> tuple[PipelineModel, Manifest]:
-    """Load a version from its files, which are those that were written with it.
+    """Load a version from its files.
 
-    The files are compared with the manifest each time; what was loaded from them before in this process is not loaded again.
+    The files are compared with the manifest each time; a model that this process has loaded before comes from a cache.
 
     Raises:
-        StepError: there is no such version, it was damaged or changed since, or its files do not load.
+        StepError: there is no such version, its files were damaged or changed, or they do not load.
     """
     manifest = read_manifest(lake, pipeline, version)
     refuse_other_files(lake, manifest, by_content=True)
     path = f"{lake.engine_root}/{model_folder(pipeline, version)}/{FILES}"
     try:
-        with _LOADING, contain_exit("the Python kept with it"), modules(manifest.code):
+        with _LOADING, contain_exit("the Python kept with it"), importable_modules(manifest.code):
             return _LOADED.get(_loaded_key(lake, manifest), lambda: PipelineModel.load(path)), manifest
     except Exception as error:
         raise StepError(
@@ -117,7 +125,7 @@ def load_model(lake: Lake, pipeline: str, version: int) -> tuple[PipelineModel, 
 
 
 def _loaded_key(lake: Lake, manifest: Manifest) -> str:
-    """Return what a loaded model depends on; empty, so that it is not kept, where that is not known."""
+    """Return the cache key of a loaded model; empty, which disables caching, if it is not known."""
     if not manifest.files or is_remote():
         return ""
     place = f"{lake.root}/{model_folder(manifest.pipeline, manifest.version)}/{FILES}"

@@ -1,4 +1,4 @@
-"""Which numbers of model versions are taken, and what each version's folder records of its own states."""
+"""Numbers of model versions, and the states recorded in each version's folder."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 Row = dict[str, object]
 
 UNFINISHED = "_unfinished"
-"""A file in the folder of a version whose model is being written; a folder that has it and no manifest may be written over."""
+"""A file in the folder of a version that is being written; a folder that has it and no manifest may be overwritten."""
 
 STATES = "states.json"
-"""The rows of ``ops.deployments`` about a version, in its own folder: from them a lost table is made again."""
+"""The rows of ``ops.deployments`` about a version, in its own folder: a lost table is restored from them."""
 
 
 def is_free(lake: Lake, pipeline: str, version: int) -> bool:
-    """Return True where a model may be written as this version: its folder is empty, or holds what a killed attempt left."""
+    """Return True if a model may be written as this version: its folder is empty, or has only files of a killed attempt."""
     names = set(lake.file_sizes(model_folder(pipeline, version)))
     return not names or (UNFINISHED in names and "model.json" not in names)
 
 
 def saved_versions(lake: Lake, pipeline: str) -> list[int]:
-    """Return the versions whose folder holds anything but what a killed attempt left."""
+    """Return the versions whose folder has more than files of a killed attempt."""
     folders = {path.partition("/")[0] for path in lake.file_sizes(f"models/{pipeline}")}
     return sorted(int(name) for name in folders if name.isdigit() and not is_free(lake, pipeline, int(name)))
 
 
 def next_version(lake: Lake, pipeline: str) -> int:
-    """Return the number of the next model version, from 1: beyond all that the lake knows of, in whichever place."""
+    """Return the number of the next model version, from 1: greater than any in states, folders, steps, metrics and predictions."""
     taken = [*Deployments(lake.ledger, pipeline).states(), *saved_versions(lake, pipeline)]
     name = f"models.{pipeline}"
     taken += [row.outputs[name] for row in lake.ledger.read(StepRow, pipeline=pipeline) if row.outputs and name in row.outputs]
@@ -52,48 +52,48 @@ def next_version(lake: Lake, pipeline: str) -> int:
 
 
 def record_states(lake: Lake, pipeline: str, version: int | None = None) -> None:
-    """Write what the ledger says of the versions (or of one) into their folders; those that are gone get nothing."""
-    rows = _by_version(Deployments(lake.ledger, pipeline).rows())
+    """Write the ledger's rows of the versions (or of one) into their folders; missing versions are skipped."""
+    rows = _group_by_version(Deployments(lake.ledger, pipeline).rows())
     for number in saved_versions(lake, pipeline) if version is None else [version]:
-        told = [_as_json(row) for row in rows.get(number, [])]
-        if told and told != _recorded(lake, pipeline, number) and not is_free(lake, pipeline, number):
-            lake.write_text(f"{model_folder(pipeline, number)}/{STATES}", json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+        ledger_rows = [_to_json_row(row) for row in rows.get(number, [])]
+        if ledger_rows and ledger_rows != _read_states(lake, pipeline, number) and not is_free(lake, pipeline, number):
+            lake.write_text(f"{model_folder(pipeline, number)}/{STATES}", json.dumps(ledger_rows, indent=2, ensure_ascii=False) + "\n")
 
 
 def restore_states(lake: Lake, pipeline: str) -> list[str]:
-    """Put back into the ledger what the folders of the versions record and it lacks; return a remark on each version.
+    """Restore rows that the versions' folders record and the ledger lacks; return a note on each version.
 
-    A version of an earlier release, whose folder records no states, becomes CANDIDATE where the ledger knows nothing of it though a
-    training put it out, or nothing is known of any training.
+    A version of an earlier release, whose folder records no states, becomes CANDIDATE if the ledger has no state of it and either a
+    training registered it or the ledger has no training at all.
     """
-    known = _by_version(Deployments(lake.ledger, pipeline).rows())
+    known = _group_by_version(Deployments(lake.ledger, pipeline).rows())
     lacking: list[Row] = []
     for version in saved_versions(lake, pipeline):
-        told, recorded = [_as_json(row) for row in known.get(version, [])], _recorded(lake, pipeline, version)
+        ledger_rows, recorded = [_to_json_row(row) for row in known.get(version, [])], _read_states(lake, pipeline, version)
         if recorded:
-            lacking += _behind(told, recorded)
-        elif not told and _was_put_out(lake, pipeline, version):
-            lacking += _as_candidate(lake, pipeline, version)
+            lacking += _missing_rows(ledger_rows, recorded)
+        elif not ledger_rows and _was_registered(lake, pipeline, version):
+            lacking += _candidate_rows(lake, pipeline, version)
     lacking.sort(key=lambda row: int(str(row.get("seq") or 0)))
-    lake.ledger.append([_as_row(row) for row in lacking])
+    lake.ledger.append([_to_ledger_row(row) for row in lacking])
     record_states(lake, pipeline)
     versions = dict.fromkeys(row["model_version"] for row in lacking)
     states = Deployments(lake.ledger, pipeline).states() if versions else {}
     return [f"model {version} of {pipeline} is {states[int(str(version))]} again, as its folder records" for version in versions]
 
 
-def _by_version(rows: list[DeploymentRow]) -> dict[int, list[DeploymentRow]]:
+def _group_by_version(rows: list[DeploymentRow]) -> dict[int, list[DeploymentRow]]:
     versions: dict[int, list[DeploymentRow]] = {}
     for row in rows:
         versions.setdefault(int(row.model_version or 0), []).append(row)
     return versions
 
 
-def _behind(told: list[Row], recorded: list[Row]) -> list[Row]:
-    """Return the recorded rows that follow the last one which the ledger has; none where the ledger knows more."""
-    if not told:
+def _missing_rows(ledger_rows: list[Row], recorded: list[Row]) -> list[Row]:
+    """Return the recorded rows after the ledger's last one; none if the ledger has more."""
+    if not ledger_rows:
         return recorded
-    places = [place for place, row in enumerate(recorded) if _identity(row) == _identity(told[-1])]
+    places = [place for place, row in enumerate(recorded) if _identity(row) == _identity(ledger_rows[-1])]
     return recorded[places[-1] + 1 :] if places else []
 
 
@@ -101,7 +101,7 @@ def _identity(row: Row) -> list[object]:
     return [row.get(name) for name in ("model_version", "from_state", "to_state", "run_id", "reason")]
 
 
-def _recorded(lake: Lake, pipeline: str, version: int) -> list[Row]:
+def _read_states(lake: Lake, pipeline: str, version: int) -> list[Row]:
     try:
         rows = json.loads(lake.read_text(f"{model_folder(pipeline, version)}/{STATES}"))
     except (OSError, ValueError):
@@ -110,26 +110,26 @@ def _recorded(lake: Lake, pipeline: str, version: int) -> list[Row]:
     return rows if is_whole else []
 
 
-def _was_put_out(lake: Lake, pipeline: str, version: int) -> bool:
+def _was_registered(lake: Lake, pipeline: str, version: int) -> bool:
     rows = lake.ledger.read(StepRow, pipeline=pipeline)
     return not rows or version in [(row.outputs or {}).get(f"models.{pipeline}") for row in rows]
 
 
-def _as_candidate(lake: Lake, pipeline: str, version: int) -> list[Row]:
+def _candidate_rows(lake: Lake, pipeline: str, version: int) -> list[Row]:
     try:
         manifest: Manifest = read_manifest(lake, pipeline, version)
     except StepError:
         return []
     evidence = {"metric": manifest.metric, "cv_value": manifest.cv_value, "family": manifest.family, "params": dict(manifest.params)}
-    told = {"actor": AUTOMATIC, "reason": f"found in the lake at {manifest_file(pipeline, version)}", "run_id": manifest.run_id}
-    return [{"pipeline": pipeline, "model_version": version, "to_state": "CANDIDATE", "evidence": json.dumps(evidence), **told}]
+    origin = {"actor": AUTOMATIC, "reason": f"found in the lake at {manifest_file(pipeline, version)}", "run_id": manifest.run_id}
+    return [{"pipeline": pipeline, "model_version": version, "to_state": "CANDIDATE", "evidence": json.dumps(evidence), **origin}]
 
 
-def _as_json(row: DeploymentRow) -> Row:
+def _to_json_row(row: DeploymentRow) -> Row:
     return {name: value.isoformat() if isinstance(value, date) else value for name, value in row.cells().items()}
 
 
-def _as_row(row: Row) -> DeploymentRow:
-    """Return a recorded row as the ledger takes it, which numbers it anew."""
+def _to_ledger_row(row: Row) -> DeploymentRow:
+    """Return a recorded row for the ledger, which assigns a new sequence number."""
     recorded_at = row.get("recorded_at")
     return replace(DeploymentRow.from_cells(row), seq=None, recorded_at=datetime.fromisoformat(str(recorded_at)) if recorded_at else None)

@@ -1,4 +1,4 @@
-"""The types of SQL expressions, where they are certain whatever the data: None means that only Spark can tell."""
+"""The types of SQL expressions, as far as they do not depend on Spark; None if unknown."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlglot import exp
 
 Kind = exp.DataType.Type
 TypeOf = Callable[[exp.Column], exp.DataType | None]
-"""Returns the type of a column, None where it is not known."""
+"""Returns the type of a column, None if it is not known."""
 
 _WHOLE = (Kind.TINYINT, Kind.SMALLINT, Kind.INT, Kind.BIGINT)
 _GROUPS = {
@@ -36,7 +36,7 @@ _FIXED: tuple[tuple[tuple[type[exp.Expr], ...], str], ...] = (
 
 
 def named_type(name: object) -> exp.DataType | None:
-    """Return a plain type by the name that Delta and Spark's JSON of schemas have for it, None for any other."""
+    """Return a simple type by its name in Delta and in Spark's JSON schemas, None for any other."""
     if isinstance(name, str) and name.startswith("decimal("):
         return exp.DataType.build(name, dialect="databricks")
     return exp.DataType.build(_NAMED[name], dialect="databricks") if isinstance(name, str) and name in _NAMED else None
@@ -50,7 +50,7 @@ def type_group(kind: exp.DataType | None) -> str | None:
 
 
 def expression_type(part: exp.Expr, type_of: TypeOf) -> exp.DataType | None:
-    """Return the type of an expression of one row, None where it is not certain."""
+    """Return the type of an expression over one row, None if it is not certain."""
     if isinstance(part, exp.Alias | exp.Paren | exp.Max | exp.Min):
         return expression_type(part.this, type_of)
     if isinstance(part, exp.Column):
@@ -71,6 +71,6 @@ def expression_type(part: exp.Expr, type_of: TypeOf) -> exp.DataType | None:
 
 
 def _common_type(parts: Sequence[exp.Expr | None], type_of: TypeOf) -> exp.DataType | None:
-    """Return the one type that all branches have; NULL takes any."""
+    """Return the common type of all branches, ignoring NULL; None if they differ."""
     kinds = [expression_type(part, type_of) for part in parts if part is not None and not isinstance(part, exp.Null)]
     return kinds[0] if kinds and all(kind == kinds[0] for kind in kinds) else None

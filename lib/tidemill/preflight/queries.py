@@ -1,4 +1,4 @@
-"""The columns of a query: which it returns, and which it names that are not there."""
+"""The columns of a query: those it returns, and unknown ones that it names."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sqlglot.errors import SqlglotError
 from tidemill.preflight.expression_types import expression_type
 
 Columns = Mapping[str, exp.DataType | None]
-"""Columns by name, each with its type where that is known."""
+"""Columns by name, each with its type if known."""
 Tables = Callable[[str], Columns | None]
-"""Returns the columns of ``layer.name``, None where they are not known."""
+"""Returns the columns of ``layer.name``, None if they are not known."""
 
-# What Spark takes for a function without brackets, or for the unit of one, and the parser for a column.
+# Functions without brackets, and units of functions, which the parser reads as columns.
 _KEYWORDS = frozenset(
     {"current_user", "session_user", "user", "current_catalog", "current_database", "current_schema", "current_timezone", "localtimestamp",
      "current_time", "current_date", "current_timestamp", "_metadata", "all"}
@@ -29,7 +29,7 @@ _UNITS = frozenset(
 
 @dataclass(frozen=True)
 class UnknownColumn:
-    """A column that a query names and that none of its tables has: where it begins in the text, and what there is instead."""
+    """A column that a query names and none of its tables has: its offset in the text, and the known columns."""
 
     name: str
     start: int
@@ -37,7 +37,7 @@ class UnknownColumn:
 
 
 def resolve_query(sql: str, tables: Tables) -> tuple[Columns | None, list[UnknownColumn]]:
-    """Return the columns that a query returns, None where they are not known, and those that it names in vain."""
+    """Return the columns of a query's result, None if they are not known, and the unknown columns that it names."""
     try:
         tree = sqlglot.parse_one(sql, dialect="databricks")
         resolver = _Resolver(tables)
@@ -48,7 +48,7 @@ def resolve_query(sql: str, tables: Tables) -> tuple[Columns | None, list[Unknow
 
 
 def resolve_condition(sql: str, columns: Columns) -> list[UnknownColumn]:
-    """Return the columns that a condition or an expression over the columns of one table names in vain."""
+    """Return the unknown columns that a condition or an expression over one table names."""
     try:
         tree = sqlglot.parse_one(sql, dialect="databricks")
     except (SqlglotError, RecursionError):
@@ -60,9 +60,9 @@ def resolve_condition(sql: str, columns: Columns) -> list[UnknownColumn]:
 
 @dataclass(frozen=True)
 class _Scope:
-    """The tables of one SELECT by the names that its columns may begin with, in lower case; None: its columns are not known.
+    """The tables of one SELECT by the prefix of their columns, in lower case; None: columns not known.
 
-    Of two tables of one name (``bronze.x`` and ``silver.x``) the second has a number behind it, after a space.
+    Of two tables of one name (``bronze.x`` and ``silver.x``), the second one's name has a space and a number appended.
     """
 
     sources: Mapping[str, Columns | None]
@@ -76,49 +76,49 @@ class _Scope:
         """Return the tables of this name."""
         return {key: columns for key, columns in self.sources.items() if key.partition(" ")[0] == name.lower()}
 
-    def named(self, name: str) -> Iterator[exp.DataType | None]:
+    def types_of(self, name: str) -> Iterator[exp.DataType | None]:
         """Yield the types of the columns of this name."""
         for columns in self.sources.values():
             yield from (kind for other, kind in (columns or {}).items() if other.lower() == name.lower())
 
     def type_of(self, column: exp.Column) -> exp.DataType | None:
-        """Return the type of a column, None where it is not known or may be that of several."""
+        """Return the type of a column, None if it is unknown or ambiguous."""
         if column.args.get("db") is not None or not self.is_known:
             return None
         scope = _Scope(self.tables_named(column.table)) if column.table else self
-        kinds = list(scope.named(column.name))
+        kinds = list(scope.types_of(column.name))
         return kinds[0] if len(kinds) == 1 else None
 
 
 class _Resolver:
-    """One walk through a query; ``unknown`` gathers what is named in vain."""
+    """One walk through a query; ``unknown`` collects the unknown columns."""
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
         self.unknown: list[UnknownColumn] = []
 
     def output(self, query: exp.Expr, ctes: Mapping[str, Columns | None], outer: tuple[_Scope, ...]) -> Columns | None:
-        """Return the columns that a query returns; what is inside of it is checked."""
+        """Return the columns of a query's result, and check the columns in it."""
         ctes = self._with_ctes(query, ctes, outer)
         if isinstance(query, exp.Subquery):
             columns = self.output(query.this, ctes, outer)
-            return None if query.args.get("pivots") else _renamed(columns, query)
+            return None if query.args.get("pivots") else _apply_alias(columns, query)
         if isinstance(query, exp.SetOperation):
             sides = [self.output(side, ctes, outer) for side in (query.left, query.right)]
-            return None if query.args.get("by_name") else _of_both(*sides)
+            return None if query.args.get("by_name") else _union_columns(*sides)
         return self._select(query, ctes, outer) if isinstance(query, exp.Select) else None
 
     def check(
         self, parts: Sequence[object], scope: _Scope, outer: tuple[_Scope, ...], ctes: Mapping[str, Columns | None] | None = None
     ) -> None:
-        """Look at the columns of expressions, and into the queries among them."""
+        """Check the columns of expressions and of their subqueries."""
         for part in parts:
             if isinstance(part, list):
                 self.check(part, scope, outer, ctes)
             elif isinstance(part, exp.Query):
                 self.output(part, ctes or {}, (scope, *outer))
             elif isinstance(part, exp.Column):
-                self._column(part, (scope, *outer))
+                self._check_column(part, (scope, *outer))
             elif isinstance(part, exp.Expr):
                 self.check(list(part.args.values()), scope, outer, ctes)
 
@@ -131,12 +131,12 @@ class _Resolver:
             if block.args.get("recursive"):
                 known[cte.alias.lower()] = None
             columns = self.output(cte.this, known, outer)
-            known[cte.alias.lower()] = None if block.args.get("recursive") else _renamed(columns, cte)
+            known[cte.alias.lower()] = None if block.args.get("recursive") else _apply_alias(columns, cte)
         return known
 
     def _select(self, select: exp.Select, ctes: Mapping[str, Columns | None], outer: tuple[_Scope, ...]) -> Columns | None:
         sources: dict[str, Columns | None] = {}
-        visible: list[str] = []  # what `*` stands for
+        visible: list[str] = []  # the tables that `*` expands to
         start = select.args.get("from_")
         joins = select.args.get("joins") or []
         parts = [(start.this, "")] if start is not None else []
@@ -151,7 +151,7 @@ class _Resolver:
                 visible += self._lateral_view(lateral, sources, outer, ctes)
         for lateral in select.args.get("laterals") or []:
             visible += self._lateral_view(lateral, sources, outer, ctes)
-        aliases = frozenset(name.lower() for each in select.expressions for name in _given_names(each))
+        aliases = frozenset(name.lower() for each in select.expressions for name in _output_names(each))
         inner, full = _Scope(sources), _Scope(sources, aliases)
         rest = [value for key, value in select.args.items() if key not in ("expressions", "from_", "joins", "laterals", "with_", "where")]
         self.check([join.args.get("on") for join in joins], inner, outer, ctes)
@@ -160,10 +160,10 @@ class _Resolver:
         self._check_using(joins, sources)
         merged = {name.name.lower() for join in joins for name in join.args.get("using") or []}
         is_natural = any(join.args.get("method") == "NATURAL" for join in joins)
-        shown = _merged({name: sources[name] for name in visible}, merged, is_natural=is_natural)
+        shown = _drop_merged_columns({name: sources[name] for name in visible}, merged, is_natural=is_natural)
         if merged or is_natural:  # a merged column may have the type of either side
             shown = {name: None if columns is None else dict.fromkeys(columns) for name, columns in shown.items()}
-        return _projected(select.expressions, shown, inner)
+        return _project(select.expressions, shown, inner)
 
     def _check_using(self, joins: Sequence[exp.Join], sources: Mapping[str, Columns | None]) -> None:
         if any(columns is None for columns in sources.values()):
@@ -176,7 +176,7 @@ class _Resolver:
     def _source(
         self, part: exp.Expr, ctes: Mapping[str, Columns | None], outer: tuple[_Scope, ...], before: _Scope
     ) -> tuple[str, Columns | None]:
-        """Return the name and the columns of what stands in FROM or behind JOIN."""
+        """Return the name and the columns of a source in FROM or JOIN."""
         name = (part.alias or part.name if isinstance(part, exp.Table) else part.alias_or_name).lower()
         columns: Columns | None = None
         if isinstance(part, exp.Table) and isinstance(part.this, exp.Identifier):
@@ -191,7 +191,7 @@ class _Resolver:
             return name, columns
         if part.args.get("pivots") or part.args.get("joins"):
             return name, None
-        return name, _renamed(columns, part)
+        return name, _apply_alias(columns, part)
 
     def _lateral_view(
         self, lateral: exp.Expr, sources: dict[str, Columns | None], outer: tuple[_Scope, ...], ctes: Mapping[str, Columns | None]
@@ -202,7 +202,7 @@ class _Resolver:
         sources[name] = {each.name: None for each in names} if names else None
         return [name]
 
-    def _column(self, column: exp.Column, scopes: Sequence[_Scope]) -> None:
+    def _check_column(self, column: exp.Column, scopes: Sequence[_Scope]) -> None:
         if isinstance(column.this, exp.Star):
             return
         parts = [part for part in (column.args.get(key) for key in ("catalog", "db", "table", "this")) if part is not None]
@@ -221,7 +221,7 @@ class _Resolver:
 
 
 def _resolves(parts: Sequence[exp.Expr], scope: _Scope) -> bool:
-    """Return True where a name of these parts may mean something: a column, one of a table, or a field of a struct."""
+    """Return True if these parts may name a column, with or without its table, or a field of a struct."""
     names = [part.name for part in parts]
     if names[0].lower() in scope.aliases:
         return True
@@ -231,20 +231,20 @@ def _resolves(parts: Sequence[exp.Expr], scope: _Scope) -> bool:
             continue
         if not of_table.is_known or (first == len(names)):
             return True
-        if any(_has_field(kind, names[first + 1 :]) for kind in of_table.named(names[first])):
+        if any(_has_field(kind, names[first + 1 :]) for kind in of_table.types_of(names[first])):
             return True
     return False
 
 
 def _has_field(kind: exp.DataType | None, names: Sequence[str]) -> bool:
-    """Return False only where a type is known to have no such field."""
+    """Return False only if the type is known not to have the field."""
     if not names or kind is None or kind.this != exp.DataType.Type.STRUCT:
         return True
     fields = {part.name.lower(): part.args.get("kind") for part in kind.expressions if isinstance(part, exp.ColumnDef)}
     return names[0].lower() in fields and _has_field(fields[names[0].lower()], names[1:]) if fields else True
 
 
-def _of_both(left: Columns | None, right: Columns | None) -> Columns | None:
+def _union_columns(left: Columns | None, right: Columns | None) -> Columns | None:
     """Return the columns of a UNION: the names of the left side, and the types that both sides have."""
     if left is None:
         return None
@@ -254,19 +254,19 @@ def _of_both(left: Columns | None, right: Columns | None) -> Columns | None:
     return {name: kind if kind == other else None for (name, kind), other in zip(left.items(), others, strict=True)}
 
 
-def _merged(sources: Mapping[str, Columns | None], merged: set[str], *, is_natural: bool) -> dict[str, Columns | None]:
-    """Return the tables without the columns that a join has merged into those of a table before."""
-    seen: set[str] = set()
-    kept: dict[str, Columns | None] = {}
+def _drop_merged_columns(sources: Mapping[str, Columns | None], merged: set[str], *, is_natural: bool) -> dict[str, Columns | None]:
+    """Return the tables without the columns that a join merges into those of an earlier table."""
+    earlier: set[str] = set()
+    remaining: dict[str, Columns | None] = {}
     for name, columns in sources.items():
         lower = {column.lower() for column in columns or {}}
-        gone = (lower if is_natural else lower & merged) & seen
-        kept[name] = None if columns is None else {column: kind for column, kind in columns.items() if column.lower() not in gone}
-        seen |= lower
-    return kept
+        gone = (lower if is_natural else lower & merged) & earlier
+        remaining[name] = None if columns is None else {column: kind for column, kind in columns.items() if column.lower() not in gone}
+        earlier |= lower
+    return remaining
 
 
-def _renamed(columns: Columns | None, part: exp.Expr) -> Columns | None:
+def _apply_alias(columns: Columns | None, part: exp.Expr) -> Columns | None:
     """Return columns under the names that an alias such as ``t(a, b)`` gives them."""
     alias = part.args.get("alias")
     names = [each.name for each in alias.columns] if isinstance(alias, exp.TableAlias) else []
@@ -275,25 +275,25 @@ def _renamed(columns: Columns | None, part: exp.Expr) -> Columns | None:
     return dict(zip(names, columns.values(), strict=True)) if len(names) == len(columns) else None
 
 
-def _given_names(part: exp.Expr) -> list[str]:
-    """Return the names that an expression of a SELECT is given there."""
+def _output_names(part: exp.Expr) -> list[str]:
+    """Return the aliases of a SELECT expression."""
     if isinstance(part, exp.Aliases):
         return [each.name for each in part.expressions]
     return [part.alias] if isinstance(part, exp.Alias) else []
 
 
-def _projected(expressions: Sequence[exp.Expr], sources: Mapping[str, Columns | None], scope: _Scope) -> Columns | None:
+def _project(expressions: Sequence[exp.Expr], sources: Mapping[str, Columns | None], scope: _Scope) -> Columns | None:
     """Return the columns that a SELECT returns."""
     projected: dict[str, exp.DataType | None] = {}
     for part in expressions:
         star = part if isinstance(part, exp.Star) else part.this if isinstance(part, exp.Column) else None
         if isinstance(star, exp.Star):
             chosen = scope.tables_named(part.table) or {"": None} if isinstance(part, exp.Column) else sources
-            columns = _starred(star, chosen)
+            columns = _expand_star(star, chosen)
             if columns is None:
                 return None
             projected |= columns
-        elif names := _given_names(part):
+        elif names := _output_names(part):
             kind = expression_type(part.this, scope.type_of) if isinstance(part, exp.Alias) else None
             projected |= dict.fromkeys(names, kind)
         elif isinstance(part, exp.Column | exp.Dot):
@@ -303,7 +303,7 @@ def _projected(expressions: Sequence[exp.Expr], sources: Mapping[str, Columns | 
     return projected
 
 
-def _starred(star: exp.Star, sources: Mapping[str, Columns | None]) -> Columns | None:
+def _expand_star(star: exp.Star, sources: Mapping[str, Columns | None]) -> Columns | None:
     if star.args.get("rename") or any(columns is None for columns in sources.values()):
         return None
     left_out = {part.name.lower() for part in star.args.get("except_") or []}

@@ -1,4 +1,4 @@
-"""The columns that a source will have in bronze, as far as that can be known without reading it."""
+"""The columns of a source's bronze table, as far as they are known without Spark."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tidemill.spec.models.source_kinds import SourceKind
 
 
 def bronze_columns(spec: Spec, lake: Lake, name: str) -> Columns | None:
-    """Return the columns of ``bronze.<name>`` after the next run, those that ingest adds among them; None where they are not known."""
+    """Return the columns of ``bronze.<name>`` after the next run, including those that ingest adds; None if they are not known."""
     source = spec.pipeline.sources[name]
     kind = SOURCE_KINDS.get(source.format, spec.folder)
     if source.on_new_column == "add":
@@ -33,12 +33,12 @@ def bronze_columns(spec: Spec, lake: Lake, name: str) -> Columns | None:
     else:
         columns = _inferred_columns(kind, source)
     if columns and source.on_type_change == "widen":
-        columns = dict.fromkeys(columns)  # what the files hold may widen them
+        columns = dict.fromkeys(columns)  # new files may widen the types
     return None if not columns else {**columns, **dict.fromkeys(PROVENANCE)}
 
 
 def declared_columns(text: str) -> Columns | None:
-    """Return the columns of a schema: DDL, or Spark's JSON of a schema; None where it is not understood here."""
+    """Return the columns of a schema: DDL, or Spark's JSON of a schema; None if it cannot be parsed here."""
     try:
         if text.lstrip().startswith("{"):
             return {str(field["name"]): named_type(field.get("type")) for field in json.loads(text)["fields"]}
@@ -51,7 +51,7 @@ def declared_columns(text: str) -> Columns | None:
 
 
 def delta_columns(path: str, version: int | None = None) -> Columns | None:
-    """Return the columns of a Delta table, None where it cannot be opened."""
+    """Return the columns of a Delta table, None if it cannot be opened."""
     try:
         fields = DeltaTable(path, version=version).schema().fields
         return {part.name: named_type(getattr(part.type, "type", None)) for part in fields}
@@ -60,11 +60,11 @@ def delta_columns(path: str, version: int | None = None) -> Columns | None:
 
 
 def _inferred_columns(kind: SourceKind, source: Source) -> Columns | None:
-    """Return the columns that inference will find, None where only a run can tell."""
+    """Return the columns that schema inference will find, None if only a run can find them."""
     try:
         types = kind.known_columns(source)
     except (TidemillError, OSError, EOFError, ValueError):
-        return None  # what is wrong with the files is for ingest to say, or for the preflight of files
+        return None  # ingest reports faults of files
     if types is None:
         return None
     return {column: named_type(types[name]) for column, name in zip(list_table_columns(list(types)), types, strict=True)}

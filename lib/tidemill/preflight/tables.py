@@ -1,4 +1,4 @@
-"""The columns of every table of a pipeline, from its sources on, and what its SQL names in vain."""
+"""The columns of every table of a pipeline, computed from its sources, and the unknown columns in its SQL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SHOWN = 12
 
 @dataclass
 class TableColumns:
-    """The columns of a spec's tables, each worked out once; ``faults`` are the columns that SQL on the way names in vain."""
+    """The columns of a spec's tables, each computed once; ``faults`` are unknown columns in the SQL on the way."""
 
     spec: Spec
     lake: Lake
@@ -26,10 +26,10 @@ class TableColumns:
     _known: dict[str, Columns | None] = field(default_factory=dict)
 
     def of(self, table: str) -> Columns | None:
-        """Return the columns of ``layer.name`` after the next run, None where they are not known."""
+        """Return the columns of ``layer.name`` after the next run, None if they are not known."""
         if table not in self._known:
-            self._known[table] = None  # while it is being worked out
-            self._known[table] = self._worked_out(table)
+            self._known[table] = None  # while it is being computed, for cyclic tables
+            self._known[table] = self._compute_columns(table)
         return self._known[table]
 
     def dataset(self) -> Columns | None:
@@ -37,7 +37,7 @@ class TableColumns:
         return self._with_history(self.dataset_rows())
 
     def dataset_rows(self) -> Columns | None:
-        """Return the columns of the rows that the dataset's SQL gives."""
+        """Return the columns of the rows of the dataset's SQL."""
         dataset = self.spec.pipeline.dataset
         return self.of(dataset.from_) if dataset.from_ else self.query(str(dataset.sql), ("dataset", "sql"))
 
@@ -51,11 +51,11 @@ class TableColumns:
         known, own = self.dataset(), self.dataset_rows()
         if rows is None or known is None or own is None:
             return None
-        # Lookups and aggregates give them what they give the dataset, unless they have it.
+        # Scoring adds the columns of lookups and aggregates that the rows lack.
         return {**rows, **{name: None for name in known if name not in own}}
 
     def query(self, value: str, path: tuple[str, ...]) -> Columns | None:
-        """Return the columns of the SQL that stands at ``path`` of the spec, and keep its faults."""
+        """Return the columns of the SQL at ``path`` of the spec, and record its faults."""
         name = ".".join(path)
         if name not in self._known:
             try:
@@ -66,7 +66,7 @@ class TableColumns:
             self.faults += [self._fault(each, value, text, path) for each in unknown]
         return self._known[name]
 
-    def _worked_out(self, table: str) -> Columns | None:
+    def _compute_columns(self, table: str) -> Columns | None:
         layer, _, name = table.partition(".")
         pipeline = self.spec.pipeline
         if layer == "bronze" and name in pipeline.sources:
@@ -87,7 +87,7 @@ class TableColumns:
             return None
         columns = dict(rows)
         for name in dataset.lookups:
-            added = self._looked_up(dataset, name, columns)
+            added = self._lookup_columns(dataset, name, columns)
             if added is None:
                 return None
             columns |= added
@@ -95,18 +95,18 @@ class TableColumns:
             columns |= dict.fromkeys(column_names(block.features, block.windows))
         return columns
 
-    def _looked_up(self, dataset: Dataset, name: str, known: Columns) -> Columns | None:
+    def _lookup_columns(self, dataset: Dataset, name: str, known: Columns) -> Columns | None:
         lookup = dataset.lookups[name]
-        taken, columns = lookup.columns, self.of(lookup.table)
-        if taken is None:
+        names, columns = lookup.columns, self.of(lookup.table)
+        if names is None:
             if columns is None:
                 return None
             is_bronze = lookup.table.startswith("bronze.")
-            taken = [column for column in columns if column not in lookup.by and not (is_bronze and is_added(column))]
+            names = [column for column in columns if column not in lookup.by and not (is_bronze and is_added(column))]
         lower = {other.lower() for other in (*known, "split", "fold")}
         prefix = f"{name}_" if lookup.prefix is None else lookup.prefix
         kinds = columns or {}
-        return {f"{prefix}{column}" if column.lower() in lower else column: kinds.get(column) for column in taken}
+        return {f"{prefix}{column}" if column.lower() in lower else column: kinds.get(column) for column in names}
 
     def _fault(self, unknown: UnknownColumn, value: str, text: str, path: tuple[str, ...]) -> Fault:
         line = text.count("\n", 0, unknown.start) + 1
@@ -120,6 +120,6 @@ class TableColumns:
 
 
 def nearest_or_all(name: str, known: Sequence[str]) -> str:
-    """Return what a message ends with: the nearest name, and what names there are."""
+    """Return the end of a message: the nearest name, and the known names."""
     shown = ", ".join(known[:_SHOWN]) + (f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else "")
     return f"{did_you_mean(name, known)}; there are {shown}" if known else ""

@@ -64,16 +64,18 @@ def test_binary_matches_scikit_learn_and_keeps_every_row_and_column(spark, binar
     assert scored.columns == ["id", "x", *NOISE, "prediction", "probability", "score_error"]
     assert dict(scored.dtypes)["prediction"] == "string"
     assert dict(scored.dtypes)["probability"] == "double"
-    found = {row["id"]: row for row in scored.collect()}
-    assert len(found) == 10
-    assert all(row[name] == value for row in found.values() for name, value in NOISE.items())
+    actual = {row["id"]: row for row in scored.collect()}
+    assert len(actual) == 10
+    assert all(row[name] == value for row in actual.values() for name, value in NOISE.items())
     reference = Reference(C=np.inf, tol=1e-10).fit(np.array(X).reshape(-1, 1), Y)
-    assert [found[i]["probability"] for i in range(8)] == pytest.approx(reference.predict_proba(np.array(X).reshape(-1, 1))[:, 1], abs=1e-4)
-    assert [found[i]["prediction"] for i in range(8)] == list(reference.predict(np.array(X).reshape(-1, 1)))
-    assert [found[i]["score_error"] for i in range(8)] == [None] * 8
-    assert found[8]["score_error"] == "x: 'abc' is not a value of type double"
-    assert found[9]["score_error"] == "the model gave no number for this row"
-    assert {found[i][name] for i in (8, 9) for name in ("prediction", "probability")} == {None}
+    assert [actual[i]["probability"] for i in range(8)] == pytest.approx(
+        reference.predict_proba(np.array(X).reshape(-1, 1))[:, 1], abs=1e-4
+    )
+    assert [actual[i]["prediction"] for i in range(8)] == list(reference.predict(np.array(X).reshape(-1, 1)))
+    assert [actual[i]["score_error"] for i in range(8)] == [None] * 8
+    assert actual[8]["score_error"] == "x: 'abc' is not a value of type double"
+    assert actual[9]["score_error"] == "the model returned no number for this row"
+    assert {actual[i][name] for i in (8, 9) for name in ("prediction", "probability")} == {None}
 
 
 def test_multiclass_gives_the_array_in_the_order_of_the_classes(spark):
@@ -95,7 +97,7 @@ def test_numbers_are_doubles_whatever_the_type_of_the_label(spark, task, label_t
     model = _stages(LinearRegression()).fit(train)
     endless = spark.createDataFrame([(float("inf"),)], "x double")
     told = predict(model, _manifest("regression"), endless).first()
-    assert (told["prediction"], told["score_error"]) == (None, "the model gave no number for this row")
+    assert (told["prediction"], told["score_error"]) == (None, "the model returned no number for this row")
     scored = predict(model, _manifest(task, label_type=label_type), spark.createDataFrame([(10,), (10**12,)], "x bigint"))
     rows = scored.orderBy("x").collect()
     assert scored.dtypes[1:3] == [("prediction", "double"), ("probability", "double")]
@@ -111,11 +113,11 @@ def test_missing_feature_columns_are_named_with_the_nearest(spark, binary):
 def test_labels_become_indices(spark, binary):
     model, manifest = binary
     frame = spark.createDataFrame([("no", 0.0), ("yes", 0.0), ("perhaps", 0.0), (None, 0.0)], "answer string, x double")
-    found = [row["label"] for row in labelled_predictions(model, manifest, frame, "answer").collect()]
-    assert found == [0.0, 1.0, 2.0, None]
+    actual = [row["label"] for row in labelled_predictions(model, manifest, frame, "answer").collect()]
+    assert actual == [0.0, 1.0, 2.0, None]
     numbered = _manifest("binary", classes=[0, 1], label_type="int", positive=1)
-    found = frame.unionAll(spark.createDataFrame([("1", 0.0)], frame.schema)).select(encode_label(numbered, F.col("answer"))).collect()
-    assert [row[0] for row in found] == [2.0, 2.0, 2.0, None, 1.0], "what is no number is of no class that training knew"
+    actual = frame.unionAll(spark.createDataFrame([("1", 0.0)], frame.schema)).select(encode_label(numbered, F.col("answer"))).collect()
+    assert [row[0] for row in actual] == [2.0, 2.0, 2.0, None, 1.0], "what is no number is of no class that training knew"
     named = spark.createDataFrame([("yes", 0.0)], "probability string, x double")
     assert labelled_predictions(model, manifest, named, "probability").first()["label"] == 1.0
     flags = _manifest("binary", classes=[True, False], label_type="boolean", positive=False)

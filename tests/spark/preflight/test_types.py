@@ -10,9 +10,9 @@ from tidemill.features.column_facts import column_kind
 from tidemill.features.plan import resolve_groups
 from tidemill.lake.sql import replace_tables
 from tidemill.preflight.expression_types import type_group
-from tidemill.preflight.fitting_types import _is_comparable
 from tidemill.preflight.queries import resolve_query
 from tidemill.preflight.sources import declared_columns
+from tidemill.preflight.type_checks import _is_comparable
 from tidemill.spec.models import FEATURE_GROUPS, Features
 
 DDL = (
@@ -49,9 +49,9 @@ def test_known_types_of_columns_and_expressions_are_sparks(spark, rows) -> None:
     for part in EXPRESSIONS:
         sql = f"SELECT {part} AS z FROM bronze.t"
         real = spark.sql(replace_tables(sql, lambda _: "tidemill_typed")).schema["z"].dataType
-        found, unknown = resolve_query(sql, lambda _: columns)
+        actual, unknown = resolve_query(sql, lambda _: columns)
         assert unknown == [], sql
-        group = type_group(found["z"])
+        group = type_group(actual["z"])
         known += group is not None
         if group not in (None, column_kind(real)):
             wrong.append((part, group, real))

@@ -39,7 +39,7 @@ def test_a_model_that_does_not_load_or_score_does_not_become_champion(trained, p
     whole = files.resolve()
     files.unlink()
     shutil.copytree(whole, files, ignore=shutil.ignore_patterns("stages"))
-    with pytest.raises(StepError, match=r"model 2 of late: .*/spark/stages/.* is missing; bring it back from a backup"):
+    with pytest.raises(StepError, match=r"model 2 of late: .*/spark/stages/.* is missing; restore it from a backup"):
         deploy(trained.context("deploy", torn))
     manifest = load_manifest(trained.lake, "late", torn)
     # Manifests of earlier releases name no files.

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tidemill.errors import UsageError
-from tidemill.model_registry.store import modules
+from tidemill.model_registry.store import importable_modules
 from tidemill.runtime.user_code import load_object, read_own_imports
 
 FILES = {
@@ -37,7 +37,7 @@ def test_what_a_file_imports_from_beside_it_is_kept_and_runs_elsewhere(folder, m
         file.unlink()
     stranger = object()
     monkeypatch.setitem(sys.modules, "helpers", stranger)
-    with modules({**code, "_kept_functions": FILES["functions.py"]}):
+    with importable_modules({**code, "_kept_functions": FILES["functions.py"]}):
         assert sys.modules["_kept_functions"].answer() == 142
     assert sys.modules["helpers"] is stranger
     assert not {"_kept_functions", "other", "pack", "pack.deep"} & set(sys.modules)

@@ -12,7 +12,7 @@ from tidemill.errors import StepError
 from tidemill.lake import Ledger
 from tidemill.lake import ledger as ledger_module
 from tidemill.model_registry import Deployments, Manifest
-from tidemill.model_registry.deployments import FOLLOWS
+from tidemill.model_registry.deployments import NEXT_STATES
 from tidemill.model_registry.versions import next_version
 
 
@@ -39,8 +39,8 @@ def test_a_new_champion_retires_the_old_one_and_rollback_brings_it_back(lake):
     assert deployments.champion() == 1
     assert deployments.state(2) == "RETIRED"
     retired = [row for row in deployments.rows() if row.to_state == "RETIRED"]
-    found = [(row.model_version, row.from_state, row.actor) for row in retired]
-    assert found == [(1, "CHAMPION", "tidemill"), (2, "CHAMPION", "tidemill")]
+    actual = [(row.model_version, row.from_state, row.actor) for row in retired]
+    assert actual == [(1, "CHAMPION", "tidemill"), (2, "CHAMPION", "tidemill")]
 
 
 def test_a_repeated_move_leaves_no_row_and_an_impossible_one_is_named(lake):
@@ -57,8 +57,8 @@ def test_evidence_is_json_without_nan_and_infinity(lake):
     deployments = Deployments(lake.ledger, "p")
     metrics = {"f1": float("nan"), "accuracy": 0.5, "rmse": float("inf"), "r2": -float("inf")}
     _move(deployments, 1, "CANDIDATE", evidence={"metrics": metrics, "gates": [{"passed": True}]})
-    found = json.loads(deployments.rows()[0].evidence, parse_constant=pytest.fail)
-    assert found == {"metrics": {"f1": None, "accuracy": 0.5, "rmse": None, "r2": None}, "gates": [{"passed": True}]}
+    actual = json.loads(deployments.rows()[0].evidence, parse_constant=pytest.fail)
+    assert actual == {"metrics": {"f1": None, "accuracy": 0.5, "rmse": None, "r2": None}, "gates": [{"passed": True}]}
 
 
 def test_the_champion_before_another_is_the_one_that_it_took_over_from(lake):
@@ -93,7 +93,7 @@ def test_a_manifest_survives_json_and_keeps_the_types_of_its_classes():
     assert back.classes == ["2013-01-01", "2013-01-02"]  # Spark casts them back by label_type
     assert list(back.feature_columns.items()) == [("b", "string"), ("a", "double")]
     assert (back.params, back.version, back.created_at) == ({"numTrees": 20, "maxDepth": 4}, 3, manifest.created_at)
-    with pytest.raises(StepError, match="not a model's manifest"):
+    with pytest.raises(StepError, match="not a complete manifest of a model"):
         Manifest.from_json("{}")
 
 
@@ -116,7 +116,7 @@ def test_of_two_that_crown_at_once_the_second_retires_the_first(tmp_path, monkey
     assert deployments.champion_before(2) == 3
 
 
-STATES = sorted({state for states in FOLLOWS.values() for state in states})
+STATES = sorted({state for states in NEXT_STATES.values() for state in states})
 MOVES = st.lists(st.tuples(st.integers(-7200, 7200), st.integers(1, 2), st.sampled_from(STATES)), min_size=4, max_size=10)
 
 
@@ -142,7 +142,7 @@ def test_under_any_clock_states_follow_the_moves_and_one_reigns_at_most(tmp_path
         ]:
             ShiftedClock.shift = seconds
             before = states.get(version)
-            if state != before and state not in FOLLOWS[before]:
+            if state != before and state not in NEXT_STATES[before]:
                 with pytest.raises(StepError):
                     _move(deployments, version, state)
                 continue

@@ -14,7 +14,7 @@ from deltalake import write_deltalake
 from tidemill.errors import StepError
 from tidemill.lake.ops import DeploymentRow
 from tidemill.model_registry import Deployments, Manifest, versions
-from tidemill.model_registry.manifest import model_fault, read_manifest, refuse_other_files, written_files
+from tidemill.model_registry.manifest import list_model_files, model_fault, read_manifest, refuse_other_files
 from tidemill.model_registry.versions import UNFINISHED, is_free, next_version, record_states, restore_states, saved_versions
 
 
@@ -26,7 +26,7 @@ def _save(lake, version: int, **more) -> Path:
     told = {"params": {"regParam": 0.1}, "metric": "areaUnderPR", "cv_value": 0.5, "classes": [False, True], **more}
     manifest = Manifest("p", version, "binary", "lr", label_type="boolean", positive=True, feature_columns={"x": "int"}, run_id="r1",
                         dataset_version=0, **told)  # fmt: skip
-    lake.write_text(f"models/p/{version}/model.json", dataclasses.replace(manifest, files=written_files(lake, "p", version)).to_json())
+    lake.write_text(f"models/p/{version}/model.json", dataclasses.replace(manifest, files=list_model_files(lake, "p", version)).to_json())
     return folder
 
 
@@ -53,8 +53,8 @@ def _cut(file: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (_edit, "its digest does not fit"),
-        (_cut, "not a model's manifest"),
+        (_edit, "its digest does not match"),
+        (_cut, "not a complete manifest of a model"),
         (Path.unlink, "cannot be read"),
         (lambda file: file.write_text("[]"), "not a"),
     ],

@@ -115,9 +115,9 @@ def test_each_column_that_is_not_there_is_told(told, old: str, new: str, line: i
 
 def test_the_nearest_name_and_the_place_in_a_file_are_told(project: Path, told, capsys) -> None:
     (project / "clean.sql").write_text("-- a comment\nSELECT id, amount,\n  ad AS at, is_late\nFROM bronze.events e WHERE e.tmp > 0\n")
-    found = told("SELECT id, amount, at, is_late FROM bronze.events", "clean.sql")
-    assert [(line, key) for line, key, _ in found] == [(3, "tables.clean.sql"), (4, "tables.clean.sql")]
-    assert "did you mean 'temp'?" in found[1][2]
+    actual = told("SELECT id, amount, at, is_late FROM bronze.events", "clean.sql")
+    assert [(line, key) for line, key, _ in actual] == [(3, "tables.clean.sql"), (4, "tables.clean.sql")]
+    assert "did you mean 'temp'?" in actual[1][2]
     assert main(["check", str(project)]) == 2
     shown = capsys.readouterr().err
     assert f"{project}/clean.sql:3:3: tables.clean.sql: no column 'ad' in what is read here" in shown
@@ -252,8 +252,8 @@ UNFIT: list[tuple[str, str, str, dict[str, object], dict[str, object]]] = [
 
 @pytest.mark.parametrize(("key", "name", "kind", "dataset", "blocks"), UNFIT, ids=lambda value: value if isinstance(value, str) else "")
 def test_a_column_whose_type_does_not_fit_is_told_with_what_to_do(tmp_path: Path, key, name, kind, dataset, blocks) -> None:
-    [(found, message)] = typed_faults(tmp_path, dataset, **blocks)
-    assert found == key
+    [(actual, message)] = typed_faults(tmp_path, dataset, **blocks)
+    assert actual == key
     assert message.startswith(f"column {name!r} is of type {kind}; expected ")
     assert "CAST" in message
 

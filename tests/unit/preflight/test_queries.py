@@ -21,9 +21,9 @@ TABLES = {"bronze.f": declared_columns("id INT, carrier STRING"), "silver.f": de
     ],
 )
 def test_what_may_be_right_is_not_refused(sql: str, columns: list[str] | None) -> None:
-    found, unknown = resolve_query(sql, TABLES.get)
+    actual, unknown = resolve_query(sql, TABLES.get)
     assert unknown == []
-    assert (None if found is None else list(found)) == columns
+    assert (None if actual is None else list(actual)) == columns
 
 
 def test_both_tables_of_one_name_lack_a_column() -> None:

@@ -1,1 +1,1 @@
-"""The projection of the registry into MLflow; the lake stays the truth."""
+"""The projection of the registry into MLflow; the lake is the source of truth."""

@@ -1,4 +1,4 @@
-"""The files of an MLflow model: a description beside links to the files that the lake holds already."""
+"""The files of an MLflow model: a description, and links to the lake's model files."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
 
 
 WHEELS = "wheels"
-# What every model is loaded and scored with; tidemill's wheel asks for more, in ranges.
+# Needed to load and score every model; tidemill's wheel requires more, by version ranges.
 _ALWAYS = ("mlflow", "pyspark", "scikit-learn", "skops", "numpy", "scipy", "pandas", "pyarrow")
 _LIBRARIES: Mapping[str, tuple[str, ...]] = {"xgboost": ("xgboost", "xgboost-cpu"), "lightgbm": ("lightgbm",)}
 _STEMMERS = ("snowballstemmer", "PyStemmer")
 
 
 def requirement_lines(manifest: Manifest) -> list[str]:
-    """Return the lines of ``requirements.txt``: everything at the version that is installed here.
+    """Return the lines of ``requirements.txt``: every package at the installed version.
 
-    pip takes a relative folder of wheels from beside the file. MLflow, which checks the lines when it loads a model, knows no such
-    option: for it the comment goes on over the end of its line, for pip it does not.
+    pip resolves a relative wheel folder from the file's location. MLflow, which parses the lines when it loads a model, does not know the
+    option: for MLflow the comment continues on the next line, for pip it does not.
     """
-    wanted = dict.fromkeys((*_ALWAYS, *_of_stages(manifest), *_of_code(manifest.code)))
-    pinned = [f"{name}=={found}" for name in wanted if (found := _installed(name)) is not None]
+    names = dict.fromkeys((*_ALWAYS, *_stage_distributions(manifest), *_code_distributions(manifest.code)))
+    pinned = [f"{name}=={installed}" for name in names if (installed := _installed_version(name)) is not None]
     return ["# tidemill is in the wheel beside this file: \\", f"--find-links {WHEELS}", f"tidemill=={VERSION}", *pinned]
 
 
-def _of_stages(manifest: Manifest) -> Iterator[str]:
-    """Yield the distributions of the libraries that the model was fitted by, and that its texts need."""
+def _stage_distributions(manifest: Manifest) -> Iterator[str]:
+    """Yield the distributions of the libraries that fitted the model, and those that its text features need."""
     for name, distributions in _LIBRARIES.items():
         if name in re.split(r"[\s,]+", manifest.library or ""):
             yield from distributions
@@ -55,8 +55,8 @@ def _of_stages(manifest: Manifest) -> Iterator[str]:
         yield from _STEMMERS
 
 
-def _of_code(code: Mapping[str, str]) -> Iterator[str]:
-    """Yield the distributions that the user's own code imports from."""
+def _code_distributions(code: Mapping[str, str]) -> Iterator[str]:
+    """Yield the distributions that the user's code imports."""
     known = packages_distributions()
     for text in code.values():
         for statement in ast.walk(ast.parse(text)):
@@ -67,7 +67,7 @@ def _of_code(code: Mapping[str, str]) -> Iterator[str]:
                 yield from known.get(module, ())
 
 
-def _installed(distribution: str) -> str | None:
+def _installed_version(distribution: str) -> str | None:
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -76,7 +76,7 @@ def _installed(distribution: str) -> str | None:
 
 WHEEL = f"tidemill-{VERSION}-py3-none-any.whl"
 _INFO = f"tidemill-{VERSION}.dist-info"
-_CREATED = (1980, 1, 1, 0, 0, 0)  # the same files make the same wheel
+_CREATED = (1980, 1, 1, 0, 0, 0)  # fixed, so that the same files give the same wheel
 
 
 def write_wheel(folder: Path) -> Path:
@@ -109,11 +109,11 @@ def _files() -> Iterator[tuple[str, bytes]]:
 
 
 def _metadata() -> str:
-    """Return the wheel's METADATA, with the requirements that the running tidemill was installed by."""
+    """Return the wheel's METADATA, with the requirements of the installed tidemill."""
     lines = ["Metadata-Version: 2.1", "Name: tidemill", f"Version: {VERSION}"]
     try:
         installed = metadata("tidemill")
-    except PackageNotFoundError:  # it runs from its sources
+    except PackageNotFoundError:  # tidemill runs from its sources
         return "\n".join(lines) + "\n"
     for key in ("Requires-Python", "Provides-Extra", "Requires-Dist"):
         lines += [f"{key}: {value}" for value in installed.get_all(key) or []]
@@ -129,8 +129,8 @@ def write_mlflow_model(
 ) -> None:
     """Make ``folder`` an MLflow model of a version's files, loadable as ``spark`` and ``pyfunc``.
 
-    The files themselves are linked, not copied: the lake is where they live. A wheel of tidemill lies beside them, which pip installs
-    from and from which it is imported where it is not installed. ``example`` are a few rows of the feature columns.
+    The files are linked, not copied, from the lake. A wheel of tidemill is added, for pip to install, or to import from if tidemill is not
+    installed. ``example`` has a few rows of the feature columns.
 
     Source: https://mlflow.org/docs/latest/ml/model/ (the MLmodel format).
     """
@@ -165,7 +165,7 @@ def _write_environment(folder: Path, manifest: Manifest) -> None:
 
 
 def _signature(manifest: Manifest) -> Any:
-    """Return the signature: the feature columns, and what the lake's table of predictions has of a row."""
+    """Return the signature: the feature columns, and the columns of the lake's predictions."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import AnyType, Array, DataType
@@ -173,8 +173,8 @@ def _signature(manifest: Manifest) -> Any:
     def column(name: str, kind: str | None, *, is_required: bool = True) -> Any:
         return ColSpec(DataType[kind] if kind else AnyType(), name, required=is_required)
 
-    # MLflow holds rows to types more narrowly than Spark casts them: no whole number for a DOUBLE, none that is missing for an INT, no
-    # category for a STRING. The types that the model was trained on are in its metadata.
+    # MLflow enforces types more strictly than Spark casts: no whole number for a DOUBLE, no missing value for an INT, no category for a
+    # STRING. The types of the training are in the model's metadata.
     inputs = [column(name, None) for name in manifest.feature_columns]
     several = manifest.kind.has_many_classes or manifest.kind.finds_clusters
     probability = ColSpec(Array(DataType.double), "probability", required=False) if several else None
@@ -187,7 +187,7 @@ def _signature(manifest: Manifest) -> Any:
 
 
 def _link(folder: Path, source: Path) -> None:
-    """Fill ``folder`` with hard links to the files of ``source``: MLflow refuses symbolic ones; copy where links cannot be had."""
+    """Fill ``folder`` with hard links to the files of ``source``: MLflow refuses symbolic ones; copy if hard links are not possible."""
     for copy in (os.link, shutil.copy2):
         shutil.rmtree(folder, ignore_errors=True)
         try:

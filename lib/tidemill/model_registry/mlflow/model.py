@@ -1,4 +1,4 @@
-"""A model of tidemill's as MLflow's ``python_function``: rows in a pandas frame in, the lake's predictions out."""
+"""A tidemill model as MLflow's ``python_function``: takes a pandas frame, returns predictions as in the lake."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 SPARK_FILES, MANIFEST = "sparkml", "model.json"
-_PLACE = "_tidemill_place"
+_ROW_NUMBER = "_tidemill_place"
 
 
 class PredictingModel:
-    """What `mlflow.pyfunc.load_model` gives for a model of tidemill's."""
+    """The object that `mlflow.pyfunc.load_model` returns for a tidemill model."""
 
     def __init__(self, spark: SparkSession, model: PipelineModel, manifest: Manifest) -> None:
-        """Keep the session, the stages, and what they are."""
+        """Take the session, the model and its manifest."""
         self._spark, self._model, self._manifest = spark, model, manifest
 
     def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
@@ -41,30 +41,32 @@ class PredictingModel:
         rows = pd.DataFrame(model_input)[[name for name in self._manifest.feature_columns if name in model_input]]
         categories = [name for name in rows.columns if isinstance(rows[name].dtype, pd.CategoricalDtype)]
         plain = rows.astype(dict.fromkeys(categories, object))
-        table = pa.Table.from_pandas(plain.reset_index(drop=True), preserve_index=False).append_column(_PLACE, pa.array(range(len(rows))))
+        table = pa.Table.from_pandas(plain.reset_index(drop=True), preserve_index=False).append_column(
+            _ROW_NUMBER, pa.array(range(len(rows)))
+        )
         frame = self._spark.createDataFrame(table)
-        scored = predict(self._model, self._manifest, frame).select(_PLACE, *OUTPUTS).toArrow().sort_by(_PLACE)
-        return scored.drop_columns([_PLACE]).to_pandas(integer_object_nulls=True, date_as_object=True).set_axis(rows.index)
+        scored = predict(self._model, self._manifest, frame).select(_ROW_NUMBER, *OUTPUTS).toArrow().sort_by(_ROW_NUMBER)
+        return scored.drop_columns([_ROW_NUMBER]).to_pandas(integer_object_nulls=True, date_as_object=True).set_axis(rows.index)
 
 
 def _load_pyfunc(path: str) -> PredictingModel:
     """Load the model below ``path``; MLflow calls this by its name."""
     from pyspark.ml import PipelineModel
 
-    from tidemill.model_registry.store import modules
+    from tidemill.model_registry.store import importable_modules
     from tidemill.runtime.session import child_session, get_spark
 
     manifest = Manifest.from_json((Path(path) / MANIFEST).read_text(encoding="utf-8"))
     spark = child_session(get_spark(f"{manifest.pipeline} {manifest.version}", needs_delta=False))
     archive = Path(tidemill.__file__).parent.parent
-    if archive.is_file():  # tidemill is not installed, and this process imports it from the model's wheel
-        _let_workers_import(spark, archive)
-    with modules(manifest.code):
+    if archive.is_file():  # tidemill is not installed: this process imports it from the model's wheel
+        _ship_to_workers(spark, archive)
+    with importable_modules(manifest.code):
         return PredictingModel(spark, PipelineModel.load(f"file://{Path(path).resolve()}/{SPARK_FILES}"), manifest)
 
 
-def _let_workers_import(spark: SparkSession, wheel: Path) -> None:
-    """Let Spark's Python workers import from a wheel, which they know as a ``.zip`` alone."""
+def _ship_to_workers(spark: SparkSession, wheel: Path) -> None:
+    """Ship a wheel to Spark's Python workers, as a ``.zip``, the only form that they import from."""
     folder = tempfile.mkdtemp(prefix="tidemill-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     archive = Path(folder) / f"{wheel.stem}.zip"

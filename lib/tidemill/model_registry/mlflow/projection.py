@@ -1,4 +1,4 @@
-"""MLflow's view of the registry: experiment, runs, versions and the alias ``champion``, made from the lake and mended from it."""
+"""MLflow's view of the registry: experiment, runs, versions and the alias ``champion``, created and repaired from the lake."""
 
 from __future__ import annotations
 
@@ -50,24 +50,24 @@ def store_uri(lake: Lake) -> str:
 
 
 def project(lake: Lake, pipeline: str) -> None:
-    """Create whatever of the ledger MLflow lacks: one run and one registered version a model version, and the alias of the champion.
+    """Create what MLflow lacks: a run and a registered version per model version, and the alias of the champion.
 
-    Safe to repeat: what is there already stays, and what the ledger changed since (state, test metrics, champion) follows it.
+    Idempotent: existing entries stay, and later changes of the ledger (state, test metrics, champion) are applied.
 
     Raises:
-        SetupError: MLflow is not installed, or the lake is not a local path, so that there is no embedded store beside it.
+        SetupError: MLflow is not installed, or the lake is not a local path, so that it has no embedded store.
     """
     if not is_local(lake.root):
         raise SetupError(f"MLflow's embedded store needs a lake at a local path, found {lake.root}; the lake itself holds the model")
     if importlib.util.find_spec("mlflow") is None:
         raise SetupError("MLflow is not installed, so the model is in the lake alone; install it with: pip install 'tidemill[mlflow]'")
     with hold_lock(lake.root, "mlflow"), _client(lake) as client:
-        _Projection(lake, pipeline, client).mend()
+        _Projection(lake, pipeline, client).repair()
 
 
 @contextmanager
 def _client(lake: Lake) -> Iterator[MlflowClient]:
-    """Yield a client of the lake's store that neither phones home nor prints."""
+    """Yield a client of the lake's store, without telemetry and output."""
     os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -76,13 +76,13 @@ def _client(lake: Lake) -> Iterator[MlflowClient]:
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
         Path(lake.root).mkdir(parents=True, exist_ok=True)
-        with _unhurried_by_the_disk(is_new=not (Path(lake.root) / "mlflow.db").exists()):
+        with _skip_disk_sync(is_new=not (Path(lake.root) / "mlflow.db").exists()):
             yield MlflowClient(store_uri(lake), store_uri(lake))
 
 
 @contextmanager
-def _unhurried_by_the_disk(*, is_new: bool) -> Iterator[None]:
-    """Let a new store be laid out without waiting for the disk after each of its many commits; the lake can make it again."""
+def _skip_disk_sync(*, is_new: bool) -> Iterator[None]:
+    """Create a new store without waiting for the disk after each of its many commits; it can be rebuilt from the lake."""
     if not is_new:
         yield
         return
@@ -99,51 +99,51 @@ def _unhurried_by_the_disk(*, is_new: bool) -> Iterator[None]:
 
 
 class _Projection:
-    """One pass over a pipeline's versions: what MLflow has, against what the lake has."""
+    """One pass over a pipeline's versions, comparing MLflow with the lake."""
 
     def __init__(self, lake: Lake, pipeline: str, client: MlflowClient) -> None:
         self.lake, self.pipeline, self.client = lake, pipeline, client
         self.deployments = Deployments(lake.ledger, pipeline)
 
-    def mend(self) -> None:
-        """Bring MLflow up to the lake."""
+    def repair(self) -> None:
+        """Update MLflow from the lake."""
         experiment = self._experiment()
-        versions = self._registered()
+        versions = self._registered_versions()
         for version, state in sorted(self.deployments.states().items()):
             manifest = self._manifest(version)
             if manifest is not None:
                 if version not in versions:
                     versions[version] = self._register(experiment, manifest)
-                self._follow(versions[version], manifest, state)
+                self._update_version(versions[version], manifest, state)
         self._point_alias(versions)
 
     def _experiment(self) -> str:
-        found = self.client.get_experiment_by_name(self.pipeline)
+        experiment = self.client.get_experiment_by_name(self.pipeline)
         location = (Path(self.lake.root) / "mlflow" / self.pipeline).as_uri()
-        return str(found.experiment_id if found else self.client.create_experiment(self.pipeline, artifact_location=location))
+        return str(experiment.experiment_id if experiment else self.client.create_experiment(self.pipeline, artifact_location=location))
 
-    def _registered(self) -> dict[int, Any]:
-        """Return MLflow's versions by tidemill's own number."""
+    def _registered_versions(self) -> dict[int, Any]:
+        """Return MLflow's versions by tidemill's version number."""
         if not self.client.search_registered_models(filter_string=f"name = '{self.pipeline}'"):
             self.client.create_registered_model(self.pipeline)
-        found: dict[int, Any] = {}
+        versions: dict[int, Any] = {}
         token = None
         while True:
             page = self.client.search_model_versions(f"name = '{self.pipeline}'", page_token=token)
-            found |= {int(entry.tags["model_version"]): entry for entry in page if "model_version" in entry.tags}
+            versions |= {int(entry.tags["model_version"]): entry for entry in page if "model_version" in entry.tags}
             token = page.token
             if not token:
-                return found
+                return versions
 
     def _manifest(self, version: int) -> Manifest | None:
-        """Return the manifest of a version, None where it is not there or damaged: such a version stays as MLflow has it."""
+        """Return the manifest of a version, None if it is missing or damaged: such a version stays as it is in MLflow."""
         return None if model_fault(self.lake, self.pipeline, version) else read_manifest(self.lake, self.pipeline, version)
 
     def _files(self, version: int) -> Path:
         return Path(self.lake.root) / "models" / self.pipeline / str(version)
 
     def _register(self, experiment: str, manifest: Manifest) -> Any:
-        """Create run, logged model and registered version; the version comes last, so that a torn attempt is made anew."""
+        """Create run, logged model and registered version; the version comes last, so that an interrupted attempt is repeated."""
         from mlflow.entities import LoggedModelOutput, Metric, Param
 
         tags = {
@@ -164,13 +164,13 @@ class _Projection:
         logged = self.client.create_logged_model(experiment, name="model", source_run_id=run_id, tags=tags)
         folder = Path(unquote(urlparse(logged.artifact_location).path))
         files = self._files(manifest.version)
-        write_mlflow_model(folder, files, manifest, run_id=run_id, model_id=logged.model_id, example=self._example(manifest))
+        write_mlflow_model(folder, files, manifest, run_id=run_id, model_id=logged.model_id, example=self._input_example(manifest))
         self.client.finalize_logged_model(logged.model_id, "READY")
         self.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
         self.client.set_terminated(run_id)
         return self.client.create_model_version(self.pipeline, logged.artifact_location, run_id, tags=tags, model_id=logged.model_id)
 
-    def _example(self, manifest: Manifest) -> pd.DataFrame | None:
+    def _input_example(self, manifest: Manifest) -> pd.DataFrame | None:
         """Return the feature columns of a few rows of the dataset that the model was trained with; None where it is gone."""
         table = f"gold.{self.pipeline}_dataset"
         names = list(manifest.feature_columns)
@@ -180,7 +180,7 @@ class _Projection:
             return None
         return rows.to_pandas().map(lambda cell: float(cell) if isinstance(cell, Decimal) else cell)
 
-    def _follow(self, entry: Any, manifest: Manifest, state: str) -> None:
+    def _update_version(self, entry: Any, manifest: Manifest, state: str) -> None:
         """Set what the ledger says now: the state as a tag, the latest test metrics on the run."""
         if entry.tags.get("state") != state:
             self.client.set_model_version_tag(self.pipeline, entry.version, "state", state)
@@ -205,8 +205,8 @@ class _Projection:
     def _point_alias(self, versions: Mapping[int, Any]) -> None:
         champion = self.deployments.champion()
         present = self.client.get_registered_model(self.pipeline).aliases.get(ALIAS)
-        wanted = None if champion is None or champion not in versions else str(versions[champion].version)
-        if wanted is not None and str(present) != wanted:
-            self.client.set_registered_model_alias(self.pipeline, ALIAS, wanted)
-        elif wanted is None and present is not None:
+        target = None if champion is None or champion not in versions else str(versions[champion].version)
+        if target is not None and str(present) != target:
+            self.client.set_registered_model_alias(self.pipeline, ALIAS, target)
+        elif target is None and present is not None:
             self.client.delete_registered_model_alias(self.pipeline, ALIAS)

@@ -1,4 +1,4 @@
-"""The types of the columns that a spec names: each must be one that the step which uses the column accepts."""
+"""Checks of the types of the columns that a spec names."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tidemill.preflight.tables import TableColumns
 from tidemill.spec.loading.document import Key, dotted
 from tidemill.spec.models import Features, parse_measure
 
-_TIMES = ("datetime", "numeric")
-_NO_LABEL = (Kind.ARRAY, Kind.MAP, Kind.STRUCT, Kind.BINARY)
-_NO_ID = (Kind.ARRAY, Kind.MAP, Kind.STRUCT, Kind.VARIANT)
-_NO_ORDER = (Kind.MAP, Kind.VARIANT)
+_TIME_GROUPS = ("datetime", "numeric")
+_INVALID_LABELS = (Kind.ARRAY, Kind.MAP, Kind.STRUCT, Kind.BINARY)
+_INVALID_IDS = (Kind.ARRAY, Kind.MAP, Kind.STRUCT, Kind.VARIANT)
+_UNORDERED = (Kind.MAP, Kind.VARIANT)
 
 
 @dataclass(frozen=True)
 class _Use:
-    """A column that the spec names at ``path``: its type, and whether that fits; ``expected`` and ``remedy`` are said where it does not."""
+    """A column that the spec names at ``path``, its type, and whether that is accepted; ``expected`` and ``remedy`` are for the message."""
 
     path: tuple[Key, ...]
     name: str
@@ -35,11 +35,11 @@ class _Use:
 
 
 def type_faults(tables: TableColumns) -> Iterator[Fault]:
-    """Yield a fault for each column whose type is known and is one that the run would refuse."""
+    """Yield a fault for each column whose type is known and would be refused by the run."""
     tree = tables.spec.tree
     if tree is None:
         return
-    for part in (_of_dataset, _of_history, _of_features):
+    for part in (_dataset_uses, _history_uses, _feature_uses):
         for use in part(tables):
             if use.kind is not None and not use.fits:
                 file, line = tree.nearest(dotted(use.path)).fault_place()
@@ -47,69 +47,71 @@ def type_faults(tables: TableColumns) -> Iterator[Fault]:
                 yield Fault(file, line, dotted(use.path), message)
 
 
-def _in_groups(path: tuple[Key, ...], name: str, columns: Columns | None, groups: Collection[str], expected: str) -> _Use:
-    """Return a use of a column that must hold what one of the groups says."""
+def _use_in_groups(path: tuple[Key, ...], name: str, columns: Columns | None, groups: Collection[str], expected: str) -> _Use:
+    """Return the use of a column whose type must be in one of the groups."""
     kind = None if columns is None else columns.get(name)
     group = type_group(kind)
     return _Use(path, name, kind, group is None or group in groups, expected)
 
 
-def _not_of(path: tuple[Key, ...], name: str, columns: Columns | None, refused: Collection[object], expected: str) -> _Use:
-    """Return a use of a column that may be of any type but those."""
+def _use_not_of_types(path: tuple[Key, ...], name: str, columns: Columns | None, refused: Collection[object], expected: str) -> _Use:
+    """Return the use of a column that may have any type but those."""
     kind = None if columns is None else columns.get(name)
     return _Use(path, name, kind, kind is None or kind.this not in refused, expected)
 
 
-def _of_dataset(tables: TableColumns) -> Iterator[_Use]:
+def _dataset_uses(tables: TableColumns) -> Iterator[_Use]:
     pipeline, columns = tables.spec.pipeline, tables.dataset()
     dataset, training = pipeline.dataset, pipeline.training
     task = f"`task: {training.task}`"
     if dataset.label is not None and pipeline.task_kind.has_numeric_label:
-        yield _in_groups(("dataset", "label"), dataset.label, columns, ("numeric",), f"a number for {task}")
+        yield _use_in_groups(("dataset", "label"), dataset.label, columns, ("numeric",), f"a number for {task}")
     elif dataset.label is not None:
-        yield _not_of(("dataset", "label"), dataset.label, columns, _NO_LABEL, f"a string, a number or a boolean for {task}")
+        yield _use_not_of_types(
+            ("dataset", "label"), dataset.label, columns, _INVALID_LABELS, f"a string, a number or a boolean for {task}"
+        )
     if dataset.weight is not None:
-        yield _in_groups(("dataset", "weight"), dataset.weight, columns, ("numeric",), "a number")
+        yield _use_in_groups(("dataset", "weight"), dataset.weight, columns, ("numeric",), "a number")
     for name in dataset.key:
-        yield _not_of(("dataset", "key"), name, columns, _NO_ORDER, "a type whose values can be compared")
+        yield _use_not_of_types(("dataset", "key"), name, columns, _UNORDERED, "a type whose values can be compared")
     for key, column in (("user", training.user), ("item", training.item)):
         if column is not None:
-            yield _not_of(("training", key), column, columns, _NO_ID, "an id: a string, a number or a date")
+            yield _use_not_of_types(("training", key), column, columns, _INVALID_IDS, "an id: a string, a number or a date")
     rule = dataset.split_rule()
     follows_time = rule.by == "time" or rule.folds_rule in ("time", "expanding") or dataset.lookups or dataset.aggregate_blocks
     if dataset.event_time is not None and follows_time:
-        yield _in_groups(("dataset", "event_time"), dataset.event_time, columns, _TIMES, "TIMESTAMP, DATE or a number")
+        yield _use_in_groups(("dataset", "event_time"), dataset.event_time, columns, _TIME_GROUPS, "TIMESTAMP, DATE or a number")
 
 
-def _of_history(tables: TableColumns) -> Iterator[_Use]:
-    """Yield what lookups and aggregates compare: times with ``event_time``, and the columns of ``by`` with those of the dataset."""
+def _history_uses(tables: TableColumns) -> Iterator[_Use]:
+    """Yield the columns that lookups and aggregates compare: times with ``event_time``, and ``by`` columns with those of the dataset."""
     dataset, rows = tables.spec.pipeline.dataset, tables.dataset()
     for name, lookup in dataset.lookups.items():
         path: tuple[Key, ...] = ("dataset", "lookups", name)
         facts = tables.of(lookup.table)
-        yield from _of_sides(path, lookup.by, (lookup.time, lookup.known_at), str(dataset.event_time), rows, facts)
+        yield from _join_uses(path, lookup.by, (lookup.time, lookup.known_at), str(dataset.event_time), rows, facts)
         for column in lookup.order:
-            yield _not_of((*path, "latest_by"), column, facts, _NO_ORDER, "a type whose values have an order")
+            yield _use_not_of_types((*path, "latest_by"), column, facts, _UNORDERED, "a type whose values have an order")
     for name, block in dataset.aggregate_blocks.items():
         path = ("dataset", "aggregates", *([name] if name else []))
         facts = tables.of(block.over)
-        yield from _of_sides(path, block.by, (block.time, block.known_at), str(dataset.event_time), rows, facts)
+        yield from _join_uses(path, block.by, (block.time, block.known_at), str(dataset.event_time), rows, facts)
         for feature, text in block.features.items():
-            yield from _of_measure((*path, "features", feature), text, facts)
+            yield from _measure_uses((*path, "features", feature), text, facts)
 
 
-def _of_sides(
+def _join_uses(
     path: tuple[Key, ...], by: Sequence[str], times: tuple[str, str | None], event_time: str, rows: Columns | None, facts: Columns | None
 ) -> Iterator[_Use]:
-    asked = type_group((rows or {}).get(event_time))
+    event_group = type_group((rows or {}).get(event_time))
     for key, column in zip(("time", "known_at"), times, strict=True):
         if column is None:
             continue
-        use = _in_groups((*path, key), column, facts, _TIMES, "TIMESTAMP, DATE or a number")
+        use = _use_in_groups((*path, key), column, facts, _TIME_GROUPS, "TIMESTAMP, DATE or a number")
         yield use
-        if use.fits and asked in _TIMES and type_group(use.kind) is not None:
-            what = "a time" if asked == "datetime" else "a number"
-            yield _in_groups((*path, key), column, facts, (asked,), f"{what}, as event_time {event_time} is one")
+        if use.fits and event_group in _TIME_GROUPS and type_group(use.kind) is not None:
+            what = "a time" if event_group == "datetime" else "a number"
+            yield _use_in_groups((*path, key), column, facts, (event_group,), f"{what}, as event_time {event_time} is one")
     for column in by:
         here, there = (rows or {}).get(column), (facts or {}).get(column)
         if here is not None:
@@ -118,13 +120,13 @@ def _of_sides(
 
 
 def _is_comparable(here: exp.DataType, there: exp.DataType | None) -> bool:
-    """Return False where values of two types are certainly not compared."""
+    """Return False if values of the two types certainly cannot be compared."""
     groups = {type_group(here), type_group(there)}
     return None in groups or "other" in groups or len(groups) == 1
 
 
-def _of_measure(path: tuple[Key, ...], text: str, facts: Columns | None) -> Iterator[_Use]:
-    """Yield what an arithmetic feature is of."""
+def _measure_uses(path: tuple[Key, ...], text: str, facts: Columns | None) -> Iterator[_Use]:
+    """Yield the argument of an arithmetic feature."""
     try:
         measure = parse_measure(text)
         tree = sqlglot.parse_one(measure.of, dialect="databricks") if measure.is_arithmetic and facts else None
@@ -134,10 +136,10 @@ def _of_measure(path: tuple[Key, ...], text: str, facts: Columns | None) -> Iter
         types = {name.lower(): kind for name, kind in facts.items()}
         kind = expression_type(tree, lambda column: None if column.table else types.get(column.name.lower()))
         fits = type_group(kind) in (None, "numeric", "boolean")
-        yield _Use(path, measure.of, kind, fits, f"a number, which {measure.function} is of", "CAST it")
+        yield _Use(path, measure.of, kind, fits, f"a number for {measure.function}", "CAST it")
 
 
-def _of_features(tables: TableColumns) -> Iterator[_Use]:
+def _feature_uses(tables: TableColumns) -> Iterator[_Use]:
     features, columns = tables.spec.pipeline.features, tables.dataset()
     if not isinstance(features, Features):
         return
@@ -146,4 +148,4 @@ def _of_features(tables: TableColumns) -> Iterator[_Use]:
             if group.kind.accepts is None:
                 continue
             for name in block.columns:
-                yield _in_groups((*path, group.kind.columns_key), name, columns, group.kind.accepts, group.kind.expected)
+                yield _use_in_groups((*path, group.kind.columns_key), name, columns, group.kind.accepts, group.kind.expected)
