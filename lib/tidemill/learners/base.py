@@ -1,4 +1,4 @@
-"""What a family brings for the engine ``tasks``: how it learns from arrays, and what it makes of rows afterwards."""
+"""The interface of learners for the engine ``tasks``: they fit models on arrays, and the models predict arrays."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tidemill.families.space import Scalar
 
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 Matrix: TypeAlias = "np.ndarray | sp.csr_matrix"
 Layout = Literal["dense", "any"]
 
@@ -30,9 +30,9 @@ Layout = Literal["dense", "any"]
 class Rows:
     """Vectors with their labels.
 
-    ``features``: a row an example, a column a slot. ``labels``: class index or value. ``nominal``: slots that are category indices, and
-    how many there are. ``weights``: what a row counts for; None: all alike. ``key`` names the rows, so that what a library makes of
-    them before it learns can be kept.
+    ``features``: one row per example, one column per slot. ``labels``: class index or value. ``nominal``: categorical slot → number of
+    categories. ``weights``: those of the rows; None: all are 1. ``key`` identifies the rows, so that the data structures of a library can
+    be cached.
     """
 
     features: Matrix
@@ -43,19 +43,19 @@ class Rows:
 
     @property
     def total(self) -> float:
-        """What all rows together count for."""
+        """The total weight of the rows."""
         return float(len(self.labels) if self.weights is None else self.weights.sum())
 
-    def kept(self, what: str, make: Callable[[], Made]) -> Made:
-        """Return what ``make`` makes of these rows, kept for the next fits on them; rows without a ``key`` keep nothing."""
+    def cached(self, what: str, make: Callable[[], Result]) -> Result:
+        """Return the result of ``make`` for these rows, cached for the next fits on them; without a ``key`` nothing is cached."""
         return WORKER_CACHE.get(f"{self.key}/{what}" if self.key else "", make)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a fit is to be: the parameters, and of the problem what an estimator needs to know.
+    """The parameters of a fit, and the parts of the problem that it needs.
 
-    ``monotone``: for each slot 1 or -1 where predictions may only rise or fall with it, else 0; empty where all are free.
+    ``monotone``: 1, -1 or 0 (unconstrained) for each slot; empty where no slot is constrained.
     ``target``: ``log`` where labels and predictions are logarithms.
     """
 
@@ -69,15 +69,15 @@ class Setting:
     target: str = "identity"
 
     def __post_init__(self) -> None:
-        """Take the name of a kind of task for the kind."""
+        """Convert the name of a task to its `TaskKind`."""
         object.__setattr__(self, "task", TaskKind(self.task))
 
 
 class Predictor(Protocol):
-    """What a fit gives for a setting."""
+    """The result of a fit for one setting."""
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Return values (n), or the probabilities of the classes (n, classes)."""
+        """Return values (n), or class probabilities (n, classes)."""
         ...
 
 
@@ -89,13 +89,13 @@ class Scorer(Predictor, Protocol):
         ...
 
     def gains(self) -> np.ndarray:
-        """Return what each slot gained in all splits by it."""
+        """Return the total gain of each slot over all splits."""
         ...
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A fitted linear model: ``weights`` (classes or 1, slots) and ``biases``; what it predicts is a matter of MLlib's own stages."""
+    """A fitted linear model: ``weights`` (classes or 1, slots) and ``biases``; a stage of MLlib makes its final predictions."""
 
     weights: np.ndarray
     biases: np.ndarray
@@ -109,25 +109,25 @@ class Linear:
         if margins.shape[1] == 1:
             margins = np.hstack([np.zeros_like(margins), margins])
         margins -= margins.max(axis=1, keepdims=True)
-        raised = np.exp(margins)
-        return raised / raised.sum(axis=1, keepdims=True)
+        exponentials = np.exp(margins)
+        return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 class Learner(Protocol):
-    """How a family learns in the engine ``tasks``; anything with these members can be one."""
+    """The interface of a learner for the engine ``tasks``; any object with these members is one."""
 
     @property
     def package(self) -> str:
-        """The distribution whose parameters these are."""
+        """The distribution whose parameters the learner takes."""
         ...
 
     @property
     def layout(self) -> Layout:
-        """What matrices it takes: dense ones alone, or any."""
+        """The matrices that it takes: only dense ones, or any."""
         ...
 
     def unknown_parameters(self, names: Mapping[str, object], task: str) -> list[str]:
-        """Return the parameters among ``names`` that it does not know."""
+        """Return the parameters among ``names`` that it does not support."""
         ...
 
     def fitting_package(self, task: str, slots: int) -> str:
@@ -135,47 +135,47 @@ class Learner(Protocol):
         ...
 
     def fit(self, rows: Rows, setting: Setting) -> Scorer | Linear:
-        """Learn from ``rows`` on one core; the same rows and setting give the same model."""
+        """Fit ``rows`` on one core; the same rows and setting give the same model."""
         ...
 
     def sharing(self, task: str, slots: int) -> Sharing | None:
-        """Return what settings may differ in for one fit to serve them all, given so many slots; None where each needs its own."""
+        """Return the parameters in which settings that share one fit may differ, for so many slots; None where each needs a fit."""
         ...
 
     def fit_each(self, rows: Rows, settings: Sequence[Setting], unseen: Callable[[], Rows] | None = None) -> Iterable[Predictor]:
-        """Return the models of settings that differ by what is shared alone, in their order, each as `fit` would give it.
+        """Return the models of settings that differ only in shared parameters, in their order; each is the model that `fit` would return.
 
-        ``unseen`` gives rows that are not learned from, for settings that say to stop where those are told no better.
+        ``unseen`` returns the held-out rows, for settings with early stopping.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """Settings that differ by the values of ``parameters`` alone are served by one fit, at most ``most`` of them where that is said."""
+    """Settings that differ only in ``parameters`` share one fit, at most ``most`` of them; None sets no limit."""
 
     parameters: tuple[str, ...]
     most: int | None = None
 
 
-_GREATEST_FLOAT32 = float(np.finfo(np.float32).max)
+_MAX_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 def within_float32(features: Matrix) -> Matrix:
-    """Return the features for a library that keeps them in 32 bits and takes no infinities: what passes its range becomes its end."""
+    """Clip the features to the range of float32, for a library that stores them as float32 and accepts no infinities."""
     if isinstance(features, sp.csr_matrix):
-        return sp.csr_matrix((_clipped(features.data), features.indices, features.indptr), shape=features.shape)
-    return _clipped(features)
+        return sp.csr_matrix((_clip(features.data), features.indices, features.indptr), shape=features.shape)
+    return _clip(features)
 
 
-def _clipped(values: np.ndarray) -> np.ndarray:
-    if not values.size or max(np.fmax.reduce(values, axis=None), -np.fmin.reduce(values, axis=None)) <= _GREATEST_FLOAT32:
+def _clip(values: np.ndarray) -> np.ndarray:
+    if not values.size or max(np.fmax.reduce(values, axis=None), -np.fmin.reduce(values, axis=None)) <= _MAX_FLOAT32:
         return values
-    return np.clip(values, -_GREATEST_FLOAT32, _GREATEST_FLOAT32)
+    return np.clip(values, -_MAX_FLOAT32, _MAX_FLOAT32)
 
 
-class OneByOne(ABC):
-    """Learners of which each setting needs a fit of its own."""
+class SingleFitLearner(ABC):
+    """A learner that needs one fit per setting."""
 
     package: str
 
@@ -185,72 +185,72 @@ class OneByOne(ABC):
 
     @abstractmethod
     def fit(self, rows: Rows, setting: Setting) -> Scorer | Linear:
-        """Learn on one core."""
+        """Fit on one core."""
 
     def sharing(self, task: str, slots: int) -> Sharing | None:
         """Return None."""
         return None
 
     def fit_each(self, rows: Rows, settings: Sequence[Setting], unseen: Callable[[], Rows] | None = None) -> Iterable[Predictor]:
-        """Fit each by itself."""
+        """Fit each setting."""
         return [self.fit(rows, setting) for setting in settings]
 
 
 @runtime_checkable
 class Loader(Learner, Protocol):
-    """A learner whose models are not linear, and so are kept in a format of their library's."""
+    """A learner of non-linear models, which are saved in the format of their library."""
 
     def load(self, dump: bytes, task: str) -> Scorer:
-        """Return the model that ``dump`` wrote."""
+        """Read the model of a dump."""
         ...
 
 
-# Another distribution of the same library, without what graphics cards need.
-_ALSO = {"xgboost": "xgboost-cpu"}
+# Another distribution of the same library, without GPU support.
+_ALTERNATIVE_DISTRIBUTIONS = {"xgboost": "xgboost-cpu"}
 
 
 @cache
 def library(package: str) -> str:
     """Return the name and version of a package; the name alone where it is not installed."""
-    for distribution in (package, _ALSO.get(package, package)):
+    for distribution in (package, _ALTERNATIVE_DISTRIBUTIONS.get(package, package)):
         with suppress(PackageNotFoundError):
             return f"{package} {version(distribution)}"
     return package
 
 
 def is_installed(module: str) -> bool:
-    """Return True where ``module`` is there to be imported."""
+    """Return True where ``module`` can be imported."""
     return find_spec(module) is not None
 
 
 _TRUSTED = ("sklearn", "numpy")
 
 
-def dumped(model: Any, n_classes: int) -> bytes:
-    """Return the model, and how many classes its problem has."""
+def dump_skops(model: Any, n_classes: int) -> bytes:
+    """Serialise a model and its number of classes in the format of skops."""
     from skops import io
 
     return bytes(io.dumps((model, n_classes)))
 
 
-def loaded(dump: bytes) -> tuple[Any, int]:
-    """Return what ``dumped`` wrote.
+def load_skops(dump: bytes) -> tuple[Any, int]:
+    """Return the model and the number of classes of a dump.
 
     Raises:
-        Exception: it holds a type that is neither scikit-learn's nor numpy's.
+        Exception: the dump has a type that is neither scikit-learn's nor numpy's.
     """
     from skops import io
 
-    found = io.get_untrusted_types(data=dump)
-    own = [name for name in found if name.partition(".")[0] in _TRUSTED or name == "functools.partial"]
-    model, n_classes = io.loads(dump, trusted=own)
+    unknown_types = io.get_untrusted_types(data=dump)
+    trusted = [name for name in unknown_types if name.partition(".")[0] in _TRUSTED or name == "functools.partial"]
+    model, n_classes = io.loads(dump, trusted=trusted)
     return model, n_classes
 
 
-def spread(found: np.ndarray, classes: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return the probabilities with a column for each class, also for one that no row had."""
-    if found.shape[1] == n_classes:
-        return found
-    whole = np.zeros((len(found), n_classes))
-    whole[:, classes.astype(int)] = found
-    return whole
+def expand_classes(probabilities: np.ndarray, classes: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return probabilities with one column per class; a class without training rows has probability 0."""
+    if probabilities.shape[1] == n_classes:
+        return probabilities
+    expanded = np.zeros((len(probabilities), n_classes))
+    expanded[:, classes.astype(int)] = probabilities
+    return expanded

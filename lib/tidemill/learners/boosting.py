@@ -1,4 +1,4 @@
-"""What learners of boosted trees share: names of parameters, categories, and where their library is."""
+"""The common part of learners of boosted trees: parameter names, categories, shared fits and early stopping."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from tidemill.families import PATIENCE
-from tidemill.learners.base import Layout, OneByOne, Predictor, Rows, Scorer, Setting, Sharing, is_installed
+from tidemill.learners.base import Layout, Predictor, Rows, Scorer, Setting, Sharing, SingleFitLearner, is_installed
 
-# More categories than this are taken as numbers by all three alike: bins are single bytes.
-_MOST_CATEGORIES = 254
+# Slots with more categories are numeric for all three libraries, since a bin is one byte.
+_MAX_CATEGORIES = 254
 
 
-def nominal(rows: Rows) -> list[int]:
-    """Return the slots that are taken as categories."""
-    return [slot for slot, count in rows.nominal.items() if count <= _MOST_CATEGORIES]
+def categorical_slots(rows: Rows) -> list[int]:
+    """Return the categorical slots."""
+    return [slot for slot, count in rows.nominal.items() if count <= _MAX_CATEGORIES]
 
 
 @cache
@@ -28,8 +28,8 @@ def _parameters(module: str, name: str) -> frozenset[str]:
     return frozenset(getattr(import_module(module), name)().get_params())
 
 
-class Library(OneByOne):
-    """What learners of other libraries share: how parameters of a spec are named, and which are a library's own."""
+class Library(SingleFitLearner):
+    """A learner of another library: maps the parameter names of a spec to those of the library."""
 
     module: str
     estimator: str
@@ -41,12 +41,12 @@ class Library(OneByOne):
         return frozenset(self.renamed) or _parameters(self.module, self.estimator)
 
     def unknown_parameters(self, names: Mapping[str, object], task: str) -> list[str]:
-        """Return the parameters that the library does not know."""
+        """Return the parameters that the library does not support."""
         known = self.names()
         return [name for name in names if name not in known]
 
     def missing(self) -> str | None:
-        """Return what to do where the library is not installed, None where it is."""
+        """Return how to install the library, None where it is installed."""
         if is_installed(self.module.partition(".")[0]):
             return None
         return f"{self.package} is not installed here; pip install 'tidemill[tasks]'"
@@ -60,41 +60,41 @@ class Library(OneByOne):
         """Return the model that ``dump`` wrote."""
 
     def loss_params(self, loss: str, quantile: float | None, monotone: Sequence[int]) -> Mapping[str, Any]:
-        """Return the parameters of the library's estimator on Spark for a loss other than the squared one, and for monotone slots."""
+        """Return the parameters of the library's Spark estimator for a loss other than the squared one, and for monotone slots."""
         return {}
 
-    def given(self, setting: Setting) -> dict[str, Any]:
-        """Return the parameters by the library's names."""
+    def library_params(self, setting: Setting) -> dict[str, Any]:
+        """Return the parameters under the library's names."""
         return {self.renamed.get(name, name): value for name, value in setting.params.items()}
 
 
-class Staged(Scorer, Protocol):
-    """A boosted model, which is the sum of its rounds."""
+class StagedScorer(Scorer, Protocol):
+    """A boosted model, which can predict with its first rounds only."""
 
     def predict(self, features: np.ndarray, rounds: int | None = None) -> np.ndarray:
-        """Return values or probabilities, of the first ``rounds`` alone where they are given."""
+        """Return values or probabilities, with only the first ``rounds`` where these are given."""
         ...
 
 
 @dataclass(frozen=True)
 class FirstRounds:
-    """The first ``rounds`` of a longer model: exactly what a fit of so many rounds gives."""
+    """The first ``rounds`` of a longer model: the same as a model fitted with so many rounds."""
 
-    whole: Staged
+    longest_model: StagedScorer
     rounds: int
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Return what the first rounds predict."""
-        return self.whole.predict(features, self.rounds)
+        """Predict with the first rounds."""
+        return self.longest_model.predict(features, self.rounds)
 
 
-class Stopped(FirstRounds):
-    """The rounds after which rows that were not learned from are told best."""
+class EarlyStoppedModel(FirstRounds):
+    """A model with early stopping: ``rounds`` has the least loss on the held-out rows."""
 
 
 @dataclass(frozen=True)
 class Boosting(Library):
-    """What the three share: which parameter counts the ``rounds``, that a model holds those of fewer, and when enough are enough."""
+    """A learner of boosted trees: ``rounds`` names its parameter for the number of rounds; fits are shared, and may stop early."""
 
     package: str
     module: str
@@ -104,28 +104,30 @@ class Boosting(Library):
     layout: Layout = "dense"
 
     def names(self) -> frozenset[str]:
-        """Return the parameters that a spec may name; where they are the library's own, the one that stops early is among them."""
+        """Return the parameters that a spec may name; with the library's own names also the one for early stopping."""
         return super().names() if self.renamed else super().names() | {PATIENCE}
 
     @abstractmethod
-    def fit(self, rows: Rows, setting: Setting) -> Staged:
+    def fit(self, rows: Rows, setting: Setting) -> StagedScorer:
         """Fit on one core."""
 
     @abstractmethod
-    def fit_until(self, rows: Rows, setting: Setting, unseen: Rows, patience: int) -> tuple[Staged, Sequence[float]]:
-        """Fit until the loss of ``unseen`` rows has not fallen for so many rounds; return that loss after each round, too."""
+    def fit_until(self, rows: Rows, setting: Setting, unseen: Rows, patience: int) -> tuple[StagedScorer, Sequence[float]]:
+        """Fit until the loss of the ``unseen`` rows has not fallen for ``patience`` rounds; return also that loss after each round."""
 
     def sharing(self, task: str, slots: int) -> Sharing | None:
-        """Return the number of rounds: a model of 30 is the first 30 of one of 60."""
+        """Return the parameter of rounds: the first 30 rounds of a model of 60 are a model of 30."""
         return Sharing((self.rounds,))
 
     def fit_each(self, rows: Rows, settings: Sequence[Setting], unseen: Callable[[], Rows] | None = None) -> Iterable[Predictor]:
-        """Fit as many rounds as any setting asks for, and return the first of them for each: all, or those that are best."""
+        """Fit the greatest number of rounds, and return for each setting its first rounds, or the best ones with early stopping."""
         counts = [int(setting.params.get(self.rounds, 0)) for setting in settings]
-        longest = settings[counts.index(max(counts))]
-        params = {name: value for name, value in longest.params.items() if name != PATIENCE}
-        if unseen is None or params == longest.params:
-            whole = self.fit(rows, longest)
-            return [whole if count == max(counts) else FirstRounds(whole, count) for count in counts]
-        whole, losses = self.fit_until(rows, replace(longest, params=params), unseen(), int(longest.params[PATIENCE]))
-        return [Stopped(whole, 1 + int(np.argmin(losses[: count or None]))) for count in counts]
+        longest_setting = settings[counts.index(max(counts))]
+        params = {name: value for name, value in longest_setting.params.items() if name != PATIENCE}
+        if unseen is None or params == longest_setting.params:
+            longest_model = self.fit(rows, longest_setting)
+            return [longest_model if count == max(counts) else FirstRounds(longest_model, count) for count in counts]
+        longest_model, losses = self.fit_until(
+            rows, replace(longest_setting, params=params), unseen(), int(longest_setting.params[PATIENCE])
+        )
+        return [EarlyStoppedModel(longest_model, 1 + int(np.argmin(losses[: count or None]))) for count in counts]

@@ -1,4 +1,4 @@
-"""Classes of a label: how many there are, and one fit for each against the rest."""
+"""Classes of a label: their number in the metadata of the column, and one-vs-rest fits."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-_SIDE_BY_SIDE = 2
+_PARALLEL_FITS = 2
 
-Fitted = TypeVar("Fitted")
+Result = TypeVar("Result")
 
 
 def class_metadata(n_classes: int) -> dict[str, object]:
-    """Return the metadata of a label column that tells MLlib the number of classes, which saves it a job and finds absent ones."""
+    """Return the metadata of a label column with its number of classes: MLlib needs no job to count them, and absent ones count too."""
     return {"ml_attr": {"type": "nominal", "num_vals": n_classes}}
 
 
-def class_count(dataset: DataFrame, label: str) -> int:
-    """Return how many classes the metadata of the label tell of."""
+def count_classes(dataset: DataFrame, label: str) -> int:
+    """Return the number of classes in the metadata of the label."""
     return int(dataset.schema[label].metadata["ml_attr"]["num_vals"])
 
 
-def set_parameters(estimator: Estimator) -> dict[str, object]:
+def list_set_params(estimator: Estimator) -> dict[str, object]:
     """Return the parameters that were set, by name."""
     return {param.name: value for param, value in estimator._paramMap.items()}
 
 
-def against_the_rest(
-    dataset: DataFrame, label: str, features: str, classes: Sequence[int], fit: Callable[[int, DataFrame], Fitted], also: Sequence[str] = ()
-) -> list[Fitted]:
-    """Return what ``fit`` makes of each class, given it and the rows whose label is 1 for it and 0 for the rest; two at a time.
+def fit_one_vs_rest(
+    dataset: DataFrame, label: str, features: str, classes: Sequence[int], fit: Callable[[int, DataFrame], Result], also: Sequence[str] = ()
+) -> list[Result]:
+    """Call ``fit`` for each class with rows whose label is 1 for that class and 0 for the rest, two at a time; return the results.
 
-    ``also`` names further columns that the rows keep.
+    ``also`` names further columns of these rows.
     """
 
-    def fit_one(index: int) -> Fitted:
+    def fit_one(index: int) -> Result:
         is_class = (F.col(label) == index).cast("double").alias(label, metadata=class_metadata(2))
         return fit(index, dataset.select(features, is_class, *also))
 
-    # Wrapped one by one: each thread needs properties of its own, or their SQL executions mix.
+    # Each thread needs its own local properties, or their SQL executions mix.
     tasks = [inheritable_thread_target(dataset.sparkSession)(partial(fit_one, index)) for index in classes]
-    with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+    with ThreadPoolExecutor(_PARALLEL_FITS) as pool:
         return list(pool.map(lambda task: task(), tasks))

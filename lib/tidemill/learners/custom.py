@@ -1,4 +1,4 @@
-"""A family of the user's own: an Estimator of Spark ML, named by its dotted path."""
+"""A user-defined family: an Estimator of Spark ML, named by its dotted path."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ENCODINGS = ("linear", "tree", "positive")
 class EstimatorFamily(Family):
     """An Estimator that reads ``featuresCol`` and ``labelCol`` and whose model adds ``prediction`` and, for classes, ``probability``.
 
-    One that finds clusters reads no label. Its class may say by an attribute ``encoding`` which vectors it reads: ``linear`` (scaled and
+    A clustering estimator reads no label. An attribute ``encoding`` of the class names the vectors that it reads: ``linear`` (scaled and
     one-hot; the default), ``tree`` (numbers and indices of categories) or ``positive``. ``python`` is its dotted path, ``kind`` its class.
     """
 
@@ -47,7 +47,7 @@ class EstimatorFamily(Family):
         """Return the estimator, which reads ``features_<encoding>`` and ``label``.
 
         Raises:
-            StepError: it cannot be made with these parameters, or is no Estimator with those two columns.
+            StepError: it cannot be built with these parameters, or is no Estimator with these two columns.
         """
         estimator = CustomStage(self.python, self.kind, dict(params), key=f"training.models.{self.name}").build()
         columns = {"featuresCol": f"features_{self.encoding}", **({"labelCol": "label"} if TaskKind(task).learns_label else {})}

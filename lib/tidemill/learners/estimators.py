@@ -1,4 +1,4 @@
-"""Estimators of the engine `spark` that MLlib lacks: naive Bayes and perceptrons of all classes, and boosting of more than two."""
+"""Estimators of the engine `spark` that MLlib lacks: naive Bayes with absent classes, perceptrons, multiclass boosting."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
-from tidemill.learners.class_labels import against_the_rest, class_count, set_parameters
-from tidemill.learners.linear_scores import linear_scores
+from tidemill.learners.class_labels import count_classes, fit_one_vs_rest, list_set_params
+from tidemill.learners.linear_scores import build_linear_classifier
 
 if TYPE_CHECKING:
     from pyspark.ml import Transformer
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 _WEIGHT = "_tidemill_weight"
 _NEGLIGIBLE_WEIGHT = 1e-9
 _PAIRS, _SHARES = "_tidemill_pairs", "_tidemill_shares"
-# MLlib stacks rows into dense blocks, and keeps a weight for each slot and unit.
-MOST_SLOTS = 10_000
+# MLlib stacks rows into dense blocks, and has a weight for each slot and unit.
+MAX_PERCEPTRON_SLOTS = 10_000
 
 
 class CompleteNaiveBayes(NaiveBayes):
-    """Naive Bayes over all classes that the label's metadata tell of.
+    """Naive Bayes over all classes in the metadata of the label.
 
-    MLlib's knows those in the rows alone: where one is missing, its place among the probabilities is, and the ones behind it move up. So
-    each class gets a row of no feature, of a weight that is next to none.
+    MLlib's estimator counts only the classes of the rows: without rows of a class, the probabilities of later classes move up by one
+    position. So a row of zeros with a negligible weight is added for each class.
     """
 
     def _fit(self, dataset: DataFrame) -> NaiveBayesModel:
@@ -48,16 +48,16 @@ class CompleteNaiveBayes(NaiveBayes):
         rows = dataset.select(F.col(features), F.col(label), weight.alias(_WEIGHT))
         first = rows.first()
         if first is not None:
-            nothing = Vectors.sparse(len(first[features]), [], [])
-            added = dataset.sparkSession.createDataFrame(
-                [(nothing, float(each), _NEGLIGIBLE_WEIGHT) for each in range(class_count(dataset, label))], rows.schema
+            zeros = Vectors.sparse(len(first[features]), [], [])
+            class_rows = dataset.sparkSession.createDataFrame(
+                [(zeros, float(each), _NEGLIGIBLE_WEIGHT) for each in range(count_classes(dataset, label))], rows.schema
             )
-            rows = rows.union(added).withColumn(label, F.col(label).alias(label, metadata=metadata))
+            rows = rows.union(class_rows).withColumn(label, F.col(label).alias(label, metadata=metadata))
         return super(CompleteNaiveBayes, self.copy({self.weightCol: _WEIGHT}))._fit(rows)
 
 
 class Perceptron(MultilayerPerceptronClassifier):
-    """MLlib's perceptron, whose first layer is as wide as the features and whose last as the classes are many."""
+    """MLlib's perceptron; the size of the first layer is that of the features, of the last layer the number of classes."""
 
     # MLlib names parameters this way.
     hiddenUnits = Param(  # noqa: N815
@@ -68,74 +68,75 @@ class Perceptron(MultilayerPerceptronClassifier):
     )
 
     def __init__(self) -> None:
-        """Begin with one layer of 16 units."""
+        """Set the defaults: one hidden layer of 16 units."""
         super().__init__()
         self._setDefault(hiddenUnits=16, hiddenLayers=1)
 
     def _fit(self, dataset: DataFrame) -> Any:
-        """Fit on ``dataset``, whose label says in its metadata how many classes there are.
+        """Fit on ``dataset``, whose label has the number of classes in its metadata.
 
         Raises:
-            StepError: there are more slots than a perceptron can take.
+            StepError: there are more slots than a perceptron supports.
         """
         row = dataset.select(self.getFeaturesCol()).head()
         slots = 0 if row is None else int(row[0].size)
-        if slots > MOST_SLOTS:
+        if slots > MAX_PERCEPTRON_SLOTS:
             raise StepError(
-                f"multilayer_perceptron takes at most {MOST_SLOTS:,} slots, since MLlib makes its rows dense; the features have {slots:,}: "
+                f"multilayer_perceptron takes at most {MAX_PERCEPTRON_SLOTS:,} slots, since MLlib makes its rows dense; "
+                f"the features have {slots:,}: "
                 "end the stages of texts in word2vec or an embedding, or lower `tfidf.size` and `categorical` columns"
             )
-        classes = class_count(dataset, self.getLabelCol())
-        hidden = [self.getOrDefault(self.hiddenUnits)] * self.getOrDefault(self.hiddenLayers)
-        ours = ("hiddenUnits", "hiddenLayers")
-        given = {name: value for name, value in set_parameters(self).items() if name not in ours}
-        return MultilayerPerceptronClassifier()._set(**{**given, "layers": [slots, *hidden, classes]}).fit(dataset)
+        classes = count_classes(dataset, self.getLabelCol())
+        hidden_layers = [self.getOrDefault(self.hiddenUnits)] * self.getOrDefault(self.hiddenLayers)
+        own_params = ("hiddenUnits", "hiddenLayers")
+        mllib_params = {name: value for name, value in list_set_params(self).items() if name not in own_params}
+        return MultilayerPerceptronClassifier()._set(**{**mllib_params, "layers": [slots, *hidden_layers, classes]}).fit(dataset)
 
 
 class OneVsRestBoosting(GBTClassifier):
-    """Boosted trees over any number of classes; takes the parameters of GBTClassifier.
+    """Boosted trees for any number of classes, with the parameters of GBTClassifier.
 
-    The fitted PipelineModel is made of MLlib's own stages and adds ``probability`` (each class's probability against the rest, divided
+    The fitted PipelineModel has MLlib's own stages and adds ``probability`` (each class's probability against the rest, divided
     by their sum) and ``prediction`` (the most probable class). MLlib's OneVsRest has the same models inside, but gives no probability
-    and persists the frame that it scores.
+    and caches the frame that it scores.
 
     Source: Zadrozny, Elkan: Transforming classifier scores into accurate multiclass probability estimates, KDD 2002, section 4.
     """
 
     def _fit(self, dataset: DataFrame) -> PipelineModel:  # type: ignore[override]
-        """Fit one model a class on ``dataset``, whose label says in its metadata how many classes there are."""
-        label, given = self.getLabelCol(), set_parameters(self)
-        classes = class_count(dataset, label)
+        """Fit one model per class on ``dataset``, whose label has the number of classes in its metadata."""
+        label, mllib_params = self.getLabelCol(), list_set_params(self)
+        classes = count_classes(dataset, label)
 
         def fit(index: int, rows: DataFrame) -> GBTClassificationModel:
-            own = {"probabilityCol": _column(index), "predictionCol": "", "rawPredictionCol": ""}
-            return GBTClassifier()._set(**{**given, **own}).fit(rows)
+            own = {"probabilityCol": _class_column(index), "predictionCol": "", "rawPredictionCol": ""}
+            return GBTClassifier()._set(**{**mllib_params, **own}).fit(rows)
 
-        also = [self.getWeightCol()] if self.isSet(self.weightCol) else []
-        models = against_the_rest(dataset, label, self.getFeaturesCol(), range(classes), fit, also)
-        return PipelineModel([*models, *_combined(dataset.sparkSession, classes)])
+        weight_columns = [self.getWeightCol()] if self.isSet(self.weightCol) else []
+        models = fit_one_vs_rest(dataset, label, self.getFeaturesCol(), range(classes), fit, weight_columns)
+        return PipelineModel([*models, *_combine_stages(dataset.sparkSession, classes)])
 
 
-def _column(index: int) -> str:
+def _class_column(index: int) -> str:
     return f"_tidemill_class_{index}"
 
 
-def _combined(spark: SparkSession, n_classes: int) -> list[Transformer]:
-    """Return the stages that turn each class's ``[1 - p, p]`` into one probability vector and its greatest class."""
-    columns = [_column(index) for index in range(n_classes)]
+def _combine_stages(spark: SparkSession, n_classes: int) -> list[Transformer]:
+    """Return the stages that combine each class's ``[1 - p, p]`` to one probability vector and its most probable class."""
+    columns = [_class_column(index) for index in range(n_classes)]
     return [
         VectorAssembler(inputCols=columns, outputCol=_PAIRS),
         VectorSlicer(inputCol=_PAIRS, outputCol=_SHARES, indices=[2 * index + 1 for index in range(n_classes)]),
         Normalizer(inputCol=_SHARES, outputCol="probability", p=1.0),
-        _greatest(spark, n_classes),
+        _argmax_stage(spark, n_classes),
         SQLTransformer(statement=f"SELECT * EXCEPT ({', '.join([*columns, _PAIRS, _SHARES])}) FROM __THIS__"),
     ]
 
 
-def _greatest(spark: SparkSession, n_classes: int) -> Transformer:
+def _argmax_stage(spark: SparkSession, n_classes: int) -> Transformer:
     """Return a native stage that sets ``prediction`` to the index of the greatest value of ``probability``.
 
-    MLlib has none; a linear model whose weights are the identity is one.
+    MLlib has no such stage; a linear model with the identity matrix as weights does it.
     """
     weights, biases = np.eye(n_classes), np.zeros(n_classes)
-    return linear_scores(spark, weights, biases, n_classes, "probability", probability="", raw="")
+    return build_linear_classifier(spark, weights, biases, n_classes, "probability", probability="", raw="")

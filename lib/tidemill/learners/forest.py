@@ -8,22 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from tidemill.learners.base import Layout, OneByOne, Rows, Setting, dumped, loaded, spread, within_float32
+from tidemill.learners.base import Layout, Rows, Setting, SingleFitLearner, dump_skops, expand_classes, load_skops, within_float32
 
 _NAMES = frozenset({"numTrees", "maxDepth", "minInstancesPerNode", "subsamplingRate", "featureSubsetStrategy", "impurity"})
-_SHARES: Mapping[str, Any] = {"all": None, "sqrt": "sqrt", "log2": "log2", "onethird": 1 / 3}
+_FEATURE_SUBSETS: Mapping[str, Any] = {"all": None, "sqrt": "sqrt", "log2": "log2", "onethird": 1 / 3}
 _IMPURITIES = {"gini": "gini", "entropy": "entropy", "variance": "squared_error"}
 
 
 @dataclass(frozen=True)
-class Forest(OneByOne):
-    """Random forests; rows are drawn with replacement, as MLlib draws them, and categories are numbers in the order of their frequency."""
+class Forest(SingleFitLearner):
+    """Random forests; rows are sampled with replacement, as in MLlib, and categories are numbers in order of frequency."""
 
     package: str = "scikit-learn"
     layout: Layout = "dense"
 
     def unknown_parameters(self, names: Mapping[str, object], task: str) -> list[str]:
-        """Return the parameters that this learner does not know."""
+        """Return the parameters that this learner does not support."""
         return [name for name in names if name not in _NAMES]
 
     def fit(self, rows: Rows, setting: Setting) -> ForestScorer:
@@ -37,7 +37,7 @@ class Forest(OneByOne):
             max_depth=int(params.get("maxDepth", 5)),
             min_samples_leaf=int(params.get("minInstancesPerNode", 1)),
             max_samples=share if share < 1 else None,
-            max_features=_share(str(params.get("featureSubsetStrategy", "auto")), is_regression),
+            max_features=_max_features(str(params.get("featureSubsetStrategy", "auto")), is_regression),
             criterion=_IMPURITIES[str(params.get("impurity", "variance" if is_regression else "gini"))],
             random_state=setting.seed,
             n_jobs=1,
@@ -45,8 +45,8 @@ class Forest(OneByOne):
         return ForestScorer(model.fit(within_float32(rows.features), rows.labels, sample_weight=rows.weights), setting.n_classes)
 
     def load(self, dump: bytes, task: str) -> ForestScorer:
-        """Return the model that ``dump`` wrote."""
-        return ForestScorer(*loaded(dump))
+        """Read the model of a dump."""
+        return ForestScorer(*load_skops(dump))
 
 
 @dataclass(frozen=True)
@@ -61,23 +61,23 @@ class ForestScorer:
         features = within_float32(features)
         if not self.n_classes:
             return np.asarray(self.model.predict(features))
-        return spread(self.model.predict_proba(features), self.model.classes_, self.n_classes)
+        return expand_classes(self.model.predict_proba(features), self.model.classes_, self.n_classes)
 
     def dump(self) -> bytes:
         """Return the model in the format of skops."""
-        return dumped(self.model, self.n_classes)
+        return dump_skops(self.model, self.n_classes)
 
     def gains(self) -> np.ndarray:
-        """Return what each slot gained in all splits by it."""
+        """Return the total gain of each slot over all splits."""
         return np.asarray(self.model.feature_importances_)
 
 
-def _share(strategy: str, is_regression: bool) -> Any:
-    """Return how many slots a split may choose from, as MLlib's ``featureSubsetStrategy`` says it."""
+def _max_features(strategy: str, is_regression: bool) -> Any:
+    """Return scikit-learn's ``max_features`` for MLlib's ``featureSubsetStrategy``."""
     if strategy == "auto":
         return 1 / 3 if is_regression else "sqrt"
-    if strategy in _SHARES:
-        return _SHARES[strategy]
+    if strategy in _FEATURE_SUBSETS:
+        return _FEATURE_SUBSETS[strategy]
     return int(strategy) if strategy.isdecimal() else float(strategy)
 
 

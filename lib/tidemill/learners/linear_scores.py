@@ -1,4 +1,4 @@
-"""Given weights as a stage of MLlib: by its constructor, or where Java is out of reach by a fit that has no other answer."""
+"""Linear models of given weights as stages of MLlib: by its constructor, or on Spark Connect by a fit with a unique solution."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _BOUNDS = ("lowerBoundsOnCoefficients", "upperBoundsOnCoefficients", "lowerBoundsOnIntercepts", "upperBoundsOnIntercepts")
 
 
-def linear_scores(
+def build_linear_classifier(
     spark: SparkSession,
     weights: np.ndarray,
     biases: np.ndarray,
@@ -34,34 +34,37 @@ def linear_scores(
     probability: str = "probability",
     raw: str = "rawPrediction",
 ) -> Model:
-    """Return the model whose raw prediction is ``weights @ x + biases``, and whose probability is the softmax of it.
+    """Return the model with the raw prediction ``weights @ x + biases``, and its softmax as probability.
 
-    ``weights`` has one row a class, or a single one for the second of two classes. ``probability`` and ``raw`` name its columns, empty for
-    one that it is not to add.
+    ``weights`` has one row per class, or a single one for the second of two classes. ``probability`` and ``raw`` name its columns; an empty
+    name leaves the column out.
     """
     rows, slots = weights.shape
-    matrix, bias = DenseMatrix(rows, slots, weights.ravel(), isTransposed=True), Vectors.dense(biases)  # of two classes it must lie so
+    matrix, bias = (
+        DenseMatrix(rows, slots, weights.ravel(), isTransposed=True),
+        Vectors.dense(biases),
+    )  # MLlib requires row-major order for two classes
     if is_remote():
-        return bounded(spark, matrix, bias, n_classes, features, probability=probability, raw=raw)
-    model = _made("classification.LogisticRegressionModel", matrix, bias, n_classes, len(weights) > 1)
+        return fit_bounded(spark, matrix, bias, n_classes, features, probability=probability, raw=raw)
+    model = _construct_model("classification.LogisticRegressionModel", matrix, bias, n_classes, len(weights) > 1)
     return model._set(featuresCol=features, labelCol="label", probabilityCol=probability, rawPredictionCol=raw)
 
 
-def _made(name: str, *figures: object) -> Any:
-    """Return the model that the constructor of MLlib's class makes; Scala keeps it to Spark, Java does not."""
+def _construct_model(name: str, *arguments: object) -> Any:
+    """Call the constructor of MLlib's class, which is private in Scala, but not in Java."""
     kind = f"org.apache.spark.ml.{name}"
-    return JavaParams._from_java(JavaParams._new_java_obj(kind, f"{kind.rpartition('.')[2]}_{uuid.uuid4().hex[:12]}", *figures))
+    return JavaParams._from_java(JavaParams._new_java_obj(kind, f"{kind.rpartition('.')[2]}_{uuid.uuid4().hex[:12]}", *arguments))
 
 
-def bounded(
+def fit_bounded(
     spark: SparkSession, matrix: DenseMatrix, bias: DenseVector, n_classes: int, features: str, *, probability: str, raw: str
 ) -> Model:
-    """Return a logistic regression whose bounds leave no room: it takes no step."""
+    """Fit a logistic regression whose bounds allow only these coefficients, with no iteration."""
     size = matrix.numCols
-    # A slot that never changes would lose its weight, hence a row of ones.
+    # A row of ones, since a constant slot would get weight 0.
     rows = [(Vectors.dense(np.ones(size)) if index == 0 else Vectors.sparse(size, [], []), float(index)) for index in range(n_classes)]
     label = T.StructField("label", T.DoubleType(), metadata=class_metadata(n_classes))
-    corners = spark.createDataFrame(rows, T.StructType([T.StructField(features, VectorUDT()), label])).coalesce(1)
+    rows_frame = spark.createDataFrame(rows, T.StructType([T.StructField(features, VectorUDT()), label])).coalesce(1)
     model = LogisticRegression(
         family="multinomial" if matrix.numRows > 1 else "binomial",
         featuresCol=features,
@@ -74,23 +77,25 @@ def bounded(
         upperBoundsOnCoefficients=matrix,
         lowerBoundsOnIntercepts=bias,
         upperBoundsOnIntercepts=bias,
-    ).fit(corners)
-    for name in _BOUNDS:  # they are as large as the model and would be saved with it, as text
+    ).fit(rows_frame)
+    for name in _BOUNDS:  # the bounds are as large as the model, and would be saved with it as text
         model.clear(model.getParam(name))
     return model
 
 
-def linear_values(spark: SparkSession, weights: np.ndarray, bias: float, features: str) -> Model:
-    """Return the model whose prediction is ``weights @ x + bias``."""
+def build_linear_regressor(spark: SparkSession, weights: np.ndarray, bias: float, features: str) -> Model:
+    """Return the model with the prediction ``weights @ x + bias``."""
     if is_remote():
-        return least_squares(spark, weights, bias, features)
-    return _made("regression.LinearRegressionModel", Vectors.dense(weights), float(bias))._set(featuresCol=features, labelCol="label")
+        return fit_least_squares(spark, weights, bias, features)
+    return _construct_model("regression.LinearRegressionModel", Vectors.dense(weights), float(bias))._set(
+        featuresCol=features, labelCol="label"
+    )
 
 
-def least_squares(spark: SparkSession, weights: np.ndarray, bias: float, features: str) -> Model:
-    """Return a linear regression through the origin and the ends of the axes: it finds nothing but the weights."""
+def fit_least_squares(spark: SparkSession, weights: np.ndarray, bias: float, features: str) -> Model:
+    """Fit a linear regression on the origin and the unit vectors, whose only solution is these weights."""
     size = len(weights)
-    ends = [(Vectors.sparse(size, [place], [1.0]), float(weight + bias)) for place, weight in enumerate(weights)]
+    unit_vectors = [(Vectors.sparse(size, [slot], [1.0]), float(weight + bias)) for slot, weight in enumerate(weights)]
     schema = T.StructType([T.StructField(features, VectorUDT()), T.StructField("label", T.DoubleType())])
-    rows = spark.createDataFrame([(Vectors.sparse(size, [], []), float(bias)), *ends], schema).coalesce(1)
+    rows = spark.createDataFrame([(Vectors.sparse(size, [], []), float(bias)), *unit_vectors], schema).coalesce(1)
     return LinearRegression(featuresCol=features, labelCol="label", regParam=0.0, maxIter=200, tol=1e-14, standardization=False).fit(rows)

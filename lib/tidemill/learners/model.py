@@ -1,4 +1,4 @@
-"""A model of another library as a stage of Spark ML: it scores batch by batch, at any size, and is saved and loaded like every other."""
+"""A model of another library as a stage of Spark ML, which scores rows in batches, and is saved and loaded like any stage."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SCORES = "_tidemill_scores"
 class LearnedModel(Model, MLReadable["LearnedModel"], MLWritable):
     """Adds ``prediction`` DOUBLE and, for classification, ``probability`` VECTOR to frames that have ``features_<encoding>``.
 
-    ``family`` says which learner reads ``dumped``, the model in its library's own format.
+    ``family`` names the learner that reads ``dumped``, the model in the format of its library.
     """
 
     family: Param[str] = Param(Params._dummy(), "family", "the family that reads the model")
@@ -39,7 +39,7 @@ class LearnedModel(Model, MLReadable["LearnedModel"], MLWritable):
     featuresCol: Param[str] = Param(Params._dummy(), "featuresCol", "the column of vectors")  # noqa: N815 - MLlib's name
 
     def __init__(self, family: str = "", task: str = "", features: str = "", dumped: bytes = b"") -> None:
-        """Keep the dump; the parameters are saved as MLlib saves its own."""
+        """Store the dump and the parameters."""
         super().__init__()
         self.dumped = dumped
         if family:
@@ -47,67 +47,67 @@ class LearnedModel(Model, MLReadable["LearnedModel"], MLWritable):
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         family, task, dumped = self.getOrDefault(self.family), self.getOrDefault(self.task), self.dumped
-        loader = _loader(family, task)  # found here, since workers may not know a family of the user's own
+        loader = _find_loader(family, task)  # on the driver, since workers may lack a user-defined family
         key = f"model/{hashlib.sha256(dumped).hexdigest()}"
 
         def scores(vectors: pa.Array) -> pa.Array:
             scorer = WORKER_CACHE.get(key, lambda: loader.load(dumped, task))
             with limit_to_one_thread():
-                return _scored(scorer, vectors)
+                return _score_vectors(scorer, vectors)
 
-        made: Any = arrow_udf  # its annotations ask for the kind of function, which it finds out itself
-        scored = dataset.withColumn(_SCORES, made(scores, "array<double>")(F.col(self.getOrDefault(self.featuresCol))))
-        found = F.col(_SCORES)
+        untyped_udf: Any = arrow_udf  # mypy requires a function type that arrow_udf infers
+        scored = dataset.withColumn(_SCORES, untyped_udf(scores, "array<double>")(F.col(self.getOrDefault(self.featuresCol))))
+        outputs = F.col(_SCORES)
         if TaskKind(task).predicts_number:
-            return scored.withColumn("prediction", found[0]).drop(_SCORES)
-        greatest = F.array_position(found, F.array_max(found)) - 1
-        return scored.withColumn("probability", array_to_vector(found)).withColumn("prediction", greatest.cast("double")).drop(_SCORES)
+            return scored.withColumn("prediction", outputs[0]).drop(_SCORES)
+        greatest = F.array_position(outputs, F.array_max(outputs)) - 1
+        return scored.withColumn("probability", array_to_vector(outputs)).withColumn("prediction", greatest.cast("double")).drop(_SCORES)
 
     @property
     def featureImportances(self) -> DenseVector:  # noqa: N802 - MLlib's name
-        """What each slot gained in all splits by it; the sum is 1."""
-        return Vectors.dense(shares(self.scorer().gains()))
+        """The share of each slot in the gain of all splits; the sum is 1."""
+        return Vectors.dense(normalise_gains(self.scorer().gains()))
 
     def scorer(self) -> Scorer:
-        """Return what scores arrays of vectors."""
+        """Return the model that predicts arrays."""
         return load(self.getOrDefault(self.family), self.getOrDefault(self.task), self.dumped)
 
     def write(self) -> MLWriter:
-        """Return what saves the model: its parameters, and a Parquet file of one row with the dump."""
+        """Return the writer of the model: its parameters, and a Parquet file of one row with the dump."""
         return _Writer(self)
 
     @classmethod
     def read(cls) -> MLReader[LearnedModel]:
-        """Return what loads it."""
+        """Return the reader of the model."""
         return _Reader(cls)
 
 
-def shares(gains: np.ndarray) -> np.ndarray:
-    """Return gains divided by their sum, where there is one."""
+def normalise_gains(gains: np.ndarray) -> np.ndarray:
+    """Divide gains by their sum, unless it is 0."""
     return gains / gains.sum() if gains.sum() > 0 else gains
 
 
 def load(family: str, task: str, dumped: bytes) -> Scorer:
-    """Return the scorer that a family's learner makes of its dump."""
-    return _loader(family, task).load(dumped, task)
+    """Load a dump by the learner of its family."""
+    return _find_loader(family, task).load(dumped, task)
 
 
-def _loader(family: str, task: str) -> Loader:
+def _find_loader(family: str, task: str) -> Loader:
     learner = find_family(family, task).learner
     if not isinstance(learner, Loader):
         raise ValueError(f"family {family} has no model of another library")
     return learner
 
 
-def _scored(scorer: Scorer, vectors: pa.StructArray) -> pa.ListArray:
-    """Return the scores of rows, a list each; a row without a vector has none."""
-    there = np.asarray(vectors.is_valid())
-    if not there.any():
+def _score_vectors(scorer: Scorer, vectors: pa.StructArray) -> pa.ListArray:
+    """Return the scores of rows, one list each; null for a row without a vector."""
+    is_present = np.asarray(vectors.is_valid())
+    if not is_present.any():
         return pa.nulls(len(vectors), pa.list_(pa.float64()))
-    present = vectors if there.all() else vectors.filter(pa.array(there))
-    found = np.ascontiguousarray(scorer.predict(dense_rows(present)).reshape(len(present), -1), dtype=np.float64)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(there * found.shape[1])]).astype(np.int32), mask=np.append(~there, False))
-    return pa.ListArray.from_arrays(offsets, pa.array(found.ravel()))
+    present = vectors if is_present.all() else vectors.filter(pa.array(is_present))
+    values = np.ascontiguousarray(scorer.predict(dense_rows(present)).reshape(len(present), -1), dtype=np.float64)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(is_present * values.shape[1])]).astype(np.int32), mask=np.append(~is_present, False))
+    return pa.ListArray.from_arrays(offsets, pa.array(values.ravel()))
 
 
 class _Writer(MLWriter):

@@ -1,10 +1,10 @@
-"""Weights of linear models for many penalties: each minimum is approached from the one before, by steps of Newton's method.
+"""Weights of linear models for many penalties: Newton's method starts at the minimum of the penalty before.
 
-The curvature is what costs: it is made of a sample of the rows, and kept from step to step and from penalty to penalty as long as it
-serves. It decides how many steps are taken, never where they end: the slope is always that of all rows, and a minimum is one where that
-slope is nothing. So a penalty has the same weights alone as on a path, to the tolerance.
+The curvature is the costly part: it is computed from a sample of the rows, and reused for later steps and penalties as long as steps
+converge. It affects only the number of steps: the gradient is always that of all rows, and at a minimum it is 0. So a penalty has the
+same weights alone as on a path, within the tolerance.
 
-Source: the step with a kept curvature is the chord method of Ortega and Rheinboldt: Iterative Solution of Nonlinear Equations (1970),
+Source: the step with a reused curvature is the chord method of Ortega and Rheinboldt: Iterative Solution of Nonlinear Equations (1970),
 section 7.1; with a penalty on absolute values, the proximal step of Lee, Sun, Saunders: Proximal Newton-type methods, SIAM J. Optim. 24
 (2014).
 """
@@ -23,7 +23,7 @@ from scipy.special import expit
 
 
 class Loss(Protocol):
-    """What a row's margin costs, given its label."""
+    """The loss of a row as a function of its margin and label."""
 
     def value(self, margins: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Return the cost of each row."""
@@ -39,7 +39,7 @@ class Loss(Protocol):
 
 
 class LogLoss:
-    """Of two classes, 0 and 1; the margin is the logit of class 1."""
+    """The log loss of two classes, 0 and 1; the margin is the logit of class 1."""
 
     def value(self, margins: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Return the cost of each row."""
@@ -71,22 +71,22 @@ class SquaredLoss:
         return np.ones_like(margins)
 
 
-# The curvature has so many squared numbers: beyond, steps without it are cheaper.
-MOST_SLOTS = 500
-# Of this many rows, and more where there are many slots, the curvature is nearly that of all.
-_LEAST_SAMPLE = 50_000
-_ROWS_A_SLOT = 100
-# Rows are gone through in blocks whose numbers stay in a core's cache, and whose room is not asked of the system again and again.
+# The curvature has the square of so many values; for more slots, methods without it are cheaper.
+MAX_NEWTON_SLOTS = 500
+# The curvature of so many rows, or more for many slots, is close to that of all rows.
+_MIN_SAMPLE = 50_000
+_ROWS_PER_SLOT = 100
+# Blocks of rows fit into the cache of a core, and reuse their memory.
 _BLOCK = 8_192
 _DENSE_BLOCK = 1_024
-# A slot is full where more than this share of the rows have a value; so many steps over full slots take as long as one product of two
-# values of others.
-_FULL, _STEPS_A_PRODUCT = 0.25, 60
-# A step that leaves more of the slope than this asks for the curvature where it has come to, which costs as much as twenty steps; where
-# half of the steps are over it is asked for sooner.
+# A slot is full where more than this share of the rows has a value; so many operations on full slots cost as much as one product of two
+# values of other slots.
+_FULL_SHARE, _OPERATIONS_PER_PRODUCT = 0.25, 60
+# After a step that leaves a greater share of the gradient than this, the curvature is computed again, which costs as much as twenty steps;
+# in the second half of the steps the share is lower.
 _GOOD_STEP, _GOOD_LATE_STEP = 0.7, 0.25
-_SHORTEST = 2.0**-20
-_ENOUGH = 1e-4
+_MIN_STEP = 2.0**-20
+_SUFFICIENT_DECREASE = 1e-4
 _JITTER = 1e-10
 
 
@@ -98,88 +98,88 @@ class Penalty:
     ratio: float = 0.0
 
     @property
-    def on_absolutes(self) -> float:
-        """What |w|₁ costs."""
+    def l1(self) -> float:
+        """The factor of |w|₁."""
         return self.strength * self.ratio
 
     @property
-    def on_squares(self) -> float:
-        """What |w|² / 2 costs."""
+    def l2(self) -> float:
+        """The factor of |w|² / 2."""
         return self.strength * (1 - self.ratio)
 
     def of(self, weights: np.ndarray) -> float:
         """Return the penalty of weights."""
-        return self.on_absolutes * float(np.abs(weights).sum()) + self.on_squares / 2 * float(weights @ weights)
+        return self.l1 * float(np.abs(weights).sum()) + self.l2 / 2 * float(weights @ weights)
 
 
 class Path:
     """The minima of ``mean(loss) + penalty``, one after the other.
 
     Args:
-        features: (rows, slots), at most MOST_SLOTS of them, of about the same spread. Weights belong to what lies between a value and the
-            mean of its slot, so that a slot far from 0 is learned as well as any; ``bias`` is that of the values as they are.
-        labels: as the loss wants them.
-        weights: what each row counts for; None: all alike.
-        loss: of a row's margin.
+        features: (rows, slots), at most MAX_NEWTON_SLOTS of them, of similar deviations. Weights apply to values minus the mean of the
+            slot, so that slots far from 0 converge too; ``bias`` is that of the original values.
+        labels: the labels that the loss reads.
+        weights: those of the rows; None: all are 1.
+        loss: the loss of a row.
     """
 
     def __init__(self, features: Any, labels: np.ndarray, weights: np.ndarray | None, loss: Loss) -> None:
-        """Begin with no weights at all."""
+        """Start with weights of 0."""
         self._features, self._labels, self._loss = features, np.asarray(labels, dtype=np.float64), loss
         count = len(self._labels)
         self._shares = np.full(count, 1.0 / count) if weights is None else np.asarray(weights, dtype=np.float64) / np.sum(weights)
         self._transposed = features.T
         self._means = np.asarray(self._transposed @ self._shares)
-        self._products: _Whole | _Parted | None = None
-        self._by_margin = np.empty(count)
-        self._sample = min(count, max(_LEAST_SAMPLE, _ROWS_A_SLOT * features.shape[1]))
+        self._products: _DenseProducts | _SplitProducts | None = None
+        self._margin_gradient = np.empty(count)
+        self._sample = min(count, max(_MIN_SAMPLE, _ROWS_PER_SLOT * features.shape[1]))
         self.start()
 
     @property
     def bias(self) -> float:
-        """What a row of zeros has for a margin."""
+        """The margin of a row of zeros."""
         return self._intercept - float(self._means @ self.weights)
 
     def start(self) -> None:
-        """Go back to no weights at all."""
+        """Reset the weights to 0."""
         self._curvature: np.ndarray | None = None
         self.weights = np.zeros(self._features.shape[1])
         self._intercept = 0.0
         self._margins = np.zeros(len(self._labels))
 
     def minimise(self, penalty: Penalty, *, steps: int, tolerance: float) -> bool:
-        """Go on to the minimum with ``penalty``, in at most so many steps; return whether it was reached."""
+        """Move to the minimum with ``penalty``, in at most ``steps`` steps; return whether it was reached."""
         value, before = self._value(self._margins, self.weights, penalty), np.inf
         for step in range(steps + 1):
-            slope, of_intercept = self._slope()
-            left = max(_outside(slope, self.weights, penalty), abs(of_intercept))
-            if left <= tolerance:
+            slope, intercept_gradient = self._compute_gradient()
+            gradient_left = max(_gradient_distance(slope, self.weights, penalty), abs(intercept_gradient))
+            if gradient_left <= tolerance:
                 return True
             if step == steps:
                 break
-            if self._curvature is None or left > (_GOOD_STEP if 2 * step < steps else _GOOD_LATE_STEP) * before:
-                # What a sample says is asked once: where it misleads, as it may of rare categories, all rows are.
-                self._curvature = self._curved(self._sample if self._curvature is None else len(self._labels))
-            moved = self._walk(slope, of_intercept, penalty, value)
-            if moved is None:  # no way down: as near as the numbers allow
-                return left <= 100 * tolerance
-            value, before = moved, left
+            if self._curvature is None or gradient_left > (_GOOD_STEP if 2 * step < steps else _GOOD_LATE_STEP) * before:
+                # A sample is used once: where it misleads, as for rare categories, all rows are used.
+                self._curvature = self._compute_hessian(self._sample if self._curvature is None else len(self._labels))
+            new_value = self._line_search(slope, intercept_gradient, penalty, value)
+            if new_value is None:  # no descent: the minimum within rounding
+                return gradient_left <= 100 * tolerance
+            value, before = new_value, gradient_left
         return False
 
-    def _walk(self, slope: np.ndarray, of_intercept: float, penalty: Penalty, value: float) -> float | None:
-        """Take the step, or a part of it that leads down; return the value there, None where there is none."""
+    def _line_search(self, slope: np.ndarray, intercept_gradient: float, penalty: Penalty, value: float) -> float | None:
+        """Take the longest part of the step that reduces the value; return the new value, None where there is none."""
         assert self._curvature is not None
-        target, by_intercept = _minimum(self._curvature, slope, of_intercept, self.weights, penalty)
+        target, intercept_step = _minimise_quadratic(self._curvature, slope, intercept_gradient, self.weights, penalty)
         step = target - self.weights
-        along = np.asarray(self._features @ step) + (by_intercept - float(self._means @ step))
-        gain = float(slope @ step) + of_intercept * by_intercept + penalty.of(target) - penalty.of(self.weights)
+        margin_step = np.asarray(self._features @ step) + (intercept_step - float(self._means @ step))
+        gain = float(slope @ step) + intercept_gradient * intercept_step + penalty.of(target) - penalty.of(self.weights)
         length = 1.0
-        while length > _SHORTEST:
-            margins, weights = self._margins + length * along, self.weights + length * step
-            found = self._value(margins, weights, penalty)
-            if found <= value + _ENOUGH * length * min(gain, 0.0) and found < value:
-                self._margins, self.weights, self._intercept = margins, weights, self._intercept + length * by_intercept
-                return found
+        while length > _MIN_STEP:
+            margins, weights = self._margins + length * margin_step, self.weights + length * step
+            candidate = self._value(margins, weights, penalty)
+            if candidate <= value + _SUFFICIENT_DECREASE * length * min(gain, 0.0) and candidate < value:
+                self._margins, self.weights, self._intercept = margins, weights, self._intercept + length * intercept_step
+                return candidate
             length /= 2
         return None
 
@@ -187,37 +187,37 @@ class Path:
         costs = (self._shares[part] @ self._loss.value(margins[part], self._labels[part]) for part in _blocks(len(margins), _BLOCK))
         return float(sum(costs)) + penalty.of(weights)
 
-    def _slope(self) -> tuple[np.ndarray, float]:
-        """Return the derivatives of the mean loss by the weights and the intercept."""
-        by_margin = self._by_margin
-        for part in _blocks(len(by_margin), _BLOCK):
-            np.multiply(self._shares[part], self._loss.slope(self._margins[part], self._labels[part]), out=by_margin[part])
-        of_intercept = float(by_margin.sum())
-        return np.asarray(self._transposed @ by_margin) - self._means * of_intercept, of_intercept
+    def _compute_gradient(self) -> tuple[np.ndarray, float]:
+        """Return the gradient of the mean loss by the weights and by the intercept."""
+        margin_gradient = self._margin_gradient
+        for part in _blocks(len(margin_gradient), _BLOCK):
+            np.multiply(self._shares[part], self._loss.slope(self._margins[part], self._labels[part]), out=margin_gradient[part])
+        intercept_gradient = float(margin_gradient.sum())
+        return np.asarray(self._transposed @ margin_gradient) - self._means * intercept_gradient, intercept_gradient
 
-    def _curved(self, count: int) -> np.ndarray:
-        """Return the second derivatives of the mean loss, the intercept last, of the first ``count`` rows, which are a sample."""
+    def _compute_hessian(self, count: int) -> np.ndarray:
+        """Return the Hessian of the mean loss on the first ``count`` rows, which are a sample; the intercept comes last."""
         heights = self._shares[:count] * self._loss.curvature(self._margins[:count]) / self._shares[:count].sum()
         if self._products is None or self._products.rows < count:
-            self._products = products_of(self._features[:count], self._means)
-        inner, edge = self._products.of(heights)
+            self._products = choose_products(self._features[:count], self._means)
+        inner, edge = self._products.weighted(heights)
         size = len(edge)
-        found = np.zeros((size + 1, size + 1))
-        found[:size, :size] = inner
-        found[size, :size] = found[:size, size] = edge
-        found[size, size] = heights.sum()
-        return _raised(found)
+        hessian = np.zeros((size + 1, size + 1))
+        hessian[:size, :size] = inner
+        hessian[size, :size] = hessian[:size, size] = edge
+        hessian[size, size] = heights.sum()
+        return _add_jitter(hessian)
 
 
-class _Whole:
-    """The products of slots, row by row; of sparse rows with their zeros."""
+class _DenseProducts:
+    """The products of slots by blocks of dense rows; sparse rows are made dense."""
 
     def __init__(self, features: Any, means: np.ndarray) -> None:
-        """Take the rows, and the mean of each slot."""
+        """Store the rows, and the mean of each slot."""
         self._features, self._means, self.rows = features, means, features.shape[0]
 
-    def of(self, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return ``centred.T @ diag(heights) @ centred`` and ``centred.T @ heights``; of the first rows, as many as there are heights."""
+    def weighted(self, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``centred.T @ diag(heights) @ centred`` and ``centred.T @ heights``; for the first ``len(heights)`` rows."""
         size, roots = len(self._means), np.sqrt(heights)[:, None]
         block = np.empty((_DENSE_BLOCK, size))
         inner, edge = np.zeros((size, size), order="F"), np.zeros(size)
@@ -230,121 +230,123 @@ class _Whole:
         return np.triu(inner) + np.triu(inner, 1).T, edge
 
 
-class _Parted:
-    """The products of slots of sparse rows, in two: ``full`` slots, in which most rows have a value, with their zeros, and thin ones."""
+class _SplitProducts:
+    """The products of slots of sparse rows, with ``full`` slots, where many rows have a value, dense, and the other, thin slots sparse."""
 
     def __init__(self, features: Any, means: np.ndarray, full: np.ndarray) -> None:
-        """Take the slots ``full`` apart from the others."""
+        """Split the slots into ``full`` and thin ones."""
         self.rows, size = features.shape
         self._full, self._thin = full, np.setdiff1d(np.arange(size), full)
-        # Centred before they are multiplied: what is left of a slot of one value must be nothing. Thin slots are always far from that.
+        # Full slots are centred before they are multiplied, so that a constant one gives exactly 0; thin slots are never constant.
         self._dense, self._sparse = features[:, full].toarray() - means[full], features[:, self._thin]
         self._means = np.where(np.isin(np.arange(size), full), 0.0, means)
-        held = np.diff(self._sparse.indptr)
-        # A row that holds fewer has zeros in the first slot for the rest.
-        self._places = np.zeros((held.max(initial=0), self.rows), dtype=np.int32)
+        values_per_row = np.diff(self._sparse.indptr)
+        # Rows with fewer values are filled up with zeros of the first slot.
+        self._places = np.zeros((values_per_row.max(initial=0), self.rows), dtype=np.int32)
         self._values = np.zeros(self._places.shape)
-        row = np.repeat(np.arange(self.rows), held)
-        nth = np.arange(len(self._sparse.indices)) - np.repeat(self._sparse.indptr[:-1], held)
-        self._places[nth, row], self._values[nth, row] = self._sparse.indices, self._sparse.data
+        row = np.repeat(np.arange(self.rows), values_per_row)
+        position = np.arange(len(self._sparse.indices)) - np.repeat(self._sparse.indptr[:-1], values_per_row)
+        self._places[position, row], self._values[position, row] = self._sparse.indices, self._sparse.data
 
-    def of(self, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what `_Whole.of` does; values of thin slots are centred when they have been multiplied."""
+    def weighted(self, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same as `_DenseProducts.weighted`; thin slots are centred after the multiplication."""
         count, size = len(heights), len(self._means)
         dense, sparse = self._dense[:count], self._sparse[:count]
-        inner, along, total = np.zeros((size, size)), np.zeros(size), float(heights.sum())
+        inner, margin_step, total = np.zeros((size, size)), np.zeros(size), float(heights.sum())
         for part in _blocks(count, _BLOCK):
             raised = dense[part] * heights[part, None]
             inner[np.ix_(self._full, self._full)] += dense[part].T @ raised
             inner[np.ix_(self._thin, self._full)] += sparse[part].T @ raised
         inner[np.ix_(self._full, self._thin)] = inner[np.ix_(self._thin, self._full)].T
-        inner[np.ix_(self._thin, self._thin)] = self._crossed(heights)
-        along[self._full], along[self._thin] = heights @ dense, sparse.T @ heights
-        crossed = np.outer(self._means, along)
-        return inner - crossed - crossed.T + total * np.outer(self._means, self._means), along - total * self._means
+        inner[np.ix_(self._thin, self._thin)] = self._cross_products(heights)
+        margin_step[self._full], margin_step[self._thin] = heights @ dense, sparse.T @ heights
+        crossed = np.outer(self._means, margin_step)
+        return inner - crossed - crossed.T + total * np.outer(self._means, self._means), margin_step - total * self._means
 
-    def _crossed(self, heights: np.ndarray) -> np.ndarray:
-        """Return the products of the values of each row in thin slots, by the two slots."""
+    def _cross_products(self, heights: np.ndarray) -> np.ndarray:
+        """Return the sums of products of the thin slots' values, by pair of slots."""
         count, size = len(heights), len(self._thin)
-        found = np.zeros(size * size)
+        sums = np.zeros(size * size)
         for first in range(len(self._places)):
             places, raised = self._places[first, :count].astype(np.int64) * size, self._values[first, :count] * heights
             for second in range(first, len(self._places)):
                 both = raised * self._values[second, :count] * (0.5 if first == second else 1.0)
-                found += np.bincount(places + self._places[second, :count], both, minlength=size * size)
-        half = found.reshape(size, size)
+                sums += np.bincount(places + self._places[second, :count], both, minlength=size * size)
+        half = sums.reshape(size, size)
         return half + half.T
 
 
-def products_of(features: Any, means: np.ndarray) -> _Whole | _Parted:
-    """Return what makes products of slots: in two parts where that is fewer steps than by whole rows, and takes little more room."""
+def choose_products(features: Any, means: np.ndarray) -> _DenseProducts | _SplitProducts:
+    """Choose the products of slots: split ones where they need fewer operations than dense ones and little more memory."""
     if not sp.issparse(features):
-        return _Whole(features, means)
+        return _DenseProducts(features, means)
     rows, size = features.shape
-    is_full = np.bincount(features.indices, minlength=size) > _FULL * rows
+    is_full = np.bincount(features.indices, minlength=size) > _FULL_SHARE * rows
     full, before = np.flatnonzero(is_full), np.concatenate([[0], np.cumsum(~is_full[features.indices])])
-    held = int(np.diff(before[features.indptr]).max(initial=0))
-    steps = len(full) ** 2 + _STEPS_A_PRODUCT * held * (held + len(full) / 4)
-    is_even = held * rows <= 2 * before[-1]
-    return _Parted(features, means, full) if steps < size**2 and is_even else _Whole(features, means)
+    values_per_row = int(np.diff(before[features.indptr]).max(initial=0))
+    steps = len(full) ** 2 + _OPERATIONS_PER_PRODUCT * values_per_row * (values_per_row + len(full) / 4)
+    is_even = values_per_row * rows <= 2 * before[-1]
+    return _SplitProducts(features, means, full) if steps < size**2 and is_even else _DenseProducts(features, means)
 
 
-def _raised(curved: np.ndarray) -> np.ndarray:
-    """Return the matrix with a little more on its diagonal, each place in proportion to itself, so that it can be taken apart."""
-    places = np.diag_indices(len(curved))
-    curved[places] += _JITTER * np.where(curved[places] > 0, curved[places], 1.0)
-    return curved
+def _add_jitter(hessian: np.ndarray) -> np.ndarray:
+    """Increase the diagonal slightly, in proportion to itself, so that the matrix has a Cholesky factor."""
+    places = np.diag_indices(len(hessian))
+    hessian[places] += _JITTER * np.where(hessian[places] > 0, hessian[places], 1.0)
+    return hessian
 
 
 def _blocks(count: int, size: int) -> Iterator[slice]:
     return (slice(first, min(first + size, count)) for first in range(0, count, size))
 
 
-def penalised(path: Path, penalties: Sequence[Penalty], *, steps: int, tolerance: float) -> Iterator[tuple[int, np.ndarray, float]]:
-    """Yield the place, weights and intercept of each penalty, the strongest first.
+def minimise_path(path: Path, penalties: Sequence[Penalty], *, steps: int, tolerance: float) -> Iterator[tuple[int, np.ndarray, float]]:
+    """Yield the index, weights and intercept of each penalty, the strongest first.
 
-    One whose minimum is not reached from its neighbour's in ``steps`` is approached again from no weights, as it would be alone.
+    A minimum that is not reached within ``steps`` from that of the penalty before is searched again from weights of 0.
     """
-    order = sorted(range(len(penalties)), key=lambda place: (penalties[place].ratio, -penalties[place].strength))
-    for place in order:
-        if not path.minimise(penalties[place], steps=steps, tolerance=tolerance) and place != order[0]:
+    order = sorted(range(len(penalties)), key=lambda index: (penalties[index].ratio, -penalties[index].strength))
+    for index in order:
+        if not path.minimise(penalties[index], steps=steps, tolerance=tolerance) and index != order[0]:
             path.start()
-            path.minimise(penalties[place], steps=steps, tolerance=tolerance)
-        yield place, path.weights.copy(), path.bias
+            path.minimise(penalties[index], steps=steps, tolerance=tolerance)
+        yield index, path.weights.copy(), path.bias
 
 
-def _outside(slope: np.ndarray, weights: np.ndarray, penalty: Penalty) -> float:
-    """Return by how much the slope of loss and penalty differs from nothing, at most, over the weights."""
-    whole = slope + penalty.on_squares * weights
-    bound = penalty.on_absolutes
-    settled = np.maximum(np.abs(whole) - bound, 0.0)
-    return float(np.where(weights == 0, settled, np.abs(whole + bound * np.sign(weights))).max(initial=0.0))
+def _gradient_distance(slope: np.ndarray, weights: np.ndarray, penalty: Penalty) -> float:
+    """Return the greatest distance of the gradient of loss and penalty from 0 over the weights."""
+    whole = slope + penalty.l2 * weights
+    bound = penalty.l1
+    at_zero = np.maximum(np.abs(whole) - bound, 0.0)
+    return float(np.where(weights == 0, at_zero, np.abs(whole + bound * np.sign(weights))).max(initial=0.0))
 
 
-def _minimum(curved: np.ndarray, slope: np.ndarray, of_intercept: float, weights: np.ndarray, penalty: Penalty) -> tuple[np.ndarray, float]:
-    """Return the weights at which the parabola with this slope and curvature, and the penalty, are least, and the intercept's step."""
-    last = curved[:-1, -1]
-    if not penalty.on_absolutes:
-        whole = curved.copy()
-        whole[np.diag_indices(len(weights))] += penalty.on_squares
-        downhill = np.append(slope + penalty.on_squares * weights, of_intercept)
+def _minimise_quadratic(
+    hessian: np.ndarray, slope: np.ndarray, intercept_gradient: float, weights: np.ndarray, penalty: Penalty
+) -> tuple[np.ndarray, float]:
+    """Return the weights that minimise the quadratic model of the loss plus the penalty, and the step of the intercept."""
+    last = hessian[:-1, -1]
+    if not penalty.l1:
+        whole = hessian.copy()
+        whole[np.diag_indices(len(weights))] += penalty.l2
+        downhill = np.append(slope + penalty.l2 * weights, intercept_gradient)
         step = -cho_solve(cho_factor(whole), downhill)
         return weights + step[:-1], float(step[-1])
-    # The intercept goes where it costs least, whatever the weights are; what is left is a parabola in them alone.
-    inner = curved[:-1, :-1] - np.outer(last, last) / curved[-1, -1]
-    inner = _raised(inner)
-    wanted = inner @ weights - (slope - last * of_intercept / curved[-1, -1])
-    target = _elastic(inner, wanted, weights, penalty)
-    return target, float(-(of_intercept + last @ (target - weights)) / curved[-1, -1])
+    # The intercept is eliminated, which leaves a quadratic function of the weights.
+    inner = hessian[:-1, :-1] - np.outer(last, last) / hessian[-1, -1]
+    inner = _add_jitter(inner)
+    linear = inner @ weights - (slope - last * intercept_gradient / hessian[-1, -1])
+    target = _solve_elastic_net(inner, linear, weights, penalty)
+    return target, float(-(intercept_gradient + last @ (target - weights)) / hessian[-1, -1])
 
 
-def _elastic(inner: np.ndarray, wanted: np.ndarray, weights: np.ndarray, penalty: Penalty) -> np.ndarray:
-    """Return the v of the least ``v'inner v / 2 - wanted'v + penalty(v)``, by coordinate descent on a matrix with that square."""
+def _solve_elastic_net(inner: np.ndarray, linear: np.ndarray, weights: np.ndarray, penalty: Penalty) -> np.ndarray:
+    """Return the v that minimises ``v'inner v / 2 - linear'v + penalty(v)``, by coordinate descent on the Cholesky factor of ``inner``."""
     from sklearn.linear_model import ElasticNet
 
     lower = cholesky(inner, lower=True)
     root = np.sqrt(len(weights))
     model = ElasticNet(alpha=penalty.strength, l1_ratio=penalty.ratio, fit_intercept=False, tol=1e-9, max_iter=10_000, warm_start=True)
     model.coef_ = weights.copy()
-    model.fit(root * lower.T, root * solve_triangular(lower, wanted, lower=True))
+    model.fit(root * lower.T, root * solve_triangular(lower, linear, lower=True))
     return np.asarray(model.coef_)

@@ -1,4 +1,4 @@
-"""What finds rows unlike the others, by scikit-learn: forests that isolate them, and mixtures that find them improbable."""
+"""Anomaly detection by scikit-learn: isolation forests and Gaussian mixtures."""
 
 from __future__ import annotations
 
@@ -11,95 +11,97 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from tidemill.learners.base import Layout, Matrix, Rows, Setting, dumped, loaded, within_float32
+from tidemill.learners.base import Layout, Matrix, Rows, Setting, dump_skops, load_skops, within_float32
 from tidemill.learners.boosting import Library
-from tidemill.learners.linear_learners import unconverged
+from tidemill.learners.linear_learners import ignore_convergence_warnings
 
-# So many training rows, the first by the hash of their key, are a sample that tells shares to within 0.1 %.
-MOST_ROWS = 100_000
-_MOST_KNOTS = 4_000
-_EXACT_AT_THE_TOP = 1_000
+# A sample of so many training rows, the first by the hash of their key, gives shares to within 0.1 %.
+MAX_SCORED_ROWS = 100_000
+_MAX_KNOTS = 4_000
+_EXACT_TOP_KNOTS = 1_000
 
 
 @dataclass(frozen=True)
 class Quantiles:
-    """Knots of the distribution of the training rows: figures, rising, and the share of rows that lies below each."""
+    """Knots of the distribution of anomaly scores: ascending scores, and the share of training rows below each."""
 
-    figures: np.ndarray
+    scores: np.ndarray
     shares: np.ndarray
 
     @classmethod
-    def of(cls, figures: np.ndarray) -> Quantiles:
-        """Return those of the training rows: every different figure where they are few, all of the greatest ones anyway.
+    def of(cls, scores: np.ndarray) -> Quantiles:
+        """Compute the quantiles of the scores of training rows: every distinct score, or, of many, a part that has all of the greatest.
 
         Raises:
-            ValueError: a figure is no number.
+            ValueError: a score is not finite.
         """
-        if not np.isfinite(figures).all():
+        if not np.isfinite(scores).all():
             raise ValueError("the strangeness of some training rows is no number; check the features for NaN or infinite values")
-        different, counts = np.unique(figures, return_counts=True)
-        shares = (np.cumsum(counts) - counts) / len(figures)
-        last = len(different) - 1
-        if last >= _MOST_KNOTS:
-            even = np.linspace(0, last, _MOST_KNOTS - _EXACT_AT_THE_TOP).round().astype(int)
-            kept = np.unique(np.concatenate([even, np.arange(last - _EXACT_AT_THE_TOP, last + 1)]))
-            different, shares = different[kept], shares[kept]
-        return cls(different, shares)
+        distinct, counts = np.unique(scores, return_counts=True)
+        shares = (np.cumsum(counts) - counts) / len(scores)
+        last = len(distinct) - 1
+        if last >= _MAX_KNOTS:
+            even = np.linspace(0, last, _MAX_KNOTS - _EXACT_TOP_KNOTS).round().astype(int)
+            knots = np.unique(np.concatenate([even, np.arange(last - _EXACT_TOP_KNOTS, last + 1)]))
+            distinct, shares = distinct[knots], shares[knots]
+        return cls(distinct, shares)
 
-    def share(self, figures: np.ndarray) -> np.ndarray:
-        """Return the share of training rows that are less strange, straight lines between knots.
+    def share(self, scores: np.ndarray) -> np.ndarray:
+        """Return the share of training rows with a lower score, linear between knots.
 
-        Behind the strangest training row the share rises on towards 1 and never reaches it, so that stranger rows stay apart.
+        Above the greatest training score the share rises towards 1 without reaching it, so that higher scores still differ.
         """
-        inside = np.interp(figures, self.figures, self.shares)
-        greatest, top = self.figures[-1], self.shares[-1]
-        width = (greatest - self.figures[0]) or 1.0
-        behind = np.maximum(figures - greatest, 0.0) / width
-        return np.asarray(np.where(figures > greatest, top + (1 - top) * behind / (1 + behind), inside))
+        inside = np.interp(scores, self.scores, self.shares)
+        greatest, top = self.scores[-1], self.shares[-1]
+        width = (greatest - self.scores[0]) or 1.0
+        excess = np.maximum(scores - greatest, 0.0) / width
+        return np.asarray(np.where(scores > greatest, top + (1 - top) * excess / (1 + excess), inside))
 
 
-# What vectors may take that are spread out, in a task.
-_MOST_CELLS = 100_000_000
+# The most values of dense vectors in a task.
+_MAX_DENSE_VALUES = 100_000_000
 
 
-def spread_out(features: Matrix) -> np.ndarray:
-    """Return the vectors with their zeros, within what 32 bits hold.
+def to_dense(features: Matrix) -> np.ndarray:
+    """Return dense vectors, clipped to the range of float32.
 
     Raises:
-        MemoryError: they are too many for that.
+        MemoryError: the dense vectors would be too large.
     """
     if not isinstance(features, sp.csr_matrix):
         return np.asarray(within_float32(features))
     rows, slots = features.shape
-    if rows * slots > _MOST_CELLS:
-        raise MemoryError(f"{rows:,} vectors of {slots:,} slots, most of them 0, are not spread out; use fewer slots, such as `hashing`")
+    if rows * slots > _MAX_DENSE_VALUES:
+        raise MemoryError(
+            f"{rows:,} vectors of {slots:,} slots, most of them 0, are too large as dense vectors; use fewer slots, such as `hashing`"
+        )
     return np.asarray(within_float32(features.toarray()))
 
 
 @dataclass(frozen=True)
-class Strangeness:
-    """A fitted model whose ``score_samples`` is the greater the less strange a row is, and what shares its figures stand for."""
+class AnomalyScorer:
+    """A fitted model, whose ``score_samples`` is lower for anomalies, and the quantiles of its scores on training rows."""
 
     model: Any
     quantiles: Quantiles
 
     def predict(self, features: Matrix) -> np.ndarray:
-        """Return (n, 2): one less the share of training rows that are less strange, and that share."""
-        share = self.quantiles.share(-self.model.score_samples(spread_out(features)))
+        """Return (n, 2): for each row 1 - s and s, where s is the share of less anomalous training rows."""
+        share = self.quantiles.share(-self.model.score_samples(to_dense(features)))
         return np.stack([1 - share, share], axis=1)
 
     def dump(self) -> bytes:
         """Return the model in the format of skops."""
-        return dumped((self.model, self.quantiles.figures, self.quantiles.shares), 2)
+        return dump_skops((self.model, self.quantiles.scores, self.quantiles.shares), 2)
 
     def gains(self) -> np.ndarray:
-        """Return nothing: what a slot adds to strangeness is told by no split."""
+        """Return no gains: these models have none."""
         return np.zeros(0)
 
 
 @dataclass(frozen=True)
-class Outliers(Library):
-    """What both share: the model is made, told of the rows, and its figures of them are kept as shares."""
+class AnomalyLearner(Library):
+    """A learner of anomalies: fits a model, and stores the quantiles of its scores on the training rows."""
 
     package: str
     module: str
@@ -108,53 +110,53 @@ class Outliers(Library):
     layout: Layout = "dense"
 
     @abstractmethod
-    def model(self, setting: Setting) -> Any:
-        """Return the model of scikit-learn, not fitted yet."""
+    def build_model(self, setting: Setting) -> Any:
+        """Return the unfitted model of scikit-learn."""
 
-    def fit(self, rows: Rows, setting: Setting) -> Strangeness:
-        """Fit on one core; labels are not looked at."""
-        features = rows.kept("spread out", lambda: spread_out(rows.features))
-        with unconverged():
-            model = self.model(setting).fit(features)
-        return Strangeness(model, Quantiles.of(-model.score_samples(features[:MOST_ROWS])))
+    def fit(self, rows: Rows, setting: Setting) -> AnomalyScorer:
+        """Fit on one core, without labels."""
+        features = rows.cached("spread out", lambda: to_dense(rows.features))
+        with ignore_convergence_warnings():
+            model = self.build_model(setting).fit(features)
+        return AnomalyScorer(model, Quantiles.of(-model.score_samples(features[:MAX_SCORED_ROWS])))
 
-    def load(self, dump: bytes, task: str) -> Strangeness:
-        """Return the model that ``dump`` wrote."""
-        (model, figures, shares), _ = loaded(dump)
-        return Strangeness(model, Quantiles(figures, shares))
+    def load(self, dump: bytes, task: str) -> AnomalyScorer:
+        """Read the model of a dump."""
+        (model, scores, shares), _ = load_skops(dump)
+        return AnomalyScorer(model, Quantiles(scores, shares))
 
 
-class Isolation(Outliers):
-    """Trees that split at random: the fewer splits set a row apart, the stranger it is.
+class IsolationForestLearner(AnomalyLearner):
+    """Isolation forest: the fewer random splits isolate a row, the more anomalous it is.
 
     Source: Liu, Ting, Zhou: Isolation forest, ICDM 2008.
     """
 
-    def model(self, setting: Setting) -> Any:
-        """Return the forest; a tree sees no more rows than there are."""
+    def build_model(self, setting: Setting) -> Any:
+        """Return the unfitted forest."""
         from sklearn.ensemble import IsolationForest
 
-        return IsolationForest(random_state=setting.seed, n_jobs=1, **self.given(setting))
+        return IsolationForest(random_state=setting.seed, n_jobs=1, **self.library_params(setting))
 
-    def fit(self, rows: Rows, setting: Setting) -> Strangeness:
+    def fit(self, rows: Rows, setting: Setting) -> AnomalyScorer:
         """Fit on one core."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="max_samples")  # is bounded by the rows, as it says
+            warnings.filterwarnings("ignore", message="max_samples")  # scikit-learn lowers it to the number of rows
             return super().fit(rows, setting)
 
 
-class Mixture(Outliers):
-    """A mixture of normal distributions: the less probable a row, the stranger it is (its negative log likelihood)."""
+class GaussianMixtureLearner(AnomalyLearner):
+    """Gaussian mixture: the score of a row is its negative log likelihood."""
 
-    def model(self, setting: Setting) -> Any:
-        """Return the mixture; scaled numbers may all be the same within a component, so that its variances have a floor."""
+    def build_model(self, setting: Setting) -> Any:
+        """Return the unfitted mixture; variances have a floor, since scaled numbers may be constant within a component."""
         from sklearn.mixture import GaussianMixture
 
-        return GaussianMixture(random_state=setting.seed, **{"reg_covar": 1e-3, **self.given(setting)})
+        return GaussianMixture(random_state=setting.seed, **{"reg_covar": 1e-3, **self.library_params(setting)})
 
 
-ISOLATION = Isolation("scikit-learn", "sklearn.ensemble", "IsolationForest", layout="any")
-MIXTURE = Mixture(
+ISOLATION = IsolationForestLearner("scikit-learn", "sklearn.ensemble", "IsolationForest", layout="any")
+MIXTURE = GaussianMixtureLearner(
     "scikit-learn",
     "sklearn.mixture",
     "GaussianMixture",

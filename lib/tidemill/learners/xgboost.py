@@ -9,55 +9,55 @@ from typing import Any
 import numpy as np
 
 from tidemill.learners.base import Rows, Setting, within_float32
-from tidemill.learners.boosting import Boosting, nominal
+from tidemill.learners.boosting import Boosting, categorical_slots
 from tidemill.tasks import TaskKind
 
 
 class XGBoost(Boosting):
-    """XGBoost by histograms; kept in its own binary JSON."""
+    """XGBoost with histograms; models are saved in its binary JSON format."""
 
     def fit(self, rows: Rows, setting: Setting) -> XGBoostScorer:
         """Fit on one core."""
         return XGBoostScorer(self._train(rows, setting), setting.task)
 
     def fit_until(self, rows: Rows, setting: Setting, unseen: Rows, patience: int) -> tuple[XGBoostScorer, Sequence[float]]:
-        """Fit until the loss of unseen rows falls no more."""
+        """Fit with early stopping on the loss of the held-out rows."""
         import xgboost
 
-        told: dict[str, dict[str, list[float]]] = {}
+        evaluations: dict[str, dict[str, list[float]]] = {}
         kinds = {"feature_types": _feature_types(rows), "enable_categorical": True, "nthread": 1}
         matrix = xgboost.DMatrix(within_float32(unseen.features), unseen.labels, weight=unseen.weights, **kinds)
-        watched = {"evals": [(matrix, "unseen")], "early_stopping_rounds": patience, "evals_result": told, "verbose_eval": False}
-        booster = self._train(rows, setting, **watched)
-        return XGBoostScorer(booster, setting.task), list(told["unseen"].values())[-1]
+        validation = {"evals": [(matrix, "unseen")], "early_stopping_rounds": patience, "evals_result": evaluations, "verbose_eval": False}
+        booster = self._train(rows, setting, **validation)
+        return XGBoostScorer(booster, setting.task), list(evaluations["unseen"].values())[-1]
 
-    def _train(self, rows: Rows, setting: Setting, **watched: Any) -> Any:
-        """Return the booster; bins are made once for all fits on the same rows."""
+    def _train(self, rows: Rows, setting: Setting, **validation: Any) -> Any:
+        """Train the booster; the binned matrix is cached for all fits on the same rows."""
         import xgboost
 
-        given = self.given(setting)
-        rounds, bins = int(given.pop("n_estimators", 100)), int(given.pop("max_bin", 256))
+        params = self.library_params(setting)
+        rounds, bins = int(params.pop("n_estimators", 100)), int(params.pop("max_bin", 256))
         types = _feature_types(rows)
 
-        def binned() -> Any:
+        def build_binned() -> Any:
             kinds = {"feature_types": types, "enable_categorical": True, "max_bin": bins, "nthread": 1}
             return xgboost.QuantileDMatrix(within_float32(rows.features), rows.labels, weight=rows.weights, **kinds)
 
         objective = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regression": "reg:squarederror"}[setting.task]
-        own = {"objective": objective, "seed": setting.seed, "nthread": 1, "tree_method": "hist", "max_bin": bins, "verbosity": 0}
+        fixed_params = {"objective": objective, "seed": setting.seed, "nthread": 1, "tree_method": "hist", "max_bin": bins, "verbosity": 0}
         classes = {"num_class": setting.n_classes} if setting.task.has_many_classes else {}
-        given |= self.loss_params(setting.loss, setting.quantile, setting.monotone)
-        return xgboost.train({**own, **classes, **given}, rows.kept(f"xgboost/{bins}", binned), rounds, **watched)
+        params |= self.loss_params(setting.loss, setting.quantile, setting.monotone)
+        return xgboost.train({**fixed_params, **classes, **params}, rows.cached(f"xgboost/{bins}", build_binned), rounds, **validation)
 
     def loss_params(self, loss: str, quantile: float | None, monotone: Sequence[int]) -> dict[str, Any]:
-        """Return the parameters of a loss other than the squared one, and of slots that predictions may only rise or fall with."""
+        """Return the parameters for a loss other than the squared one, and for monotone slots."""
         params: dict[str, Any] = {"monotone_constraints": f"({','.join(map(str, monotone))})"} if any(monotone) else {}
         if loss == "quantile":
             params |= {"objective": "reg:quantileerror", "quantile_alpha": quantile}
         return params | {"objective": "reg:absoluteerror"} if loss == "absolute" else params
 
     def load(self, dump: bytes, task: str) -> XGBoostScorer:
-        """Return the model that ``dump`` wrote."""
+        """Read the model of a dump."""
         import xgboost
 
         booster = xgboost.Booster({"nthread": 1})
@@ -67,32 +67,32 @@ class XGBoost(Boosting):
 
 @dataclass(frozen=True)
 class XGBoostScorer:
-    """A fitted model of XGBoost's."""
+    """A fitted model of XGBoost."""
 
     model: Any
     task: str
 
     def predict(self, features: np.ndarray, rounds: int | None = None) -> np.ndarray:
-        """Return values or probabilities, of the first ``rounds`` alone where they are given."""
+        """Return values or probabilities, with only the first ``rounds`` where these are given."""
         import xgboost
 
         matrix = xgboost.DMatrix(within_float32(features), feature_types=self.model.feature_types, enable_categorical=True, nthread=1)
-        found = self.model.predict(matrix, iteration_range=(0, rounds or 0)).astype(np.float64)
+        predictions = self.model.predict(matrix, iteration_range=(0, rounds or 0)).astype(np.float64)
         if TaskKind(self.task).predicts_number:
-            return found.reshape(len(features))
-        return np.column_stack([1 - found, found]) if TaskKind(self.task).has_two_classes else found
+            return predictions.reshape(len(features))
+        return np.column_stack([1 - predictions, predictions]) if TaskKind(self.task).has_two_classes else predictions
 
     def dump(self) -> bytes:
         """Return the model in XGBoost's own format."""
         return bytes(self.model.save_raw("ubj"))
 
     def gains(self) -> np.ndarray:
-        """Return what each slot gained in all splits by it."""
+        """Return the total gain of each slot over all splits."""
         return booster_gains(self.model)
 
 
 def booster_gains(booster: Any) -> np.ndarray:
-    """Return what each slot gained in all splits by it; XGBoost names slots ``f0``, ``f1`` and so on."""
+    """Return the total gain of each slot over all splits; XGBoost names slots ``f0``, ``f1`` and so on."""
     gains = np.zeros(booster.num_features())
     for name, gain in booster.get_score(importance_type="total_gain").items():
         gains[int(name.removeprefix("f"))] = gain
@@ -100,7 +100,7 @@ def booster_gains(booster: Any) -> np.ndarray:
 
 
 def _feature_types(rows: Rows) -> list[str]:
-    categories = set(nominal(rows))
+    categories = set(categorical_slots(rows))
     return ["c" if slot in categories else "q" for slot in range(rows.features.shape[1])]
 
 

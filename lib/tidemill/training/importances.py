@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pyspark.ml import PipelineModel, Transformer
 
-from tidemill.learners.model import shares
+from tidemill.learners.model import normalise_gains
 from tidemill.learners.xgboost import booster_gains
 from tidemill.training.ensembles.combined import AsidePredictions
 
@@ -61,7 +61,7 @@ def _read_figures(model: PipelineModel, size: int) -> list[tuple[str, np.ndarray
         if _reads_predictions(stage):
             continue
         if hasattr(stage, "get_booster"):  # XGBoost's own stage has no figures by slot
-            figures.append(("gain", shares(booster_gains(stage.get_booster()))))
+            figures.append(("gain", normalise_gains(booster_gains(stage.get_booster()))))
         elif hasattr(stage, "featureImportances"):
             figures.append(("gain", stage.featureImportances.toArray()))
         elif hasattr(stage, "coefficientMatrix"):

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from tidemill.errors import StepError
 from tidemill.families import IN_TASKS
 from tidemill.features import FeaturePlan, feature_pipeline, max_categories, nominal_slots
-from tidemill.learners.linear_scores import linear_scores, linear_values
+from tidemill.learners.linear_scores import build_linear_classifier, build_linear_regressor
 from tidemill.learners.model import LearnedModel
 from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.spark_errors import format_spark_error
@@ -126,8 +126,8 @@ def fit_stage(spark: SparkSession, trial: Trial, vectors: TaskVectors, problem: 
     if isinstance(fitted, bytes):
         return LearnedModel(trial.family, problem.task, column, fitted)
     if problem.task.predicts_number:
-        return linear_values(spark, fitted.weights[0], float(fitted.biases[0]), column)
-    return linear_scores(spark, fitted.weights, fitted.biases, problem.n_classes, column)
+        return build_linear_regressor(spark, fitted.weights[0], float(fitted.biases[0]), column)
+    return build_linear_classifier(spark, fitted.weights, fitted.biases, problem.n_classes, column)
 
 
 def flatten_stages(model: Transformer) -> list[Transformer]:

@@ -18,7 +18,7 @@ from tidemill.runtime.caching import cache_frame
 from tidemill.spec import Spec
 from tidemill.spec.models import Pipeline
 from tidemill.steps.deploy import deploy
-from tidemill.steps.evaluate.ranking import RankedTest, other_rows
+from tidemill.steps.evaluate.ranking import RankingEvaluator
 from tidemill.steps.evaluate.step import evaluate
 from tidemill.steps.monitor.step import monitor
 from tidemill.steps.result import StepContext, StepResult
@@ -225,15 +225,16 @@ def test_a_model_is_measured_on_ids_that_have_become_text(films):
     texts = films.lake.read(films.spark, "gold.films_dataset").withColumn(
         "film_id", F.when(film == 7, "seven").otherwise(film.cast("string"))
     )
-    found = films.step(lambda context: RankedTest(context, texts).compute_fold_metrics(*load_model(films.lake, "films", 1)))
+    found = films.step(lambda context: RankingEvaluator(context, texts, ()).measure(*load_model(films.lake, "films", 1)))
     assert found == pytest.approx(films.metrics()[1])
 
 
 def test_errors_of_two_models_that_are_of_different_rows_are_told_as_such():
     candidate, champion = {"rmse": 1.0, "coverage": 0.9}, {"rmse": 1.1, "coverage": 0.75}
-    (note,) = other_rows(candidate, champion)
+    compare = RankingEvaluator.__new__(RankingEvaluator).compare  # it reads no rows
+    (note,) = compare(candidate, champion)
     assert "90.0% for the candidate, 75.0% for the champion" in note
-    assert other_rows(candidate, {**champion, "coverage": 0.9}) == other_rows({"coverage": 0.9}, {"coverage": 0.75}) == ()
+    assert compare(candidate, {**champion, "coverage": 0.9}) == compare({"coverage": 0.9}, {"coverage": 0.75}) == ()
 
 
 def test_rows_that_have_just_arrived_are_scored(films, score_input, tmp_path):

@@ -90,12 +90,12 @@ def test_naive_bayes_is_scikit_learns(frame, documents, kind, other):
 
 def test_rows_beyond_one_task_are_fitted_class_by_class(frame, monkeypatch):
     in_one = _predicted(_fitted(frame, "linear_svm", {"regParam": 0.01, "maxIter": 50}), frame)
-    monkeypatch.setattr("tidemill.learners.linear_svm.MOST_VALUES", 10)
+    monkeypatch.setattr("tidemill.learners.linear_svm.MAX_VALUES", 10)
     by_class = _predicted(_fitted(frame, "linear_svm", {"regParam": 0.01, "maxIter": 6}), frame)
     assert (in_one == by_class).mean() > 0.97
 
 
 def test_a_perceptron_refuses_more_slots_than_it_can_stack(frame, monkeypatch):
-    monkeypatch.setattr("tidemill.learners.estimators.MOST_SLOTS", 5)
+    monkeypatch.setattr("tidemill.learners.estimators.MAX_PERCEPTRON_SLOTS", 5)
     with pytest.raises(StepError, match="takes at most 5 slots"):
         _fitted(frame, "multilayer_perceptron", {"hiddenUnits": 2})

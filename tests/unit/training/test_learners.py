@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss, mean_absolute_error, mean_pinball_loss, me
 from tidemill.evaluation.counts import compute_array_metrics as metrics
 from tidemill.families import FAMILIES, PATIENCE
 from tidemill.learners.base import Rows, Setting
-from tidemill.learners.linear_learners import deviations
+from tidemill.learners.linear_learners import compute_deviations
 from tidemill.runtime.caching import limit_to_one_thread
 
 PARAMS = {
@@ -124,15 +124,15 @@ def test_weighted_deviations_are_by_hand_and_of_plain_rows_numpys():
     rng = np.random.default_rng(6)
     x, w = rng.normal(size=(50, 3)) * (rng.random((50, 3)) < 0.4), rng.uniform(0, 3, 50)
     for features in (x, sp.csr_matrix(x)):
-        assert np.allclose(deviations(features), x.std(axis=0, ddof=1))
-        assert np.allclose(deviations(features, w) ** 2, np.cov(x.T, aweights=w).diagonal())
+        assert np.allclose(compute_deviations(features), x.std(axis=0, ddof=1))
+        assert np.allclose(compute_deviations(features, w) ** 2, np.cov(x.T, aweights=w).diagonal())
     alike = np.tile([0.1, np.cos(np.pi / 2), 1.0, 1e9, 0.0], (20_000, 1))
     for features in (alike, sp.csr_matrix(alike)):
         for counts in (None, rng.uniform(0.3, 3, 20_000)):
-            assert (deviations(features, counts) == 0).all()
+            assert (compute_deviations(features, counts) == 0).all()
     far = rng.normal([1e7, -1e5], size=(500, 2))
     for features in (far, sp.csr_matrix(far)):
-        assert np.allclose(deviations(features), far.std(axis=0, ddof=1), rtol=1e-6)
+        assert np.allclose(compute_deviations(features), far.std(axis=0, ddof=1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["hist_gradient_boosting", "xgboost", "lightgbm"])

@@ -7,7 +7,7 @@ from sklearn.linear_model import ElasticNet, LogisticRegression, Ridge
 
 from tidemill.learners import newton
 from tidemill.learners.base import Rows, Setting
-from tidemill.learners.newton import LogLoss, Path, Penalty, SquaredLoss, penalised
+from tidemill.learners.newton import LogLoss, Path, Penalty, SquaredLoss, minimise_path
 from tidemill.learners.penalised import LeastSquares, Logistic
 
 STEPS, TOLERANCE = 100, 1e-8
@@ -26,7 +26,7 @@ def rows():
 
 def found(features, labels, weights, loss, penalties, steps=STEPS):
     path = Path(features, labels, weights, loss)
-    return {place: (w, b) for place, w, b in penalised(path, penalties, steps=steps, tolerance=TOLERANCE)}
+    return {place: (w, b) for place, w, b in minimise_path(path, penalties, steps=steps, tolerance=TOLERANCE)}
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
@@ -60,8 +60,8 @@ def test_a_path_of_least_squares_has_scikit_learns_minima(rows, ratio):
 def test_the_curvature_of_few_rows_leads_to_the_minimum_of_all(rows, monkeypatch):
     features, labels, _, _ = rows
     whole = found(features, labels, None, LogLoss(), [Penalty(1e-3)])
-    monkeypatch.setattr(newton, "_LEAST_SAMPLE", 300)
-    monkeypatch.setattr(newton, "_ROWS_A_SLOT", 1)
+    monkeypatch.setattr(newton, "_MIN_SAMPLE", 300)
+    monkeypatch.setattr(newton, "_ROWS_PER_SLOT", 1)
     few = found(features, labels, None, LogLoss(), [Penalty(1e-3)])
     np.testing.assert_allclose(few[0][0], whole[0][0], atol=1e-6)
 
@@ -93,7 +93,7 @@ def test_a_setting_has_the_same_model_alone_and_among_others(rows, learner, task
     ]
     assert learner.sharing(task, 15).parameters == ("regParam", "elasticNetParam")
     assert learner.sharing("multiclass", 15) is None
-    assert learner.sharing(task, newton.MOST_SLOTS + 1) is None
+    assert learner.sharing(task, newton.MAX_NEWTON_SLOTS + 1) is None
     for setting, model in zip(settings, learner.fit_each(given, settings), strict=True):
         np.testing.assert_allclose(model.weights, learner.fit(given, setting).weights, atol=1e-4)
 
@@ -129,10 +129,10 @@ def test_second_derivatives_of_sparse_rows_are_those_of_all_their_values():
     whole = np.hstack([draw.normal(size=(count, 2)), hot, np.where(draw.random((count, 1)) < 0.4, 3.0, 0.0)])
     sparse, heights = sp.csr_matrix(whole), draw.uniform(0.1, 1.0, 2000)
     means = whole.mean(axis=0)
-    assert isinstance(newton.products_of(sparse, means), newton._Parted)
+    assert isinstance(newton.choose_products(sparse, means), newton._SplitProducts)
     centred = whole[:2000] - means
-    for products in (newton.products_of(sparse, means), newton._Whole(sparse, means), newton._Whole(whole, means)):
-        inner, edge = products.of(heights)
+    for products in (newton.choose_products(sparse, means), newton._DenseProducts(sparse, means), newton._DenseProducts(whole, means)):
+        inner, edge = products.weighted(heights)
         np.testing.assert_allclose(inner, centred.T @ np.diag(heights) @ centred, atol=1e-9)
         np.testing.assert_allclose(edge, centred.T @ heights, atol=1e-9)
 
@@ -141,8 +141,12 @@ def test_rows_are_taken_whole_where_products_of_their_values_are_more_work():
     draw = np.random.default_rng(9)
     hot = np.eye(40)[draw.integers(0, 40, 2000)]
     one_long = np.vstack([hot, np.ones((1, 40))])
-    for features, kind in ((hot, newton._Parted), (one_long, newton._Whole), (draw.normal(size=(2000, 40)), newton._Whole)):
-        assert isinstance(newton.products_of(sp.csr_matrix(features), features.mean(axis=0)), kind)
+    for features, kind in (
+        (hot, newton._SplitProducts),
+        (one_long, newton._DenseProducts),
+        (draw.normal(size=(2000, 40)), newton._DenseProducts),
+    ):
+        assert isinstance(newton.choose_products(sp.csr_matrix(features), features.mean(axis=0)), kind)
 
 
 @pytest.mark.parametrize("penalty", [Penalty(0.0), Penalty(1e-3), Penalty(1e-3, 0.5), Penalty(1e-3, 1.0)])

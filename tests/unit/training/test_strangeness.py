@@ -24,7 +24,7 @@ def test_a_share_is_that_of_the_training_rows_that_are_less_strange():
 def test_shares_of_many_rows_are_those_of_all_of_them():
     figures = np.random.default_rng(0).lognormal(size=50_000)
     quantiles = Quantiles.of(figures)
-    assert len(quantiles.figures) <= 4_001
+    assert len(quantiles.scores) <= 4_001
     asked = np.quantile(figures, [0.01, 0.5, 0.9, 0.99, 0.9999])
     exact = np.searchsorted(np.sort(figures), asked) / len(figures)
     assert np.allclose(quantiles.share(asked), exact, atol=1e-3) and np.allclose(quantiles.share(asked)[3:], exact[3:], atol=2e-5)

@@ -15,8 +15,8 @@ import pyarrow as pa
 from tidemill.evaluation.counts import compute_array_metrics
 from tidemill.evaluation.mass_volume import MAX_ROWS, mass_volume
 from tidemill.learners.base import Learner, Linear, Predictor, Rows, Setting, library
-from tidemill.learners.boosting import Stopped
-from tidemill.learners.outliers import spread_out
+from tidemill.learners.boosting import EarlyStoppedModel
+from tidemill.learners.outliers import to_dense
 from tidemill.runtime.caching import WORKER_CACHE, limit_to_one_thread
 from tidemill.tasks import Metric
 from tidemill.training.balance import correct_probabilities
@@ -142,7 +142,7 @@ def _score(model: Predictor, fit: Fit, held_out: MatrixRows, trial: int, fit_sec
     except Exception as error:  # noqa: BLE001 - as above
         return Outcome(trial, {}, fit_seconds + time.perf_counter() - started, 0.0, _format_error(error))
     finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
-    rounds = model.rounds if isinstance(model, Stopped) else None
+    rounds = model.rounds if isinstance(model, EarlyStoppedModel) else None
     return Outcome(trial, finite, fit_seconds + time.perf_counter() - started, score_seconds, None, rounds=rounds)
 
 
@@ -150,7 +150,7 @@ def _compute_fit_metrics(model: Predictor, fit: Fit, held_out: MatrixRows, predi
     """Return the metrics of predictions; for anomalies without a label the mass volume."""
     labels, setting = np.asarray(held_out.labels), fit.setting
     if setting.task.finds_anomalies and np.isnan(labels).all():
-        rows_to_measure = spread_out(held_out.features[:MAX_ROWS])
+        rows_to_measure = to_dense(held_out.features[:MAX_ROWS])
         with limit_to_one_thread():
             return {"massVolume": mass_volume(lambda rows: model.predict(rows)[:, 1], rows_to_measure, setting.seed)}
     if setting.target == "log":
