@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from tests.tiers import parametrize_cover
 
 from tidemill.cli import main
 from tidemill.errors import UsageError
@@ -147,7 +148,7 @@ maintain(Lake(root), keep_runs=0)
 """
 
 
-@pytest.mark.parametrize(
+@parametrize_cover(
     ("function", "when", "count"),
     [
         ("_keep_log", "before", 1),
