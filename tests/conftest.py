@@ -69,6 +69,8 @@ def spark() -> Iterator[SparkSession]:
         "spark.sql.warehouse.dir": tempfile.mkdtemp(prefix="tidemill-tests-"),
     }
     session = get_spark("tidemill-tests", conf | TINY_DATA)
+    is_own = session.sparkContext.getConf().get("spark.default.parallelism") == TINY_DATA["spark.default.parallelism"]
+    assert is_own, "a test that ran before started Spark without this fixture"
     _warm_up(session)
     yield session
     session.stop()

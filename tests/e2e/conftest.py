@@ -44,7 +44,11 @@ def raw_flights(sample_data) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def whole_run(sample_data, tmp_path_factory) -> tuple[Place, dict]:
-    """One run over the sample, in one process, by spark-submit, and what it told."""
+def whole_run(spark, sample_data, tmp_path_factory) -> tuple[Place, dict]:
+    """One run over the sample, in one process, by spark-submit, and what it told.
+
+    What runs in the process of the tests afterwards runs in the session ``spark``: a command that found none would start another, which
+    all later tests of this worker would have to take.
+    """
     place = Place(sample_data, tmp_path_factory.mktemp("whole") / "lake")
     return place, place.submit("run", "--spec", str(SPEC), "--env", "sample")
