@@ -18,7 +18,7 @@ from deltalake.exceptions import DeltaError
 from tidemill.errors import LakeError, UsageError
 from tidemill.lake.delta_tables import open_if_present, query, to_rows, translate_errors
 from tidemill.lake.lake_paths import engine_root
-from tidemill.lake.ledger_files import commit_properties, compact_files, last_sequence, remove_expired_files
+from tidemill.lake.ledger_files import CONFIGURATION, commit_properties, compact_files, last_sequence, remove_expired_files
 from tidemill.lake.ops_row import RECORDED_AT, SEQUENCE, OpsRow
 from tidemill.quoting import is_local, split_name
 from tidemill.redaction import redact
@@ -192,7 +192,8 @@ class Ledger:
         schema, last = rows[0].arrow_schema(), last_sequence(opened)
         data, properties = _as_arrow(rows, last), commit_properties(last + len(rows))
         if opened is None:
-            write_deltalake(self._path(rows[0].TABLE), data, mode="error", commit_properties=properties)
+            path = self._path(rows[0].TABLE)
+            write_deltalake(path, data, mode="error", configuration=CONFIGURATION, commit_properties=properties)
             return f"{len(rows)} rows added"
         # A lake of an earlier version may lack a column that has come since.
         is_older = set(schema.names) > {part.name for part in opened.schema().fields}

@@ -26,6 +26,9 @@ _FULL_FILE_BYTES = 2 << 20
 RETENTION_S = 3600.0
 """Seconds for which the files of an ops table stay after a commit has replaced them; nothing is pinned to its earlier versions."""
 
+CONFIGURATION = {"delta.deletedFileRetentionDuration": f"interval {RETENTION_S:.0f} seconds"}
+"""Properties of a new ops table: checkpoints drop the names of files that were replaced before that time."""
+
 _DATA_FILE = re.compile(r"[^/_][^/]*\.parquet")
 _LOG_FILE = re.compile(r"_delta_log/(\d{20})\.(json|checkpoint\.parquet)")
 

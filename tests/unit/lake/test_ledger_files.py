@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
 from tidemill.lake import Lake, ledger_files
+from tidemill.lake import ledger as ledger_module
 from tidemill.lake.delta_tables import query
 from tidemill.lake.ops import StepRow
 
@@ -80,6 +82,14 @@ def test_the_number_of_files_does_not_grow_with_the_number_of_runs(lake):
     assert nodes(DeltaTable(str(folder(lake)))) == [str(number) for number in range(204)]
 
 
+def test_a_checkpoint_drops_the_names_of_files_that_were_replaced_before(lake, monkeypatch):
+    monkeypatch.setattr(ledger_module, "CONFIGURATION", {"delta.deletedFileRetentionDuration": "interval 0 seconds"})
+    append(lake, range(130))
+    rows = [pq.read_metadata(path).num_rows for path in sorted(folder(lake).glob("_delta_log/*.checkpoint.parquet"))]
+    assert max(rows) < 40, "of 128 files that were replaced, at most those of the last compaction"
+    assert ledger_files.CONFIGURATION == {"delta.deletedFileRetentionDuration": "interval 3600 seconds"}
+
+
 def test_a_lost_checkpoint_is_made_good_from_the_one_before(lake):
     append(lake, range(70))
     make_older(lake, HOUR + 60)
@@ -102,6 +112,7 @@ def test_an_uncommitted_file_of_another_writer_stays(lake):
 _KILLED = """
 import os, signal, sys
 from tidemill.lake import Lake, ledger_files
+from tidemill.lake import ledger as ledger_module
 from tidemill.lake.ops import StepRow
 root, count = sys.argv[1:]
 calls, delete_file = [], ledger_files.delete_file
