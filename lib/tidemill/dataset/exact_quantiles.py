@@ -28,7 +28,7 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class Cut:
+class Boundary:
     """A boundary before (or, if ``is_behind``, after) a value; ``before`` is the number of rows below it."""
 
     value: Number
@@ -36,7 +36,7 @@ class Cut:
     before: int
 
     def is_passed(self, column: Column) -> Column:
-        """Return true for the rows above the cut."""
+        """Return true for the rows above the boundary."""
         return column > F.lit(self.value) if self.is_behind else column >= F.lit(self.value)
 
 
@@ -70,20 +70,20 @@ def find_order_statistics(df: DataFrame, column: Column, positions: Iterable[int
     return [ranked[position] for position in ordered]
 
 
-def find_cuts(df: DataFrame, column: Column, targets: Sequence[float], *, low: Number, high: Number, rows: int) -> list[Cut]:
-    """Return, for each target number of rows, the cut with the nearest number of rows below it.
+def find_boundaries(df: DataFrame, column: Column, targets: Sequence[float], *, low: Number, high: Number, rows: int) -> list[Boundary]:
+    """Return, for each target number of rows, the boundary with the nearest number of rows below it.
 
-    Rows of one value stay together. A cut below or above all rows is chosen only if all rows have the same value.
+    Rows of one value stay together. A boundary below or above all rows is chosen only if all rows have the same value.
     """
     positions = [min(max(int(target), 0), rows - 1) for target in targets]
     at = dict(zip(sorted(set(positions)), find_order_statistics(df, column, positions, low=low, high=high, rows=rows), strict=True))
     return [_choose_nearest(at[position], target, rows) for position, target in zip(positions, targets, strict=True)]
 
 
-def _choose_nearest(ranked: Ranked, target: float, rows: int) -> Cut:
-    choices = [Cut(ranked.value, False, ranked.below), Cut(ranked.value, True, ranked.below + ranked.equal)]
-    inside = [cut for cut in choices if 0 < cut.before < rows]
-    return min(inside or choices, key=lambda cut: abs(cut.before - target))
+def _choose_nearest(ranked: Ranked, target: float, rows: int) -> Boundary:
+    choices = [Boundary(ranked.value, False, ranked.below), Boundary(ranked.value, True, ranked.below + ranked.equal)]
+    inside = [boundary for boundary in choices if 0 < boundary.before < rows]
+    return min(inside or choices, key=lambda boundary: abs(boundary.before - target))
 
 
 def _refine(values: DataFrame, spans: Sequence[_Span]) -> list[_Span]:

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from tidemill.columns import column as _col
-from tidemill.dataset.exact_quantiles import Cut, Number, find_cuts
+from tidemill.dataset.exact_quantiles import Boundary, Number, find_boundaries
 from tidemill.dataset.time_axis import to_duration, to_time_axis
 from tidemill.errors import ExpectationRefused, Fault, SpecError, did_you_mean
 from tidemill.spec.models import Dataset, Split
@@ -150,10 +150,10 @@ def _split_column(df: DataFrame, dataset: Dataset, rule: Split) -> Column:
     """Return the split of each row: train, test or gap."""
     if rule.by == "time":
         at = to_time_axis(df, str(dataset.event_time))
-        cut = _find_test_cut(df, dataset, rule)
-        side = F.when(cut.is_passed(at), "test")
+        boundary = _find_test_boundary(df, dataset, rule)
+        side = F.when(boundary.is_passed(at), "test")
         if rule.gap is not None:
-            side = side.when(_is_within_gap(df, dataset, rule, [cut]), "gap")
+            side = side.when(_is_within_gap(df, dataset, rule, [boundary]), "gap")
         return side.otherwise("train")
     if rule.by == "column":
         is_test = _is_test_by_column(df, str(rule.column))
@@ -167,14 +167,14 @@ def _split_column(df: DataFrame, dataset: Dataset, rule: Split) -> Column:
     return F.when(is_test, "test").otherwise("train")
 
 
-def _is_within_gap(df: DataFrame, dataset: Dataset, rule: Split, cuts: Sequence[Cut]) -> Column:
-    """Return true for the rows below a cut that are less than the gap away from the first row above it."""
+def _is_within_gap(df: DataFrame, dataset: Dataset, rule: Split, boundaries: Sequence[Boundary]) -> Column:
+    """Return true for the rows below a boundary that are less than the gap away from the first row above it."""
     column = str(dataset.event_time)
     at = to_time_axis(df, column)
     width = to_duration(rule.gap or 0, df.schema[column].dataType, "split.gap")
-    behind = [cut for cut in cuts if cut.is_behind]
-    firsts = df.agg(*[F.min(F.when(cut.is_passed(at), at)) for cut in behind]).collect()[0] if behind else ()
-    begins = [*(cut.value for cut in cuts if not cut.is_behind), *(first for first in firsts if first is not None)]
+    behind = [boundary for boundary in boundaries if boundary.is_behind]
+    firsts = df.agg(*[F.min(F.when(boundary.is_passed(at), at)) for boundary in behind]).collect()[0] if behind else ()
+    begins = [*(boundary.value for boundary in boundaries if not boundary.is_behind), *(first for first in firsts if first is not None)]
     return reduce(Column.__or__, [(at < F.lit(begin)) & (at > F.lit(begin - width)) for begin in begins], F.lit(False))
 
 
@@ -184,11 +184,11 @@ def _fold_column(train: DataFrame, dataset: Dataset, rule: Split, folds: int) ->
     notes: tuple[str, ...] = ()
     if by in ("time", "expanding"):
         column = str(dataset.event_time)
-        cuts = _find_fold_cuts(train, column, folds)
-        if cuts is not None:
+        boundaries = _find_fold_boundaries(train, column, folds)
+        if boundaries is not None:
             at = to_time_axis(train, column)
-            fold = sum((cut.is_passed(at).cast("int") for cut in cuts), start=F.lit(0))
-            return (fold if rule.gap is None else F.when(~_is_within_gap(train, dataset, rule, cuts), fold)), ()
+            fold = sum((boundary.is_passed(at).cast("int") for boundary in boundaries), start=F.lit(0))
+            return (fold if rule.gap is None else F.when(~_is_within_gap(train, dataset, rule, boundaries), fold)), ()
         few = f"the training rows have no more than {folds} different values of {column}"
         if rule.folds_by is not None:
             needs = f"`folds_by: {by}` needs more instants than folds, and {few}"
@@ -212,16 +212,16 @@ def _time_range(df: DataFrame, column: str, instead: str) -> tuple[Number, Numbe
     return stats["low"], stats["high"], stats["rows"]
 
 
-def _find_test_cut(df: DataFrame, dataset: Dataset, rule: Split) -> Cut:
-    """Return the cut where the test rows begin: at the spec's instant, or so that the latest share of rows lies above it."""
+def _find_test_boundary(df: DataFrame, dataset: Dataset, rule: Split) -> Boundary:
+    """Return the boundary where the test rows begin: at the spec's instant, or so that the latest share of rows lies above it."""
     column = str(dataset.event_time)
     low, high, rows = _time_range(df, column, "split: {by: hash}")
     if isinstance(rule.test, str):
-        return Cut(_parse_instant(rule.test, df.schema[column].dataType), False, 0)
+        return Boundary(_parse_instant(rule.test, df.schema[column].dataType), False, 0)
     if rows == 0 or low == high or not 0 < rule.test < 1:
         shown = f"all {rows:,} rows share one {column}" if rows and low == high else f"`test: {rule.test}` of {rows:,} rows"
         raise ExpectationRefused(f"dataset: no split by time leaves both train and test rows: {shown}; choose another `split` or `test`")
-    return find_cuts(df, to_time_axis(df, column), [rows * (1 - rule.test)], low=low, high=high, rows=rows)[0]
+    return find_boundaries(df, to_time_axis(df, column), [rows * (1 - rule.test)], low=low, high=high, rows=rows)[0]
 
 
 def _parse_instant(text: str, kind: T.DataType) -> Number:
@@ -237,19 +237,19 @@ def _parse_instant(text: str, kind: T.DataType) -> Number:
     return ((instant if instant.tzinfo else instant.replace(tzinfo=UTC)) - _EPOCH) // timedelta(microseconds=1)
 
 
-def _find_fold_cuts(train: DataFrame, column: str, folds: int) -> list[Cut] | None:
-    """Return the cuts between time blocks of about equal numbers of rows; None if there are too few instants."""
+def _find_fold_boundaries(train: DataFrame, column: str, folds: int) -> list[Boundary] | None:
+    """Return the boundaries between time blocks of about equal numbers of rows; None if there are too few instants."""
     low, high, rows = _time_range(train, column, "split.folds_by: hash")
     at = to_time_axis(train, column)
     distinct = train.select(at.alias("at")).distinct()
     if distinct.limit(folds + 1).count() <= folds:
         return None
-    cuts = find_cuts(train, at, [rows * fold / folds for fold in range(1, folds)], low=low, high=high, rows=rows)
-    if len({cut.before for cut in cuts}) == len(cuts):
-        return cuts
+    boundaries = find_boundaries(train, at, [rows * fold / folds for fold in range(1, folds)], low=low, high=high, rows=rows)
+    if len({boundary.before for boundary in boundaries}) == len(boundaries):
+        return boundaries
     # One instant has more rows than a fold should: use blocks of about equal numbers of instants, so that no fold is empty.
     count = distinct.count()
-    return find_cuts(distinct, F.col("at"), [count * fold / folds for fold in range(1, folds)], low=low, high=high, rows=count)
+    return find_boundaries(distinct, F.col("at"), [count * fold / folds for fold in range(1, folds)], low=low, high=high, rows=count)
 
 
 def _is_test_by_column(df: DataFrame, column: str) -> Column:

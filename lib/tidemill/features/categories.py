@@ -94,7 +94,7 @@ def fit_categories(fit: CategoryFit, cast: DataFrame, draft: Draft) -> dict[str,
     """
     slots: dict[str, list[str]] = {encoding: [] for encoding in fit.encodings}
     labels = {each: _labels(each, fit.counts[each.sql]) for each in fit.counted}
-    partial = _partly_labelled(fit, labels)
+    partial = _find_partly_indexed(fit, labels)
     labels |= {StyledCategory(each.category, "seen"): fit.counts[each.sql].values for each in partial}
     if labels:
         indexer = _fit_index(labels, [each.column for each in (*fit.counted, *partial)], cast.sparkSession)
@@ -123,7 +123,7 @@ def _labels(each: StyledCategory, counts: ValueCounts) -> list[str]:
     return [counts.values[place] for place in counts.frequent(each.category.min_frequency, MAX_LABELS[each.style])]
 
 
-def _partly_labelled(fit: CategoryFit, labels: Mapping[StyledCategory, Sequence[str]]) -> list[StyledCategory]:
+def _find_partly_indexed(fit: CategoryFit, labels: Mapping[StyledCategory, Sequence[str]]) -> list[StyledCategory]:
     """Return the raw columns for which no index has all training values.
 
     The model also indexes all values of those, without a slot, to distinguish rare values from unseen ones.
@@ -168,7 +168,7 @@ def _add_lookups(fit: CategoryFit, labels: Mapping[StyledCategory, Sequence[str]
             for encoding in fit.encodings:
                 if category.style(encoding) == each.style:
                     name = internal_name(encoding, lookup.name)
-                    encoded[name] = lookup.encoded(encoding)
+                    encoded[name] = lookup.encode(encoding)
                     slots[encoding].append(name)
     if raw:
         draft.add(_lookup_stage(raw, encoded), [*raw, *encoded], _lookup_stage(cross_fitted, encoded))

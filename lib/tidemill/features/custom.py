@@ -104,10 +104,10 @@ def plan_custom(parts: Sequence[PythonPart], load: Callable[[str], Any] | None, 
             faults.append(Fault("pipeline.yml", None, f"features.custom.{place}.columns", message))
         if load is None:
             raise StepError(f"features.custom: {part.python} cannot be loaded here")
-        stage = CustomStage(part.python, load(part.python), dict(part.params), tuple(name for name in part.named if name in usable))
-        if not part.named and not missing:
+        stage = CustomStage(part.python, load(part.python), dict(part.params), tuple(name for name in part.named_columns if name in usable))
+        if not part.named_columns and not missing:
             with contain_exit(f"features.custom: {part.python}"):
-                needed = _columns_needed(stage.build(), df, usable)
+                needed = _find_needed_columns(stage.build(), df, usable)
             stage = CustomStage(part.python, stage.kind, stage.params, tuple(needed))
         stages.append(stage)
     if faults:
@@ -178,7 +178,7 @@ def _size(custom: CustomStage, after: DataFrame, name: str) -> int:
     return len(row[0])
 
 
-def _columns_needed(stage: Any, df: DataFrame, usable: Sequence[str]) -> list[str]:
+def _find_needed_columns(stage: Any, df: DataFrame, usable: Sequence[str]) -> list[str]:
     """Return the columns without which Spark cannot analyse a Transformer; all columns for an Estimator."""
     if isinstance(stage, Estimator):
         return list(usable)

@@ -27,7 +27,7 @@ class LookupSlot:
     training_sql: str
     spread: FittedNumber
 
-    def encoded(self, encoding: str) -> str:
+    def encode(self, encoding: str) -> str:
         """Return SQL for the slot over ``column``."""
         if encoding == "tree":
             return quote_name(self.column)

@@ -11,7 +11,7 @@ from tidemill.preflight.queries import Columns, resolve_condition
 from tidemill.preflight.tables import TableColumns, nearest_or_all
 from tidemill.preflight.type_checks import type_faults
 from tidemill.spec import Spec
-from tidemill.spec.loading.document import Key, dotted
+from tidemill.spec.loading.document import Key, dotted_key
 from tidemill.spec.models import Expectation, Features, parse_measure
 
 
@@ -71,8 +71,8 @@ def _faults(spec: Spec, named: NamedColumns) -> Iterator[Fault]:
         else:
             missing = [name] if name not in named.columns else []
         for column in dict.fromkeys(missing):
-            file, line = spec.tree.nearest(dotted(named.path)).fault_place()
-            yield Fault(file, line, dotted(named.path), f"column {column!r} is not in {named.table}{nearest_or_all(column, known)}")
+            file, line = spec.tree.nearest(dotted_key(named.path)).fault_place()
+            yield Fault(file, line, dotted_key(named.path), f"column {column!r} is not in {named.table}{nearest_or_all(column, known)}")
 
 
 def _source_columns(tables: TableColumns) -> Iterator[NamedColumns]:

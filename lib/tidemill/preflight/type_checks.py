@@ -13,7 +13,7 @@ from tidemill.errors import Fault
 from tidemill.preflight.expression_types import Kind, expression_type, type_group
 from tidemill.preflight.queries import Columns
 from tidemill.preflight.tables import TableColumns
-from tidemill.spec.loading.document import Key, dotted
+from tidemill.spec.loading.document import Key, dotted_key
 from tidemill.spec.models import Features, parse_measure
 
 _TIME_GROUPS = ("datetime", "numeric")
@@ -42,9 +42,9 @@ def type_faults(tables: TableColumns) -> Iterator[Fault]:
     for part in (_dataset_uses, _history_uses, _feature_uses):
         for use in part(tables):
             if use.kind is not None and not use.fits:
-                file, line = tree.nearest(dotted(use.path)).fault_place()
+                file, line = tree.nearest(dotted_key(use.path)).fault_place()
                 message = f"column {use.name!r} is of type {use.kind.sql(dialect='databricks')}; expected {use.expected}: {use.remedy}"
-                yield Fault(file, line, dotted(use.path), message)
+                yield Fault(file, line, dotted_key(use.path), message)
 
 
 def _use_in_groups(path: tuple[Key, ...], name: str, columns: Columns | None, groups: Collection[str], expected: str) -> _Use:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidemill.errors import Fault, UsageError
-from tidemill.spec.loading.document import Key, Node, dotted
+from tidemill.spec.loading.document import Key, Node, dotted_key
 from tidemill.spec.validation.dataset import aggregate_nodes
 from tidemill.spec.validation.references import sql_text
 
@@ -41,7 +41,7 @@ def unsafe_sql_faults(root: Node, folder: Path) -> list[Fault]:
         for part in parts:
             file, line, column = _find_place(sql, part.line - sql.lead.count("\n"), part.column, part.words)
             message = f"{part}; rewrite it, or allow it with `trust: true` at the top level of the spec"
-            faults.append(Fault(file, line, dotted(sql.path), message, column))
+            faults.append(Fault(file, line, dotted_key(sql.path), message, column))
     return faults
 
 

@@ -247,7 +247,7 @@ class Runner:
         if self._debug:
             sys.stderr.write(escape_controls_in_lines(redact_trace(caught)))
         if isinstance(caught, SpecError):
-            return self.spec.located(caught)
+            return self.spec.locate_faults(caught)
         if isinstance(caught, SystemExit):
             return StepError(f"{node.name}: user code {describe_exit(caught)}")
         return caught if isinstance(caught, Exception) else StepError(format_error(caught))

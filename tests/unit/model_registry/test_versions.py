@@ -23,9 +23,9 @@ def _save(lake, version: int, **more) -> Path:
     folder = Path(lake.root) / "models" / "p" / str(version)
     (folder / "spark" / "metadata").mkdir(parents=True)
     (folder / "spark" / "metadata" / "part-0").write_text(f"model {version}")
-    told = {"params": {"regParam": 0.1}, "metric": "areaUnderPR", "cv_value": 0.5, "classes": [False, True], **more}
+    fields = {"params": {"regParam": 0.1}, "metric": "areaUnderPR", "cv_value": 0.5, "classes": [False, True], **more}
     manifest = Manifest("p", version, "binary", "lr", label_type="boolean", positive=True, feature_columns={"x": "int"}, run_id="r1",
-                        dataset_version=0, **told)  # fmt: skip
+                        dataset_version=0, **fields)  # fmt: skip
     lake.write_text(f"models/p/{version}/model.json", dataclasses.replace(manifest, files=list_model_files(lake, "p", version)).to_json())
     return folder
 

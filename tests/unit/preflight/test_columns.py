@@ -62,10 +62,10 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def told(project: Path) -> Callable[..., list[tuple[int | None, str, str]]]:
+def faults_of(project: Path) -> Callable[..., list[tuple[int | None, str, str]]]:
     """Return (line, key, message) of each fault of the spec with some of its text replaced."""
 
-    def told(*pairs: str) -> list[tuple[int | None, str, str]]:
+    def faults_of(*pairs: str) -> list[tuple[int | None, str, str]]:
         text = SPEC
         for old, new in zip(pairs[::2], pairs[1::2], strict=True):
             assert old in text
@@ -74,11 +74,11 @@ def told(project: Path) -> Callable[..., list[tuple[int | None, str, str]]]:
         spec = load_spec(project, environ={})
         return [(fault.line, fault.key, fault.message) for fault in column_faults(spec, Lake(spec.pipeline.lake))]
 
-    return told
+    return faults_of
 
 
-def test_a_spec_whose_columns_are_all_there_has_no_fault(told) -> None:
-    assert told() == []
+def test_a_spec_whose_columns_are_all_there_has_no_fault(faults_of) -> None:
+    assert faults_of() == []
 
 
 @pytest.mark.parametrize(
@@ -107,15 +107,15 @@ def test_a_spec_whose_columns_are_all_there_has_no_fault(told) -> None:
         ("is_late FROM", "is_lat AS is_late FROM", 10, "tables.clean.sql"),
     ],
 )  # fmt: skip
-def test_each_column_that_is_not_there_is_told(told, old: str, new: str, line: int, key: str) -> None:
-    [(found_line, found_key, message)] = told(old, new)
+def test_each_column_that_is_not_there_is_told(faults_of, old: str, new: str, line: int, key: str) -> None:
+    [(found_line, found_key, message)] = faults_of(old, new)
     assert (found_line, found_key) == (line, key)
     assert message.startswith(("column '", "no column '"))
 
 
-def test_the_nearest_name_and_the_place_in_a_file_are_told(project: Path, told, capsys) -> None:
+def test_the_nearest_name_and_the_place_in_a_file_are_told(project: Path, faults_of, capsys) -> None:
     (project / "clean.sql").write_text("-- a comment\nSELECT id, amount,\n  ad AS at, is_late\nFROM bronze.events e WHERE e.tmp > 0\n")
-    actual = told("SELECT id, amount, at, is_late FROM bronze.events", "clean.sql")
+    actual = faults_of("SELECT id, amount, at, is_late FROM bronze.events", "clean.sql")
     assert [(line, key) for line, key, _ in actual] == [(3, "tables.clean.sql"), (4, "tables.clean.sql")]
     assert "did you mean 'temp'?" in actual[1][2]
     assert main(["check", str(project)]) == 2
@@ -124,15 +124,15 @@ def test_the_nearest_name_and_the_place_in_a_file_are_told(project: Path, told, 
     assert f"{project}/clean.sql:4:30: tables.clean.sql: no column 'tmp'" in shown
 
 
-def test_a_run_is_refused_before_anything_is_written(project: Path, told, capsys) -> None:
-    assert told("label: is_late", "label: is_lat")
+def test_a_run_is_refused_before_anything_is_written(project: Path, faults_of, capsys) -> None:
+    assert faults_of("label: is_late", "label: is_lat")
     assert main(["run", str(project)]) == 2
     assert "pipeline.yml:24: dataset.label: column 'is_lat' is not in the dataset; did you mean 'is_late'?" in capsys.readouterr().err
     assert not list((project / "lake").rglob("*.parquet"))
 
 
-def test_a_part_of_a_run_is_refused_only_for_what_it_goes_by(project: Path, told) -> None:
-    told("label: is_late", "label: is_lat", "latest_by: at", "latest_by: ad")
+def test_a_part_of_a_run_is_refused_only_for_what_it_goes_by(project: Path, faults_of) -> None:
+    faults_of("label: is_late", "label: is_lat", "latest_by: at", "latest_by: ad")
     spec = load_spec(project, environ={})
     lake = Lake(spec.pipeline.lake)
     refuse_unknown_columns(spec, lake, ["ingest.events", "score"])
@@ -154,11 +154,11 @@ def test_a_part_of_a_run_is_refused_only_for_what_it_goes_by(project: Path, told
         ("path: events.csv", "path: s3a://bucket/events.csv"),
     ],
 )  # fmt: skip
-def test_what_is_not_known_is_not_refused(told, old: str, new: str) -> None:
+def test_what_is_not_known_is_not_refused(faults_of, old: str, new: str) -> None:
     row_tag = ("header: true", "header: true, rowTag: r") if "xml" in new else ()
     everything = ("SELECT id, amount, at, is_late FROM bronze.events", "SELECT * FROM bronze.events")
     elsewhere = ("label: is_late", "label: not_there", "keep: [at]", "keep: [nor_this]", "[amount, temp]", "[amount, nor_that]")
-    assert told(*everything, *elsewhere, *row_tag, old, new) == []
+    assert faults_of(*everything, *elsewhere, *row_tag, old, new) == []
 
 
 def source_faults(folder: Path, source: dict[str, object], label: str) -> list[str]:

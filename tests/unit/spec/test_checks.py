@@ -257,7 +257,7 @@ def test_faults_found_later_get_their_line(write: Callable[..., Path], changed: 
         Fault("pipeline.yml", None, "dataset.folds", "no such key"),
         Fault("other.yml", 3, "x", "stays"),
     ]
-    actual = spec.located(SpecError(later)).faults
+    actual = spec.locate_faults(SpecError(later)).faults
     assert [(fault.file, fault.line) for fault in actual] == [
         (str(spec.file), 23),
         (str(spec.file), 28),

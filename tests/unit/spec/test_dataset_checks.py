@@ -81,9 +81,9 @@ def test_faults_of_lookups_and_aggregates(
     faults: Callable, with_history: Callable[..., str], old: str, new: str, key: str, message: str
 ) -> None:
     text = with_history(old, new)
-    [(line, actual, told)] = faults(text)
+    [(line, actual, fault_message)] = faults(text)
     assert actual == key
-    assert message in told
+    assert message in fault_message
     place = "weather:" if "lookups" in key else "aggregates" if "over" in key else "window"
     assert line is not None
     assert place in text.splitlines()[line - 1]
@@ -107,9 +107,9 @@ def test_both_need_an_event_time(faults: Callable, with_history: Callable[..., s
     ],
 )
 def test_faults_of_splits(faults: Callable, changed: Callable[..., str], split: str, key: str, message: str) -> None:
-    [(line, actual, told)] = faults(changed('{by: time, test: "2013-11-01"}', split))
+    [(line, actual, fault_message)] = faults(changed('{by: time, test: "2013-11-01"}', split))
     assert (line, actual) == (20, f"dataset.split.{key}")
-    assert message in told
+    assert message in fault_message
 
 
 def test_splits_that_are_valid_are_loaded_as_written(write: Callable[..., Path], changed: Callable[..., str]) -> None:

@@ -65,9 +65,9 @@ class TestDriftMethods:
     )
     def test_names_what_is_wrong(self, faults, changed, tmp_path, rule, key, message):
         (tmp_path / "functions.py").write_text(CODE)
-        [(line, place, told)] = faults(changed("drift: {warn: 0.1}", "drift: {" + rule + "}"))
+        [(line, place, fault_message)] = faults(changed("drift: {warn: 0.1}", "drift: {" + rule + "}"))
         assert (line, place) == (30, f"monitoring.drift.{key}")
-        assert message in told
+        assert message in fault_message
 
     def test_every_name_that_a_message_offers_is_there(self):
         assert DRIFT_METHODS.names == ("psi",)

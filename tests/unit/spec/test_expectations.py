@@ -70,9 +70,9 @@ def test_one_fault(faults: Callable, changed: Callable, rule: str, key: str, mes
 )  # fmt: skip
 def test_a_source_judges_single_records(faults: Callable, changed: Callable, name: str, rule: str, key: str, message: str | None) -> None:
     text = changed("    load: incremental\ntables", "    load: incremental\n    expectations: {" + name + ": {" + rule + "}}\ntables")
-    [(_, place, told)] = faults(text)
+    [(_, place, fault_message)] = faults(text)
     assert place == f"sources.flights.expectations.{name}{key}"
-    assert told == message if message else "does not parse" in told
+    assert fault_message == message if message else "does not parse" in fault_message
 
 
 def test_latest_by_needs_a_key(faults: Callable, changed: Callable) -> None:
@@ -158,7 +158,7 @@ def test_a_kind_of_ones_own(
         assert expectation.model_dump()[expectation.kind] is not None
         return
     place = f"tables.flights.expectations.far.{key}".rstrip(".")
-    assert (14, place) in [(line, actual) for line, actual, told in faults(text) if message in told]
+    assert (14, place) in [(line, actual) for line, actual, fault_message in faults(text) if message in fault_message]
 
 
 def test_an_edit_of_a_kind_changes_the_fingerprint(changed: Callable, write: Callable, tmp_path: Path) -> None:

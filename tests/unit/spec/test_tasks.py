@@ -93,6 +93,6 @@ TARGET = "features: {categorical: {columns: [c], encode: target}}\ntraining"
     ],
 )  # fmt: skip
 def test_what_does_not_go_with_the_task_is_one_fault(faults: Callable, old: str, new: str, key: str, message: str) -> None:
-    actual = [(where, told) for _, where, told in faults(FREE.replace(old, new))]
+    actual = [(where, fault_message) for _, where, fault_message in faults(FREE.replace(old, new))]
     assert (key, message) in actual
     assert len(actual) == 1 or "mine" in new

@@ -69,9 +69,9 @@ def _with_text(stages: str) -> tuple[str, str]:
     ],
 )
 def test_faults_have_line_key_and_nearest_match(faults, changed, stages, key, message):
-    ((line, actual, said),) = faults(changed(*_with_text(stages)))
+    ((line, actual, fault_message),) = faults(changed(*_with_text(stages)))
     assert (line, actual) == (23, key)
-    assert message in said
+    assert message in fault_message
 
 
 def test_naive_bayes_is_refused_where_texts_become_signed_numbers(faults, changed):

@@ -20,7 +20,7 @@ class PythonPart(Block):
     columns: list[ColumnName] = Field(default=[], description="the raw columns it reads; absent: those that its params name")
 
     @property
-    def named(self) -> list[str]:
+    def named_columns(self) -> list[str]:
         """The columns it may read as far as the spec says: ``columns``, or every text among its parameters."""
         texts = [item for value in self.params.values() for item in (value if isinstance(value, list) else [value])]
         return self.columns or [text for text in texts if isinstance(text, str)]
@@ -40,4 +40,4 @@ class CustomGroup(FeatureGroup):
 
     def columns(self, block: PythonPart) -> list[str]:
         """Return the columns that the block names."""
-        return block.named
+        return block.named_columns

@@ -60,7 +60,7 @@ def _word(owner: Any, name: str, doc: str) -> Param:
 
 
 class UnicodeForm(ArrowStage):
-    """Converts texts (ARRAY<STRING>) to a Unicode normal form; ``accents`` is keep or strip.
+    """Converts texts (ARRAY<STRING>) to a Unicode normalize_texts form; ``accents`` is keep or strip.
 
     Source: Unicode Standard Annex 15. Accents are the marks (Mn) of the canonical decomposition.
     """
@@ -72,19 +72,19 @@ class UnicodeForm(ArrowStage):
         """Return the normalised texts."""
         form, strips = self.getOrDefault(self.form), self.getOrDefault(self.accents) == "strip"
 
-        def one(text: str) -> str:
+        def normalize_text(text: str) -> str:
             if strips:
                 text = "".join(mark for mark in normalize("NFD", text) if category(mark) != "Mn")
             return normalize(form, text)
 
-        def normal(texts: pa.Array) -> pa.Array:
+        def normalize_texts(texts: pa.Array) -> pa.Array:
             # Arrow's own function is wrong for NFC. ASCII text is the same in all forms.
             if pc.all(pc.string_is_ascii(texts)).as_py():
                 return texts
-            return pa.array([text if text.isascii() else one(text) for text in texts.to_pylist()], pa.string())
+            return pa.array([text if text.isascii() else normalize_text(text) for text in texts.to_pylist()], pa.string())
 
         kind = df.schema[self.getInputCol()].dataType
-        return self._apply(lambda texts: map_texts(texts, normal), kind).alias(self.getOutputCol())
+        return self._apply(lambda texts: map_texts(texts, normalize_texts), kind).alias(self.getOutputCol())
 
 
 class Unescape(ArrowStage):
@@ -96,11 +96,11 @@ class Unescape(ArrowStage):
     def column(self, df: DataFrame) -> Column:
         """Return the texts."""
 
-        def unescaped(texts: pa.Array) -> pa.Array:
+        def unescape_texts(texts: pa.Array) -> pa.Array:
             return pa.array([unescape(text) if "&" in text else text for text in texts.to_pylist()], pa.string())
 
         kind = df.schema[self.getInputCol()].dataType
-        return self._apply(lambda texts: map_texts(texts, unescaped), kind).alias(self.getOutputCol())
+        return self._apply(lambda texts: map_texts(texts, unescape_texts), kind).alias(self.getOutputCol())
 
 
 class Stemmer(ArrowStage):
@@ -141,17 +141,17 @@ class LogCounts(ArrowStage):
     def column(self, df: DataFrame) -> Column:
         """Return the vectors; they stay sparse."""
 
-        def logged(counts: pa.Array) -> pa.Array:
+        def take_logs(counts: pa.Array) -> pa.Array:
             return replace_values(counts, pc.add(pc.ln(counts.field("values").flatten()), 1.0))
 
-        return self._apply(logged, VectorUDT()).alias(self.getOutputCol(), metadata=vector_metadata(self.getOrDefault(self.size)))
+        return self._apply(take_logs, VectorUDT()).alias(self.getOutputCol(), metadata=vector_metadata(self.getOrDefault(self.size)))
 
 
 class Embedding(ArrowStage):
     """Computes vectors of texts (STRING) with a Python model.
 
-    ``python`` names a function ``f(texts, **params)`` or a class ``C(**params)`` whose instances are called with the texts, one instance
-    per Python worker. ``texts`` is a list; the result is an array of one row per text, each of ``size`` numbers.
+    ``python`` names a function ``f(texts, **params)`` or a class ``C(**params)`` whose instances are called with the texts, normalize_text
+    instance per Python worker. ``texts`` is a list; the result is an array of normalize_text row per text, each of ``size`` numbers.
     """
 
     python = _word(Params._dummy(), "python", "the dotted name of a function or class")
@@ -162,10 +162,10 @@ class Embedding(ArrowStage):
         """Return the vectors."""
         name, params, width = self.getOrDefault(self.python), self.getOrDefault(self.params_json), self.getOrDefault(self.size)
 
-        def embedded(texts: pa.Array) -> pa.Array:
+        def embed_texts(texts: pa.Array) -> pa.Array:
             return dense_vectors(embed(name, params, texts.to_pylist(), width))
 
-        return self._apply(embedded, VectorUDT()).alias(self.getOutputCol(), metadata=vector_metadata(width))
+        return self._apply(embed_texts, VectorUDT()).alias(self.getOutputCol(), metadata=vector_metadata(width))
 
 
 def vector_metadata(size: int) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def vector_metadata(size: int) -> dict[str, Any]:
 
 
 def embed(name: str, params: str, texts: list[str], width: int | None = None) -> np.ndarray:
-    """Return one row per text; ``width`` is the expected vector size, None if unknown.
+    """Return normalize_text row per text; ``width`` is the expected vector size, None if unknown.
 
     Raises:
         StepError: the result has a wrong shape or values that are not finite.

@@ -36,7 +36,7 @@ def fit_weights(df: DataFrame, name: str, terms: str, output: str, stage: Tfidf)
     """
     counts = internal_name("counts", name)
     if stage.by == "hashing":
-        return _fit_hashed(df, name, terms, counts, output, stage)
+        return _fit_hashing(df, name, terms, counts, output, stage)
     frequencies, documents = _document_frequencies(df, terms, stage)
     if not frequencies:
         raise StepError(f"features.text: {_no_terms_message(name, stage)}")
@@ -84,7 +84,7 @@ def _idf(documents: int, n: int) -> float:
     return math.log((1 + documents) / (1 + n)) + 1
 
 
-def _fit_hashed(df: DataFrame, name: str, terms: str, counts: str, output: str, stage: Tfidf) -> WeightStages:
+def _fit_hashing(df: DataFrame, name: str, terms: str, counts: str, output: str, stage: Tfidf) -> WeightStages:
     """Return the stages by hashing; MLlib's IDF counts the documents of each bucket, to which the bounds apply."""
     hashing = HashingTF(inputCol=terms, outputCol=counts, numFeatures=stage.size)
     fitted = IDF(inputCol=counts, outputCol=output).fit(hashing.transform(df))

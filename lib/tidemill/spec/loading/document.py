@@ -149,7 +149,7 @@ class Node:
         return self.file, self.line
 
 
-def dotted(path: tuple[Key, ...]) -> str:
+def dotted_key(path: tuple[Key, ...]) -> str:
     """Return ``("sources", "flights", "path")`` as ``sources.flights.path``."""
     return ".".join(str(part) for part in path)
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from tidemill.errors import Fault
 from tidemill.families import ENGINES
-from tidemill.spec.loading.document import Key, Node, dotted
+from tidemill.spec.loading.document import Key, Node, dotted_key
 from tidemill.spec.models import SOURCE_KINDS, Pipeline
 from tidemill.spec.models.pipeline import RESERVED_METHODS
 from tidemill.tasks import METRICS, TASKS
@@ -150,7 +150,7 @@ def reserved_option_faults(root: Node) -> list[Fault]:
     for option in RESERVED_OPTIONS:
         for path, node in _matches(root, option.path.split(".")):
             if option.is_reserved(node) and path not in faults:
-                faults[path] = Fault(*node.fault_place(), dotted(path), f"not built yet; {option.instead}")
+                faults[path] = Fault(*node.fault_place(), dotted_key(path), f"not built yet; {option.instead}")
     return list(faults.values())
 
 

@@ -36,7 +36,7 @@ class Spec:
     folder: Path
     tree: Node | None = field(default=None, repr=False, compare=False)
 
-    def located(self, error: SpecError) -> SpecError:
+    def locate_faults(self, error: SpecError) -> SpecError:
         """Return ``error`` with file and line added to each fault without a line, such as those of later steps."""
         return SpecError([fault if fault.line is not None else self._add_place(fault) for fault in error.faults])
 

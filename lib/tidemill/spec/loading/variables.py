@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from tidemill.errors import Fault, did_you_mean
-from tidemill.spec.loading.document import MAX_FAULTS, Key, Node, dotted, parse_scalar
+from tidemill.spec.loading.document import MAX_FAULTS, Key, Node, dotted_key, parse_scalar
 
 MAX_DEPTH = 40
 """The greatest depth of nested variables or defaults."""
@@ -153,7 +153,7 @@ class _Substitution:
         try:
             return _resolve_text(node, node.value, self.variables)
         except UnresolvedVariable as error:
-            self.faults.append(Fault(*node.fault_place(), dotted(path), str(error)))
+            self.faults.append(Fault(*node.fault_place(), dotted_key(path), str(error)))
             self.has_ended = self.variables.is_unbounded or len(self.faults) >= MAX_FAULTS
             return replace(node, is_open=True)
 

@@ -90,11 +90,11 @@ class ExpectationBlock(Block):
             takers = "` or `".join(each for each, other in BUILT_IN.items() if other.takes_column)
             yield (), f"`column` goes with `{takers}`; `{name}` names its columns itself"
         else:
-            self._rule = kind(value if name in BUILT_IN else _validated(name, kind, value), self.column)
+            self._rule = kind(value if name in BUILT_IN else _validate_options(name, kind, value), self.column)
             yield from self._rule.problems()
-            yield from self._misplaced()
+            yield from self._misplaced_options()
 
-    def _misplaced(self) -> Iterator[Problem]:
+    def _misplaced_options(self) -> Iterator[Problem]:
         """Yield row options (drop, quarantine, count) that a rule for the whole table does not support."""
         if self._rule.judges_rows:
             return
@@ -114,7 +114,7 @@ def _refuse_unknown_keys(rules: Mapping[str, object]) -> None:
         raise ValidationError.from_exception_data("Expectation", details)
 
 
-def _validated(name: str, kind: type[ExpectationKind], value: object) -> Any:
+def _validate_options(name: str, kind: type[ExpectationKind], value: object) -> Any:
     """Return the options of a kind that is not built in; what is wrong with them has its place below the rule."""
     try:
         return TypeAdapter(kind.options).validate_python(value)

@@ -52,7 +52,7 @@ __all__ = [
     "Features",
     "FloatRange",
     "IntRange",
-    "Labels",
+    "LabelSource",
     "LogRange",
     "Lookup",
     "Monitoring",
@@ -143,7 +143,7 @@ class Drift(Block):
         return method.warn if self.warn is None else self.warn, method.alert if self.alert is None else self.alert
 
 
-class Labels(Block):
+class LabelSource(Block):
     """Where labels arrive later."""
 
     table: TableName
@@ -170,7 +170,7 @@ class Monitoring(Block):
     """What is watched after deployment."""
 
     drift: Drift | None = None
-    labels: Labels | None = None
+    labels: LabelSource | None = None
     performance: Performance | None = None
     freshness: dict[ColumnName, Duration] = Field(default={})
     retrain: Retrain | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from tidemill.errors import Fault, UsageError, did_you_mean
 from tidemill.families import family_fault
 from tidemill.quoting import is_local
-from tidemill.spec.loading.document import Key, Node, dotted
+from tidemill.spec.loading.document import Key, Node, dotted_key
 from tidemill.spec.models import SOURCE_KINDS
 from tidemill.spec.models.source_kinds import DeclaredSource, Faults
 from tidemill.spec.validation.dataset import dataset_problems
@@ -35,7 +35,7 @@ def check_faults(root: Node, folder: Path) -> list[Fault]:
     faults = []
     for rule in rules:
         for path, message in rule(root):
-            faults.append(Fault(*root.nearest(dotted(path)).fault_place(), dotted(path), message))
+            faults.append(Fault(*root.nearest(dotted_key(path)).fault_place(), dotted_key(path), message))
     return faults
 
 

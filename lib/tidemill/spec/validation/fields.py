@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from tidemill.errors import Fault, did_you_mean
-from tidemill.spec.loading.document import MAX_FAULTS, Key, Node, dotted
+from tidemill.spec.loading.document import MAX_FAULTS, Key, Node, dotted_key
 from tidemill.spec.loading.grammar import blocks_at, homes_of, keys_of
 from tidemill.spec.loading.overlay import SET
 from tidemill.spec.models import pipeline as models
@@ -94,7 +94,7 @@ def _faults(root: Node, errors: Iterable[Error]) -> list[Fault]:
             if not _is_misspelled(path, unknown):
                 faults.append(_missing_fault(root, path))
         elif node is not None:
-            faults.append(Fault(*node.fault_place(), dotted(path), _message(path, node, path_errors)))
+            faults.append(Fault(*node.fault_place(), dotted_key(path), _message(path, node, path_errors)))
     return faults
 
 
@@ -127,7 +127,7 @@ def _locate(root: Node, error: Error) -> tuple[Path, str | None]:
 def _missing_fault(root: Node, path: Path) -> Fault:
     above = root.at(*path[:-1]) or root
     place = "in this block" if len(path) > 1 else "at the top level"
-    return Fault(*above.fault_place(), dotted(path), f"missing; `{path[-1]}:` is required {place}")
+    return Fault(*above.fault_place(), dotted_key(path), f"missing; `{path[-1]}:` is required {place}")
 
 
 def _is_misspelled(path: Path, unknown: Iterable[Path]) -> bool:

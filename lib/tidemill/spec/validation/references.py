@@ -11,7 +11,7 @@ from pathlib import Path
 from tidemill.errors import Fault, UsageError, did_you_mean
 from tidemill.options import split_reference
 from tidemill.runtime.user_code import parameter_names
-from tidemill.spec.loading.document import MAX_FAULTS, Key, Node, dotted, read_small
+from tidemill.spec.loading.document import MAX_FAULTS, Key, Node, dotted_key, read_small
 from tidemill.spec.loading.table_inputs import SESSION, parameter_tables
 from tidemill.spec.models import REFERENCE
 from tidemill.spec.validation.dataset import aggregate_nodes
@@ -98,7 +98,7 @@ class DeclaredNames:
         arguments = parameter_tables(names, table, self.sources, self.tables)
         return [argument for argument in arguments if argument != SESSION]
 
-    def undeclared(self, names: Sequence[str], *, may_read_dataset: bool = False) -> Iterator[str]:
+    def find_undeclared(self, names: Sequence[str], *, may_read_dataset: bool = False) -> Iterator[str]:
         """Yield a message for each table that this part of the spec cannot read."""
         tables = [*(f"bronze.{name}" for name in self.sources), *(f"silver.{name}" for name in self.tables)]
         known = [*tables, *([f"gold.{self.pipeline}_dataset"] if may_read_dataset else [])]
@@ -148,7 +148,7 @@ def _joined_table_faults(names: DeclaredNames, root: Node) -> list[Fault]:
     for path, block in named:
         node = block.at(path[-1])
         if node is not None and node.string is not None and "." in node.string:
-            faults += [Fault(*node.fault_place(), dotted(path), message) for message in names.undeclared([node.string])]
+            faults += [Fault(*node.fault_place(), dotted_key(path), message) for message in names.find_undeclared([node.string])]
     return faults
 
 
@@ -162,14 +162,14 @@ def _read_definition(
         node = block.at(key)
         if node is None or node.string is None:
             continue
-        place, where = node.fault_place(), dotted((*path, key))
+        place, where = node.fault_place(), dotted_key((*path, key))
         try:
             tables = _read_inputs(names, block, key, node.string, str(path[-1]))
         except UsageError as error:
             faults.append(Fault(*place, where, str(error)))
             continue
         reads += tables
-        faults += [Fault(*place, where, message) for message in names.undeclared(tables, may_read_dataset=may_read_dataset)]
+        faults += [Fault(*place, where, message) for message in names.find_undeclared(tables, may_read_dataset=may_read_dataset)]
     return reads, faults
 
 
@@ -182,13 +182,13 @@ def _read_expectations(names: DeclaredNames, table: Node, name: str) -> tuple[li
             node = block.at(*key)
             if node is None or node.string is None or not re.match(REFERENCE, node.string):
                 continue
-            place, where = node.fault_place(), dotted(("tables", name, "expectations", rule, *key))
+            place, where = node.fault_place(), dotted_key(("tables", name, "expectations", rule, *key))
             other, _ = split_reference(node.string)
             if other == f"silver.{name}":
                 faults.append(Fault(*place, where, f"{other} is the table that is being judged; name another one"))
                 continue
             reads.append(other)
-            faults += [Fault(*place, where, message) for message in names.undeclared([other])]
+            faults += [Fault(*place, where, message) for message in names.find_undeclared([other])]
     return reads, faults
 
 
@@ -203,7 +203,7 @@ def _custom_stage_faults(root: Node, folder: Path) -> list[Fault]:
         try:
             parameter_names(folder, node.string)
         except UsageError as error:
-            faults.append(Fault(*node.fault_place(), dotted(("features", "custom", place, "python")), str(error)))
+            faults.append(Fault(*node.fault_place(), dotted_key(("features", "custom", place, "python")), str(error)))
     return faults
 
 
@@ -242,7 +242,7 @@ def _cycle_fault(root: Node, cycle: list[str]) -> Fault:
     path: tuple[Key, ...] = ("tables", cycle[0].partition(".")[2])
     node = root.at(*path) or root
     names = cycle if len(cycle) <= 12 else [*cycle[:6], "…", *cycle[-5:]]
-    return Fault(*node.fault_place(), dotted(path), f"reads itself: {' → '.join(names)}; split one of these tables in two")
+    return Fault(*node.fault_place(), dotted_key(path), f"reads itself: {' → '.join(names)}; split one of these tables in two")
 
 
 def _entries(root: Node, key: str) -> dict[str, Node]:

@@ -34,7 +34,7 @@ def resolve_declared_spaces(spec: Spec, *, needs_libraries: bool = True) -> dict
                 needs_libraries=needs_libraries,
             )
     except SpecError as error:
-        raise spec.located(error) from None
+        raise spec.locate_faults(error) from None
     own = {name: family.space for name, family in pipeline.families.items() if isinstance(family, CustomFamily)}
     return {name: own[name] if name in own else spaces[name] for name in pipeline.families}
 
