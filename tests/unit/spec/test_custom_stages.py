@@ -21,7 +21,7 @@ def test_the_columns_of_a_stage_are_its_own_or_those_its_params_name(write):
     )
     text = GOOD.replace("columns: [distance]}", f"columns: [distance]}}\n  custom: {custom}")
     features = load_spec(write(text), environ={}).pipeline.features
-    assert [part.named for part in features.blocks("custom")] == [["origin", "dest"], ["x"]]
+    assert [part.named_columns for part in features.blocks("custom")] == [["origin", "dest"], ["x"]]
     assert features.columns == ["distance", "origin", "dest", "x"]
     assert not features.is_open
 
