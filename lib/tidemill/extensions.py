@@ -25,7 +25,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any, Generic, TypeVar
 
-from tidemill.errors import UsageError, did_you_mean
+from tidemill.errors import TidemillError, UsageError, did_you_mean
 from tidemill.runtime.user_code import load_object
 
 T = TypeVar("T")
@@ -126,8 +126,12 @@ class Registry(Generic[T]):
                     "or give the dotted path of your own"
                 )
             return self._accept(name, found)
+        except TidemillError:
+            raise
         except (ImportError, AttributeError, TypeError) as error:
             raise UsageError(f"the {self.kind} {name!r} cannot be used: {error}") from error
+        except Exception as error:
+            raise UsageError(f"the {self.kind} {name!r} cannot be used: {type(error).__name__}: {error}") from error
 
 
 @cache
@@ -140,6 +144,12 @@ def describe(candidate: object) -> str:
     """Return what a message calls an object that does not fit an interface: its name, or the name of its class."""
     name = getattr(candidate, "__qualname__", None)
     return f"the {'class' if isinstance(candidate, type) else 'function'} {name}" if name else f"an object of {type(candidate).__name__}"
+
+
+def load_beside(dotted: str) -> Any:
+    """Import the object of a dotted path: from the folder of `search_beside` first, where one is set."""
+    folder = _FOLDER.get()
+    return load_object(folder, dotted) if folder is not None else _import_dotted(dotted)
 
 
 def _import_built_in(declared: Any) -> Any:

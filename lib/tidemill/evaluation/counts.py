@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from tidemill.errors import StepError
 from tidemill.evaluation.curves import (
     EPSILON,
     SMALLEST_LABEL,
@@ -29,7 +30,7 @@ class BinaryCounts:
     called positive; ``loss`` is the sum of the log losses, ``squares`` that of the squared differences between score and class. ``bins``
     has a row for each bin of scores: the weights of its rows, of its positive rows, and of its rows times their scores.
 
-    ``sums`` of each class of counts are those of the terms of one's own metric.
+    ``sums`` of each class of counts are those of the terms of a custom metric.
     """
 
     n: float
@@ -202,19 +203,37 @@ def measure_counts(
     values = {}
     for metric in (*METRICS.all_built_in().values(), *own):
         if kind in metric.tasks and metric.value is not None:
-            value = metric.value(replace(counts, sums=sums[metric.name]) if sums and metric.name in sums else counts)
-            if value is not None:
-                values[metric.name] = float(value)
+            try:
+                value = metric.value(replace(counts, sums=sums[metric.name]) if sums and metric.name in sums else counts)
+                if value is not None:
+                    values[metric.name] = float(value)
+            except Exception as error:
+                raise StepError(f"the metric {metric.name!r} failed: {type(error).__name__}: {error}") from error
     return values
 
 
 def sum_terms(own: Sequence[Metric], rows: PredictedRows, weights: np.ndarray) -> dict[str, dict[str, float]]:
-    """Return the weighted sums of the terms of custom metrics: metric → term → sum."""
-    return {
-        metric.name: {name: float(np.dot(np.asarray(values, dtype=float), weights)) for name, values in metric.terms(rows).items()}
-        for metric in own
-        if metric.terms is not None
-    }
+    """Return the weighted sums of the terms of custom metrics: metric → term → sum.
+
+    Raises:
+        StepError: the terms of a metric cannot be computed, or are not a number for each row.
+    """
+    sums: dict[str, dict[str, float]] = {}
+    for metric in own:
+        if metric.terms is None:
+            continue
+        try:
+            terms = {name: np.asarray(values, dtype=float) for name, values in metric.terms(rows).items()}
+        except Exception as error:
+            raise StepError(f"the terms of the metric {metric.name!r} failed: {type(error).__name__}: {error}") from error
+        for name, values in terms.items():
+            if values.shape != weights.shape:
+                found = f"an array of shape {values.shape}"
+                raise StepError(
+                    f"the term {name!r} of the metric {metric.name!r} must be a number for each of {len(weights)} rows, found {found}"
+                )
+        sums[metric.name] = {name: float(np.dot(values, weights)) for name, values in terms.items()}
+    return sums
 
 
 def compute_array_metrics(

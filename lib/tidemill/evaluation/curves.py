@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-EPSILON = 1e-15  # MLlib's and scikit-learn's bound of the log loss
+EPSILON = 1e-15  # MLlib's bound of the log loss
 
 CALIBRATION_BINS = 15
 """The bins of equal width of the expected calibration error.

@@ -139,7 +139,7 @@ def _parse_model_metric(name: str, text: str, task: Task | None) -> MetricRefere
     if owner == "slices":
         raise UsageError(f"gate {text!r}: `{name}` is one number a slice; write min({name}) or max({name})")
     if "." in metric:
-        _refuse_unknown_path(metric, text)
+        _refuse_unknown_path(metric, text, task)
     return MetricReference(owner or "candidate", _check_metric_name(metric, text, task))
 
 
@@ -149,15 +149,17 @@ def _split_owner(name: str) -> tuple[str, str]:
     return (first, rest) if rest and first in (*_MODELS, "slices") else ("", name)
 
 
-def _refuse_unknown_path(metric: str, text: str) -> None:
-    """Refuse a dotted path that leads to no metric."""
+def _refuse_unknown_path(metric: str, text: str, task: Task | None) -> None:
+    """Refuse a dotted path that leads to no metric, or to one that does not measure the task."""
     first = metric.partition(".")[0]
     try:
-        METRICS.get(metric)
+        measured = METRICS.get(metric).tasks
     except UsageError as error:
         hint = did_you_mean(first, (*_MODELS, "slices"))
         reason = f"unknown `{first}`{hint}; expected champion, baseline or slices" if hint else str(error)
         raise UsageError(f"gate {text!r}: {reason}") from error
+    if task and task.kind not in measured:
+        raise UsageError(f"gate {text!r}: {metric!r} measures {', '.join(sorted(measured))}, found `task: {task.name}`")
 
 
 def _parse_slice_metric(node: ast.Call, text: str, task: Task | None) -> MetricReference:

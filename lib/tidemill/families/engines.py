@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -43,14 +43,14 @@ class Engine:
 def _accept(name: str, candidate: Any) -> Engine:
     """Take an Engine as it is, and a class, or an object of one, with ``choose(spaces, problem, resources)`` as what declares one."""
     if isinstance(candidate, Engine):
-        return candidate
+        return replace(candidate, name=name)
     declared = candidate() if isinstance(candidate, type) else candidate
-    ways = frozenset(getattr(declared, "ways", BOTH_WAYS))
+    ways = getattr(declared, "ways", BOTH_WAYS)
     if not callable(getattr(declared, "choose", None)):
         raise TypeError(f"expected a method `choose(spaces, problem, resources)`, found {describe(candidate)}")
-    if not ways or ways - BOTH_WAYS:
-        raise TypeError(f"its `ways` are {sorted(ways)}, expected some of {', '.join(sorted(BOTH_WAYS))}")
-    return Engine(name=name, choose=declared.choose, ways=ways)
+    if isinstance(ways, str) or not ways or not set(ways) <= BOTH_WAYS:
+        raise TypeError(f"its `ways` are {ways!r}, expected a tuple of some of {', '.join(sorted(BOTH_WAYS))}")
+    return Engine(name=name, choose=declared.choose, ways=frozenset(ways))
 
 
 _CHOICE = "tidemill.training.engines.choice"

@@ -45,7 +45,7 @@ class Metric:
             Without a formula, the evaluator of the task measures it.
         terms: what the metric needs besides the counts: name → a number for each row. Their weighted sums are ``counts.sums``.
         greater_is_better: False if less is better.
-        needs_label: False if no label is needed.
+        needs_label: False if no label is needed, which only built-in metrics without a formula can be.
         is_built_in: True for those that come with tidemill.
     """
 
@@ -92,21 +92,31 @@ _MINIMISED = frozenset({"logLoss", "brier", "expectedCalibrationError", "rmse", 
 _WITHOUT_LABEL = frozenset({"silhouette", "massVolume"})
 
 
+_WITH_COUNTS = (*_CLASSES, "regression", "anomaly")
+
+
 def _accept(name: str, candidate: Any) -> Metric:
-    """Return a Metric as it is; build one from a class, or an instance, with ``tasks``, ``value`` and perhaps ``terms``."""
-    if isinstance(candidate, Metric):
+    """Return a built-in Metric; build one from a Metric, a class or an instance, with ``tasks``, ``value`` and perhaps ``terms``.
+
+    A custom metric always needs a label, since counts do.
+    """
+    if isinstance(candidate, Metric) and name in _BUILT_IN:
         return candidate
     declared = candidate() if isinstance(candidate, type) else candidate
-    tasks, value = getattr(declared, "tasks", ()), getattr(declared, "value", None)
+    tasks, value, terms = (getattr(declared, key, None) for key in ("tasks", "value", "terms"))
     if isinstance(tasks, str) or not tasks or not callable(value):
         raise TypeError(f"expected `tasks`, a tuple of names such as 'binary', and a method `value(counts)`, found {describe(candidate)}")
+    unknown = sorted(set(map(str, tasks)) - set(_WITH_COUNTS))
+    if unknown:
+        raise TypeError(f"its `tasks` name {', '.join(unknown)}, expected some of {', '.join(_WITH_COUNTS)}")
+    if terms is not None and not callable(terms):
+        raise TypeError(f"its `terms` must be a method `terms(rows)`, found {describe(terms)}")
     return Metric(
         name=name,
         tasks=frozenset(map(str, tasks)),
         value=value,
-        terms=getattr(declared, "terms", None),
+        terms=terms,
         greater_is_better=bool(getattr(declared, "greater_is_better", True)),
-        needs_label=bool(getattr(declared, "needs_label", True)),
     )
 
 

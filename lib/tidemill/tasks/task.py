@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from importlib import import_module
 from typing import Any, Literal
 
-from tidemill.extensions import Registry, describe
+from tidemill.extensions import Registry, describe, load_beside
 from tidemill.tasks.metrics import METRICS, metrics_of
 
 
@@ -117,33 +116,59 @@ class Task:
         return replace(self, name=name, **changes)
 
     def load(self, what: Literal["trainer", "evaluator"]) -> Callable[..., Any]:
-        """Import the function or class of a step that is named by ``module:attribute``."""
-        module, _, attribute = getattr(self, what).partition(":")
-        loaded: Callable[..., Any] = getattr(import_module(module), attribute)
-        return loaded
+        """Import the function or class of a step that is named by ``module:attribute``; a module beside the spec comes first."""
+        return load_beside(getattr(self, what).replace(":", "."))
+
+    def custom_paths(self) -> list[str]:
+        """Return the dotted paths of the trainer and the evaluator where they are not those of tidemill."""
+        paths = [path.replace(":", ".") for path in (self.trainer, self.evaluator)]
+        return [path for path in paths if not path.startswith("tidemill.")]
+
+    def describe(self) -> str:
+        """Return all fields as text, the same for equal tasks."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return repr({**values, "keys": sorted(self.keys)})
 
     def metric_names(self) -> tuple[str, ...]:
         """Return the names of all metrics of the task, apart from a custom one that a spec names by its dotted path."""
         return tuple(dict.fromkeys([*self.metrics, *(metric.name for metric in metrics_of(self.kind) if not metric.is_built_in)]))
 
     def default_metric(self, *, has_label: bool) -> str:
-        """Return the metric that a spec without `metric` selects by: the first one that can be measured."""
+        """Return the metric that a spec without `metric` selects by: the first one that can be measured, else the first one."""
         can_judge = has_label or self.kind.learns_label
-        return next(name for name in self.metrics if can_judge or not METRICS.get(name).needs_label)
+        return next((name for name in self.metrics if can_judge or not METRICS.get(name).needs_label), self.metrics[0])
 
 
 _FIELDS = {field.name for field in fields(Task)} - {"name", "kind"}
+_STEPS: tuple[Literal["trainer", "evaluator"], ...] = ("trainer", "evaluator")
+_NAMES = ("metrics", "families", "text_families", "keys")
 
 
 def _accept(name: str, candidate: Any) -> Task:
     """Return a Task as it is; build one from a class, or an instance, with ``base`` and the fields to change."""
     if isinstance(candidate, Task):
-        return candidate if "." not in name else replace(candidate, name=name)
+        return _check(replace(candidate, name=name))
     base = getattr(candidate, "base", None)
     if not isinstance(base, str):
         raise TypeError(f"expected a Task, or a class with `base`, the name of the task that it changes, found {describe(candidate)}")
     changes = {field: getattr(candidate, field) for field in sorted(_FIELDS) if hasattr(candidate, field)}
+    for field, value in changes.items():
+        if field in _NAMES and (isinstance(value, str) or not all(isinstance(each, str) for each in value)):
+            raise TypeError(f"its `{field}` must be a tuple of names, found {value!r}")
     task = TASKS.get(base).derive(name, **changes)
+    for what in _STEPS:
+        if what in changes and not callable(task.load(what)):
+            raise TypeError(f"its `{what}` {changes[what]!r} must be the `module:name` of a function or class")
+    return _check(task)
+
+
+def _check(task: Task) -> Task:
+    """Return the task.
+
+    Raises:
+        TypeError: it has no metric or no family, or a metric does not measure its kind.
+        UsageError: a metric is unknown.
+    """
     for metric in map(METRICS.get, task.metrics):
         if task.kind not in metric.tasks:
             raise TypeError(f"its metric {metric.name!r} measures {', '.join(sorted(metric.tasks))}, not {task.kind}")

@@ -99,8 +99,8 @@ def _code(spec: Spec, node: Node) -> list[str]:
     if node.step == "prepare":
         table = pipeline.tables[item]
         return ([spec.sql_text(table.sql)] if table.sql else spec.code(table.python or "")) + _kinds(spec, table.expectations)
-    if node.step == "dataset" and pipeline.dataset.sql:
-        return [spec.sql_text(pipeline.dataset.sql)]
+    if node.step == "dataset":
+        return [*([spec.sql_text(pipeline.dataset.sql)] if pipeline.dataset.sql else []), *spec.task_declaration()]
     if node.step == "train":
         return spec.training_code()
     if node.step == "evaluate":

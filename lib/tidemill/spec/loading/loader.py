@@ -96,10 +96,16 @@ class Spec:
             *self.extension_code(ENGINES, training.engine),
         ]
 
+    def task_declaration(self) -> list[str]:
+        """Return what a custom task declares, with what it takes from its base; nothing for a built-in one."""
+        return [self.pipeline.task.describe()] if TASKS.dotted_path(self.pipeline.training.task) else []
+
     def task_code(self) -> list[str]:
         """Return the source of each file of the task and its metrics that are not built in."""
         metrics = (self.pipeline.selection_metric, *self.pipeline.task.metric_names())
-        return [*self.extension_code(TASKS, self.pipeline.training.task), *self.extension_code(METRICS, *metrics)]
+        steps = (text for path in self.pipeline.task.custom_paths() for text in self.code(path))
+        own = [*self.task_declaration(), *self.extension_code(TASKS, self.pipeline.training.task), *steps]
+        return [*own, *self.extension_code(METRICS, *metrics)]
 
     def sql_inputs(self, value: str) -> list[str]:
         """Return the tables (``silver.flights``) that the SQL of ``value`` reads, sorted."""

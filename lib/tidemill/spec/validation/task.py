@@ -104,15 +104,23 @@ def _check_label_learning(root: Node, task: Task) -> Problems:
 
 def _check_label_metrics(root: Node, declared: Task) -> Problems:
     """Yield the metrics that only a label can give."""
-    metric = root.string_at("training", "metric")
-    by_label = [name for name in declared.metrics if METRICS.get(name).needs_label]
-    if metric in by_label:
+    metric = root.string_at("training", "metric") or declared.default_metric(has_label=False)
+    if _needs_label(metric, declared):
         yield ("training", "metric"), f"{metric} needs `dataset.label`, which says what is an anomaly; write `massVolume`, or leave it out"
     gates = root.at("evaluation", "gates")
     for index, gate in enumerate(gates.items if gates else []):
-        named = re.search(rf"\b({'|'.join(by_label)})\b", gate.string or "")
-        if named:
-            yield ("evaluation", "gates", index), f"{named[1]} needs `dataset.label`, which says what is an anomaly; gate massVolume"
+        names = [re.sub(r"^(champion|baseline)\.", "", name) for name in re.findall(r"[A-Za-z_][\w.]*", gate.string or "")]
+        by_label = [name for name in names if _needs_label(name, declared)]
+        if by_label:
+            yield ("evaluation", "gates", index), f"{by_label[0]} needs `dataset.label`, which says what is an anomaly; gate massVolume"
+
+
+def _needs_label(metric: str, declared: Task) -> bool:
+    """Return True for a metric of the task that needs a label; what is no metric of it is a fault of its own."""
+    try:
+        return (metric in declared.metric_names() or "." in metric) and METRICS.get(metric).needs_label
+    except UsageError:
+        return False
 
 
 def _check_label_keys(root: Node, task: str) -> Problems:

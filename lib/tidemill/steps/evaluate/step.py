@@ -76,7 +76,7 @@ def _gates(context: StepContext) -> list[Gate]:
 def _own_metrics(context: StepContext, gates: Sequence[Gate]) -> list[Metric]:
     """Return the metrics to be measured besides the built-in ones: those of the task, and those that gates name by a dotted path."""
     named = [METRICS.get(reference.metric) for gate in gates for reference in gate.references]
-    return list(dict.fromkeys([*context.spec.pipeline.own_metrics, *(metric for metric in named if not metric.is_built_in)]))
+    return list({metric.name: metric for metric in (*named, *context.spec.pipeline.own_metrics) if not metric.is_built_in}.values())
 
 
 def _measure_champion(context: StepContext, deployments: Deployments, evaluator: Evaluator, candidate: int) -> _Champion | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tidemill.errors import Fault, SpecError
+from tidemill.errors import Fault, SpecError, StepError, TidemillError
 from tidemill.families import IN_TASKS, ON_CLUSTER, PATIENCE, Engine
 from tidemill.learners.base import library
 from tidemill.quoting import is_local
@@ -74,13 +74,21 @@ def choose_engines(engine: Engine, spaces: Mapping[str, Space], problem: Problem
 
     Raises:
         SpecError: a family cannot be fitted by the engine that was chosen for it.
+        StepError: the code of a custom engine failed.
     """
-    chosen = engine.load()(spaces, problem, resources)
+    try:
+        chosen = engine.load()(spaces, problem, resources)
+    except TidemillError:
+        raise
+    except Exception as error:
+        raise StepError(f"training.engine: {engine.name} failed: {type(error).__name__}: {error}") from error
     return chosen if isinstance(chosen, Engines) else _engines_of(engine, chosen, spaces, problem, resources)
 
 
 def _engines_of(engine: Engine, chosen: Mapping[str, str], spaces: Mapping[str, Space], problem: Problem, resources: Resources) -> Engines:
     """Check the choice of a user-defined engine for each family, and return it."""
+    if not isinstance(chosen, Mapping):
+        raise SpecError([_fault("training.engine", f"{engine.name} returned {chosen!r}, expected a mapping of families to engines")])
     faults = []
     for name, space in spaces.items():
         chosen_engine = chosen.get(name)
@@ -92,7 +100,7 @@ def _engines_of(engine: Engine, chosen: Mapping[str, str], spaces: Mapping[str, 
             faults.append(_fault(f"training.models.{name}", f"{engine.name} chose {chosen_engine!r}: {why}"))
     if faults:
         raise SpecError(faults)
-    return Engines(dict(chosen), resources.scratch, resources.most_bytes)
+    return Engines({name: chosen[name] for name in spaces}, resources.scratch, resources.most_bytes)
 
 
 def _unfit_reason(name: str, space: Space, problem: Problem, resources: Resources, chosen_engine: str) -> str | None:
