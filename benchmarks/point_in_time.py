@@ -19,7 +19,7 @@ import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from tidemill.dataset.point_in_time import aggregated, looked_up, tied
+from tidemill.dataset.point_in_time import add_aggregates, add_lookup, tie_column
 from tidemill.runtime.session import get_spark
 from tidemill.spec.models import Aggregate, Lookup
 
@@ -41,16 +41,18 @@ def main() -> None:
     parser.add_argument("--aggregates", action="store_true")
     options = parser.parse_args()
     spark = get_spark("point-in-time", {"spark.driver.memory": options.memory})
-    piece = 2**40 if options.uncut else 1_000_000
+    events = 2**40 if options.uncut else 1_000_000
     with tempfile.TemporaryDirectory() as scratch:
         rows, facts = (_made(spark, f"{scratch}/{name}", count, seed) for name, count, seed in
                        (("rows", options.rows, 1), ("facts", options.facts, 2)))  # fmt: skip
         print(f"{options.rows:,} rows and {options.facts:,} facts are made", flush=True)
-        found, seconds = _timed(looked_up(rows, facts, "facts", LOOKUP, "seen_at", piece=piece).drop(tied("facts")), f"{scratch}/found")
+        joined = add_lookup(rows, facts, "facts", LOOKUP, "seen_at", events_per_partition=events).drop(tie_column("facts"))
+        found, seconds = _timed(joined, f"{scratch}/found")
         other = _compare_lookup(found, scratch)
         print(f"lookup: {len(found):,} rows, {options.facts:,} facts in {seconds:.1f} s; pandas: {other:.1f} s, equal", flush=True)
         if options.aggregates:
-            found, seconds = _timed(aggregated(rows, facts, "", BLOCK, "seen_at", piece=piece), f"{scratch}/figures")
+            aggregates = add_aggregates(rows, facts, "", BLOCK, "seen_at", events_per_partition=events)
+            found, seconds = _timed(aggregates, f"{scratch}/figures")
             print(f"aggregates: {len(found):,} rows in {seconds:.1f} s; numpy: {_compare_figures(found, scratch):.1f} s, equal")
 
 

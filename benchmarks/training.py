@@ -66,7 +66,7 @@ def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[
     from tidemill.training.folds import ORDER
     from tidemill.training.problem import Problem
     from tidemill.training.refit import refit
-    from tidemill.training.selection import choose
+    from tidemill.training.selection import select_trial
     from tidemill.training.tuning.search import Search
     from tidemill.training.tuning.tune import tune
 
@@ -109,7 +109,7 @@ def run_ours(way: str, rows: int, folds: int, params: int, trials: int) -> dict[
         )
         search = Search(frame, plan, spaces, problem, engines=engines)
         tuned = tune(search, spaces, tuner, list(range(folds)), count)
-        found = choose(tuned.rows, tuned.trials, problem.metric)
+        found = select_trial(tuned.rows, tuned.trials, problem.metric)
         search.close()
         refit(frame, plan, found.best, problem, search.engines, memo=search.folds.of_all_rows)
         seconds = time.perf_counter() - started
