@@ -49,7 +49,7 @@ def test_declared_groups_are_taken_as_they_are(df):
     plan = plan_features(Features.model_validate(declared), df, exclude={"id", "y"})
     assert plan.columns == ["seats", "nothing", "remark", "tags"]
     assert plan.blocks("datetime") == ()
-    assert plan.notes == ("nothing holds no number; 0 stands in for it",)
+    assert plan.notes == ("nothing has no number; it is filled with 0",)
 
 
 def test_checks_alone_do_not_end_auto(df):

@@ -109,7 +109,7 @@ def add_lookup(
 
 def tie_column(name: str) -> str:
     """Return the name of the column that is true where only a hash decided; it has spaces, so that no other column has this name."""
-    return f"tie_column in {name}"
+    return f"tied in {name}"
 
 
 def col_of(struct: str, field: str) -> Column:

@@ -1,6 +1,6 @@
 """Feature groups: one file per kind of block under `features`, found by name in `tidemill.spec.models.FEATURE_GROUPS`.
 
-What enters are the blocks of a spec and the facts of the raw columns; what leaves are `Contribution`s, which the estimator learns.
+Enters: the blocks of a spec and the facts of the raw columns. Leaves: `Contribution`s, which the estimator fits.
 Adding a group means adding its file here and its line to the registry. A group of your own is a class that inherits `FeatureGroup`, named
 under `features` by its dotted path or by an entry point of the group ``tidemill.feature_groups``. Nothing here imports Spark at import
 time.

@@ -1,4 +1,4 @@
-"""Lists: of words as a slot per word or hashes, of numbers as a slot per place or as length, mean, least and greatest."""
+"""Lists: of words as a slot per word or hashes; of numbers as a slot per place, or as length, mean, min and max."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tidemill.features.groups.feature_group import ColumnBlock, FeatureGroup, Ro
 from tidemill.quoting import format_double, quote_name
 
 _MAX_AUTO_PLACES = 256
-"""Lists of more numbers are summarised, unless slots are asked for."""
+"""Longer lists of numbers are summarised, unless `encode: slots` is declared."""
 _MAX_PLACES = 2000
-_SHRINK = 2.0**-60  # a power of two changes no digit; the sum of a list may pass the greatest double where its mean does not
+_SHRINK = 2.0**-60  # a power of two, which changes no digit: the sum of a list may overflow even if its mean does not
 _KIND_OF_ENCODING = {"slots": "numbers", "summary": "numbers", "multihot": "words", "hashing": "words"}
 
 
@@ -23,9 +23,9 @@ class Array(ColumnBlock):
     """Columns of lists. Of numbers: a slot for each place where all have the same length, else length, mean, least and greatest."""
 
     encode: Literal["auto", "multihot", "hashing", "slots", "summary"] = Field(
-        default="auto", description="auto: multihot (a slot a word) for lists of text; slots, or summary, for lists of numbers"
+        default="auto", description="auto: multihot (a slot per word) for lists of text; slots, or summary, for lists of numbers"
     )
-    min_frequency: int = Field(default=1, ge=1, description="multihot: in how many training rows a word has to be")
+    min_frequency: int = Field(default=1, ge=1, description="multihot: the least number of training rows with a word")
     size: int = Field(default=256, gt=1, description="hashing: the number of slots")
 
 
@@ -53,7 +53,7 @@ class ArrayGroup(FeatureGroup):
         expected = "numbers" if required_kind == "numbers" else "text"
         for name in block.columns:
             if required_kind and columns.kinds[name] != required_kind:
-                yield "encode", f"{block.encode} is for lists of {expected}; column {name!r} is none; write `auto`"
+                yield "encode", f"{block.encode} is for lists of {expected}; column {name!r} is not one; write `auto`"
 
     def aggregates(self, block: Array, columns: ColumnFacts) -> Mapping[str, str]:
         """Ask for the least and the greatest length of each list of numbers that may have a slot per place."""

@@ -16,8 +16,10 @@ from tidemill.features.names import number_sql
 class Buckets(ColumnBlock):
     """Numbers as buckets [from, to): a slot each for linear families, their order for trees; a missing number has one of its own."""
 
-    splits: list[float] | None = Field(default=None, min_length=1, description="where buckets meet; the outer two are open")
-    quantiles: int | None = Field(default=None, ge=2, le=100, description="so many buckets of about as many training rows each")
+    splits: list[float] | None = Field(
+        default=None, min_length=1, description="the boundaries between buckets; the outer two buckets are open"
+    )
+    quantiles: int | None = Field(default=None, ge=2, le=100, description="the number of buckets, of about equal numbers of training rows")
 
     @model_validator(mode="after")
     def _check_one_rule(self) -> Buckets:

@@ -13,26 +13,26 @@ from tidemill.features.groups.feature_group import ColumnBlock, FeatureGroup
 from tidemill.features.names import category_sql
 
 AUTO_CATEGORIES = 100
-"""`auto` gives no slot per value to a column with more different values."""
-_MAX_MEAN_CLASSES = 20  # means of the label are a slot per class; beyond so many classes, hashing makes fewer
+"""The most distinct values for which `auto` uses a slot per value."""
+_MAX_MEAN_CLASSES = 20  # label means need a slot per class; with more classes, hashing needs fewer slots
 _SMOOTHING = 20.0
 
 
 class Categorical(ColumnBlock):
-    """Columns used as categories; values seen fewer than ``min_frequency`` times in training, or never, share one slot."""
+    """Columns used as categories; values in fewer than ``min_frequency`` training rows share one slot."""
 
     encode: Literal["auto", "onehot", "index", "target", "count", "hashing"] = Field(
         default="auto",
-        description="auto: one-hot for linear families, else index; target: the mean of the label among rows of the value, each training "
-        "row without those of its own part; count: how many training rows have the value; hashing: one of `size` slots",
+        description="auto: one-hot for linear families, else index; target: the mean of the label over the value's rows, for training rows "
+        "without those of their own part; count: how many training rows have the value; hashing: one of `size` slots",
     )
     min_frequency: int = Field(default=1, ge=1)
-    smoothing: float = Field(default=_SMOOTHING, ge=0, description="target: how many rows of the average each value begins with")
+    smoothing: float = Field(default=_SMOOTHING, ge=0, description="target: the weight of the overall mean, in rows")
     size: int = Field(default=256, gt=1, description="hashing: the number of slots")
 
 
 class CategoricalGroup(FeatureGroup):
-    """Takes columns of any type, by their text."""
+    """Accepts columns of any type, as text."""
 
     options = Categorical
 
@@ -48,7 +48,7 @@ class CategoricalGroup(FeatureGroup):
         )
 
     def choose(self, profile: ColumnProfile, n_classes: int | None) -> Choice | None:
-        """Take ids that repeat and short texts; leave out what names the row."""
+        """Take repeating ids and short texts; leave out columns that identify rows."""
         if profile.kind == "numeric" and profile.is_id:
             if profile.is_unique and profile.distinct > AUTO_CATEGORIES:
                 return leave_out(profile, f"it is an id: about {profile.distinct:,} different whole numbers in {profile.rows:,} rows")
@@ -65,13 +65,13 @@ class CategoricalGroup(FeatureGroup):
         return block.encode == "target"
 
     def treatment(self, block: Mapping[str, Any]) -> str:
-        """Return how the values are encoded; those encodings that give a value its own slot are one."""
+        """Return how the values are encoded; all encodings with a slot per value count as one."""
         encode = block.get("encode")
         return "labels" if encode in (None, "auto", "onehot", "index") else str(encode)
 
 
 def _choose_encoding(profile: ColumnProfile, n_classes: int | None, why: str) -> Choice:
-    """Choose a slot per value where they are few, else the label's mean of each, or hashes where there are many classes or no label."""
+    """Choose a slot per value if they are few, else label means, or hashes if there are many classes or no label."""
     if profile.distinct <= AUTO_CATEGORIES:
         settings: dict[str, Any] = {"encode": "auto", "min_frequency": 1}
         return Choice(profile.name, "categorical", "categories, a slot a value", why, settings, profile.figures)

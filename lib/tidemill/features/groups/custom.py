@@ -1,4 +1,4 @@
-"""Stages of the user's own; `tidemill.features.custom` fits them before everything else."""
+"""Custom stages; `tidemill.features.custom` fits them before all others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tidemill.options import Block, ColumnName, DottedName
 
 
 class PythonPart(Block):
-    """A class or function of the user's own, by dotted name, with its parameters."""
+    """A user class or function, by dotted name, with its parameters."""
 
     python: DottedName
     params: dict[str, Any] = Field(default={})
@@ -21,20 +21,20 @@ class PythonPart(Block):
 
     @property
     def named_columns(self) -> list[str]:
-        """The columns it may read as far as the spec says: ``columns``, or every text among its parameters."""
+        """The columns that the spec names: ``columns``, or every text among its parameters."""
         texts = [item for value in self.params.values() for item in (value if isinstance(value, list) else [value])]
         return self.columns or [text for text in texts if isinstance(text, str)]
 
 
 class CustomGroup(FeatureGroup):
-    """The stages are resolved by the plan, since their columns may follow from their code."""
+    """The plan resolves the stages, since their columns may depend on their code."""
 
     options = PythonPart
     allows_repeats = True
     is_list = True
 
     def contribute(self, blocks: Sequence[PythonPart], columns: ColumnFacts) -> Contribution:
-        """Return nothing: what the stages add is known when they are fitted."""
+        """Return nothing: the columns of the stages are known after fitting."""
         del blocks, columns
         return Contribution()
 

@@ -16,7 +16,7 @@ _OF_THE_DAY = frozenset({"hour", "minute"})
 
 
 class Datetime(ColumnBlock):
-    """Instants taken apart into calendar parts (UTC)."""
+    """Instants as calendar parts (UTC)."""
 
     parts: list[Literal["year", "quarter", "month", "week", "day", "weekday", "yearday", "hour", "minute"]] = Field(
         default=["hour", "weekday", "month"]
@@ -25,7 +25,7 @@ class Datetime(ColumnBlock):
 
 
 class DatetimeGroup(FeatureGroup):
-    """One slot per part, or two where the part is cyclic and the encoding is not that of trees."""
+    """One slot per part, or two if the part is cyclic and the encoding is not for trees."""
 
     options = Datetime
     accepts, expected = frozenset({"datetime", "string"}), "TIMESTAMP, DATE, or text that can be cast to one"
@@ -44,7 +44,7 @@ class DatetimeGroup(FeatureGroup):
         )
 
     def check(self, block: Datetime, columns: ColumnFacts) -> Iterator[tuple[str, str]]:
-        """Yield each DATE of which only parts of a day are wanted."""
+        """Yield each DATE for which only parts of a day are declared."""
         if not set(block.parts) - _OF_THE_DAY:
             parts = " or ".join(block.parts)
             for name in block.columns:

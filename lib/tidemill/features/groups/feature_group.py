@@ -1,4 +1,4 @@
-"""What a feature group declares: its options, the columns it takes, and what its blocks add to the features."""
+"""The base class of feature groups: options, accepted columns, and contributions to the features."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 NUMBERS = frozenset({"numeric", "boolean", "string"})
 """The kinds of columns that can be read as numbers."""
 PLAIN_VALUES = NUMBERS | {"datetime"}
-"""The kinds of columns that hold one value that can be written as text."""
+"""The kinds of columns whose values can be written as text."""
 
 
 class ColumnBlock(Block):
-    """Base of the options of a group: the columns, to which a group adds keys of its own."""
+    """Base class of a group's options: the columns, to which a group adds its own keys."""
 
     columns: list[ColumnName] = Field(min_length=1)
 
 
 @dataclass(frozen=True)
 class RowFacts:
-    """What a group reads from the training rows before anything is learnt.
+    """What a group reads from the training rows before fitting.
 
-    ``notes`` are remarks for people, ``sizes`` the lengths of lists of numbers, ``faults`` pairs of a key of the block and what is wrong.
+    ``notes`` are for the user, ``sizes`` the lengths of lists of numbers, ``faults`` pairs of a key of the block and a message.
     """
 
     notes: Sequence[str] = ()
@@ -42,10 +42,10 @@ class RowFacts:
 class FeatureGroup(ABC):
     """One kind of block under `features`.
 
-    ``options`` is the frozen pydantic model of a block. ``accepts`` are the kinds of columns that it takes (see `ColumnFacts`), None for
-    all, and ``expected`` says so in words. ``columns_key`` is the key that names the columns. ``read_as`` is the SQL type, and its words,
-    that text is read as. ``owns_slot_name`` is True where the slot of a column has the column's name, so that a column can be in one
-    such group alone; ``allows_repeats`` where a column may be named several times; ``is_list`` where the spec always has a list of blocks.
+    ``options`` is the frozen pydantic model of a block. ``accepts`` are the kinds of columns that it accepts (see `ColumnFacts`), None for
+    all, and ``expected`` describes them. ``columns_key`` is the key that names the columns. ``read_as`` is the SQL type that text is read
+    as, and its description. ``owns_slot_name`` is True if a column's slot has the column's name, so that a column can be in only one such
+    group; ``allows_repeats`` if a column may be named several times; ``is_list`` if the spec always has a list of blocks.
     """
 
     options: ClassVar[type[Block]]
@@ -59,50 +59,50 @@ class FeatureGroup(ABC):
 
     @abstractmethod
     def contribute(self, blocks: Sequence[Any], columns: ColumnFacts) -> Contribution:
-        """Return what the blocks of a spec add; every column is there and of a kind that the group accepts."""
+        """Return the contribution of the blocks; every column exists and is of an accepted kind."""
 
     def columns(self, block: Any) -> list[str]:
         """Return the raw columns that a block reads."""
         return list(block.columns)
 
     def check(self, block: Any, columns: ColumnFacts) -> Iterator[tuple[str, str]]:
-        """Yield the faults of a block beside the kinds of its columns: the key below the group, and what is wrong."""
+        """Yield the faults of a block, other than the kinds of its columns: the key below the group, and a message."""
         del block, columns
         return iter(())
 
     def aggregates(self, block: Any, columns: ColumnFacts) -> Mapping[str, str]:
-        """Return SQL aggregates over the training rows that `row_facts` wants, by names of the group's own."""
+        """Return SQL aggregates over the training rows for `row_facts`, by names that the group chooses."""
         del block, columns
         return {}
 
     def row_facts(self, block: Any, values: Mapping[str, Any]) -> RowFacts:
-        """Return what follows from the values of `aggregates`."""
+        """Return the facts from the values of `aggregates`."""
         del block, values
         return RowFacts()
 
     def choose(self, profile: ColumnProfile, n_classes: int | None) -> Choice | None:
-        """Return how `features: auto` uses a column, or that it leaves it out; None where this group has nothing to say of it.
+        """Return how `features: auto` uses or leaves out a column; None if this group does not handle it.
 
-        ``n_classes`` is that of the label: 0 for a number, None where no label is learned.
+        ``n_classes`` is the label's number of classes: 0 for a number, None if no label is learned.
         """
         del profile, n_classes
         return None
 
     def complete_choices(self, choices: Sequence[Choice]) -> list[Choice]:
-        """Return the choices of `auto` for this group with what depends on all of them."""
+        """Return the choices of `auto` for this group, completed by settings that depend on all of them."""
         return list(choices)
 
     def needs_label(self, block: Any) -> bool:
-        """Return True where the block makes features of the label of other rows."""
+        """Return True if the block computes features from the label of other rows."""
         del block
         return False
 
     def treatment(self, block: Mapping[str, Any]) -> str:
-        """Return what must differ where a column stands in two blocks of the group; ``block`` is as it is written."""
+        """Return what must differ between two blocks of the group with the same column; ``block`` is as written in the spec."""
         del block
         return ""
 
     def signed_slots(self, block: Mapping[str, Any]) -> str:
-        """Return which slots of the block may be below 0 and what to do about it, "" where none is; ``block`` is as it is written."""
+        """Return which slots of the block may be negative, and the remedy, "" if none; ``block`` is as written in the spec."""
         del block
         return ""

@@ -1,4 +1,4 @@
-"""Pairs of columns: products of numbers, pairs of values, a number for each value of a category."""
+"""Pairs of columns: products of numbers, pairs of categories, and a number per category value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Interactions(Block):
     """Pairs of columns: the product of two numbers, both values of two categories, a number for each category."""
 
     pairs: list[Pair] = Field(min_length=1)
-    min_frequency: int = Field(default=1, ge=1, description="of two categories: how often a pair of values has to be seen")
+    min_frequency: int = Field(default=1, ge=1, description="for two categories: the least number of rows with a pair of values")
 
     @property
     def columns(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Numbers: imputed, scaled, with a slot for whether they are missing where that is wanted."""
+"""Numbers: imputed and scaled, optionally with a slot for missing values."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class NumericGroup(FeatureGroup):
         return {name: f"count({number_sql(name)})" for name in block.columns}
 
     def row_facts(self, block: Numeric, values: Mapping[str, Any]) -> RowFacts:
-        """Say which columns hold no number, and what stands in for it."""
+        """Note the columns without any number, and their fill value."""
         empty = [name for name in block.columns if not values[name] and block.impute != "none"]
         filler = 0 if isinstance(block.impute, str) else block.impute
-        return RowFacts([f"{name} holds no number; {filler} stands in for it" for name in empty])
+        return RowFacts([f"{name} has no number; it is filled with {filler}" for name in empty])
 
     def choose(self, profile: ColumnProfile, n_classes: int | None) -> Choice | None:
-        """Take numbers, but no ids, whose order says nothing."""
+        """Take numbers except ids, whose order has no meaning."""
         del n_classes
         if profile.kind != "numeric" or profile.is_id:
             return None
@@ -64,12 +64,12 @@ class NumericGroup(FeatureGroup):
         return Choice(profile.name, "numeric", "numbers", "their type is a number", settings, profile.figures)
 
     def complete_choices(self, choices: Sequence[Choice]) -> list[Choice]:
-        """Ask for indicators where some column has nulls."""
+        """Enable indicators if a column has nulls."""
         return add_indicators(choices)
 
 
 def add_indicators(choices: Sequence[Choice]) -> list[Choice]:
-    """Return the choices, with a slot for missing values where any of the columns has nulls."""
+    """Return the choices, with a slot for missing values if any column has nulls."""
     if not any(choice.figures["nulls"] for choice in choices):
         return list(choices)
     return [

@@ -47,7 +47,7 @@ class PcaGroup(FeatureGroup):
         )
 
     def signed_slots(self, block: Mapping[str, Any]) -> str:
-        """Say that components may be below 0."""
+        """Return that components may be negative."""
         del block
         return "those of pca are; use logistic_regression, or leave `features.pca` out"
 

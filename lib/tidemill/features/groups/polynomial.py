@@ -39,7 +39,7 @@ class PolynomialGroup(FeatureGroup):
         )
 
     def check(self, block: Polynomial, columns: ColumnFacts) -> Iterator[tuple[str, str]]:
-        """Refuse more products than features can be."""
+        """Refuse too many products."""
         del columns
         count = len(_products(block))
         if count > _MAX_PRODUCTS:

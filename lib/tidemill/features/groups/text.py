@@ -1,4 +1,4 @@
-"""Free text: declared stages from the raw text to a vector of terms or of an embedding."""
+"""Free text: stages from the raw text to a vector of terms or an embedding."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Text(ColumnBlock):
 
     @property
     def is_signed(self) -> bool:
-        """True where the numbers of the vector may be below 0, as those of an embedding."""
+        """True if the vector may have negative numbers, like an embedding."""
         return stage_name(self.steps[-1]) in _SIGNED
 
 
@@ -61,7 +61,7 @@ class TextGroup(FeatureGroup):
         return Choice(profile.name, "text", "prose, a slot a word", reason, settings, profile.figures)
 
     def signed_slots(self, block: Mapping[str, Any]) -> str:
-        """Name word2vec and embeddings."""
+        """Return that word2vec and embeddings may be negative."""
         stages = block.get("stages")
         last = stages[-1] if isinstance(stages, list) and stages else None
         names = {last} if isinstance(last, str) else set(last) if isinstance(last, dict) else set()
@@ -73,7 +73,7 @@ class _TextVectors(VectorColumns):
     block: Text
 
     def fit(self, fit: VectorFit) -> FittedVectors:
-        """Learn the stages once for the same rows."""
+        """Fit the stages, once for the same rows."""
         from tidemill.features.text import fit_texts
 
         key = ("texts", repr(self.block), fit.for_trees)

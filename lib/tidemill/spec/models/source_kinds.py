@@ -1,7 +1,7 @@
 """The kinds of sources (``format:``): what each declares, and the registry of them. Nothing here imports Spark.
 
-A kind is one class. It declares its options and its rules for the spec, whether it reads files, what its columns are as far as that can
-be known without Spark, and the connector that it needs; its reader is imported when the first source of the kind is read.
+A kind is one class. It declares its options and its rules for the spec, whether it reads files, its columns as far as they are known
+without Spark, and the connector that it needs; its reader is imported when the first source of the kind is read.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 Faults = Iterator[tuple[tuple[str, ...], str]]
-"""Keys below the source, and what is wrong there."""
+"""Keys below the source, and messages."""
 
 UNRESOLVED = object()
-"""Stands for a value whose variables are not known yet; rules about values pass over it."""
+"""Marks a value whose variables are not known yet; rules about values skip it."""
 
 _DATABASE_KEYS = ("url", "table", "query", "user", "password")
 _KEYS_OF_OPTIONS = {"url": "url", "dbtable": "table", "query": "query", "user": "user", "password": "password", "path": "path"}
@@ -40,8 +40,8 @@ _KEYS_OF_OPTIONS = {"url": "url", "dbtable": "table", "query": "query", "user": 
 class DeclaredSource:
     """A source as it is declared.
 
-    ``keys`` has the keys that are given a value. ``options`` has the options by their names in lower case: the name as it is written, and
-    the value, `UNRESOLVED` where a variable is not known yet.
+    ``keys`` has the keys with a value. ``options`` has the options by their names in lower case: the name as written, and the value,
+    `UNRESOLVED` if a variable is not known yet.
     """
 
     format: str
@@ -66,7 +66,7 @@ class DeclaredSource:
         return cls(source.format, keys, {name.lower(): (name, value) for name, value in source.options.items()})
 
     def text(self, key: str) -> str | None:
-        """Return the value of a key where it is a text that is known."""
+        """Return the value of a key if it is text without unknown variables."""
         value = self.keys.get(key)
         return value if isinstance(value, str) else None
 
@@ -77,20 +77,20 @@ class DeclaredSource:
 
 
 class SourceKind:
-    """What is common to all kinds of sources; a kind derives from `FileKind` or `QueryKind`."""
+    """Base class of all kinds of sources; a kind derives from `FileKind` or `QueryKind`."""
 
     reads_files: bool
-    """Whether its records are those of files that can be listed; any other source is asked at each run whether there is something new."""
+    """Whether its records are those of files that can be listed; any other source is polled at each run."""
     needs_path: bool = False
-    """Whether ``path:`` has to be given."""
+    """Whether ``path:`` is required."""
     adds_columns: bool = False
     """Whether its records have more columns than ``schema:`` declares."""
     gives_raw_text: bool = False
-    """Whether its reader gives the raw text of each record; else a JSON object of the record stands for it."""
+    """Whether its reader gives the raw text of each record; else a JSON object of the record is stored."""
     option_names: tuple[str, ...] = ()
-    """The options that it takes, in the spelling of their reader."""
+    """The options that it accepts, in the reader's spelling."""
     options_model: type[BaseModel] | None = None
-    """A model that ``options:`` has to fit, for kinds that check their values too."""
+    """A model that validates ``options:``, for kinds that check the values too."""
     reader: str = ""
     """The class that reads the records, as ``module:Class``; empty for a kind that reads them itself."""
 
@@ -99,7 +99,7 @@ class SourceKind:
         self.name = name
 
     def faults(self, source: DeclaredSource) -> Faults:
-        """Yield what is wrong with the declaration; each fault names a key below the source."""
+        """Yield faults of the declaration; each names a key below the source."""
         if self.options_model is not None:
             yield from _model_faults(self.options_model, source)
 
@@ -108,9 +108,9 @@ class SourceKind:
         return None
 
     def known_columns(self, source: Source) -> Mapping[str, str | None] | None:
-        """Return the source's columns and their SQL types (None: not known), read without Spark; None where only a run can tell.
+        """Return the source's columns and their SQL types (None: not known), read without Spark; None if only a run can find them.
 
-        What is raised for files that cannot be read is passed over by the caller: the run names it.
+        The caller ignores exceptions for unreadable files: the run reports them.
         """
         return None
 
@@ -125,24 +125,24 @@ class FileKind(SourceKind):
     reads_files = True
     needs_path = True
     suffixes: tuple[str, ...] = ()
-    """The ends of file names that tell this kind, for `tidemill score --input`."""
+    """The file name suffixes of this kind, for `tidemill score --input`."""
     family: str = ""
     """Kinds of one family read each other's files; empty: the kind is a family of its own."""
     is_text: bool = False
-    """Whether a file is text, so that a compression that Spark reads with losses is refused."""
+    """Whether a file is text, so that compressions which Spark reads with losses are refused."""
     has_types: bool = False
-    """Whether a file tells the types of its columns."""
+    """Whether a file declares the types of its columns."""
     takes_empty_files: bool = False
-    """Whether a file without a byte is a good one."""
+    """Whether an empty file is valid."""
     tells_columns_by_record: bool = False
-    """Whether columns show in the records alone (JSON, XML); any other kind reports new and missing columns as differences of files."""
+    """Whether only records have columns (JSON, XML); other kinds report new and missing columns per file."""
     reads_dates_loosely: bool = False
-    """Whether a DATE is read from a text whose end is ignored."""
+    """Whether trailing text of a DATE is ignored."""
     rounds_decimals: bool = False
     """Whether a DECIMAL is rounded to its scale when it is read."""
 
     def faults(self, source: DeclaredSource) -> Faults:
-        """Yield what is wrong with the declaration of a source of files."""
+        """Yield faults of the declaration of a file source."""
         yield from super().faults(source)
         if self.needs_path:
             yield from file_faults(source)
@@ -153,14 +153,14 @@ class FileKind(SourceKind):
         return types
 
     def read(self, spark: SparkSession, source: Source, files: Sequence[SourceFile], schema: T.StructType) -> Records:
-        """Return a row for every physical record of the files; what Spark meets while reading is raised when the frame is used."""
+        """Return a row for every physical record of the files; errors of Spark while reading are raised when the frame is used."""
         records: Records = self._reader().read(spark, source, files, schema)
         return records
 
     def names_in(self, file: SourceFile, source: Source | None) -> Sequence[str] | None:
-        """Return the column names of one file on this machine, read without Spark; None where it does not tell them.
+        """Return the column names of one file on this machine, read without Spark; None if it does not have them.
 
-        ``source`` is the one whose reader would take the file; None where there is none.
+        ``source`` is the one whose reader would read the file; None if there is none.
         """
         return None
 
@@ -174,7 +174,7 @@ class FileKind(SourceKind):
 
 
 class QueryKind(SourceKind):
-    """A kind of source without files of its own: a database, a topic, a table. It is asked for what lies behind a position."""
+    """A kind of source without files of its own: a database, a topic, a table. It is queried for records after a position."""
 
     reads_files = False
 
@@ -184,20 +184,20 @@ class QueryKind(SourceKind):
         return types
 
     def complete_schema(self, source: Source, schema: T.StructType) -> T.StructType:
-        """Return a declared schema with the columns added that records of this kind always have."""
+        """Return a declared schema with the columns added that all records of this kind have."""
         return schema
 
     def extract(self, spark: SparkSession, source: Source, schema: T.StructType, since: str | None) -> Extract:
-        """Return the records behind ``since``, the ``position`` of the extract before; None reads all of them.
+        """Return the records after ``since``, the ``position`` of the previous extract; None reads all of them.
 
-        The extract is fixed when this returns: rows that arrive later are not in it, however often its frame is computed.
+        The extract is fixed when this returns: later rows are not in it, however often its frame is computed.
         """
         extract: Extract = self._reader().extract(spark, source, schema, since)
         return extract
 
 
 def file_faults(source: DeclaredSource) -> Faults:
-    """Yield the faults of a source that is found by ``path:`` and has neither a watermark nor a database."""
+    """Yield the faults of a source that reads ``path:`` and has neither a watermark nor a database."""
     if "path" not in source.keys:
         yield ("path",), f"missing; `format: {source.format}` reads files, so give `path:` (globs are fine)"
     for key in ("watermark", "overlap"):
@@ -209,7 +209,7 @@ def file_faults(source: DeclaredSource) -> Faults:
 
 
 def option_name_faults(source: DeclaredSource, known: Collection[str]) -> Faults:
-    """Yield a fault for each option that is unknown, or a key of the source itself."""
+    """Yield a fault for each option that is unknown, or that belongs to the source's own keys."""
     spelling = {name.lower() for name in known}
     for name, (written, _) in source.options.items():
         if name in _KEYS_OF_OPTIONS:
@@ -220,7 +220,7 @@ def option_name_faults(source: DeclaredSource, known: Collection[str]) -> Faults
 
 
 def _model_faults(model: type[BaseModel], source: DeclaredSource) -> Faults:
-    """Yield what a model of options says of those that are known."""
+    """Yield the faults that an options model reports for options with known values."""
     try:
         model.model_validate({written: value for written, value in source.options.values() if value is not UNRESOLVED})
     except ValidationError as error:

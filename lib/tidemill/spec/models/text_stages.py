@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from tidemill.options import Block, DottedName, Share
 
-# The languages that MLlib has stop words for; Snowball stems all of them, and some more.
+# The languages with MLlib stop words; Snowball stems these and more.
 StopLanguage = Literal[
     "danish", "dutch", "english", "finnish", "french", "german", "hungarian", "italian", "norwegian", "portuguese", "russian", "spanish",
     "swedish", "turkish",
@@ -25,7 +25,7 @@ Documents = Annotated[int, Field(ge=1)] | Share
 
 
 class Clean(Block):
-    """Takes markup and what was quoted out of a text."""
+    """Removes markup and quotations from a text."""
 
     html: bool = Field(default=True, description="tags, scripts and comments become a space, character references their character")
     quotes: bool = Field(default=True, description="lines of mail that begin with > or |, and the line that says who wrote them")
@@ -34,20 +34,20 @@ class Clean(Block):
 
 
 class Unicode(Block):
-    """Brings characters that look alike to one form."""
+    """Normalises characters that look alike."""
 
     form: Literal["NFC", "NFKC", "NFD", "NFKD"] = "NFKC"
     accents: Literal["keep", "strip"] = "keep"
 
 
 class Sentences(Block):
-    """Parts a text where sentences end; n-grams of words do not reach over an end."""
+    """Splits a text into sentences; n-grams of words do not cross sentence ends."""
 
-    first: int | None = Field(default=None, gt=0, description="keep no more than the first so many sentences")
+    first: int | None = Field(default=None, gt=0, description="keep only this many sentences")
 
 
 class Tokens(Block):
-    """Parts a text into words."""
+    """Splits a text into words."""
 
     pattern: str | None = Field(default=None, description="a Java regular expression of one word; absent: letters, digits and _")
     lowercase: bool = True
@@ -57,7 +57,7 @@ class Tokens(Block):
     @classmethod
     def _is_pattern(cls, pattern: str | None) -> str | None:
         try:
-            # Java's classes by property are unknown to Python; what is left of the pattern tells of a bracket that is not closed.
+            # Python does not know Java's property classes; the rest of the pattern is checked for syntax, such as unclosed brackets.
             re.compile(re.sub(r"\\[pP](\{\w+\}|\w)", "x", pattern or "").replace("(?U)", ""))
         except re.error as error:
             raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
@@ -67,7 +67,7 @@ class Tokens(Block):
 
 
 class Stopwords(Block):
-    """Leaves out the words that every text has."""
+    """Removes common words."""
 
     language: StopLanguage = "english"
     words: list[Word] = Field(default=[], description="more words to leave out")
@@ -75,13 +75,13 @@ class Stopwords(Block):
 
 
 class Stem(Block):
-    """Brings the forms of a word to one, by Snowball's rules."""
+    """Reduces words to their stems, by Snowball's rules."""
 
     language: StemLanguage = "english"
 
 
 class Ngrams(Block):
-    """Makes terms of several words or characters in a row; ``from`` 1 keeps the single ones."""
+    """Builds terms of consecutive words or characters; ``from`` 1 keeps the single ones."""
 
     of: Literal["words", "characters"] = "words"
     from_: int | None = Field(default=None, alias="from", ge=1, le=20, description="absent: 1 word, 3 characters")
@@ -103,10 +103,10 @@ class Ngrams(Block):
 
 
 class Tfidf(Block):
-    """Weighs each term by how often it is in the text and how few texts have it."""
+    """Weights terms by their frequency in the text and their rarity among texts."""
 
     by: Literal["vocabulary", "hashing"] = "vocabulary"
-    size: int = Field(default=100_000, ge=1, le=1 << 24, description="vocabulary: at most so many terms; hashing: so many buckets")
+    size: int = Field(default=100_000, ge=1, le=1 << 24, description="vocabulary: the most terms; hashing: the number of buckets")
     min_df: Documents = Field(default=2, description="terms in fewer documents are left out: a count, or a share with a point (0.01)")
     max_df: Documents = Field(default=1.0, description="terms in more documents are left out")
     sublinear: bool = Field(default=True, description="1 + ln(count) instead of the count")
@@ -121,7 +121,7 @@ class Tfidf(Block):
 
 
 class Word2vec(Block):
-    """Averages the vectors of a text's words, which are learnt from the training rows."""
+    """Averages the vectors of a text's words; the vectors are learnt from the training rows."""
 
     size: int = Field(default=100, ge=1, le=2000)
     min_count: int = Field(default=5, ge=0, description="rarer words have no vector")
@@ -131,7 +131,7 @@ class Word2vec(Block):
 
 
 class Embedding(Block):
-    """A model of one's own or of a package: takes a batch of texts, gives an array of one row a text."""
+    """A Python model: takes a batch of texts, returns an array of one row per text."""
 
     python: DottedName
     params: dict[str, Any] = Field(default={})
@@ -159,7 +159,7 @@ class TextStage(Block):
 
     @property
     def parameters(self) -> Stage | None:
-        """The parameters of the one stage that is given."""
+        """The parameters of the declared stage."""
         return next((value for name in self.model_fields_set if (value := getattr(self, name)) is not None), None)
 
 
@@ -179,7 +179,7 @@ def stage_name(stage: Stage) -> str:
 
 
 def resolve_stages(stages: list[StageName | TextStage]) -> list[Stage]:
-    """Return each stage's parameters, the default ones where it stands as a name.
+    """Return each stage's parameters, the default ones for a stage given by name.
 
     Raises:
         ValueError: a stage has no defaults, or the stages are in an order that cannot be.
