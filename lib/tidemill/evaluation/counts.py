@@ -52,8 +52,8 @@ class BinaryCounts:
 
     @property
     def precision(self) -> float:
-        """The share of positive rows among those called positive."""
-        return ratio(self.hit, self.called)
+        """The share of positive rows among those called positive; 0 if there are none (as in scikit-learn)."""
+        return ratio(self.hit, self.called) if self.called else 0.0
 
     @property
     def recall(self) -> float:

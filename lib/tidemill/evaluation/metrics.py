@@ -51,7 +51,8 @@ def compute_metrics(
       probability ``logLoss``, ``brier`` and ``expectedCalibrationError`` (15 bins of equal width). The areas are exact at any size (see
       `tidemill.evaluation.scores`): scores are ties where they are equal, and only there. ``areaUnderPR`` is MLlib's: trapezoids over the
       distinct scores, and the curve starts at recall 0 with the precision of the highest score; ``averagePrecision``, scikit-learn's,
-      takes steps. A metric that needs both classes, or a row called positive, is NaN where there is none.
+      takes steps. A metric that needs a class is NaN where it is absent;
+      ``precision`` is 0 where no row is called positive.
     - multiclass: ``accuracy``, ``balancedAccuracy``, ``f1`` (mean over the classes, weighted by their rows: MLlib's default), ``macroF1``
       (their plain mean), ``mcc``, ``logLoss``.
     - regression: ``rmse``, ``mae``, ``mape`` (scikit-learn's), ``r2`` (about the mean of these rows; NaN where the label is constant); with

@@ -1,0 +1,41 @@
+"""Metrics of arrays, compared with scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import sklearn.metrics as sk
+
+from tidemill.evaluation.counts import compute_array_metrics
+from tidemill.evaluation.gates import default_gate, parse_gate
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_metrics_of_two_classes_equal_those_of_scikit_learn(seed: int) -> None:
+    """With ties, rows of weight 0 and, for each fourth seed, no row that is called positive."""
+    rng = np.random.default_rng(seed)
+    y, w = np.r_[0, 1, rng.integers(0, 2, 30)], np.r_[1.0, 1.0, rng.integers(0, 3, 30)]
+    p = rng.integers(1, 5 if seed % 4 == 0 else 10, 32) / 10
+    options, called = {"sample_weight": w}, p > 0.5
+    expected = {
+        "areaUnderROC": sk.roc_auc_score(y, p, **options),
+        "averagePrecision": sk.average_precision_score(y, p, **options),
+        "accuracy": sk.accuracy_score(y, called, **options),
+        "balancedAccuracy": sk.balanced_accuracy_score(y, called, **options),
+        "f1": sk.f1_score(y, called, **options),
+        "precision": sk.precision_score(y, called, zero_division=0, **options),
+        "recall": sk.recall_score(y, called, **options),
+        "specificity": sk.recall_score(y, called, pos_label=0, **options),
+        "mcc": sk.matthews_corrcoef(y, called, **options),
+        "logLoss": sk.log_loss(y, p, **options),
+        "brier": sk.brier_score_loss(y, p, **options),
+    }
+    actual = compute_array_metrics(y.astype(float), np.column_stack([1 - p, p]), "binary", w)
+    assert {name: actual[name] for name in expected} == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_a_model_can_beat_the_precision_of_a_constant_that_calls_no_row_positive() -> None:
+    labels = np.array([0.0, 0.0, 1.0])
+    constant = compute_array_metrics(labels, np.tile([2 / 3, 1 / 3], (3, 1)), "binary")
+    model = compute_array_metrics(labels, np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]), "binary")
+    assert parse_gate(default_gate("precision")).evaluate(model, constant, None).passed
