@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Literal
 
+from tidemill.errors import did_you_mean
 from tidemill.extensions import Registry, describe, load_beside
 from tidemill.tasks.metrics import METRICS, metrics_of
 
@@ -152,14 +153,30 @@ def _accept(name: str, candidate: Any) -> Task:
     if not isinstance(base, str):
         raise TypeError(f"expected a Task, or a class with `base`, the name of the task that it changes, found {describe(candidate)}")
     changes = {field: getattr(candidate, field) for field in sorted(_FIELDS) if hasattr(candidate, field)}
-    for field, value in changes.items():
-        if field in _NAMES and (isinstance(value, str) or not all(isinstance(each, str) for each in value)):
-            raise TypeError(f"its `{field}` must be a tuple of names, found {value!r}")
+    _check_fields(candidate, changes)
     task = TASKS.get(base).derive(name, **changes)
     for what in _STEPS:
         if what in changes and not callable(task.load(what)):
             raise TypeError(f"its `{what}` {changes[what]!r} must be the `module:name` of a function or class")
     return _check(task)
+
+
+def _check_fields(candidate: Any, changes: Mapping[str, Any]) -> None:
+    """Refuse values of another type, and attributes that are called nearly like a field.
+
+    Raises:
+        TypeError: there is one.
+    """
+    for attribute in dir(candidate):
+        hint = "" if attribute.startswith("_") or attribute in _FIELDS else did_you_mean(attribute, _FIELDS)
+        if hint:
+            raise TypeError(f"a task has no field `{attribute}`{hint}")
+    for field, value in changes.items():
+        if field in _NAMES and (isinstance(value, str) or not all(isinstance(each, str) for each in value)):
+            raise TypeError(f"its `{field}` must be a tuple of names, found {value!r}")
+    classes = changes.get("classes")
+    if classes is not None and not (isinstance(classes, tuple) and [type(each) for each in classes] == [int, int]):
+        raise TypeError(f"its `classes` must be the least and the greatest number of classes, found {classes!r}")
 
 
 def _check(task: Task) -> Task:

@@ -41,6 +41,14 @@ class OneName:
 class ItsOwnBase:
     base = "functions.ItsOwnBase"
 
+class Misspelt:
+    base = "binary"
+    familes = ("random_forest",)
+
+class OneNumber:
+    base = "binary"
+    classes = 5
+
 class NoTrainer:
     base = "binary"
     trainer = "functions:nothing"
@@ -72,6 +80,8 @@ def text(task: str = "binary", options: str = "folds: 3", gates: str = "[]", lab
         (text("functions.OneName"), "training.task",
          "the task 'functions.OneName' cannot be used: its `metrics` must be a tuple of names, found 'logLoss'"),
         (text("functions.ItsOwnBase"), "training.task", "RecursionError"),
+        (text("functions.Misspelt"), "training.task", "a task has no field `familes`; did you mean 'families'?"),
+        (text("functions.OneNumber"), "training.task", "its `classes` must be the least and the greatest number of classes, found 5"),
         (text("functions.NoTrainer"), "training.task", "defines no 'nothing'"),
         (text("functions.Judged", label=""), "training.metric", "areaUnderPR needs `dataset.label`"),
         (text("anomaly", "metric: functions.OfAnomalies", label=""), "training.metric", "functions.OfAnomalies needs `dataset.label`"),
