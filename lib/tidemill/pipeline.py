@@ -210,21 +210,21 @@ class Pipeline:
         """
         from tidemill.lake.catalog import read_batches
 
-        with self.scored_rows(rows, source=source, at=at) as scored:
+        with self.score_input_rows(rows, source=source, at=at) as scored:
             table = read_batches(scored.frame).read_all()
         return table if as_ == "arrow" else table.to_pandas()
 
     @contextmanager
-    def scored_rows(
+    def score_input_rows(
         self, rows: DataFrame | pd.DataFrame | str | Path, *, source: str | None = None, at: str | None = None
     ) -> Iterator[ScoredRows]:
         """Give the predictions of `score` as a Spark frame of any size, for the length of a ``with`` block, with remarks for people."""
         from tidemill.steps.score.entry import find_entry
-        from tidemill.steps.score.rows import scored_rows
+        from tidemill.steps.score.rows import score_input_rows
 
         with self._as_files(rows) as (given, is_frame):
             entry = find_entry(self.spec, self.lake, given, source=source, at="dataset" if is_frame and at is None else at)
-            with scored_rows(self.spark, self.spec, self.lake, entry) as scored:
+            with score_input_rows(self.spark, self.spec, self.lake, entry) as scored:
                 yield scored
 
     @contextmanager

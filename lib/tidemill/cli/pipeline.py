@@ -169,7 +169,7 @@ def score(
         raise UsageError("--safe-csv is for --output FILE.csv")
     pipeline = load_pipeline(spec, env, set_)
     format_ = FORMATS[output.suffix] if output is not None else "json" if json_ else "table"
-    with pipeline.scored_rows(input_, source=source, at=at) as scored:
+    with pipeline.score_input_rows(input_, source=source, at=at) as scored:
         for note in scored.notes:
             warn(f"{note}\n")
         write_frame(scored.frame, format_, output, limit=limit, safe_csv=safe_csv)

@@ -81,13 +81,13 @@ def suggest(
     debug: Debug = False,
 ) -> int:
     """Propose a key and expectations from the data of a table, as YAML for `tables.<name>:` of a spec."""
-    from tidemill.steps.profile import declared_lineage, profile_table, suggestions_for
+    from tidemill.steps.profile import profile_table, read_declared_lineage, suggest_yaml
 
     loaded = load_spec_option(spec, env, set_) if spec else None
     where = _lake_with(table, version, lake or (loaded.pipeline.lake if loaded else None))
     spark = lazy_spark().get()
     profile = profile_table(spark, where, table, version)
-    suggestions = suggestions_for(spark, where, profile, declared_lineage(loaded) if loaded else None)
+    suggestions = suggest_yaml(spark, where, profile, read_declared_lineage(loaded) if loaded else None)
     if json_:
         print_json(yaml.safe_load(suggestions))
     else:

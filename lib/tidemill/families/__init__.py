@@ -1,7 +1,8 @@
-"""Model families by name: built in, of an installed package (``tidemill.families``), or of the user's own by a dotted path.
+"""Model families by name: built in, from an installed package (``tidemill.families``), or user-defined by a dotted path.
 
-Enters: the name of a family and of a task. Leaves: the `Family`, which declares where to search, what it can do, and by dotted name what
-fits it. A family is added by declaring it in a module of ``built_in``; nothing here imports Spark or a library of machine learning.
+Enters: the name of a family and of a task. Leaves: the `Family`, which declares its search spaces and capabilities, and the dotted names of
+its estimators and learner. A family is added by declaring it in a module of ``built_in``. Nothing here imports Spark or a machine learning
+library.
 """
 
 from tidemill.families.engines import ENGINES, Engine

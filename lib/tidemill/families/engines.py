@@ -1,4 +1,4 @@
-"""Engines by name: what decides for each family of a search whether the whole cluster fits it, or one Spark task each fit."""
+"""Engines by name: an engine chooses for each family of a search whether the whole cluster runs a fit, or one Spark task."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Engine:
     Args:
         name: the name in a spec.
         choose: a function of the spaces, the problem and the `Resources` of a search (`tidemill.training.engines.choice`), or its
-            ``module:function``. It returns for each family the way to fit it: ``spark`` or ``tasks``.
-        ways: the ways that it may choose.
+            ``module:function``. It returns ``spark`` or ``tasks`` for each family.
+        ways: the values that it may return.
     """
 
     name: str
@@ -28,11 +28,11 @@ class Engine:
 
     @property
     def required_way(self) -> str:
-        """The way by which a family must be able to do what the spec asks for."""
+        """The engine (``spark`` or ``tasks``) that must support what the spec requires of a family."""
         return IN_TASKS if IN_TASKS in self.ways else ON_CLUSTER
 
     def load(self) -> Callable[..., Any]:
-        """Return the function that chooses."""
+        """Return the function ``choose``."""
         if not isinstance(self.choose, str):
             return self.choose
         module, _, attribute = self.choose.partition(":")
@@ -41,7 +41,7 @@ class Engine:
 
 
 def _accept(name: str, candidate: Any) -> Engine:
-    """Take an Engine as it is, and a class, or an object of one, with ``choose(spaces, problem, resources)`` as what declares one."""
+    """Return an Engine unchanged; wrap a class or an object with ``choose(spaces, problem, resources)``."""
     if isinstance(candidate, Engine):
         return replace(candidate, name=name)
     declared = candidate() if isinstance(candidate, type) else candidate

@@ -1,6 +1,6 @@
-"""What a model family is: estimators and a learner by dotted name, what it wants of the features, where to search, and what it can do.
+"""Model families: estimators and a learner by dotted name, the encoding of features, search spaces, and capabilities.
 
-Nothing here imports Spark or a library of machine learning before a method needs it, so that a spec is validated without them.
+Spark and machine learning libraries are imported only by the methods that need them, so that a spec is validated without them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 Encoding = Literal["linear", "tree", "positive"]
 NOTHING: frozenset[str] = frozenset()
 ON_CLUSTER, IN_TASKS = "spark", "tasks"
-"""The two ways to fit: an estimator on the whole cluster, and a learner in one Spark task."""
+"""Where a family is fitted: an estimator on the whole cluster, or a learner in one Spark task."""
 BOTH_WAYS = frozenset({ON_CLUSTER, IN_TASKS})
 PATIENCE = "early_stopping_rounds"
-"""The parameter of boosted trees that stops a fit after so many rounds without a gain on the held-out rows of the fold."""
+"""The parameter of boosted trees for early stopping: the number of rounds without a better loss on the held-out rows."""
 
 _RESERVED = ("featuresCol", "labelCol", "predictionCol", "probabilityCol", "rawPredictionCol", "weightCol", "leafCol", "seed", "thresholds")
-# The rows, the task, the cores, the seed, and when to stop are set by tidemill.
+# tidemill sets rows, task, number of cores, seed and early stopping.
 _RESERVED_OF_LIBRARIES = frozenset(
     {
         *("random_state", "seed", "n_jobs", "nthread", "num_threads", "verbose", "verbosity", "device", "objective", "early_stopping"),
@@ -41,31 +41,31 @@ _RESERVED_OF_LIBRARIES = frozenset(
         *("contamination",),
     }
 )
-_FEWEST_BINS = 32
+_MIN_BINS = 32
 _LOWER_BOUND = re.compile(r"\((>=?) ?(\d+(?:\.\d+)?)\)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """A model family, and what it can do.
+    """A model family and its capabilities.
 
     Args:
         name: the name in a spec.
-        spaces: task → the space that is searched where the spec declares none. Its keys are the tasks that the family suits.
+        spaces: task → the default search space. Its keys are the tasks that the family supports.
         encoding: the feature vector that it reads: ``linear`` (scaled and one-hot), ``tree`` (numbers and indices of categories) or
             ``positive`` (no value below 0).
         estimators: task → dotted name of the estimator that the engine ``spark`` fits, or its class.
         learner_at: ``module:attribute`` of the learner that the engine ``tasks`` fits; empty where there is none.
-        weights: the ways to fit (`ON_CLUSTER`, `IN_TASKS`) that support sample weights.
-        monotone: the ways to fit that keep ``training.monotone``.
-        losses: loss other than the squared one → the ways to fit that minimise it.
-        needs_nonnegative: True where it cannot read signed vectors of texts.
+        weights: where (`ON_CLUSTER`, `IN_TASKS`) sample weights are supported.
+        monotone: where ``training.monotone`` is supported.
+        losses: loss other than the squared one → where it is supported.
+        needs_nonnegative: True where text vectors with values below 0 are not supported.
         rounds: the parameter of MLlib's estimator that counts its boosting rounds, where a model of fewer rounds is a part of it.
         rounds_tasks: the tasks for which that holds.
-        for_texts: parameters that are set where the spec declares texts, unless it sets them itself.
-        text_space: the space that is searched instead of ``spaces`` where the spec declares texts.
-        implicit_space: parameters that are also searched where a recommendation learns from counts.
-        fixed: parameters that tidemill sets unless the spec does.
+        for_texts: default parameters where the spec declares texts.
+        text_space: the default search space where the spec declares texts; empty: that of ``spaces``.
+        implicit_space: further parameters of the default space where a recommendation learns from counts.
+        fixed: default parameters that are not searched.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Family:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that the family suits."""
+        """The tasks that the family supports."""
         return tuple(self.spaces)
 
     @property
@@ -99,7 +99,7 @@ class Family:
         return learner
 
     def for_task(self, kind: str) -> Family | None:
-        """Return the family for a task; None where it does not suit it."""
+        """Return the family for a task; None where it does not support it."""
         return self if kind in self.spaces else None
 
     def has_estimator(self, kind: str) -> bool:
@@ -107,12 +107,12 @@ class Family:
         return kind in self.estimators
 
     def default_space(self, task: str, *, texts: bool = False, is_implicit: bool = False) -> Space:
-        """Return the space that is searched where the spec declares none; ``texts`` says whether it declares texts."""
+        """Return the default search space; ``texts``: the spec declares texts."""
         space = (texts and self.text_space) or self.spaces[task]
         return {**space, **self.implicit_space} if is_implicit else space
 
     def missing_library(self) -> str | None:
-        """Return how to install what the family needs; None where it is installed."""
+        """Return how to install the library of the family; None where it is installed."""
         return None
 
     def library(self, *, in_tasks: bool) -> str:
@@ -124,7 +124,7 @@ class Family:
         return {}
 
     def learner_params(self, params: Mapping[str, Scalar], task: str) -> dict[str, Scalar]:
-        """Return the parameters of the learner: those of ``fixed`` that it knows, overridden by ``params``."""
+        """Return the parameters of the learner: those of ``fixed`` that it supports, overridden by ``params``."""
         unknown = self.learner.unknown_parameters(self.fixed, task) if self.learner else list(self.fixed)
         return {**{name: value for name, value in self.fixed.items() if name not in unknown}, **params}
 
@@ -143,9 +143,9 @@ class Family:
 
 @dataclass(frozen=True, kw_only=True)
 class MLlibFamily(Family):
-    """A family that takes the parameters of MLlib's estimator, whichever engine fits it.
+    """A family with the parameters of MLlib's estimator, for both engines.
 
-    ``choices`` gives the only values of a parameter; ``reserved`` names further parameters that tidemill sets.
+    ``choices``: parameter → its only values; ``reserved``: further parameters that tidemill sets.
     """
 
     choices: Mapping[str, tuple[Scalar, ...]] = field(default_factory=dict)
@@ -188,7 +188,7 @@ class MLlibFamily(Family):
             raise SpecError([space_fault(self.name, name, message) for name, message in faults.items()])
         values: dict[str, object] = {**self.fixed, **params, "featuresCol": f"features_{self.encoding}", "labelCol": "label", "seed": seed}
         if self.encoding == "tree":
-            values["maxBins"] = max(_FEWEST_BINS, int(params.get("maxBins", 0)), max_categories + 1)
+            values["maxBins"] = max(_MIN_BINS, int(params.get("maxBins", 0)), max_categories + 1)
         estimator: Estimator = _import_class(self.estimators[task])()
         for name, value in values.items():
             if estimator.hasParam(name):
@@ -198,9 +198,9 @@ class MLlibFamily(Family):
 
 @dataclass(frozen=True, kw_only=True)
 class LibraryFamily(Family):
-    """A family of another library, which takes that library's parameters: fitted in single tasks, scored by Spark like every other.
+    """A family of another library, with that library's parameters: fitted in Spark tasks, and scored by Spark.
 
-    ``estimators`` are the library's own on Spark, where it has some.
+    ``estimators`` are the library's Spark estimators, where it has some.
     """
 
     encoding: Encoding = "tree"
@@ -224,14 +224,14 @@ class LibraryFamily(Family):
             elif name not in known:
                 faults[name] = _unknown_parameter(self.name, name, known)
             elif name == PATIENCE and not are_counts(values):
-                faults[name] = "expected whole numbers from 1: after so many rounds without a gain on the fold's own rows a fit stops"
+                faults[name] = "expected whole numbers from 1: a fit stops after so many rounds without a better loss on the held-out rows"
         return faults
 
     def build_estimator(self, params: Mapping[str, Scalar], *, task: str, n_classes: int, seed: int, max_categories: int) -> Estimator:
-        """Return the library's own estimator on Spark, which trains one model on all workers together.
+        """Return the library's Spark estimator, which fits one model on all workers.
 
         Raises:
-            SpecError: the library has none, or none that stops early.
+            SpecError: the library has none, or the parameters ask for early stopping.
         """
         if task not in self.estimators:
             return super().build_estimator(params, task=task, n_classes=n_classes, seed=seed, max_categories=max_categories)
@@ -266,18 +266,18 @@ class LibraryFamily(Family):
 
 @dataclass(frozen=True, kw_only=True)
 class FamilyByTask(Family):
-    """One name that stands for a family of its own for each task."""
+    """A name that stands for a different family in each task."""
 
     spaces: Mapping[str, Space] = field(default_factory=dict)
     families: tuple[Family, ...] = ()
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks that one of the families suits."""
+        """The tasks that one of the families supports."""
         return tuple(kind for family in self.families for kind in family.tasks)
 
     def for_task(self, kind: str) -> Family | None:
-        """Return the family for a task; None where none suits it."""
+        """Return the family for a task; None where none supports it."""
         return next((family for family in self.families if kind in family.tasks), None)
 
 
@@ -303,14 +303,14 @@ def _import_class(dotted: str | type) -> Any:
 
 
 def _estimator_params(estimator: type) -> dict[str, Param]:
-    """Return the parameters of an estimator class; they are read from the class, since an instance needs a JVM."""
+    """Return the parameters of an estimator class without an instance, which would need a JVM."""
     from pyspark.ml.param import Param
 
     return {name: value for name in dir(estimator) if isinstance(value := getattr(estimator, name, None), Param)}
 
 
 def _is_valid(param: Param, value: Scalar) -> bool:
-    """Return True where the value has the parameter's type and is not below the bound that its description names."""
+    """Return True where the value has the parameter's type and is within the lower bound in its description."""
     try:
         param.typeConverter(value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""The registry of model families, and what a spec asks of it: names that suit a task, capabilities, search spaces."""
+"""The registry of model families, and its checks of a spec: names by task, capabilities, search spaces."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _accept(name: str, candidate: object) -> Family:
 
 
 def _declared_families() -> dict[str, str | Family]:
-    """Return every family that a module of `tidemill.families.built_in` lists in its ``FAMILIES``."""
+    """Return the families in ``FAMILIES`` of every module of `tidemill.families.built_in`."""
     modules = [import_module(f"{built_in.__name__}.{info.name}") for info in pkgutil.iter_modules(built_in.__path__)]
     return {family.name: family for module in modules for family in module.FAMILIES}
 
@@ -34,7 +34,7 @@ FAMILIES: Registry[Family] = Registry("model family", "tidemill.families", _decl
 class Requirements:
     """What a spec requires of its families.
 
-    ``way`` is how they are fitted (`IN_TASKS`, `ON_CLUSTER`); ``loss`` is squared, absolute or quantile; ``is_weighted``: rows have
+    ``way`` is where they are fitted (`IN_TASKS`, `ON_CLUSTER`); ``loss`` is squared, absolute or quantile; ``is_weighted``: rows have
     weights.
     """
 
@@ -45,12 +45,12 @@ class Requirements:
 
 
 def family_names(task: str) -> list[str]:
-    """Return the names of the families that suit a task and need no dotted path."""
+    """Return the names of the families that support a task, without dotted paths."""
     names = []
     for name in FAMILIES.names:
         try:
             names += [name] if FAMILIES.get(name).for_task(task) else []
-        except UsageError:  # of an installed package that cannot be imported: it matters only to those who name it
+        except UsageError:  # an installed package that cannot be imported matters only to specs that name it
             continue
     return names
 
@@ -59,7 +59,7 @@ def find_family(name: str, task: str) -> Family:
     """Return the family of that name.
 
     Raises:
-        SpecError: there is none, or it does not suit the task.
+        SpecError: no family has that name, or it does not support the task.
     """
     fault = family_fault(name, task)
     family = None if fault else FAMILIES.get(name).for_task(task)
@@ -69,7 +69,7 @@ def find_family(name: str, task: str) -> Family:
 
 
 def family_fault(name: str, task: str) -> str | None:
-    """Return why the name stands for no family of the task; None where it does."""
+    """Return why the name is no family of the task; None where it is one."""
     if name in FAMILIES or "." in name:
         try:
             if FAMILIES.get(name).for_task(task):
@@ -81,25 +81,25 @@ def family_fault(name: str, task: str) -> str | None:
 
 
 def unsupported_reason(name: str, family: Family, requirements: Requirements) -> str | None:
-    """Return what the family cannot do, and what to write instead; None where it can do all that is required."""
+    """Return the requirement that the family does not support, and what to write instead; None where it supports all."""
     way = requirements.way
     if requirements.is_monotone and way not in family.monotone:
-        able = [other.name for other in FAMILIES.all_built_in().values() if way in other.monotone]
-        return f"{name} cannot keep `training.monotone`{_instead(way, able)}"
+        supporting = [other.name for other in FAMILIES.all_built_in().values() if way in other.monotone]
+        return f"{name} cannot keep `training.monotone`{_instead(way, supporting)}"
     if requirements.loss != "squared" and way not in family.losses.get(requirements.loss, ()):
-        able = [other.name for other in FAMILIES.all_built_in().values() if way in other.losses.get(requirements.loss, ())]
+        supporting = [other.name for other in FAMILIES.all_built_in().values() if way in other.losses.get(requirements.loss, ())]
         loss = "absolute" if requirements.loss == "absolute" else "{quantile: …}"
-        return f"{name} cannot minimise `training.loss: {loss}`{_instead(way, able)}"
+        return f"{name} cannot minimise `training.loss: {loss}`{_instead(way, supporting)}"
     if requirements.is_weighted and not {way, IN_TASKS} <= family.weights:
         other = "`engine: auto` knows them" if IN_TASKS in family.weights else "choose another family, or leave `dataset.weight` out"
         return f"{name} does not support sample weights (`dataset.weight`); {other}"
     return None
 
 
-def _instead(way: str, able: list[str]) -> str:
-    if not able:
+def _instead(way: str, supporting: list[str]) -> str:
+    if not supporting:
         return " by `engine: spark`; write `engine: auto`"
-    return f"{' by `engine: spark`' if way == ON_CLUSTER else ''}; name {', '.join(able)}"
+    return f"{' by `engine: spark`' if way == ON_CLUSTER else ''}; name {', '.join(supporting)}"
 
 
 def resolve_spaces(
@@ -113,8 +113,8 @@ def resolve_spaces(
 ) -> dict[str, Space]:
     """Return the space of each declared family: as declared, or the family's own where that is empty.
 
-    Where the spec declares ``texts``, a family's parameters ``for_texts`` are added. Without ``needs_libraries`` the parameters of a family
-    whose library is not installed are accepted unchecked.
+    Where the spec declares ``texts``, a family's parameters ``for_texts`` are added. Without ``needs_libraries``, parameters of families
+    without an installed library are not checked.
 
     Raises:
         SpecError: a family or a parameter is unknown, a value has the wrong type, or a library is missing; all of them are named.
@@ -128,8 +128,8 @@ def resolve_spaces(
             faults += [Fault(file, None, fault.key, fault.message) for fault in error.faults]
             continue
         missing = family.missing_library()
-        wrong = family.parameter_faults(space, task) if missing is None else {"": missing} if needs_libraries else {}
-        faults += [space_fault(name, parameter, message, file) for parameter, message in wrong.items()]
+        invalid = family.parameter_faults(space, task) if missing is None else {"": missing} if needs_libraries else {}
+        faults += [space_fault(name, parameter, message, file) for parameter, message in invalid.items()]
         spaces[name] = space or family.default_space(task, texts=texts, is_implicit=is_implicit)
         if texts:
             spaces[name] = {**family.for_texts, **spaces[name]}

@@ -51,7 +51,7 @@ Space = dict[str, Range]
 
 
 def extreme_values(values: Range) -> list[Scalar]:
-    """Return values of a range that must all have the parameter's type: its bounds, a fraction between real bounds, or every choice."""
+    """Return values that must have the parameter's type: the bounds of a range and a number between real bounds, or every choice."""
     if isinstance(values, IntRange):
         return list(values.int)
     if isinstance(values, FloatRange | LogRange):

@@ -1,4 +1,4 @@
-"""The eight steps: each reads its pinned inputs, calls the pure rooms, commits, and returns what it did."""
+"""The eight steps: each reads its pinned inputs, calls the pure packages, commits once, and returns a `StepResult`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["STEP_FUNCTIONS", "StepContext", "StepResult"]
 
 
 def _step(name: str) -> Callable[[StepContext], StepResult]:
-    """Return the step, imported when it is first called: knowing of a step must not cost importing Spark."""
+    """Return a function that imports the step on its first call, so that this package imports without Spark."""
 
     def call(context: StepContext) -> StepResult:
         module = f"tidemill.steps.{name}" if name == "deploy" else f"tidemill.steps.{name}.step"

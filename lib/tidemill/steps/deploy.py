@@ -1,4 +1,4 @@
-"""The step deploy: a challenger proves that it can be loaded and can score, then becomes champion."""
+"""The step deploy: a challenger that loads and scores a sample becomes champion."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SAMPLE_ROWS = 100
 
 
 def deploy(context: StepContext) -> StepResult:
-    """Make the challenger champion: it is loaded back from its files and must score a sample of its own dataset first.
+    """Make the challenger champion, after it was loaded from its files and has scored a sample of its dataset.
 
-    The old champion is RETIRED in the same commit. MLflow is brought up to the lake afterwards; where that fails the deployment
-    stands, a note says so, and the next deploy mends it. Safe to repeat.
+    The old champion is RETIRED in the same commit. MLflow is updated afterwards; where that fails, the deployment stands, a note says
+    so, and the next deploy repairs MLflow. Safe to repeat.
 
     Raises:
         GateRefused: the version was rejected by its gates.
@@ -36,34 +36,34 @@ def deploy(context: StepContext) -> StepResult:
     if state == "REJECTED":
         raise GateRefused(f"model {version} of {context.pipeline} was REJECTED by its gates; train a better one, or change the gates")
     if state == "CHALLENGER":
-        rows = _prove(context, version)
+        rows = _score_sample(context, version)
         deployments.move(version, "CHAMPION", run_id=context.run_id, reason=f"loaded from its files, scored {rows} sample rows")
     elif state == "RETIRED":
         notes = (f"model {version} was RETIRED before; the champion stays {deployments.champion()}",)
     elif state != "CHAMPION":
         raise StepError(f"model {version} of {context.pipeline} is {state or 'unknown'}, expected CHALLENGER; run evaluate first")
-    notes += mend_mlflow(context.lake, context.pipeline)
+    notes += repair_mlflow(context.lake, context.pipeline)
     return StepResult(outputs={pipeline.model_name: version}, rows_in=rows, rows_out=rows, notes=notes)
 
 
-def mend_mlflow(lake: Lake, pipeline: str) -> tuple[str, ...]:
-    """Bring MLflow up to the lake; return a note where that did not work, because the deployment stands all the same."""
+def repair_mlflow(lake: Lake, pipeline: str) -> tuple[str, ...]:
+    """Update MLflow from the lake; return a note where that fails, since the deployment stands."""
     try:
         project(lake, pipeline)
     except TidemillError as error:
         return (str(error),)
-    except Exception as error:  # noqa: BLE001 - whatever MLflow raises, the lake is the truth
+    except Exception as error:  # noqa: BLE001 - any error of MLflow: the lake is the source of truth
         first = str(error).strip().partition("\n")[0]
-        return (f"MLflow does not show the champion yet ({type(error).__name__}: {first}); the lake does, and the next deploy mends it",)
+        return (f"MLflow does not show the champion yet ({type(error).__name__}: {first}); the lake does, and the next deploy repairs it",)
     return ()
 
 
-def _prove(context: StepContext, version: int) -> int:
-    """Score a sample of the dataset that the version was trained on; return how many rows."""
+def _score_sample(context: StepContext, version: int) -> int:
+    """Score a sample of the dataset that the version was trained on; return the number of rows."""
     model, manifest = load_model(context.lake, context.pipeline, version)
     rows = context.lake.read(context.spark, context.spec.pipeline.dataset_table, manifest.dataset_version)
     if manifest.kind.recommends:
-        rows = _known(rows, str(context.spec.pipeline.dataset.label), manifest)
+        rows = _select_known_rows(rows, str(context.spec.pipeline.dataset.label), manifest)
     sample = rows.limit(SAMPLE_ROWS)
     row = (
         predict(model, manifest, sample)
@@ -71,7 +71,7 @@ def _prove(context: StepContext, version: int) -> int:
         .first()
     )
     if row is None or row["rows"] == 0:
-        raise StepError(f"model {version} of {context.pipeline}: found no row in the dataset to try it on; run dataset again")
+        raise StepError(f"model {version} of {context.pipeline}: the dataset has no row to try it on; run dataset again")
     if row["failed"]:
         raise StepError(
             f"model {version} of {context.pipeline} did not become champion: loaded from its files it could not score {row['failed']} of "
@@ -80,7 +80,7 @@ def _prove(context: StepContext, version: int) -> int:
     return int(row["rows"])
 
 
-def _known(rows: DataFrame, label: str, manifest: Manifest) -> DataFrame:
-    """Return the rows whose user and item a recommender has been trained on; it cannot score others."""
+def _select_known_rows(rows: DataFrame, label: str, manifest: Manifest) -> DataFrame:
+    """Select the rows whose user and item are in the training rows; a recommender cannot score others."""
     is_whole = [column(name).isNotNull() for name in (*manifest.feature_columns, label)]
     return rows.where(reduce(Column.__and__, is_whole, F.col("split") == "train"))

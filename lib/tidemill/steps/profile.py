@@ -1,4 +1,4 @@
-"""Expectations for a table that was profiled, as YAML; what a profile does not tell is looked up."""
+"""Profiles of tables, and expectations suggested from them as YAML, with references to other tables."""
 
 from __future__ import annotations
 
@@ -49,38 +49,38 @@ _DONE = ("SUCCEEDED", "SKIPPED")
 
 @dataclass(frozen=True)
 class Lineage:
-    """The bronze and silver tables that are known, each with those it reads."""
+    """The known bronze and silver tables, each with the tables that it reads."""
 
     reads: Mapping[str, frozenset[str]]
 
     def below(self, tables: Collection[str]) -> set[str]:
-        """Return the tables that are made of these, however many tables lie between."""
-        found = set(tables)
-        while more := {table for table, reads in self.reads.items() if table not in found and reads & found}:
-            found |= more
-        return found - set(tables)
+        """Return the tables that are built from these, directly or through others."""
+        reached = set(tables)
+        while more := {table for table, reads in self.reads.items() if table not in reached and reads & reached}:
+            reached |= more
+        return reached - set(tables)
 
     def copied(self, table: str) -> Iterator[str]:
-        """Yield the only table that this one reads, the only one which that reads, and so on."""
-        seen = {table}
+        """Yield the single table that this one reads, the single one that that one reads, and so on."""
+        visited = {table}
         while len(reads := self.reads.get(table, frozenset())) == 1:
             [table] = reads
-            if table in seen:
+            if table in visited:
                 return
-            seen.add(table)
+            visited.add(table)
             yield table
 
 
-def declared_lineage(spec: Spec) -> Lineage:
+def read_declared_lineage(spec: Spec) -> Lineage:
     """Return the lineage that a spec declares."""
     sources = {f"bronze.{name}": frozenset[str]() for name in spec.pipeline.sources}
     return Lineage({**sources, **{f"silver.{name}": frozenset(spec.table_inputs(name)) for name in spec.pipeline.tables}})
 
 
-def recorded_lineage(lake: Lake, table: str) -> Lineage:
-    """Return the lineage of the pipelines that have made ``table`` or its bronze or silver namesake, as they ran last; starts no JVM.
+def read_recorded_lineage(lake: Lake, table: str) -> Lineage:
+    """Return the lineage of the pipelines that have made ``table`` or its bronze or silver namesake, by their last runs; starts no JVM.
 
-    It is empty where the ledger knows of no such pipeline.
+    It is empty where the ledger has no such pipeline.
     """
     noun = split_name(table)[1]
     rows = [row for row in lake.ledger.read(StepRow) if row.state in _DONE]
@@ -98,7 +98,7 @@ _INSTANTS = ("date", "timestamp", "timestamp_ntz")
 
 @dataclass(frozen=True)
 class TableProfile:
-    """The profile of one table at one version, and the frame that it was made of."""
+    """The profile of one table at one version, and the profiled frame."""
 
     profile_id: str
     table: str
@@ -108,7 +108,7 @@ class TableProfile:
     frame: DataFrame
 
     def to_rows(self) -> list[ProfileRow]:
-        """Return the rows of ops.profiles, one a column; what is nested is JSON."""
+        """Return the rows of ``ops.profiles``, one per column; nested values are JSON."""
         return [
             ProfileRow(profile_id=self.profile_id, table_name=self.table, table_version=self.version, position=place, **_row(each))
             for place, each in enumerate(self.columns)
@@ -118,11 +118,11 @@ class TableProfile:
 def profile_table(
     spark: SparkSession, lake: Lake, table: str, version: int | None = None, columns: Sequence[str] = (), *, exact_cells: int = EXACT_CELLS
 ) -> TableProfile:
-    """Profile a table, or some of its columns, and write ``ops.profiles``: one row a column.
+    """Profile a table, or some of its columns, and write ``ops.profiles``: one row per column.
 
     Raises:
         UsageError: the lake has no such table or version, or the table no such column.
-        LakeError: the table has lost what a step wrote.
+        LakeError: files of the table are missing.
     """
     if (latest := lake.version(table)) is None:
         raise UsageError(f'{table} is not in {lake.root}; `tidemill sql "SHOW TABLES IN {table.partition(".")[0]}"` lists what is')
@@ -135,20 +135,22 @@ def profile_table(
     for name in columns:
         if name not in rows.columns:
             raise UsageError(f"{table} has no column {name!r}{did_you_mean(name, rows.columns) or ';'} it has {', '.join(rows.columns)}")
-    chosen = rows.select(*[column(name) for name in columns or rows.columns])
+    selected = rows.select(*[column(name) for name in columns or rows.columns])
     with raise_step_error(f"profile of {table}"):
-        found = profile(chosen, exact_cells=exact_cells)
+        column_profiles = profile(selected, exact_cells=exact_cells)
     id_ = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    made = TableProfile(id_, table, at, found[0].rows if found else 0, tuple(found), chosen)
-    lake.ledger.append(made.to_rows())
-    return made
+    table_profile = TableProfile(id_, table, at, column_profiles[0].rows if column_profiles else 0, tuple(column_profiles), selected)
+    lake.ledger.append(table_profile.to_rows())
+    return table_profile
 
 
 def _row(each: ColumnProfile) -> dict[str, Any]:
     summary = each.summary
     top = None if each.top_values is None else [{"value": value, "rows": n} for value, n in each.top_values]
     is_instant = each.type in _INSTANTS
-    bins = each.histogram and [{"low": _end(b.low, is_instant), "high": _end(b.high, is_instant), "rows": b.rows} for b in each.histogram]
+    bins = each.histogram and [
+        {"low": _format_bin_end(b.low, is_instant), "high": _format_bin_end(b.high, is_instant), "rows": b.rows} for b in each.histogram
+    ]
     quantiles = None if summary.quantiles is None else {f"{share:g}": value for share, value in summary.quantiles.items()}
     plain = ("min", "max", "mean", "stddev", "zeros", "negatives", "not_finite", "empty", "min_length", "max_length", "mean_length")
     return {
@@ -166,7 +168,7 @@ def _row(each: ColumnProfile) -> dict[str, Any]:
     }
 
 
-def _end(value: float, is_instant: bool) -> float | str:
+def _format_bin_end(value: float, is_instant: bool) -> float | str:
     """Return the end of a bin; of an instant in ISO 8601, where Python has such a year."""
     if not is_instant:
         return value
@@ -181,75 +183,80 @@ def _json(value: object) -> str | None:
 
 
 @dataclass(frozen=True)
-class FoundReferences:
-    """The references to propose, each by its column, and those that lack too many values for that but are worth a remark."""
+class ReferenceSuggestions:
+    """The references to suggest, by column, and those that lack too many values, which are only mentioned."""
 
     proposed: Mapping[str, Match] = field(default_factory=dict)
-    told: Mapping[str, Match] = field(default_factory=dict)
+    mentioned: Mapping[str, Match] = field(default_factory=dict)
 
 
-def find_references(spark: SparkSession, lake: Lake, made: TableProfile, unique: Sequence[str], lineage: Lineage) -> FoundReferences:
+def find_references(
+    spark: SparkSession, lake: Lake, table_profile: TableProfile, unique: Sequence[str], lineage: Lineage
+) -> ReferenceSuggestions:
     """Return the columns of other bronze and silver tables, at their latest versions, that hold the values of columns of this one.
 
-    One pass over each of the other tables tells which of their columns may be keys; what the profiles do not rule out is then looked up
-    in one more, and what was found is asked for repeated values in a last one.
+    A first pass over each of the other tables finds columns that may be keys; a second looks up the values of columns that the profiles do
+    not rule out; a last one checks the matches for repeated values.
     """
     tables: dict[str, DataFrame] = {}
     references: list[Reference] = []
-    for table in other_tables(lake, made.table, lineage):
+    for table in list_candidate_tables(lake, table_profile.table, lineage):
         rows = lake.read(spark, table)
         tables[table] = rows.select(*[column(name) for name in rows.columns if name not in PROVENANCE])
         with raise_step_error(f"profile of {table}"):
             references += [Reference(table, key) for key in profile_key_candidates(tables[table])]
-    asked = pair_columns([each for each in made.columns if each.column not in PROVENANCE], references, unique)
-    if not asked:
-        return FoundReferences()
-    with raise_step_error(f"references of {made.table}"):
-        found = select_evident_matches(look_up(made.frame, asked, tables))
-        twice = find_repeating_references([match.pair.reference for match in found], tables)
-    found = [match for match in found if match.pair.reference.name not in twice]
-    proposed, told = select_best_matches(found, MISSING), select_best_matches(found, TOLD)
-    return FoundReferences(proposed, {name: match for name, match in told.items() if name not in proposed})
+    pairs = pair_columns([each for each in table_profile.columns if each.column not in PROVENANCE], references, unique)
+    if not pairs:
+        return ReferenceSuggestions()
+    with raise_step_error(f"references of {table_profile.table}"):
+        matches = select_evident_matches(look_up(table_profile.frame, pairs, tables))
+        repeating = find_repeating_references([match.pair.reference for match in matches], tables)
+    matches = [match for match in matches if match.pair.reference.name not in repeating]
+    proposed, mentioned = select_best_matches(matches, MISSING), select_best_matches(matches, TOLD)
+    return ReferenceSuggestions(proposed, {name: match for name, match in mentioned.items() if name not in proposed})
 
 
-def other_tables(lake: Lake, table: str, lineage: Lineage) -> list[str]:
+def list_candidate_tables(lake: Lake, table: str, lineage: Lineage) -> list[str]:
     """Return the tables that ``table`` may refer to.
 
-    These are not its bronze or silver namesake, not what is made of it (it would have to be made before it is judged), and not what it
-    is a mere copy of. Where lineage is known, they are tables of the same pipeline, so that a spec may name them.
+    Left out are its bronze or silver namesake, tables that are built from it (they would be needed before it), and tables that it copies.
+    Where lineage is known, only tables of the same pipeline remain, so that a spec may name them.
     """
     noun = split_name(table)[1]
     own = {f"{layer}.{noun}" for layer in ("bronze", "silver")}
-    barred = {table, *own, *lineage.below({table, *own}), *lineage.copied(table), *lineage.copied(f"silver.{noun}")}
-    there = list_tables(lake, ("silver", "bronze"))
-    quarantines = {f"{name}_quarantine" for name in there}
-    return [name for name in there if name not in barred and name not in quarantines and (not lineage.reads or name in lineage.reads)]
+    excluded = {table, *own, *lineage.below({table, *own}), *lineage.copied(table), *lineage.copied(f"silver.{noun}")}
+    existing = list_tables(lake, ("silver", "bronze"))
+    quarantines = {f"{name}_quarantine" for name in existing}
+    return [name for name in existing if name not in excluded and name not in quarantines and (not lineage.reads or name in lineage.reads)]
 
 
-def suggestions_for(spark: SparkSession, lake: Lake, made: TableProfile, lineage: Lineage | None = None) -> str:
-    """Return YAML to paste under ``tables.<name>:``: a key where one column is one, and expectations that hold for this data.
+def suggest_yaml(spark: SparkSession, lake: Lake, table_profile: TableProfile, lineage: Lineage | None = None) -> str:
+    """Return YAML for ``tables.<name>:``: a key where one column is unique, and expectations that hold for this data.
 
-    ``lineage`` says which other tables its columns may refer to; by default what the ledger has seen of this table's pipelines.
+    ``lineage`` decides which other tables its columns may refer to; by default that of the ledger.
     """
-    columns = [each for each in made.columns if each.column not in PROVENANCE]
-    unique = _unique(made, find_key_candidates(columns))
-    references = find_references(spark, lake, made, unique, recorded_lineage(lake, made.table) if lineage is None else lineage)
-    found = suggest_expectations(columns, unique, datetime.now(UTC), references.proposed)
-    head = [f"Suggested from {made.table} at version {made.version}, {made.rows:,} rows. All of it holds there and only warns; judge each."]
-    if not made.rows:
+    columns = [each for each in table_profile.columns if each.column not in PROVENANCE]
+    unique = _select_unique(table_profile, find_key_candidates(columns))
+    references = find_references(
+        spark, lake, table_profile, unique, read_recorded_lineage(lake, table_profile.table) if lineage is None else lineage
+    )
+    expectations = suggest_expectations(columns, unique, datetime.now(UTC), references.proposed)
+    origin = f"{table_profile.table} at version {table_profile.version}, {table_profile.rows:,} rows"
+    head = [f"Suggested from {origin}. All of it holds there and only warns; judge each."]
+    if not table_profile.rows:
         head.append("The table is empty, so there is nothing to suggest.")
     elif not unique:
         head.append("No single column tells its rows apart, so there is no key here.")
-    for name, match in references.told.items():
+    for name, match in references.mentioned.items():
         head.append(f"{name}: no reference is suggested; {describe_match(match)}.")
-    seen = f"{made.rows:,} different values in {made.rows:,} rows, no null"
-    return format_yaml(head, unique[:1], seen, found)
+    evidence = f"{table_profile.rows:,} different values in {table_profile.rows:,} rows, no null"
+    return format_yaml(head, unique[:1], evidence, expectations)
 
 
-def _unique(made: TableProfile, candidates: Sequence[str]) -> list[str]:
-    """Return the candidates that hold no value twice; what the profile has only estimated is counted, all in one pass."""
-    if all(each.is_exact for each in made.columns) or not candidates:
+def _select_unique(table_profile: TableProfile, candidates: Sequence[str]) -> list[str]:
+    """Return the candidates without repeated values; estimated counts are replaced by exact ones, in one pass."""
+    if all(each.is_exact for each in table_profile.columns) or not candidates:
         return list(candidates)
-    row = made.frame.agg(*[F.count_distinct(column(name)).alias(f"c{place}") for place, name in enumerate(candidates)]).first()
+    row = table_profile.frame.agg(*[F.count_distinct(column(name)).alias(f"c{place}") for place, name in enumerate(candidates)]).first()
     assert row is not None  # an aggregate without groups always has one row
-    return [name for place, name in enumerate(candidates) if row[f"c{place}"] == made.rows]
+    return [name for place, name in enumerate(candidates) if row[f"c{place}"] == table_profile.rows]

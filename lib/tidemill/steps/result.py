@@ -1,4 +1,4 @@
-"""What a step is given and what it gives back."""
+"""The input and the result of a step."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class StepContext:
     """Everything a step may use.
 
     ``inputs`` maps each table the step reads (and ``models.<pipeline>`` for a model) to the version it must read;
-    ``node`` is the step's own name in the graph, such as ``ingest.flights`` or ``train``. ``replay`` is for ingest alone: from which
-    batch or time on the source is loaded anew.
+    ``node`` is the step's own name in the graph, such as ``ingest.flights`` or ``train``. ``replay`` is for ingest only:
+    the batch or time from which the source is loaded again.
     """
 
     spark: SparkSession
@@ -48,17 +48,16 @@ class StepContext:
         return {"pipeline": self.pipeline, "run_id": self.run_id}
 
     def meta(self, **extra: object) -> dict[str, object]:
-        """Return what a commit of this step writes into its ``userMetadata``."""
+        """Return the ``userMetadata`` of a commit of this step."""
         return {"pipeline": self.pipeline, "run_id": self.run_id, "node": self.node, "inputs": dict(self.inputs), **extra}
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did.
+    """The outputs and counts of a step.
 
-    ``outputs`` maps each table it wrote (or ``models.<pipeline>``) to the version it committed, ``output_rows`` to the rows that the
-    whole table holds then; counts are rows;
-    ``notes`` are one-line remarks for the person who watches the run.
+    ``outputs`` maps each table it wrote (or ``models.<pipeline>``) to the version it committed, ``output_rows`` to the rows of the
+    whole table at that version; counts are rows; ``notes`` are one-line remarks for people.
     """
 
     outputs: Mapping[str, int] = field(default_factory=dict)
@@ -70,8 +69,8 @@ class StepResult:
     output_rows: Mapping[str, int] = field(default_factory=dict)
 
 
-def key_remedy(context: StepContext, from_: str | None, sql: str | None) -> str:
-    """Return how to keep one row a key, for rows that come from the table ``from_``, or from the query or SQL file ``sql``."""
+def suggest_key_remedy(context: StepContext, from_: str | None, sql: str | None) -> str:
+    """Suggest how to get one row per key, for rows of the table ``from_``, or of the query or SQL file ``sql``."""
     pipeline = context.spec.pipeline
     text = None if sql is None else context.spec.sql_text(sql)
     tables = sorted(table_names(text)) if text is not None else [str(from_)]

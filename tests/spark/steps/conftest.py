@@ -70,10 +70,10 @@ def whole_pipeline(spark) -> Callable[[Path, str, pd.DataFrame], SimpleNamespace
 def score_input(spark) -> Callable[..., pd.DataFrame]:
     """Score an input (a file or a table) as the command does; returns the answers."""
     from tidemill.steps.score.entry import find_entry
-    from tidemill.steps.score.rows import scored_rows
+    from tidemill.steps.score.rows import score_input_rows
 
     def score(spec: Any, lake: Lake, given: object, **where: str) -> pd.DataFrame:
-        with scored_rows(spark, spec, lake, find_entry(spec, lake, str(given), **where)) as scored:
+        with score_input_rows(spark, spec, lake, find_entry(spec, lake, str(given), **where)) as scored:
             rows = [row.asDict() for row in scored.frame.collect()]
             return pd.DataFrame(rows, columns=scored.frame.columns, dtype=object)
 

@@ -38,7 +38,7 @@ def test_writes_every_row_and_column_with_split_and_fold(make, lake, spark):
     rule = "the positive class of y is the greater of its two values, since dataset.positive does not name one"
     assert result.notes == (
         f"{rule}: True, the label of 64 rows (33.2%); the other is False",
-        "7 rows have no y: they are scored, but take no part in training and evaluation",
+        "7 rows have no y: they are scored, but not used in training and evaluation",
     )
     written = lake.read(spark, "gold.p_dataset", 0)
     assert dict(written.dtypes) == {
@@ -61,7 +61,7 @@ def test_the_key_must_name_one_row(make):
         dataset(make(key=["c", "y"]))
     with pytest.raises(ExpectationRefused, match=r"key \(id\) is null in 5 of 200 rows"):
         dataset(make(sql="SELECT CASE WHEN id > 4 THEN id END AS id, y FROM silver.rows"))
-    with pytest.raises(ExpectationRefused, match="no row came"):
+    with pytest.raises(ExpectationRefused, match="the result has no rows"):
         dataset(make(sql="SELECT * FROM silver.rows WHERE id < 0"))
 
 

@@ -70,4 +70,4 @@ def test_mlflow_may_fail(trained, monkeypatch):
     monkeypatch.setattr(step, "project", broken)
     result = deploy(trained.context("deploy", trained.train("good", "CHALLENGER")))
     assert trained.states() == {1: "CHAMPION"}
-    assert result.notes == ("MLflow does not show the champion yet (OSError: disk full); the lake does, and the next deploy mends it",)
+    assert result.notes == ("MLflow does not show the champion yet (OSError: disk full); the lake does, and the next deploy repairs it",)

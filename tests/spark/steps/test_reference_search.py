@@ -15,7 +15,7 @@ from tidemill.cli import main
 from tidemill.lake.ops import StepRow
 from tidemill.spec import load_spec
 from tidemill.steps.prepare.step import prepare
-from tidemill.steps.profile import Lineage, declared_lineage, other_tables, profile_table, recorded_lineage, suggestions_for
+from tidemill.steps.profile import Lineage, list_candidate_tables, profile_table, read_declared_lineage, read_recorded_lineage, suggest_yaml
 
 pytestmark = pytest.mark.long("its tests share a lake; the first pays for it")
 
@@ -117,7 +117,7 @@ def references(text: str) -> dict[str, tuple]:
 
 def test_references_are_found_and_hold(spark, lake, tables, make_context, spec_of, capsys) -> None:
     made = profile_table(spark, lake, "silver.trips")
-    text = suggestions_for(spark, lake, made)
+    text = suggest_yaml(spark, lake, made)
     assert references(text) == {
         "carrier": ("silver.airlines.carrier", None),
         "dest": ("silver.airports.faa", None),
@@ -156,22 +156,22 @@ def test_tables_that_may_be_referred_to(lake, spec_of) -> None:
         lake.ledger.append([StepRow(pipeline="p", run_id="r0", node=node, state="SUCCEEDED", inputs=inputs, outputs={table: 0})])
     lake.ledger.append([StepRow(pipeline="q", run_id="r0", node="prepare.foreign", state="SUCCEEDED")])
     others = ["silver.airlines", "silver.airports", "silver.letters", "bronze.airports"]
-    for lineage in (recorded_lineage(lake, "silver.trips"), declared_lineage(load_spec(spec_of(), environ={}))):
-        assert other_tables(lake, "silver.trips", lineage) == others
-        assert other_tables(lake, "bronze.trips", lineage) == others
+    for lineage in (read_recorded_lineage(lake, "silver.trips"), read_declared_lineage(load_spec(spec_of(), environ={}))):
+        assert list_candidate_tables(lake, "silver.trips", lineage) == others
+        assert list_candidate_tables(lake, "bronze.trips", lineage) == others
     # A copy of one table holds its values by its making.
     copied = Lineage({table: frozenset() for table in PLACES} | {"silver.trips": frozenset({"silver.letters"})})
-    assert "silver.letters" not in other_tables(lake, "silver.trips", copied)
+    assert "silver.letters" not in list_candidate_tables(lake, "silver.trips", copied)
     # A lake whose ledger knows nothing of the table.
-    assert "silver.foreign" in other_tables(lake, "silver.trips", recorded_lineage(lake, "silver.unknown"))
+    assert "silver.foreign" in list_candidate_tables(lake, "silver.trips", read_recorded_lineage(lake, "silver.unknown"))
 
 
 def test_two_keys_with_the_same_values_refer_to_neither(spark, lake) -> None:
     for table in ("silver.planes", "silver.engines"):
         lake.replace(spark.createDataFrame([(f"N{n}XY",) for n in range(50)], "tailnum STRING"), table, meta={})
-    text = suggestions_for(spark, lake, profile_table(spark, lake, "silver.planes"))
+    text = suggest_yaml(spark, lake, profile_table(spark, lake, "silver.planes"))
     assert "in_reference" not in text
     lake.replace(spark.createDataFrame([(f"N{n}XY",) for n in range(60)], "tailnum STRING"), "silver.engines", meta={})
-    text = suggestions_for(spark, lake, profile_table(spark, lake, "silver.planes"))
+    text = suggest_yaml(spark, lake, profile_table(spark, lake, "silver.planes"))
     assert references(text) == {"tailnum": ("silver.engines.tailnum", None)}
     assert re.search(r"^    key: \[tailnum\]$", text, re.MULTILINE)

@@ -7,7 +7,7 @@ import pytest
 
 from tidemill.errors import ExpectationRefused, StepError, UsageError
 from tidemill.steps.score import step
-from tidemill.steps.score.step import hold_types, score
+from tidemill.steps.score.step import score, widen_types
 
 
 @pytest.mark.long("scores the dataset four times")
@@ -40,12 +40,12 @@ def test_predictions_of_an_earlier_model_in_a_narrower_type_become_wider_and_tho
     scored = spark.sql("SELECT 1 AS id, 0.3D AS prediction, CAST(NULL AS DOUBLE) AS probability, 2 AS model_version")
     context = trained.context("score", trained.train("good", "CHALLENGER", "CHAMPION"))
     for _ in range(2):
-        hold_types(context, table, scored)
+        widen_types(context, table, scored)
     lake.merge(scored, table, keys=["id", "model_version"], update_if_changed=["prediction"], meta={})
     rows = {row["model_version"]: row["prediction"] for row in lake.read(spark, table).collect()}
     assert (rows, lake.version(table)) == ({1: 2.0, 2: 0.3}, 2)
     with pytest.raises(StepError, match="prediction is double in rows of earlier models, boolean in those of this one"):
-        hold_types(context, table, scored.selectExpr("true AS prediction", "probability"))
+        widen_types(context, table, scored.selectExpr("true AS prediction", "probability"))
 
 
 def test_rows_from_sql_with_values_that_do_not_fit(trained):

@@ -31,7 +31,7 @@ from tidemill.steps.result import StepContext
 from tidemill.steps.score import nodes as row_nodes
 from tidemill.steps.score import rows as module
 from tidemill.steps.score.entry import find_entry
-from tidemill.steps.score.rows import scored_rows
+from tidemill.steps.score.rows import score_input_rows
 from tidemill.workflow import LazySpark, Runner
 
 STAMPS = ("split", "fold", "_ingested_at", "_batch_id", "_source_file", "_source_row_hash", "_rescued")
@@ -79,7 +79,7 @@ class Scorer:
     def rows(self, given: str | Path, **where: str) -> list[SimpleNamespace]:
         """Return the answers in their order."""
         entry = find_entry(self.spec, self.lake, str(given), **where)
-        with scored_rows(self.spark, self.spec, self.lake, entry) as scored:
+        with score_input_rows(self.spark, self.spec, self.lake, entry) as scored:
             self.notes = scored.notes
             return [SimpleNamespace(**row.asDict()) for row in scored.frame.collect()]
 
@@ -338,7 +338,7 @@ def test_rows_go_through_tables_lookups_and_aggregates(scorer, tmp_path):
     good, bad = p.rows(timed, at="silver.timed")
     assert good.prediction == p.expected[3] and "size is not a value of type int" in bad.score_error
     # Whose records they are is told by their columns; airports join what is scored, so that both can be meant.
-    with pytest.raises(UsageError, match="flights or airports; say which: --source flights"):
+    with pytest.raises(UsageError, match="flights or airports; choose one: --source flights"):
         (tmp_path / "both.csv").write_text("origin\nJFK\n")
         find_entry(p.spec, p.lake, str(tmp_path / "both.csv"))
     with pytest.raises(UsageError, match=r"rows of silver.stats cannot be taken.*LEFT JOIN"):
@@ -370,7 +370,7 @@ def test_sql_that_fails_whatever_the_rows_is_no_fault_of_a_row(scorer, tmp_path,
     sql = "SELECT id, CAST(text AS INT) AS n, y FROM bronze.t"
     p = scorer(**{**declared, "dataset": {"sql": sql, "key": ["id"], "label": "y"}})
     (tmp_path / "bad.csv").write_text("id,text\n" + "".join(f"{place},x\n" for place in range(4)))
-    monkeypatch.setattr(row_nodes, "_MOST_FAILING", 3)
+    monkeypatch.setattr(row_nodes, "_MAX_FAILING_ROWS", 3)
     with pytest.raises(StepError, match="more than 3 rows of the input"):
         p(tmp_path / "bad.csv")
     monkeypatch.setattr(type(p.spec), "sql_text", lambda *_: "SELECT id, no_such AS n, y FROM bronze.t")

@@ -11,7 +11,7 @@ import yaml
 from tidemill.errors import UsageError
 from tidemill.spec import load_spec
 from tidemill.steps.prepare.step import prepare
-from tidemill.steps.profile import profile_table, suggestions_for
+from tidemill.steps.profile import profile_table, suggest_yaml
 
 SPEC = """\
 pipeline: p
@@ -66,7 +66,7 @@ def rows() -> list[tuple]:
 @pytest.fixture
 def suggest(spark, lake):
     def _suggest(table: str = "silver.t", **options: object) -> str:
-        return suggestions_for(spark, lake, profile_table(spark, lake, table, **options))
+        return suggest_yaml(spark, lake, profile_table(spark, lake, table, **options))
 
     return _suggest
 

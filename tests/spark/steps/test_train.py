@@ -191,7 +191,7 @@ def test_a_search_that_was_killed_goes_on_with_what_it_had_finished(lake, contex
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("tidemill.steps.train.step.refit", killed)
+        patch.setattr("tidemill.steps.train.job.refit", killed)
         with pytest.raises(KeyboardInterrupt):
             train(first)
     done = lake.ledger.rows("ops.trials", run_id="r1")

@@ -3,11 +3,11 @@
 import pytest
 
 from tidemill.spec.models import Dataset
-from tidemill.steps.dataset.labels import positive_notes
+from tidemill.steps.dataset.labels import describe_positive_class
 
 
 def notes_of(totals, **keys):
-    return positive_notes(Dataset(**{"from": "silver.rows"}, key=["id"], label="y", **keys), totals)
+    return describe_positive_class(Dataset(**{"from": "silver.rows"}, key=["id"], label="y", **keys), totals)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from tidemill.spec import load_spec
-from tidemill.steps.result import key_remedy
+from tidemill.steps.result import suggest_key_remedy
 
 SPEC = """\
 pipeline: tiny
@@ -41,4 +41,4 @@ ADD = "add a column to `dataset.key`"
 def test_only_what_is_there_is_proposed(tmp_path, from_, sql, remedy):
     file = tmp_path / "pipeline.yml"
     file.write_text(SPEC)
-    assert key_remedy(SimpleNamespace(spec=load_spec(file)), from_, sql) == remedy
+    assert suggest_key_remedy(SimpleNamespace(spec=load_spec(file)), from_, sql) == remedy

@@ -15,7 +15,7 @@ from tidemill.lake import Lake
 from tidemill.model_registry import Deployments
 from tidemill.spec import Spec, load_spec
 from tidemill.steps.score.entry import find_entry
-from tidemill.steps.score.routes import routes_to_model
+from tidemill.steps.score.routes import find_routes
 
 CSV = {"format": "csv", "options": {"header": True}}
 FUNCTIONS = "def cleaned(bronze_orders, bronze_shops):\n    return bronze_orders\n"
@@ -63,11 +63,11 @@ def crowned(folder: Path) -> Lake:
 
 
 def free(spec: Spec) -> dict[str, tuple[str, ...]]:
-    return {table: route.nodes for table, route in routes_to_model(spec).items() if not route.fault}
+    return {table: route.nodes for table, route in find_routes(spec).items() if not route.fault}
 
 
 def faults(spec: Spec) -> dict[str, str]:
-    return {table: route.fault for table, route in routes_to_model(spec).items() if route.fault}
+    return {table: route.fault for table, route in find_routes(spec).items() if route.fault}
 
 
 def test_rows_go_the_way_of_sql_that_is_row_by_row(folder):

@@ -1,1 +1,1 @@
-"""The built-in families: every module here lists its own in `FAMILIES`, and is found by being here."""
+"""The built-in families: every module of this package is imported, and lists its families in `FAMILIES`."""

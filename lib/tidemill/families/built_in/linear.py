@@ -1,13 +1,13 @@
-"""Linear families: a weight for each slot and class."""
+"""Linear families."""
 
 from __future__ import annotations
 
 from tidemill.families.family import BOTH_WAYS, IN_TASKS, MLlibFamily
 from tidemill.families.space import LogRange, Space
 
-# MLlib's standardization penalises the weights of rare categories less; the folds say which is better.
+# MLlib's standardization penalises the weights of rare categories less; cross-validation decides.
 _LINEAR: Space = {"regParam": LogRange(log=[1e-5, 1e-1]), "elasticNetParam": [0.0, 0.5, 1.0], "standardization": [True, False]}
-# Classes of texts are nearly separable: a small penalty, and none that removes words.
+# Text classes are nearly separable: a small penalty, without L1.
 _TEXTS: Space = {"regParam": LogRange(log=[1e-6, 1e-4])}
 _MARGINS: Space = {"regParam": LogRange(log=[1e-5, 1e-2])}
 _SVM = "tidemill.learners.linear_svm.LinearSvm"
@@ -20,7 +20,7 @@ FAMILIES = (
         learner_at="tidemill.learners.penalised:LOGISTIC",
         weights=BOTH_WAYS,
         fixed={"maxIter": 50},
-        # Weights of words are used as they are: scaled to one deviation, as MLlib does, the rarest would be the largest.
+        # Term weights are not standardised: the rarest terms would get the largest values.
         for_texts={"standardization": False},
         text_space=_TEXTS,
     ),
@@ -39,7 +39,7 @@ FAMILIES = (
         learner_at="tidemill.learners.linear_learners:SVM",
         weights=frozenset({IN_TASKS}),
         fixed={"maxIter": 20},
-        # The features are scaled as the spec says, and a margin has no probability that a threshold could apply to.
+        # Features are scaled by the spec, and a threshold would apply to margins, not to probabilities.
         reserved=("standardization", "threshold", "fitIntercept"),
         text_space={"regParam": LogRange(log=[5e-5, 5e-4])},
     ),

@@ -1,4 +1,4 @@
-"""Alternating least squares: users and items as short vectors, whose products are the ratings."""
+"""Alternating least squares: ratings as products of user and item factors."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ FAMILIES = (
     MLlibFamily(
         name="als",
         spaces={"recommendation": _SPACE},
-        implicit_space={"alpha": LogRange(log=[1.0, 40.0])},  # counts are weighted by it
+        implicit_space={"alpha": LogRange(log=[1.0, 40.0])},  # the weight of counts
         estimators={"recommendation": "pyspark.ml.recommendation.ALS"},
-        # Rows of users and items that a fold has not seen are counted, not dropped.
+        # Predictions of users and items unknown to a fold are NaN and counted, not dropped.
         fixed={"userCol": USER, "itemCol": ITEM, "ratingCol": RATING, "coldStartStrategy": "nan"},
         reserved=("userCol", "itemCol", "ratingCol", "coldStartStrategy", "implicitPrefs"),
     ),

@@ -6,10 +6,10 @@ from tidemill.families.family import BOTH_WAYS, IN_TASKS, LibraryFamily, MLlibFa
 from tidemill.families.space import IntRange, LogRange, Space
 
 _TASKS = ("binary", "multiclass", "regression")
-# Trees grow a level in one pass over the rows while its statistics fit; with MLlib's 256 MB a deep forest takes several.
+# One pass over the rows grows a level of all trees while its statistics fit; with MLlib's 256 MB a deep forest takes several.
 _TREE_MEMORY_MB = 512
 _BOOSTED: Space = {"maxIter": IntRange(int=[30, 60]), "maxDepth": IntRange(int=[4, 6]), "stepSize": LogRange(log=[0.05, 0.3])}
-# One model for each class and round: fewer and flatter ones, so that ten classes stay affordable.
+# One tree for each class and round: fewer and flatter ones, so that ten classes stay affordable.
 _BOOSTED_EACH_CLASS: Space = {"maxIter": IntRange(int=[10, 20]), "maxDepth": IntRange(int=[3, 4]), "stepSize": LogRange(log=[0.1, 0.4])}
 _FOREST: Space = {"numTrees": IntRange(int=[20, 60]), "maxDepth": IntRange(int=[6, 12]), "minInstancesPerNode": [1, 5, 20]}
 _HISTOGRAM: Space = {
@@ -31,7 +31,7 @@ _LIGHTGBM: Space = {
     "min_child_samples": [20, 60],
 }
 _ONLY_TASKS = frozenset({IN_TASKS})
-# MLlib's trees learn the signs of absolute errors alone, at a fixed step: they stay far from the minimum.
+# MLlib's trees fit only the signs of absolute errors, with a fixed step: they stay far from the minimum.
 _LOSSES = {"absolute": _ONLY_TASKS, "quantile": _ONLY_TASKS}
 
 FAMILIES = (
@@ -61,7 +61,7 @@ FAMILIES = (
         weights=BOTH_WAYS,
         monotone=_ONLY_TASKS,
         losses=_LOSSES,
-        # Forests have no such parameter: MLlib draws the rows of all trees from one stream, so that another number gives other trees.
+        # Not for forests: MLlib samples the rows of all trees from one stream, so another number of trees gives other trees.
         rounds="maxIter",
         rounds_tasks=frozenset({"binary", "regression"}),
         fixed={"maxMemoryInMB": _TREE_MEMORY_MB},

@@ -1,4 +1,4 @@
-"""Families that learn from no label: clusters by MLlib, and anomalies by scikit-learn."""
+"""Families without a label: clustering by MLlib, and anomaly detection by scikit-learn."""
 
 from __future__ import annotations
 

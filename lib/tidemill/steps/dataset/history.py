@@ -117,7 +117,7 @@ def _refuse(faults: list[Fault]) -> None:
 def _notes(declared: Dataset, ties: dict[str, int]) -> tuple[str, ...]:
     return tuple(
         f"lookup {name}: for {count:,} rows {declared.lookups[name].table} has different rows of the same {declared.lookups[name].time},"
-        " and a hash chose; say with `latest_by` which one counts"
+        " and a hash chose one; set `latest_by` to choose"
         for name, count in ties.items()
         if count
     )

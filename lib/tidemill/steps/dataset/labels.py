@@ -1,4 +1,4 @@
-"""What the labels of a dataset must be for each task."""
+"""Checks of the labels and weights of a dataset, by task."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyspark.sql import types as T
 from tidemill.errors import ExpectationRefused, Fault, SpecError, did_you_mean
 from tidemill.quoting import quote_name
 from tidemill.tasks import Task
-from tidemill.training.labels import order_classes
+from tidemill.training.labels import MAX_LABEL_CLASSES, order_classes
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, Row
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from tidemill.spec.models import Dataset
 
 
-def weight_type(frame: DataFrame, declared: Dataset) -> list[Fault]:
-    """Return a fault where the weight is no number."""
+def find_weight_faults(frame: DataFrame, declared: Dataset) -> list[Fault]:
+    """Return a fault where the weight column is not numeric."""
     if declared.weight is None or declared.weight not in frame.columns:
         return []
     kind = frame.schema[declared.weight].dataType
@@ -32,10 +32,10 @@ def weight_type(frame: DataFrame, declared: Dataset) -> list[Fault]:
 
 
 def check_weights(marked: DataFrame, declared: Dataset) -> None:
-    """Refuse weights of labelled rows that are no weights; 0 is one, of rows that do not count.
+    """Refuse invalid weights of labelled rows; 0 is valid, and excludes a row.
 
     Raises:
-        ExpectationRefused: some are null, NaN, infinite or below 0, or all of the training or test rows are 0.
+        ExpectationRefused: weights are null, NaN, infinite or below 0, or all are 0 in train or test.
     """
     if declared.weight is None:
         return
@@ -46,65 +46,72 @@ def check_weights(marked: DataFrame, declared: Dataset) -> None:
         "NaN or infinite": F.count_if(F.isnan(weight) | (F.abs(weight) == float("inf"))),
         "below 0": F.count_if(weight < 0),
     }
-    found = labelled.groupBy("split").agg(F.sum(weight).alias("total"), *[figure.alias(name) for name, figure in figures.items()]).collect()
-    wrong = {name: count for name in figures if (count := sum(row[name] for row in found))}
-    if wrong:
-        told = ", ".join(f"{name} in {count:,}" for name, count in wrong.items())
+    label_counts = (
+        labelled.groupBy("split").agg(F.sum(weight).alias("total"), *[figure.alias(name) for name, figure in figures.items()]).collect()
+    )
+    invalid = {name: count for name in figures if (count := sum(row[name] for row in label_counts))}
+    if invalid:
+        counts_by_fault = ", ".join(f"{name} in {count:,}" for name, count in invalid.items())
         raise ExpectationRefused(
-            f"dataset: the weight {declared.weight} is {told} labelled rows, expected a number from 0 on in each; "
+            f"dataset: the weight {declared.weight} is {counts_by_fault} labelled rows, expected a number from 0 on in each; "
             "give those rows a weight in the SQL (0: they do not count), or filter them out"
         )
-    for row in found:
+    for row in label_counts:
         if not row["total"]:
             raise ExpectationRefused(
                 f"dataset: the weight {declared.weight} is 0 in every labelled {row['split']} row, so that none counts; choose another "
-                "`split`, or mend the weights in the SQL"
+                "`split`, or fix the weights in the SQL"
             )
 
 
-MOST_CLASSES = 1000
-_SHOWN = 5
+_MAX_SHOWN = 5
 
 
 def check_labels(marked: DataFrame, declared: Dataset, task: Task) -> tuple[str, ...]:
-    """Refuse labels that do not suit the task; return notes. Reads ``marked`` once and collects at most two counts a class.
+    """Refuse labels that do not suit the task, and return notes. Reads ``marked`` once and collects at most two counts per class.
 
     Raises:
         ExpectationRefused: too few or too many classes, a side without labels, a label that is not finite.
         SpecError: ``positive`` is none of the labels.
     """
     if not task.kind.learns_label:
-        return _check_judging(marked, declared, task) if task.kind.label_judges and declared.label else ()
+        return _check_anomaly_label(marked, declared, task) if task.kind.label_judges and declared.label else ()
     label = F.col(quote_name(str(declared.label)))
     if task.kind.has_numeric_label:
-        wild_rows = _not_finite(marked, declared)
-        found = marked.groupBy("split").agg(F.count("*").alias("n"), F.count(label).alias("labelled"), wild_rows.alias("wild")).collect()
-        wild = sum(row["wild"] for row in found)
-        if wild:
-            raise ExpectationRefused(f"dataset: the label {declared.label} is NaN or infinite in {wild:,} rows; make it NULL in the SQL")
-        _refuse_unlabelled(str(declared.label), {row["split"]: row["labelled"] for row in found if row["split"] != "gap"})
-        return _notes(str(declared.label), sum(row["n"] - row["labelled"] for row in found))
-    found = marked.groupBy("split", label.alias("label")).agg(F.count("*").alias("n")).limit(2 * MOST_CLASSES + 3).collect()
-    totals = _refuse_classes(declared, task, [row for row in found if row["label"] is not None])
-    positive = positive_notes(declared, totals) if task.kind.has_two_classes else ()
-    return (*positive, *_notes(str(declared.label), sum(row["n"] for row in found if row["label"] is None)))
+        not_finite_rows = _count_not_finite(marked, declared)
+        label_counts = (
+            marked.groupBy("split")
+            .agg(F.count("*").alias("n"), F.count(label).alias("labelled"), not_finite_rows.alias("not_finite"))
+            .collect()
+        )
+        not_finite = sum(row["not_finite"] for row in label_counts)
+        if not_finite:
+            raise ExpectationRefused(
+                f"dataset: the label {declared.label} is NaN or infinite in {not_finite:,} rows; make it NULL in the SQL"
+            )
+        _refuse_unlabelled(str(declared.label), {row["split"]: row["labelled"] for row in label_counts if row["split"] != "gap"})
+        return _notes(str(declared.label), sum(row["n"] - row["labelled"] for row in label_counts))
+    label_counts = marked.groupBy("split", label.alias("label")).agg(F.count("*").alias("n")).limit(2 * MAX_LABEL_CLASSES + 3).collect()
+    totals = _refuse_classes(declared, task, [row for row in label_counts if row["label"] is not None])
+    positive = describe_positive_class(declared, totals) if task.kind.has_two_classes else ()
+    return (*positive, *_notes(str(declared.label), sum(row["n"] for row in label_counts if row["label"] is None)))
 
 
-def _check_judging(marked: DataFrame, declared: Dataset, task: Task) -> tuple[str, ...]:
-    """Refuse a label of anomalies without two values; rows may lack it, and it may be that none of the training rows is an anomaly."""
+def _check_anomaly_label(marked: DataFrame, declared: Dataset, task: Task) -> tuple[str, ...]:
+    """Refuse a label of anomalies that has not two values; rows may lack it, and training rows may have one value."""
     label = F.col(quote_name(str(declared.label)))
-    found = marked.groupBy(label.alias("label")).agg(F.count("*").alias("n")).limit(MOST_CLASSES + 2).collect()
-    totals = {row["label"]: row["n"] for row in found if row["label"] is not None}
+    label_counts = marked.groupBy(label.alias("label")).agg(F.count("*").alias("n")).limit(MAX_LABEL_CLASSES + 2).collect()
+    totals = {row["label"]: row["n"] for row in label_counts if row["label"] is not None}
     _refuse_number(declared, task, totals)
-    notes = positive_notes(declared, totals)
-    unlabelled = sum(row["n"] for row in found if row["label"] is None)
+    notes = describe_positive_class(declared, totals)
+    unlabelled = sum(row["n"] for row in label_counts if row["label"] is None)
     if unlabelled:
-        notes += (f"{unlabelled:,} rows have no {declared.label}: they are learned from as all are, and judge nothing",)
+        notes += (f"{unlabelled:,} rows have no {declared.label}: they are used in training, but not in metrics",)
     return notes
 
 
-def positive_notes(declared: Dataset, totals: Mapping[Any, int]) -> tuple[str, ...]:
-    """Return which of two classes is the positive one, and a warning where nobody chose it and the other one is rarer."""
+def describe_positive_class(declared: Dataset, totals: Mapping[Any, int]) -> tuple[str, ...]:
+    """Return a note on the positive class, and a warning where it is the more frequent one by default."""
     negative, positive = order_classes(sorted(totals), declared)
     share = totals[positive] / (totals[positive] + totals[negative])
     notes = (f"{declared.positive_rule()}: {positive!r}, the label of {totals[positive]:,} rows ({share:.1%}); the other is {negative!r}",)
@@ -112,35 +119,38 @@ def positive_notes(declared: Dataset, totals: Mapping[Any, int]) -> tuple[str, .
         return notes
     warning = (
         f"warning: {negative!r}, the rarer class of {declared.label} ({totals[negative]:,} rows), is not the positive one: probability, "
-        f"f1, areaUnderPR and `threshold` are those of {positive!r}; if {negative!r} is what is looked for, write `dataset: {{positive: "
-        f"{_as_yaml(negative)}}}`"
+        f"f1, areaUnderPR and `threshold` are those of {positive!r}; to predict {negative!r}, write `dataset: {{positive: "
+        f"{_format_as_yaml(negative)}}}`"
     )
     return (*notes, warning)
 
 
-def _as_yaml(label: object) -> str:
-    """Return a label as a spec has it."""
+def _format_as_yaml(label: object) -> str:
+    """Format a label as in a spec."""
     return json.dumps(label if isinstance(label, bool | int | float | str) else str(label), ensure_ascii=False)
 
 
-def _not_finite(marked: DataFrame, declared: Dataset) -> Column:
+def _count_not_finite(marked: DataFrame, declared: Dataset) -> Column:
     if not isinstance(marked.schema[str(declared.label)].dataType, T.FractionalType):
         return F.lit(0)
     value = F.col(quote_name(str(declared.label))).cast("double")
     return F.count_if(F.isnan(value) | (F.abs(value) == float("inf")))
 
 
-def _refuse_classes(declared: Dataset, task: Task, found: list[Row]) -> Mapping[Any, int]:
-    """Refuse classes that cannot be learned; return the rows of each."""
+def _refuse_classes(declared: Dataset, task: Task, label_counts: list[Row]) -> Mapping[Any, int]:
+    """Refuse unusable classes; return the rows by class."""
     totals: dict[Any, int] = {}
-    for row in found:
+    for row in label_counts:
         totals[row["label"]] = totals.get(row["label"], 0) + row["n"]
     _refuse_number(declared, task, totals)
-    _refuse_unlabelled(str(declared.label), {split: sum(row["n"] for row in found if row["split"] == split) for split in ("train", "test")})
-    trained = {row["label"] for row in found if row["split"] == "train"}
-    if len(trained) < 2:
+    _refuse_unlabelled(
+        str(declared.label), {split: sum(row["n"] for row in label_counts if row["split"] == split) for split in ("train", "test")}
+    )
+    training_classes = {row["label"] for row in label_counts if row["split"] == "train"}
+    if len(training_classes) < 2:
         raise ExpectationRefused(
-            f"dataset: every labelled train row has the label {next(iter(trained))!r}; choose a `split` that leaves two classes in train"
+            f"dataset: every labelled train row has the label {next(iter(training_classes))!r}; "
+            "choose a `split` that leaves two classes in train"
         )
     return totals
 
@@ -148,11 +158,13 @@ def _refuse_classes(declared: Dataset, task: Task, found: list[Row]) -> Mapping[
 def _refuse_number(declared: Dataset, task: Task, totals: Mapping[object, int]) -> None:
     """Refuse too few or too many classes, and a ``positive`` that is none of them."""
     classes = sorted(totals, key=lambda value: (-totals[value], str(value)))
-    fewest, most = task.classes or (2, MOST_CLASSES)
+    fewest, most = task.classes or (2, MAX_LABEL_CLASSES)
     if not fewest <= len(classes) <= most:
-        shown = ", ".join(f"{value!r} ({totals[value]:,} rows)" for value in classes[:_SHOWN]) + (", …" if len(classes) > _SHOWN else "")
+        shown = ", ".join(f"{value!r} ({totals[value]:,} rows)" for value in classes[:_MAX_SHOWN]) + (
+            ", …" if len(classes) > _MAX_SHOWN else ""
+        )
         expected = "exactly two different values" if fewest == most == 2 else f"{fewest:,} to {most:,} different values"
-        many = f"more than {MOST_CLASSES:,}" if len(classes) > MOST_CLASSES else str(len(classes))
+        many = f"more than {MAX_LABEL_CLASSES:,}" if len(classes) > MAX_LABEL_CLASSES else str(len(classes))
         raise ExpectationRefused(
             f"dataset: the label {declared.label} has {many}: {shown or 'it is null in every row'};"
             f" `task: {task.name}` expects {expected}: map them in the SQL, or choose another `training.task`"
@@ -172,4 +184,4 @@ def _refuse_unlabelled(label: str, labelled: dict[str, int]) -> None:
 
 
 def _notes(label: str, unlabelled: int) -> tuple[str, ...]:
-    return (f"{unlabelled:,} rows have no {label}: they are scored, but take no part in training and evaluation",) if unlabelled else ()
+    return (f"{unlabelled:,} rows have no {label}: they are scored, but not used in training and evaluation",) if unlabelled else ()

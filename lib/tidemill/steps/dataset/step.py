@@ -1,4 +1,4 @@
-"""The step dataset: the examples with their label, each in train or test and in a fold."""
+"""The step dataset: the examples with label, split and fold."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tidemill.quoting import quote_name
 from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.spec.models import Training
 from tidemill.steps.dataset.history import with_history
-from tidemill.steps.dataset.labels import check_labels, check_weights, weight_type
-from tidemill.steps.result import StepContext, StepResult, key_remedy
+from tidemill.steps.dataset.labels import check_labels, check_weights, find_weight_faults
+from tidemill.steps.result import StepContext, StepResult, suggest_key_remedy
 from tidemill.tasks import Task
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 def check_features(context: StepContext, marked: DataFrame) -> tuple[str, ...]:
-    """Judge the columns of ``marked`` that would become features, write ``ops.checks`` and return the remarks.
+    """Check the feature columns of ``marked``, write ``ops.checks`` and return notes.
 
     Raises:
         ExpectationRefused: the label leaks into a column, and ``features.checks.leakage`` is ``block``.
     """
     pipeline = context.spec.pipeline
     if pipeline.task_kind.recommends:
-        return ()  # it has no feature columns
+        return ()  # no feature columns
     findings = run_feature_checks(marked, pipeline.dataset, pipeline.task_kind, pipeline.features)
     rows = [CheckRow(**context.run_columns, table_name=pipeline.dataset_table, **finding.row()) for finding in findings]
     context.lake.ledger.put(CheckRow, rows, where=context.run_columns)
@@ -50,8 +50,8 @@ def check_features(context: StepContext, marked: DataFrame) -> tuple[str, ...]:
 _NO_ID = (T.ArrayType, T.MapType, T.StructType, T.NullType, T.VariantType)
 
 
-def id_faults(schema: T.StructType, training: Training) -> list[Fault]:
-    """Return a fault for each of ``training.user`` and ``training.item`` that the dataset lacks, or whose type names nobody."""
+def find_id_faults(schema: T.StructType, training: Training) -> list[Fault]:
+    """Return a fault for each of ``training.user`` and ``training.item`` that is missing, or whose type cannot be an id."""
     faults = []
     for key, name in (("user", training.user), ("item", training.item)):
         if name is None:
@@ -66,18 +66,20 @@ def id_faults(schema: T.StructType, training: Training) -> list[Fault]:
     return faults
 
 
-_SAMPLES = 5
+_MAX_SAMPLES = 5
 
 
 def dataset(context: StepContext) -> StepResult:
-    """Write ``gold.<pipeline>_dataset``: every row and column of the dataset's SQL, what was known then, ``split`` and ``fold``.
+    """Write ``gold.<pipeline>_dataset``: every row of the dataset's SQL, with ``split`` and ``fold``.
 
-    What the checks of the feature columns found is written to ``ops.checks``, also where they refuse.
+    Columns: those of the SQL, and those that lookups and aggregates add.
 
-    One row an example, as the key says; rows without a label stay, and so do those for which a lookup finds nothing.
+    The findings of feature checks are written to ``ops.checks``, also where they refuse.
+
+    Grain: one row per key. Rows without a label, or without a match in a lookup, stay.
 
     Raises:
-        SpecError: a declared column is not there or has a type that does not fit.
+        SpecError: a declared column is missing or of an unsupported type.
         ExpectationRefused: the key is null or not unique, the labels do not suit the task, a side of the split would be empty, or the
             label leaks into a feature column.
         StepError: the SQL fails.
@@ -85,15 +87,15 @@ def dataset(context: StepContext) -> StepResult:
     pipeline = context.spec.pipeline
     declared, task = pipeline.dataset, pipeline.task
     name = declared.from_ or "dataset.sql"
-    with _in_file(str(context.spec.file)), raise_step_error(name):
+    with _name_file_in_faults(str(context.spec.file)), raise_step_error(name):
         frame = _read(context)
         _check_names(frame)
         with with_history(context, frame) as (known, remarks):
             _check_columns(known, declared, pipeline.training)
-            rows = _check_key(known, declared.key, key_remedy(context, declared.from_, declared.sql))
-            marked, told = split_rows(known, declared, pipeline.training.folds)
+            rows = _check_key(known, declared.key, suggest_key_remedy(context, declared.from_, declared.sql))
+            marked, split_notes = split_rows(known, declared, pipeline.training.folds)
             check_weights(marked, declared)
-            notes = (*remarks, *told, *check_labels(marked, declared, task), *check_features(context, marked))
+            notes = (*remarks, *split_notes, *check_labels(marked, declared, task), *check_features(context, marked))
             version = context.lake.replace(marked, pipeline.dataset_table, meta=context.meta(rows=rows))
     return StepResult(outputs={pipeline.dataset_table: version}, rows_in=rows, rows_out=rows, notes=notes)
 
@@ -106,33 +108,33 @@ def _read(context: StepContext) -> DataFrame:
 
 
 def _check_names(frame: DataFrame) -> None:
-    """Refuse names that are there twice."""
+    """Refuse duplicate column names."""
     columns = frame.columns
-    twice = sorted({name for name in columns if [other.lower() for other in columns].count(name.lower()) > 1})
-    if twice:
-        raise StepError(f"dataset: the SQL returns more than one column named {', '.join(twice)}; give each a name of its own with AS")
+    duplicates = sorted({name for name in columns if [other.lower() for other in columns].count(name.lower()) > 1})
+    if duplicates:
+        raise StepError(f"dataset: the SQL returns more than one column named {', '.join(duplicates)}; give each a name of its own with AS")
 
 
 def _check_columns(frame: DataFrame, declared: Dataset, training: Training) -> None:
-    """Refuse names that are not there, or that tidemill adds; all at once."""
+    """Refuse missing columns and columns that tidemill adds; one error names all."""
     columns = frame.columns
     label = [("label", declared.label)] if declared.label else []
-    wanted = [*(("key", name) for name in declared.key), *label, *(("exclude", name) for name in declared.exclude)]
-    wanted += [("weight", declared.weight)] if declared.weight else []
-    faults = [_missing(key, name, columns) for key, name in wanted if name not in columns] + split_faults(columns, declared)
-    faults += weight_type(frame, declared)
+    named_columns = [*(("key", name) for name in declared.key), *label, *(("exclude", name) for name in declared.exclude)]
+    named_columns += [("weight", declared.weight)] if declared.weight else []
+    faults = [_missing_column(key, name, columns) for key, name in named_columns if name not in columns] + split_faults(columns, declared)
+    faults += find_weight_faults(frame, declared)
     own = declared.split_rule().column
     added = [name for name in columns if name.lower() in ("split", "fold") and name != own]
     faults += [_fault("sql" if declared.sql else "from", f"has a column {name!r}, which tidemill adds itself; rename it") for name in added]
     if declared.label is not None and declared.label in columns:
-        faults += _label_type(frame.schema[declared.label].dataType, declared.label, training.task_definition)
-    faults += id_faults(frame.schema, training)
+        faults += _find_label_faults(frame.schema[declared.label].dataType, declared.label, training.task_definition)
+    faults += find_id_faults(frame.schema, training)
     if faults:
         raise SpecError(faults)
 
 
-def _label_type(kind: T.DataType, label: str, task: Task) -> list[Fault]:
-    """Return a fault where no label of the task can have this type."""
+def _find_label_faults(kind: T.DataType, label: str, task: Task) -> list[Fault]:
+    """Return a fault where the type does not suit a label of the task."""
     if task.kind.has_numeric_label and not isinstance(kind, T.NumericType):
         message = f"{label} is of type {kind.simpleString()}; `task: {task.name}` expects a number: CAST it, or choose another task"
         return [_fault("label", message)]
@@ -142,7 +144,7 @@ def _label_type(kind: T.DataType, label: str, task: Task) -> list[Fault]:
 
 
 def _check_key(frame: DataFrame, key: Sequence[str], remedy: str) -> int:
-    """Refuse null and repeated keys, with samples and a ``remedy`` for the latter; return the number of rows."""
+    """Refuse null and repeated keys, the latter with samples and a ``remedy``; return the number of rows."""
     names = [F.col(quote_name(name)) for name in key]
     has_null = F.greatest(*[name.isNull() for name in names], F.lit(False))
     keys = frame.groupBy(*names).agg(F.count("*").alias("_tidemill_rows")).withColumn("_tidemill_has_null", has_null)
@@ -154,22 +156,22 @@ def _check_key(frame: DataFrame, key: Sequence[str], remedy: str) -> int:
     ).collect()[0]
     rows = counts["rows"] or 0
     if not rows:
-        raise ExpectationRefused("dataset: no row came; look at what its SQL filters and joins, if it does, and at the tables it reads")
+        raise ExpectationRefused("dataset: the result has no rows; check the filters and joins of its SQL, and the tables that it reads")
     shown = ", ".join(key)
     if counts["null"]:
         raise ExpectationRefused(
             f"dataset: the key ({shown}) is null in {counts['null']:,} of {rows:,} rows; filter them out or fill it in the SQL"
         )
     if counts["repeated"]:
-        found = keys.where(is_repeated).orderBy(F.desc("_tidemill_rows"), *names).limit(_SAMPLES).collect()
-        samples = "; ".join(f"({', '.join(str(row[name]) for name in key)}) in {row['_tidemill_rows']:,} rows" for row in found)
+        repeated_keys = keys.where(is_repeated).orderBy(F.desc("_tidemill_rows"), *names).limit(_MAX_SAMPLES).collect()
+        samples = "; ".join(f"({', '.join(str(row[name]) for name in key)}) in {row['_tidemill_rows']:,} rows" for row in repeated_keys)
         raise ExpectationRefused(
             f"dataset: the key ({shown}) is not unique: {counts['repeated']:,} keys are in more than one row, such as {samples}; {remedy}"
         )
     return int(rows)
 
 
-def _missing(key: str, name: str, columns: Sequence[str]) -> Fault:
+def _missing_column(key: str, name: str, columns: Sequence[str]) -> Fault:
     return _fault(key, f"column {name!r} is not in the dataset{did_you_mean(name, columns)}")
 
 
@@ -178,8 +180,8 @@ def _fault(key: str, message: str) -> Fault:
 
 
 @contextmanager
-def _in_file(file: str) -> Iterator[None]:
-    """Put the spec's own path into the faults found inside the block."""
+def _name_file_in_faults(file: str) -> Iterator[None]:
+    """Set the path of the spec in faults of the block."""
     try:
         yield
     except SpecError as error:

@@ -1,4 +1,4 @@
-"""What a task measures a model by on the test rows: the interface, and the evaluator of tasks that learn a label from features."""
+"""Evaluators measure models on the test rows: the interface, and the evaluator of tasks that learn a label from features."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Evaluator(ABC):
 
     @abstractmethod
     def __init__(self, context: StepContext, dataset: DataFrame, own_metrics: Sequence[Metric]) -> None:
-        """Take the rows apart; nothing is computed yet. ``own_metrics`` are measured besides the built-in ones."""
+        """Select the rows; nothing is computed yet. ``own_metrics`` are computed besides the built-in ones."""
 
     @abstractmethod
     def count_rows(self, manifest: Manifest) -> int:
-        """Return how many test rows are measured.
+        """Return the number of test rows that are measured.
 
         Raises:
-            StepError: they cannot be measured.
+            StepError: there are no usable test rows.
         """
 
     @abstractmethod
@@ -46,22 +46,22 @@ class Evaluator(ABC):
 
     @abstractmethod
     def baseline(self, manifest: Manifest) -> Metrics:
-        """Return the metrics of what a model must beat."""
+        """Return the metrics of the baseline, which a model must beat."""
 
     def measure_slices(self, model: PipelineModel, manifest: Manifest) -> list[dict[str, Any]]:
         """Return further rows of ``ops.metrics``, with split, slice, metric and value."""
         return []
 
     def compare(self, candidate: Mapping[str, float], champion: Mapping[str, float]) -> tuple[str, ...]:
-        """Return notes on what has to be known of the difference between two models."""
+        """Return notes on the comparison of two models."""
         return ()
 
 
 class LabelEvaluator(Evaluator):
-    """Compares the predictions of the labelled test rows with their labels."""
+    """Compares predictions with the labels of the labelled test rows."""
 
     def __init__(self, context: StepContext, dataset: DataFrame, own_metrics: Sequence[Metric]) -> None:
-        """Take the rows apart; nothing is computed yet."""
+        """Select the rows; nothing is computed yet."""
         pipeline = context.spec.pipeline
         self._test, self._train = (dataset.where(F.col("split") == split) for split in ("test", "train"))
         self._label, self._weight = str(pipeline.dataset.label), pipeline.dataset.weight
@@ -72,13 +72,13 @@ class LabelEvaluator(Evaluator):
         }
 
     def count_rows(self, manifest: Manifest) -> int:
-        """Return how many labelled test rows there are.
+        """Return the number of labelled test rows.
 
         Raises:
-            StepError: there is none, or a binary label has a value that training did not know.
+            StepError: there are none, or a binary label has a value that is not in the training rows.
         """
         is_unknown = F.lit(manifest.classes is not None) & (F.col("label") >= manifest.n_classes)
-        row = self._labels(self._test, manifest).agg(F.count("*").alias("rows"), F.count_if(is_unknown).alias("unknown")).first()
+        row = self._select_labels(self._test, manifest).agg(F.count("*").alias("rows"), F.count_if(is_unknown).alias("unknown")).first()
         rows, unknown = (row["rows"], row["unknown"]) if row is not None else (0, 0)
         if rows == 0:
             raise StepError(f"dataset: no test row has a {self._label}, expected some to evaluate on; check dataset.split and the label")
@@ -97,10 +97,10 @@ class LabelEvaluator(Evaluator):
         return compute_metrics(known, manifest.task, manifest.n_classes, **self._options)
 
     def baseline(self, manifest: Manifest) -> Metrics:
-        """Return the metrics of the constant that is best on the training rows."""
-        train, test = (self._labels(rows, manifest) for rows in (self._train, self._test))
+        """Return the metrics of the best constant prediction by the training rows."""
+        train, test = (self._select_labels(rows, manifest) for rows in (self._train, self._test))
         return baseline_metrics(train, test, manifest.task, manifest.n_classes, **self._options)
 
-    def _labels(self, rows: DataFrame, manifest: Manifest) -> DataFrame:
+    def _select_labels(self, rows: DataFrame, manifest: Manifest) -> DataFrame:
         weights = [column(self._weight).cast("double").alias("weight")] if self._weight else []
         return rows.select(encode_label(manifest, column(self._label)).alias("label"), *weights).where(F.col("label").isNotNull())

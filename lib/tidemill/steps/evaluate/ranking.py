@@ -1,4 +1,4 @@
-"""How recommendations are evaluated: what users came to like of what was new to them, and the ratings they gave."""
+"""Evaluation of recommendations: the relevance of new items in the test rows, and the errors of predicted ratings."""
 
 from __future__ import annotations
 
@@ -33,53 +33,55 @@ if TYPE_CHECKING:
 
 
 class RankingEvaluator(Evaluator):
-    """The test rows of a dataset, and the pairs of its training rows."""
+    """Measures recommendations on the test rows, without the pairs of the training rows."""
 
     def __init__(self, context: StepContext, dataset: DataFrame, own_metrics: Sequence[Metric]) -> None:
-        """Take the rows apart; nothing is computed yet."""
+        """Select the rows; nothing is computed yet."""
         self._preferences = Preferences.of(context.spec.pipeline.training, context.spec.pipeline.dataset)
         test, train = (dataset.where(F.col("split") == split) for split in ("test", "train"))
         self._test = test
         self._held_out, self._train = self._preferences.rows(test), self._preferences.pairs(self._preferences.rows(train))
 
     def count_rows(self, manifest: Manifest) -> int:
-        """Return how many there are.
+        """Return the number of test rows with user, item and rating.
 
         Raises:
-            StepError: there is none.
+            StepError: there are none.
         """
         count = self._held_out.count()
         if not count:
-            wanted = self._preferences
-            raise StepError(f"dataset: no test row has {wanted.user}, {wanted.item} and {wanted.label}; check dataset.split and the SQL")
+            preferences = self._preferences
+            raise StepError(
+                f"dataset: no test row has {preferences.user}, {preferences.item} and {preferences.label}; check dataset.split and the SQL"
+            )
         return count
 
     def measure(self, model: PipelineModel, manifest: Manifest) -> dict[str, float]:
-        """Return the metrics of a model; a user whom it does not know gets nothing from it, and counts as 0."""
-        wanted = self._preferences
-        scored = wanted.rows(predict(model, manifest, self._test), "prediction")
-        found = rating_metrics(scored, is_implicit=wanted.is_implicit)
-        with cache_frame(self._train) as train, cache_frame(wanted.relevant_pairs(self._held_out, train)) as relevant:
-            ranked = recommend(model, wanted.k, seen=train, users=relevant)
-            return {**ranking_metrics(ranked, relevant, wanted.k), **found}
+        """Return the metrics of a model; a user unknown to it gets no recommendation, and counts as 0."""
+        preferences = self._preferences
+        scored = preferences.rows(predict(model, manifest, self._test), "prediction")
+        errors = rating_metrics(scored, is_implicit=preferences.is_implicit)
+        with cache_frame(self._train) as train, cache_frame(preferences.relevant_pairs(self._held_out, train)) as relevant:
+            ranked = recommend(model, preferences.k, seen=train, users=relevant)
+            return {**ranking_metrics(ranked, relevant, preferences.k), **errors}
 
     def baseline(self, manifest: Manifest) -> dict[str, float]:
-        """Return the metrics of the popular items, recommended, as by a model, to those who are in the training rows."""
-        wanted = self._preferences
-        with cache_frame(self._train) as train, cache_frame(wanted.relevant_pairs(self._held_out, train)) as relevant:
-            items = popularity_scores(train, is_implicit=wanted.is_implicit)
+        """Return the metrics of recommending popular items to the users of the training rows."""
+        preferences = self._preferences
+        with cache_frame(self._train) as train, cache_frame(preferences.relevant_pairs(self._held_out, train)) as relevant:
+            items = popularity_scores(train, is_implicit=preferences.is_implicit)
             users = relevant.select("user").join(train, on="user", how="left_semi").distinct()
-            ranked = top_unseen_items(recommend_popular(items), users, train, wanted.k)
+            ranked = top_unseen_items(recommend_popular(items), users, train, preferences.k)
             rated = predict_popular_ratings(self._held_out, train, items)
-            errors = rating_metrics(rated, is_implicit=wanted.is_implicit)
-            return {**ranking_metrics(ranked, relevant, wanted.k), **errors}
+            errors = rating_metrics(rated, is_implicit=preferences.is_implicit)
+            return {**ranking_metrics(ranked, relevant, preferences.k), **errors}
 
     def compare(self, candidate: Mapping[str, float], champion: Mapping[str, float]) -> tuple[str, ...]:
-        """Return a note where the errors of two models are of different rows, since one of them knows more users or items."""
+        """Return a note where the errors of two models are of different rows, since they know different users or items."""
         own, other = candidate["coverage"], champion["coverage"]
         if "rmse" not in candidate or own == other:
             return ()
         return (
             f"rmse and mae are of the test rows whose user and item a model knows: {own:.1%} for the candidate, {other:.1%} for the "
-            "champion, so that theirs differ by their rows, too",
+            "champion, so they are not of the same rows",
         )

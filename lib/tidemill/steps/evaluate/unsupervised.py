@@ -1,4 +1,4 @@
-"""What a model that learned from no label is worth on the test rows, and what a constant would be."""
+"""Evaluation of clustering and anomaly detection on the test rows, and their baselines."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ _ORDER = "_tidemill_order"
 
 
 class ClusterEvaluator(Evaluator):
-    """Measures how well the clusters of the test rows are told apart, against all rows in one cluster."""
+    """Measures the silhouette of the test rows; the baseline has all rows in one cluster."""
 
     def __init__(self, context: StepContext, dataset: DataFrame, own_metrics: Sequence[Metric]) -> None:
-        """Take the rows apart; nothing is computed yet."""
+        """Select the rows; nothing is computed yet."""
         self._dataset, self._test = dataset, dataset.where(F.col("split") == "test")
 
     def count_rows(self, manifest: Manifest) -> int:
-        """Return how many test rows there are."""
+        """Return the number of test rows."""
         return self._test.count()
 
     def measure(self, model: PipelineModel, manifest: Manifest) -> Metrics:
         """Return the silhouette, 0 where all rows are in one cluster."""
-        features = _features(model)
+        features = _find_vector_column(model)
         try:
             return compute_metrics(
                 model_outputs(model, manifest, self._test, [], [features, "prediction"]), manifest.task, features=features
@@ -68,30 +68,30 @@ class ClusterEvaluator(Evaluator):
 
 
 class AnomalyEvaluator(Evaluator):
-    """Measures how closely the least strange test rows lie together and, where a label judges them, the areas over the labelled rows."""
+    """Measures the mass volume of the test rows and, with a label, the areas under the curves of the labelled rows."""
 
     def __init__(self, context: StepContext, dataset: DataFrame, own_metrics: Sequence[Metric]) -> None:
-        """Take the rows apart; nothing is computed yet."""
+        """Select the rows; nothing is computed yet."""
         self._test, self._declared, self._own = dataset.where(F.col("split") == "test"), context.spec.pipeline.dataset, own_metrics
 
     def count_rows(self, manifest: Manifest) -> int:
-        """Return how many test rows there are."""
+        """Return the number of test rows."""
         return self._test.count()
 
     def measure(self, model: PipelineModel, manifest: Manifest) -> Metrics:
         """Return the metrics of a model."""
-        volume = {"massVolume": _mass_volume(model, manifest, self._test, self._declared.key)}
-        judged = _judged(manifest, self._test, self._declared.label)
-        if judged is None or judged.isEmpty():
+        volume = {"massVolume": _compute_mass_volume(model, manifest, self._test, self._declared.key)}
+        labelled = _select_labelled(manifest, self._test, self._declared.label)
+        if labelled is None or labelled.isEmpty():
             return volume
-        predictions = labelled_predictions(model, manifest, judged, str(self._declared.label))
+        predictions = labelled_predictions(model, manifest, labelled, str(self._declared.label))
         return {**compute_metrics(predictions, manifest.task, own=self._own), **volume}
 
     def baseline(self, manifest: Manifest) -> Metrics:
-        """Return the metrics of a model to which all rows are equally strange."""
-        judged = _judged(manifest, self._test, self._declared.label)
-        share = None if judged is None else F.avg(encode_label(manifest, column(str(self._declared.label)))).alias("share")
-        row = None if judged is None or share is None else judged.agg(share).first()
+        """Return the metrics of a model with the same score for all rows."""
+        labelled = _select_labelled(manifest, self._test, self._declared.label)
+        share = None if labelled is None else F.avg(encode_label(manifest, column(str(self._declared.label)))).alias("share")
+        row = None if labelled is None or share is None else labelled.agg(share).first()
         if row is None or row["share"] is None:
             return {"massVolume": 1.0}
         share_of_anomalies = float(row["share"])
@@ -100,34 +100,34 @@ class AnomalyEvaluator(Evaluator):
 
 
 def describe_clusters(slices: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
-    """Return a note of the clusters and their training rows."""
-    trained = [f"{str(row['slice']).partition('=')[2]} ({row['value']:,.0f} rows)" for row in slices if row["split"] == "train"]
-    return (f"clusters of the training rows: {', '.join(trained)}",) if trained else ()
+    """Return a note on the clusters and their training rows."""
+    training_clusters = [f"{str(row['slice']).partition('=')[2]} ({row['value']:,.0f} rows)" for row in slices if row["split"] == "train"]
+    return (f"clusters of the training rows: {', '.join(training_clusters)}",) if training_clusters else ()
 
 
-def _judged(manifest: Manifest, test: DataFrame, label: str | None) -> DataFrame | None:
-    """Return the rows that have a label, None where none is declared."""
+def _select_labelled(manifest: Manifest, test: DataFrame, label: str | None) -> DataFrame | None:
+    """Select the labelled rows; None where no label is declared."""
     return None if label is None else test.where(encode_label(manifest, column(label)) < manifest.n_classes)
 
 
-def _features(model: PipelineModel) -> str:
+def _find_vector_column(model: PipelineModel) -> str:
     """Return the column of the vectors that the model's last stage reads."""
     return next(str(stage.getOrDefault("featuresCol")) for stage in reversed(model.stages) if stage.hasParam("featuresCol"))
 
 
-def _mass_volume(model: PipelineModel, manifest: Manifest, test: DataFrame, key: Sequence[str]) -> float:
-    """Measure a sample of about 10,000 test rows, chosen by a hash of the key; only they come to the driver, as vectors.
+def _compute_mass_volume(model: PipelineModel, manifest: Manifest, test: DataFrame, key: Sequence[str]) -> float:
+    """Compute the mass volume of a sample of about 10,000 test rows, by a hash of the key; only their vectors come to the driver.
 
     Raises:
-        StepError: there is no row.
+        StepError: there are no test rows.
     """
-    code = hash_columns(key, _SEED, stream="mass and volume")
+    row_hash = hash_columns(key, _SEED, stream="mass and volume")
     rows = test.count()
-    sample = test if rows <= MAX_ROWS else test.where(F.pmod(code, F.lit(_PARTS)) < round(MAX_ROWS / rows * _PARTS))
-    features = _features(model)
-    table = model_outputs(model, manifest, sample.withColumn(_ORDER, code), [_ORDER], [features]).toArrow()
+    sample = test if rows <= MAX_ROWS else test.where(F.pmod(row_hash, F.lit(_PARTS)) < round(MAX_ROWS / rows * _PARTS))
+    features = _find_vector_column(model)
+    table = model_outputs(model, manifest, sample.withColumn(_ORDER, row_hash), [_ORDER], [features]).toArrow()
     if not table.num_rows:
-        raise StepError("dataset: no test row came, expected some to evaluate on; check dataset.split")
+        raise StepError("dataset: there are no test rows, expected some to evaluate on; check dataset.split")
     order = np.argsort(table.column(_ORDER).to_numpy(), kind="stable")
     vectors = dense_rows(table.column(features).combine_chunks())[order]
     scorer = next(stage for stage in reversed(model.stages) if isinstance(stage, LearnedModel)).scorer()

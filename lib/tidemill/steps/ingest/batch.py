@@ -17,7 +17,7 @@ from tidemill.quoting import name_batch_app
 from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.sources.records import RAW, RULES, SOURCE_LINE, STATUS, VALID, WARNINGS, FileCount, Records, isolate_selects, select_rejected
 from tidemill.sources.schema.policies import SchemaChange
-from tidemill.steps.commit_stats import blank, holds, is_blank, rows_written
+from tidemill.steps.commit_stats import count_written_rows, has_matching_rows, is_empty_table, make_empty_frame
 from tidemill.steps.ingest.history import FULL_BATCH, drop_replayed, find_lossy_columns, record_changes, record_files, record_schema
 from tidemill.steps.ingest.staged_records import hold_to_expectations, max_partitions
 from tidemill.steps.result import StepContext, StepResult
@@ -96,7 +96,7 @@ def commit(context: StepContext, batch: Batch) -> StepResult:
         _commit_quarantine(context, f"{table}_quarantine", batch)
         _widen(context, table, batch)
         version = _commit_table(context, table, batch)
-    written = None if batch.merge_by else rows_written(context.lake, table, version)
+    written = None if batch.merge_by else count_written_rows(context.lake, table, version)
     if written not in (None, batch.valid):
         raise StepError(f"{table}: version {version} holds {written} rows of this batch instead of {batch.valid}; restore it and run again")
     record_files(context, batch.ledger, batch.number)
@@ -145,7 +145,9 @@ def _widen(context: StepContext, table: str, batch: Batch) -> None:
 def _commit_quarantine(context: StepContext, table: str, batch: Batch) -> None:
     """Write the rejected records, replacing those that a killed attempt at this batch may have left."""
     lake, mine = context.lake, f"{BATCH_ID} = {batch.number}"
-    is_settled = is_blank(lake, table) if batch.number == FULL_BATCH else lake.exists(table) and not holds(lake, table, mine)
+    is_settled = (
+        is_empty_table(lake, table) if batch.number == FULL_BATCH else lake.exists(table) and not has_matching_rows(lake, table, mine)
+    )
     if batch.rejected == 0 and is_settled:
         return
     repeats = any(count.repeated_headers for count in batch.counts.values())
@@ -165,12 +167,12 @@ def _commit_quarantine(context: StepContext, table: str, batch: Batch) -> None:
         expected = rejected.count() if batch.rejected else 0
         if expected == 0 and is_settled:
             return
-    rejected = rejected if expected else blank(rejected)
+    rejected = rejected if expected else make_empty_frame(rejected)
     meta = context.meta(batch_id=batch.number, rows_quarantined=batch.rejected)
     if batch.number == FULL_BATCH:
         version = lake.replace(rejected, table, meta=meta)
     else:
         version = lake.replace_where(rejected, table, where=mine, meta=meta)
-    written = rows_written(lake, table, version)
+    written = count_written_rows(lake, table, version)
     if written not in (None, expected):
         raise StepError(f"{table}: {expected} records were rejected, {written} written; run again")

@@ -18,7 +18,7 @@ from tidemill.quoting import name_batch_app
 from tidemill.sources.schema.policies import SchemaChange, sql_name
 from tidemill.sources.schema.types import is_wider, parse_schema, validate_schema
 from tidemill.spec.models import Source
-from tidemill.steps.commit_stats import blank, holds
+from tidemill.steps.commit_stats import has_matching_rows, make_empty_frame
 from tidemill.steps.result import StepContext
 
 FULL_BATCH = 0
@@ -207,8 +207,8 @@ def _drop_replayed(context: StepContext, commits: Sequence[CommitMeta]) -> None:
 def drop_replayed(context: StepContext, first: int, batch: int) -> None:
     """Remove the batches from ``first`` on from the quarantine, except ``batch``, which replaced them."""
     quarantine, stale = f"bronze.{context.item}_quarantine", f"{BATCH_ID} >= {first} AND {BATCH_ID} <> {batch}"
-    if holds(context.lake, quarantine, stale):
-        rows = blank(context.lake.read(context.spark, quarantine))
+    if has_matching_rows(context.lake, quarantine, stale):
+        rows = make_empty_frame(context.lake.read(context.spark, quarantine))
         context.lake.replace_where(rows, quarantine, where=stale, meta=context.meta(batch_id=batch))
 
 

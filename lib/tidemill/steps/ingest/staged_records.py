@@ -44,7 +44,7 @@ from tidemill.sources.records import (
     status_schema,
 )
 from tidemill.spec.models import SOURCE_KINDS, Source
-from tidemill.steps.expectations import record_expectations, require_rules, what_stays
+from tidemill.steps.expectations import check_rules, describe_unchanged_table, record_expectations
 from tidemill.steps.result import StepContext
 
 _BYTES_A_FILE = 64 * 2**20
@@ -66,7 +66,7 @@ def hold_to_expectations(context: StepContext, staged: StagedRows, schema: T.Str
     record_expectations(context, table, rules, counts)
     rejected = find_refusing_rules(rules, counts)
     if rejected:
-        stays = what_stays(context, table)
+        stays = describe_unchanged_table(context, table)
         rows = staged.frame.select(*to_columns(schema.names), F.coalesce(F.col(RULES), F.col(WARNINGS)).alias(BROKEN))
         reasons = [describe_refusal(table, rule, counts, sample_violations(rows, rule, ()), stays) for rule in rejected]
         raise ExpectationRefused("\n".join(reasons))
@@ -161,7 +161,7 @@ def _stage_rows(job: BatchJob, records: Records, schema: T.StructType, sizes: Se
         frame = _add_raw(frame, schema)
     checks = BatchRules(source_rules(job.source), schema.names, job.number, datetime.now(UTC), max_partitions(context, sum(sizes)))
     if checks.rules:
-        require_rules(job.table, checks.rules, frame.select(*to_columns(schema.names)))
+        check_rules(job.table, checks.rules, frame.select(*to_columns(schema.names)))
         job.stack.enter_context(errors_count_as_violations(context.spark))
     job.stack.enter_context(_partition_evenly(context, sizes, checks.partitions))
     # The fast path checks the rules of some records twice, which must give the same result.

@@ -31,7 +31,7 @@ from tidemill.sources.rows import CastResult, cast_value
 from tidemill.sources.schema.types import NothingToInfer, match_names
 from tidemill.spec.models import SOURCE_KINDS, Source
 from tidemill.spec.models.source_kinds import FileKind
-from tidemill.steps.expectations import require_rules
+from tidemill.steps.expectations import check_rules
 from tidemill.steps.ingest.history import FULL_BATCH, SourceHistory, resolve_schema
 from tidemill.steps.ingest.staged_records import source_rules
 from tidemill.steps.result import StepContext
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from tidemill.spec import Spec
 
 
-def source_of_files(spec: Spec, entry: Entry, files: Sequence[SourceFile]) -> Source:
-    """Return the source whose reader takes the files: the declared one, or one of the files' own kind."""
+def resolve_source(spec: Spec, entry: Entry, files: Sequence[SourceFile]) -> Source:
+    """Return the source whose reader reads the files: the declared one, or one of the files' format."""
     sources = spec.pipeline.sources
     declared = None if entry.source is None else sources[entry.source]
     if declared is not None and entry.has_own_reader:
         return declared.model_copy(update={"options": _file_kind(spec, declared.format).options_of_input(files[0], declared.options)})
-    assert entry.kind is not None  # the entry has been refused otherwise
+    assert entry.kind is not None  # find_entry refuses such files otherwise
     kind = _file_kind(spec, entry.kind)
     options_of_family = [source.options for source in sources.values() if is_of_family(source.format, kind, spec.folder)]
     return Source.model_validate(
@@ -74,7 +74,7 @@ _DAY = r"^[+-]?\d{4,7}(-\d{1,2}(-\d{1,2}([T ]+00:00(:00(\.0+)?)?)?)?)?$"
 
 @dataclass(frozen=True)
 class InputRecords:
-    """What a reader gives for the files of an input: ``frame`` as of ``Records``, and which columns the files bring and lack as a whole.
+    """The records of an input: ``frame`` as in `Records`, and the columns that all files together have (``given``) and lack.
 
     ``new`` are those that the schema lacks; ``is_by_record`` says that a record may leave columns out.
     """
@@ -86,8 +86,8 @@ class InputRecords:
     is_by_record: bool
 
 
-def wanted_columns(context: StepContext, entry: Entry, manifest: Manifest) -> T.StructType:
-    """Return the columns that records are to have: the pinned ones of their place; of the dataset, those that anything asks for."""
+def resolve_input_columns(context: StepContext, entry: Entry, manifest: Manifest) -> T.StructType:
+    """Return the expected columns: those of the table where rows enter; for the dataset, those of keys, lookups and features."""
     lake, pipeline = context.lake, context.spec.pipeline
     if entry.source is not None:
         table = f"bronze.{entry.source}"
@@ -108,7 +108,7 @@ def wanted_columns(context: StepContext, entry: Entry, manifest: Manifest) -> T.
 
 
 def read_input(context: StepContext, source: Source, files: Sequence[SourceFile], schema: T.StructType) -> InputRecords:
-    """Read the files by the source's own reader; each value is one of the schema's type, or its record is refused.
+    """Read the files by the source's reader; a record with a value that is not of the schema's type is rejected.
 
     Raises:
         SourceError: a file cannot be read, or has none of the columns.
@@ -119,15 +119,15 @@ def read_input(context: StepContext, source: Source, files: Sequence[SourceFile]
     bad = {} if reader.takes_empty_files else find_empty_files(files)
     _refuse(bad | (find_lossy_compression(files) if not reader.has_types else {}))
     by_record = reader.tells_columns_by_record
-    own_types = _given_columns(spark, reader, source, files) if by_record or reader.has_types else None
-    types = own_types if own_types is not None and reader.has_types else _types_read(reader, source, schema)
+    own_types = _infer_columns(spark, reader, source, files) if by_record or reader.has_types else None
+    types = own_types if own_types is not None and reader.has_types else _widen_read_types(reader, source, schema)
     records = reader.read(spark, source, files, types)
     _refuse(records.bad_files)
     if records.frame is None:
         raise SourceError("there is nothing to read")
-    frame = records.frame if types == schema else _fitted(records.frame, types, schema, source.timezone)
+    frame = records.frame if types == schema else _cast_records(records.frame, types, schema, source.timezone)
     if own_types is None:
-        missing = _lacking(records, len(files))
+        missing = _list_missing(records, len(files))
         unknown = list_table_columns([each.column for each in records.differences if each.kind == "new"])
         new = [T.StructField(name, T.StringType()) for name in dict.fromkeys(unknown)]
         given = [*(name for name in schema.names if name not in missing), *(part.name for part in new)]
@@ -135,19 +135,19 @@ def read_input(context: StepContext, source: Source, files: Sequence[SourceFile]
     names = list(own_types.names) if by_record else match_names(own_types.names, schema)
     missing = tuple(name for name in schema.names if name not in names)
     if len(missing) == len(schema.names):
-        found, expected = ", ".join(own_types.names[:5]), ", ".join(schema.names[:5])
-        raise SourceError(f"none of its columns ({found}) is one that is expected ({expected})")
+        columns, expected = ", ".join(own_types.names[:5]), ", ".join(schema.names[:5])
+        raise SourceError(f"none of its columns ({columns}) is one that is expected ({expected})")
     new = [part for part, name in zip(own_types.fields, names, strict=True) if name not in schema.names]
     return InputRecords(frame, tuple(own_types.names), missing, tuple(new), by_record)
 
 
-def _lacking(records: Records, files: int) -> tuple[str, ...]:
+def _list_missing(records: Records, files: int) -> tuple[str, ...]:
     """Return the columns that every file lacks."""
-    lacking: dict[str, set[str]] = {}
+    files_by_column: dict[str, set[str]] = {}
     for each in records.differences:
         if each.kind == "missing":
-            lacking.setdefault(each.column, set()).update(each.files)
-    return tuple(name for name, paths in lacking.items() if len(paths) == files)
+            files_by_column.setdefault(each.column, set()).update(each.files)
+    return tuple(name for name, paths in files_by_column.items() if len(paths) == files)
 
 
 def _refuse(bad: Mapping[str, str]) -> None:
@@ -155,16 +155,16 @@ def _refuse(bad: Mapping[str, str]) -> None:
         raise SourceError("; ".join(f"{path}: {why}" for path, why in bad.items()))
 
 
-def _given_columns(spark: SparkSession, reader: FileKind, source: Source, files: Sequence[SourceFile]) -> T.StructType | None:
-    """Return the columns that the files bring; None where no record tells of one."""
+def _infer_columns(spark: SparkSession, reader: FileKind, source: Source, files: Sequence[SourceFile]) -> T.StructType | None:
+    """Return the columns of the files; None where no record has any."""
     try:
         return reader.infer(spark, source, files)
     except NothingToInfer:
         return None
 
 
-def _types_read(reader: FileKind, source: Source, schema: T.StructType) -> T.StructType:
-    """Return the types as which records of text are read: of values that Spark would round or cut, ones that hold the whole of them."""
+def _widen_read_types(reader: FileKind, source: Source, schema: T.StructType) -> T.StructType:
+    """Return the types for reading text: wider ones for values that Spark would round or truncate."""
     reads_dates_loosely = reader.reads_dates_loosely and all(name.lower() != "dateformat" for name in source.options)
 
     def whole(kind: T.DataType) -> T.DataType:
@@ -175,11 +175,11 @@ def _types_read(reader: FileKind, source: Source, schema: T.StructType) -> T.Str
     return T.StructType([T.StructField(part.name, whole(part.dataType)) for part in schema.fields])
 
 
-def _fitted(frame: DataFrame, given: T.StructType, schema: T.StructType, timezone: str) -> DataFrame:
-    """Return records that bring their own types with those of the schema; one whose value does not fit is refused, not its file."""
+def _cast_records(frame: DataFrame, given: T.StructType, schema: T.StructType, timezone: str) -> DataFrame:
+    """Cast records of typed files to the schema; a value that does not fit rejects its record, not the file."""
     matched = dict(zip(match_names(given.names, schema), given.fields, strict=True))
     values = {
-        part.name: _fitted_value(column(matched[part.name].name), matched[part.name].dataType, part.dataType, timezone)
+        part.name: _cast_value(column(matched[part.name].name), matched[part.name].dataType, part.dataType, timezone)
         for part in schema.fields
         if part.name in matched
     }
@@ -191,11 +191,11 @@ def _fitted(frame: DataFrame, given: T.StructType, schema: T.StructType, timezon
     )
 
 
-def _fitted_value(value: Column, found: T.DataType, wanted: T.DataType, timezone: str) -> CastResult:
-    if not (isinstance(found, T.StringType) and isinstance(wanted, T.DateType)):
-        return cast_value(value, found, wanted, timezone)
-    # As Spark reads a day, which takes what stands behind it for nothing.
-    day = F.when(F.trim(value).rlike(_DAY), value.try_cast(wanted))
+def _cast_value(value: Column, source_type: T.DataType, target_type: T.DataType, timezone: str) -> CastResult:
+    if not (isinstance(source_type, T.StringType) and isinstance(target_type, T.DateType)):
+        return cast_value(value, source_type, target_type, timezone)
+    # As Spark parses a date, which ignores what follows it.
+    day = F.when(F.trim(value).rlike(_DAY), value.try_cast(target_type))
     return CastResult(day, value.isNotNull() & day.isNull())
 
 
@@ -213,10 +213,10 @@ _SENTENCES = {
 
 
 @dataclass(frozen=True)
-class Arrived:
+class InputRows:
     """The rows of the input.
 
-    ``frame`` has the columns of the place where they enter, ``CARRIER`` BIGINT (which tells the rows apart, in their order), ``WHY``
+    ``frame`` has the columns of the place where they enter, ``CARRIER`` BIGINT (which identifies the rows, in their order), ``WHY``
     STRING (null for a row that can go on) and ``RECORD`` STRING (the raw text of one that cannot). ``given`` are the columns that the
     input brings, ``missing`` those of the place that it lacks as a whole: they are null, but where rows enter as those of the dataset
     they are not in the frame. ``is_by_record`` says that a record may leave columns out (JSON), so that one that all leave out is null.
@@ -229,10 +229,10 @@ class Arrived:
 
 
 @contextmanager
-def arrived_rows(context: StepContext, entry: Entry, manifest: Manifest, unknown: Sequence[str]) -> Iterator[Arrived]:
-    """Give the rows of the input, cached for the length of the block.
+def read_input_rows(context: StepContext, entry: Entry, manifest: Manifest, unknown: Sequence[str]) -> Iterator[InputRows]:
+    """Yield the rows of the input, cached for the duration of the block.
 
-    ``unknown`` are columns that need not be there and that no expectation is asked of where the input lacks them.
+    ``unknown`` are optional columns, whose expectations are not checked where the input lacks them.
 
     Raises:
         SourceError: a file cannot be read, or has none of the columns.
@@ -242,16 +242,16 @@ def arrived_rows(context: StepContext, entry: Entry, manifest: Manifest, unknown
         rows = context.lake.read(context.spark, entry.table)
         with cache_frame(rows.withColumn(CARRIER, F.monotonically_increasing_id())) as numbered:
             none = F.lit(None).cast("string")
-            yield Arrived(numbered.withColumns({WHY: none, RECORD: none}), tuple(rows.columns))
+            yield InputRows(numbered.withColumns({WHY: none, RECORD: none}), tuple(rows.columns))
         return
     with ExitStack() as stack:
         files = list_files([entry.path], context.spark)
-        source = source_of_files(context.spec, entry, files)
-        schema = wanted_columns(context, entry, manifest)
+        source = resolve_source(context.spec, entry, files)
+        schema = resolve_input_columns(context, entry, manifest)
         try:
             records = read_input(context, source, files, schema)
             if entry.place == DATASET and set(records.missing) & set(context.spec.pipeline.dataset.key):
-                # Nothing but all of its columns tells which row it is.
+                # Without a key only all of its columns identify a row.
                 schema = T.StructType([*schema.fields, *records.new])
                 records = read_input(context, source, files, schema)
             numbered = stack.enter_context(cache_frame(records.frame.withColumn(CARRIER, F.monotonically_increasing_id())))
@@ -263,44 +263,44 @@ def arrived_rows(context: StepContext, entry: Entry, manifest: Manifest, unknown
         rules: list[Rule] = []
         if entry.source is not None:
             declared = context.spec.pipeline.sources[entry.source]
-            lacking = set(unknown) & set(records.missing)
-            rules = [each for each in source_rules(declared) if not lacking & set(columns_of_rule(each))]
-            require_rules(entry.place, rules, numbered.select(*to_columns(schema.names)))
-        rows = _without_headers(numbered) if headers > len(files) else numbered.where(~F.col(IS_HEADER))
-        frame = _judged(rows, schema, rules)
+            files_by_column = set(unknown) & set(records.missing)
+            rules = [each for each in source_rules(declared) if not files_by_column & set(list_rule_columns(each))]
+            check_rules(entry.place, rules, numbered.select(*to_columns(schema.names)))
+        rows = _drop_headers(numbered) if headers > len(files) else numbered.where(~F.col(IS_HEADER))
+        frame = _annotate_records(rows, schema, rules)
         names = [name for name in schema.names if entry.place != DATASET or name not in records.missing]
         own = [*PROVENANCE] if entry.place.startswith("bronze.") else []
-        yield Arrived(frame.select(*to_columns(names), *own, CARRIER, WHY, RECORD), records.given, records.missing, records.is_by_record)
+        yield InputRows(frame.select(*to_columns(names), *own, CARRIER, WHY, RECORD), records.given, records.missing, records.is_by_record)
 
 
-def columns_of_rule(judged: Rule) -> tuple[str, ...]:
-    """Return the columns that a rule looks at."""
-    if judged.condition is None:
-        return judged.columns
+def list_rule_columns(declared_rule: Rule) -> tuple[str, ...]:
+    """Return the columns that a rule reads."""
+    if declared_rule.condition is None:
+        return declared_rule.columns
     try:
-        return tuple(each.name for each in sqlglot.parse_one(judged.condition, read="databricks").find_all(exp.Column))
+        return tuple(each.name for each in sqlglot.parse_one(declared_rule.condition, read="databricks").find_all(exp.Column))
     except SqlglotError:
         return ()
 
 
-def _without_headers(numbered: DataFrame) -> DataFrame:
-    """Return the records without the header of each file; a line that repeats it is refused."""
+def _drop_headers(numbered: DataFrame) -> DataFrame:
+    """Drop the header of each file; a line that repeats it is rejected."""
     place = F.row_number().over(Window.partitionBy(SOURCE_FILE).orderBy(CARRIER))
     headers = numbered.where(F.col(IS_HEADER)).withColumn("_place", place).where("_place > 1").drop("_place")
     repeated = headers.withColumn(RULES, F.array(F.lit(REPEATED_HEADER)))
     return numbered.where(~F.col(IS_HEADER)).unionByName(repeated)
 
 
-def _judged(numbered: DataFrame, schema: T.StructType, rules: Sequence[Rule]) -> DataFrame:
-    """Return the records with ``WHY`` and ``RECORD``; they are held to the source's expectations."""
+def _annotate_records(numbered: DataFrame, schema: T.StructType, rules: Sequence[Rule]) -> DataFrame:
+    """Add ``WHY`` and ``RECORD``, by the expectations of the source."""
     none = F.array().cast("array<string>")
     records = annotate_records(numbered, rules, F.size(RULES) == 0, RULES, WARNINGS) if rules else numbered.withColumn(WARNINGS, none)
     stopping = F.array(*[F.lit(each.name) for each in rules if each.action in ("fail", "drop")]).cast("array<string>")
-    told = F.array_distinct(F.concat(RULES, F.coalesce(F.array_intersect(WARNINGS, stopping), none)))
-    # One literal: as many of them as a wide table has columns would take Spark long to plan.
-    sentences = F.from_json(F.lit(json.dumps(_sentences(schema, rules))), "map<string,string>")
-    words = F.array_join(F.transform(told, lambda each: F.coalesce(F.try_element_at(sentences, each), each)), "; ")
-    is_refused = F.size(told) > 0
+    broken_rules = F.array_distinct(F.concat(RULES, F.coalesce(F.array_intersect(WARNINGS, stopping), none)))
+    # One literal: planning one per column of a wide table would take Spark long.
+    sentences = F.from_json(F.lit(json.dumps(_describe_rules(schema, rules))), "map<string,string>")
+    reasons = F.array_join(F.transform(broken_rules, lambda each: F.coalesce(F.try_element_at(sentences, each), each)), "; ")
+    is_refused = F.size(broken_rules) > 0
     return records.select(
         *to_columns(schema.names),
         SOURCE_FILE,
@@ -309,13 +309,13 @@ def _judged(numbered: DataFrame, schema: T.StructType, rules: Sequence[Rule]) ->
         F.lit(FULL_BATCH).cast("bigint").alias(BATCH_ID),
         RESCUED,
         CARRIER,
-        F.when(is_refused, words).alias(WHY),
+        F.when(is_refused, reasons).alias(WHY),
         F.when(is_refused, F.coalesce(RAW, as_json(schema.names))).alias(RECORD),
     )
 
 
-def _sentences(schema: T.StructType, rules: Sequence[Rule]) -> dict[str, str]:
-    """Return what to say of a record that breaks a rule, by the rule's name."""
+def _describe_rules(schema: T.StructType, rules: Sequence[Rule]) -> dict[str, str]:
+    """Return the reason for a record that breaks a rule, by the name of the rule."""
     cast = {f"cast:{part.name}": f"{part.name} is not a value of type {part.dataType.simpleString()}" for part in schema.fields}
     finite = {f"not_finite:{part.name}": f"{part.name} is not a finite number" for part in schema.fields}
     return _SENTENCES | cast | finite | {each.name: f"it breaks the expectation {each.name} ({each.described})" for each in rules}

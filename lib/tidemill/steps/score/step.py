@@ -19,7 +19,7 @@ from tidemill.model_registry import load_model
 from tidemill.model_registry.predict import OUTPUTS, predict
 from tidemill.runtime.caching import cache_frame
 from tidemill.steps.dataset.history import point_in_time_join
-from tidemill.steps.result import StepContext, StepResult, key_remedy
+from tidemill.steps.result import StepContext, StepResult, suggest_key_remedy
 from tidemill.steps.train.feature_spec import check_same_features
 from tidemill.training.recommendation.recommend import recommend
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from tidemill.steps.result import StepContext
 
 
-def scoring_rows(context: StepContext) -> DataFrame:
-    """Return the rows to score at the versions that the step's inputs pin; of the dataset every row, labelled or not.
+def read_scoring_rows(context: StepContext) -> DataFrame:
+    """Read the rows to score at pinned versions; of the dataset every row, labelled or not.
 
-    Rows of elsewhere get the columns of the dataset's lookups and aggregates, unless they have them.
+    Rows of ``scoring`` get the columns of the dataset's lookups and aggregates, unless they have them.
     """
     pipeline = context.spec.pipeline
     if pipeline.scoring.sql is not None:
@@ -46,8 +46,8 @@ def scoring_rows(context: StepContext) -> DataFrame:
     return context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
 
 
-def scoring_name(context: StepContext) -> str:
-    """Return what to call these rows in a message."""
+def describe_scoring_rows(context: StepContext) -> str:
+    """Return the name of the rows to score for messages."""
     pipeline = context.spec.pipeline
     return "scoring.sql" if pipeline.scoring.sql is not None else pipeline.scoring.from_ or pipeline.dataset_table
 
@@ -56,14 +56,14 @@ def write_recommendations(context: StepContext, model: PipelineModel, manifest: 
     """Write ``gold.<pipeline>_recommendations``: for each user of the model the best items; return the table's version and the rows.
 
     One row per (user, rank, model_version): the user's and the item's column, each in its own type, ``rank`` INT from 1, ``score``,
-    ``model_version``, ``run_id``, ``scored_at``. What a user has in any row of the dataset, of whatever split and labelled or not, is left
-    out, unless ``scoring.seen``. The rows of the version are replaced in one commit, so that a repeat gives the same.
+    ``model_version``, ``run_id``, ``scored_at``. Items that a user has in any row of the dataset are left out, unless
+    ``scoring.seen``. The rows of the version are replaced in one commit, so a repeat gives the same result.
     """
     pipeline = context.spec.pipeline
     user, item = manifest.feature_columns
     dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
     seen = None if pipeline.scoring.seen else dataset.select(column(user).alias("user"), column(item).alias("item"))
-    found = recommend(model, pipeline.training.items_each, seen=seen).select(
+    recommendations = recommend(model, pipeline.training.items_each, seen=seen).select(
         F.col("user").alias(user),
         "rank",
         F.col("item").alias(item),
@@ -72,7 +72,7 @@ def write_recommendations(context: StepContext, model: PipelineModel, manifest: 
         F.lit(context.run_id).alias("run_id"),
         F.lit(datetime.now(UTC)).alias("scored_at"),
     )
-    with cache_frame(found) as rows:
+    with cache_frame(recommendations) as rows:
         count = rows.count()
         meta = context.meta(model_version=manifest.version)
         where = f"model_version = {manifest.version}"
@@ -85,8 +85,8 @@ STAMPS = ("model_version", "run_id", "scored_at")
 def score(context: StepContext) -> StepResult:
     """Score all rows of ``scoring`` and merge them into ``gold.<pipeline>_predictions``; a repeat changes nothing.
 
-    The rows are read once, but for their number and the values of their categories: the key is checked, the merge made and its outcome
-    counted on what the model gave. Values that were in no row of the training are counted in ``ops.unseen``.
+    Predictions are computed once and cached: they are used for the check of the key, the merge and the counts. Category values without
+    training rows are counted in ``ops.unseen``.
 
     Grain: one row per (key, model_version). Columns: the key, ``scoring.keep``, ``prediction``, ``probability``, ``model_version`` INT,
     ``score_error`` (null where the row was scored), ``run_id``, ``scored_at``.
@@ -99,12 +99,12 @@ def score(context: StepContext) -> StepResult:
     version = context.inputs[pipeline.model_name]
     key = list(pipeline.dataset.key)
     keep = [name for name in pipeline.scoring.keep if name not in key]
-    rows = scoring_rows(context)
-    _require(context, rows, key, keep)
+    rows = read_scoring_rows(context)
+    _check_columns(context, rows, key, keep)
     model, manifest = load_model(context.lake, context.pipeline, version)
     check_same_features(context.lake, context.pipeline, pipeline.features, manifest)
-    wanted = dict.fromkeys((*key, *keep, *manifest.feature_columns))
-    given = predict(model, manifest, rows.select(*[column(name) for name in wanted if name in rows.columns])).select(
+    columns = dict.fromkeys((*key, *keep, *manifest.feature_columns))
+    predicted = predict(model, manifest, rows.select(*[column(name) for name in columns if name in rows.columns])).select(
         *map(column, (*key, *keep)),
         "prediction",
         "probability",
@@ -115,9 +115,9 @@ def score(context: StepContext) -> StepResult:
     )
     count, unseen = count_unseen(model, manifest.feature_columns, rows)
     table = pipeline.predictions_table
-    with cache_frame(given) as scored:
+    with cache_frame(predicted) as scored:
         _check_rows(context, scored, key, count)
-        hold_types(context, table, scored)
+        widen_types(context, table, scored)
         committed = context.lake.merge(
             scored,
             table,
@@ -137,11 +137,11 @@ def score(context: StepContext) -> StepResult:
     return StepResult(outputs=outputs, rows_in=count, rows_out=count, notes=tuple(notes))
 
 
-def hold_types(context: StepContext, table: str, scored: DataFrame) -> None:
-    """Make the table able to hold ``prediction`` and ``probability`` as they are: a MERGE would cut 0.3 down to the INT 0.
+def widen_types(context: StepContext, table: str, scored: DataFrame) -> None:
+    """Widen the types of ``prediction`` and ``probability`` in the table: a MERGE would cast 0.3 to the INT 0.
 
     Raises:
-        StepError: its rows are of another type, and cannot be taken for numbers of this one.
+        StepError: the type of earlier rows cannot be widened to that of the new ones.
     """
     if not context.lake.exists(table):
         return
@@ -164,7 +164,7 @@ def hold_types(context: StepContext, table: str, scored: DataFrame) -> None:
 
 
 def _record_unseen(context: StepContext, version: int, count: int, unseen: Sequence[UnseenValues]) -> None:
-    """Write how many rows had a value that the training did not, one row a category of the model."""
+    """Write the number of rows with unseen values to ``ops.unseen``, one row per categorical column."""
     rows = [
         UnseenRow(
             **context.run_columns,
@@ -180,54 +180,54 @@ def _record_unseen(context: StepContext, version: int, count: int, unseen: Seque
     context.lake.ledger.put(UnseenRow, rows, where=context.run_columns)
 
 
-def _require(context: StepContext, rows: DataFrame, key: Sequence[str], keep: Sequence[str]) -> None:
-    where = scoring_name(context)
+def _check_columns(context: StepContext, rows: DataFrame, key: Sequence[str], keep: Sequence[str]) -> None:
+    where = describe_scoring_rows(context)
     for setting, names in (("dataset.key", key), ("scoring.keep", keep)):
         for name in names:
             if name not in rows.columns:
-                found = f"{did_you_mean(name, rows.columns)}; it has {', '.join(rows.columns)}"
-                raise StepError(f"{where}: no column {name!r}, which {setting} names{found}")
+                hint = f"{did_you_mean(name, rows.columns)}; it has {', '.join(rows.columns)}"
+                raise StepError(f"{where}: no column {name!r}, which {setting} names{hint}")
             if name in OUTPUTS or name in STAMPS:
                 raise StepError(f"{where}: {setting} names {name!r}, which is a column of the predictions' own; rename it in SQL")
 
 
 def _check_rows(context: StepContext, scored: DataFrame, key: Sequence[str], count: int) -> None:
-    """Refuse a null or repeated key, which a merge could not keep apart, and a model that does not give ``count`` rows back.
+    """Refuse a null or repeated key, which a merge could not identify, and a model that does not return ``count`` rows.
 
-    A stage cannot change the key. So where each of its values stands in one row, and their number is right, none is lost or doubled.
+    Stages cannot change the key. So where keys are unique and their number is right, no row is lost or repeated.
     """
     is_null = F.lit(False)
     for name in key:
         is_null = is_null | column(name).isNull()
     groups = scored.groupBy(*map(column, key)).count()
     many = (F.col("count") > 1) & ~is_null
-    found = groups.agg(
+    counts = groups.agg(
         F.coalesce(F.sum("count"), F.lit(0)).alias("rows"),
         F.coalesce(F.sum(F.when(is_null, F.col("count"))), F.lit(0)).alias("nulls"),
         F.count_if(many).alias("repeated"),
         F.min(F.when(many, F.concat_ws(", ", *[column(name).cast("string") for name in key]))).alias("example"),
     ).first()
-    assert found is not None  # an aggregate without groups always has one row
-    where, names, pipeline = scoring_name(context), ", ".join(key), context.spec.pipeline
-    if found["rows"] != count:
-        raise StepError(f"{where}: {count} rows were to be scored, the model gave {found['rows']}; a stage of it drops or repeats rows")
-    if found["nulls"]:
+    assert counts is not None  # an aggregate without groups always has one row
+    where, names, pipeline = describe_scoring_rows(context), ", ".join(key), context.spec.pipeline
+    if counts["rows"] != count:
+        raise StepError(f"{where}: {count} rows were to be scored, the model gave {counts['rows']}; a stage of it drops or repeats rows")
+    if counts["nulls"]:
         raise ExpectationRefused(
-            f"{where}: the key ({names}) is null in {found['nulls']} of {found['rows']} rows to score; drop or repair them"
+            f"{where}: the key ({names}) is null in {counts['nulls']} of {counts['rows']} rows to score; drop or repair them"
         )
-    if found["repeated"]:
+    if counts["repeated"]:
         raise ExpectationRefused(
-            f"{where}: {found['repeated']} values of the key ({names}) stand in more than one row to score, such as {found['example']}; "
-            f"{key_remedy(context, pipeline.scoring.from_ or pipeline.dataset_table, pipeline.scoring.sql)}"
+            f"{where}: {counts['repeated']} values of the key ({names}) stand in more than one row to score, such as {counts['example']}; "
+            f"{suggest_key_remedy(context, pipeline.scoring.from_ or pipeline.dataset_table, pipeline.scoring.sql)}"
         )
 
 
 def _check_none_lost(context: StepContext, scored: DataFrame, predictions: DataFrame, key: Sequence[str], count: int) -> int:
-    """Return how many of the rows could not be scored; refuse when one has no prediction at all."""
+    """Return the number of rows that could not be scored; refuse where a row is missing after the merge."""
     keys = [column(name) for name in key]
     joined = scored.select(*keys).join(predictions.select(*keys, "score_error"), on=list(key), how="inner")
-    kept, failed = joined.agg(F.count("*"), F.count("score_error")).first() or (0, 0)
-    if kept != count:
+    merged_rows, failed = joined.agg(F.count("*"), F.count("score_error")).first() or (0, 0)
+    if merged_rows != count:
         table = context.spec.pipeline.predictions_table
-        raise StepError(f"{table}: {count} rows were to be scored, {kept} have a prediction after the merge; report this")
+        raise StepError(f"{table}: {count} rows were to be scored, {merged_rows} have a prediction after the merge; report this")
     return int(failed)
