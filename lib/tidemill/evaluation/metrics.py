@@ -56,7 +56,8 @@ def compute_metrics(
     - multiclass: ``accuracy``, ``balancedAccuracy``, ``f1`` (mean over the classes, weighted by their rows: MLlib's default), ``macroF1``
       (their plain mean), ``mcc``, ``logLoss``.
     - regression: ``rmse``, ``mae``, ``mape`` (scikit-learn's), ``r2`` (about the mean of these rows; NaN where the label is constant); with
-      a ``quantile`` q also ``quantileLoss``, the mean of q × residual above the prediction and (1 - q) × what is left below it.
+      a ``quantile`` q also ``quantileLoss``, the mean of q × residual above the prediction and (1 - q) × the residual's absolute value
+      below it.
     - clustering: ``silhouette`` (see `tidemill.evaluation.unsupervised`) of the vectors in ``features``.
     - anomaly: ``areaUnderPR``, ``areaUnderROC`` and ``averagePrecision`` of the rows that have a label.
 

@@ -111,7 +111,7 @@ class TableColumns:
     def _fault(self, unknown: UnknownColumn, value: str, text: str, path: tuple[str, ...]) -> Fault:
         line = text.count("\n", 0, unknown.start) + 1
         column = unknown.start - text.rfind("\n", 0, unknown.start)
-        message = f"no column {unknown.name!r} in what is read here{nearest_or_all(unknown.name, unknown.known)}"
+        message = f"no column {unknown.name!r} in the tables of this query{nearest_or_all(unknown.name, unknown.known)}"
         if text is value:  # in the spec itself, where YAML may have folded its lines
             assert self.spec.tree is not None
             file, at = self.spec.tree.nearest(".".join(path)).fault_place()

@@ -71,7 +71,7 @@ def test_columns_that_tell_the_label_are_blocked_and_named(findings):
     assert "near predicts y by itself (areaUnderROC 0.99" in message
     assert "word is a copy of the label y" in message
     assert "whether paid is null predicts y by itself (areaUnderROC 1, limit 0.99)" in message
-    assert "closed_at lies after at in 19.9% of the training rows" in message or "closed_at lies after at in 20." in message
+    assert "closed_at is later than at in 19.9% of the training rows" in message or "closed_at is later than at in 20." in message
     assert "`dataset.exclude: [near, " in message
 
 

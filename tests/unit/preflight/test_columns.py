@@ -120,7 +120,7 @@ def test_the_nearest_name_and_the_place_in_a_file_are_told(project: Path, faults
     assert "did you mean 'temp'?" in actual[1][2]
     assert main(["check", str(project)]) == 2
     shown = capsys.readouterr().err
-    assert f"{project}/clean.sql:3:3: tables.clean.sql: no column 'ad' in what is read here" in shown
+    assert f"{project}/clean.sql:3:3: tables.clean.sql: no column 'ad' in the tables of this query" in shown
     assert f"{project}/clean.sql:4:30: tables.clean.sql: no column 'tmp'" in shown
 
 

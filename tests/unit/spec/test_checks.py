@@ -51,7 +51,7 @@ def test_the_good_spec_is_good(write: Callable[..., Path], changed: Callable[...
         ("sql: SELECT * FROM bronze.flights", "sql: SELECT * FROM silver.flights", 10, "tables.flights",
          "reads itself: silver.flights → silver.flights; split one of these tables in two"),
         ("label: is_late", "label: flight_id", 18, "dataset.label",
-         "'flight_id' is also in `key`; a key tells rows apart and a label is what is to be predicted"),
+         "'flight_id' is also in `key`; a key identifies rows, and a label is predicted"),
         ("exclude: [arr_time]", "exclude: [is_late]", 21, "dataset.exclude",
          "holds the label 'is_late'; the label is never a feature, so leave it out here"),
         ("exclude: [arr_time]", "exclude: [a, b, a]", 21, "dataset.exclude", "'a' is listed twice"),

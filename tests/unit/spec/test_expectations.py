@@ -62,7 +62,7 @@ def test_one_fault(faults: Callable, changed: Callable, rule: str, key: str, mes
         ("far", "row_count: 4", ".row_count",
          "`row_count` needs more than the record itself; write it in `tables.<name>.expectations`, where rows are judged"),
         ("far", "check: a > 0, on_violation: drop", ".on_violation",
-         "a source drops no record, as it could not be told from a lost one; write quarantine, warn or fail"),
+         "a source drops no record, since a dropped record looks like a lost one; write quarantine, warn or fail"),
         ("nul", "check: a > 0", "", "'nul' is what records are refused for that cannot be read; choose another name"),
         ("far", "check: a >", ".check", None),
         ("far", "not_null: [a, a]", ".not_null", "'a' is listed twice"),

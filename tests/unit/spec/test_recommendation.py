@@ -78,11 +78,11 @@ def test_score_reads_the_dataset_wherever_its_rows_come_from(write: Callable[...
          "'ndcg' does not fit `task: recommendation`; did you mean 'ndcgAtK'?; known: ndcgAtK, meanAveragePrecisionAtK, precisionAtK, "
          "recallAtK, rmse, mae, coverage"),
         ("  item:", "  models: {als: {alpha: [1.0]}}\n  item:", "training.models.als.alpha",
-         "weighs what is implicit; write `training.implicit: true`, or leave it out"),
+         "weights implicit feedback; write `training.implicit: true`, or leave it out"),
         ("  item:", "  models: {als: {implicitPrefs: true}}\n  item:", "training.models.als.implicitPrefs",
          "write `implicit: true` under `training:` instead"),
         ("  item:", "  models: {mine: {python: functions.Mine}}\n  item:", "training.models.mine",
-         "a family of one's own reads features, and `task: recommendation` has none; write `als`"),
+         "a custom family reads features, and `task: recommendation` has none; write `als`"),
         ("  item:", "  models: {alz: {}}\n  item:", "training.models.alz",
          "unknown model family for `task: recommendation`; did you mean 'als'?; known: als"),
         ("task: recommendation", "task: regression", "training.user",

@@ -82,14 +82,14 @@ TARGET = "features: {categorical: {columns: [c], encode: target}}\ntraining"
         ("clustering}", "anomaly, contamination: 0.6}", "training.contamination", "expected a number of at most 0.5, found 0.6"),
         ("clustering}", "anomaly, contamination: 0}", "training.contamination", "expected a number of more than 0, found 0"),
         ("clustering}", "anomaly, metric: areaUnderPR}", "training.metric",
-         "areaUnderPR needs `dataset.label`, which says what is an anomaly; write `massVolume`, or leave it out"),
+         "areaUnderPR needs `dataset.label`, which marks the anomalies; write `massVolume`, or leave it out"),
         ("clustering}", "clustering, metric: f1}", "training.metric", "'f1' does not fit `task: clustering`; known: silhouette"),
         ("clustering}", "anomaly}\nevaluation: {gates: [areaUnderROC >= 0.8]}", "evaluation.gates.0",
-         "areaUnderROC needs `dataset.label`, which says what is an anomaly; gate massVolume"),
+         "areaUnderROC needs `dataset.label`, which marks the anomalies; gate massVolume"),
         ("clustering}", "clustering, models: {random_forest: {}}}", "training.models.random_forest",
          "unknown model family for `task: clustering`; known: kmeans, bisecting_kmeans, gaussian_mixture"),
         ("clustering}", "anomaly, models: {mine: {python: functions.Mine}}}", "training.models.mine",
-         "a family of your own is for the other tasks; choose isolation_forest or gaussian_mixture"),
+         "a custom family is for the other tasks; choose isolation_forest or gaussian_mixture"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_with_the_task_is_one_fault(faults: Callable, old: str, new: str, key: str, message: str) -> None:

@@ -63,7 +63,7 @@ TREES = "gradient_boosted_trees, hist_gradient_boosting, xgboost, lightgbm"
          "'distance' must be one number of the features, and it is in `features.categorical`; name it in `features.numeric`, "
          "or leave it out here"),
         (("task: binary\n  metric: areaUnderPR\n", "task: multiclass\n", MODELS, HELD), "training.monotone",
-         "says how one number goes with a column, and `task: multiclass` predicts several; leave it out"),
+         "constrains how one number changes with a column, and `task: multiclass` predicts several; leave it out"),
         ((MODELS, "  monotone: {distance: increasing}\n  models:\n    mine: {python: functions.Mine}\n"), "training.models.mine",
          "mine is a custom family, which does not support `training.monotone`; choose another, or leave that out"),
     ],

@@ -75,7 +75,7 @@ def _figures(place: int, name: str, checked: CheckedColumns, label: LabelStatist
 
 
 def sample_labelled_rows(codes: DataFrame, rows: int, sample_size: int) -> DataFrame:
-    """Return the labelled training rows, or about ``wanted`` of them, chosen by the hash of the key."""
+    """Return the labelled training rows, or about ``sample_size`` of them, chosen by the hash of the key."""
     learned = codes.where(_is_learned())
     return learned if rows <= sample_size else learned.where(is_chosen(F.col("row"), rows, sample_size))
 

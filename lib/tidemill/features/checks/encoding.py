@@ -43,7 +43,7 @@ def key_hash(dataset: Dataset, stream: str) -> Column:
 
 
 def is_chosen(place: Column, rows: int, sample_size: int) -> Column:
-    """Return true for about ``wanted`` of ``rows`` rows, by a hash of their keys."""
+    """Return true for about ``sample_size`` of ``rows`` rows, by a hash of their keys."""
     return F.pmod(place, F.lit(_PARTS)) < round(sample_size / rows * _PARTS)
 
 

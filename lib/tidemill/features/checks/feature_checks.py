@@ -180,7 +180,7 @@ def _later(stats: CheckStatistics, checked: CheckedColumns, dataset: Dataset, ch
         if not figures.get("compared"):
             continue
         share = figures["later"] / figures["compared"]
-        message = f"{name} lies after {dataset.event_time} in {share:.1%} of the training rows: it is known too late"
+        message = f"{name} is later than {dataset.event_time} in {share:.1%} of the training rows: it is known too late"
         if share == 0 or name in checks.allow:
             yield Finding("later", name, "share of rows", share, LATER_LIMIT)
         else:

@@ -31,7 +31,7 @@ class Buckets(ColumnBlock):
 
     @property
     def cuts(self) -> tuple[float, ...] | None:
-        """The declared splits that are finite (what lies outside is open anyway); None for quantiles."""
+        """The declared splits that are finite (the outer buckets are open anyway); None for quantiles."""
         return None if self.splits is None else tuple(float(each) for each in self.splits if math.isfinite(each))
 
 

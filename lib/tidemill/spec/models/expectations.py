@@ -115,7 +115,7 @@ def _refuse_unknown_keys(rules: Mapping[str, object]) -> None:
 
 
 def _validate_options(name: str, kind: type[ExpectationKind], value: object) -> Any:
-    """Return the options of a kind that is not built in; what is wrong with them has its place below the rule."""
+    """Return the options of a custom kind; their faults have places below the rule."""
     try:
         return TypeAdapter(kind.options).validate_python(value)
     except ValidationError as error:
@@ -152,7 +152,7 @@ def source_problems(expectations: Mapping[str, ExpectationBlock]) -> Iterator[Pr
         if expectation.on_violation == "drop":
             yield (
                 (*path, "on_violation"),
-                "a source drops no record, as it could not be told from a lost one; write quarantine, warn or fail",
+                "a source drops no record, since a dropped record looks like a lost one; write quarantine, warn or fail",
             )
 
 

@@ -52,7 +52,7 @@ class Select(Block):
     """
 
     method: Literal["univariate", "variance", "correlation"] = "univariate"
-    top: int | None = Field(default=None, gt=0, description="at most so many")
+    top: int | None = Field(default=None, gt=0, description="the most slots to keep")
     threshold: float | None = Field(
         default=None,
         ge=0,

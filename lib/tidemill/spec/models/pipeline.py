@@ -108,7 +108,7 @@ RESERVED_METHODS = ("js", "ks")
 
 
 class Drift(Block):
-    """How far the scored rows may lie from the training rows."""
+    """How far the scored rows may drift from the training rows."""
 
     method: str = Field(default="psi", description="a drift method, or the dotted path of a function of two lists of counts")
     warn: float | None = Field(default=None, ge=0, description="absent: the method's own level (psi: 0.1)")

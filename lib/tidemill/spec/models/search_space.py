@@ -61,15 +61,15 @@ class Quantile(Block):
 class Training(Block):
     """The search: families, their spaces, folds and metric."""
 
-    task: str = Field(description="the name of a task, or the dotted path of one's own")
+    task: str = Field(description="the name of a task, or the dotted path of a custom one")
     metric: str | None = Field(
         default=None,
-        description="a metric, or the dotted path of one's own; absent: areaUnderPR (binary), f1 (multiclass), rmse or what goes with "
+        description="a metric, or the dotted path of a custom one; absent: areaUnderPR (binary), f1 (multiclass), rmse or the metric of "
         "`loss` (regression), silhouette (clustering), for anomaly areaUnderPR where the dataset has a label, else massVolume, for "
         "recommendation rmse, or ndcgAtK where it is implicit",
     )
     folds: int = Field(default=3, ge=2, le=50)
-    engine: str = Field(default="auto", description="auto, spark or tasks, or the dotted path of one's own")
+    engine: str = Field(default="auto", description="auto, spark or tasks, or the dotted path of a custom one")
     tuner: Tuner = Tuner()
     select: Literal["best", "one_standard_error"] = "best"
     models: dict[Name | DottedName, Family] = Field(default={})
@@ -206,7 +206,7 @@ def _put(plain: Any, path: str, value: Scalar) -> None:
 
 
 def _child(block: Any, part: str, path: str) -> Any:
-    """Return what lies at a part of a path; a stage that is written as its name alone becomes a block."""
+    """Return the block at a part of a path; a stage given by name becomes a block."""
     if isinstance(block, dict) and block.get(part) is not None:
         return block[part]
     if isinstance(block, list):

@@ -116,7 +116,7 @@ class Tfidf(Block):
     @model_validator(mode="after")
     def _in_order(self) -> Tfidf:
         if isinstance(self.min_df, int) == isinstance(self.max_df, int) and self.min_df > self.max_df:
-            raise ValueError(f"`min_df` {self.min_df} is above `max_df` {self.max_df}; no term can be in so many documents and so few")
+            raise ValueError(f"`min_df` {self.min_df} is above `max_df` {self.max_df}; no term can satisfy both")
         return self
 
 

@@ -45,7 +45,7 @@ def _check_columns(root: Node) -> Problems:
     label = root.string_at("dataset", "label")
     keys, exclude = _strings_at(root, "dataset", "key"), _strings_at(root, "dataset", "exclude")
     if label in keys:
-        yield ("dataset", "label"), f"{label!r} is also in `key`; a key tells rows apart and a label is what is to be predicted"
+        yield ("dataset", "label"), f"{label!r} is also in `key`; a key identifies rows, and a label is predicted"
     if label in exclude:
         yield ("dataset", "exclude"), f"holds the label {label!r}; the label is never a feature, so leave it out here"
     if label is not None and label == root.string_at("dataset", "event_time"):

@@ -75,7 +75,7 @@ def sql_inputs(folder: Path, value: str) -> list[str]:
 
 @dataclass(frozen=True)
 class DeclaredNames:
-    """The names a spec declares, and the folder it lies in."""
+    """The names that a spec declares, and its folder."""
 
     folder: Path
     pipeline: str

@@ -99,24 +99,24 @@ def _check_label_learning(root: Node, task: Task) -> Problems:
     models = root.at("training", "models")
     for name, family in (models.mapping if models and task.kind.finds_anomalies else {}).items():
         if "python" in family.mapping:
-            yield ("training", "models", name), "a family of your own is for the other tasks; choose isolation_forest or gaussian_mixture"
+            yield ("training", "models", name), "a custom family is for the other tasks; choose isolation_forest or gaussian_mixture"
 
 
 def _check_label_metrics(root: Node, declared: Task) -> Problems:
     """Yield the metrics that only a label can give."""
     metric = root.string_at("training", "metric") or declared.default_metric(has_label=False)
     if _needs_label(metric, declared):
-        yield ("training", "metric"), f"{metric} needs `dataset.label`, which says what is an anomaly; write `massVolume`, or leave it out"
+        yield ("training", "metric"), f"{metric} needs `dataset.label`, which marks the anomalies; write `massVolume`, or leave it out"
     gates = root.at("evaluation", "gates")
     for index, gate in enumerate(gates.items if gates else []):
         names = [re.sub(r"^(champion|baseline)\.", "", name) for name in re.findall(r"[A-Za-z_][\w.]*", gate.string or "")]
         by_label = [name for name in names if _needs_label(name, declared)]
         if by_label:
-            yield ("evaluation", "gates", index), f"{by_label[0]} needs `dataset.label`, which says what is an anomaly; gate massVolume"
+            yield ("evaluation", "gates", index), f"{by_label[0]} needs `dataset.label`, which marks the anomalies; gate massVolume"
 
 
 def _needs_label(metric: str, declared: Task) -> bool:
-    """Return True for a metric of the task that needs a label; what is no metric of it is a fault of its own."""
+    """Return True for a metric of the task that needs a label; an unknown metric is another fault."""
     try:
         return (metric in declared.metric_names() or "." in metric) and METRICS.get(metric).needs_label
     except UsageError:
@@ -175,7 +175,7 @@ def _check_unused_keys(root: Node) -> Problems:
         yield ("training", "engine"), "ALS is fitted by the whole cluster; write `engine: spark`, or leave it out"
     for name, family in root.entries_at("training", "models").items():
         if "python" in family.mapping:
-            yield ("training", "models", name), "a family of one's own reads features, and `task: recommendation` has none; write `als`"
+            yield ("training", "models", name), "a custom family reads features, and `task: recommendation` has none; write `als`"
 
 
 def _check_feedback(root: Node) -> Problems:
@@ -193,4 +193,4 @@ def _check_feedback(root: Node) -> Problems:
         if "implicitPrefs" in family.mapping:
             yield ("training", "models", name, "implicitPrefs"), "write `implicit: true` under `training:` instead"
         if "alpha" in family.mapping and not is_implicit:
-            yield ("training", "models", name, "alpha"), "weighs what is implicit; write `training.implicit: true`, or leave it out"
+            yield ("training", "models", name, "alpha"), "weights implicit feedback; write `training.implicit: true`, or leave it out"

@@ -60,7 +60,7 @@ def _check_monotone(root: Node, task: Task) -> Problems:
     if node is None or not node.mapping:
         return
     if task.kind.has_many_classes:
-        message = f"says how one number goes with a column, and `task: {task.name}` predicts several; leave it out"
+        message = f"constrains how one number changes with a column, and `task: {task.name}` predicts several; leave it out"
         yield ("training", "monotone"), message
         return
     if task.kind.predicts_number and (_is_given(root, "training", "loss", "quantile") or root.string_at("training", "loss") == "absolute"):
