@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 import pytest
+from tests.spark.tables import read_rows, write_table
 
 from tidemill.errors import ExpectationRefused, StepError
 from tidemill.lake import Lake
@@ -50,8 +51,8 @@ def template(spark, data, tmp_path_factory) -> Lake:
     schema = "id BIGINT, dest STRING, tail STRING, day INT, distance BIGINT, speed DOUBLE, seen_at STRING"
     frame = spark.createDataFrame(rows, schema).selectExpr("* EXCEPT (seen_at)", "CAST(seen_at AS TIMESTAMP) AS seen_at")
     airports = spark.createDataFrame([("BOS",), ("ORD",), ("SEA",), (None,), ("BOS",), ("SEA",)], "faa STRING")
-    lake.replace(frame.coalesce(1), "bronze.flights", meta={})
-    lake.replace(airports.coalesce(1), "bronze.airports", meta={})
+    write_table(lake, frame.coalesce(1), "bronze.flights")
+    write_table(lake, airports.coalesce(1), "bronze.airports")
     return lake
 
 
@@ -115,7 +116,7 @@ def test_rows_and_table_are_judged_as_pandas_judges_them(run, lake, spark, data)
     once = silver[silver["tail"].notna()].groupby(["tail", "day"]).size()
     assert (once == 1).all()
     assert set(once.index) == set(groups.index)
-    refused = [(json.loads(row["raw"])["id"], row["rules"]) for row in lake.read(spark, "silver.t_quarantine").collect()]
+    refused = [(json.loads(row["raw"])["id"], row["rules"]) for row in read_rows(lake, "silver.t_quarantine")]
     assert {id_ for id_, rules in refused if "airport" in rules} == set(data[unknown_airport]["id"])
     assert {id_ for id_, _ in refused} | set(silver["id"]) | set(data[near & ~unknown_airport]["id"]) == set(data["id"])
 
@@ -208,9 +209,9 @@ def test_the_latest_row_of_a_key_stays(run, lake, spark, data) -> None:
     assert (result.rows_in, result.rows_out, result.rows_quarantined, result.rows_dropped) == (200, len(latest), refused, older)
     assert any(f"{older} rows are dropped: a row of the same key has a later day" in note for note in result.notes)
     # Ties of `day` are broken by the row itself, not by where it lies.
-    first = {tuple(row) for row in lake.read(spark, "silver.t").collect()}
+    first = {tuple(row.values()) for row in read_rows(lake, "silver.t")}
     run(late, "r2", sql=sql + " DISTRIBUTE BY speed SORT BY distance", key=["id"], latest_by="day")
-    assert {tuple(row) for row in lake.read(spark, "silver.t").collect()} == first
+    assert {tuple(row.values()) for row in read_rows(lake, "silver.t")} == first
 
 
 def test_rules_that_do_not_fit_their_columns_are_one_sentence(run) -> None:

@@ -5,18 +5,19 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from tests.spark.tables import read_rows
 
 from tidemill.errors import LakeError, SourceError, StepError, UsageError
 from tidemill.lake import Lake, Ledger
 
 
 @pytest.fixture
-def rows(spark, lake):
+def rows(lake):
     """Return the ids of a table with the batch they came in."""
 
     def _rows(table: str = "bronze.x") -> list[tuple]:
         what = "id" if table == "bronze.x" else "raw"
-        return sorted((row[what], row["_batch_id"]) for row in lake.read(spark, table).collect())
+        return sorted((row[what], row["_batch_id"]) for row in read_rows(lake, table))
 
     return _rows
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.spark.steps import fake_sources
+from tests.spark.tables import read_rows
 
 from tidemill.errors import LakeError, SourceError, UsageError
 from tidemill.lake import Lake, Ledger
@@ -17,9 +18,9 @@ from tidemill.runtime.locks import find_holder, hold_lock
 
 
 @pytest.fixture
-def rows(spark, lake):
+def rows(lake):
     def _rows(*names: str, table: str = "bronze.x") -> list[tuple]:
-        return sorted(tuple(row[name] for name in names) for row in lake.read(spark, table).collect())
+        return sorted(tuple(row[name] for name in names) for row in read_rows(lake, table))
 
     return _rows
 

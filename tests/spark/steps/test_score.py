@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+from tests.spark.tables import read_rows, write_table
 
 from tidemill.errors import ExpectationRefused, StepError, UsageError
 from tidemill.steps.score import step
@@ -20,7 +21,7 @@ def test_every_row_is_scored_once_a_model_version(trained):
     assert frame.columns == ["id", "carrier", "prediction", "probability", "model_version", "score_error", "run_id", "scored_at"]
     kinds = dict(frame.dtypes)
     assert [kinds[name] for name in ("prediction", "probability", "model_version", "score_error")] == ["boolean", "double", "int", "string"]
-    first = frame.toPandas()
+    first = trained.lake.open("gold.late_predictions").to_pandas()
     assert sorted(first["id"]) == list(range(60))
     assert ((first["probability"] > 0.5) == first["prediction"]).all()
 
@@ -28,7 +29,7 @@ def test_every_row_is_scored_once_a_model_version(trained):
     assert again.outputs == result.outputs  # not even a commit
     better = trained.train("bad", "CHALLENGER", "CHAMPION")
     score(trained.context("score", better, run_id="r3"))
-    both = trained.lake.read(trained.spark, "gold.late_predictions").toPandas()
+    both = trained.lake.open("gold.late_predictions").to_pandas()
     assert both.groupby("model_version").size().to_dict() == {1: 60, 2: 60}
     kept = both[both["model_version"] == 1].sort_values("id").reset_index(drop=True)
     pd.testing.assert_frame_equal(kept, first.sort_values("id").reset_index(drop=True))
@@ -36,13 +37,13 @@ def test_every_row_is_scored_once_a_model_version(trained):
 
 def test_predictions_of_an_earlier_model_in_a_narrower_type_become_wider_and_those_of_another_kind_are_refused(trained):
     table, lake, spark = "gold.late_predictions", trained.lake, trained.spark
-    lake.replace(spark.sql("SELECT 1 AS id, 2 AS prediction, CAST(NULL AS DOUBLE) AS probability, 1 AS model_version"), table, meta={})
+    write_table(lake, spark.sql("SELECT 1 AS id, 2 AS prediction, CAST(NULL AS DOUBLE) AS probability, 1 AS model_version"), table)
     scored = spark.sql("SELECT 1 AS id, 0.3D AS prediction, CAST(NULL AS DOUBLE) AS probability, 2 AS model_version")
     context = trained.context("score", trained.train("good", "CHALLENGER", "CHAMPION"))
     for _ in range(2):
         widen_types(context, table, scored)
     lake.merge(scored, table, keys=["id", "model_version"], update_if_changed=["prediction"], meta={})
-    rows = {row["model_version"]: row["prediction"] for row in lake.read(spark, table).collect()}
+    rows = {row["model_version"]: row["prediction"] for row in read_rows(lake, table)}
     assert (rows, lake.version(table)) == ({1: 2.0, 2: 0.3}, 2)
     with pytest.raises(StepError, match="prediction is double in rows of earlier models, boolean in those of this one"):
         widen_types(context, table, scored.selectExpr("true AS prediction", "probability"))
@@ -63,7 +64,7 @@ def test_rows_of_elsewhere_get_what_was_known_at_their_own_time(trained):
     known = trained.lake.read(trained.spark, "gold.late_dataset")
     noticed = known.selectExpr("id", "x", "seen_at - INTERVAL 1 HOUR AS noticed_at")
     later = known.selectExpr("id", "x + 100 AS x", "seen_at + INTERVAL 1 SECOND AS noticed_at")
-    trained.lake.replace(noticed.union(later), "silver.notes", meta={})
+    write_table(trained.lake, noticed.union(later), "silver.notes")
     lookup = {"table": "silver.notes", "by": ["id"], "time": "noticed_at", "columns": ["x"]}
     trained.spec["dataset"] = {**trained.spec["dataset"], "lookups": {"notes": lookup}}
     version = trained.train("good", "CHALLENGER", "CHAMPION")
@@ -116,8 +117,8 @@ def test_rows_that_have_just_arrived(trained, score_input, tmp_path):
     version = trained.train("good", "CHALLENGER", "CHAMPION")
     spec, lake = trained.context("score", version).spec, trained.lake
     score(trained.context("score", version))
-    known = lake.read(trained.spark, "gold.late_predictions").toPandas().set_index("id")["probability"]
-    rows = lake.read(trained.spark, "gold.late_dataset").toPandas()[["id", "x", "carrier"]].head(5)
+    known = lake.open("gold.late_predictions").to_pandas().set_index("id")["probability"]
+    rows = lake.open("gold.late_dataset").to_pandas()[["id", "x", "carrier"]].head(5)
 
     csv = tmp_path / "new.csv"
     rows.to_csv(csv, index=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tests.spark.tables import read_rows
 
 from tidemill.errors import ExpectationRefused, SourceError, StepError
 from tidemill.lake.staging import Stage
@@ -20,12 +21,12 @@ def declared(declared) -> dict[str, object]:
     return declared | {"schema": "id INT, size INT, parts INT"}
 
 
-def ids(spark, lake) -> list[int]:
-    return sorted(row["id"] for row in lake.read(spark, "bronze.x").collect())
+def ids(lake) -> list[int]:
+    return sorted(row["id"] for row in read_rows(lake, "bronze.x"))
 
 
-def refused(spark, lake) -> dict[str, list[str]]:
-    return {row["raw"]: row["rules"] for row in lake.read(spark, "bronze.x_quarantine").collect()}
+def refused(lake) -> dict[str, list[str]]:
+    return {row["raw"]: row["rules"] for row in read_rows(lake, "bronze.x_quarantine")}
 
 
 def told(lake, run_id: str) -> dict[str, tuple]:
@@ -43,10 +44,10 @@ def test_records_are_kept_or_quarantined_by_each_rule(load, lake, spark, raw) ->
     }
     result = load("r1", expectations=rules)
     assert (result.rows_in, result.rows_out, result.rows_quarantined) == (6, 2, 4)
-    assert ids(spark, lake) == [1, 5]
+    assert ids(lake) == [1, 5]
     # The second divides by zero and the fourth has nothing to compare: neither passes, and all that is broken is told.
     # The last was never judged.
-    assert refused(spark, lake) == {
+    assert refused(lake) == {
         "2,0,0": ["positive", "evenly"],
         "3,-5,1": ["positive"],
         "4,,1": ["positive", "evenly", "small", "known"],
@@ -65,7 +66,7 @@ def test_records_are_kept_or_quarantined_by_each_rule(load, lake, spark, raw) ->
 
 
 @pytest.mark.long("several ingests against one limit each")
-def test_a_batch_that_breaks_a_limit_is_not_taken_in(load, ingest_context, lake, spark, raw) -> None:
+def test_a_batch_that_breaks_a_limit_is_not_taken_in(load, ingest_context, lake, raw) -> None:
     (raw / "1.csv").write_text("id,size,parts\n1,10,1\n")
     small = {"small": {"check": "size < 20", "on_violation": "fail"}}
     load("r1", expectations=small)
@@ -76,28 +77,28 @@ def test_a_batch_that_breaks_a_limit_is_not_taken_in(load, ingest_context, lake,
     half = {"small": {"check": "size < 20", "on_violation": "quarantine", "at_most": 0.3}}
     with pytest.raises(ExpectationRefused, match=r"33\.33%, at most 30\.00% allowed"):
         load("r3", expectations=half)
-    assert (ids(spark, lake), refused(spark, lake)) == ([1], {})
+    assert (ids(lake), refused(lake)) == ([1], {})
     assert not lake.ledger.rows("ops.files", run_id="r2")
     assert told(lake, "r2") == {"small": (3, 1, "fail", False)}
     assert not [entry for entry in Path(lake.path("bronze.x")).glob("stage-*") if not list(entry.rglob("*.parquet"))]
 
     one = {"small": {"check": "size < 20", "on_violation": "quarantine", "at_most": 1}}
     load("r4", expectations=one)
-    assert ids(spark, lake) == [1, 2, 4]
-    assert refused(spark, lake) == {"3,30,1": ["small"], "x,5,1": ["cast:id"]}
+    assert ids(lake) == [1, 2, 4]
+    assert refused(lake) == {"3,30,1": ["small"], "x,5,1": ["cast:id"]}
 
     # The rule was wrong: with the right one, only what is in quarantine goes through again.
     reprocess_source(ingest_context("r5", expectations={"small": {"check": "size < 40", "on_violation": "quarantine"}}))
-    assert ids(spark, lake) == [1, 2, 3, 4]
-    assert refused(spark, lake) == {"x,5,1": ["cast:id"]}
+    assert ids(lake) == [1, 2, 3, 4]
+    assert refused(lake) == {"x,5,1": ["cast:id"]}
 
 
-def test_what_is_refused_of_files_without_lines_is_kept_as_json(load, lake, spark, raw) -> None:
+def test_what_is_refused_of_files_without_lines_is_kept_as_json(load, lake, raw) -> None:
     frame = pd.DataFrame({"id": [1, 2], "size": [10, -1], "parts": [1, None]}).astype("Int32")
     frame.to_parquet(raw / "1.parquet", index=False)
     result = load("r1", expectations={"positive": {"check": "size > 0", "on_violation": "quarantine"}}, format="parquet", options={})
-    assert (result.rows_out, result.rows_quarantined, ids(spark, lake)) == (1, 1, [1])
-    [(raw, rules)] = refused(spark, lake).items()
+    assert (result.rows_out, result.rows_quarantined, ids(lake)) == (1, 1, [1])
+    [(raw, rules)] = refused(lake).items()
     assert (json.loads(raw), rules) == ({"id": 2, "size": -1, "parts": None}, ["positive"])
 
 
@@ -110,7 +111,7 @@ def test_a_rule_that_fits_no_column_is_named(load, lake, raw) -> None:
     assert not lake.exists("bronze.x")
 
 
-def test_a_file_that_grows_between_two_looks_is_not_half_taken(load, lake, spark, raw, monkeypatch) -> None:
+def test_a_file_that_grows_between_two_looks_is_not_half_taken(load, lake, raw, monkeypatch) -> None:
     file = raw / "1.csv"
     file.write_text("\n".join(["id,size,parts", *LINES, ""]))
     written = Stage.write
@@ -129,12 +130,12 @@ def test_a_file_that_grows_between_two_looks_is_not_half_taken(load, lake, spark
     assert not lake.exists("bronze.x")
     monkeypatch.undo()
     result = load("r2", expectations=rules)
-    assert (result.rows_in, ids(spark, lake)) == (7, [1, 5, 7])
+    assert (result.rows_in, ids(lake)) == (7, [1, 5, 7])
 
 
-def test_a_condition_that_changes_is_asked_once_of_each_record(load, lake, spark, raw) -> None:
+def test_a_condition_that_changes_is_asked_once_of_each_record(load, lake, raw) -> None:
     (raw / "1.csv").write_text("\n".join(["id,size,parts", *[f"{id},1,1" for id in range(200)], ""]))
     result = load("r1", expectations={"lucky": {"check": "rand() < 0.5", "on_violation": "quarantine"}})
-    kept, other = ids(spark, lake), [int(raw.split(",")[0]) for raw in refused(spark, lake)]
+    kept, other = ids(lake), [int(raw.split(",")[0]) for raw in refused(lake)]
     assert sorted([*kept, *other]) == list(range(200))
     assert 0 < result.rows_quarantined == len(other) < 200

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
+from tests.spark.tables import write_table
 
 from tidemill.errors import UsageError
 from tidemill.spec import load_spec
@@ -75,8 +76,8 @@ def suggest(spark, lake):
 def test_it_loads_and_all_of_it_holds(spark, lake, rows, suggest, make_context, tmp_path) -> None:
     frame = spark.createDataFrame([(*row[:8], str(row[8]), *row[9:]) for row in rows], SCHEMA.replace("DECIMAL(38,10)", "STRING"))
     frame = frame.withColumn("price", frame["price"].cast("decimal(38,10)"))
-    inputs = {"bronze.t": lake.replace(frame, "bronze.t", meta={})}
-    lake.replace(frame, "silver.t", meta={})
+    inputs = {"bronze.t": write_table(lake, frame, "bronze.t")}
+    write_table(lake, frame, "silver.t")
     text = suggest()
     assert suggest(exact_cells=1).splitlines()[1:5] == text.splitlines()[1:5]
 
@@ -118,8 +119,8 @@ def test_it_loads_and_all_of_it_holds(spark, lake, rows, suggest, make_context, 
 
 def test_a_profile_is_a_table_and_wrong_names_are_one_sentence(spark, lake, suggest) -> None:
     frame = spark.createDataFrame([(1, "a"), (2, None)], "n INT, `odd.name` STRING")
-    lake.replace(frame, "silver.t", meta={})
-    lake.replace(frame.limit(0), "silver.t", meta={})
+    write_table(lake, frame, "silver.t")
+    write_table(lake, frame.limit(0), "silver.t")
     assert yaml.safe_load(suggest()) is None
     assert "The table is empty" in suggest()
     made = profile_table(spark, lake, "silver.t", 0, ["odd.name", "n"])
