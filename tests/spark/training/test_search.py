@@ -57,6 +57,7 @@ def test_values_are_those_of_a_loop_by_hand_with_the_features_fitted_inside_each
     assert found.best_value == pytest.approx(sum(values) / 2)
 
 
+@pytest.mark.long("two searches by MLlib over two families")
 def test_one_trials_failure_is_its_own_and_two_searches_agree(frames):
     trials = [
         Trial(0, "random_forest", {"numTrees": 3, "maxDepth": 3}),
@@ -122,6 +123,7 @@ def test_the_first_rounds_of_a_long_fit_are_the_short_fit(frames, task):
     assert not shared.equals(values(predict_trial(fitted, long, long, vectors, task)))
 
 
+@pytest.mark.long("boosts in a search, and four times by hand")
 def test_a_shared_fit_gives_each_trial_the_value_of_its_own(frames):
     trials = [Trial(number, "gradient_boosted_trees", {"maxIter": rounds, "maxDepth": 3}) for number, rounds in enumerate((2, 4))]
     together = cross_validate(frames["binary"], PLAN, trials, [0, 1], AUC)
