@@ -149,8 +149,7 @@ def test_lookups_and_aggregates_add_columns_and_no_rows(make_history, lake, spar
     result = dataset(make_history(lookups=LOOKUPS, aggregates=PAST))
     assert (result.rows_in, result.rows_out) == (200, 200)
     assert (
-        "lookup seen: for 3 rows silver.seen has different rows of the same noticed_at, and a hash chose;"
-        " say with `latest_by` which one counts"
+        "lookup seen: for 3 rows silver.seen has different rows of the same noticed_at, and a hash chose one; set `latest_by` to choose"
     ) in result.notes
     written = lake.read(spark, "gold.p_dataset").orderBy("id").collect()
     columns = ["id", "y", "at", "x", "c", "seen_x", "noticed_at", "rows_3h", "mean_x_3h", "split", "fold"]

@@ -150,9 +150,9 @@ def test_names_and_faults(spark):
         "pipeline.yml: dataset.aggregates.features.x: column 'numbr' is not in silver.facts; did you mean 'number'?"
     ]
     assert faults("past", features={"x": "sum(word)"}) == [
-        "pipeline.yml: dataset.aggregates.past.features.x: sum is of numbers, and word is of type string; CAST it"
+        "pipeline.yml: dataset.aggregates.past.features.x: sum needs a number, and word is of type string; CAST it"
     ]
-    assert "a second column 'n_1d'; name the feature otherwise" in faults(features={"n": "count"})[0]
+    assert "a second column 'n_1d'; rename the feature" in faults(features={"n": "count"})[0]
     assert faults(features={"x": "max(word)"}) == []
 
 
