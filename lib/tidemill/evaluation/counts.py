@@ -67,8 +67,8 @@ class BinaryCounts:
 
     @property
     def balanced_accuracy(self) -> float:
-        """The mean of recall and specificity."""
-        return (self.recall + self.specificity) / 2
+        """The mean of recall and specificity; where a class is absent, the one of the other class (as in scikit-learn)."""
+        return float(np.nanmean([self.recall, self.specificity]))
 
     @property
     def f1(self) -> float:

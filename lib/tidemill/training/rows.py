@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Columns that the stages of a model add; a raw column of such a name would collide with them.
 _RESERVED = ("label", "fold", "prediction", "probability", "rawPrediction", "features_linear", "features_tree", "features_positive")
 _ORDERED = "order of training rows"
-_NEEDS_BOTH = ("areaUnderPR", "areaUnderROC")
+_NEEDS_BOTH = ("areaUnderPR", "areaUnderROC", "averagePrecision", "recall", "specificity")
 
 
 def select_training_rows(

@@ -34,6 +34,14 @@ def test_metrics_of_two_classes_equal_those_of_scikit_learn(seed: int) -> None:
     assert {name: actual[name] for name in expected} == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_balanced_accuracy_of_one_class_is_the_share_of_its_rows_that_are_right(label: float) -> None:
+    """Of four rows, one is called positive; the same rows as two of several classes have the same value."""
+    scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.2, 0.8]])
+    for task in ("binary", "multiclass"):
+        assert compute_array_metrics(np.full(4, label), scores, task)["balancedAccuracy"] == (0.25 if label else 0.75)
+
+
 def test_a_model_can_beat_the_precision_of_a_constant_that_calls_no_row_positive() -> None:
     labels = np.array([0.0, 0.0, 1.0])
     constant = compute_array_metrics(labels, np.tile([2 / 3, 1 / 3], (3, 1)), "binary")
