@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from tidemill.errors import SpecError, UsageError, did_you_mean
+from tidemill.extensions import search_beside
 from tidemill.lake import Lake
 from tidemill.lake.ops import FeatureRow, MetricRow
 from tidemill.model_registry import Deployments
@@ -270,7 +271,8 @@ class Pipeline:
             Columns: ``trial``, ``family``, ``metric``, ``value`` (the mean over the folds; null where a fold failed or it was stopped
             early), ``folds``, ``seconds``, ``state``, ``engine``, ``library``, ``params``, ``error``.
         """
-        return _table(sorted(build_leaderboard(self.lake.ledger, self.name), key=sort_key), as_)
+        with search_beside(self.spec.folder):  # a custom metric says which direction is better
+            return _table(sorted(build_leaderboard(self.lake.ledger, self.name), key=sort_key), as_)
 
     def models(self, *, as_: TableFormat = "pandas") -> Any:
         """Return each model version with its state and its metrics on the test rows; version 0 is the constant baseline. Starts no Spark.

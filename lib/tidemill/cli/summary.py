@@ -10,6 +10,7 @@ from rich.text import Text
 
 from tidemill.cli.options import open_lake
 from tidemill.cli.printing import CONSOLE, print_table, read_rows
+from tidemill.extensions import search_beside
 from tidemill.lake import Lake
 from tidemill.lake.delta_tables import query
 from tidemill.lake.ops import MetricRow
@@ -35,7 +36,8 @@ def print_summary(spec: Spec, lake: Lake, outcome: RunOutcome, file: Path) -> No
         _print_state(outcome)
     name, has_tables = spec.pipeline.pipeline, False
     if states.get("train") in DONE:
-        has_tables |= _print_families(lake, name, outcome.run_id)
+        with search_beside(spec.folder):
+            has_tables |= _print_families(lake, name, outcome.run_id)
     if states.get("evaluate") in DONE or any(step.is_gate_refusal for step in failed):
         has_tables |= _print_model(lake, name, outcome)
     if states.get("score") in DONE:

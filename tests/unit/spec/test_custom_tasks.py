@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import tidemill
 from tidemill.extensions import search_beside
 from tidemill.spec import load_spec
 from tidemill.workflow.fingerprint import fingerprint_definition
@@ -129,3 +130,17 @@ def test_trainer_and_base_beside_the_spec_are_found_and_part_of_the_fingerprint(
     parent.write_text('class Parent:\n    base, trainer, classes = "multiclass", "steps_of_mine:train", (2, 5)\n', encoding="utf-8")
     last = definitions()
     assert [step for step in after if after[step] != last[step]] == ["dataset", "train", "evaluate"]
+
+
+def test_two_specs_in_one_process_have_metrics_of_the_same_name(
+    write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidemill.pipeline.build_leaderboard", lambda *_: [{"metric": "functions.Mine", "value": n} for n in (1.0, 2.0)])
+    pipelines = []
+    for folder, is_greater_better in (("a", True), ("b", False)):
+        file = write(text(options="metric: functions.Mine"), f"{folder}/pipeline.yml")
+        code = CODE.replace("class Raises", "class Unused").replace("class OfRegressions", "class Mine").replace("regression", "binary")
+        code = code.replace("class Mine:", f"class Mine:\n    greater_is_better = {is_greater_better}")
+        file.with_name("functions.py").write_text(code, encoding="utf-8")
+        pipelines.append(tidemill.load(file))
+    assert [[row["value"] for row in pipeline.trials(as_="rows")] for pipeline in pipelines] == [[2.0, 1.0], [1.0, 2.0]]
