@@ -46,7 +46,7 @@ class Rows:
         """The total weight of the rows."""
         return float(len(self.labels) if self.weights is None else self.weights.sum())
 
-    def cached(self, what: str, make: Callable[[], Result]) -> Result:
+    def get_cached(self, what: str, make: Callable[[], Result]) -> Result:
         """Return the result of ``make`` for these rows, cached for the next fits on them; without a ``key`` nothing is cached."""
         return WORKER_CACHE.get(f"{self.key}/{what}" if self.key else "", make)
 

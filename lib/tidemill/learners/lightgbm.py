@@ -54,7 +54,7 @@ class LightGBM(Boosting):
             params |= {"objective": "quantile", "alpha": setting.quantile} if setting.loss == "quantile" else {"objective": "regression_l1"}
         if any(setting.monotone):
             params["monotone_constraints"] = list(setting.monotone)
-        data = rows.cached(f"lightgbm/{bins}", build_binned)
+        data = rows.get_cached(f"lightgbm/{bins}", build_binned)
         if unseen is not None:
             validation = lightgbm.Dataset(unseen.features, unseen.labels, weight=unseen.weights, reference=data, params=dataset_params)
             options |= {"valid_sets": [validation], "valid_names": ["unseen"]}

@@ -120,7 +120,7 @@ def scale_features(rows: Rows, standardize: bool) -> tuple[Matrix, np.ndarray]:
     """Return the features with columns of deviation 1, and the factors that convert their weights to those of the original features."""
     if not standardize:
         return rows.features, np.ones(rows.features.shape[1])
-    return rows.cached("scaled", lambda: _scale_to_unit_deviation(rows.features, rows.weights))
+    return rows.get_cached("scaled", lambda: _scale_to_unit_deviation(rows.features, rows.weights))
 
 
 def _scale_to_unit_deviation(features: Any, weights: np.ndarray | None) -> tuple[Matrix, np.ndarray]:

@@ -200,7 +200,7 @@ class Path:
         heights = self._shares[:count] * self._loss.curvature(self._margins[:count]) / self._shares[:count].sum()
         if self._products is None or self._products.rows < count:
             self._products = choose_products(self._features[:count], self._means)
-        inner, edge = self._products.weighted(heights)
+        inner, edge = self._products.weight_products(heights)
         size = len(edge)
         hessian = np.zeros((size + 1, size + 1))
         hessian[:size, :size] = inner
@@ -216,7 +216,7 @@ class _DenseProducts:
         """Store the rows, and the mean of each slot."""
         self._features, self._means, self.rows = features, means, features.shape[0]
 
-    def weighted(self, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def weight_products(self, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return ``centred.T @ diag(heights) @ centred`` and ``centred.T @ heights``; for the first ``len(heights)`` rows."""
         size, roots = len(self._means), np.sqrt(heights)[:, None]
         block = np.empty((_DENSE_BLOCK, size))
@@ -248,8 +248,8 @@ class _SplitProducts:
         position = np.arange(len(self._sparse.indices)) - np.repeat(self._sparse.indptr[:-1], values_per_row)
         self._places[position, row], self._values[position, row] = self._sparse.indices, self._sparse.data
 
-    def weighted(self, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the same as `_DenseProducts.weighted`; thin slots are centred after the multiplication."""
+    def weight_products(self, heights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the same as `_DenseProducts.weight_products`; thin slots are centred after the multiplication."""
         count, size = len(heights), len(self._means)
         dense, sparse = self._dense[:count], self._sparse[:count]
         inner, margin_step, total = np.zeros((size, size)), np.zeros(size), float(heights.sum())
@@ -315,10 +315,10 @@ def minimise_path(path: Path, penalties: Sequence[Penalty], *, steps: int, toler
 
 def _gradient_distance(slope: np.ndarray, weights: np.ndarray, penalty: Penalty) -> float:
     """Return the greatest distance of the gradient of loss and penalty from 0 over the weights."""
-    whole = slope + penalty.l2 * weights
+    gradient = slope + penalty.l2 * weights
     bound = penalty.l1
-    at_zero = np.maximum(np.abs(whole) - bound, 0.0)
-    return float(np.where(weights == 0, at_zero, np.abs(whole + bound * np.sign(weights))).max(initial=0.0))
+    at_zero = np.maximum(np.abs(gradient) - bound, 0.0)
+    return float(np.where(weights == 0, at_zero, np.abs(gradient + bound * np.sign(weights))).max(initial=0.0))
 
 
 def _minimise_quadratic(
@@ -327,10 +327,10 @@ def _minimise_quadratic(
     """Return the weights that minimise the quadratic model of the loss plus the penalty, and the step of the intercept."""
     last = hessian[:-1, -1]
     if not penalty.l1:
-        whole = hessian.copy()
-        whole[np.diag_indices(len(weights))] += penalty.l2
+        penalised_hessian = hessian.copy()
+        penalised_hessian[np.diag_indices(len(weights))] += penalty.l2
         downhill = np.append(slope + penalty.l2 * weights, intercept_gradient)
-        step = -cho_solve(cho_factor(whole), downhill)
+        step = -cho_solve(cho_factor(penalised_hessian), downhill)
         return weights + step[:-1], float(step[-1])
     # The intercept is eliminated, which leaves a quadratic function of the weights.
     inner = hessian[:-1, :-1] - np.outer(last, last) / hessian[-1, -1]

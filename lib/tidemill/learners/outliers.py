@@ -115,7 +115,7 @@ class AnomalyLearner(Library):
 
     def fit(self, rows: Rows, setting: Setting) -> AnomalyScorer:
         """Fit on one core, without labels."""
-        features = rows.cached("spread out", lambda: to_dense(rows.features))
+        features = rows.get_cached("spread out", lambda: to_dense(rows.features))
         with ignore_convergence_warnings():
             model = self.build_model(setting).fit(features)
         return AnomalyScorer(model, Quantiles.of(-model.score_samples(features[:MAX_SCORED_ROWS])))

@@ -47,7 +47,7 @@ class XGBoost(Boosting):
         fixed_params = {"objective": objective, "seed": setting.seed, "nthread": 1, "tree_method": "hist", "max_bin": bins, "verbosity": 0}
         classes = {"num_class": setting.n_classes} if setting.task.has_many_classes else {}
         params |= self.loss_params(setting.loss, setting.quantile, setting.monotone)
-        return xgboost.train({**fixed_params, **classes, **params}, rows.cached(f"xgboost/{bins}", build_binned), rounds, **validation)
+        return xgboost.train({**fixed_params, **classes, **params}, rows.get_cached(f"xgboost/{bins}", build_binned), rounds, **validation)
 
     def loss_params(self, loss: str, quantile: float | None, monotone: Sequence[int]) -> dict[str, Any]:
         """Return the parameters for a loss other than the squared one, and for monotone slots."""

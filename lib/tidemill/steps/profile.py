@@ -53,14 +53,14 @@ class Lineage:
 
     reads: Mapping[str, frozenset[str]]
 
-    def below(self, tables: Collection[str]) -> set[str]:
+    def list_derived(self, tables: Collection[str]) -> set[str]:
         """Return the tables that are built from these, directly or through others."""
         reached = set(tables)
         while more := {table for table, reads in self.reads.items() if table not in reached and reads & reached}:
             reached |= more
         return reached - set(tables)
 
-    def copied(self, table: str) -> Iterator[str]:
+    def list_copied(self, table: str) -> Iterator[str]:
         """Yield the single table that this one reads, the single one that that one reads, and so on."""
         visited = {table}
         while len(reads := self.reads.get(table, frozenset())) == 1:
@@ -224,7 +224,7 @@ def list_candidate_tables(lake: Lake, table: str, lineage: Lineage) -> list[str]
     """
     noun = split_name(table)[1]
     own = {f"{layer}.{noun}" for layer in ("bronze", "silver")}
-    excluded = {table, *own, *lineage.below({table, *own}), *lineage.copied(table), *lineage.copied(f"silver.{noun}")}
+    excluded = {table, *own, *lineage.list_derived({table, *own}), *lineage.list_copied(table), *lineage.list_copied(f"silver.{noun}")}
     existing = list_tables(lake, ("silver", "bronze"))
     quarantines = {f"{name}_quarantine" for name in existing}
     return [name for name in existing if name not in excluded and name not in quarantines and (not lineage.reads or name in lineage.reads)]

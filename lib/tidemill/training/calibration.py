@@ -138,14 +138,14 @@ class IsotonicCalibration:
         steps = F.array(*[F.lit(2**power) for power in reversed(range(max(last.bit_length(), 1)))])
         place = F.aggregate(steps, F.lit(0), lambda at, step: F.when(F.get(scores, at + step) <= p, at + step).otherwise(at))
 
-        def between(at: Column) -> Column:
+        def interpolate(at: Column) -> Column:
             after = F.least(at + 1, F.lit(last))
             gap = F.get(scores, after) - F.get(scores, at)
             way = F.when(gap > 0, F.greatest(p - F.get(scores, at), F.lit(0.0)) / gap).otherwise(0.0)
             return F.get(values, at) + (F.get(values, after) - F.get(values, at)) * way
 
         # The position is bound to a name, so that the search runs once.
-        return F.when(F.isnan(p) | p.isNull(), p).otherwise(F.transform(F.array(place), between)[0])
+        return F.when(F.isnan(p) | p.isNull(), p).otherwise(F.transform(F.array(place), interpolate)[0])
 
 
 _KINDS: dict[str, type[SigmoidCalibration | IsotonicCalibration]] = {kind.kind: kind for kind in (SigmoidCalibration, IsotonicCalibration)}

@@ -79,10 +79,10 @@ def build_histogram(scores: np.ndarray, rows: np.ndarray, positives: np.ndarray)
     if bad:
         raise ValueError(f"{bad} of {len(scores)} predictions of unseen rows are no numbers; check the features for NaN or infinite values")
     distinct, place = np.unique(scores, return_inverse=True)
-    whole = np.bincount(place, rows, minlength=len(distinct))
+    total_weights = np.bincount(place, rows, minlength=len(distinct))
     of_class = np.bincount(place, positives, minlength=len(distinct))
-    counts = whole > 0
-    return ScoreHistogram(distinct[counts], whole[counts], of_class[counts])
+    counts = total_weights > 0
+    return ScoreHistogram(distinct[counts], total_weights[counts], of_class[counts])
 
 
 def assign_bins(
@@ -228,8 +228,8 @@ def choose_threshold(rule: Threshold, histogram: ScoreHistogram) -> float:
     has the greatest recall; ``at_recall`` the greatest threshold of at least that recall. Where there is none, the nearest value.
     """
     predicted, hits = (np.cumsum(values[::-1])[::-1] for values in (histogram.rows, histogram.positives))
-    ones, whole = histogram.positives.sum(), histogram.rows.sum()
-    precision, recall = hits / predicted, hits / (ones or 1.0)
+    total_positives, total_weights = histogram.positives.sum(), histogram.rows.sum()
+    precision, recall = hits / predicted, hits / (total_positives or 1.0)
     if rule.at_precision is not None:
         good = np.flatnonzero(precision >= rule.at_precision)
         place = good[0] if len(good) else int(precision.argmax())
@@ -237,7 +237,7 @@ def choose_threshold(rule: Threshold, histogram: ScoreHistogram) -> float:
         good = np.flatnonzero(recall >= rule.at_recall)
         place = good[-1] if len(good) else 0
     elif rule.maximise == "accuracy":
-        place = int((2 * hits - predicted + whole - ones).argmax())
+        place = int((2 * hits - predicted + total_weights - total_positives).argmax())
     else:
-        place = int((2 * hits / (predicted + ones)).argmax())
+        place = int((2 * hits / (predicted + total_positives)).argmax())
     return float(histogram.scores[place])

@@ -132,7 +132,7 @@ def test_second_derivatives_of_sparse_rows_are_those_of_all_their_values():
     assert isinstance(newton.choose_products(sparse, means), newton._SplitProducts)
     centred = whole[:2000] - means
     for products in (newton.choose_products(sparse, means), newton._DenseProducts(sparse, means), newton._DenseProducts(whole, means)):
-        inner, edge = products.weighted(heights)
+        inner, edge = products.weight_products(heights)
         np.testing.assert_allclose(inner, centred.T @ np.diag(heights) @ centred, atol=1e-9)
         np.testing.assert_allclose(edge, centred.T @ heights, atol=1e-9)
 

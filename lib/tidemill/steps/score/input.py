@@ -98,13 +98,13 @@ def resolve_input_columns(context: StepContext, entry: Entry, manifest: Manifest
     if entry.place != DATASET:
         return lake.read(context.spark, entry.place).schema
     declared = pipeline.dataset
-    asked = [*declared.key, *([declared.event_time] if declared.event_time else []), *manifest.feature_columns]
-    asked += [name for lookup in declared.lookups.values() for name in lookup.by]
-    asked += [name for aggregate in declared.aggregate_blocks.values() for name in aggregate.by]
+    needed = [*declared.key, *([declared.event_time] if declared.event_time else []), *manifest.feature_columns]
+    needed += [name for lookup in declared.lookups.values() for name in lookup.by]
+    needed += [name for aggregate in declared.aggregate_blocks.values() for name in aggregate.by]
     known = lake.read(context.spark, pipeline.dataset_table).schema
     trained = {name: T.DataType.fromDDL(kind) for name, kind in manifest.feature_columns.items()}
     kinds = {part.name: part.dataType for part in known.fields} | trained
-    return T.StructType([T.StructField(name, kinds[name]) for name in dict.fromkeys(asked) if name in kinds])
+    return T.StructType([T.StructField(name, kinds[name]) for name in dict.fromkeys(needed) if name in kinds])
 
 
 def read_input(context: StepContext, source: Source, files: Sequence[SourceFile], schema: T.StructType) -> InputRecords:
