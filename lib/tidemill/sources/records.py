@@ -41,18 +41,14 @@ class FastPath:
     headers: int = 0
 
 
-def add_filter_barrier(frame: DataFrame) -> DataFrame:
-    """Return the frame with a column that keeps Spark from pushing filters below this point.
+def mark_plain(frame: DataFrame, is_plain: Column) -> DataFrame:
+    """Add ``IS_PLAIN`` to parsed records so that Spark does not push filters on it into the parsing.
 
-    Otherwise Spark would push a filter into the parsing, and parse the record again for each column in the condition. Spark never pushes
-    a condition below a nondeterministic column, so the condition must contain ``is_past_barrier``.
+    Otherwise Spark would parse each record again for each column in the condition. It never pushes a condition below a nondeterministic
+    column.
     """
-    return frame.select("*", F.monotonically_increasing_id().alias(_PLACE))
-
-
-def is_past_barrier() -> Column:
-    """Return a condition that is true for every row of a frame with a filter barrier."""
-    return F.col(_PLACE) >= 0
+    placed = frame.select("*", F.monotonically_increasing_id().alias(_PLACE))
+    return placed.withColumn(IS_PLAIN, (F.col(_PLACE) >= 0) & is_plain)
 
 
 WIDE = 1000

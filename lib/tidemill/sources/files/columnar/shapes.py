@@ -21,13 +21,11 @@ from tidemill.runtime.spark_errors import SPARK_ERRORS, format_spark_error
 from tidemill.sources.files.listing import SourceFile
 from tidemill.sources.options import resolve_options
 from tidemill.sources.records import (
-    IS_PLAIN,
     Difference,
     FastPath,
     Records,
-    add_filter_barrier,
     format_hash,
-    is_past_barrier,
+    mark_plain,
     no_rules,
     record_columns,
 )
@@ -289,9 +287,7 @@ def _add_hash(frame: DataFrame, types: T.StructType) -> DataFrame:
 
 def _build_fast_path(frame: DataFrame, types: T.StructType, schema: T.StructType) -> FastPath:
     rescued = _rescue_fields(F.col(RECORD), types, schema).alias(RESCUED)
-    plain = add_filter_barrier(frame.select(*_select_values(types, schema), SOURCE_FILE, ROW_HASH, rescued, RECORD)).withColumn(
-        IS_PLAIN, is_past_barrier()
-    )
+    plain = mark_plain(frame.select(*_select_values(types, schema), SOURCE_FILE, ROW_HASH, rescued, RECORD), F.lit(True))
     return FastPath(plain, lambda odd: _select_records(odd, types, schema), frame.count)
 
 

@@ -27,9 +27,8 @@ from tidemill.sources.records import (
     Difference,
     FastPath,
     Records,
-    add_filter_barrier,
-    is_past_barrier,
     is_wide,
+    mark_plain,
     record_columns,
 )
 from tidemill.sources.schema.types import TEXT, TIME_TYPES, Evidence, validate_schema
@@ -187,11 +186,11 @@ def _collect_group_evidence(
 def _build_fast_path(
     lines: DataFrame, layout: Layout, options: Mapping[str, str], timezone: str, counted: Observation, headers: int
 ) -> FastPath:
-    frame = add_filter_barrier(parse_fields(lines, layout, options, timezone)).select(
+    parsed = parse_fields(lines, layout, options, timezone)
+    frame = mark_plain(parsed, ~is_suspect(layout, options) & ~F.col(IS_HEADER)).select(
         *layout.select_schema(),
         layout.rescue_fields().alias(RESCUED),
-        *(LINE, HAS_INVALID_BYTES, SOURCE_FILE, ROW_HASH, IS_HEADER),
-        (is_past_barrier() & ~is_suspect(layout, options) & ~F.col(IS_HEADER)).alias(IS_PLAIN),
+        *(LINE, HAS_INVALID_BYTES, SOURCE_FILE, ROW_HASH, IS_HEADER, IS_PLAIN),
     )
     return FastPath(frame, lambda suspects: _records(suspects, layout, options, timezone), lambda: int(counted.get[ROWS]), headers)
 

@@ -19,10 +19,9 @@ from tidemill.sources.files.lines import HAS_INVALID_BYTES, LINE, has_nul, repla
 from tidemill.sources.records import (
     IS_PLAIN,
     RULES,
-    add_filter_barrier,
     collect_rules,
     is_not_finite,
-    is_past_barrier,
+    mark_plain,
     no_rules,
     record_columns,
     rule,
@@ -148,13 +147,12 @@ def parse_plain_records(lines: DataFrame, schema: T.StructType, options: Mapping
         F.lit(None).cast("string").alias(RESCUED),
     )
     signs = [
-        is_past_barrier(),
         _is_plain({part.name: column(part.name) for part in schema.fields}, F.col(_FITS), F.col(_IS_PLAIN_LINE)),
         *[~is_not_finite(column(part.name)) for part in schema.fields if has_floats(part.dataType)],
         *[_is_exact_text(part.name) for part in schema.fields if isinstance(part.dataType, T.StringType)],
         *[column(part.name).isNotNull() for part in schema.fields if isinstance(part.dataType, T.DecimalType)],
     ]
-    return add_filter_barrier(spread).withColumn(IS_PLAIN, reduce(and_, signs))
+    return mark_plain(spread, reduce(and_, signs))
 
 
 def _parse(options: Mapping[str, str], timezone: str) -> dict[str, str]:
