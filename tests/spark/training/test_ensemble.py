@@ -66,8 +66,8 @@ def predictions(frame, stages, task):
     column = F.col("prediction") if task == "regression" else vector_to_array("probability")
     found = frame.select(column.alias("p"), "prediction").toPandas()
     if task != "regression":
-        assert (np.fit_stack(found["p"]).argmax(axis=1) == found["prediction"]).all()
-    return np.fit_stack(found["p"])
+        assert (np.stack(found["p"]).argmax(axis=1) == found["prediction"]).all()
+    return np.stack(found["p"])
 
 
 @pytest.mark.parametrize("task", CLASSES)
@@ -110,7 +110,7 @@ def test_a_stack_is_scikit_learns_on_the_same_rows(spark, task):
         assert np.allclose(found, model.predict(scaled), rtol=1e-4)
         return
     held = [np.clip(p, LEAST, 1 - LEAST) for p in members]
-    x = np.fit_stack([np.log(p[:, 1] / (1 - p[:, 1])) for p in held], axis=1) if task == "binary" else np.log(np.hstack(held))
+    x = np.stack([np.log(p[:, 1] / (1 - p[:, 1])) for p in held], axis=1) if task == "binary" else np.log(np.hstack(held))
     model = LogisticRegression(C=1.0, tol=1e-10, max_iter=5000).fit(x, label)
     assert np.allclose(found, model.predict_proba(x), atol=1e-3)
     own = model.coef_[0] if task == "binary" else [np.mean([model.coef_[c, 3 * place + c] for c in range(3)]) for place in range(3)]
@@ -142,7 +142,7 @@ def test_members_speak_of_the_rows_of_a_fold_as_models_that_have_not_seen_it(spa
         model = refit(frame.where("fold = 0"), PLAN, trial, problem, engines)
         alone = model.transform(frame.where("fold = 1")).select("label", vector_to_array("probability").alias("p")).toPandas()
         pairs = [
-            sorted(map(tuple, np.column_stack([each["label"], np.fit_stack(each[name])]).round(6)))
+            sorted(map(tuple, np.column_stack([each["label"], np.stack(each[name])]).round(6)))
             for each, name in ((alone, "p"), (found, member_column(place)))
         ]
         assert np.allclose(*pairs, atol=1e-5)
@@ -185,6 +185,6 @@ def test_a_member_that_stopped_early_counts_as_it_is_with_the_rounds_that_all_fo
     for fold in folds:
         model = refit(frame.where(F.col("fold") != fold), PLAN, with_mean_rounds(trials[0], found.rows, problem), problem, engines)
         held_out = model.transform(frame.where(F.col("fold") == fold)).select("label", vector_to_array("probability").alias("p")).toPandas()
-        losses.append(log_loss(held_out["label"], np.fit_stack(held_out["p"])))
+        losses.append(log_loss(held_out["label"], np.stack(held_out["p"])))
     assert found.means[0] < np.mean(losses) < found.means[1]
     assert f"{np.mean(losses):.4g} for the best of them alone" in tried.notes[0]
