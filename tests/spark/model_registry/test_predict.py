@@ -96,8 +96,8 @@ def test_numbers_are_doubles_whatever_the_type_of_the_label(spark, task, label_t
     train = spark.createDataFrame([(x, 2 * x + 1.4) for x in X], "x double, label double")
     model = _stages(LinearRegression()).fit(train)
     endless = spark.createDataFrame([(float("inf"),)], "x double")
-    scored = predict(model, _manifest("regression"), endless).first()
-    assert (scored["prediction"], scored["score_error"]) == (None, "the model returned no number for this row")
+    unscored = predict(model, _manifest("regression"), endless).first()
+    assert (unscored["prediction"], unscored["score_error"]) == (None, "the model returned no number for this row")
     scored = predict(model, _manifest(task, label_type=label_type), spark.createDataFrame([(10,), (10**12,)], "x bigint"))
     rows = scored.orderBy("x").collect()
     assert scored.dtypes[1:3] == [("prediction", "double"), ("probability", "double")]
