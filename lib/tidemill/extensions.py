@@ -92,6 +92,11 @@ class Registry(Generic[T]):
             return name
         return None if name in self._built_in or name not in self._points() else self._points()[name].value.replace(":", ".")
 
+    def version(self, name: str) -> str:
+        """Return the name and version of the installed package that brings an extension; empty for others."""
+        package = self._points()[name].dist if name not in self._built_in and name in self._points() else None
+        return f"{package.name} {package.version}" if package else ""
+
     def usable(self) -> dict[str, T]:
         """Return every extension that needs no dotted path, without those of installed packages that cannot be imported."""
         extensions = {}

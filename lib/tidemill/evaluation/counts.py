@@ -205,8 +205,8 @@ def measure_counts(
         if kind in metric.tasks and metric.value is not None:
             try:
                 value = metric.value(replace(counts, sums=sums[metric.name]) if sums and metric.name in sums else counts)
-                if value is not None:
-                    values[metric.name] = float(value)
+                if value is not None or not metric.is_built_in:
+                    values[metric.name] = float(value)  # type: ignore[arg-type]  # None of a custom metric is an error of its own
             except Exception as error:
                 raise StepError(f"the metric {metric.name!r} failed: {type(error).__name__}: {error}") from error
     return values

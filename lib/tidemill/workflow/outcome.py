@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
-from tidemill.errors import GateRefused
+from tidemill.errors import GateRefused, UsageError
 from tidemill.lake import Ledger
 from tidemill.lake.ops import TrialRow
 from tidemill.redaction import redact
@@ -56,7 +56,10 @@ def sort_key(trial: Row) -> tuple[bool, float]:
     value = trial["value"]
     if value is None:
         return True, 0.0
-    return False, float(str(value)) * (1 if is_minimised(str(trial["metric"])) else -1)
+    try:
+        return False, float(str(value)) * (1 if is_minimised(str(trial["metric"])) else -1)
+    except UsageError:  # a custom metric of an earlier search, which is gone: nobody knows which way is better
+        return False, 0.0
 
 
 _EXIT_ORDER = (2, 1, 3, 0)

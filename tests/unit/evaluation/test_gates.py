@@ -9,6 +9,7 @@ import pytest
 from tidemill.errors import UsageError
 from tidemill.evaluation.gates import default_gate, parse_gate
 from tidemill.tasks.built_in import BINARY
+from tidemill.workflow.outcome import sort_key
 
 METRICS = {"areaUnderPR": 0.40, "areaUnderROC": 0.70, "logLoss": 0.30}
 BASELINE = {"areaUnderPR": 0.15, "areaUnderROC": 0.50, "logLoss": 0.45}
@@ -93,3 +94,8 @@ def test_faults_are_one_sentence_with_the_nearest_match(text, message):
 def test_gates_load_without_spark():
     code = "import sys, tidemill.evaluation.gates, tidemill.model_registry.deployments; sys.exit('pyspark' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_trials_of_a_metric_that_is_gone_keep_their_order():
+    trials = [{"value": 0.2, "metric": "functions.Gone"}, {"value": 0.9, "metric": "functions.Gone"}, {"value": None, "metric": "f1"}]
+    assert sorted(trials, key=sort_key) == trials

@@ -77,9 +77,10 @@ class Spec:
         return [self.source_code(dotted), *self.own_imports(dotted).values()]
 
     def extension_code(self, registry: Registry[Any], *names: str) -> list[str]:
-        """Return the source of each file of the named extensions that are not built in."""
+        """Return the source of each file of the named extensions that are not built in, and the versions of the packages of some."""
         paths = [path for name in names if (path := registry.dotted_path(name))]
-        return [text for path in dict.fromkeys(paths) for text in self.code(path)]
+        packages = [package for name in names if (package := registry.version(name))]
+        return [*dict.fromkeys(packages), *(text for path in dict.fromkeys(paths) for text in self.code(path))]
 
     def training_code(self) -> list[str]:
         """Return the source of each file of user code that the train step uses."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pyspark.ml.functions import array_to_vector
 from pyspark.sql import functions as F
 
 from tidemill.columns import column
@@ -88,15 +89,15 @@ class AnomalyEvaluator(Evaluator):
         return {**compute_metrics(predictions, manifest.task, own=self._own), **volume}
 
     def baseline(self, manifest: Manifest) -> Metrics:
-        """Return the metrics of a model with the same score for all rows."""
+        """Return the metrics of a model with the same score for all rows, which calls none an anomaly."""
         labelled = _select_labelled(manifest, self._test, self._declared.label)
-        share = None if labelled is None else F.avg(encode_label(manifest, column(str(self._declared.label)))).alias("share")
-        row = None if labelled is None or share is None else labelled.agg(share).first()
-        if row is None or row["share"] is None:
+        if labelled is None or labelled.isEmpty():
             return {"massVolume": 1.0}
-        share_of_anomalies = float(row["share"])
-        areas = {"areaUnderPR": share_of_anomalies, "averagePrecision": share_of_anomalies, "areaUnderROC": 0.5}
-        return {**areas, "massVolume": 1.0}
+        label = encode_label(manifest, column(str(self._declared.label))).alias("label")
+        constant = labelled.select(
+            label, F.lit(0.0).alias("prediction"), array_to_vector(F.array(F.lit(0.5), F.lit(0.5))).alias("probability")
+        )
+        return {**compute_metrics(constant, manifest.task, own=self._own), "massVolume": 1.0}
 
 
 def describe_clusters(slices: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
