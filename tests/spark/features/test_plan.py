@@ -132,7 +132,7 @@ def test_many_classes_have_hashes_and_not_a_mean_each(wide):
 
 
 def test_a_block_may_hold_any_column_name_and_says_what_is_wrong(wide):
-    with pytest.raises(SpecError, match=r"features.array.encode: slots is for lists of numbers; column 'tags' is none"):
+    with pytest.raises(SpecError, match=r"features.array.encode: slots is for lists of numbers; column 'tags' is not one"):
         plan_features(Features.model_validate({"array": {"columns": ["tags"], "encode": "slots"}}), wide, exclude=())
     with pytest.raises(SpecError, match=r"lists of column 'walk' have 1 to 3 numbers, expected one length"):
         plan_features(Features.model_validate({"array": {"columns": ["walk"], "encode": "slots"}}), wide, exclude=())
