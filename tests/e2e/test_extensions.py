@@ -15,6 +15,9 @@ import pytest
 from deltalake import DeltaTable
 
 from tidemill.cli.app import main
+from tidemill.spec import load_spec
+from tidemill.workflow import build_graph
+from tidemill.workflow.fingerprint import fingerprint_definition
 
 pytestmark = pytest.mark.e2e
 
@@ -104,12 +107,34 @@ def test_by_dotted_path(spark, tmp_path: Path) -> None:
     assert main(["run", str(file)]) == 0
     check_lake(tmp_path, name)
     assert main(["trials", str(file)]) == 0
-    # The code of a user's own is part of the fingerprint: unchanged, nothing runs again; changed, the models are measured again.
-    code = tmp_path / "functions.py"
-    for change, state in (("5.0 * (rows", "SKIPPED"), ("4.0 * (rows", "SUCCEEDED")):
-        code.write_text(code.read_text().replace("5.0 * (rows", change))
-        assert main(["run", str(file), "--only", "train"]) == 0
-        assert read(tmp_path, "ops.steps").query("node == 'train'").sort_values("seq")["state"].iloc[-1] == state
+
+
+def test_code_is_part_of_the_fingerprint(tmp_path: Path) -> None:
+    """Each node depends on the code of its own extensions, and on nothing else of the file."""
+    for _, attribute in NAMES.values():
+        (tmp_path / f"{attribute.lower()}.py").write_text(CODE.read_text())
+    file = write_spec(tmp_path, lambda kind: f"{NAMES[kind][1].lower()}.{NAMES[kind][1]}")
+    nodes = build_graph(load_spec(file)).nodes
+
+    def definitions() -> dict[str, str]:
+        spec = load_spec(file)
+        return {node.name: fingerprint_definition(spec, node) for node in nodes}
+
+    depends = {
+        "sources": {"ingest.m"},
+        "expectations": {"prepare.m"},
+        "feature_groups": {"train"},
+        "families": {"train"},
+        "metrics": {"train", "evaluate"},
+        "tasks": {"train", "evaluate"},
+        "engines": {"train"},
+        "drift": {"monitor"},
+    }
+    for kind, expected in depends.items():
+        before = definitions()
+        with (tmp_path / f"{NAMES[kind][1].lower()}.py").open("a") as code:
+            code.write("# another line\n")
+        assert {name for name, text in definitions().items() if text != before[name]} == expected, kind
 
 
 @pytest.mark.slow("starts processes of its own")
