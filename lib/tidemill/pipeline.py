@@ -23,12 +23,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 from tidemill.errors import SpecError, UsageError, did_you_mean
 from tidemill.extensions import search_beside
 from tidemill.lake import Lake
-from tidemill.lake.ops import FeatureRow, MetricRow
 from tidemill.model_registry import Deployments
 from tidemill.spec import Spec, load_spec
 from tidemill.spec.models import Features
 from tidemill.workflow import LazySpark, Node, Runner, RunOutcome, build_graph
-from tidemill.workflow.outcome import build_leaderboard, sort_key
+from tidemill.workflow.outcome import build_leaderboard, list_feature_choices, list_models, sort_key
 from tidemill.workflow.reprocess import list_quarantined, map_tables_to_nodes
 from tidemill.workflow.runner import list_decisions
 from tidemill.workflow.states import RunStatus, run_status
@@ -221,29 +220,12 @@ class Pipeline:
     ) -> Iterator[ScoredRows]:
         """Give the predictions of `score` as a Spark frame of any size, for the length of a ``with`` block, with remarks for people."""
         from tidemill.steps.score.entry import find_entry
-        from tidemill.steps.score.rows import score_input_rows
+        from tidemill.steps.score.rows import name_input, score_input_rows
 
-        with self._as_files(rows) as (given, is_frame):
-            entry = find_entry(self.spec, self.lake, given, source=source, at="dataset" if is_frame and at is None else at)
+        with name_input(self.lake, rows, self.lazy_spark.get) as (name, is_frame):
+            entry = find_entry(self.spec, self.lake, name, source=source, at="dataset" if is_frame and at is None else at)
             with score_input_rows(self.spark, self.spec, self.lake, entry) as scored:
                 yield scored
-
-    @contextmanager
-    def _as_files(self, rows: DataFrame | pd.DataFrame | str | Path) -> Iterator[tuple[str, bool]]:
-        """Give a path or a table as it is, and a frame as Parquet files that last for the length of the block."""
-        if isinstance(rows, str | Path):
-            yield str(rows), False
-            return
-        from tidemill.runtime.locks import scratch
-
-        frame = rows if hasattr(rows, "sparkSession") else self.spark.createDataFrame(rows)
-        with scratch(self.lake.engine_root) as folder:
-            if not folder:
-                raise UsageError(
-                    f"a frame can be scored where the lake is on a file system, not at {self.lake.root}; write it to files first"
-                )
-            frame.write.parquet(f"{folder}/rows.parquet")
-            yield f"{folder}/rows.parquet".removeprefix("file://"), True
 
     # --- looking -----------------------------------------------------------------------------------------------------------------------
 
@@ -280,20 +262,7 @@ class Pipeline:
         Returns:
             Columns: ``model_version``, ``state``, and one per metric.
         """
-        states = Deployments(self.lake.ledger, self.name).states()
-        metrics = [row for row in self.lake.ledger.read(MetricRow, pipeline=self.name, split="test") if row.slice is None]
-        versions = sorted({*states, *(row.model_version for row in metrics if row.model_version is not None)})
-        return _table(
-            [
-                {
-                    "model_version": version,
-                    "state": states.get(version) if version else "BASELINE",
-                    **{str(row.metric): row.value for row in metrics if row.model_version == version},
-                }
-                for version in versions
-            ],
-            as_,
-        )
+        return _table(list_models(self.lake.ledger, self.name), as_)
 
     def champion(self) -> int | None:
         """Return the version of the reigning champion, None where there is none; starts no Spark."""
@@ -317,10 +286,7 @@ class Pipeline:
         Raises:
             UsageError: the spec declares its features itself, or no run has chosen any.
         """
-        ledger = self.lake.ledger
-        latest = [row.run_id for row in ledger.read_latest(FeatureRow, ("pipeline",), pipeline=self.name)]
-        rows = [row for chosen in ([run_id] if run_id else latest) for row in ledger.read(FeatureRow, pipeline=self.name, run_id=chosen)]
-        choices = sorted(rows, key=lambda row: row.position or 0)
+        choices = list_feature_choices(self.lake.ledger, self.name, run_id)
         declared = self.spec.pipeline.features
         if not choices and run_id is None and isinstance(declared, Features) and not declared.is_auto:
             raise UsageError(f"{self.spec.file} declares its features itself; leave the column groups out, and `auto` chooses")
@@ -329,9 +295,7 @@ class Pipeline:
             raise UsageError(
                 f"{where} has chosen no features; a run does with `features: auto`, in its step train: tidemill run {self.spec.file}"
             )
-        objects = ("settings", "figures")
-        cells = [row.cells() for row in choices]
-        return _table([{**row, **{name: json.loads(str(row[name])) if row[name] else None for name in objects}} for row in cells], as_)
+        return _table(choices, as_)
 
     def quarantine(self, node: str | None = None, *, as_: TableFormat = "pandas") -> Any:
         """Return what is in quarantine, by table and rule; a record that breaks several rules counts for each. Starts no Spark.

@@ -5,8 +5,7 @@ converge. It affects only the number of steps: the gradient is always that of al
 same weights alone as on a path, within the tolerance.
 
 Source: the step with a reused curvature is the chord method of Ortega and Rheinboldt: Iterative Solution of Nonlinear Equations (1970),
-section 7.1; with a penalty on absolute values, the proximal step of Lee, Sun, Saunders: Proximal Newton-type methods, SIAM J. Optim. 24
-(2014).
+section 7.1; with a penalty on absolute values, the proximal step of Lee, Sun, Saunders: Proximal Newton-type methods, SIAM J. Optim. 2014.
 """
 
 from __future__ import annotations
@@ -333,8 +332,7 @@ def _minimise_quadratic(
         step = -cho_solve(cho_factor(penalised_hessian), downhill)
         return weights + step[:-1], float(step[-1])
     # The intercept is eliminated, which leaves a quadratic function of the weights.
-    inner = hessian[:-1, :-1] - np.outer(last, last) / hessian[-1, -1]
-    inner = _add_jitter(inner)
+    inner = _add_jitter(hessian[:-1, :-1] - np.outer(last, last) / hessian[-1, -1])
     linear = inner @ weights - (slope - last * intercept_gradient / hessian[-1, -1])
     target = _solve_elastic_net(inner, linear, weights, penalty)
     return target, float(-(intercept_gradient + last @ (target - weights)) / hessian[-1, -1])

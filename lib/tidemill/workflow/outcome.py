@@ -9,7 +9,8 @@ from statistics import fmean
 
 from tidemill.errors import GateRefused, UsageError
 from tidemill.lake import Ledger
-from tidemill.lake.ops import TrialRow
+from tidemill.lake.ops import FeatureRow, MetricRow, TrialRow
+from tidemill.model_registry import Deployments
 from tidemill.redaction import redact
 from tidemill.steps.result import StepResult
 from tidemill.tasks import is_minimised
@@ -60,6 +61,30 @@ def sort_key(trial: Row) -> tuple[bool, float]:
         return False, float(str(value)) * (1 if is_minimised(str(trial["metric"])) else -1)
     except UsageError:  # a custom metric of an earlier search, which is gone: nobody knows which way is better
         return False, 0.0
+
+
+def list_models(ledger: Ledger, pipeline: str) -> list[Row]:
+    """Return a row per model version: its state, and its metrics on the test rows; version 0 is the constant baseline."""
+    states = Deployments(ledger, pipeline).states()
+    metrics = [row for row in ledger.read(MetricRow, pipeline=pipeline, split="test") if row.slice is None]
+    versions = sorted({*states, *(row.model_version for row in metrics if row.model_version is not None)})
+    return [
+        {
+            "model_version": version,
+            "state": states.get(version) if version else "BASELINE",
+            **{str(row.metric): row.value for row in metrics if row.model_version == version},
+        }
+        for version in versions
+    ]
+
+
+def list_feature_choices(ledger: Ledger, pipeline: str, run_id: str | None = None) -> list[Row]:
+    """Return the rows of ``ops.features`` of a run, the latest one if none is named, with ``settings`` and ``figures`` as objects."""
+    latest = [row.run_id for row in ledger.read_latest(FeatureRow, ("pipeline",), pipeline=pipeline)]
+    rows = [row for run in ([run_id] if run_id else latest) for row in ledger.read(FeatureRow, pipeline=pipeline, run_id=run)]
+    cells = [row.cells() for row in sorted(rows, key=lambda row: row.position or 0)]
+    objects = ("settings", "figures")
+    return [{**row, **{name: json.loads(str(row[name])) if row[name] else None for name in objects}} for row in cells]
 
 
 _EXIT_ORDER = (2, 1, 3, 0)

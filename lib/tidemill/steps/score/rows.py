@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Column, DataFrame
@@ -19,6 +20,7 @@ from tidemill.model_registry import Manifest, load_model
 from tidemill.model_registry.predict import OUTPUTS, predict
 from tidemill.quality.expectations.row_rules import as_json
 from tidemill.quality.expectations.rules import errors_count_as_violations
+from tidemill.runtime.locks import scratch
 from tidemill.runtime.session import child_session
 from tidemill.runtime.spark_errors import raise_step_error
 from tidemill.steps.dataset.history import add_history, point_in_time_join
@@ -30,6 +32,7 @@ from tidemill.steps.score.routes import CARRIER, DATASET, SCORING, node_name
 from tidemill.steps.train.feature_spec import check_same_features
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pyspark.sql import SparkSession
 
     from tidemill.lake import Lake
@@ -51,6 +54,26 @@ class ScoredRows:
 
     frame: DataFrame
     notes: tuple[str, ...] = ()
+
+
+@contextmanager
+def name_input(lake: Lake, rows: DataFrame | pd.DataFrame | str | Path, start: Callable[[], SparkSession]) -> Iterator[tuple[str, bool]]:
+    """Yield the name of an input and whether it is a frame: a path or a table as it is, a frame as Parquet files for the block.
+
+    ``start`` gives the session in which a pandas frame becomes one of Spark.
+
+    Raises:
+        UsageError: a frame is given, and the lake is not on a file system.
+    """
+    if isinstance(rows, str | Path):
+        yield str(rows), False
+        return
+    frame = rows if isinstance(rows, DataFrame) else start().createDataFrame(rows)
+    with scratch(lake.engine_root) as folder:
+        if not folder:
+            raise UsageError(f"a frame can be scored where the lake is on a file system, not at {lake.root}; write it to files first")
+        frame.write.parquet(f"{folder}/rows.parquet")
+        yield f"{folder}/rows.parquet".removeprefix("file://"), True
 
 
 @contextmanager
