@@ -150,10 +150,9 @@ def _count_binary(predictions: DataFrame) -> BinaryCounts:
         vector_to_array(F.col("probability"))[1].alias("p"),
         _W,
     )
-    counts, roc, pr, precision = measure_scores(count_scores(rows, _W))
-    _check(int(counts.rows), int(counts.bad), counts.n)
-    sums = (counts.n, counts.positive, counts.called, counts.hit, counts.loss, counts.squares, counts.bins)
-    return BinaryCounts(*sums, roc, pr, precision)
+    n_rows, bad, counts = measure_scores(count_scores(rows, _W))
+    _check(n_rows, bad, counts.n)
+    return counts
 
 
 def _count_classes(predictions: DataFrame, n_classes: int) -> ClassCounts:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import functions as F
 
+from tidemill.evaluation.counts import BinaryCounts
 from tidemill.evaluation.curves import (
     CALIBRATION_BINS,
     EPSILON,
@@ -35,29 +35,11 @@ SCORES_PER_TASK = 250_000
 _TOTALS = ("rows", "bad", "n", "positive", "called", "hit", "loss", "squares")
 
 
-@dataclass(frozen=True)
-class ScoreCounts:
-    """Totals of all rows: their number, how many have no score, and the weights of all, the positive, the called and the hit rows.
-
-    ``loss`` is the sum of the log losses, ``squares`` that of the squared differences between score and class. ``bins`` has a row for each
-    of the `CALIBRATION_BINS`: the weights of its rows, of its positive rows, and of its rows times their scores.
-    """
-
-    rows: float
-    bad: float
-    n: float
-    positive: float
-    called: float
-    hit: float
-    loss: float
-    squares: float
-    bins: np.ndarray
-
-    @classmethod
-    def from_sums(cls, sums: np.ndarray) -> ScoreCounts:
-        """Return the counts of a vector of `_sum_groups`."""
-        totals = dict(zip(_TOTALS, map(float, sums), strict=False))
-        return cls(**totals, bins=sums[len(_TOTALS) :].reshape(CALIBRATION_BINS, -1))
+def _counts_of(sums: np.ndarray, areas: tuple[float, float, float]) -> tuple[int, int, BinaryCounts]:
+    """Return the number of rows, that of rows without a score, and the counts, of a vector of `_sum_groups` and of the areas."""
+    rows, bad, n, positive, called, hit, loss, squares = (float(total) for total in sums[: len(_TOTALS)])
+    bins = sums[len(_TOTALS) :].reshape(CALIBRATION_BINS, -1)
+    return int(rows), int(bad), BinaryCounts(n, positive, called, hit, loss, squares, bins, *areas)
 
 
 def count_scores(rows: DataFrame, weight: str) -> DataFrame:
@@ -76,8 +58,8 @@ def count_scores(rows: DataFrame, weight: str) -> DataFrame:
     )
 
 
-def measure_scores(groups: DataFrame) -> tuple[ScoreCounts, float, float, float]:
-    """Return the sums, both areas under curves (ROC, precision-recall) and the average precision of the groups of `count_scores`.
+def measure_scores(groups: DataFrame) -> tuple[int, int, BinaryCounts]:
+    """Return the number of rows, that of rows without a score, and the counts, of the groups of `count_scores`.
 
     Up to 200,000 groups are measured on the driver. More are sorted by Spark, and each Spark task measures one range of scores, given the
     counts of the ranges before it. Their results add up to the exact area.
@@ -89,11 +71,11 @@ def measure_scores(groups: DataFrame) -> tuple[ScoreCounts, float, float, float]
             p, positive, n = (known[name].to_numpy() for name in ("p", "positive", "n"))
             curve = count_by_score(p, positive, n)
             precision = ratio(partial_precision(*curve), float(curve[0].sum()))
-            return ScoreCounts.from_sums(_sum_groups([table])), *areas_under_curves(*curve), precision
+            return _counts_of(_sum_groups([table]), (*areas_under_curves(*curve), precision))
         sums = counted.mapInArrow(_sum_partition, "sums ARRAY<DOUBLE>, groups DOUBLE").toArrow()  # one row per partition
         parts = math.ceil(float(np.sum(sums["groups"].to_numpy())) / SCORES_PER_TASK)
-        totals = np.sum(np.stack(sums["sums"].combine_chunks().flatten().to_numpy().reshape(sums.num_rows, -1)), axis=0)
-        return ScoreCounts.from_sums(totals), *_areas_by_task(counted, parts)
+        totals = sums["sums"].combine_chunks().flatten().to_numpy().reshape(sums.num_rows, -1).sum(axis=0)
+        return _counts_of(totals, _areas_by_task(counted, parts))
 
 
 def _sum_groups(tables: Iterable[pa.Table]) -> np.ndarray:

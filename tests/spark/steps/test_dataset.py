@@ -174,5 +174,5 @@ def test_lookups_and_aggregates_that_do_not_fit_are_named_at_once(make_history):
     assert [fault.key for fault in caught.value.faults] == [
         "dataset.lookups.seen.by", "dataset.lookups.seen.by", "dataset.lookups.seen.time", "dataset.aggregates.past.features.m",
     ]  # fmt: skip
-    with pytest.raises(SpecError, match=r"lookups\.seen\.at_most: expected a duration such as 2h, as .* of type timestamp; found 5"):
+    with pytest.raises(SpecError, match=r"lookups\.seen\.at_most: expected a duration such as 2h, because .* type timestamp; found 5"):
         dataset(make_history(lookups={"seen": {**LOOKUPS["seen"], "at_most": 5}}))
