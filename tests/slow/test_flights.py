@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from tests.e2e.place import SPEC, Place
 
-pytestmark = [pytest.mark.e2e, pytest.mark.one_of("example")]
+pytestmark = [pytest.mark.e2e, pytest.mark.one_of("example"), pytest.mark.usefixtures("spark")]
 PREDICTIONS = "gold.flight_delays_predictions"
 STEPS = ["ingest", "prepare", "dataset", "train", "evaluate", "deploy", "score", "monitor"]
 
