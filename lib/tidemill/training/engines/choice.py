@@ -91,20 +91,18 @@ def _engines_of(engine: Engine, chosen: Mapping[str, str], spaces: Mapping[str, 
         raise SpecError([_fault("training.engine", f"{engine.name} returned {chosen!r}, expected a mapping of families to engines")])
     faults = []
     for name, space in spaces.items():
-        chosen_engine = chosen.get(name)
-        if chosen_engine not in engine.ways:
-            faults.append(
-                _fault(f"training.models.{name}", f"{engine.name} chose {chosen_engine!r}, expected {' or '.join(sorted(engine.ways))}")
-            )
-        elif why := _unfit_reason(name, space, problem, resources, chosen_engine):
-            faults.append(_fault(f"training.models.{name}", f"{engine.name} chose {chosen_engine!r}: {why}"))
+        way = chosen.get(name)
+        if way not in engine.ways:
+            faults.append(_fault(f"training.models.{name}", f"{engine.name} chose {way!r}, expected {' or '.join(sorted(engine.ways))}"))
+        elif why := _unfit_reason(name, space, problem, resources, way):
+            faults.append(_fault(f"training.models.{name}", f"{engine.name} chose {way!r}: {why}"))
     if faults:
         raise SpecError(faults)
     return Engines({name: chosen[name] for name in spaces}, resources.scratch, resources.most_bytes)
 
 
-def _unfit_reason(name: str, space: Space, problem: Problem, resources: Resources, chosen_engine: str) -> str | None:
-    if chosen_engine == IN_TASKS:
+def _unfit_reason(name: str, space: Space, problem: Problem, resources: Resources, way: str) -> str | None:
+    if way == IN_TASKS:
         return _reason(name, space, problem, resources.scratch)
     return None if _is_mllib(name, problem) else problem.unsupported_on_cluster(name) or f"{name} is no family of MLlib"
 
