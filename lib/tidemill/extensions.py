@@ -120,17 +120,18 @@ class Registry(Generic[T]):
             )
         try:
             if name in self._built_in:
-                found = _import_built_in(self._built_in[name])
+                built_in = self._built_in[name]
+                extension = import_attribute(built_in) if isinstance(built_in, str) else built_in
             elif name in points:
-                found = points[name].load()
+                extension = points[name].load()
             elif "." in name:
-                found = load_object(folder, name) if folder is not None else _import_dotted(name)
+                extension = _load_dotted(name, folder)
             else:
                 raise UsageError(
                     f"no {self.kind} is called {name!r}{did_you_mean(name, self.names)}; choose from {', '.join(self.names)}, "
                     "or give the dotted path of your own"
                 )
-            return self._accept(name, found)
+            return self._accept(name, extension)
         except TidemillError:
             raise
         except (ImportError, AttributeError, TypeError) as error:
@@ -153,17 +154,17 @@ def describe(candidate: object) -> str:
 
 def load_beside(dotted: str) -> Any:
     """Import the object of a dotted path: from the folder of `search_beside` first, where one is set."""
-    folder = _FOLDER.get()
-    return load_object(folder, dotted) if folder is not None else _import_dotted(dotted)
+    return _load_dotted(dotted, _FOLDER.get())
 
 
-def _import_built_in(declared: Any) -> Any:
-    if not isinstance(declared, str):
-        return declared
-    module, _, attribute = declared.partition(":")
+def import_attribute(path: str) -> Any:
+    """Import what a declaration names by ``module:attribute``."""
+    module, _, attribute = path.partition(":")
     return getattr(import_module(module), attribute)
 
 
-def _import_dotted(name: str) -> Any:
+def _load_dotted(name: str, folder: Path | None) -> Any:
+    if folder is not None:
+        return load_object(folder, name)
     module, _, attribute = name.rpartition(".")
     return getattr(sys.modules.get(module) or import_module(module), attribute)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import import_module
 from typing import Any
 
-from tidemill.extensions import Registry, describe
+from tidemill.extensions import Registry, describe, import_attribute
 from tidemill.families.family import BOTH_WAYS, IN_TASKS, ON_CLUSTER
 
 
@@ -35,8 +34,7 @@ class Engine:
         """Return the function ``choose``."""
         if not isinstance(self.choose, str):
             return self.choose
-        module, _, attribute = self.choose.partition(":")
-        function: Callable[..., Any] = getattr(import_module(module), attribute)
+        function: Callable[..., Any] = import_attribute(self.choose)
         return function
 
 

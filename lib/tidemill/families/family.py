@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from tidemill.errors import Fault, SpecError, did_you_mean
+from tidemill.extensions import import_attribute
 from tidemill.families.space import Scalar, Space, are_counts, extreme_values
 
 if TYPE_CHECKING:
@@ -94,8 +95,7 @@ class Family:
         """The learner of the engine ``tasks``; None where the family has none."""
         if not self.learner_at:
             return None
-        module, _, attribute = self.learner_at.partition(":")
-        learner: Learner = getattr(import_module(module), attribute)
+        learner: Learner = import_attribute(self.learner_at)
         return learner
 
     def for_task(self, kind: str) -> Family | None:

@@ -46,13 +46,7 @@ class Requirements:
 
 def family_names(task: str) -> list[str]:
     """Return the names of the families that support a task, without dotted paths."""
-    names = []
-    for name in FAMILIES.names:
-        try:
-            names += [name] if FAMILIES.get(name).for_task(task) else []
-        except UsageError:  # an installed package that cannot be imported matters only to specs that name it
-            continue
-    return names
+    return [name for name, family in FAMILIES.usable().items() if family.for_task(task)]
 
 
 def find_family(name: str, task: str) -> Family:

@@ -33,11 +33,6 @@ class TaskKind(StrEnum):
         return self is TaskKind.MULTICLASS
 
     @property
-    def has_classes(self) -> bool:
-        """True where one of the classes of a label is predicted."""
-        return self.has_two_classes or self.has_many_classes
-
-    @property
     def has_positive_class(self) -> bool:
         """True where the probability of one class, or of being an anomaly, is predicted."""
         return self.has_two_classes or self.finds_anomalies

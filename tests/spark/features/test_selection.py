@@ -50,7 +50,7 @@ def _labelled(df, label):
     return df.withColumn("label", F.col(label).alias("label", metadata=metadata))
 
 
-def _selected(df, select, *, encodings=("linear",), label="kind", **groups):
+def fit_selection(df, select, *, encodings=("linear",), label="kind", **groups):
     groups = groups or {"numeric": Numeric(columns=NAMES, scale="none")}
     model = feature_pipeline(FeaturePlan.of(select=Select.model_validate(select), **groups), encodings).fit(_labelled(df, label))
     return model, slot_names(model, encodings[0])
@@ -60,7 +60,7 @@ def _selected(df, select, *, encodings=("linear",), label="kind", **groups):
 @pytest.mark.parametrize("top", [1, 4])
 def test_the_best_alone_are_scikit_learns(df, data, label, score, top):
     expected = SelectKBest(score, k=top).fit(data[NAMES], data[label]).get_feature_names_out()
-    assert _selected(df, {"method": "univariate", "top": top}, label=label)[1] == list(expected)
+    assert fit_selection(df, {"method": "univariate", "top": top}, label=label)[1] == list(expected)
 
 
 def test_the_worth_is_the_explained_share(df, data):
@@ -80,23 +80,23 @@ def test_what_varies_is_scikit_learns(df, data):
     threshold = 2.0
     expected = VarianceThreshold(threshold * (ROWS - 1) / ROWS).fit(data[NAMES]).get_feature_names_out()
     assert 2 < len(expected) < 8
-    assert _selected(df, {"method": "variance", "threshold": threshold})[1] == list(expected)
+    assert fit_selection(df, {"method": "variance", "threshold": threshold})[1] == list(expected)
     most = data[NAMES].var().nlargest(3).index
-    assert _selected(df, {"method": "variance", "top": 3})[1] == sorted(most)
+    assert fit_selection(df, {"method": "variance", "top": 3})[1] == sorted(most)
 
 
 def test_of_two_that_correlate_the_better_one_stays(df, data):
     assert abs(np.corrcoef(data["n5"], data["n6"])[0, 1]) > 0.95
     scores = dict(zip(NAMES, f_classif(data[NAMES], data["kind"])[0], strict=True))
     worse = min(("n5", "n6"), key=scores.get)
-    assert _selected(df, {"method": "correlation", "threshold": 0.95})[1] == [name for name in NAMES if name != worse]
+    assert fit_selection(df, {"method": "correlation", "threshold": 0.95})[1] == [name for name in NAMES if name != worse]
     best = [name for name in sorted(NAMES, key=scores.get, reverse=True) if name != worse][:2]
-    assert _selected(df, {"method": "correlation", "top": 2})[1] == sorted(best)
+    assert fit_selection(df, {"method": "correlation", "top": 2})[1] == sorted(best)
 
 
 def test_categories_are_judged_by_their_values_and_stay_nominal(df, data):
     groups = {"numeric": Numeric(columns=["n0", "n1"]), "categorical": Categorical(columns=["letter", "noise"])}
-    model, selected = _selected(df, {"method": "univariate", "top": 2}, encodings=("tree",), **groups)
+    model, selected = fit_selection(df, {"method": "univariate", "top": 2}, encodings=("tree",), **groups)
     assert selected == ["n1", "letter"]
     assert max_categories(model) == 4  # a, b, c, and all else; `noise` is gone
     tree = DecisionTreeClassifier(featuresCol="features_tree", maxDepth=2, maxBins=8).fit(model.transform(_labelled(df, "kind")))
@@ -114,20 +114,20 @@ def test_categories_are_judged_by_their_values_and_stay_nominal(df, data):
 def test_what_a_custom_stage_adds_is_chosen_from_too(df, data):
     both = CustomStage("product", SQLTransformer, {"statement": "SELECT *, kind * 2 + n0 AS both FROM __THIS__"}, ("kind", "n0"))
     groups = {"numeric": Numeric(columns=["n0", "n1"]), "custom": (both,), "pca": Pca(columns=["n2", "n3"], k=1)}
-    model, selected = _selected(df, {"top": 2}, **groups)
+    model, selected = fit_selection(df, {"top": 2}, **groups)
     assert selected == ["n1", "both"]
     first = model.transform(df).orderBy("n0").select("features_linear").head()[0]
     assert first[1] == pytest.approx((data["kind"] * 2 + data["n0"])[data["n0"].idxmin()])
 
 
 def test_a_threshold_that_none_reaches_leaves_the_best(df):
-    assert _selected(df, {"method": "univariate", "threshold": 1.0})[1] == _selected(df, {"method": "univariate", "top": 1})[1]
+    assert fit_selection(df, {"method": "univariate", "threshold": 1.0})[1] == fit_selection(df, {"method": "univariate", "top": 1})[1]
 
 
 def test_too_many_slots_for_a_matrix_are_refused(df, monkeypatch):
     monkeypatch.setattr(room, "MAX_CORRELATED", 7)
     with pytest.raises(StepError, match="compares all pairs of slots, at most 7 of them, and there are 8"):
-        _selected(df, {"method": "correlation", "threshold": 0.9})
+        fit_selection(df, {"method": "correlation", "threshold": 0.9})
 
 
 def test_what_the_labels_of_other_rows_say_does_not_count(df):
@@ -135,7 +135,7 @@ def test_what_the_labels_of_other_rows_say_does_not_count(df):
     rows = df.withColumn(PART, F.pmod(F.monotonically_increasing_id(), F.lit(5)).cast("int"))
     rows = rows.withColumn("ticket", F.monotonically_increasing_id().cast("string"))
     groups = {"numeric": Numeric(columns=["n1"]), "categorical": Categorical(columns=["ticket"], encode="target", smoothing=0.0)}
-    assert _selected(rows, {"top": 1}, label="amount", **groups)[1] == ["n1"]
+    assert fit_selection(rows, {"top": 1}, label="amount", **groups)[1] == ["n1"]
 
 
 def test_the_choice_is_of_the_vectors_given(df):

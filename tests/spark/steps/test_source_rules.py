@@ -25,7 +25,7 @@ def ids(lake) -> list[int]:
     return sorted(row["id"] for row in read_rows(lake, "bronze.x"))
 
 
-def refused(lake) -> dict[str, list[str]]:
+def read_refused(lake) -> dict[str, list[str]]:
     return {row["raw"]: row["rules"] for row in read_rows(lake, "bronze.x_quarantine")}
 
 
@@ -47,7 +47,7 @@ def test_records_are_kept_or_quarantined_by_each_rule(load, lake, spark, raw) ->
     assert ids(lake) == [1, 5]
     # The second divides by zero and the fourth has nothing to compare: neither passes, and all that is broken is told.
     # The last was never judged.
-    assert refused(lake) == {
+    assert read_refused(lake) == {
         "2,0,0": ["positive", "evenly"],
         "3,-5,1": ["positive"],
         "4,,1": ["positive", "evenly", "small", "known"],
@@ -77,7 +77,7 @@ def test_a_batch_that_breaks_a_limit_is_not_taken_in(load, ingest_context, lake,
     half = {"small": {"check": "size < 20", "on_violation": "quarantine", "at_most": 0.3}}
     with pytest.raises(ExpectationRefused, match=r"33\.33%, at most 30\.00% allowed"):
         load("r3", expectations=half)
-    assert (ids(lake), refused(lake)) == ([1], {})
+    assert (ids(lake), read_refused(lake)) == ([1], {})
     assert not lake.ledger.rows("ops.files", run_id="r2")
     assert told(lake, "r2") == {"small": (3, 1, "fail", False)}
     assert not [entry for entry in Path(lake.path("bronze.x")).glob("stage-*") if not list(entry.rglob("*.parquet"))]
@@ -85,12 +85,12 @@ def test_a_batch_that_breaks_a_limit_is_not_taken_in(load, ingest_context, lake,
     one = {"small": {"check": "size < 20", "on_violation": "quarantine", "at_most": 1}}
     load("r4", expectations=one)
     assert ids(lake) == [1, 2, 4]
-    assert refused(lake) == {"3,30,1": ["small"], "x,5,1": ["cast:id"]}
+    assert read_refused(lake) == {"3,30,1": ["small"], "x,5,1": ["cast:id"]}
 
     # The rule was wrong: with the right one, only what is in quarantine goes through again.
     reprocess_source(ingest_context("r5", expectations={"small": {"check": "size < 40", "on_violation": "quarantine"}}))
     assert ids(lake) == [1, 2, 3, 4]
-    assert refused(lake) == {"x,5,1": ["cast:id"]}
+    assert read_refused(lake) == {"x,5,1": ["cast:id"]}
 
 
 def test_what_is_refused_of_files_without_lines_is_kept_as_json(load, lake, raw) -> None:
@@ -98,7 +98,7 @@ def test_what_is_refused_of_files_without_lines_is_kept_as_json(load, lake, raw)
     frame.to_parquet(raw / "1.parquet", index=False)
     result = load("r1", expectations={"positive": {"check": "size > 0", "on_violation": "quarantine"}}, format="parquet", options={})
     assert (result.rows_out, result.rows_quarantined, ids(lake)) == (1, 1, [1])
-    [(raw, rules)] = refused(lake).items()
+    [(raw, rules)] = read_refused(lake).items()
     assert (json.loads(raw), rules) == ({"id": 2, "size": -1, "parts": None}, ["positive"])
 
 
@@ -136,6 +136,6 @@ def test_a_file_that_grows_between_two_looks_is_not_half_taken(load, lake, raw, 
 def test_a_condition_that_changes_is_asked_once_of_each_record(load, lake, raw) -> None:
     (raw / "1.csv").write_text("\n".join(["id,size,parts", *[f"{id},1,1" for id in range(200)], ""]))
     result = load("r1", expectations={"lucky": {"check": "rand() < 0.5", "on_violation": "quarantine"}})
-    kept, other = ids(lake), [int(raw.split(",")[0]) for raw in refused(lake)]
+    kept, other = ids(lake), [int(raw.split(",")[0]) for raw in read_refused(lake)]
     assert sorted([*kept, *other]) == list(range(200))
     assert 0 < result.rows_quarantined == len(other) < 200

@@ -9,7 +9,7 @@ from tidemill.sources.files.xml.types import ElementSummary, infer_fields
 from tidemill.sources.files.xml.values import NestedTooDeep, RecordParser, XmlNames
 
 
-def seen(*records: str, **names: object) -> ElementSummary:
+def summarize(*records: str, **names: object) -> ElementSummary:
     """What is seen in the records, each in a process of its own."""
     whole = ElementSummary()
     for text in records:
@@ -20,7 +20,7 @@ def seen(*records: str, **names: object) -> ElementSummary:
 
 
 def ddl(*records: str, **names: object) -> str:
-    fields = infer_fields(seen(*records, **names), "_VALUE")
+    fields = infer_fields(summarize(*records, **names), "_VALUE")
     return ", ".join(f"{part.name}:{part.dataType.simpleString()}" for part in fields)
 
 

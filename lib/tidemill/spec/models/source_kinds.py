@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from tidemill.errors import did_you_mean
-from tidemill.extensions import Registry
+from tidemill.extensions import Registry, import_attribute
 from tidemill.spec.loading.document import Node
 
 if TYPE_CHECKING:
@@ -115,8 +115,7 @@ class SourceKind:
         return None
 
     def _reader(self) -> Any:
-        module, _, attribute = self.reader.partition(":")
-        return getattr(import_module(module), attribute)()
+        return import_attribute(self.reader)()
 
 
 class FileKind(SourceKind):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pyspark.sql import functions as F
@@ -16,7 +16,7 @@ from tidemill.features import FeaturePlan, plan_features, reserved_columns
 from tidemill.learners.custom import EstimatorFamily
 from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.locks import scratch
-from tidemill.spec.models import CustomFamily, Features, seconds
+from tidemill.spec.models import CustomFamily, Features, Space, seconds
 from tidemill.steps.result import StepContext
 from tidemill.steps.train.feature_variants import FeatureVariants, build_feature_space, may_need_parts, resolve_declared_spaces
 from tidemill.steps.train.register_model import TrainedModel
@@ -53,15 +53,16 @@ class Choice:
     adjustment: Mapping[str, Any]
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainingJob:
     """One training run on features.
 
-    ``rows`` are the labelled training rows with all columns, ``frame`` the same rows as the search reads them, cached; ``folds`` is the
-    number of rows by fold.
+    ``spaces`` are the search spaces of the families. ``rows`` are the labelled training rows with all columns, ``frame`` the same rows as
+    the search reads them, cached; ``folds`` is the number of rows by fold.
     """
 
     context: StepContext
+    spaces: Mapping[str, Space]
     dataset: DataFrame
     rows: DataFrame
     labels: LabelEncoding
@@ -71,7 +72,7 @@ class TrainingJob:
     folds: Mapping[int, int]
     problem: Problem
     total: int
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...]
 
     @staticmethod
     @contextmanager
@@ -84,6 +85,7 @@ class TrainingJob:
         """
         pipeline = context.spec.pipeline
         declared, rule = pipeline.dataset, pipeline.dataset.split_rule()
+        spaces = resolve_declared_spaces(context.spec)
         dataset = context.lake.read(context.spark, pipeline.dataset_table, context.inputs[pipeline.dataset_table])
         rows = filter_labelled(dataset.where(F.col("split") == "train"), declared, pipeline.task_kind)
         labels = _read_labels(context, dataset, rows)
@@ -96,19 +98,19 @@ class TrainingJob:
         ):
             folds, notes = check_folds(frame, labels, pipeline.selection_metric, rule)
             problem = _state_problem(context, frame, labels)
-            yield TrainingJob(context, dataset, rows, labels, plan, frame, folder, folds, problem, frame.count(), [*plan.notes, *notes])
+            remarks = (*plan.notes, *notes)
+            yield TrainingJob(context, spaces, dataset, rows, labels, plan, frame, folder, folds, problem, frame.count(), remarks)
 
     def start_search(self) -> tuple[Search, PastTrials]:
         """Choose the engines, and return the search with the results of an interrupted one."""
         training = self.context.spec.pipeline.training
-        spaces = resolve_declared_spaces(self.context.spec)
         past = PastTrials(self.context, self.plan.columns, self.problem)
         search = Search(
             self.frame,
             FeatureVariants(
                 self.context.spec.pipeline.features, self.plan, lambda features: _plan(self.context, self.rows, self.labels, features)
             ),
-            spaces,
+            self.spaces,
             self.problem,
             engines=self._choose_engines(),
             done=past.append,
@@ -121,7 +123,7 @@ class TrainingJob:
     def _choose_engines(self) -> Engines:
         engines = choose_engines(
             self.context.spec.pipeline.training.engine_definition,
-            resolve_declared_spaces(self.context.spec),
+            self.spaces,
             self.problem,
             Resources(scratch=self.folder, rows=self.total, columns=len(self.plan.columns), most_bytes=max_copy_bytes(self.context.spark)),
         )
@@ -136,9 +138,7 @@ class TrainingJob:
         """
         training, folds = self.context.spec.pipeline.training, list(self.folds)
         adjusts, kind = training.calibrate != "none" or training.threshold is not None, training.ensemble
-        tuned_spaces = {
-            name: {**build_feature_space(training), **space} for name, space in resolve_declared_spaces(self.context.spec).items()
-        }
+        tuned_spaces = {name: {**build_feature_space(training), **space} for name, space in self.spaces.items()}
         try:
             tuning, result = cross_validate_and_select(
                 training, tuned_spaces, search, past, folds, self.total, is_last=not adjusts and kind == "none"
