@@ -8,13 +8,17 @@ from tidemill.runtime.lazy_exports import export_lazily
 
 if TYPE_CHECKING:
     from tidemill.evaluation.baseline import baseline_metrics, constant_predictions
+    from tidemill.evaluation.estimates import Estimate, Measurement, SliceMeasurement
     from tidemill.evaluation.gates import Gate, GateResult, default_gate, parse_gate
     from tidemill.evaluation.metrics import compute_metrics, is_better
 
 
 __all__ = [
+    "Estimate",
     "Gate",
     "GateResult",
+    "Measurement",
+    "SliceMeasurement",
     "baseline_metrics",
     "compute_metrics",
     "constant_predictions",
@@ -27,6 +31,7 @@ __getattr__ = export_lazily(
     __name__,
     {
         "baseline": ("baseline_metrics", "constant_predictions"),
+        "estimates": ("Estimate", "Measurement", "SliceMeasurement"),
         "gates": ("Gate", "GateResult", "default_gate", "parse_gate"),
         "metrics": ("compute_metrics", "is_better"),
     },

@@ -226,6 +226,24 @@ class ImportanceRow(OpsRow, table="ops.importances", retention="model"):
     kind: str | None = column("how the importance was computed")
     importance: float | None = column("the importance")
     rank: Int32 | None = column("rank of the slot, from 1")
+    lower: float | None = column("lower end of the 95 % interval; null where the kind has none")
+    upper: float | None = column("upper end of the 95 % interval; null where the kind has none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContributionRow(OpsRow, table="ops.contributions", retention="model"):
+    """Sampled test row and column: how the column moved the prediction away from the mean prediction."""
+
+    pipeline: str | None = column(_PIPELINE)
+    run_id: str | None = column(_RUN)
+    model_version: Int32 | None = column(_MODEL)
+    row_key: str | None = column("the key of the row, as JSON")
+    column_name: str | None = column("the raw column; null for the mean prediction that contributions add up from")
+    column_value: str | None = column("the value of the column in this row, as text")
+    contribution: float | None = column("the contribution; the contributions of a row add up to its prediction")
+    class_index: Int32 | None = column("the class, of more than two; null otherwise")
+    scale: str | None = column("what the contributions add up to: probability, log-odds or value")
+    kind: str | None = column("how it was computed: tree, linear or sampled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,8 +257,42 @@ class MetricRow(OpsRow, table="ops.metrics", retention="model"):
     slice: str | None = column("`column=value`; null for all rows")
     metric: str | None = column("the metric")
     value: float | None = column("its value")
-    lower: float | None = column("lower end of the 95 % interval")
-    upper: float | None = column("upper end of the 95 % interval")
+    lower: float | None = column("lower end of the 95 % interval; null where there is none")
+    upper: float | None = column("upper end of the 95 % interval; null where there is none")
+    rows: int | None = column("rows that were measured")
+    is_small: bool | None = column("whether a slice has fewer rows than `min_slice_rows`; null for all rows")
+    error_bound: float | None = column("the greatest distance of the value from the exact one; 0 or null: exact")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateRow(OpsRow, table="ops.gates", retention="model"):
+    """Evaluation and gate."""
+
+    pipeline: str | None = column(_PIPELINE)
+    run_id: str | None = column(_RUN)
+    model_version: Int32 | None = column(_MODEL)
+    gate: str | None = column("the gate as the spec has it, or the default one")
+    value: float | None = column("the left side; null where there was nothing to compare")
+    bound: float | None = column("the right side; null where there was nothing to compare")
+    passed: bool | None = column("whether it holds")
+    compared: str | None = column("what was compared, as a sentence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveRow(OpsRow, table="ops.curves", retention="model"):
+    """Model version, split, curve and point of it, 200 points at most."""
+
+    pipeline: str | None = column(_PIPELINE)
+    run_id: str | None = column(_RUN)
+    model_version: Int32 | None = column(_MODEL)
+    split: str | None = column("train or test")
+    curve: str | None = column("roc, pr, calibration, gain, lift, precision, recall, share_flagged, residuals or learning")
+    x: float | None = column("the horizontal place")
+    y: float | None = column("the vertical place")
+    threshold: float | None = column("the score at this point; null where the curve has none")
+    rows: int | None = column("rows behind the point; null where that is all rows")
+    lower: float | None = column("lower end of the 95 % interval; null where the curve has none")
+    upper: float | None = column("upper end of the 95 % interval; null where the curve has none")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -168,7 +168,7 @@ def _feature_columns(tables: TableColumns) -> Iterator[NamedColumns]:
 
 def _other_columns(tables: TableColumns) -> Iterator[NamedColumns]:
     pipeline = tables.spec.pipeline
-    yield NamedColumns(("evaluation", "slices"), pipeline.evaluation.slices, "the dataset", tables.dataset())
+    yield NamedColumns(("evaluation", "slices"), pipeline.evaluation.slice_columns, "the dataset", tables.dataset())
     scored = tables.scoring()
     what = "the rows to score"
     yield NamedColumns(("scoring", "keep"), pipeline.scoring.keep, what, scored)

@@ -225,7 +225,7 @@ def test_a_model_is_measured_on_ids_that_have_become_text(films):
     texts = films.lake.read(films.spark, "gold.films_dataset").withColumn(
         "film_id", F.when(film == 7, "seven").otherwise(film.cast("string"))
     )
-    found = films.step(lambda context: RankingEvaluator(context, texts, ()).measure(*load_model(films.lake, "films", 1)))
+    found = films.step(lambda context: RankingEvaluator(context, texts, ()).measure(*load_model(films.lake, "films", 1))).values
     assert found == pytest.approx(films.metrics()[1])
 
 

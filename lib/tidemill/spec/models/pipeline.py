@@ -1,4 +1,4 @@
-"""The whole of ``pipeline.yml``, and the blocks `evaluation`, `scoring` and `monitoring`."""
+"""The whole of ``pipeline.yml``, and the blocks `scoring` and `monitoring`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from tidemill.options import (
     TableName,
 )
 from tidemill.spec.models.dataset import Aggregate, Dataset, Lookup, Split
+from tidemill.spec.models.evaluation import Evaluation
 from tidemill.spec.models.expectations import Expectation
 from tidemill.spec.models.features import Checks, Features, Select
 from tidemill.spec.models.search_space import (
@@ -76,14 +77,6 @@ __all__ = [
     "Training",
     "Tuner",
 ]
-
-
-class Evaluation(Block):
-    """Test metrics, slices and gates."""
-
-    slices: list[ColumnName] = Field(default=[])
-    gates: list[str] | None = Field(default=None, description="absent: better than the constant baseline")
-    approval: Literal["auto", "manual"] = "auto"
 
 
 class Scoring(Block):

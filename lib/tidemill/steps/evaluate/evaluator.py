@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from tidemill.columns import column
 from tidemill.errors import StepError
-from tidemill.evaluation import baseline_metrics, compute_metrics
+from tidemill.evaluation import Measurement, baseline_metrics, compute_metrics
 from tidemill.model_registry.predict import encode_label, labelled_predictions
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from tidemill.model_registry import Manifest
     from tidemill.steps.result import StepContext
     from tidemill.tasks import Metric
-
-
-Metrics = dict[str, float]
 
 
 class Evaluator(ABC):
@@ -41,12 +38,16 @@ class Evaluator(ABC):
         """
 
     @abstractmethod
-    def measure(self, model: PipelineModel, manifest: Manifest) -> Metrics:
+    def measure(self, model: PipelineModel, manifest: Manifest) -> Measurement:
         """Return the metrics of a model."""
 
     @abstractmethod
-    def baseline(self, manifest: Manifest) -> Metrics:
+    def baseline(self, manifest: Manifest) -> Measurement:
         """Return the metrics of the baseline, which a model must beat."""
+
+    def without_training_rows(self, champion: Manifest) -> Evaluator:
+        """Return an evaluator of the test rows that the champion was not trained on, for comparisons with it."""
+        return self
 
     def measure_slices(self, model: PipelineModel, manifest: Manifest) -> list[dict[str, Any]]:
         """Return further rows of ``ops.metrics``, with split, slice, metric and value."""
@@ -90,16 +91,16 @@ class LabelEvaluator(Evaluator):
             )
         return int(rows)
 
-    def measure(self, model: PipelineModel, manifest: Manifest) -> Metrics:
+    def measure(self, model: PipelineModel, manifest: Manifest) -> Measurement:
         """Return the metrics of a model."""
         predictions = labelled_predictions(model, manifest, self._test, self._label, self._weight)
         known = predictions.where(F.col("label").isNotNull())
-        return compute_metrics(known, manifest.task, manifest.n_classes, **self._options)
+        return Measurement.of_values(compute_metrics(known, manifest.task, manifest.n_classes, **self._options))
 
-    def baseline(self, manifest: Manifest) -> Metrics:
+    def baseline(self, manifest: Manifest) -> Measurement:
         """Return the metrics of the best constant prediction by the training rows."""
         train, test = (self._select_labels(rows, manifest) for rows in (self._train, self._test))
-        return baseline_metrics(train, test, manifest.task, manifest.n_classes, **self._options)
+        return Measurement.of_values(baseline_metrics(train, test, manifest.task, manifest.n_classes, **self._options))
 
     def _select_labels(self, rows: DataFrame, manifest: Manifest) -> DataFrame:
         weights = [column(self._weight).cast("double").alias("weight")] if self._weight else []

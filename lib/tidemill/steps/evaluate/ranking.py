@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
+from tidemill.evaluation import Measurement
 from tidemill.evaluation.recommendations import (
     popularity_scores,
     predict_popular_ratings,
@@ -56,16 +57,16 @@ class RankingEvaluator(Evaluator):
             )
         return count
 
-    def measure(self, model: PipelineModel, manifest: Manifest) -> dict[str, float]:
+    def measure(self, model: PipelineModel, manifest: Manifest) -> Measurement:
         """Return the metrics of a model; a user unknown to it gets no recommendation, and counts as 0."""
         preferences = self._preferences
         scored = preferences.rows(predict(model, manifest, self._test), "prediction")
         errors = rating_metrics(scored, is_implicit=preferences.is_implicit)
         with cache_frame(self._train) as train, cache_frame(preferences.relevant_pairs(self._held_out, train)) as relevant:
             ranked = recommend(model, preferences.k, seen=train, users=relevant)
-            return {**ranking_metrics(ranked, relevant, preferences.k), **errors}
+            return Measurement.of_values({**ranking_metrics(ranked, relevant, preferences.k), **errors})
 
-    def baseline(self, manifest: Manifest) -> dict[str, float]:
+    def baseline(self, manifest: Manifest) -> Measurement:
         """Return the metrics of recommending popular items to the users of the training rows."""
         preferences = self._preferences
         with cache_frame(self._train) as train, cache_frame(preferences.relevant_pairs(self._held_out, train)) as relevant:
@@ -74,7 +75,7 @@ class RankingEvaluator(Evaluator):
             ranked = top_unseen_items(recommend_popular(items), users, train, preferences.k)
             rated = predict_popular_ratings(self._held_out, train, items)
             errors = rating_metrics(rated, is_implicit=preferences.is_implicit)
-            return {**ranking_metrics(ranked, relevant, preferences.k), **errors}
+            return Measurement.of_values({**ranking_metrics(ranked, relevant, preferences.k), **errors})
 
     def compare(self, candidate: Mapping[str, float], champion: Mapping[str, float]) -> tuple[str, ...]:
         """Return a note where the errors of two models are of different rows, since they know different users or items."""

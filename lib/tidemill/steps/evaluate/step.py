@@ -5,18 +5,24 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tidemill.errors import GateRefused, StepError, TidemillError
+from tidemill.evaluation import Measurement, SliceMeasurement
 from tidemill.evaluation.gates import Gate, GateResult, default_gate, parse_gate
 from tidemill.lake.ops import MetricRow
 from tidemill.model_registry import Deployments, load_model
-from tidemill.steps.evaluate.evaluator import Evaluator, Metrics
+from tidemill.steps.evaluate.evaluator import Evaluator
 from tidemill.steps.evaluate.unsupervised import describe_clusters
 from tidemill.steps.result import StepContext, StepResult
 from tidemill.tasks import METRICS, Metric
+
+if TYPE_CHECKING:
+    from pyspark.ml import PipelineModel
+
+    from tidemill.model_registry import Manifest
 
 logger = logging.getLogger(__name__)
 
@@ -24,9 +30,12 @@ BASELINE_VERSION = 0
 
 
 @dataclass(frozen=True)
-class _Champion:
+class Comparison:
+    """The champion and the candidate, measured on the test rows that the champion was not trained on."""
+
     version: int
-    metrics: Metrics
+    champion: Measurement
+    candidate: Measurement
 
 
 def evaluate(context: StepContext) -> StepResult:
@@ -51,14 +60,15 @@ def evaluate(context: StepContext) -> StepResult:
     metrics = evaluator.measure(model, manifest)
     baseline = evaluator.baseline(manifest)
     slices = evaluator.measure_slices(model, manifest)
-    champion = _measure_champion(context, deployments, evaluator, version) if any(gate.needs_champion for gate in gates) else None
-    metrics_by_version = {version: metrics, BASELINE_VERSION: baseline} | ({champion.version: champion.metrics} if champion else {})
-    _record(context, metrics_by_version, version, slices)
-    results = [gate.evaluate(metrics, baseline, champion.metrics if champion else None) for gate in gates]
+    needs_champion = any(gate.needs_champion for gate in gates)
+    against = _compare_with_champion(context, deployments, evaluator, (model, manifest), metrics) if needs_champion else None
+    measurements = {version: metrics, BASELINE_VERSION: baseline} | ({against.version: against.champion} if against else {})
+    _record(context, measurements, version, slices)
+    results = [gate.evaluate(metrics.values, baseline.values, against.champion.values if against else None) for gate in gates]
     for result in results:
         logger.info("model %d of %s: gate %s", version, context.pipeline, result.sentence)
-    remarks = evaluator.compare(metrics, champion.metrics) if champion else ()
-    notes = _decide(context, deployments, version, results, _build_evidence(results, metrics, baseline, champion), remarks)
+    remarks = evaluator.compare(metrics.values, against.champion.values) if against else ()
+    notes = _decide(context, deployments, version, results, _build_evidence(results, metrics, baseline, against), remarks)
     return StepResult(outputs={pipeline.model_name: version}, rows_in=rows, rows_out=rows, notes=(*notes, *describe_clusters(slices)))
 
 
@@ -81,36 +91,67 @@ def _list_own_metrics(context: StepContext, gates: Sequence[Gate]) -> list[Metri
     return list({metric.name: metric for metric in (*gate_metrics, *context.spec.pipeline.own_metrics) if not metric.is_built_in}.values())
 
 
-def _measure_champion(context: StepContext, deployments: Deployments, evaluator: Evaluator, candidate: int) -> _Champion | None:
-    """Measure the champion on the test rows of the candidate."""
+def _compare_with_champion(
+    context: StepContext,
+    deployments: Deployments,
+    evaluator: Evaluator,
+    candidate: tuple[PipelineModel, Manifest],
+    metrics: Measurement,
+) -> Comparison | None:
+    """Measure the champion, and the candidate again where the champion was trained on some of the test rows; None without a champion."""
+    model, manifest = candidate
     version = deployments.champion()
-    if version == candidate:  # a repeat: the champion is compared with its predecessor
-        version = deployments.champion_before(candidate)
+    if version == manifest.version:  # a repeat: the champion is compared with its predecessor
+        version = deployments.champion_before(manifest.version)
     if version is None:
         return None
     try:
-        model, manifest = load_model(context.lake, context.pipeline, version)
-        return _Champion(version, evaluator.measure(model, manifest))
+        champion, champion_manifest = load_model(context.lake, context.pipeline, version)
+        fresh = evaluator.without_training_rows(champion_manifest)
+        same_rows = metrics if fresh is evaluator else fresh.measure(model, manifest)
+        return Comparison(version, fresh.measure(champion, champion_manifest), same_rows)
     except TidemillError as error:
         raise StepError(
             f"evaluation.gates: champion {version} cannot be measured on the new test rows ({error}); leave `champion` out once"
         ) from error
 
 
-def _record(context: StepContext, metrics_by_version: Mapping[int, Metrics], candidate: int, slices: Sequence[Mapping[str, Any]]) -> None:
+def _record(
+    context: StepContext, measurements: Mapping[int, Measurement], candidate: int, further_rows: Sequence[Mapping[str, Any]]
+) -> None:
     run = context.run_columns
-    rows = [
-        MetricRow(**run, split="test", model_version=version, metric=metric, value=value if math.isfinite(value) else None)
-        for version, metrics in metrics_by_version.items()
-        for metric, value in metrics.items()
-    ]
-    rows += [MetricRow(**run, model_version=candidate, **row) for row in slices]
+    rows = [row for version, measured in measurements.items() for row in _list_metric_rows(context, version, measured)]
+    rows += [MetricRow(**run, model_version=candidate, **row) for row in further_rows]
     context.lake.ledger.put(MetricRow, rows, where=run)
 
 
-def _build_evidence(results: list[GateResult], metrics: Metrics, baseline: Metrics, champion: _Champion | None) -> dict[str, object]:
-    against = dataclasses.asdict(champion) if champion else None
-    return {"gates": [dataclasses.asdict(result) for result in results], "metrics": metrics, "baseline": baseline, "champion": against}
+def _list_metric_rows(context: StepContext, version: int, measured: Measurement) -> Iterator[MetricRow]:
+    """Yield the metrics of all rows and of the slices."""
+    least = context.spec.pipeline.evaluation.min_slice_rows
+    whole = SliceMeasurement(measured.rows, measured.estimates)
+    for name, part in ((None, whole), *measured.slices.items()):
+        for metric, estimate in part.estimates.items():
+            lower, upper = estimate.interval or (None, None)
+            yield MetricRow(
+                **context.run_columns,
+                split="test",
+                model_version=version,
+                slice=name,
+                metric=metric,
+                value=estimate.value if math.isfinite(estimate.value) else None,
+                lower=lower,
+                upper=upper,
+                rows=part.rows or None,
+                is_small=None if name is None else part.rows < least,
+            )
+
+
+def _build_evidence(
+    results: list[GateResult], metrics: Measurement, baseline: Measurement, against: Comparison | None
+) -> dict[str, object]:
+    champion = {"version": against.version, "metrics": against.champion.values} if against else None
+    gates = [dataclasses.asdict(result) for result in results]
+    return {"gates": gates, "metrics": metrics.values, "baseline": baseline.values, "champion": champion}
 
 
 def _decide(

@@ -12,13 +12,13 @@ from pyspark.sql import functions as F
 from tidemill.columns import column
 from tidemill.dataset.splits import hash_columns
 from tidemill.errors import StepError
-from tidemill.evaluation import compute_metrics
+from tidemill.evaluation import Measurement, compute_metrics
 from tidemill.evaluation.mass_volume import MAX_ROWS, mass_volume
 from tidemill.evaluation.unsupervised import SingleClusterError, cluster_sizes
 from tidemill.features.text.arrow import dense_rows
 from tidemill.learners.model import LearnedModel
 from tidemill.model_registry.predict import encode_label, labelled_predictions, model_outputs
-from tidemill.steps.evaluate.evaluator import Evaluator, Metrics
+from tidemill.steps.evaluate.evaluator import Evaluator
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -45,19 +45,18 @@ class ClusterEvaluator(Evaluator):
         """Return the number of test rows."""
         return self._test.count()
 
-    def measure(self, model: PipelineModel, manifest: Manifest) -> Metrics:
+    def measure(self, model: PipelineModel, manifest: Manifest) -> Measurement:
         """Return the silhouette, 0 where all rows are in one cluster."""
         features = _find_vector_column(model)
         try:
-            return compute_metrics(
-                model_outputs(model, manifest, self._test, [], [features, "prediction"]), manifest.task, features=features
-            )
+            outputs = model_outputs(model, manifest, self._test, [], [features, "prediction"])
+            return Measurement.of_values(compute_metrics(outputs, manifest.task, features=features))
         except SingleClusterError:
-            return {"silhouette": 0.0}
+            return Measurement.of_values({"silhouette": 0.0})
 
-    def baseline(self, manifest: Manifest) -> Metrics:
+    def baseline(self, manifest: Manifest) -> Measurement:
         """Return the silhouette of all rows in one cluster."""
-        return {"silhouette": 0.0}
+        return Measurement.of_values({"silhouette": 0.0})
 
     def measure_slices(self, model: PipelineModel, manifest: Manifest) -> list[dict[str, Any]]:
         """Return the rows of each cluster in train and test; ``slice`` is ``cluster=<number>``."""
@@ -79,25 +78,25 @@ class AnomalyEvaluator(Evaluator):
         """Return the number of test rows."""
         return self._test.count()
 
-    def measure(self, model: PipelineModel, manifest: Manifest) -> Metrics:
+    def measure(self, model: PipelineModel, manifest: Manifest) -> Measurement:
         """Return the metrics of a model."""
         volume = {"massVolume": _compute_mass_volume(model, manifest, self._test, self._declared.key)}
         labelled = _select_labelled(manifest, self._test, self._declared.label)
         if labelled is None or labelled.isEmpty():
-            return volume
+            return Measurement.of_values(volume)
         predictions = labelled_predictions(model, manifest, labelled, str(self._declared.label))
-        return {**compute_metrics(predictions, manifest.task, own=self._own), **volume}
+        return Measurement.of_values({**compute_metrics(predictions, manifest.task, own=self._own), **volume})
 
-    def baseline(self, manifest: Manifest) -> Metrics:
+    def baseline(self, manifest: Manifest) -> Measurement:
         """Return the metrics of a model with the same score for all rows, which calls none an anomaly."""
         labelled = _select_labelled(manifest, self._test, self._declared.label)
         if labelled is None or labelled.isEmpty():
-            return {"massVolume": 1.0}
+            return Measurement.of_values({"massVolume": 1.0})
         label = encode_label(manifest, column(str(self._declared.label))).alias("label")
         constant = labelled.select(
             label, F.lit(0.0).alias("prediction"), array_to_vector(F.array(F.lit(0.5), F.lit(0.5))).alias("probability")
         )
-        return {**compute_metrics(constant, manifest.task, own=self._own), "massVolume": 1.0}
+        return Measurement.of_values({**compute_metrics(constant, manifest.task, own=self._own), "massVolume": 1.0})
 
 
 def describe_clusters(slices: Sequence[Mapping[str, object]]) -> tuple[str, ...]:

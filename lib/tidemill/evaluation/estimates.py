@@ -1,0 +1,105 @@
+"""Estimates of metrics: a value with its bootstrap draws, and arithmetic on both, so that differences of models are paired."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+COVERAGE = 0.95
+"""The share of intervals that hold the true value."""
+_MOST_UNDEFINED = 0.05
+
+Interval: TypeAlias = tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """The value of a metric, NaN where it is undefined, and its bootstrap draws.
+
+    Draw number k of every metric, model and slice of one evaluation resamples the same rows, so arithmetic on two estimates gives the
+    draws of the result: those of a paired difference, for instance. ``draws`` is None where no interval can be given.
+    """
+
+    value: float
+    draws: np.ndarray | None = None
+
+    @property
+    def interval(self) -> Interval | None:
+        """The percentile interval of 95 %; None without draws, or where more than 5 % of them are undefined."""
+        if self.draws is None or not math.isfinite(self.value):
+            return None
+        finite = self.draws[np.isfinite(self.draws)]
+        if len(finite) < (1 - _MOST_UNDEFINED) * len(self.draws) or not len(finite):
+            return None
+        lower, upper = np.quantile(finite, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+        return float(lower), float(upper)
+
+    @property
+    def lower(self) -> float:
+        """The lower end of the interval, NaN without one."""
+        return self.interval[0] if self.interval else math.nan
+
+    @property
+    def upper(self) -> float:
+        """The upper end of the interval, NaN without one."""
+        return self.interval[1] if self.interval else math.nan
+
+    def combine(self, other: Estimate, operation: Callable[[float, float], float]) -> Estimate:
+        """Return the estimate of an arithmetic operation on two estimates; a number has no draws but is the same in all."""
+        if self.draws is None and other.draws is None:
+            return Estimate(_divide_safely(operation, self.value, other.value))
+        sides = [self.value if self.draws is None else self.draws, other.value if other.draws is None else other.draws]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            draws = np.asarray(operation(*sides), dtype=np.float64)  # type: ignore[arg-type]  # operators work on arrays too
+        return Estimate(_divide_safely(operation, self.value, other.value), draws)
+
+    def __neg__(self) -> Estimate:
+        """Return the estimate of the negative."""
+        return Estimate(-self.value, None if self.draws is None else -self.draws)
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        """Return the estimate of the (paired) difference."""
+        return self.combine(other, operator.sub)
+
+
+def _divide_safely(operation: Callable[[float, float], float], a: float, b: float) -> float:
+    try:
+        return float(operation(a, b))
+    except ZeroDivisionError:
+        return math.nan
+
+
+Estimates: TypeAlias = Mapping[str, Estimate]
+"""Estimates of metrics by name."""
+
+
+@dataclass(frozen=True)
+class SliceMeasurement:
+    """The metrics of the rows of one slice."""
+
+    rows: int
+    estimates: Estimates
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The metrics of a model on one set of rows: of all rows, and of each slice by its name, such as ``carrier=UA``."""
+
+    rows: int
+    estimates: Estimates
+    slices: Mapping[str, SliceMeasurement] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The values of the metrics of all rows."""
+        return {name: estimate.value for name, estimate in self.estimates.items()}
+
+    @classmethod
+    def of_values(cls, values: Mapping[str, float], rows: int = 0) -> Measurement:
+        """Return metrics that have no intervals."""
+        return cls(rows, {name: Estimate(value) for name, value in values.items()})
