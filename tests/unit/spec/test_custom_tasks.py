@@ -135,7 +135,9 @@ def test_trainer_and_base_beside_the_spec_are_found_and_part_of_the_fingerprint(
 def test_two_specs_in_one_process_have_metrics_of_the_same_name(
     write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidemill.pipeline.build_leaderboard", lambda *_: [{"metric": "functions.Mine", "value": n} for n in (1.0, 2.0)])
+    monkeypatch.setattr(
+        "tidemill.pipeline.lists.build_leaderboard", lambda *_: [{"metric": "functions.Mine", "value": n} for n in (1.0, 2.0)]
+    )
     pipelines = []
     for folder, is_greater_better in (("a", True), ("b", False)):
         file = write(text(options="metric: functions.Mine"), f"{folder}/pipeline.yml")
