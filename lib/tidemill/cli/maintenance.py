@@ -34,7 +34,8 @@ def maintain(
 ) -> int:
     """Compact small files; remove files that no version in use needs, ops rows of old runs, and folders and locks of dead processes.
 
-    In use are the versions that live models and the last runs read or wrote, and what these were made of. Starts no Spark.
+    In use are the versions that live models, the champion before and the last runs read or wrote, and what these were made of. Starts no
+    Spark.
     """
     where = Lake(load_spec_option(spec, env, set_).pipeline.lake) if spec and lake is None else open_lake(lake)
     result = maintain_lake(where, keep_runs=keep_runs, retention=OpsRetention(ops_days, ops_runs), dry_run=dry_run)

@@ -16,8 +16,8 @@ from tidemill.runtime.locks import SCRATCH, find_holder, hold_lock, remove_dead_
 from tidemill.workflow.retention import (
     DEFAULT_RETENTION,
     OpsRetention,
-    find_live_versions,
     find_recent_runs,
+    find_versions_in_use,
     list_pipelines,
     prune_runs,
     select_latest_good_rows,
@@ -69,15 +69,18 @@ def find_protected_versions(lake: Lake, keep_runs: int) -> defaultdict[str, set[
     """Return the versions of each table that are in use.
 
     They are the inputs and outputs of the steps of the last ``keep_runs`` runs of each pipeline, of the latest good run of each node, and
-    of all steps that made or used a live model; and, of all these inputs, the tables that they were made of.
+    of all steps that made or used a model version in use: live, or champion before, to which a rollback returns; and, of all these
+    inputs, the tables that they were made of.
     """
     rows = lake.ledger.read(StepRow)
-    live = {(f"models.{pipeline}", version) for pipeline in list_pipelines(rows) for version in find_live_versions(lake.ledger, pipeline)}
+    in_use = {
+        (f"models.{pipeline}", version) for pipeline in list_pipelines(rows) for version in find_versions_in_use(lake.ledger, pipeline)
+    }
     recent, latest_good = find_recent_runs(rows, keep_runs), {row.seq for row in select_latest_good_rows(rows)}
     used = [
         row
         for row in rows
-        if (row.pipeline, row.run_id) in recent or row.seq in latest_good or any(version in live for version in _versions(row))
+        if (row.pipeline, row.run_id) in recent or row.seq in latest_good or any(version in in_use for version in _versions(row))
     ]
     return _with_origins(used, rows)
 

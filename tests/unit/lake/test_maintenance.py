@@ -48,6 +48,11 @@ def files(lake: Lake, table: str = TABLE) -> set[str]:
     return {path for path in lake.file_sizes(table.replace(".", "/")) if path.endswith(".parquet") and not path.startswith("_")}
 
 
+def files_of(lake: Lake, version: int) -> set[str]:
+    """The data files that a version lists, by delta-rs."""
+    return {Path(uri).name for uri in DeltaTable(lake.path(TABLE), version=version).file_uris()}
+
+
 def ledger_rows(lake: Lake) -> list[dict[str, object]]:
     return [row for table in ("ops.runs", "ops.steps", "ops.deployments") for row in lake.ledger.rows(table)]
 
@@ -64,6 +69,20 @@ class TestProtectedVersions:
             [StepRow(pipeline="q", run_id="old", state="SUCCEEDED", node="prepare.u", inputs={TABLE: 4}, outputs={"silver.u": 5})]
         )
         assert {2, 4, 13} <= find_protected_versions(lake, 1)[TABLE]
+
+    def test_are_those_of_every_model_that_may_become_champion_or_return(self, lake: Lake) -> None:
+        """Model 2 is champion after 5; 7 is challenger, 8 candidate; 9 was rejected, and 1 retired before 5."""
+        changes = [(1, "CHAMPION"), (1, "RETIRED"), (5, "CHAMPION"), (5, "RETIRED"), (2, "CHAMPION")]
+        for version, state in [*changes, (7, "CHALLENGER"), (8, "CANDIDATE"), (9, "REJECTED")]:
+            lake.ledger.append([DeploymentRow(pipeline="p", model_version=version, to_state=state)])
+        assert find_protected_versions(lake, 0)[TABLE] == {2, 5, 7, 8, 13}
+        versions = (2, 5, 7, 8)
+        before = {version: read(lake, version) for version in versions}
+        replaced = files_of(lake, 12)
+        maintain(lake, keep_runs=0)
+        assert {version: read(lake, version) for version in versions} == before
+        assert not replaced & files(lake), "version 12 was replaced, and no model was made of it"
+        assert not files_of(lake, 11) <= files(lake), "nor of the last appended rows"
 
 
 class TestMaintain:
