@@ -23,23 +23,33 @@ def write_whole(file: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def read_text(root: str, relative: str) -> str:
-    """Return the text of a file below ``root``."""
+def read_bytes(root: str, relative: str) -> bytes:
+    """Return the content of a file below ``root``."""
     if is_local(root):
-        return (Path(root) / relative).read_text(encoding="utf-8")
+        return (Path(root) / relative).read_bytes()
     filesystem, base = _filesystem(root)
     with filesystem.open_input_stream(f"{base}/{relative}") as stream:
-        return bytes(stream.read()).decode("utf-8")
+        return bytes(stream.read())
 
 
-def write_text(root: str, relative: str, text: str) -> None:
+def read_text(root: str, relative: str) -> str:
+    """Return the text of a file below ``root``."""
+    return read_bytes(root, relative).decode("utf-8")
+
+
+def write_bytes(root: str, relative: str, content: bytes) -> None:
     """Write a file below ``root``; readers see the old one or the new one, never a part."""
     if is_local(root):
-        write_whole(Path(root) / relative, text.encode("utf-8"))
+        write_whole(Path(root) / relative, content)
         return
     filesystem, base = _filesystem(root)
     with filesystem.open_output_stream(f"{base}/{relative}") as stream:
-        stream.write(text.encode("utf-8"))
+        stream.write(content)
+
+
+def write_text(root: str, relative: str, text: str) -> None:
+    """Write a file below ``root``, as ``write_bytes`` does."""
+    write_bytes(root, relative, text.encode("utf-8"))
 
 
 def delete_file(root: str, relative: str) -> None:

@@ -20,7 +20,7 @@ from deltalake import DeltaTable
 from tidemill.errors import LakeError, TableNotFound
 from tidemill.lake.delta_log import LOST, PADDED, DeltaLog, LogFault
 from tidemill.lake.delta_tables import has_table, list_data_files, open_table, refuse_damage, translate_errors
-from tidemill.lake.files import delete_file, file_hash, file_sizes, read_text, write_text
+from tidemill.lake.files import delete_file, file_hash, file_sizes, read_bytes, read_text, write_bytes, write_text
 from tidemill.lake.lake_paths import engine_root, refuse_unreadable_path
 from tidemill.lake.ledger import Ledger
 from tidemill.lake.merge import IS_NEW, merge_into, select_changes
@@ -293,6 +293,14 @@ class Lake:
     def write_text(self, relative: str, text: str) -> None:
         """Write a small file below the lake; readers see the old one or the new one, never a part."""
         write_text(self.root, relative, text)
+
+    def read_bytes(self, relative: str) -> bytes:
+        """Return the content of a small file below the lake."""
+        return read_bytes(self.root, relative)
+
+    def write_bytes(self, relative: str, content: bytes) -> None:
+        """Write a small file below the lake, as ``write_text`` does."""
+        write_bytes(self.root, relative, content)
 
     def delete_file(self, relative: str) -> None:
         """Remove a small file below the lake, where there is one."""

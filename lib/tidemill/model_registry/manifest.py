@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FILES = "spark"
 """The folder of a version that holds the model's files."""
+SAMPLE = "sample.parquet"
+"""The file of a version that holds rows of its dataset with their predictions; see `tidemill.model_registry.sample`."""
 
 _REMEDY = "restore it from a backup, or run the pipeline: `tidemill run SPEC` trains a new version"
 
@@ -45,7 +47,8 @@ class Manifest:
     the kind of its task. ``features`` is the block of the spec that the model was trained with (None in models of earlier releases),
     ``code`` the user's Python modules that its stages need, name to source, ``slots`` the names of the slots of its feature vector, in
     order, ``chosen`` the choices of `features: auto`, one row of ``ops.features`` each. ``files`` are the model's files, path to size and
-    SHA-256. The JSON ends with ``digest``, the SHA-256 of all the rest.
+    SHA-256, ``sample`` the same of the sample file (None in models of earlier releases). The JSON ends with ``digest``, the SHA-256 of all
+    the rest.
     """
 
     pipeline: str
@@ -69,6 +72,7 @@ class Manifest:
     library: str | None = None
     chosen: Sequence[Mapping[str, object]] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    sample: str | None = None
 
     @property
     def kind(self) -> TaskKind:
@@ -94,7 +98,7 @@ class Manifest:
 
     def is_same_model(self, other: Manifest) -> bool:
         """Return True if both describe the same model; run, time, version and files are not compared."""
-        own, others = (dataclasses.replace(one, run_id="", created_at="", version=0, files={}) for one in (self, other))
+        own, others = (dataclasses.replace(one, run_id="", created_at="", version=0, files={}, sample=None) for one in (self, other))
         return own.to_json() == others.to_json()
 
     @classmethod
@@ -109,7 +113,7 @@ class Manifest:
             digest = values.pop("digest", None)
             if digest is not None and digest != _digest(values):
                 raise StepError("model.json was changed after it was written: its digest does not match")
-            later = {"dataset_inputs", "features", "code", "slots", "library", "chosen", "files"} - set(values)
+            later = {"dataset_inputs", "features", "code", "slots", "library", "chosen", "files", "sample"} - set(values)
             return cls(**{item.name: values[item.name] for item in dataclasses.fields(cls) if item.name not in later})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StepError(f"model.json is not a complete manifest of a model ({error})") from error
@@ -161,6 +165,30 @@ def refuse_other_files(lake: Lake, manifest: Manifest, *, by_content: bool) -> N
             raise StepError(f"{what} is missing; {_REMEDY}")
         if sizes[path] != int(size) or (by_content and lake.file_hash(f"{folder}/{path}") != digest):
             raise StepError(f"{what} is not the file that was written with the model; {_REMEDY}")
+
+
+def read_sample_file(lake: Lake, manifest: Manifest) -> bytes:
+    """Return the content of the version's sample file.
+
+    Raises:
+        StepError: the version has none, or the file is missing or not the one that was written.
+    """
+    what = f"model {manifest.version} of {manifest.pipeline}"
+    if manifest.sample is None:
+        raise StepError(f"{what} has no stored sample of predictions: an earlier release of tidemill trained it; train a new version")
+    file = f"{model_folder(manifest.pipeline, manifest.version)}/{SAMPLE}"
+    try:
+        content = lake.read_bytes(file)
+    except OSError as error:
+        raise StepError(f"{what}: {lake.root}/{file} cannot be read; {_REMEDY}") from error
+    if describe_content(content) != manifest.sample:
+        raise StepError(f"{what}: {lake.root}/{file} is not the file that was written with the model; {_REMEDY}")
+    return content
+
+
+def describe_content(content: bytes) -> str:
+    """Return the size and the SHA-256 of a file, as manifests have them."""
+    return f"{len(content)} {hashlib.sha256(content).hexdigest()}"
 
 
 def list_model_files(lake: Lake, pipeline: str, version: int) -> dict[str, str]:

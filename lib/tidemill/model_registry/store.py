@@ -19,7 +19,9 @@ from pyspark.sql.utils import is_remote
 from tidemill.errors import StepError
 from tidemill.model_registry.manifest import (
     FILES,
+    SAMPLE,
     Manifest,
+    describe_content,
     list_model_files,
     manifest_file,
     model_folder,
@@ -33,6 +35,8 @@ from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.runtime.user_code import contain_exit
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from tidemill.lake import Lake
 
 
@@ -77,8 +81,8 @@ def _new_module(name: str, code: Mapping[str, str]) -> ModuleType:
     return module
 
 
-def save_model(lake: Lake, model: PipelineModel, manifest: Manifest) -> None:
-    """Write the model's files, then its manifest, which creates the version; files of a killed attempt are overwritten.
+def save_model(lake: Lake, model: PipelineModel, manifest: Manifest, sample: bytes | None = None) -> None:
+    """Write the model's files and its sample, then its manifest, which creates the version; files of a killed attempt are overwritten.
 
     Raises:
         StepError: the folder contains a model already.
@@ -89,7 +93,10 @@ def save_model(lake: Lake, model: PipelineModel, manifest: Manifest) -> None:
         raise StepError(f"model {version} of {pipeline} is not written: {lake.root}/{folder} holds files already, which stay as they are")
     lake.write_text(f"{folder}/{UNFINISHED}", manifest.run_id)
     model.write().overwrite().save(f"{lake.engine_root}/{folder}/{FILES}")
-    whole = dataclasses.replace(manifest, files=list_model_files(lake, pipeline, version))
+    if sample is not None:
+        lake.write_bytes(f"{folder}/{SAMPLE}", sample)
+    described = None if sample is None else describe_content(sample)
+    whole = dataclasses.replace(manifest, files=list_model_files(lake, pipeline, version), sample=described)
     lake.write_text(manifest_file(pipeline, version), whole.to_json())
     lake.delete_file(f"{folder}/{UNFINISHED}")
 
@@ -103,10 +110,11 @@ def load_manifest(lake: Lake, pipeline: str, version: int) -> Manifest:
     return read_manifest(lake, pipeline, version)
 
 
-def load_model(lake: Lake, pipeline: str, version: int) -> tuple[PipelineModel, Manifest]:
+def load_model(lake: Lake, pipeline: str, version: int, *, session: SparkSession | None = None) -> tuple[PipelineModel, Manifest]:
     """Load a version from its files.
 
-    The files are compared with the manifest each time; a model that this process has loaded before comes from a cache.
+    The files are compared with the manifest each time; a model that this process has loaded before comes from a cache, unless a
+    ``session`` is given: then it is loaded anew in that one.
 
     Raises:
         StepError: there is no such version, its files were damaged or changed, or they do not load.
@@ -116,6 +124,8 @@ def load_model(lake: Lake, pipeline: str, version: int) -> tuple[PipelineModel, 
     path = f"{lake.engine_root}/{model_folder(pipeline, version)}/{FILES}"
     try:
         with _LOADING, contain_exit("the Python kept with it"), importable_modules(manifest.code):
+            if session is not None:
+                return PipelineModel.read().session(session).load(path), manifest
             return _LOADED.get(_loaded_key(lake, manifest), lambda: PipelineModel.load(path)), manifest
     except Exception as error:
         raise StepError(

@@ -18,6 +18,7 @@ from tests.spark.tables import write_table
 
 from tidemill.lake import Lake
 from tidemill.model_registry import Deployments, Manifest, load_manifest, save_model
+from tidemill.model_registry.sample import take_sample, to_parquet
 from tidemill.model_registry.versions import next_version
 from tidemill.spec import load_spec
 from tidemill.steps.ingest.step import ingest
@@ -128,7 +129,8 @@ def template(spark, fitted, tmp_path_factory) -> Lake:
     frame = frame.selectExpr("*", "timestamp '2013-01-01' + make_dt_interval(0, id) AS seen_at")
     version = write_table(lake, frame, "gold.late_dataset")
     for number, name in enumerate(("good", "bad"), start=1):
-        save_model(lake, fitted[name], manifest(name, number, version))
+        sample = to_parquet(take_sample(fitted[name], manifest(name, number, version), frame, ["id"], "is_late"))
+        save_model(lake, fitted[name], manifest(name, number, version), sample)
     return lake
 
 
@@ -160,8 +162,9 @@ class Trained:
         folder.mkdir(parents=True)
         # The same folder for all tests, so that a model is loaded once.
         (folder / "spark").symlink_to(Path(self.template.root) / "models" / "late" / str(original) / "spark")
-        files = load_manifest(self.template, "late", original).files
-        whole = replace(manifest(name, version, self.dataset_version), files=files)
+        shutil.copy(Path(self.template.root) / "models" / "late" / str(original) / "sample.parquet", folder)
+        first = load_manifest(self.template, "late", original)
+        whole = replace(manifest(name, version, self.dataset_version), files=first.files, sample=first.sample)
         self.lake.write_text(f"models/late/{version}/model.json", whole.to_json())
         for state in ("CANDIDATE", *states):
             self.deployments.move(version, state, run_id="r0", reason="test")

@@ -13,6 +13,7 @@ from tidemill.lake.ops import ImportanceRow
 from tidemill.learners.custom import EstimatorFamily
 from tidemill.model_registry import Deployments, Manifest, load_manifest, save_model
 from tidemill.model_registry.manifest import model_fault
+from tidemill.model_registry.sample import take_sample, to_parquet
 from tidemill.model_registry.versions import next_version, saved_versions
 from tidemill.spec.models import DeclaredGroup
 from tidemill.steps.result import StepContext
@@ -74,7 +75,7 @@ def register_model(context: StepContext, trained: TrainedModel) -> int:
     version = _same_candidate(context, deployments, manifest)
     if version is None:
         version = manifest.version
-        save_model(context.lake, trained.model, manifest)
+        save_model(context.lake, trained.model, manifest, _take_sample(context, trained.model, manifest))
     manifest = dataclasses.replace(manifest, version=version)
     record_choices(context, plan)
     _record_importances(context, trained.model, manifest, plan)
@@ -106,6 +107,13 @@ def _code(context: StepContext, parts: Sequence[DeclaredGroup | CustomStage | Us
     own = [part for part in parts if is_user_code(part)]
     imported = {name: text for part in own for name, text in context.spec.own_imports(part.python).items()}
     return imported | {str(part.kind.__module__): context.spec.source_code(part.python) for part in own}
+
+
+def _take_sample(context: StepContext, model: PipelineModel, manifest: Manifest) -> bytes:
+    """Return the sample of rows and predictions that is kept with the model, as the content of its file."""
+    declared, table = context.spec.pipeline.dataset, context.spec.pipeline.dataset_table
+    dataset = context.lake.read(context.spark, table, context.inputs[table])
+    return to_parquet(take_sample(model, manifest, dataset, declared.key, declared.label))
 
 
 def _dataset_inputs(context: StepContext) -> dict[str, int]:
