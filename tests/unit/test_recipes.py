@@ -55,6 +55,7 @@ def test_there_is_one_for_each_kind_of_extension() -> None:
         "an expectation kind",
         "a command",
         "a drift method",
+        "a gate function",
     }
     assert set(sections()) == expected
 

@@ -9,7 +9,7 @@ from tidemill.runtime.lazy_exports import export_lazily
 if TYPE_CHECKING:
     from tidemill.evaluation.baseline import baseline_metrics, constant_predictions
     from tidemill.evaluation.estimates import Estimate, Measurement, SliceMeasurement
-    from tidemill.evaluation.gates import Gate, GateResult, default_gate, parse_gate
+    from tidemill.evaluation.gates import Gate, GateResult, default_gates, parse_gate
     from tidemill.evaluation.metrics import compute_metrics, is_better
 
 
@@ -22,7 +22,7 @@ __all__ = [
     "baseline_metrics",
     "compute_metrics",
     "constant_predictions",
-    "default_gate",
+    "default_gates",
     "is_better",
     "parse_gate",
 ]
@@ -32,7 +32,7 @@ __getattr__ = export_lazily(
     {
         "baseline": ("baseline_metrics", "constant_predictions"),
         "estimates": ("Estimate", "Measurement", "SliceMeasurement"),
-        "gates": ("Gate", "GateResult", "default_gate", "parse_gate"),
+        "gates": ("Gate", "GateResult", "default_gates", "parse_gate"),
         "metrics": ("compute_metrics", "is_better"),
     },
 )

@@ -80,10 +80,11 @@ Estimates: TypeAlias = Mapping[str, Estimate]
 
 @dataclass(frozen=True)
 class SliceMeasurement:
-    """The metrics of the rows of one slice."""
+    """The metrics of the rows of one slice; ``columns`` are those that it is a slice of, one or a pair."""
 
     rows: int
     estimates: Estimates
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

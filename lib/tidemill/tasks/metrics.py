@@ -47,6 +47,7 @@ class Metric:
         greater_is_better: False if less is better.
         needs_label: False if no label is needed, which only built-in metrics without a formula can be.
         is_built_in: True for those that come with tidemill.
+        is_best_by_constant: True if a constant prediction reaches the best value, so that it is no baseline.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Metric:
     greater_is_better: bool = True
     needs_label: bool = True
     is_built_in: bool = False
+    is_best_by_constant: bool = False
 
 
 QUANTILE_LOSS = "quantileLoss"
@@ -90,6 +92,7 @@ _BUILT_IN: dict[str, tuple[tuple[str, ...], Formula | None]] = {
 }
 _MINIMISED = frozenset({"logLoss", "brier", "expectedCalibrationError", "rmse", "mae", "mape", "massVolume", QUANTILE_LOSS})
 _WITHOUT_LABEL = frozenset({"silhouette", "massVolume"})
+_BEST_BY_CONSTANT = frozenset({"recall", "specificity", "expectedCalibrationError"})
 
 
 _WITH_COUNTS = (*_CLASSES, "regression", "anomaly")
@@ -131,6 +134,7 @@ METRICS: Registry[Metric] = Registry(
             greater_is_better=name not in _MINIMISED,
             needs_label=name not in _WITHOUT_LABEL,
             is_built_in=True,
+            is_best_by_constant=name in _BEST_BY_CONSTANT,
         )
         for name, (tasks, formula) in _BUILT_IN.items()
     },

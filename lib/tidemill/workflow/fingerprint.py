@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tidemill.errors import Fault, SpecError
-from tidemill.evaluation.gates import parse_gate
+from tidemill.evaluation.gates import GATE_FUNCTIONS, parse_gate
 from tidemill.extensions import search_beside
 from tidemill.monitoring.methods import DRIFT_METHODS
 from tidemill.quality.expectations.kinds import EXPECTATION_KINDS
@@ -118,10 +118,12 @@ def _kinds(spec: Spec, expectations: Mapping[str, Expectation]) -> list[str]:
 
 
 def _gate_code(spec: Spec) -> list[str]:
-    """Return the code of the metrics that gates name and that are not built in."""
+    """Return the code of the metrics and functions that gates name and that are not built in."""
+    pipeline = spec.pipeline
     with search_beside(spec.folder):
-        gates = [parse_gate(gate, spec.pipeline.task) for gate in spec.pipeline.evaluation.gates or ()]
-    return spec.extension_code(METRICS, *(reference.metric for gate in gates for reference in gate.references))
+        gates = [parse_gate(gate, pipeline.task, pipeline.evaluation.metrics) for gate in pipeline.evaluation.gates or ()]
+    functions = spec.extension_code(GATE_FUNCTIONS, *(name for gate in gates for name in gate.functions))
+    return spec.extension_code(METRICS, *(name for gate in gates for name in gate.metrics)) + functions
 
 
 def refuse_shared_names(spec: Spec, nodes: Sequence[Node], states: States) -> None:

@@ -45,7 +45,7 @@ def test_a_good_candidate_becomes_challenger_and_a_repeat_changes_nothing(traine
     assert baseline["areaUnderPR"] == pytest.approx(sum(y) / len(y))
     assert trained.states() == {1: "CHALLENGER"}
     evidence = json.loads(trained.deployments.rows()[-1].evidence)
-    assert [gate["gate"] for gate in evidence["gates"]] == ["areaUnderPR > baseline.areaUnderPR"]
+    assert [gate["gate"] for gate in evidence["gates"]] == ["areaUnderPR > baseline.areaUnderPR", "areaUnderPR >= champion.areaUnderPR"]
     assert evidence["metrics"]["areaUnderROC"] == found["areaUnderROC"]
 
     evaluate(trained.context("evaluate", version))

@@ -7,7 +7,8 @@ import pytest
 import sklearn.metrics as sk
 
 from tidemill.evaluation.counts import compute_array_metrics
-from tidemill.evaluation.gates import default_gate, parse_gate
+from tidemill.evaluation.estimates import Measurement
+from tidemill.evaluation.gates import Measured, default_gates, parse_gate
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -46,4 +47,5 @@ def test_a_model_can_beat_the_precision_of_a_constant_that_calls_no_row_positive
     labels = np.array([0.0, 0.0, 1.0])
     constant = compute_array_metrics(labels, np.tile([2 / 3, 1 / 3], (3, 1)), "binary")
     model = compute_array_metrics(labels, np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]), "binary")
-    assert parse_gate(default_gate("precision")).evaluate(model, constant, None).passed
+    measured = Measured({"candidate": Measurement.of_values(model), "baseline": Measurement.of_values(constant)})
+    assert parse_gate(default_gates("precision", has_intervals=False)[0]).evaluate(measured).passed

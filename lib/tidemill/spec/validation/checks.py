@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,9 +14,10 @@ from tidemill.spec.models import SOURCE_KINDS
 from tidemill.spec.models.source_kinds import DeclaredSource, Faults
 from tidemill.spec.validation.dataset import dataset_problems
 from tidemill.spec.validation.features import feature_problems
+from tidemill.spec.validation.gates import gate_problems
 from tidemill.spec.validation.task import declared_task, recommendation_problems, task_problems
 from tidemill.spec.validation.training import training_problems
-from tidemill.tasks import METRICS, QUANTILE_LOSS, Task
+from tidemill.tasks import METRICS, Task
 
 _WITH_SECRETS = ("url", "user", "password", "path", "options")
 _SECRET_REFERENCE = re.compile(r"\$\{secret:[^}/]+/[^}]+\}")
@@ -30,7 +29,7 @@ def check_faults(root: Node, folder: Path) -> list[Fault]:
     """Return the faults of the rules between keys."""
     rules: tuple[Callable[[Node], Problems], ...] = (
         lambda node: _check_sources(node, folder), _check_secrets, _check_whole_numbers, _check_names, dataset_problems, feature_problems,
-        task_problems, _check_training, training_problems, _check_spaces, recommendation_problems, _check_gates,
+        task_problems, _check_training, training_problems, _check_spaces, recommendation_problems, gate_problems,
     )  # fmt: skip
     faults = []
     for rule in rules:
@@ -171,24 +170,3 @@ def _check_range(path: tuple[Key, ...], kind: str, bounds: Node) -> Problems:
         yield path, f"the lower bound {low} is above the upper bound {high}; write [{high}, {low}]"
     elif kind == "log" and low <= 0:
         yield path, f"a logarithmic range starts above 0, found {low}; write 1.0e-5, say, or use `float:`"
-
-
-def _check_gates(root: Node) -> Problems:
-    if importlib.util.find_spec("tidemill.evaluation.gates") is None:
-        return
-    # By name, not by an import: evaluation is a higher layer than spec.
-    parse = getattr(importlib.import_module("tidemill.evaluation.gates"), "parse_gate", None)
-    task, node = declared_task(root), root.at("evaluation", "gates")
-    quantile = root.at("training", "loss", "quantile")
-    for index, gate in enumerate(node.items if node else []):
-        if parse is None or gate.string is None or "slices" in gate.string:
-            continue
-        try:
-            parse(gate.string, task)
-        except ValueError as error:
-            yield ("evaluation", "gates", index), str(error)
-        if QUANTILE_LOSS in gate.string and quantile is None:
-            yield (
-                ("evaluation", "gates", index),
-                f"{QUANTILE_LOSS} is measured at a quantile; declare it: `training.loss: {{quantile: 0.9}}`",
-            )

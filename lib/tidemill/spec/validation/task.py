@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from tidemill.errors import UsageError, did_you_mean
@@ -107,12 +106,6 @@ def _check_label_metrics(root: Node, declared: Task) -> Problems:
     metric = root.string_at("training", "metric") or declared.default_metric(has_label=False)
     if _needs_label(metric, declared):
         yield ("training", "metric"), f"{metric} needs `dataset.label`, which marks the anomalies; write `massVolume`, or leave it out"
-    gates = root.at("evaluation", "gates")
-    for index, gate in enumerate(gates.items if gates else []):
-        names = [re.sub(r"^(champion|baseline)\.", "", name) for name in re.findall(r"[A-Za-z_][\w.]*", gate.string or "")]
-        by_label = [name for name in names if _needs_label(name, declared)]
-        if by_label:
-            yield ("evaluation", "gates", index), f"{by_label[0]} needs `dataset.label`, which marks the anomalies; gate massVolume"
 
 
 def _needs_label(metric: str, declared: Task) -> bool:
