@@ -1,12 +1,16 @@
 """evaluate: metrics against scikit-learn, the baseline beside them, the gates' verdicts."""
 
 import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sklearn import metrics as sk
 from tests.spark.tables import write_table
 
 from tidemill.errors import GateRefused, StepError
+from tidemill.model_registry import load_manifest
 from tidemill.model_registry.predict import predict
 from tidemill.steps.evaluate.step import evaluate
 from tidemill.tasks import TASKS
@@ -46,10 +50,18 @@ def test_a_good_candidate_becomes_challenger_and_a_repeat_changes_nothing(traine
     assert trained.states() == {1: "CHALLENGER"}
     evidence = json.loads(trained.deployments.rows()[-1].evidence)
     assert [gate["gate"] for gate in evidence["gates"]] == ["areaUnderPR > baseline.areaUnderPR", "areaUnderPR >= champion.areaUnderPR"]
+    assert [(gate["passed"], gate["value"]) for gate in evidence["gates"]] == [(True, found["areaUnderPR"]), (True, None)]
     assert evidence["metrics"]["areaUnderROC"] == found["areaUnderROC"]
+    rows = trained.lake.ledger.rows("ops.gates", pipeline="late", run_id="r1", model_version=version)
+    assert [(row["gate"], row["value"], row["bound"], row["passed"]) for row in rows] == [
+        ("areaUnderPR > baseline.areaUnderPR", found["areaUnderPR"], baseline["areaUnderPR"], True),
+        ("areaUnderPR >= champion.areaUnderPR", None, None, True),
+    ]
+    assert "model 1 and the constant baseline on 18 test rows" in rows[0]["compared"]
 
     evaluate(trained.context("evaluate", version))
     assert len(trained.lake.ledger.rows("ops.metrics")) == 2 * len(TASKS.get("binary").metrics)
+    assert len(trained.lake.ledger.rows("ops.gates")) == 2
     assert len(trained.deployments.rows()) == 2
 
 
@@ -64,6 +76,11 @@ def test_a_bad_candidate_is_rejected_by_name_of_every_gate_beside_the_reigning_c
     assert "areaUnderROC >= 0.99: refused" in str(caught.value)
     assert "champion.areaUnderPR - 0.005: refused" in str(caught.value)
     assert trained.states() == {1: "CHAMPION", 2: "REJECTED"}
+    gates = trained.lake.ledger.rows("ops.gates", model_version=candidate)
+    assert [row["passed"] for row in gates] == [False, False, True]
+    assert gates[1]["value"] == _metrics(trained.lake, candidate)["areaUnderPR"]
+    assert gates[1]["bound"] == pytest.approx(_metrics(trained.lake, champion)["areaUnderPR"] - 0.005)
+    assert "model 2 and champion 1 on 18 test rows" in gates[1]["compared"]
     y, p = _test_rows(trained, champion)
     assert _metrics(trained.lake, champion)["areaUnderROC"] == pytest.approx(sk.roc_auc_score(y, p), abs=1e-4)
     assert _metrics(trained.lake, candidate)["areaUnderROC"] < 0.5
@@ -87,6 +104,30 @@ def test_a_champion_that_is_evaluated_again_is_held_against_the_one_before_it(tr
     result = evaluate(trained.context("evaluate", champion))
     assert result.notes == ("model 2 is CHAMPION already and stays so",)
     assert trained.states() == {1: "RETIRED", 2: "CHAMPION"}
+
+
+@pytest.mark.long("scores the test rows three times, and evaluates a model twice")
+def test_costs_are_measured_and_a_candidate_must_reproduce_its_stored_sample(trained):
+    version = trained.train("good")
+    trained.spec["evaluation"] = {"gates": ["score_ms_per_1k_rows > 0", "model_mb <= 0.001", "areaUnderROC > 0"]}
+    with pytest.raises(GateRefused, match=r"refused by 1 of 3 gates: model_mb <= 0\.001: refused"):
+        evaluate(trained.context("evaluate", version))
+    files = (Path(trained.lake.root) / "models" / "late" / str(version) / "spark").rglob("*")
+    [time, size, _] = trained.lake.ledger.rows("ops.gates")
+    assert size["value"] == sum(file.stat().st_size for file in files if file.is_file() and file.name[0] != ".") / 1e6
+    assert 0 < time["value"] < 1e6
+
+    # The stored predictions of another model: the candidate's files are not what was trained.
+    sample = Path(trained.template.root) / "models" / "late" / "2" / "sample.parquet"
+    folder = Path(trained.lake.root) / "models" / "late" / str(version)
+    shutil.copy(sample, folder / "sample.parquet")
+    whole = replace(load_manifest(trained.lake, "late", version), sample=load_manifest(trained.template, "late", 2).sample)
+    trained.lake.write_text(f"models/late/{version}/model.json", whole.to_json())
+    trained.spec["evaluation"] = {"gates": ["areaUnderROC > 0"]}
+    with pytest.raises(GateRefused, match="stored sample: refused, loaded from its files the model does not predict what it did"):
+        evaluate(trained.context("evaluate", version, run_id="r2"))
+    assert trained.states() == {1: "REJECTED"}
+    assert [row["passed"] for row in trained.lake.ledger.rows("ops.gates", run_id="r2")] == [True, False]
 
 
 def test_an_empty_test_set_is_named(trained):

@@ -13,6 +13,7 @@ from tidemill.evaluation import Measurement
 from tidemill.evaluation.gates import Gate, GateResult, Measured, default_gates, parse_gate
 from tidemill.lake.ops import GateRow
 from tidemill.model_registry import Deployments, load_model
+from tidemill.model_registry.sample import check_sample
 from tidemill.steps.evaluate.costs import measure_costs
 from tidemill.tasks import METRICS, Metric
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from tidemill.steps.result import StepContext
 
 logger = logging.getLogger(__name__)
+
+SAMPLE_GATE = "stored sample"
+"""The gate of a candidate that does not predict what it did at training time."""
+_DEPLOYED = ("CHAMPION", "RETIRED")
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,8 @@ def evaluate_gates(
 ) -> list[GateResult]:
     """Evaluate the gates and write ``ops.gates``; gates that name the champion compare on rows that it was not trained on.
 
-    ``test`` are the rows that are scored to measure the time of a cost, with their features.
+    A candidate that passes them all must also reproduce its stored sample; a row says so where it does not. ``test`` are the rows that
+    are scored to measure the time of a cost, with their features.
     """
     models = {"candidate": (candidate.model, candidate.manifest)}
     if against:
@@ -119,10 +125,29 @@ def evaluate_gates(
         words = f"{names} and champion {against.version} on {against.rows:,} test rows that the champion was not trained on"
         paired = Measured(measured, costs, least, words)
     results = [gate.evaluate(paired if gate.needs_champion else with_baseline if gate.needs_baseline else alone) for gate in gates]
+    if all(result.passed for result in results):
+        results += check_stored_sample(context, version)
     for result in results:
         logger.info("%s: gate %s", context.pipeline, result.sentence)
     context.lake.ledger.put(GateRow, [_gate_row(context, version, result) for result in results], where=context.run_columns)
     return results
+
+
+def check_stored_sample(context: StepContext, version: int) -> list[GateResult]:
+    """Load a candidate in a new session, past all caches, and return a refusal if it does not predict what it did at training time.
+
+    A version that is or was champion is not checked again.
+
+    Raises:
+        StepError: the candidate does not load, or its sample is missing or damaged.
+    """
+    if Deployments(context.lake.ledger, context.pipeline).state(version) in _DEPLOYED:
+        return []
+    difference = check_sample(context.spark, context.lake, context.pipeline, version).difference
+    if difference is None:
+        return []
+    sentence = f"{SAMPLE_GATE}: refused, loaded from its files the model does not predict what it did at training time: {difference}"
+    return [GateResult(SAMPLE_GATE, False, None, None, None, None, (), sentence)]
 
 
 def _gate_row(context: StepContext, version: int, result: GateResult) -> GateRow:
@@ -159,11 +184,11 @@ def decide(
     state = deployments.state(version)
     if failed_gates:
         reason = "; ".join((*failed_gates, *remarks))
-        if state not in ("CHAMPION", "RETIRED"):
+        if state not in _DEPLOYED:
             deployments.move(version, "REJECTED", run_id=context.run_id, reason=reason, evidence=evidence)
         raise GateRefused(f"model {version} of {context.pipeline} was refused by {len(failed_gates)} of {len(results)} gates: {reason}")
     notes = (*_list_slices_left_out(results), *remarks)
-    if state in ("CHAMPION", "RETIRED"):
+    if state in _DEPLOYED:
         return (f"model {version} is {state} already and stays so", *notes)
     deployments.move(version, "CHALLENGER", run_id=context.run_id, reason=f"passed {len(results)} gates", evidence=evidence)
     return (*(result.sentence for result in results if not result.was_compared), *notes)
