@@ -135,7 +135,6 @@ RESERVED_OPTIONS = (
     ReservedOption("evaluation.gates.*", _uses_slices, "gate the metrics of all rows"),
     ReservedOption("evaluation.metrics", _is_set, "leave it out"),
     ReservedOption("evaluation.fairness", _is_set, "leave it out"),
-    ReservedOption("evaluation.importance", _is_set, "leave it out"),
     ReservedOption("evaluation.learning_curve", _is_set, "leave it out"),
     ReservedOption("evaluation.approval", _is_one_of("manual"), "leave `auto`"),
     ReservedOption("evaluation.approvers", _is_set, "leave it out"),

@@ -30,8 +30,8 @@ class Fairness(Block):
 class Importance(Block):
     """Permutation importance on raw columns, and contributions of columns to single predictions."""
 
-    rows: int = Field(default=2000, ge=0, description="test rows that are permuted, sampled by their key; 0: none")
-    repeats: int = Field(default=3, ge=1, le=100, description="permutations of each column")
+    rows: int = Field(default=1000, ge=0, le=100_000, description="test rows that are permuted, sampled by their key; 0: none")
+    repeats: int = Field(default=2, ge=1, le=100, description="permutations of each column")
     contributions: int = Field(default=100, ge=0, le=10_000, description="test rows whose contributions are stored; 0: none")
 
 

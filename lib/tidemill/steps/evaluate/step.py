@@ -21,6 +21,7 @@ from tidemill.steps.evaluate.gating import (
     list_own_metrics,
     parse_declared_gates,
 )
+from tidemill.steps.evaluate.importance import explain_candidate
 from tidemill.steps.evaluate.unsupervised import describe_clusters
 from tidemill.steps.result import StepContext, StepResult
 
@@ -56,6 +57,7 @@ def evaluate(context: StepContext) -> StepResult:
     measurements = {version: candidate.metrics, BASELINE_VERSION: candidate.baseline}
     measurements |= {against.version: against.champion} if against else {}
     _record(context, measurements, version, slices)
+    explain_candidate(context, model, manifest, dataset)
     test = dataset.where(F.col("split") == "test")
     results = evaluate_gates(context, gates, candidate, against, rows, test)
     remarks = evaluator.compare(candidate.metrics.values, against.champion.values) if against else ()
