@@ -36,7 +36,8 @@ class Estimate:
         finite = self.draws[np.isfinite(self.draws)]
         if len(finite) < (1 - _MOST_UNDEFINED) * len(self.draws) or not len(finite):
             return None
-        lower, upper = np.quantile(finite, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+        # The definition (n + 1) p: that of numpy's default covers too little with few draws.
+        lower, upper = np.quantile(finite, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], method="weibull")
         return float(lower), float(upper)
 
     @property

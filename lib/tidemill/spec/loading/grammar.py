@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -120,10 +119,6 @@ def _is_one_of(*values: str) -> Callable[[Node], bool]:
     return lambda node: node.value in values
 
 
-def _uses_slices(node: Node) -> bool:
-    return bool(re.search(r"\bslices\b", node.string or ""))
-
-
 def _is_catalog(node: Node) -> bool:
     return (node.string or "").startswith("catalog:")
 
@@ -132,7 +127,6 @@ RESERVED_OPTIONS = (
     ReservedOption("lake", _is_catalog, "give a path, such as ./lake"),
     ReservedOption("tables.*.load", _is_one_of("incremental"), "leave `full`"),
     ReservedOption("evaluation.slices", _is_set, "leave it out"),
-    ReservedOption("evaluation.gates.*", _uses_slices, "gate the metrics of all rows"),
     ReservedOption("evaluation.metrics", _is_set, "leave it out"),
     ReservedOption("evaluation.fairness", _is_set, "leave it out"),
     ReservedOption("evaluation.learning_curve", _is_set, "leave it out"),
