@@ -5,7 +5,8 @@ Layout and commit metadata change only with a new layout version; compaction, st
 """
 
 from tidemill.lake.ledger import Ledger
+from tidemill.lake.pinned import PinnedLake
 from tidemill.lake.sql import table_names
 from tidemill.lake.tables import Lake
 
-__all__ = ["Lake", "Ledger", "table_names"]
+__all__ = ["Lake", "Ledger", "PinnedLake", "table_names"]

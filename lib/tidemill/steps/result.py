@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
     from tidemill.lake import Lake
+    from tidemill.lake.ops import TrialRow
     from tidemill.spec import Spec
 
 
@@ -21,7 +22,8 @@ class StepContext:
 
     ``inputs`` maps each table the step reads (and ``models.<pipeline>`` for a model) to the version it must read;
     ``node`` is the step's own name in the graph, such as ``ingest.flights`` or ``train``. ``replay`` is for ingest only:
-    the batch or time from which the source is loaded again.
+    the batch or time from which the source is loaded again. ``recorded_trials`` are for train only: the rows of ``ops.trials`` of a search
+    that is made again, with these parameters on these folds, instead of a new one.
     """
 
     spark: SparkSession
@@ -31,6 +33,7 @@ class StepContext:
     run_id: str
     node: str
     replay: str | None = None
+    recorded_trials: tuple[TrialRow, ...] = ()
 
     @property
     def pipeline(self) -> str:

@@ -17,7 +17,7 @@ from tidemill.steps.train.feature_spec import declared_features
 from tidemill.training.selection import SUCCEEDED, NoTrialSucceeded, SearchResult, TrialFold, first_errors, select_trial
 from tidemill.training.tuning.search import Search
 from tidemill.training.tuning.staged_boosting import with_mean_rounds
-from tidemill.training.tuning.tune import TuningResult, tune
+from tidemill.training.tuning.tune import TuningResult, rerun, tune
 from tidemill.version import VERSION
 
 if TYPE_CHECKING:
@@ -60,6 +60,11 @@ class PastTrials:
                 fits[fit.family, fit.params, fit.fold] = fit
         return fits
 
+    def recorded(self) -> list[TrialFold]:
+        """Return the rows of a recorded search that is to be made again; none for a new search."""
+        rows = self._context.recorded_trials
+        return [TrialFold(trial=int(row.trial or 0), **{column: getattr(row, column) for column in _COLUMNS}) for row in rows]
+
     def append(self, rows: Sequence[TrialFold]) -> None:
         """Append the rows of a fit that has ended."""
         for row in rows:
@@ -87,13 +92,15 @@ def cross_validate_and_select(
 ) -> tuple[TuningResult, SearchResult]:
     """Run the trials, write them to ``ops.trials``, and return them with the selection; the mean rounds replace early stopping.
 
-    ``total`` is the number of training rows; ``is_last``: the vectors of the folds are not needed afterwards.
+    ``total`` is the number of training rows; ``is_last``: the vectors of the folds are not needed afterwards. Where ``past`` has recorded
+    trials, these are run again, and the tuner is not asked.
 
     Raises:
         NoTrialSucceeded: no trial succeeded; the failures are written too.
     """
     try:
-        tuned = tune(search, spaces, training.tuner, folds, total, is_last=is_last)
+        recorded = [row for row in past.recorded() if row.family in spaces]
+        tuned = rerun(search, recorded, folds) if recorded else tune(search, spaces, training.tuner, folds, total, is_last=is_last)
         selected = select_trial(tuned.rows, tuned.trials, search.problem.metric, folds=folds, rule=training.select)
     except NoTrialSucceeded as error:
         past.record(error.rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -143,6 +144,31 @@ def tune(
         if sampler:
             sampler.tell(compute_means(done, folds), stopped_means(done))
     return TuningResult(tuple(trials), tuple(finished), notes)
+
+
+def rerun(search: Search, recorded: Sequence[TrialFold], folds: Sequence[int]) -> TuningResult:
+    """Run the trials of an earlier search again, each with its parameters, on the folds and the share of rows that its rows name.
+
+    A trial that was stopped early stays so, and ``score_seconds`` are the recorded ones: they select by the rule ``one_standard_error``.
+    """
+    search.expect(folds)
+    rows_by_trial: dict[int, list[TrialFold]] = {}
+    for row in recorded:
+        rows_by_trial.setdefault(row.trial, []).append(row)
+    trials_by_budget: dict[tuple[float, tuple[int, ...]], list[Trial]] = {}
+    for number, rows in sorted(rows_by_trial.items()):
+        validated = {row.fold for row in rows}
+        budget = min(row.share for row in rows), tuple(fold for fold in folds if fold in validated)
+        trials_by_budget.setdefault(budget, []).append(Trial(number, rows[0].family, json.loads(rows[0].params)))
+    stopped = {row.trial for row in recorded if row.state == STOPPED}
+    seconds_by_fit = {(row.trial, row.fold): row.score_seconds for row in recorded}
+    done: list[TrialFold] = []
+    for (share, own_folds), trials in trials_by_budget.items():
+        for row in search.run(trials, own_folds, share=share):
+            timed = dataclasses.replace(row, score_seconds=seconds_by_fit.get((row.trial, row.fold), row.score_seconds))
+            done.append(_mark_stopped(timed) if row.trial in stopped else timed)
+    by_number = {trial.number: trial for trials in trials_by_budget.values() for trial in trials}
+    return TuningResult(tuple(by_number[number] for number in sorted(by_number)), tuple(done))
 
 
 def _split_generations(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
