@@ -13,13 +13,15 @@ from tidemill.runtime.lazy_exports import export_lazily
 if TYPE_CHECKING:
     from tidemill.model_registry.deployments import Deployments
     from tidemill.model_registry.manifest import Manifest
-    from tidemill.model_registry.mlflow.projection import project
+    from tidemill.model_registry.mlflow.projection import is_projected, lacks_mlflow, project
     from tidemill.model_registry.store import load_manifest, load_model, save_model
 
 
 __all__ = [
     "Deployments",
     "Manifest",
+    "is_projected",
+    "lacks_mlflow",
     "load_manifest",
     "load_model",
     "project",
@@ -31,7 +33,7 @@ __getattr__ = export_lazily(
     {
         "deployments": ("Deployments",),
         "manifest": ("Manifest",),
-        "mlflow.projection": ("project",),
+        "mlflow.projection": ("is_projected", "lacks_mlflow", "project"),
         "store": ("load_manifest", "load_model", "save_model"),
     },
 )

@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
 
 from tidemill.errors import SourceError, UsageError, did_you_mean
-from tidemill.redaction import MASK, register_secret
+from tidemill.redaction import MASK
+from tidemill.runtime.secrets import SECRET_REFERENCE, reveal
 from tidemill.spec.loading.paths import escape_glob, is_pattern
 from tidemill.spec.models import Scalar, Source
 
-_SECRET_REFERENCE = re.compile(r"\$\{secret:([^}/]+)/([^}]+)\}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
-
-
-def reveal(text: str) -> str:
-    """Return ``text`` with each ``${secret:scope/key}`` replaced by the secret.
-
-    On Databricks secrets come from secret scopes, elsewhere from the environment variable ``TIDEMILL_SECRET_SCOPE_KEY``, in capitals, with
-    ``_`` for other characters than letters and digits. Each secret is registered for redaction in messages, also together with adjacent
-    letters and digits, because short secrets are not searched inside words.
-
-    Raises:
-        UsageError: there is no such secret.
-    """
-    parts, position = [], 0
-    for match in _SECRET_REFERENCE.finditer(text):
-        secret = _secret(match[1], match[2])
-        before, after = re.search(r"[A-Za-z0-9]*$", text[: match.start()]), re.match(r"[A-Za-z0-9]*", text[match.end() :])
-        register_secret(secret)
-        if secret:
-            register_secret(f"{before[0] if before else ''}{secret}{after[0] if after else ''}")
-        parts += [text[position : match.start()], secret]
-        position = match.end()
-    return "".join([*parts, text[position:]])
 
 
 def reveal_path(path: str) -> str:
@@ -44,10 +21,10 @@ def reveal_path(path: str) -> str:
     Raises:
         SourceError: a path that begins with a secret is not absolute, and its base folder is unknown here.
     """
-    if not _SECRET_REFERENCE.search(path):
+    if not SECRET_REFERENCE.search(path):
         return path
-    is_glob = is_pattern(_SECRET_REFERENCE.sub("", path))
-    revealed = _SECRET_REFERENCE.sub(lambda match: escape_glob(reveal(match[0])), path) if is_glob else reveal(path)
+    is_glob = is_pattern(SECRET_REFERENCE.sub("", path))
+    revealed = SECRET_REFERENCE.sub(lambda match: escape_glob(reveal(match[0])), path) if is_glob else reveal(path)
     reveal(path)  # registers the secrets for redaction
     if path.startswith("${") and not (PurePosixPath(revealed).is_absolute() or _SCHEME.match(revealed)):
         raise SourceError(f"path {path}: begins with a secret that is no absolute path; write what stands before it, such as ./{path}")
@@ -59,7 +36,7 @@ def mask_path(path: str, source: Source) -> str:
 
     Other secrets are not masked, because a file must have the same name in every run.
     """
-    secrets = {reveal(match[0]) for declared in source.paths for match in _SECRET_REFERENCE.finditer(declared)}
+    secrets = {reveal(match[0]) for declared in source.paths for match in SECRET_REFERENCE.finditer(declared)}
     for secret in sorted(secrets - {""}, key=len, reverse=True):
         path = path.replace(secret, MASK)
     return path
@@ -67,18 +44,7 @@ def mask_path(path: str, source: Source) -> str:
 
 def has_secret_path(source: Source) -> bool:
     """Return True where the source's paths contain secrets."""
-    return any(_SECRET_REFERENCE.search(path) for path in source.paths)
-
-
-def _secret(scope: str, key: str) -> str:
-    name = "TIDEMILL_SECRET_" + re.sub(r"[^A-Z0-9]", "_", f"{scope}_{key}".upper())
-    if name in os.environ:
-        return os.environ[name]
-    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
-        from databricks.sdk.runtime import dbutils
-
-        return str(dbutils.secrets.get(scope, key))
-    raise UsageError(f"the secret {scope}/{key} is not known here; export it as {name}")
+    return any(SECRET_REFERENCE.search(path) for path in source.paths)
 
 
 TEXT = (

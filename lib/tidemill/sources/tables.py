@@ -17,9 +17,10 @@ from pyspark.sql.datasource import DataSource
 from tidemill.columns import column
 from tidemill.errors import SourceError, UsageError
 from tidemill.quoting import quote_name
+from tidemill.runtime.secrets import reveal
 from tidemill.runtime.spark_errors import SPARK_ERRORS, format_spark_error
 from tidemill.sources.kinds import Delta
-from tidemill.sources.options import mask_path, resolve_options, reveal, reveal_path
+from tidemill.sources.options import mask_path, resolve_options, reveal_path
 from tidemill.sources.records import Extract
 from tidemill.sources.rows import WatermarkPosition, build_row_records, find_column, list_columns, parse_overlap
 from tidemill.sources.schema.types import TIME_TYPES, to_table_schema

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tidemill.errors import GateRefused, StepError, TidemillError
-from tidemill.lake import Lake
-from tidemill.model_registry import Deployments, project
+from tidemill.errors import GateRefused, StepError
+from tidemill.model_registry import Deployments
 from tidemill.model_registry.sample import refuse_other_predictions
 from tidemill.steps.result import StepContext, StepResult
 
@@ -12,8 +11,7 @@ from tidemill.steps.result import StepContext, StepResult
 def deploy(context: StepContext) -> StepResult:
     """Make the challenger champion, after it was loaded from its files and has reproduced the stored predictions of a sample.
 
-    The old champion is RETIRED in the same commit. MLflow is updated afterwards; where that fails, the deployment stands, a note says
-    so, and the next deploy repairs MLflow. Safe to repeat.
+    The old champion is RETIRED in the same commit. Safe to repeat.
 
     Raises:
         GateRefused: the version was rejected by its gates.
@@ -35,17 +33,4 @@ def deploy(context: StepContext) -> StepResult:
         notes = (f"model {version} was RETIRED before; the champion stays {deployments.champion()}",)
     elif state != "CHAMPION":
         raise StepError(f"model {version} of {context.pipeline} is {state or 'unknown'}, expected CHALLENGER; run evaluate first")
-    notes += repair_mlflow(context.lake, context.pipeline)
     return StepResult(outputs={pipeline.model_name: version}, rows_in=rows, rows_out=rows, notes=notes)
-
-
-def repair_mlflow(lake: Lake, pipeline: str) -> tuple[str, ...]:
-    """Update MLflow from the lake; return a note where that fails, since the deployment stands."""
-    try:
-        project(lake, pipeline)
-    except TidemillError as error:
-        return (str(error),)
-    except Exception as error:  # noqa: BLE001 - any error of MLflow: the lake is the source of truth
-        first = str(error).strip().partition("\n")[0]
-        return (f"MLflow does not show the champion yet ({type(error).__name__}: {first}); the lake does, and the next deploy repairs it",)
-    return ()

@@ -35,6 +35,7 @@ from tidemill.workflow.fingerprint import (
     refuse_shared_names,
 )
 from tidemill.workflow.graph import Graph, Node, build_graph
+from tidemill.workflow.mlflow_projection import show_in_mlflow
 from tidemill.workflow.outcome import Outcome, RunOutcome
 from tidemill.workflow.progress import PlainProgress, Progress
 from tidemill.workflow.recovery import Recovery
@@ -104,6 +105,7 @@ class Runner:
             refuse_unknown_columns(self.spec, self.lake, [node.name for node in nodes])
             self._refuse_wrong_parameters(nodes)
             self._states.begin(node.name for node in nodes)
+            show_in_mlflow(self.spec, self.lake, has_news=False)  # what an earlier run could not; told at the end of this one
             try:
                 with progress or PlainProgress() as shown:
                     outcomes = self._work_off(nodes, shown)
@@ -117,7 +119,14 @@ class Runner:
             # Where the ledger cannot be written, steps have failed already, and their errors are the ones to report.
             with suppress(Exception) if failed else nullcontext():
                 self._states.end(state, "; ".join(f"{outcome.node}: {outcome.error}" for outcome in failed) or None)
+        self._show_in_mlflow(outcomes)
         return RunOutcome(self.run_id, state, tuple(outcomes), Deployments(self.lake.ledger, self.spec.pipeline.pipeline).champion())
+
+    def _show_in_mlflow(self, outcomes: Sequence[Outcome]) -> None:
+        has_news = any(outcome.node in ("train", "evaluate", "deploy") and outcome.state == SUCCEEDED for outcome in outcomes)
+        note = show_in_mlflow(self.spec, self.lake, has_news=has_news)
+        if note is not None:
+            sys.stderr.write(f"{escape_controls_in_lines(note)}\n")
 
     def decide(self, node: Node) -> Decision:
         """Return whether the node would run now, why, and on what.

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +15,9 @@ from pyspark.ml.feature import SQLTransformer, VectorAssembler
 from pyspark.ml.regression import LinearRegression
 from pyspark.sql import functions as F
 
+from tidemill.lake.ops import MetricRow, StepRow
 from tidemill.model_registry import Deployments, Manifest, project, save_model
-from tidemill.model_registry.mlflow.projection import store_uri
+from tidemill.model_registry.mlflow.target import store_uri
 from tidemill.model_registry.predict import predict
 
 ROWS = [(float(x), 2.0 * x + 1) for x in range(8)]
@@ -65,8 +67,26 @@ def _save(lake, model, deployments, version):
     )
     save_model(lake, model, manifest)
     for state in ("CANDIDATE", "CHALLENGER", "CHAMPION"):
-        evidence = {"metrics": {"rmse": 0.1, "r2": float("nan")}} if state == "CHALLENGER" else None
-        deployments.move(version, state, run_id=f"r{version}", reason="test", evidence=evidence)
+        deployments.move(version, state, run_id=f"r{version}", reason="test")
+    _measure(lake, version, f"r{version}", 0.1)
+
+
+def _measure(lake, version, run_id, rmse):
+    """Record what evaluate does: metrics, then the end of the step."""
+    names = {"pipeline": "line", "run_id": run_id}
+    values = {"rmse": rmse, "r2": float("nan")}
+    lake.ledger.append(
+        [MetricRow(**names, model_version=version, split="test", metric=name, value=value) for name, value in values.items()]
+    )
+    lake.ledger.append([StepRow(**names, node="evaluate", state="SUCCEEDED")])
+
+
+class _ClockOf1970:
+    """A machine's clock that was set back."""
+
+    @staticmethod
+    def now(zone):
+        return datetime(1970, 1, 1, 0, 0, 1, tzinfo=zone)
 
 
 def test_projection_loads_repeats_and_follows_the_champion(spark, lake, champion_of_line, capfd, monkeypatch):
@@ -109,11 +129,19 @@ def test_projection_loads_repeats_and_follows_the_champion(spark, lake, champion
     assert by_run.transform(rows).first()["prediction"] == pytest.approx(21.0)
     assert list(answers["prediction"]) == pytest.approx([21.0])
 
-    # Measured again when the machine's clock is years behind.
-    monkeypatch.setattr("mlflow.tracking._tracking_service.client.get_current_time_millis", lambda: 1000)
-    deployments.move(1, "CHAMPION", run_id="r3", reason="test", evidence={"metrics": {"rmse": 0.3}})
+    # Measured again, by a later run and by the same one, when the machine's clock is years behind.
+    client.set_registered_model_alias("line", "champion", "1")
+    for run_id in ("r9", "r1"):
+        with monkeypatch.context() as patched:
+            patched.setattr("tidemill.lake.ledger.datetime", _ClockOf1970)
+            _measure(lake, 1, run_id, 0.3)
     project(lake, "line")
     assert client.get_run(run.info.run_id).data.metrics["test_rmse"] == 0.3
+    [again] = client.search_runs([run.info.experiment_id], "tags.run_id = 'r9'")
+    assert again.data.metrics == {"test_rmse": 0.3} and again.data.params == {}
+    model = client.get_logged_model(run.outputs.model_outputs[0].model_id)
+    assert {metric.run_id for metric in model.metrics if metric.key == "test_rmse"} == {run.info.run_id, again.info.run_id}
+    assert client.get_model_version_by_alias("line", "champion").tags["model_version"] == "2"
 
 
 def test_a_classifier_gives_its_classes_and_says_what_it_takes_and_needs(spark, lake):
@@ -172,11 +200,3 @@ def test_a_classifier_gives_its_classes_and_says_what_it_takes_and_needs(spark, 
     wheel = next((folder / "wheels").glob("*.whl"))
     ran = subprocess.run([sys.executable, "-S", "-c", code], env={"PYTHONPATH": str(wheel)}, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == f"{wheel}/tidemill/__init__.py"
-
-
-def test_a_lake_that_is_not_local_is_named(lake):
-    from tidemill.errors import SetupError
-    from tidemill.lake import Lake
-
-    with pytest.raises(SetupError, match="local path"):
-        project(Lake("s3a://bucket/lake"), "line")

@@ -7,10 +7,11 @@ import pytest
 from tidemill import redaction
 from tidemill.errors import SourceError, UsageError
 from tidemill.redaction import Redactor, redact
+from tidemill.runtime.secrets import reveal
 from tidemill.sources.files.listing import list_source_files
 from tidemill.sources.jdbc.connection import JdbcConnection
 from tidemill.sources.kafka.topics import parse_topics
-from tidemill.sources.options import reveal, reveal_path
+from tidemill.sources.options import reveal_path
 from tidemill.spec.models import Source
 
 CANARY = "CANARYq7Zx91"

@@ -1,212 +1,222 @@
-"""MLflow's view of the registry: experiment, runs, versions and the alias ``champion``, created and repaired from the lake."""
+"""MLflow's view of a pipeline: experiment, runs, versions and aliases, created and repaired from the lake."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
-import logging
-import math
-import os
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from decimal import Decimal
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlparse
-
-import pyarrow as pa
-from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlparse
 
 from tidemill.errors import SetupError
 from tidemill.model_registry.deployments import Deployments
 from tidemill.model_registry.manifest import Manifest, model_fault, read_manifest
-from tidemill.model_registry.mlflow.files import write_mlflow_model
+from tidemill.model_registry.mlflow.history import read_ledger_state, read_runs
+from tidemill.model_registry.mlflow.runs import RunProjection, ShownVersion
+from tidemill.model_registry.mlflow.target import MlflowTarget, call_server, find_target, open_client, refuse_unreachable
+from tidemill.model_registry.mlflow.versions import VersionProjection, refuse_other_lake
 from tidemill.quoting import is_local
 from tidemill.runtime.locks import hold_lock
 
 if TYPE_CHECKING:
-    import pandas as pd
     from mlflow import MlflowClient
 
     from tidemill.lake import Lake
+    from tidemill.spec.models.pipeline import Registry
 
 
-ALIAS = "champion"
-_EXAMPLES = 5
-_QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "true",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "GIT_PYTHON_REFRESH": "quiet",
-}
+_DESCRIPTION = "mlflow.note.content"
+_TURNS, _TURN_S = 100, 0.3
 
 
-def store_uri(lake: Lake) -> str:
-    """Return the tracking and registry URI of the lake's embedded MLflow store."""
-    return f"sqlite:///{lake.engine_root}/mlflow.db"
+def project(lake: Lake, pipeline: str, registry: Registry | None = None, description: str = "") -> None:
+    """Create what MLflow lacks of the pipeline's runs, trials and versions, and set what the ledger says of them now.
 
-
-def project(lake: Lake, pipeline: str) -> None:
-    """Create what MLflow lacks: a run and a registered version per model version, and the alias of the champion.
-
-    Idempotent: existing entries stay, and later changes of the ledger (state, test metrics, champion) are applied.
+    Idempotent and incremental: what is there stays, a run or version that has not changed is not touched, and a store that was lost is made
+    again. Without a registry the store is a SQLite file in the lake.
 
     Raises:
-        SetupError: MLflow is not installed, or the lake is not a local path, so that it has no embedded store.
+        SetupError: MLflow is not installed, does not answer, or shows another lake under these names; or without a registry the lake is
+            not a local path, so that it has no store of its own.
     """
-    if not is_local(lake.root):
-        raise SetupError(f"MLflow's embedded store needs a lake at a local path, found {lake.root}; the lake itself holds the model")
-    if importlib.util.find_spec("mlflow") is None:
-        raise SetupError("MLflow is not installed, so the model is in the lake alone; install it with: pip install 'tidemill[mlflow]'")
-    with hold_lock(lake.root, "mlflow"), _client(lake) as client:
-        _Projection(lake, pipeline, client).repair()
-
-
-@contextmanager
-def _client(lake: Lake) -> Iterator[MlflowClient]:
-    """Yield a client of the lake's store, without telemetry and output."""
-    os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from mlflow import MlflowClient  # slow, optional, and must see the environment above
-
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        Path(lake.root).mkdir(parents=True, exist_ok=True)
-        with _skip_disk_sync(is_new=not (Path(lake.root) / "mlflow.db").exists()):
-            yield MlflowClient(store_uri(lake), store_uri(lake))
-
-
-@contextmanager
-def _skip_disk_sync(*, is_new: bool) -> Iterator[None]:
-    """Create a new store without waiting for the disk after each of its many commits; it can be rebuilt from the lake."""
-    if not is_new:
-        yield
+    state = read_ledger_state(lake, pipeline)
+    if state is None:
         return
-    from sqlalchemy import Engine, event  # comes with MLflow
+    absence = lacks_mlflow(lake, registry)
+    if absence is not None:
+        raise SetupError(absence)
+    target = find_target(lake, pipeline, registry)
+    refuse_unreachable(target)
+    with _take_turn(lake.root):
+        _remove_copied_store(target)
+        with open_client(target) as client:
+            champion = _Projection(lake, pipeline, target, client).repair(description)
+        _write_mark(lake, pipeline, _Mark(_identify(target), state, champion))
 
-    def relax(connection: Any, _record: object) -> None:
-        connection.execute("PRAGMA synchronous = OFF")
 
-    event.listen(Engine, "connect", relax)
+def lacks_mlflow(lake: Lake, registry: Registry | None) -> str | None:
+    """Return why there is no MLflow to show anything in, None where there is: it is not installed, or has no place."""
+    if importlib.util.find_spec("mlflow") is None:
+        return "MLflow is not installed, so the model is in the lake alone; install it with: pip install 'tidemill[mlflow]'"
+    if registry is None and not is_local(lake.root):
+        return (
+            f"MLflow's embedded store needs a lake at a local path, found {lake.root}; the lake itself holds the model; "
+            "name a tracking server with `registry:` to see it in MLflow"
+        )
+    return None
+
+
+def is_projected(lake: Lake, pipeline: str, registry: Registry | None = None) -> bool:
+    """Return True where MLflow shows the pipeline as the ledger has it; looks at little, and imports no MLflow.
+
+    Raises:
+        SetupError: MLflow's server or file does not answer.
+    """
+    state = read_ledger_state(lake, pipeline)
+    if state is None:
+        return True
+    target, mark = find_target(lake, pipeline, registry), _read_mark(lake, pipeline)
+    if mark is None or mark.target != _identify(target) or mark.state != state:
+        return False
+    if target.is_embedded:
+        return target.store_file.exists() and bool(target.folder and target.folder.exists()) and _is_in_file(target, mark)
+    return _is_on_server(target, mark) if target.is_server else True
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """What was projected last: where, the state of the ledger, and MLflow's number of the champion."""
+
+    target: str
+    state: str
+    champion: str | None
+
+
+def _mark_file(pipeline: str) -> str:
+    return f"mlflow/{pipeline}.json"
+
+
+def _write_mark(lake: Lake, pipeline: str, mark: _Mark) -> None:
+    lake.write_text(_mark_file(pipeline), json.dumps(mark.__dict__) + "\n")
+
+
+def _read_mark(lake: Lake, pipeline: str) -> _Mark | None:
     try:
-        yield
-    finally:
-        event.remove(Engine, "connect", relax)
+        return _Mark(**json.loads(lake.read_text(_mark_file(pipeline))))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _identify(target: MlflowTarget) -> str:
+    """Return a hash of where the projection is: an address may come from a secret, and is not written."""
+    names = [target.tracking_uri, target.registry_uri, target.experiment, target.model]
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()[:16]
+
+
+def _is_in_file(target: MlflowTarget, mark: _Mark) -> bool:
+    """Return True where the SQLite file has the experiment, and the champion at its place; a file that was made anew has neither."""
+    aliases = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = 'champion'"
+    experiments = "SELECT 1 FROM experiments WHERE name = ? AND lifecycle_stage = 'active'"
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(target.store_file))}?mode=ro", uri=True, timeout=1)) as connection:
+            version = connection.execute(aliases, (target.model,)).fetchone()
+            is_there = connection.execute(experiments, (target.experiment,)).fetchone() is not None
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise SetupError(f"{target.place} cannot be read ({error})") from error
+        return False
+    except sqlite3.DatabaseError:
+        return False
+    return is_there and (str(version[0]) if version else None) == mark.champion
+
+
+def _is_on_server(target: MlflowTarget, mark: _Mark) -> bool:
+    """Return True where the server has the experiment, or the champion at its place."""
+    api = "/api/2.0/mlflow"
+    if mark.champion is None:
+        return call_server(target, f"{api}/experiments/get-by-name?experiment_name={quote(target.experiment)}") is not None
+    answer = call_server(target, f"{api}/registered-models/alias?name={quote(target.model)}&alias=champion")
+    try:
+        return str(json.loads(answer or b"{}")["model_version"]["version"]) == mark.champion
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+@contextmanager
+def _take_turn(root: str) -> Iterator[None]:
+    """Keep other processes from projecting the same lake; one that hangs is not waited for."""
+    for _ in range(_TURNS):
+        with hold_lock(root, "mlflow", wait=False) as is_held:
+            if is_held:
+                yield
+                return
+        time.sleep(_TURN_S)
+    raise SetupError("another process has been updating MLflow for long")
+
+
+def _remove_copied_store(target: MlflowTarget) -> None:
+    """Remove an embedded store that was copied with its lake: its models are in the folder of the other lake."""
+    if target.folder is None or not target.store_file.exists():
+        return
+    locations = "SELECT artifact_location FROM experiments WHERE name = ?"
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(target.store_file))}?mode=ro", uri=True)) as connection:
+            row = connection.execute(locations, (target.experiment,)).fetchone()
+    except sqlite3.OperationalError:  # a file without MLflow's tables
+        return
+    if row is not None and unquote(urlparse(str(row[0])).path) != str(target.folder):
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            target.store_file.with_name(f"{target.store_file.name}{suffix}").unlink(missing_ok=True)
+        shutil.rmtree(target.folder.parent, ignore_errors=True)
 
 
 class _Projection:
-    """One pass over a pipeline's versions, comparing MLflow with the lake."""
+    """One pass over a pipeline's runs and versions, comparing MLflow with the lake."""
 
-    def __init__(self, lake: Lake, pipeline: str, client: MlflowClient) -> None:
-        self.lake, self.pipeline, self.client = lake, pipeline, client
-        self.deployments = Deployments(lake.ledger, pipeline)
+    def __init__(self, lake: Lake, pipeline: str, target: MlflowTarget, client: MlflowClient) -> None:
+        self._lake, self._pipeline, self._target, self._client = lake, pipeline, target, client
 
-    def repair(self) -> None:
-        """Update MLflow from the lake."""
-        experiment = self._experiment()
-        versions = self._registered_versions()
-        for version, state in sorted(self.deployments.states().items()):
-            manifest = self._manifest(version)
-            if manifest is not None:
-                if version not in versions:
-                    versions[version] = self._register(experiment, manifest)
-                self._update_version(versions[version], manifest, state)
-        self._point_alias(versions)
+    def repair(self, description: str) -> str | None:
+        """Update MLflow from the lake; return MLflow's number of the champion's version, None without a champion."""
+        deployments = Deployments(self._lake.ledger, self._pipeline)
+        changes, states = deployments.rows(), deployments.states()
+        experiment = self._experiment(description)
+        recorded = read_runs(self._lake, self._pipeline, changes)
+        runs = RunProjection(self._client, experiment, recorded)
+        versions = VersionProjection(self._lake, self._target, self._client, experiment)
+        manifests = {version: manifest for version in sorted(states) if (manifest := self._manifest(version)) is not None}
+        models = {version: versions.find_or_log(manifest, runs.find_or_create) for version, manifest in manifests.items()}
+        for run in recorded.values():
+            own = [ShownVersion(manifest, models[version]) for version, manifest in manifests.items() if manifest.run_id == run.run_id]
+            runs.show(run, own, models)
+        return versions.register(manifests, models, states, changes, description)
 
-    def _experiment(self) -> str:
-        experiment = self.client.get_experiment_by_name(self.pipeline)
-        location = (Path(self.lake.root) / "mlflow" / self.pipeline).as_uri()
-        return str(experiment.experiment_id if experiment else self.client.create_experiment(self.pipeline, artifact_location=location))
-
-    def _registered_versions(self) -> dict[int, Any]:
-        """Return MLflow's versions by tidemill's version number."""
-        if not self.client.search_registered_models(filter_string=f"name = '{self.pipeline}'"):
-            self.client.create_registered_model(self.pipeline)
-        versions: dict[int, Any] = {}
-        token = None
-        while True:
-            page = self.client.search_model_versions(f"name = '{self.pipeline}'", page_token=token)
-            versions |= {int(entry.tags["model_version"]): entry for entry in page if "model_version" in entry.tags}
-            token = page.token
-            if not token:
-                return versions
+    def _experiment(self, description: str) -> str:
+        """Return the id of the experiment, which is created, or restored if it was deleted."""
+        target = self._target
+        experiment = self._client.get_experiment_by_name(target.experiment)
+        tags = {} if target.is_embedded else {"lake": self._lake.root}
+        if experiment is None:
+            location = target.folder.as_uri() if target.folder else None
+            identifier = str(self._client.create_experiment(target.experiment, artifact_location=location, tags=tags))
+            present: dict[str, str] = tags
+        else:
+            identifier, present = str(experiment.experiment_id), dict(experiment.tags)
+            if experiment.lifecycle_stage == "deleted":
+                self._client.restore_experiment(identifier)
+        refuse_other_lake("experiment", target.experiment, target, present, self._lake)
+        wanted = {**tags, **({_DESCRIPTION: description} if description else {})}
+        for name, value in wanted.items():
+            if present.get(name) != value:
+                self._client.set_experiment_tag(identifier, name, value)
+        return identifier
 
     def _manifest(self, version: int) -> Manifest | None:
         """Return the manifest of a version, None if it is missing or damaged: such a version stays as it is in MLflow."""
-        return None if model_fault(self.lake, self.pipeline, version) else read_manifest(self.lake, self.pipeline, version)
-
-    def _files(self, version: int) -> Path:
-        return Path(self.lake.root) / "models" / self.pipeline / str(version)
-
-    def _register(self, experiment: str, manifest: Manifest) -> Any:
-        """Create run, logged model and registered version; the version comes last, so that an interrupted attempt is repeated."""
-        from mlflow.entities import LoggedModelOutput, Metric, Param
-
-        tags = {
-            "run_id": manifest.run_id,
-            "model_version": str(manifest.version),
-            "dataset_version": str(manifest.dataset_version),
-            "dataset_inputs": json.dumps(dict(sorted(manifest.dataset_inputs.items()))),
-            "family": manifest.family,
-        }
-        for torn in self.client.search_runs([experiment], f"tags.model_version = '{manifest.version}'"):
-            self.client.delete_run(torn.info.run_id)
-        name = f"{self.pipeline}-{manifest.version}"
-        run_id = self.client.create_run(experiment, tags=tags, run_name=name).info.run_id
-        params = [Param(key, str(value)) for key, value in {"family": manifest.family, **manifest.params}.items()]
-        value = manifest.cv_value
-        metrics = [] if value is None or not math.isfinite(value) else [Metric(f"cv_{manifest.metric}", value, 0, 0)]
-        self.client.log_batch(run_id, metrics=metrics, params=params)
-        logged = self.client.create_logged_model(experiment, name="model", source_run_id=run_id, tags=tags)
-        folder = Path(unquote(urlparse(logged.artifact_location).path))
-        files = self._files(manifest.version)
-        write_mlflow_model(folder, files, manifest, run_id=run_id, model_id=logged.model_id, example=self._input_example(manifest))
-        self.client.finalize_logged_model(logged.model_id, "READY")
-        self.client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, 0)])
-        self.client.set_terminated(run_id)
-        return self.client.create_model_version(self.pipeline, logged.artifact_location, run_id, tags=tags, model_id=logged.model_id)
-
-    def _input_example(self, manifest: Manifest) -> pd.DataFrame | None:
-        """Return the feature columns of a few rows of the dataset that the model was trained with; None where it is gone."""
-        table = f"gold.{self.pipeline}_dataset"
-        names = list(manifest.feature_columns)
-        try:
-            rows = DeltaTable(self.lake.path(table), version=manifest.dataset_version).to_pyarrow_dataset().head(_EXAMPLES, columns=names)
-        except (DeltaError, TableNotFoundError, pa.ArrowException, OSError):  # vacuumed, or of a kind that only Spark reads
-            return None
-        return rows.to_pandas().map(lambda cell: float(cell) if isinstance(cell, Decimal) else cell)
-
-    def _update_version(self, entry: Any, manifest: Manifest, state: str) -> None:
-        """Set what the ledger says now: the state as a tag, the latest test metrics on the run."""
-        if entry.tags.get("state") != state:
-            self.client.set_model_version_tag(self.pipeline, entry.version, "state", state)
-            self.client.set_tag(entry.run_id, "state", state)
-        known = self.client.get_run(entry.run_id).data.metrics
-        metrics, seq = self._test_metrics(manifest.version)
-        for name, value in metrics.items():
-            if known.get(name) != value:
-                # Of several values MLflow shows that of the greatest step, and of two at one step that of the later clock.
-                self.client.log_metric(entry.run_id, name, value, step=seq)
-
-    def _test_metrics(self, version: int) -> tuple[Mapping[str, float], int]:
-        """Return the metrics that the gates judged, from the latest evidence, and the ``seq`` of its row."""
-        latest: Mapping[str, float] = {}
-        seq = 0
-        for row in self.deployments.rows():
-            metrics = json.loads(row.evidence).get("metrics") if row.model_version == version and row.evidence else None
-            if metrics:
-                latest, seq = metrics, int(row.seq or 0)
-        return {f"test_{name}": value for name, value in latest.items() if value is not None}, seq
-
-    def _point_alias(self, versions: Mapping[int, Any]) -> None:
-        champion = self.deployments.champion()
-        present = self.client.get_registered_model(self.pipeline).aliases.get(ALIAS)
-        target = None if champion is None or champion not in versions else str(versions[champion].version)
-        if target is not None and str(present) != target:
-            self.client.set_registered_model_alias(self.pipeline, ALIAS, target)
-        elif target is None and present is not None:
-            self.client.delete_registered_model_alias(self.pipeline, ALIAS)
+        return None if model_fault(self._lake, self._pipeline, version) else read_manifest(self._lake, self._pipeline, version)

@@ -10,10 +10,10 @@ from urllib.parse import unquote
 
 from tidemill.errors import SourceError, TidemillError
 from tidemill.redaction import register_secret
+from tidemill.runtime.secrets import reveal
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.sources.jdbc import Jdbc
 from tidemill.sources.kinds import missing_connector
-from tidemill.sources.options import reveal
 from tidemill.spec.models import Source
 
 _DRIVERS = {"jdbc:postgresql:": "org.postgresql.Driver", "jdbc:sqlite:": "org.sqlite.JDBC"}

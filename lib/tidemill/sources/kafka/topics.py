@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from tidemill.errors import SetupError, SourceError, UsageError, did_you_mean
 from tidemill.redaction import redact
+from tidemill.runtime.secrets import reveal
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.sources.files.json import VALUE_OPTIONS
 from tidemill.sources.files.json.reader import STRICT_OPTIONS
@@ -30,7 +31,7 @@ from tidemill.sources.kafka import (
     parse_assigned,
     parse_starting,
 )
-from tidemill.sources.options import resolve_options, reveal
+from tidemill.sources.options import resolve_options
 from tidemill.spec.models import Source
 from tidemill.spec.models.source_kinds import DeclaredSource
 

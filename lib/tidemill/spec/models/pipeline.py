@@ -27,6 +27,7 @@ from tidemill.spec.models.dataset import Aggregate, Dataset, Lookup, Split
 from tidemill.spec.models.evaluation import Evaluation
 from tidemill.spec.models.expectations import Expectation
 from tidemill.spec.models.features import Checks, Features, Select
+from tidemill.spec.models.registry import Registry, RegistryAddress
 from tidemill.spec.models.search_space import (
     CustomFamily,
     Family,
@@ -63,6 +64,7 @@ __all__ = [
     "Quantile",
     "Range",
     "Reference",
+    "Registry",
     "Retrain",
     "Scalar",
     "Scoring",
@@ -177,6 +179,7 @@ class Pipeline(Block):
     trust: bool = Field(default=False, description="SQL of this spec may do whatever Spark can: run programs, call Java, read paths")
     vars: dict[str, Scalar] = Field(default={})
     lake: str = "./lake"
+    registry: RegistryAddress = Field(default=None, description="MLflow's tracking server; absent: a SQLite file in the lake")
     sources: dict[Name, Source] = Field(min_length=1)
     tables: dict[Name, Table] = Field(default={})
     dataset: Dataset
