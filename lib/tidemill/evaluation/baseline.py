@@ -8,18 +8,15 @@ from pyspark.ml.functions import array_to_vector
 from pyspark.sql import functions as F
 
 from tidemill.errors import StepError
-from tidemill.evaluation.metrics import compute_metrics
+from tidemill.evaluation.metrics import compute_metrics, find_quantile
 from tidemill.tasks import TaskKind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import DataFrame
 
     from tidemill.tasks import Metric
-
-
-_LEVELS = 500
 
 
 def constant_predictions(
@@ -52,7 +49,7 @@ def constant_predictions(
         mean = train.agg(F.try_divide(F.sum(counts * F.col("label")), F.sum(counts))).first()
         if mean is None or mean[0] is None:
             raise StepError("baseline: found no labelled training row, expected at least one; check the split and the label column")
-        constant = float(mean[0]) if quantile is None else _quantile(train, counts, quantile)
+        constant = float(mean[0]) if quantile is None else find_quantile(train, "label", counts, quantile)
         return rows.select(*columns, F.lit(constant).alias("prediction"))
     class_weights = {int(row["label"]): float(row["n"]) for row in train.groupBy("label").agg(F.sum(counts).alias("n")).collect()}
     total = sum(class_weights.values())
@@ -77,11 +74,3 @@ def baseline_metrics(
     """Compute the metrics, on ``rows``, of the constant that was fitted on ``train`` (see `constant_predictions`)."""
     predictions = constant_predictions(train, rows, task, n_classes, weight=weight, quantile=quantile)
     return compute_metrics(predictions, task, n_classes, weight=weight, quantile=quantile, own=own)
-
-
-def _quantile(train: DataFrame, counts: Column, quantile: float) -> float:
-    """Return the weighted ``quantile`` of the label, exact to about one row in 500."""
-    levels = [place / _LEVELS for place in range(_LEVELS + 1)]
-    cuts: list[float] = (train.agg(F.percentile_approx("label", levels, 10_000)).first() or [[]])[0]
-    cumulative = train.agg(*[F.sum(F.when(F.col("label") <= cut, counts).otherwise(0.0)) for cut in cuts]).first() or [0.0]
-    return float(next((cut for cut, share in zip(cuts, cumulative, strict=True) if share >= quantile * cumulative[-1]), cuts[-1]))

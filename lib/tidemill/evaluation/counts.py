@@ -1,25 +1,29 @@
-"""The counts that metrics are computed from: a bounded number per set of predictions, here from arrays, in `metrics` from Spark."""
+"""The counts that metrics are computed from, and the formulas: a bounded number per set of predictions.
+
+A field of the counts is a number, or an array with one number per bootstrap draw in front; the formulas work on both.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from tidemill.errors import StepError
-from tidemill.evaluation.curves import (
-    EPSILON,
-    SMALLEST_LABEL,
-    areas_under_curves,
-    bin_scores,
-    count_by_score,
-    partial_precision,
-    ratio,
-)
-from tidemill.tasks import METRICS, Metric, PredictedRows, TaskKind
+from tidemill.tasks import METRICS, Metric, TaskKind
+
+Number: TypeAlias = Any  # a float, or an array with one number per draw
+
+
+def divide(a: Number, b: Number, otherwise: float = math.nan) -> Number:
+    """Return ``a / b``, and ``otherwise`` where ``b`` is 0; for numbers and arrays."""
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    result = np.full(np.broadcast_shapes(a.shape, b.shape), otherwise)
+    np.divide(a, b, out=result, where=b != 0)
+    return result if result.ndim else float(result)
 
 
 @dataclass(frozen=True)
@@ -33,306 +37,264 @@ class BinaryCounts:
     ``sums`` of each class of counts are those of the terms of a custom metric.
     """
 
-    n: float
-    positive: float
-    called: float
-    hit: float
-    loss: float
-    squares: float
+    n: Number
+    positive: Number
+    called: Number
+    hit: Number
+    loss: Number
+    squares: Number
     bins: np.ndarray
-    area_under_roc: float
-    area_under_pr: float
-    average_precision: float
-    sums: Mapping[str, float] = field(default_factory=dict)
+    area_under_roc: Number
+    area_under_pr: Number
+    average_precision: Number
+    sums: Mapping[str, Number] = field(default_factory=dict)
 
     @property
-    def accuracy(self) -> float:
+    def accuracy(self) -> Number:
         """The share of rows that are called what they are."""
-        return (self.n - self.positive - self.called + 2 * self.hit) / self.n
+        return divide(self.n - self.positive - self.called + 2 * self.hit, self.n)
 
     @property
-    def precision(self) -> float:
+    def selection_rate(self) -> Number:
+        """The share of rows that are called positive."""
+        return divide(self.called, self.n)
+
+    @property
+    def precision(self) -> Number:
         """The share of positive rows among those called positive; 0 if there are none (as in scikit-learn)."""
-        return ratio(self.hit, self.called) if self.called else 0.0
+        return divide(self.hit, self.called, otherwise=0.0)
 
     @property
-    def recall(self) -> float:
+    def recall(self) -> Number:
         """The share of the positive rows that are called positive."""
-        return ratio(self.hit, self.positive)
+        return divide(self.hit, self.positive)
 
     @property
-    def specificity(self) -> float:
+    def specificity(self) -> Number:
         """The share of the negative rows that are called negative."""
-        return ratio(self.n - self.positive - self.called + self.hit, self.n - self.positive)
+        return divide(self.n - self.positive - self.called + self.hit, self.n - self.positive)
 
     @property
-    def balanced_accuracy(self) -> float:
+    def false_positive_rate(self) -> Number:
+        """The share of the negative rows that are called positive."""
+        return divide(self.called - self.hit, self.n - self.positive)
+
+    @property
+    def balanced_accuracy(self) -> Number:
         """The mean of recall and specificity; where a class is absent, the one of the other class (as in scikit-learn)."""
-        return float(np.nanmean([self.recall, self.specificity]))
+        sides = np.array([self.recall, self.specificity])
+        is_there = ~np.isnan(sides)
+        return divide(np.where(is_there, sides, 0.0).sum(axis=0), is_there.sum(axis=0))
 
     @property
-    def f1(self) -> float:
+    def f1(self) -> Number:
         """F1 of the positive class."""
-        return ratio(2 * self.hit, self.positive + self.called)
+        return divide(2 * self.hit, self.positive + self.called)
 
     @property
-    def mcc(self) -> float:
+    def mcc(self) -> Number:
         """Matthews' correlation coefficient; 0 where all rows are of one class, or are called one (as in scikit-learn)."""
-        spread = self.positive * (self.n - self.positive) * self.called * (self.n - self.called)
-        return (self.hit * self.n - self.positive * self.called) / math.sqrt(spread) if spread > 0 else 0.0
+        spread = np.maximum(self.positive * (self.n - self.positive) * self.called * (self.n - self.called), 0.0)
+        return divide(self.hit * self.n - self.positive * self.called, np.sqrt(spread), otherwise=0.0)
 
     @property
-    def log_loss(self) -> float:
+    def log_loss(self) -> Number:
         """The mean log loss."""
-        return self.loss / self.n
+        return divide(self.loss, self.n)
 
     @property
-    def brier(self) -> float:
+    def brier(self) -> Number:
         """The mean squared difference between score and class."""
-        return self.squares / self.n
+        return divide(self.squares, self.n)
 
     @property
-    def expected_calibration_error(self) -> float:
+    def expected_calibration_error(self) -> Number:
         """The mean difference between the mean score and the share of positive rows of a bin, weighted by the rows of the bins."""
-        return float(np.abs(self.bins[:, 1] - self.bins[:, 2]).sum()) / self.n
+        return divide(np.abs(self.bins[..., 1] - self.bins[..., 2]).sum(axis=-1), self.n)
 
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """The weights of the rows of each class, of those called it, and of those rightly called it; the sum of the log losses."""
+    """The weights of the rows of each class, of those called it, and of those rightly called it; the sum of the log losses.
+
+    ``within`` are the weights of the rows whose class is among the k most probable ones, by k.
+    """
 
     actual: np.ndarray
     called: np.ndarray
     hits: np.ndarray
-    loss: float
-    sums: Mapping[str, float] = field(default_factory=dict)
+    loss: Number
+    within: Mapping[str, Number] = field(default_factory=dict)
+    sums: Mapping[str, Number] = field(default_factory=dict)
 
     @property
-    def n(self) -> float:
+    def n(self) -> Number:
         """The weight of all rows."""
-        return float(self.actual.sum())
+        return self.actual.sum(axis=-1)
 
     @property
-    def accuracy(self) -> float:
+    def accuracy(self) -> Number:
         """The share of rows that are called what they are."""
-        return float(self.hits.sum()) / self.n
+        return divide(self.hits.sum(axis=-1), self.n)
 
     @property
-    def balanced_accuracy(self) -> float:
+    def recall_by_class(self) -> np.ndarray:
+        """The share of the rows of each class that are called it, NaN for a class without rows."""
+        return np.asarray(divide(self.hits, self.actual))
+
+    @property
+    def precision_by_class(self) -> np.ndarray:
+        """The share of the rows called a class that are of it, 0 for a class that is never called."""
+        return np.asarray(divide(self.hits, self.called, otherwise=0.0))
+
+    @property
+    def balanced_accuracy(self) -> Number:
         """The mean recall of the classes that there are."""
         is_there = self.actual > 0
-        return float((self.hits[is_there] / self.actual[is_there]).mean())
+        return divide(np.where(is_there, self.recall_by_class, 0.0).sum(axis=-1), is_there.sum(axis=-1))
 
     @property
     def f1_by_class(self) -> np.ndarray:
         """F1 of each class, 0 where it is neither there nor called."""
-        both = self.actual + self.called
-        return np.divide(2 * self.hits, both, out=np.zeros(len(both)), where=both > 0)
+        return np.asarray(divide(2 * self.hits, self.actual + self.called, otherwise=0.0))
 
     @property
-    def f1(self) -> float:
+    def f1(self) -> Number:
         """The mean of the classes' F1, weighted by their rows: MLlib's default."""
-        return float(self.f1_by_class @ self.actual) / self.n
+        return divide((self.f1_by_class * self.actual).sum(axis=-1), self.n)
 
     @property
-    def macro_f1(self) -> float:
+    def macro_f1(self) -> Number:
         """The mean of the F1 of the classes that are there or called."""
-        return float(self.f1_by_class[self.actual + self.called > 0].mean())
+        return divide(self.f1_by_class.sum(axis=-1), (self.actual + self.called > 0).sum(axis=-1))
 
     @property
-    def mcc(self) -> float:
+    def mcc(self) -> Number:
         """Matthews' correlation coefficient over all classes; 0 where all rows are of one class, or are called one."""
         n = self.n
-        spread = (n**2 - float(self.actual @ self.actual)) * (n**2 - float(self.called @ self.called))
-        return (float(self.hits.sum()) * n - float(self.actual @ self.called)) / math.sqrt(spread) if spread > 0 else 0.0
+        spread = (n**2 - (self.actual**2).sum(axis=-1)) * (n**2 - (self.called**2).sum(axis=-1))
+        agreement = self.hits.sum(axis=-1) * n - (self.actual * self.called).sum(axis=-1)
+        return divide(agreement, np.sqrt(np.maximum(spread, 0.0)), otherwise=0.0)
 
     @property
-    def log_loss(self) -> float:
+    def log_loss(self) -> Number:
         """The mean log loss."""
-        return self.loss / self.n
+        return divide(self.loss, self.n)
+
+    def top_accuracy(self, k: int) -> Number | None:
+        """The share of rows whose class is among the ``k`` most probable ones; None with ``k`` classes or fewer."""
+        within = self.within.get(str(k))
+        return None if within is None else divide(within, self.n)
 
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """The weight of all rows, and sums over their residuals; ``variance`` is that of the labels, 0 if they are all equal."""
+    """The weight of all rows, and sums over their residuals; ``variance`` is that of the labels, 0 if they are all equal.
 
-    n: float
-    squares: float
-    absolutes: float
-    variance: float
-    percentages: float
-    quantile_losses: float | None = None
-    sums: Mapping[str, float] = field(default_factory=dict)
+    ``absolute_quantiles`` are quantiles of the absolute error, by level in per cent.
+    """
+
+    n: Number
+    squares: Number
+    absolutes: Number
+    variance: Number
+    percentages: Number
+    quantile_losses: Number | None = None
+    absolute_quantiles: Mapping[str, Number] = field(default_factory=dict)
+    sums: Mapping[str, Number] = field(default_factory=dict)
 
     @property
-    def rmse(self) -> float:
+    def rmse(self) -> Number:
         """The root of the mean squared error."""
-        return math.sqrt(self.squares / self.n)
+        return np.sqrt(divide(self.squares, self.n))
 
     @property
-    def mae(self) -> float:
+    def mae(self) -> Number:
         """The mean absolute error."""
-        return self.absolutes / self.n
+        return divide(self.absolutes, self.n)
 
     @property
-    def mape(self) -> float:
+    def mape(self) -> Number:
         """The mean absolute error as a share of the label's absolute value, which counts as 2.2e-16 at least (as in scikit-learn)."""
-        return self.percentages / self.n
+        return divide(self.percentages, self.n)
 
     @property
-    def r2(self) -> float:
+    def r2(self) -> Number:
         """The explained share of the variance."""
-        return 1 - ratio(self.squares / self.n, self.variance)
+        return 1 - divide(divide(self.squares, self.n), self.variance)
 
     @property
-    def quantile_loss(self) -> float | None:
+    def quantile_loss(self) -> Number | None:
         """The mean loss of the declared quantile."""
-        return None if self.quantile_losses is None else self.quantile_losses / self.n
+        return None if self.quantile_losses is None else divide(self.quantile_losses, self.n)
+
+    def absolute_error(self, level: int) -> Number | None:
+        """The absolute error that ``level`` per cent of the rows do not exceed; None where it was not counted."""
+        return self.absolute_quantiles.get(str(level))
 
 
 MetricCounts: TypeAlias = BinaryCounts | ClassCounts | ErrorCounts
 
 
-def measure_counts(
-    counts: MetricCounts, kind: TaskKind, own: Sequence[Metric] = (), sums: Mapping[str, Mapping[str, float]] | None = None
-) -> dict[str, float]:
-    """Return the metrics of the task kind that are formulas of its counts: the built-in ones and ``own``, by name.
+def select_draw(counts: MetricCounts, draw: int) -> MetricCounts:
+    """Return the counts of one draw of counts that have one number per draw."""
+    values: dict[str, Any] = {}
+    for part in fields(counts):
+        value = getattr(counts, part.name)
+        if isinstance(value, Mapping):
+            values[part.name] = {name: each[draw] for name, each in value.items()}
+        else:
+            values[part.name] = None if value is None else value[draw]
+    return replace(counts, **values)
 
-    ``sums`` are those of the terms of custom metrics: metric → term → sum.
-    """
+
+Sums: TypeAlias = Mapping[str, Mapping[str, Number]]
+"""Sums of the terms of custom metrics: metric → term → sum."""
+
+
+def measure_counts(counts: MetricCounts, kind: TaskKind, own: Sequence[Metric] = (), sums: Sums | None = None) -> dict[str, float]:
+    """Return the metrics of the task kind that are formulas of its counts: the built-in ones and ``own``, by name."""
     values = {}
-    for metric in (*METRICS.all_built_in().values(), *own):
-        if kind in metric.tasks and metric.value is not None:
+    for metric in list_measured(kind, own):
+        value = _evaluate(metric, counts, sums)
+        if value is not None or not metric.is_built_in:
             try:
-                value = metric.value(replace(counts, sums=sums[metric.name]) if sums and metric.name in sums else counts)
-                if value is not None or not metric.is_built_in:
-                    values[metric.name] = float(value)  # type: ignore[arg-type]  # None of a custom metric is an error of its own
-            except Exception as error:
-                raise StepError(f"the metric {metric.name!r} failed: {type(error).__name__}: {error}") from error
+                values[metric.name] = float(value)
+            except (TypeError, ValueError) as error:
+                raise _failure(metric, error) from error
     return values
 
 
-def sum_terms(own: Sequence[Metric], rows: PredictedRows, weights: np.ndarray) -> dict[str, dict[str, float]]:
-    """Return the weighted sums of the terms of custom metrics: metric → term → sum.
+def measure_draws(counts: MetricCounts, draws: int, kind: TaskKind, own: Sequence[Metric] = (), sums: Sums | None = None) -> dict[str, Any]:
+    """Return the metrics of counts that have one number per draw: metric → array of ``draws`` values.
 
-    Raises:
-        StepError: the terms of a metric cannot be computed, or are not a number for each row.
+    The built-in formulas work on all draws at once; that of a custom metric may not, and is called for each.
     """
-    sums: dict[str, dict[str, float]] = {}
-    for metric in own:
-        if metric.terms is None:
+    values = {}
+    for metric in list_measured(kind, own):
+        if metric.is_built_in:
+            value = _evaluate(metric, counts, sums)
+            if value is not None:
+                values[metric.name] = np.asarray(value, dtype=np.float64)
             continue
-        try:
-            terms = {name: np.asarray(values, dtype=float) for name, values in metric.terms(rows).items()}
-        except Exception as error:
-            raise StepError(f"the terms of the metric {metric.name!r} failed: {type(error).__name__}: {error}") from error
-        for name, values in terms.items():
-            if values.shape != weights.shape:
-                found = f"an array of shape {values.shape}"
-                raise StepError(
-                    f"the term {name!r} of the metric {metric.name!r} must be a number for each of {len(weights)} rows, found {found}"
-                )
-        sums[metric.name] = {name: float(np.dot(values, weights)) for name, values in terms.items()}
-    return sums
+        terms = (sums or {}).get(metric.name)
+        of_draws = [None if terms is None else {metric.name: {name: each[draw] for name, each in terms.items()}} for draw in range(draws)]
+        values[metric.name] = np.array([float(_evaluate(metric, select_draw(counts, k), own_sums)) for k, own_sums in enumerate(of_draws)])
+    return values
 
 
-def compute_array_metrics(
-    labels: np.ndarray,
-    predicted: np.ndarray,
-    task: str,
-    weights: np.ndarray | None = None,
-    quantile: float | None = None,
-    own: Sequence[Metric] = (),
-) -> dict[str, float]:
-    """Return the metrics of a kind of task from arrays, equal to what `compute_metrics` returns for a frame.
-
-    Args:
-        labels: class indices, or values; a class that the model does not know has an index beyond its columns. For anomalies some may
-            be NaN.
-        predicted: values, or the probability of each class (n, classes).
-        task: the kind of task.
-        weights: the sample weights; None: 1 each.
-        quantile: the quantile of ``quantileLoss``; None: not computed.
-        own: custom metrics.
-
-    Raises:
-        ValueError: there is no row, all weights are 0, or a prediction is not a number.
-    """
-    kind = TaskKind(task)
-    if not len(labels):
-        raise ValueError("found no row to validate with, expected at least one")
-    # An infinite score can be ranked; an infinite value of a regression is no prediction.
-    is_bad = ~np.isfinite(predicted) if kind.predicts_number else np.isnan(predicted)
-    if is_bad.any():
-        bad = int(is_bad.reshape(len(labels), -1).any(axis=1).sum())
-        raise ValueError(f"{bad} of {len(labels)} predictions are no numbers; check the features for NaN or infinite values")
-    weights = np.ones(len(labels)) if weights is None else weights
-    if not weights.sum() > 0:
-        raise ValueError(f"the weights of all {len(labels)} rows to validate with are 0, expected some above it")
-    if kind.finds_anomalies:
-        is_judged = ~np.isnan(labels)
-        labels, predicted, weights = labels[is_judged], predicted[is_judged], weights[is_judged]
-    counts: MetricCounts
-    if kind.predicts_number:
-        counts = _count_errors(labels, predicted, weights, quantile)
-        rows = PredictedRows(labels, predicted, np.empty((len(labels), 0)))
-    elif kind.has_many_classes:
-        counts = _count_classes(labels.astype(np.int64), predicted, weights)
-        rows = PredictedRows(labels, predicted.argmax(axis=1).astype(float), predicted)
-    else:
-        counts = _count_binary(labels, predicted[:, 1], weights)
-        rows = PredictedRows(labels, (predicted[:, 1] > 0.5).astype(float), predicted)
-    return measure_counts(counts, kind, own, sum_terms(own, rows, weights))
+def list_measured(kind: TaskKind, own: Sequence[Metric] = ()) -> list[Metric]:
+    """Return the metrics of a task kind that are formulas of counts: the built-in ones and ``own``."""
+    return [metric for metric in (*METRICS.all_built_in().values(), *own) if kind in metric.tasks and metric.value is not None]
 
 
-def _log_losses(of_label: np.ndarray, weights: np.ndarray) -> float:
-    return float(np.dot(-np.log(np.clip(of_label, EPSILON, 1 - EPSILON)), weights))
+def _evaluate(metric: Metric, counts: MetricCounts, sums: Sums | None) -> Any:
+    assert metric.value is not None  # list_measured leaves the others out
+    try:
+        return metric.value(replace(counts, sums=sums[metric.name]) if sums and metric.name in sums else counts)
+    except Exception as error:
+        raise _failure(metric, error) from error
 
 
-def _count_binary(labels: np.ndarray, p: np.ndarray, weights: np.ndarray) -> BinaryCounts:
-    is_positive, is_called = labels == 1, p > 0.5
-    positive, within = np.where(is_positive, weights, 0.0), np.clip(p, 0.0, 1.0)
-    curve = count_by_score(p, positive, weights)
-    roc, pr = areas_under_curves(*curve)
-    return BinaryCounts(
-        n=float(weights.sum()),
-        positive=float(weights[is_positive].sum()),
-        called=float(weights[is_called].sum()),
-        hit=float(weights[is_called & is_positive].sum()),
-        loss=_log_losses(np.where(is_positive, p, 1 - p), weights),
-        squares=float(((is_positive - within) ** 2) @ weights),
-        bins=bin_scores(within, weights, positive),
-        area_under_roc=roc,
-        area_under_pr=pr,
-        average_precision=ratio(partial_precision(*curve), float(positive.sum())),
-    )
-
-
-def _count_classes(labels: np.ndarray, p: np.ndarray, weights: np.ndarray) -> ClassCounts:
-    called = p.argmax(axis=1)
-    size = max(p.shape[1], int(labels.max()) + 1)
-    is_hit, is_known = called == labels, labels < p.shape[1]
-    of_label = np.where(is_known, p[np.arange(len(p)), np.where(is_known, labels, 0)], 0.0)
-    return ClassCounts(
-        actual=np.bincount(labels, weights, minlength=size),
-        called=np.bincount(called, weights, minlength=size),
-        hits=np.bincount(labels[is_hit], weights[is_hit], minlength=size),
-        loss=_log_losses(of_label, weights),
-    )
-
-
-def _count_errors(labels: np.ndarray, predicted: np.ndarray, weights: np.ndarray, quantile: float | None) -> ErrorCounts:
-    residuals, n = labels - predicted, float(weights.sum())
-    counted = labels[weights > 0]
-    spread = (labels - np.average(labels, weights=weights)) ** 2
-    losses = None
-    if quantile is not None:
-        losses = float(np.dot(np.where(residuals >= 0, quantile * residuals, (quantile - 1) * residuals), weights))
-    return ErrorCounts(
-        n=n,
-        squares=float(np.dot(residuals**2, weights)),
-        absolutes=float(np.dot(np.abs(residuals), weights)),
-        variance=float(np.average(spread, weights=weights)) if counted.min() < counted.max() else 0.0,  # rounding makes no variance
-        percentages=float(np.dot(np.abs(residuals) / np.maximum(np.abs(labels), SMALLEST_LABEL), weights)),
-        quantile_losses=losses,
-    )
+def _failure(metric: Metric, error: Exception) -> StepError:
+    return StepError(f"the metric {metric.name!r} failed: {type(error).__name__}: {error}")

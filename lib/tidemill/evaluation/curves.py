@@ -79,7 +79,52 @@ def whole_areas(roc: float, pr: float, positives: float, negatives: float) -> tu
     return ratio(roc, positives * negatives), ratio(pr, positives)
 
 
+def areas_by_draw(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the areas under the ROC and the precision-recall curve and the average precision of each draw.
+
+    Args:
+        positives: the weight of the positive rows at each score, by descending score: (draws, scores).
+        negatives: the same for the negative rows.
+    """
+    hits, alarms = np.cumsum(positives, axis=1), np.cumsum(negatives, axis=1)
+    called = hits + alarms
+    precision = np.divide(hits, called, out=np.zeros_like(hits), where=called > 0)
+    # Scores without weight in a draw add no point: before the first point the curve has the precision of that point.
+    first = np.argmax(called > 0, axis=1)
+    leading = np.arange(precision.shape[1]) < first[:, None]
+    start = np.take_along_axis(precision, first[:, None], axis=1)
+    precision = np.where(leading, start, precision)
+    before = np.concatenate([start, precision[:, :-1]], axis=1)
+    roc = ((hits - positives / 2) * negatives).sum(axis=1)
+    pr = ((precision + before) / 2 * positives).sum(axis=1)
+    steps = (precision * positives).sum(axis=1)
+    whole_positive, whole_negative = hits[:, -1], alarms[:, -1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return roc / (whole_positive * whole_negative), pr / whole_positive, steps / whole_positive
+
+
+def bound_area_errors(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, float, float]:
+    """Return how far both areas and the average precision may be off where the scores of each bin were counted together.
+
+    Within a bin the rows may be in any order: all positive ones first, or last.
+    """
+    hits, alarms = np.cumsum(positives), np.cumsum(negatives)
+    roc = ratio(float(positives @ negatives) / 2, float(hits[-1] * alarms[-1]))
+    called_before = hits - positives + alarms - negatives
+    best = np.divide(hits, called_before + positives, out=np.ones_like(hits), where=called_before + positives > 0)
+    worst_called = called_before + negatives
+    worst = np.divide(hits - positives, worst_called, out=np.zeros_like(hits), where=worst_called > 0)
+    is_spread = (positives > 0) & (negatives > 0)
+    pr = ratio(float(np.where(is_spread, (best - worst) * positives, 0.0).sum()), float(hits[-1]))
+    return roc, pr, pr
+
+
 def bin_scores(p: np.ndarray, n: np.ndarray, positive: np.ndarray) -> np.ndarray:
     """Return the sums of ``n``, of ``positive`` and of ``n`` times ``p`` in each bin of scores between 0 and 1."""
-    places = np.clip(np.ceil(p * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    places = place_scores(p)
     return np.column_stack([np.bincount(places, values, minlength=CALIBRATION_BINS) for values in (n, positive, n * p)])
+
+
+def place_scores(p: np.ndarray) -> np.ndarray:
+    """Return the calibration bin of each score: equal widths between 0 and 1, the upper edge belongs to a bin."""
+    return np.clip(np.ceil(np.clip(p, 0.0, 1.0) * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tidemill.tasks.metrics import QUANTILE_LOSS, RANKING
+from tidemill.tasks.metrics import ERROR_QUANTILES, QUANTILE_LOSS, RANKING
 from tidemill.tasks.task import Task, TaskKind
 
 _LABEL_KEYS = frozenset({"dataset.weight", "training.monotone"})
@@ -12,7 +12,7 @@ BINARY = Task(
     kind=TaskKind.BINARY,
     metrics=(
         *("areaUnderPR", "areaUnderROC", "averagePrecision", "accuracy", "balancedAccuracy", "f1", "precision", "recall", "specificity"),
-        *("mcc", "logLoss", "brier", "expectedCalibrationError"),
+        *("mcc", "logLoss", "brier", "expectedCalibrationError", "selectionRate", "falsePositiveRate"),
     ),
     families=("logistic_regression", "random_forest", "gradient_boosted_trees"),
     text_families=("linear_svm", "logistic_regression", "naive_bayes"),
@@ -23,7 +23,7 @@ BINARY = Task(
 MULTICLASS = Task(
     name="multiclass",
     kind=TaskKind.MULTICLASS,
-    metrics=("f1", "macroF1", "accuracy", "balancedAccuracy", "mcc", "logLoss"),
+    metrics=("f1", "macroF1", "accuracy", "balancedAccuracy", "mcc", "logLoss", "top2Accuracy", "top3Accuracy", "top5Accuracy"),
     families=("logistic_regression", "random_forest", "gradient_boosted_trees"),
     text_families=("linear_svm", "logistic_regression", "naive_bayes"),
     classes=(2, 1000),
@@ -32,7 +32,7 @@ MULTICLASS = Task(
 REGRESSION = Task(
     name="regression",
     kind=TaskKind.REGRESSION,
-    metrics=("rmse", "mae", "mape", "r2", QUANTILE_LOSS),
+    metrics=("rmse", "mae", "mape", "r2", "medianAbsoluteError", *ERROR_QUANTILES, QUANTILE_LOSS),
     families=("linear_regression", "random_forest", "gradient_boosted_trees"),
     text_families=("linear_regression",),
     keys=_LABEL_KEYS | {"training.target", "training.loss", "training.ensemble"},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tidemill.extensions import Registry, describe
@@ -62,6 +62,9 @@ class Metric:
 
 QUANTILE_LOSS = "quantileLoss"
 """A metric of regressions with ``loss: {quantile: …}`` only."""
+_LEVELS = (75, 90, 95, 99)
+ERROR_QUANTILES = tuple(f"absoluteErrorQuantile{level}" for level in _LEVELS)
+"""The absolute error that so many per cent of the rows do not exceed."""
 RANKING = ("ndcgAtK", "meanAveragePrecisionAtK", "precisionAtK", "recallAtK")
 
 
@@ -77,7 +80,10 @@ _BUILT_IN: dict[str, tuple[tuple[str, ...], Formula | None]] = {
     "precision": (("binary",), attrgetter("precision")),
     "recall": (("binary",), attrgetter("recall")),
     "specificity": (("binary",), attrgetter("specificity")),
+    "falsePositiveRate": (("binary",), attrgetter("false_positive_rate")),
+    "selectionRate": (("binary",), attrgetter("selection_rate")),
     "mcc": (_CLASSES, attrgetter("mcc")),
+    **{f"top{k}Accuracy": (("multiclass",), methodcaller("top_accuracy", k)) for k in (2, 3, 5)},
     "logLoss": (_CLASSES, attrgetter("log_loss")),
     "brier": (("binary",), attrgetter("brier")),
     "expectedCalibrationError": (("binary",), attrgetter("expected_calibration_error")),
@@ -85,12 +91,19 @@ _BUILT_IN: dict[str, tuple[tuple[str, ...], Formula | None]] = {
     "mae": (("regression", "recommendation"), attrgetter("mae")),
     "r2": (("regression",), attrgetter("r2")),
     "mape": (("regression",), attrgetter("mape")),
+    "medianAbsoluteError": (("regression",), methodcaller("absolute_error", 50)),
+    **{name: (("regression",), methodcaller("absolute_error", level)) for level, name in zip(_LEVELS, ERROR_QUANTILES, strict=True)},
     QUANTILE_LOSS: (("regression",), attrgetter("quantile_loss")),
     "silhouette": (("clustering",), None),
     "massVolume": (("anomaly",), None),
     **dict.fromkeys((*RANKING, "coverage"), (("recommendation",), None)),
 }
-_MINIMISED = frozenset({"logLoss", "brier", "expectedCalibrationError", "rmse", "mae", "mape", "massVolume", QUANTILE_LOSS})
+_MINIMISED = frozenset(
+    {
+        *("logLoss", "brier", "expectedCalibrationError", "falsePositiveRate", "massVolume"),
+        *("rmse", "mae", "mape", "medianAbsoluteError", *ERROR_QUANTILES, QUANTILE_LOSS),
+    }
+)
 _WITHOUT_LABEL = frozenset({"silhouette", "massVolume"})
 _BEST_BY_CONSTANT = frozenset({"recall", "specificity", "expectedCalibrationError"})
 
@@ -151,3 +164,8 @@ def metrics_of(kind: TaskKind | str) -> list[Metric]:
 def is_minimised(name: str) -> bool:
     """Return True if a smaller value is better."""
     return not METRICS.get(name).greater_is_better
+
+
+def reads_error_quantiles(name: str) -> bool:
+    """Return True for a metric that is a quantile of the absolute error, which Spark computes on request."""
+    return name in ("medianAbsoluteError", *ERROR_QUANTILES)

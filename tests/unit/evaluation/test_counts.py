@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as sk
 
-from tidemill.evaluation.counts import compute_array_metrics
+from tidemill.evaluation.arrays import compute_array_metrics
 from tidemill.evaluation.estimates import Measurement
 from tidemill.evaluation.gates import Measured, default_gates, parse_gate
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from tidemill.evaluation.counts import compute_array_metrics as metrics
+from tidemill.evaluation.arrays import compute_array_metrics as metrics
 from tidemill.evaluation.curves import areas_under_curves, count_by_score, partial_areas, whole_areas
 
 RNG = np.random.default_rng(21)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tidemill.errors import StepError
-from tidemill.evaluation.counts import compute_array_metrics
+from tidemill.evaluation.arrays import compute_array_metrics
 from tidemill.tasks import METRICS, Metric
 from tidemill.tasks.metrics import _accept
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, mean_absolute_error, mean_pinball_loss, mean_squared_error
 
-from tidemill.evaluation.counts import compute_array_metrics as metrics
+from tidemill.evaluation.arrays import compute_array_metrics as metrics
 from tidemill.families import FAMILIES, PATIENCE
 from tidemill.learners.base import Rows, Setting
 from tidemill.learners.linear_learners import compute_deviations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from tidemill.evaluation.counts import compute_array_metrics
+from tidemill.evaluation.arrays import compute_array_metrics
 from tidemill.evaluation.mass_volume import MAX_ROWS, mass_volume
 from tidemill.learners.base import Learner, Linear, Predictor, Rows, Setting, library
 from tidemill.learners.boosting import EarlyStoppedModel

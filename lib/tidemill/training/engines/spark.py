@@ -13,6 +13,7 @@ from tidemill.evaluation import compute_metrics
 from tidemill.families import ON_CLUSTER
 from tidemill.runtime.spark_errors import format_spark_error
 from tidemill.runtime.user_code import contain_exit
+from tidemill.tasks import reads_error_quantiles
 from tidemill.training.adjustment import AdjustedProbabilities
 from tidemill.training.engines.fit_worker import Outcome
 from tidemill.training.engines.timeouts import call_within
@@ -114,6 +115,7 @@ def _measure(
             weight=_weight_of(vectors.held_out),
             quantile=problem.quantile,
             own=problem.own_metrics,
+            with_error_quantiles=reads_error_quantiles(problem.metric),
         )
 
     try:

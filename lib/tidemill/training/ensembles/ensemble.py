@@ -16,7 +16,7 @@ from tidemill.evaluation import compute_metrics, is_better
 from tidemill.families import ON_CLUSTER
 from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.spark_errors import format_spark_error
-from tidemill.tasks import is_minimised
+from tidemill.tasks import is_minimised, reads_error_quantiles
 from tidemill.training.ensembles.combined import BlendedPredictions, member_column
 from tidemill.training.ensembles.combiners import BLEND, Combiner, fit_blends, fit_stacks
 from tidemill.training.ensembles.member_predictions import read_predictions, write_predictions
@@ -194,7 +194,11 @@ class _EnsembleFit:
         problem, predictions = self.search.problem, rows
         for stage in stages:
             predictions = stage.transform(predictions)
-        value = compute_metrics(predictions, problem.task, problem.n_classes, own=problem.own_metrics)[problem.metric]
+        quantiles = reads_error_quantiles(problem.metric)
+        metrics = compute_metrics(
+            predictions, problem.task, problem.n_classes, own=problem.own_metrics, with_error_quantiles=quantiles
+        )
+        value = metrics[problem.metric]
         counts = count_scores_in_spark(predictions, None, problem.n_classes, MAX_SCORES // len(self.folds)) if with_counts else None
         return _FoldMetric(value, time.perf_counter() - started, counts)
 
