@@ -21,13 +21,13 @@ from tidemill.evaluation.row_counts import TOP_K, weighted_quantiles
 from tidemill.tasks import Metric, PredictedRows, TaskKind
 
 
-def sum_terms(own: Sequence[Metric], rows: PredictedRows, weights: np.ndarray) -> dict[str, dict[str, float]]:
-    """Return the weighted sums of the terms of custom metrics: metric → term → sum.
+def compute_terms(own: Sequence[Metric], rows: PredictedRows) -> dict[str, dict[str, np.ndarray]]:
+    """Return the terms of custom metrics: metric → term → a number for each row.
 
     Raises:
         StepError: the terms of a metric cannot be computed, or are not a number for each row.
     """
-    sums: dict[str, dict[str, float]] = {}
+    computed: dict[str, dict[str, np.ndarray]] = {}
     for metric in own:
         if metric.terms is None:
             continue
@@ -36,13 +36,23 @@ def sum_terms(own: Sequence[Metric], rows: PredictedRows, weights: np.ndarray) -
         except Exception as error:
             raise StepError(f"the terms of the metric {metric.name!r} failed: {type(error).__name__}: {error}") from error
         for name, values in terms.items():
-            if values.shape != weights.shape:
+            if values.shape != rows.label.shape:
                 found = f"an array of shape {values.shape}"
                 raise StepError(
-                    f"the term {name!r} of the metric {metric.name!r} must be a number for each of {len(weights)} rows, found {found}"
+                    f"the term {name!r} of the metric {metric.name!r} must be a number for each of {len(rows.label)} rows, found {found}"
                 )
-        sums[metric.name] = {name: float(np.dot(values, weights)) for name, values in terms.items()}
-    return sums
+        computed[metric.name] = terms
+    return computed
+
+
+def sum_terms(own: Sequence[Metric], rows: PredictedRows, weights: np.ndarray) -> dict[str, dict[str, float]]:
+    """Return the weighted sums of the terms of custom metrics: metric → term → sum.
+
+    Raises:
+        StepError: the terms of a metric cannot be computed, or are not a number for each row.
+    """
+    terms_by_metric = compute_terms(own, rows).items()
+    return {metric: {name: float(np.dot(values, weights)) for name, values in terms.items()} for metric, terms in terms_by_metric}
 
 
 def compute_array_metrics(

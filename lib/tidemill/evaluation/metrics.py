@@ -152,7 +152,12 @@ def _log_loss(p: Column) -> Column:
     return F.sum(F.col(_W) * -F.log(F.least(F.greatest(p, F.lit(EPSILON)), F.lit(1 - EPSILON))))
 
 
-def _check(rows: int, bad: int, total: float) -> None:
+def check_predictions(rows: int, bad: int, total: float) -> None:
+    """Refuse to measure no rows, predictions that are no numbers, and weights that are all 0.
+
+    Raises:
+        StepError: one of them is the case.
+    """
     if rows == 0:
         raise StepError("metrics: found no row to evaluate, expected at least one with a label; check the split and the label column")
     if bad:
@@ -171,7 +176,7 @@ def _count_binary(predictions: DataFrame) -> BinaryCounts:
         _W,
     )
     n_rows, bad, counts = measure_scores(count_scores(rows, _W))
-    _check(n_rows, bad, counts.n)
+    check_predictions(n_rows, bad, counts.n)
     return counts
 
 
@@ -192,7 +197,7 @@ def _count_classes(predictions: DataFrame, n_classes: int) -> ClassCounts:
         .toArrow()
     )
     rows, bad, total = (np.sum(cells[name].to_numpy()) for name in ("rows", "bad", "n"))
-    _check(int(rows), int(bad), float(total))
+    check_predictions(int(rows), int(bad), float(total))
     label, prediction = (cells[name].to_numpy().astype(np.int64) for name in ("label", "prediction"))
     n, size = cells["n"].to_numpy().astype(float), int(max(label.max(), prediction.max())) + 1
     is_hit = label == prediction
@@ -229,7 +234,7 @@ def _count_errors(predictions: DataFrame, quantile: float | None) -> ErrorCounts
         (F.min(F.when(weight > 0, label)) == F.max(F.when(weight > 0, label))).alias("is_constant"),
     ).first()
     assert row is not None  # an aggregate without groups always has one row
-    _check(row["rows"], row["bad"], row["n"] or 0.0)
+    check_predictions(row["rows"], row["bad"], row["n"] or 0.0)
     n, variance = row["n"], 0.0 if row["is_constant"] else row["variance"]
     if not row["are_alike"] and not row["is_constant"]:  # with unequal weights the variance needs a second pass
         spread = predictions.agg(F.sum(weight * (label - F.lit(row["mean"])) ** 2)).first()

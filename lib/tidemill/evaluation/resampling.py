@@ -33,7 +33,7 @@ class Resampler:
     """Sums over rows or cells in each draw.
 
     ``units`` is the unit of each row or cell. Where it is None, the rows of a cell are resampled independently: a sum over n rows of
-    nearly equal values is Poisson with mean n in units of that value. ``rows`` is the number of rows of each cell then.
+    nearly equal values is n times Poisson with mean n. ``rows`` is the (effective) number of rows of each cell then.
     """
 
     draws: int
@@ -61,4 +61,4 @@ class Resampler:
         """The weight of each cell in each draw, with mean 1: (draws, cells)."""
         assert self.rows is not None
         generator = np.random.Generator(np.random.PCG64(self.seed))
-        return generator.poisson(self.rows, (self.draws, len(self.rows))) / np.maximum(self.rows, 1)
+        return generator.poisson(self.rows, (self.draws, len(self.rows))) / np.maximum(self.rows, np.finfo(np.float64).tiny)

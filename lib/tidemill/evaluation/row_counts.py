@@ -23,62 +23,67 @@ from tidemill.evaluation.curves import (
 from tidemill.evaluation.resampling import Resampler
 
 BOOTSTRAP_BINS = 512
-"""Bins in which draws count scores or errors. A draw differs from the exact value by the same tiny amount as the whole, which is
-taken off."""
+"""Bins in which draws count scores or errors. The small difference that the bins make to the whole is taken off every draw."""
 
 ABSOLUTE_LEVELS = (50, 75, 90, 95, 99)
 """The quantiles of the absolute error, in per cent."""
+
+TOP_K = (2, 3, 5)
+"""The numbers of most probable classes among which the label may be."""
 
 Arrays: TypeAlias = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class CountedRows:
-    """The counts of rows, those of each draw (None without draws), and how far metrics may be off, 0 where they are exact."""
+    """The counts of rows, those of each draw (None without draws), and how far metrics may be off; what is not named is exact."""
 
     point: MetricCounts
     draws: MetricCounts | None
     bounds: Mapping[str, float] = field(default_factory=dict)
 
 
-def count_scored(rows: Arrays, resampler: Resampler, *, are_cells: bool = False) -> CountedRows:
+def count_scored(rows: Arrays, resampler: Resampler) -> CountedRows:
     """Count rows of two classes.
 
     Args:
-        rows: ``p``, ``is_positive``, ``is_called``, ``weight``, ``unit``, and ``loss``, ``square`` and ``score``, which are multiplied by
-            the weight; one element per row or cell; of cells also ``bin``, ascending with the score.
+        rows: one element per row or cell: ``p``, ``is_positive``, ``is_called``, ``weight``, and ``loss``, ``square`` and ``score``, which
+            are multiplied by the weight; of cells, which count rows of neighbouring scores together, also ``bin``, ascending with ``p``.
         resampler: sums over the rows or cells in each draw.
-        are_cells: True if an element counts rows of neighbouring scores together.
     """
-    p, unit, weight = rows["p"], rows["unit"], rows["weight"]
-    ranked = rows["bin"] if are_cells else p
+    p, weight = rows["p"], rows["weight"]
+    ranked = rows.get("bin", p)
     positive = np.where(rows["is_positive"], weight, 0.0)
     called, hit = (np.where(rows["is_called"], values, 0.0) for values in (weight, positive))
-    sums = sum_by_unit(unit, np.column_stack([weight, positive, called, hit, rows["loss"], rows["square"]]))
+    sums, sums_of_draws = resampler.sum(np.column_stack([weight, positive, called, hit, rows["loss"], rows["square"]]))
     places = place_scores(p)
-    bins = np.stack([count_by_unit(unit, places, CALIBRATION_BINS, values) for values in (weight, positive, rows["score"])], axis=2)
+    bins, bins_of_draws = (
+        np.stack(parts, axis=-1)
+        for parts in zip(*(resampler.count(places, CALIBRATION_BINS, values) for values in (weight, positive, rows["score"])), strict=True)
+    )
     curve = count_by_score(ranked, positive, weight)
     areas = (*areas_under_curves(*curve), ratio(partial_precision(*curve), float(curve[0].sum())))
-    n, positives, calls, hits, loss, squares = map(float, sums.sum(axis=0))
-    point = BinaryCounts(n, positives, calls, hits, loss, squares, bins.sum(axis=0), *areas)
-    names = ("areaUnderROC", "areaUnderPR", "averagePrecision")
-    bounds = dict(zip(names, bound_area_errors(*curve), strict=True)) if are_cells and len(curve[0]) else {}
-    if not len(weights):
-        return CountedRows(point, None, bounds)
-    n, positives, calls, hits, loss, squares = (weights @ sums).T
-    areas_of_draws = _areas_of_draws(ranked, positive, weight, unit, weights, areas)
-    draws = BinaryCounts(n, positives, calls, hits, loss, squares, np.tensordot(weights, bins, axes=1), *areas_of_draws)
-    return CountedRows(point, draws, bounds)
+    bounds = dict(zip(("areaUnderROC", "areaUnderPR", "averagePrecision"), bound_area_errors(*curve), strict=True))
+    point = _binary_counts(sums, bins, areas)
+    if resampler.draws:
+        areas_of_draws = _areas_of_draws(ranked, positive, weight, resampler, areas)
+        draws = _binary_counts(sums_of_draws, bins_of_draws, areas_of_draws)
+    return CountedRows(point, draws if resampler.draws else None, bounds if "bin" in rows else {})
+
+
+def _binary_counts(sums: np.ndarray, bins: np.ndarray, areas: tuple[Any, Any, Any]) -> BinaryCounts:
+    n, positive, called, hit, loss, squares = sums.T
+    return BinaryCounts(n, positive, called, hit, loss, squares, bins, *areas)
 
 
 def _areas_of_draws(
-    p: np.ndarray, positive: np.ndarray, weight: np.ndarray, unit: np.ndarray, weights: np.ndarray, areas: tuple[float, float, float]
+    ranked: np.ndarray, positive: np.ndarray, weight: np.ndarray, resampler: Resampler, areas: tuple[float, float, float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the areas of each draw from scores in bins, moved by the difference that the bins make to the whole."""
-    place, size = _bin_by_mass(p, weight, positive)
-    by_unit = [count_by_unit(unit, place, size, values)[:, ::-1] for values in (positive, weight - positive)]
-    of_draws = areas_by_draw(*(weights @ counts for counts in by_unit))
-    of_whole = areas_by_draw(*(counts.sum(axis=0, keepdims=True) for counts in by_unit))
+    """Return the areas of each draw from scores in bins."""
+    place, size = _bin_by_mass(ranked, weight, positive)
+    (ones, ones_of_draws), (zeros, zeros_of_draws) = (resampler.count(place, size, values) for values in (positive, weight - positive))
+    of_draws = areas_by_draw(ones_of_draws[:, ::-1], zeros_of_draws[:, ::-1])
+    of_whole = areas_by_draw(ones[None, ::-1], zeros[None, ::-1])
     roc, pr, precision = (draws + (exact - whole) for draws, exact, whole in zip(of_draws, areas, of_whole, strict=True))
     return roc, pr, precision
 
@@ -91,7 +96,8 @@ def _bin_by_mass(values: np.ndarray, weight: np.ndarray, positive: np.ndarray) -
     distinct, place = np.unique(values, return_inverse=True)
     if len(distinct) <= BOOTSTRAP_BINS:
         return place, len(distinct)
-    mass = np.bincount(place, weight, minlength=len(distinct)) / max(weight.sum(), 1e-300)
+    counts = np.bincount(place, weight, minlength=len(distinct))
+    mass = counts / max(float(counts.sum()), math.ulp(0.0))
     if positive.sum() > 0:
         mass = (mass + np.bincount(place, positive, minlength=len(distinct)) / positive.sum()) / 2
     middle = np.cumsum(mass) - mass / 2
@@ -99,72 +105,68 @@ def _bin_by_mass(values: np.ndarray, weight: np.ndarray, positive: np.ndarray) -
     return bins[place], int(bins[-1]) + 1
 
 
-TOP_K = (2, 3, 5)
-"""The numbers of most probable classes among which the label may be."""
-
-
 def count_classified(rows: Arrays, resampler: Resampler, n_classes: int) -> CountedRows:
     """Count rows of several classes.
 
     Args:
-        rows: ``label`` and ``prediction``, class indices; ``rank``, the number of classes that are more probable than the label's;
-            ``weight``, ``unit``, and ``loss``, which is multiplied by the weight; one element per row or cell.
+        rows: one element per row or cell: ``label`` and ``prediction``, class indices; ``weight``; multiplied by the weight ``loss``, and
+            for each k of `TOP_K` ``within_<k>``, 1 where the label is among the k most probable classes.
         resampler: sums over the rows or cells in each draw.
         n_classes: number of classes that the model knows; a label beyond them has the index after the last.
     """
-    label, called, unit, weight = rows["label"].astype(np.int64), rows["prediction"].astype(np.int64), rows["unit"], rows["weight"]
+    label, called, weight = rows["label"].astype(np.int64), rows["prediction"].astype(np.int64), rows["weight"]
     size = max(n_classes, int(label.max(initial=0)) + 1)
-    levels = [k for k in TOP_K if k < n_classes]
-    by_class = [count_by_unit(unit, places, size, values) for places, values in _class_counts(label, called, weight)]
-    sums = sum_by_unit(unit, np.column_stack([rows["loss"], *(np.where(rows["rank"] < k, weight, 0.0) for k in levels)]))
+    levels = [str(k) for k in TOP_K if k < n_classes]
+    hits = np.where(label == called, weight, 0.0)
+    by_class = [resampler.count(places, size, values) for places, values in ((label, weight), (called, weight), (label, hits))]
+    sums = resampler.sum(np.column_stack([rows["loss"], *(rows[f"within_{k}"] for k in levels)]))
 
-    def counts(combine: np.ndarray) -> ClassCounts:
-        actual, predicted, hits = (combine @ values for values in by_class)
-        loss, *within = (combine @ sums).T
-        return ClassCounts(actual, predicted, hits, loss, dict(zip(map(str, levels), within, strict=True)))
+    def counts(side: int) -> ClassCounts:
+        loss, *within = sums[side].T
+        actual, predicted, right = (both[side] for both in by_class)
+        return ClassCounts(actual, predicted, right, loss, dict(zip(levels, within, strict=True)))
 
-    return CountedRows(counts(np.ones(UNITS)), counts(weights) if len(weights) else None)
-
-
-def _class_counts(label: np.ndarray, called: np.ndarray, weight: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    return [(label, weight), (called, weight), (label, np.where(label == called, weight, 0.0))]
+    return CountedRows(counts(0), counts(1) if resampler.draws else None)
 
 
-def count_errors(rows: Arrays, resampler: Resampler, quantile: float | None, *, are_cells: bool = False) -> CountedRows:
+_ERROR_SUMS = ("square", "absolutes", "percentage", "quantile_loss", "label_sum", "label_square")
+
+
+def count_errors(rows: Arrays, resampler: Resampler, quantile: float | None) -> CountedRows:
     """Count the errors of a regression.
 
     Args:
-        rows: ``label``; ``absolute``, ``lowest`` and ``highest``, the absolute error, or its mean and range in a cell; ``weight``;
-            ``unit``; and multiplied by the weight ``square``, ``absolutes``, ``percentage``, ``quantile_loss``, ``label_sum`` and
-            ``label_square`` (the label's distance from any one number, and its square); one element per row or cell.
+        rows: one element per row or cell: ``absolute``, the absolute error or its mean in a cell; ``absolute_lowest``,
+            ``absolute_highest``, ``label_lowest`` and ``label_highest``, the ranges in a cell; ``weight``; and multiplied by the weight
+            ``square``, ``absolutes``, ``percentage``, ``quantile_loss``, ``label_sum`` and ``label_square`` (the label's distance from
+            any one number, and its square).
         resampler: sums over the rows or cells in each draw.
         quantile: the quantile of ``quantileLoss``; None: none.
-        are_cells: True if an element counts rows of neighbouring errors together.
     """
-    unit, weight = rows["unit"], rows["weight"]
-    sums = sum_by_unit(unit, np.column_stack([weight, *(rows[name] for name in _ERROR_SUMS)]))
-    labels = rows["label"][weight > 0]
-    is_constant = not len(labels) or bool(labels.min() == labels.max())
+    weight = rows["weight"]
+    sums, sums_of_draws = resampler.sum(np.column_stack([weight, *(rows[name] for name in _ERROR_SUMS)]))
+    is_counted = weight > 0
+    lowest, highest = rows["label_lowest"][is_counted], rows["label_highest"][is_counted]
+    is_constant = not len(lowest) or bool(lowest.min() == highest.max())
     place, size = _bin_by_mass(rows["absolute"], weight, np.zeros(1))
-    by_unit, ranges = count_by_unit(unit, place, size, weight), _bin_ranges(rows, place, size)
-    exact = weighted_quantiles(rows["absolute"], weight)
+    in_bins, bins_of_draws = resampler.count(place, size, weight)
+    ranges, exact = _bin_ranges(rows, place, size), weighted_quantiles(rows["absolute"], weight)
+    binned, of_draws = (_quantiles_of_bins(totals, ranges) for totals in (in_bins[None, :], bins_of_draws))
+    moved = {level: of_draws[level] + (exact[level] - binned[level]) for level in exact}
 
     def counts(totals: np.ndarray, quantiles: Mapping[str, Any]) -> ErrorCounts:
         n, square, absolute, percentage, quantile_loss, label_sum, label_square = totals.T
         variance = np.asarray(divide(label_square, n)) - np.asarray(divide(label_sum, n)) ** 2
-        whole = 0.0 * variance if is_constant else np.maximum(variance, 0.0)
-        return ErrorCounts(n, square, absolute, whole, percentage, None if quantile is None else quantile_loss, quantiles)
+        spread = np.zeros_like(variance) if is_constant else np.maximum(variance, 0.0)
+        return ErrorCounts(n, square, absolute, spread, percentage, None if quantile is None else quantile_loss, quantiles)
 
-    point = counts(sums.sum(axis=0), exact)
-    bounds = {f"absoluteErrorQuantile{level}": _width_around(rows, exact[level]) for level in exact} if are_cells else {}
-    if not len(weights):
-        return CountedRows(point, None, bounds)
-    binned, of_draws = (_quantiles_of_bins(totals, ranges) for totals in (by_unit.sum(axis=0, keepdims=True), weights @ by_unit))
-    moved = {level: of_draws[level] + (exact[level] - binned[level]) for level in exact}
-    return CountedRows(point, counts(weights @ sums, moved), bounds)
+    widths = {_error_metric(level): _width_around(rows, value) for level, value in exact.items()}
+    bounds = {name: width for name, width in widths.items() if width > 0}
+    return CountedRows(counts(sums, exact), counts(sums_of_draws, moved) if resampler.draws else None, bounds)
 
 
-_ERROR_SUMS = ("square", "absolutes", "percentage", "quantile_loss", "label_sum", "label_square")
+def _error_metric(level: str) -> str:
+    return "medianAbsoluteError" if level == "50" else f"absoluteErrorQuantile{level}"
 
 
 def weighted_quantiles(values: np.ndarray, weight: np.ndarray) -> dict[str, float]:
@@ -187,29 +189,31 @@ def weighted_quantiles(values: np.ndarray, weight: np.ndarray) -> dict[str, floa
 def _bin_ranges(rows: Arrays, place: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the smallest and the greatest absolute error of each bin."""
     lowest, highest = np.full(size, np.inf), np.full(size, -np.inf)
-    np.minimum.at(lowest, place, rows["lowest"])
-    np.maximum.at(highest, place, rows["highest"])
+    np.minimum.at(lowest, place, rows["absolute_lowest"])
+    np.maximum.at(highest, place, rows["absolute_highest"])
     return lowest, highest
 
 
 def _quantiles_of_bins(weights: np.ndarray, ranges: tuple[np.ndarray, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the quantiles of each draw from the weights of its bins, (draws, bins); within a bin errors are spread evenly."""
     lowest, highest = ranges
-    if not weights.shape[1]:
+    if not weights.size:
         return {str(level): np.full(len(weights), math.nan) for level in ABSOLUTE_LEVELS}
     cumulative = np.cumsum(weights, axis=1)
-    total, rows = cumulative[:, -1], np.arange(len(weights))
+    total, draws = cumulative[:, -1], np.arange(len(weights))
     quantiles = {}
     for level in ABSOLUTE_LEVELS:
         target = level / 100 * total
         place = np.minimum((cumulative < target[:, None]).sum(axis=1), weights.shape[1] - 1)
-        within = weights[rows, place]
-        share = np.clip(divide(target - (cumulative[rows, place] - within), within, otherwise=0.0), 0.0, 1.0)
+        within = weights[draws, place]
+        share = np.clip(divide(target - (cumulative[draws, place] - within), within, otherwise=0.0), 0.0, 1.0)
         quantiles[str(level)] = np.where(total > 0, lowest[place] + share * (highest[place] - lowest[place]), math.nan)
     return quantiles
 
 
 def _width_around(rows: Arrays, value: float) -> float:
-    """Return the width of the cells that a quantile lies in."""
-    is_around = (rows["lowest"] <= value) & (value <= rows["highest"])
-    return float(rows["highest"][is_around].max() - rows["lowest"][is_around].min()) if is_around.any() else 0.0
+    """Return the width of the cells that a quantile lies in, 0 for single rows."""
+    is_around = (
+        (rows["absolute_lowest"] <= value) & (value <= rows["absolute_highest"]) & (rows["absolute_lowest"] < rows["absolute_highest"])
+    )
+    return float(rows["absolute_highest"][is_around].max() - rows["absolute_lowest"][is_around].min()) if is_around.any() else 0.0

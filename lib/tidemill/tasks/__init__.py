@@ -7,4 +7,15 @@ the code that trains and evaluates; or the `Metric`, a formula of counts. Nothin
 from tidemill.tasks.metrics import METRICS, QUANTILE_LOSS, RANKING, Metric, PredictedRows, is_minimised, reads_error_quantiles
 from tidemill.tasks.task import TASKS, Task, TaskKind
 
-__all__ = ["METRICS", "QUANTILE_LOSS", "RANKING", "TASKS", "Metric", "PredictedRows", "Task", "TaskKind", "is_minimised", "reads_error_quantiles"]
+__all__ = [
+    "METRICS",
+    "QUANTILE_LOSS",
+    "RANKING",
+    "TASKS",
+    "Metric",
+    "PredictedRows",
+    "Task",
+    "TaskKind",
+    "is_minimised",
+    "reads_error_quantiles",
+]

@@ -195,9 +195,7 @@ class _EnsembleFit:
         for stage in stages:
             predictions = stage.transform(predictions)
         quantiles = reads_error_quantiles(problem.metric)
-        metrics = compute_metrics(
-            predictions, problem.task, problem.n_classes, own=problem.own_metrics, with_error_quantiles=quantiles
-        )
+        metrics = compute_metrics(predictions, problem.task, problem.n_classes, own=problem.own_metrics, with_error_quantiles=quantiles)
         value = metrics[problem.metric]
         counts = count_scores_in_spark(predictions, None, problem.n_classes, MAX_SCORES // len(self.folds)) if with_counts else None
         return _FoldMetric(value, time.perf_counter() - started, counts)
