@@ -59,6 +59,10 @@ class Estimate:
             draws = np.asarray(operation(*sides), dtype=np.float64)  # type: ignore[arg-type]  # operators work on arrays too
         return Estimate(_divide_safely(operation, self.value, other.value), draws)
 
+    def move_to(self, value: float) -> Estimate:
+        """Return the estimate with another value; the draws move as far."""
+        return Estimate(value, None if self.draws is None else self.draws + (value - self.value))
+
     def __neg__(self) -> Estimate:
         """Return the estimate of the negative."""
         return Estimate(-self.value, None if self.draws is None else -self.draws)

@@ -15,12 +15,14 @@ from pyspark.sql import functions as F
 from tidemill.errors import StepError
 from tidemill.evaluation.arrays import compute_terms
 from tidemill.evaluation.counts import Sums, measure_counts, measure_draws
+from tidemill.evaluation.curve_points import CurvePoint, is_point
 from tidemill.evaluation.curves import CALIBRATION_BINS
 from tidemill.evaluation.estimates import Estimate
 from tidemill.evaluation.metrics import check_predictions
 from tidemill.evaluation.resampling import UNITS, Resampler
 from tidemill.evaluation.row_counts import BOOTSTRAP_BINS, Arrays
 from tidemill.evaluation.row_kinds import RowKind, column_names, read_column, read_probabilities
+from tidemill.evaluation.scores import count_scores, measure_scores
 from tidemill.tasks import Metric, PredictedRows, TaskKind
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ ALL_ROWS = ""
 """The name of the slice of all rows."""
 TERM = "term "
 _BIASED = frozenset({"expectedCalibrationError"})
-"""Metrics that noise makes greater, in the draws once more than in the rows: their draws are reflected at the value (the basic bootstrap)."""
+"""Metrics that noise makes greater, and in the draws once more: their draws are reflected at the value (the basic bootstrap)."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class MeasuredSlice:
     estimates: Mapping[str, Estimate]
     terms: Sequence[Estimate] = ()
     bounds: Mapping[str, float] = field(default_factory=dict)
+    points: Sequence[CurvePoint] = ()
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,27 @@ def measure_slices(rows: DataFrame, plan: Pass, *, max_single_rows: int = MAX_SI
     if not n_rows:
         check_predictions(0, 0, 0.0)
     if single_rows <= max_single_rows:
-        prepared = _prepare(rows, plan, np.empty(0))
-    else:
-        prepared = _add_up(_prepare(rows, plan, find_edges(rows, plan, n_rows)), plan)
-    return dict(_read_results(prepared.groupBy("slice").applyInArrow(_measure_function(plan), _RESULT).toArrow(), plan))
+        return _measure_prepared(_prepare(rows, plan, np.empty(0)), plan)
+    measured = _measure_prepared(_add_up(_prepare(rows, plan, find_edges(rows, plan, n_rows)), plan), plan)
+    return {**measured, ALL_ROWS: _with_exact_areas(measured[ALL_ROWS], rows, plan)}
+
+
+def _measure_prepared(prepared: DataFrame, plan: Pass) -> dict[str, MeasuredSlice]:
+    return dict(_read_results(prepared.groupBy("slice").applyInArrow(_measure_function(plan), _RESULT).toArrow()))
+
+
+def _with_exact_areas(measured: MeasuredSlice, rows: DataFrame, plan: Pass) -> MeasuredSlice:
+    """Replace the areas of all rows, counted in bins, by the exact ones; the draws move with them."""
+    if not plan.kind.has_areas:
+        return measured
+    p, is_positive = vector_to_array(F.col("probability"))[1].alias("p"), (F.col("label") == 1).alias("is_positive")
+    _, _, counts = measure_scores(
+        count_scores(rows.select(p, is_positive, (F.col("prediction") == 1).alias("is_called"), "weight"), "weight")
+    )
+    exact = {"areaUnderROC": counts.area_under_roc, "areaUnderPR": counts.area_under_pr, "averagePrecision": counts.average_precision}
+    moved = {name: measured.estimates[name].move_to(value) for name, value in exact.items()}
+    bounds = {name: bound for name, bound in measured.bounds.items() if name not in exact}
+    return replace(measured, estimates={**measured.estimates, **moved}, bounds=bounds)
 
 
 def find_edges(rows: DataFrame, plan: Pass, n_rows: int) -> np.ndarray:
@@ -132,12 +152,13 @@ _RESULT_SCHEMA = pa.schema(
         ("metrics", pa.list_(pa.float64())),
         ("draws", pa.list_(pa.float64())),
         ("bounds", pa.map_(pa.string(), pa.float64())),
+        ("points", pa.string()),
         ("error", pa.string()),
     ]
 )
 _RESULT = (
     "slice STRING, rows BIGINT, bad BIGINT, weight DOUBLE, names ARRAY<STRING>, metrics ARRAY<DOUBLE>, draws ARRAY<DOUBLE>, "
-    "bounds MAP<STRING, DOUBLE>, error STRING"
+    "bounds MAP<STRING, DOUBLE>, points STRING, error STRING"
 )
 
 
@@ -199,7 +220,8 @@ def _add_up(single: DataFrame, plan: Pass) -> DataFrame:
     sums = [F.sum(name).alias(name) for name in ("bad", *kind.sums)]
     means = [F.avg(name).alias(name) for name in kind.means]
     ranges = [end(name).alias(f"{name}_{word}") for name in kind.ranges for end, word in ((F.min, "lowest"), (F.max, "highest"))]
-    count = plan.n_terms if plan.has_terms else 0
+    size = single.select(F.array_size("terms")).first() if plan.has_terms else None
+    count = size[0] if size else 0
     terms = F.array(*[F.sum(F.get("terms", F.lit(place))) for place in range(count)]) if count else F.array().cast("array<double>")
     squares = F.sum(F.col("weight") ** 2).alias("weight_square")
     return single.groupBy(*keys).agg(
@@ -219,12 +241,14 @@ def _measure_function(plan: Pass) -> Callable[[pa.Table], pa.Table]:
         result: dict[str, Any] = {"slice": name, "rows": int(rows), "bad": int(bad), "weight": weight}
         metrics: dict[str, tuple[float, np.ndarray]] = {}
         bounds: Mapping[str, float] = {}
-        error = None
+        points, error = list[CurvePoint](), None
         if weight > 0 and not bad:
+            columns, resampler = _make_resampler(name, arrays, plan)
             try:
-                metrics, bounds = _measure_arrays(arrays, _read_matrix(table), table["own_names"][0].as_py(), plan)
+                metrics, bounds = _measure_arrays(columns, resampler, _read_matrix(table), table["own_names"][0].as_py(), plan)
             except StepError as caught:
                 error = str(caught)
+            points = [point for point in plan.kind.describe(columns, resampler) if is_point(point)] if name == ALL_ROWS else []
         draws = np.concatenate([of_draws for _, of_draws in metrics.values()]) if metrics else np.empty(0)
         result |= {
             "names": list(metrics),
@@ -232,7 +256,8 @@ def _measure_function(plan: Pass) -> Callable[[pa.Table], pa.Table]:
             "draws": draws,
             "bounds": list(bounds.items()),
         }
-        return pa.Table.from_pylist([result | {"error": error}], schema=_RESULT_SCHEMA)
+        result |= {"points": json.dumps(points), "error": error}
+        return pa.Table.from_pylist([result], schema=_RESULT_SCHEMA)
 
     return measure
 
@@ -243,15 +268,20 @@ def _read_matrix(table: pa.Table) -> np.ndarray:
     )
 
 
+def _make_resampler(name: str, arrays: Arrays, plan: Pass) -> tuple[Arrays, Resampler]:
+    """Return the columns of a slice, without the bin of single rows, and what resamples them."""
+    if "weight_square" not in arrays:
+        return {column: values for column, values in arrays.items() if column != "bin"}, Resampler(plan.draws, arrays["unit"])
+    if arrays["unit"].min() >= 0:
+        return arrays, Resampler(plan.draws, arrays["unit"], n_units=UNITS if name == ALL_ROWS else SLICE_UNITS)
+    effective_rows = arrays["weight"] ** 2 / np.maximum(arrays["weight_square"], np.finfo(np.float64).tiny)
+    return arrays, Resampler(plan.draws, None, effective_rows)
+
+
 def _measure_arrays(
-    arrays: Arrays, terms: np.ndarray, own_names: str | None, plan: Pass
+    arrays: Arrays, resampler: Resampler, terms: np.ndarray, own_names: str | None, plan: Pass
 ) -> tuple[dict[str, tuple[float, np.ndarray]], Mapping[str, float]]:
     """Return each metric and each sum of an SQL term with its draws, and how far metrics may be off."""
-    if "weight_square" not in arrays:
-        arrays = {name: values for name, values in arrays.items() if name != "bin"}
-    is_by_unit = bool(arrays["unit"].min() >= 0)
-    effective = None if is_by_unit else arrays["weight"] ** 2 / np.maximum(arrays["weight_square"], np.finfo(np.float64).tiny)
-    resampler = Resampler(plan.draws, arrays["unit"] if is_by_unit else None, effective)
     totals, of_draws = resampler.sum(terms) if terms.shape[1] else (np.empty(0), np.empty((plan.draws, 0)))
     sums = [_name_sums(each.T[plan.n_terms :], own_names) for each in (totals, of_draws)]
     measured, bounds = measure_columns(arrays, resampler, plan, sums)
@@ -310,7 +340,7 @@ def _name_sums(sums: np.ndarray, own_names: str | None) -> dict[str, dict[str, A
     return named
 
 
-def _read_results(table: pa.Table, plan: Pass) -> Iterator[tuple[str, MeasuredSlice]]:
+def _read_results(table: pa.Table) -> Iterator[tuple[str, MeasuredSlice]]:
     """Yield the slices and what was measured of them.
 
     Raises:
@@ -326,4 +356,5 @@ def _read_results(table: pa.Table, plan: Pass) -> Iterator[tuple[str, MeasuredSl
         estimates = {name: Estimate(value, of_draws if len(of_draws) else None) for name, value, of_draws in named}
         terms = {name: estimate for name, estimate in estimates.items() if name.startswith(TERM)}
         metrics = {name: estimate for name, estimate in estimates.items() if name not in terms}
-        yield row["slice"], MeasuredSlice(row["rows"], metrics, list(terms.values()), dict(row["bounds"]))
+        points = [CurvePoint(*point) for point in json.loads(row["points"])]
+        yield row["slice"], MeasuredSlice(row["rows"], metrics, list(terms.values()), dict(row["bounds"]), points)

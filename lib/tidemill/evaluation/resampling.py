@@ -21,9 +21,13 @@ SEED = 20_151
 
 
 @lru_cache(maxsize=4)
-def draw_unit_weights(draws: int, seed: int = SEED) -> np.ndarray:
-    """Return the weight of each unit in each draw, Poisson with mean 1: (draws, `UNITS`)."""
-    weights = np.random.Generator(np.random.PCG64(seed)).poisson(1.0, (draws, UNITS)).astype(np.float64)
+def draw_unit_weights(draws: int, units: int = UNITS, seed: int = SEED) -> np.ndarray:
+    """Return the weight of each unit in each draw: (draws, units). They are Poisson, scaled to the mean 1 in each draw.
+
+    Without the scaling, totals would vary with the number of units that are drawn; means and other ratios are the same with and without.
+    """
+    weights = np.random.Generator(np.random.PCG64(seed)).poisson(1.0, (draws, units)).astype(np.float64)
+    weights /= weights.mean(axis=1, keepdims=True)
     weights.setflags(write=False)
     return weights
 
@@ -32,29 +36,30 @@ def draw_unit_weights(draws: int, seed: int = SEED) -> np.ndarray:
 class Resampler:
     """Sums over rows or cells in each draw.
 
-    ``units`` is the unit of each row or cell. Where it is None, the rows of a cell are resampled independently: a sum over n rows of
+    ``units`` is the unit of each row or cell, of ``n_units``. Where it is None, the rows of a cell are resampled independently: a sum over n rows of
     nearly equal values is n times Poisson with mean n. ``rows`` is the (effective) number of rows of each cell then.
     """
 
     draws: int
     units: np.ndarray | None
     rows: np.ndarray | None = None
+    n_units: int = UNITS
     seed: int = SEED
 
     def sum(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the sums of the columns of ``values`` (n, columns): of all rows (columns), and of each draw (draws, columns)."""
         if self.units is None:
             return values.sum(axis=0), self._cell_weights @ values
-        by_unit = np.column_stack([np.bincount(self.units, column, minlength=UNITS) for column in values.T])
-        return by_unit.sum(axis=0), draw_unit_weights(self.draws, self.seed) @ by_unit
+        by_unit = np.column_stack([np.bincount(self.units, column, minlength=self.n_units) for column in values.T])
+        return by_unit.sum(axis=0), draw_unit_weights(self.draws, self.n_units, self.seed) @ by_unit
 
     def count(self, places: np.ndarray, size: int, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the sums of the weights at each of ``size`` places: of all rows (size), and of each draw (draws, size)."""
         if self.units is None:
             by_cell = sparse.csr_array((weights, (np.arange(len(places)), places)), shape=(len(places), size))
             return np.bincount(places, weights, minlength=size), self._cell_weights @ by_cell
-        by_unit = np.bincount(self.units * size + places, weights, minlength=UNITS * size).reshape(UNITS, size)
-        return by_unit.sum(axis=0), draw_unit_weights(self.draws, self.seed) @ by_unit
+        by_unit = np.bincount(self.units * size + places, weights, minlength=self.n_units * size).reshape(self.n_units, size)
+        return by_unit.sum(axis=0), draw_unit_weights(self.draws, self.n_units, self.seed) @ by_unit
 
     @cached_property
     def _cell_weights(self) -> np.ndarray:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from tidemill.evaluation.curve_points import CurvePoint, describe_classes, describe_residuals, describe_scores
 from tidemill.evaluation.curves import EPSILON, SMALLEST_LABEL
 from tidemill.evaluation.resampling import Resampler
 from tidemill.evaluation.row_counts import TOP_K, Arrays, CountedRows, count_classified, count_errors, count_scored
@@ -26,6 +27,10 @@ class RowKind(ABC):
     sums: tuple[str, ...]
     means: tuple[str, ...] = ()
     ranges: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
+    """Columns that only single rows have."""
+    has_areas: bool = False
+    """True where areas under curves are measured, which bins of scores do not give exactly."""
     is_additive: bool = False
     """True where the sums of a cell hardly vary within it, so that its rows can be resampled without units."""
 
@@ -39,6 +44,10 @@ class RowKind(ABC):
     @abstractmethod
     def count(self, rows: Arrays, resampler: Resampler) -> CountedRows:
         """Count rows or cells; see `tidemill.evaluation.row_counts`."""
+
+    def describe(self, rows: Arrays, resampler: Resampler) -> Iterator[CurvePoint]:
+        """Yield the curves and the confusion matrix; see `tidemill.evaluation.curve_points`."""
+        yield from ()
 
     def place(self, columns: Mapping[str, np.ndarray], edges: np.ndarray) -> np.ndarray:
         """Return the bin of each row between ``edges``, for rows that are to be added up; 0 where the kind needs none."""
@@ -72,6 +81,7 @@ class ScoredRows(RowKind):
     places = ("bin", "is_positive", "is_called")
     sums = ("loss", "square", "score")
     means = ("p",)
+    has_areas = True
     is_additive = True
 
     def read(self, batch: pa.RecordBatch) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -88,6 +98,10 @@ class ScoredRows(RowKind):
     def count(self, rows: Arrays, resampler: Resampler) -> CountedRows:
         """Count rows or cells."""
         return count_scored(rows, resampler)
+
+    def describe(self, rows: Arrays, resampler: Resampler) -> Iterator[CurvePoint]:
+        """Yield the curves and the confusion matrix."""
+        yield from describe_scores(rows, resampler)
 
     def place(self, columns: Mapping[str, np.ndarray], edges: np.ndarray) -> np.ndarray:
         """Return the bin of each score."""
@@ -125,6 +139,10 @@ class ClassifiedRows(RowKind):
         """Count rows or cells."""
         return count_classified(rows, resampler, self.n_classes)
 
+    def describe(self, rows: Arrays, resampler: Resampler) -> Iterator[CurvePoint]:
+        """Yield the confusion matrix."""
+        yield from describe_classes(rows)
+
 
 @dataclass(frozen=True)
 class RegressionRows(RowKind):
@@ -136,6 +154,7 @@ class RegressionRows(RowKind):
     sums = ("square", "absolutes", "percentage", "quantile_loss", "label_sum", "label_square")
     means = ("absolute",)
     ranges = ("absolute", "label")
+    further = ("prediction", "residual")
 
     def read(self, batch: pa.RecordBatch) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return the columns of a batch, and which rows have no usable prediction."""
@@ -144,7 +163,8 @@ class RegressionRows(RowKind):
         residual = np.where(is_bad, 0.0, label - prediction)
         absolute, distance = np.abs(residual), label - self.center
         level = 0.5 if self.quantile is None else self.quantile
-        columns = {"label": label, "absolute": absolute, "weight": weight, "absolutes": absolute * weight, "square": residual**2 * weight}
+        columns = {"label": label, "prediction": np.where(is_bad, 0.0, prediction), "residual": residual, "weight": weight}
+        columns |= {"absolute": absolute, "absolutes": absolute * weight, "square": residual**2 * weight}
         columns["percentage"] = absolute / np.maximum(np.abs(label), SMALLEST_LABEL) * weight
         columns["quantile_loss"] = np.maximum(level * residual, (level - 1) * residual) * weight
         return columns | {"label_sum": distance * weight, "label_square": distance**2 * weight}, is_bad
@@ -153,6 +173,11 @@ class RegressionRows(RowKind):
         """Count rows or cells."""
         own = {f"{name}_{end}": rows[name] for name in self.ranges if name in rows for end in ("lowest", "highest")}
         return count_errors({**own, **rows}, resampler, self.quantile)
+
+    def describe(self, rows: Arrays, resampler: Resampler) -> Iterator[CurvePoint]:
+        """Yield the curves of the residuals, which cells do not have."""
+        if "residual" in rows:
+            yield from describe_residuals(rows, resampler)
 
     def place(self, columns: Mapping[str, np.ndarray], edges: np.ndarray) -> np.ndarray:
         """Return the bin of each absolute error."""
@@ -166,4 +191,4 @@ class RegressionRows(RowKind):
 
 def column_names(kind: RowKind) -> Sequence[str]:
     """Return the columns that `RowKind.read` gives for each row."""
-    return [name for name in dict.fromkeys([*kind.places, *kind.sums, *kind.means, *kind.ranges, "weight"]) if name != "bin"]
+    return [name for name in dict.fromkeys([*kind.places, *kind.sums, *kind.means, *kind.ranges, *kind.further, "weight"]) if name != "bin"]

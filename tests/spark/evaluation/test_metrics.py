@@ -159,7 +159,15 @@ def test_constant_baseline_predicts_the_training_shares_and_mean(spark):
     actual = baseline_metrics(train, test, "binary")
     # Every row gets p = 1/4 and class 0: half of the test rows are right, and one score cannot rank.
     expected = {"areaUnderROC": 0.5, "areaUnderPR": 0.5, "averagePrecision": 0.5, "accuracy": 0.5, "balancedAccuracy": 0.5, "f1": 0.0}
-    expected |= {"recall": 0.0, "specificity": 1.0, "falsePositiveRate": 0.0, "selectionRate": 0.0, "mcc": 0.0, "precision": 0.0, "expectedCalibrationError": 0.25}
+    expected |= {
+        "recall": 0.0,
+        "specificity": 1.0,
+        "falsePositiveRate": 0.0,
+        "selectionRate": 0.0,
+        "mcc": 0.0,
+        "precision": 0.0,
+        "expectedCalibrationError": 0.25,
+    }
     expected |= {"logLoss": -(math.log(0.25) + math.log(0.75)) / 2, "brier": (0.75**2 + 0.25**2) / 2}
     assert actual == pytest.approx(expected, nan_ok=True)
     actual = baseline_metrics(train, test, "regression")
