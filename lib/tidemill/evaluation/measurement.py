@@ -26,7 +26,7 @@ from tidemill.evaluation.scores import count_scores, measure_scores
 from tidemill.tasks import Metric, PredictedRows, TaskKind
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
 
 MAX_SINGLE_ROWS = 4_000_000
@@ -56,7 +56,7 @@ class Pass:
     """What is computed in one pass.
 
     ``draws`` is the number of bootstrap draws; ``own`` are custom metrics; ``n_terms`` is the number of elements of the column ``terms``;
-    ``is_grouped`` says that rows of a group share a unit.
+    ``is_grouped`` says that rows of a group share a unit; ``unit_rows``, the rows of each unit, are counted by `measure_slices`.
     """
 
     task: TaskKind
@@ -66,6 +66,7 @@ class Pass:
     own: Sequence[Metric] = ()
     n_terms: int = 0
     is_grouped: bool = False
+    unit_rows: np.ndarray = field(default_factory=lambda: np.zeros(UNITS))
 
     @property
     def has_terms(self) -> bool:
@@ -89,14 +90,31 @@ def measure_slices(rows: DataFrame, plan: Pass, *, max_single_rows: int = MAX_SI
     Raises:
         StepError: there is no row, all weights are 0, or a prediction is no number.
     """
-    totals = rows.agg(F.count("*").alias("rows"), F.sum(F.array_size("slices") + 1).alias("single_rows")).first()
-    n_rows, single_rows = (totals["rows"], totals["single_rows"] or 0) if totals else (0, 0)
+    counts = _count_units(rows)
+    n_rows, single_rows = int(counts[:, 0].sum()), int(counts[:, 1].sum())
     if not n_rows:
         check_predictions(0, 0, 0.0)
+    plan = replace(plan, unit_rows=counts[:, 0])
     if single_rows <= max_single_rows:
         return _measure_prepared(_prepare(rows, plan, np.empty(0)), plan)
     measured = _measure_prepared(_add_up(_prepare(rows, plan, find_edges(rows, plan, n_rows)), plan), plan)
     return {**measured, ALL_ROWS: _with_exact_areas(measured[ALL_ROWS], rows, plan)}
+
+
+def _count_units(rows: DataFrame) -> np.ndarray:
+    """Return for each unit its rows, and its rows counted once for each slice that they are in: (`UNITS`, 2)."""
+    table = (
+        rows.groupBy(_unit().alias("unit"))
+        .agg(F.count("*").alias("rows"), F.sum(F.array_size("slices") + 1).alias("single_rows"))
+        .toArrow()
+    )
+    counts = np.zeros((UNITS, 2))
+    counts[table["unit"].to_numpy()] = np.column_stack([table["rows"].to_numpy(), table["single_rows"].to_numpy()])
+    return counts
+
+
+def _unit() -> Column:
+    return F.pmod(F.col("unit"), F.lit(UNITS)).cast("int")
 
 
 def _measure_prepared(prepared: DataFrame, plan: Pass) -> dict[str, MeasuredSlice]:
@@ -181,7 +199,7 @@ def _prepare(rows: DataFrame, plan: Pass, edges: np.ndarray) -> DataFrame:
     doubles = ", ".join(f"{name} DOUBLE" for name in [*names, "bin"])
     schema = f"unit INT, slices ARRAY<STRING>, {doubles}, bad BIGINT, terms ARRAY<DOUBLE>, own_names STRING"
     probability = [vector_to_array(F.col("probability")).alias("probability")] if "probability" in rows.columns else []
-    weight, unit = F.col("weight").cast("double").alias("weight"), F.pmod(F.col("unit"), F.lit(UNITS)).cast("int").alias("unit")
+    weight, unit = F.col("weight").cast("double").alias("weight"), _unit().alias("unit")
     read_rows = rows.select("label", "prediction", *probability, weight, unit, "slices", "terms").mapInArrow(read, schema)
     slices = F.explode(F.concat(F.array(F.lit(ALL_ROWS)), F.col("slices"))).alias("slice")
     one = F.lit(1).cast("bigint").alias("rows")
@@ -271,11 +289,13 @@ def _read_matrix(table: pa.Table) -> np.ndarray:
 def _make_resampler(name: str, arrays: Arrays, plan: Pass) -> tuple[Arrays, Resampler]:
     """Return the columns of a slice, without the bin of single rows, and what resamples them."""
     if "weight_square" not in arrays:
-        return {column: values for column, values in arrays.items() if column != "bin"}, Resampler(plan.draws, arrays["unit"])
+        arrays = {column: values for column, values in arrays.items() if column != "bin"}
+        return arrays, Resampler(plan.draws, arrays["unit"], plan.unit_rows)
     if arrays["unit"].min() >= 0:
-        return arrays, Resampler(plan.draws, arrays["unit"], n_units=UNITS if name == ALL_ROWS else SLICE_UNITS)
+        rows = plan.unit_rows if name == ALL_ROWS else plan.unit_rows.reshape(-1, SLICE_UNITS).sum(axis=0)
+        return arrays, Resampler(plan.draws, arrays["unit"], rows)
     effective_rows = arrays["weight"] ** 2 / np.maximum(arrays["weight_square"], np.finfo(np.float64).tiny)
-    return arrays, Resampler(plan.draws, None, effective_rows)
+    return arrays, Resampler(plan.draws, None, rows=effective_rows)
 
 
 def _measure_arrays(

@@ -22,12 +22,8 @@ SEED = 20_151
 
 @lru_cache(maxsize=4)
 def draw_unit_weights(draws: int, units: int = UNITS, seed: int = SEED) -> np.ndarray:
-    """Return the weight of each unit in each draw: (draws, units). They are Poisson, scaled to the mean 1 in each draw.
-
-    Without the scaling, totals would vary with the number of units that are drawn; means and other ratios are the same with and without.
-    """
+    """Return the weight of each unit in each draw, Poisson with mean 1: (draws, units)."""
     weights = np.random.Generator(np.random.PCG64(seed)).poisson(1.0, (draws, units)).astype(np.float64)
-    weights /= weights.mean(axis=1, keepdims=True)
     weights.setflags(write=False)
     return weights
 
@@ -36,30 +32,45 @@ def draw_unit_weights(draws: int, units: int = UNITS, seed: int = SEED) -> np.nd
 class Resampler:
     """Sums over rows or cells in each draw.
 
-    ``units`` is the unit of each row or cell, of ``n_units``. Where it is None, the rows of a cell are resampled independently: a sum over n rows of
-    nearly equal values is n times Poisson with mean n. ``rows`` is the (effective) number of rows of each cell then.
+    ``units`` is the unit of each row or cell, and ``unit_rows`` the number of rows of each unit, also of rows that are not in the slice: a
+    draw is scaled to the number of all rows, without which totals would vary with it. Where ``units`` is None, the rows of a cell are
+    resampled independently: a sum over n rows of nearly equal values is n times Poisson with mean n; ``rows`` is the (effective) number of
+    rows of each cell then.
     """
 
     draws: int
     units: np.ndarray | None
+    unit_rows: np.ndarray | None = None
     rows: np.ndarray | None = None
-    n_units: int = UNITS
     seed: int = SEED
 
     def sum(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the sums of the columns of ``values`` (n, columns): of all rows (columns), and of each draw (draws, columns)."""
         if self.units is None:
             return values.sum(axis=0), self._cell_weights @ values
-        by_unit = np.column_stack([np.bincount(self.units, column, minlength=self.n_units) for column in values.T])
-        return by_unit.sum(axis=0), draw_unit_weights(self.draws, self.n_units, self.seed) @ by_unit
+        by_unit = np.column_stack([np.bincount(self.units, column, minlength=len(self._unit_rows)) for column in values.T])
+        return by_unit.sum(axis=0), self._unit_weights @ by_unit
 
     def count(self, places: np.ndarray, size: int, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the sums of the weights at each of ``size`` places: of all rows (size), and of each draw (draws, size)."""
         if self.units is None:
             by_cell = sparse.csr_array((weights, (np.arange(len(places)), places)), shape=(len(places), size))
             return np.bincount(places, weights, minlength=size), self._cell_weights @ by_cell
-        by_unit = np.bincount(self.units * size + places, weights, minlength=self.n_units * size).reshape(self.n_units, size)
-        return by_unit.sum(axis=0), draw_unit_weights(self.draws, self.n_units, self.seed) @ by_unit
+        n_units = len(self._unit_rows)
+        by_unit = np.bincount(self.units * size + places, weights, minlength=n_units * size).reshape(n_units, size)
+        return by_unit.sum(axis=0), self._unit_weights @ by_unit
+
+    @property
+    def _unit_rows(self) -> np.ndarray:
+        assert self.units is not None
+        return np.bincount(self.units, minlength=UNITS) if self.unit_rows is None else self.unit_rows
+
+    @cached_property
+    def _unit_weights(self) -> np.ndarray:
+        """The weight of each unit in each draw: (draws, units)."""
+        weights, rows = draw_unit_weights(self.draws, len(self._unit_rows), self.seed), self._unit_rows
+        drawn = weights @ rows
+        return weights * (rows.sum() / np.maximum(drawn, np.finfo(np.float64).tiny))[:, None]
 
     @cached_property
     def _cell_weights(self) -> np.ndarray:
