@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import types as T
 
-from tidemill.evaluation.counts import compute_array_metrics
+from tidemill.evaluation.arrays import compute_array_metrics
 from tidemill.evaluation.estimates import Estimate
 from tidemill.tasks import Metric
 
