@@ -12,6 +12,7 @@ from tests.spark.tables import write_table
 from tidemill.errors import GateRefused, StepError
 from tidemill.model_registry import load_manifest
 from tidemill.model_registry.predict import predict
+from tidemill.steps.evaluate.evaluator import LabelEvaluator
 from tidemill.steps.evaluate.step import evaluate
 from tidemill.tasks import TASKS
 
@@ -29,6 +30,12 @@ def _test_rows(trained, version):
     rows = trained.lake.read(trained.spark, "gold.late_dataset").where("split = 'test' AND is_late IS NOT NULL")
     scored = predict(*load_model(trained.lake, "late", version), rows).collect()
     return [row["is_late"] for row in scored], [row["probability"] for row in scored]
+
+
+def _predict(trained, version, rows):
+    from tidemill.model_registry import load_model
+
+    return predict(*load_model(trained.lake, "late", version), rows).orderBy("id").collect()
 
 
 @pytest.mark.long("evaluates a model twice")
@@ -104,6 +111,37 @@ def test_a_champion_that_is_evaluated_again_is_held_against_the_one_before_it(tr
     result = evaluate(trained.context("evaluate", champion))
     assert result.notes == ("model 2 is CHAMPION already and stays so",)
     assert trained.states() == {1: "RETIRED", 2: "CHAMPION"}
+
+
+@pytest.mark.long("measures two models on all rows and on fresh ones")
+def test_gates_on_the_champion_compare_on_rows_that_it_was_not_trained_on(trained, monkeypatch):
+    trained.train("good", "CHALLENGER", "CHAMPION")
+    candidate = trained.train("bad")
+    later = trained.lake.read(trained.spark, "gold.late_dataset").where("split = 'train' OR id >= 48")
+
+    def fresh_rows(evaluator, champion):
+        assert champion.version == 1
+        return LabelEvaluator(trained.context("evaluate", candidate), later, [])
+
+    monkeypatch.setattr(LabelEvaluator, "without_training_rows", fresh_rows)
+    gates = ["areaUnderROC - champion.areaUnderROC >= 0.5", "areaUnderROC >= 0.5", "logLoss - baseline.logLoss < 0 * champion.logLoss"]
+    trained.spec["evaluation"] = {"gates": gates}
+    with pytest.raises(GateRefused, match="model 2 and champion 1 on 10 test rows that the champion was not trained on"):
+        evaluate(trained.context("evaluate", candidate))
+    fresh = later.where("split = 'test' AND is_late IS NOT NULL").orderBy("id")
+    y = [row["is_late"] for row in fresh.collect()]
+    p = {version: [row["probability"] for row in _predict(trained, version, fresh)] for version in (1, 2)}
+    rows = trained.lake.ledger.rows("ops.gates")
+    assert rows[0]["value"] == pytest.approx(sk.roc_auc_score(y, p[2]) - sk.roc_auc_score(y, p[1]))
+    all_y, all_p = _test_rows(trained, candidate)
+    assert rows[1]["value"] == pytest.approx(sk.roc_auc_score(all_y, all_p))
+    assert rows[1]["value"] == _metrics(trained.lake, candidate)["areaUnderROC"]
+    train = trained.lake.read(trained.spark, "gold.late_dataset").where("split = 'train' AND is_late IS NOT NULL").toPandas()
+    constant = [train["is_late"].astype(float).mean()] * len(y)
+    assert rows[2]["value"] == pytest.approx(sk.log_loss(y, p[2]) - sk.log_loss(y, constant))
+    champion = json.loads(trained.deployments.rows()[-1].evidence)["champion"]
+    assert (champion["version"], champion["rows"]) == (1, 10)
+    assert champion["candidate_metrics"]["areaUnderROC"] == pytest.approx(sk.roc_auc_score(y, p[2]))
 
 
 @pytest.mark.long("scores the test rows three times, and evaluates a model twice")

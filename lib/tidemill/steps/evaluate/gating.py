@@ -45,13 +45,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The champion, the candidate and the baseline, measured on the test rows that the champion was not trained on."""
+    """The champion and the candidate, measured on the test rows that the champion was not trained on.
+
+    ``baseline`` is None where no gate compares the three.
+    """
 
     manifest: Manifest
     model: PipelineModel
     champion: Measurement
     candidate: Measurement
-    baseline: Measurement
+    baseline: Measurement | None
     rows: int
 
     @property
@@ -80,12 +83,17 @@ def list_own_metrics(pipeline: Pipeline, gates: Sequence[Gate]) -> list[Metric]:
     return list({metric.name: metric for metric in (*gate_metrics, *pipeline.own_metrics) if not metric.is_built_in}.values())
 
 
-def compare_with_champion(context: StepContext, evaluator: Evaluator, candidate: Candidate, rows: int) -> Comparison | None:
-    """Measure the champion, and the others again where it was trained on some of the ``rows`` test rows; None without a champion."""
-    deployments = Deployments(context.lake.ledger, context.pipeline)
-    version = deployments.champion()
-    if version == candidate.manifest.version:  # a repeat: the champion is compared with its predecessor
-        version = deployments.champion_before(candidate.manifest.version)
+def compare_with_champion(
+    context: StepContext, evaluator: Evaluator, candidate: Candidate, rows: int, gates: Sequence[Gate]
+) -> Comparison | None:
+    """Measure the champion, and the others again where it was trained on some of the ``rows`` test rows.
+
+    None without a champion, or where no gate names it.
+    """
+    deployments, own = Deployments(context.lake.ledger, context.pipeline), candidate.manifest
+    version = deployments.champion() if any(gate.needs_champion for gate in gates) else None
+    if version == own.version:  # a repeat: the champion is compared with its predecessor
+        version = deployments.champion_before(own.version)
     if version is None:
         return None
     try:
@@ -94,8 +102,8 @@ def compare_with_champion(context: StepContext, evaluator: Evaluator, candidate:
         measured = fresh.measure(champion, manifest)
         if fresh is evaluator:
             return Comparison(manifest, champion, measured, candidate.metrics, candidate.baseline, rows)
-        own, baseline = fresh.measure(candidate.model, candidate.manifest), fresh.baseline(candidate.manifest)
-        return Comparison(manifest, champion, measured, own, baseline, measured.rows or fresh.count_rows(candidate.manifest))
+        baseline = fresh.baseline(own) if any(gate.needs_champion and gate.needs_baseline for gate in gates) else None
+        return Comparison(manifest, champion, measured, fresh.measure(candidate.model, own), baseline, fresh.count_rows(own))
     except TidemillError as error:
         raise StepError(
             f"evaluation.gates: champion {version} cannot be measured on the new test rows ({error}); "
@@ -121,7 +129,8 @@ def evaluate_gates(
     with_baseline = dataclasses.replace(alone, rows=f"{names} and the constant baseline on {rows:,} test rows")
     paired = alone
     if against:
-        measured = {"candidate": against.candidate, "baseline": against.baseline, "champion": against.champion}
+        measured = {"candidate": against.candidate, "champion": against.champion}
+        measured |= {"baseline": against.baseline} if against.baseline else {}
         words = f"{names} and champion {against.version} on {against.rows:,} test rows that the champion was not trained on"
         paired = Measured(measured, costs, least, words)
     results = [gate.evaluate(paired if gate.needs_champion else with_baseline if gate.needs_baseline else alone) for gate in gates]
@@ -164,7 +173,10 @@ def _gate_row(context: StepContext, version: int, result: GateResult) -> GateRow
 
 def build_evidence(results: Sequence[GateResult], candidate: Candidate, against: Comparison | None) -> dict[str, object]:
     """Return what the decision rests on, for ``ops.deployments``."""
-    champion = {"version": against.version, "metrics": against.champion.values} if against else None
+    champion = None
+    if against:
+        of_both = {"metrics": against.champion.values, "candidate_metrics": against.candidate.values}
+        champion = {"version": against.version, "rows": against.rows, **of_both}
     gates = [dataclasses.asdict(result) for result in results]
     return {"gates": gates, "metrics": candidate.metrics.values, "baseline": candidate.baseline.values, "champion": champion}
 

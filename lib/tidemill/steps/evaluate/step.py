@@ -52,8 +52,7 @@ def evaluate(context: StepContext) -> StepResult:
     candidate = Candidate(model, manifest, evaluator.measure(model, manifest), evaluator.baseline(manifest))
     slices = evaluator.measure_slices(model, manifest)
     gates = choose_default_gates(pipeline, candidate.metrics) if declared is None else declared
-    needs_champion = any(gate.needs_champion for gate in gates)
-    against = compare_with_champion(context, evaluator, candidate, rows) if needs_champion else None
+    against = compare_with_champion(context, evaluator, candidate, rows, gates)
     measurements = {version: candidate.metrics, BASELINE_VERSION: candidate.baseline}
     measurements |= {against.version: against.champion} if against else {}
     _record(context, measurements, version, slices)
