@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 
 _DESCRIPTION = "mlflow.note.content"
+_KIND, _MODELS = "mlflow.experimentKind", "custom_model_development"  # else MLflow opens its pages of language models
 _TURNS, _TURN_S = 100, 0.3
 
 
@@ -201,7 +202,7 @@ class _Projection:
         """Return the id of the experiment, which is created, or restored if it was deleted."""
         target = self._target
         experiment = self._client.get_experiment_by_name(target.experiment)
-        tags = {} if target.is_embedded else {"lake": self._lake.root}
+        tags = {_KIND: _MODELS} if target.is_embedded else {_KIND: _MODELS, "lake": self._lake.root}
         if experiment is None:
             location = target.folder.as_uri() if target.folder else None
             identifier = str(self._client.create_experiment(target.experiment, artifact_location=location, tags=tags))

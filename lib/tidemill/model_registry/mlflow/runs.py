@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 KIND, RUN, TRIAL = "kind", "run", "trial"
-FINGERPRINT = "fingerprint"
+FINGERPRINT = "mlflow.tidemill.fingerprint"  # the prefix keeps it out of sight
 PARENT = "mlflow.parentRunId"
 EVALUATION = "evaluation"
 _STATUS = {"FAILED": "FAILED", "CANCELLED": "KILLED", "RUNNING": "RUNNING"}
