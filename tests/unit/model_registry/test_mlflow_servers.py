@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -131,7 +132,7 @@ class UnityCatalog:
         self.calls.append(("outputs", run_id, [model.model_id for model in models]))
 
     def log_model_artifacts(self, model_id, local_dir):
-        self.calls.append(("upload", model_id, sorted(os.listdir(local_dir))))
+        self.calls.append(("upload", model_id, [file.name for file in Path(local_dir).iterdir()]))
 
     def finalize_logged_model(self, model_id, status):
         self.logged[model_id].status = status

@@ -23,24 +23,25 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Axis:
-    """How a curve is drawn: its labels, and the line that it is compared with."""
+    """How a curve is drawn: its title and labels, and the line that it is compared with."""
 
+    title: str
     x: str
     y: str
     reference: str | None = None
 
 
 _AXES = {
-    "roc": Axis("false positive rate", "true positive rate", "diagonal"),
-    "pr": Axis("recall", "precision"),
-    "calibration": Axis("mean predicted probability", "share of positive rows", "diagonal"),
-    "gain": Axis("share of rows, highest scores first", "share of positives found", "diagonal"),
-    "lift": Axis("share of rows, highest scores first", "lift", "one"),
-    "precision": Axis("threshold", "precision"),
-    "recall": Axis("threshold", "recall"),
-    "share_flagged": Axis("threshold", "share of rows flagged"),
-    "residuals": Axis("prediction", "residual", "zero"),
-    "learning": Axis("training rows", "metric"),
+    "roc": Axis("ROC curve", "false positive rate", "true positive rate", "diagonal"),
+    "pr": Axis("precision-recall curve", "recall", "precision"),
+    "calibration": Axis("calibration", "mean predicted probability", "share of positive rows", "diagonal"),
+    "gain": Axis("gain", "share of rows, highest scores first", "share of positives found", "diagonal"),
+    "lift": Axis("lift", "share of rows, highest scores first", "lift", "one"),
+    "precision": Axis("by threshold", "threshold", "precision"),
+    "recall": Axis("by threshold", "threshold", "recall"),
+    "share_flagged": Axis("by threshold", "threshold", "share of rows flagged"),
+    "residuals": Axis("residuals", "prediction", "residual", "zero"),
+    "learning": Axis("learning curve", "training rows", "metric"),
 }
 _THRESHOLDS = ("precision", "recall", "share_flagged")
 
@@ -117,7 +118,7 @@ def _draw(folder: Path, curves: Mapping[str, Sequence[CurveRow]], matrix: list[l
 
 def _draw_curves(file: Path, curves: Mapping[str, Sequence[CurveRow]]) -> None:
     first = next(iter(curves))
-    axis = _AXES.get(first, Axis("x", "y"))
+    axis = _AXES.get(first, Axis(first.replace("_", " "), "x", "y"))
     figure, plot = _figure()
     for name, points in curves.items():
         x = [float(point.x or 0.0) for point in points]
@@ -131,9 +132,7 @@ def _draw_curves(file: Path, curves: Mapping[str, Sequence[CurveRow]]) -> None:
         plot.axhline({"zero": 0.0, "one": 1.0}[axis.reference], linestyle="--", linewidth=1, color="grey")
     if len(curves) > 1:
         plot.legend(frameon=False)
-    plot.set(
-        title=first.replace("_", " ") if len(curves) == 1 else "by threshold", xlabel=axis.x, ylabel=axis.y if len(curves) == 1 else ""
-    )
+    plot.set(title=axis.title, xlabel=axis.x, ylabel=axis.y if len(curves) == 1 else "")
     plot.grid(alpha=0.3)
     figure.savefig(file)
 
