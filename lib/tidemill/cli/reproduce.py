@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import sys
 from contextlib import redirect_stdout
 from typing import Annotated
@@ -10,6 +11,8 @@ import typer
 
 from tidemill.cli.options import AsJson, Debug, Env, Set, SpecPath, load_pipeline
 from tidemill.cli.printing import print_json, write
+from tidemill.errors import UsageError
+from tidemill.workflow.reproduction.copying import CopyResult, copy_version
 from tidemill.workflow.reproduction.origin import find_version
 from tidemill.workflow.reproduction.replay import ReplayResult
 from tidemill.workflow.reproduction.replay import replay as replay_version
@@ -19,7 +22,7 @@ Version = Annotated[int | None, typer.Option("--version", min=1, help="The model
 
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands."""
-    for command in (replay,):
+    for command in (replay, copy):
         app.command()(command)
 
 
@@ -51,3 +54,40 @@ def _format_replay(result: ReplayResult) -> str:
     lines += [f"  explained by {each.kind} {each}" for each in result.causes]
     lines += [f"  note: {note}" for note in result.notes]
     return "\n".join(lines) + "\n"
+
+
+def copy(
+    spec: SpecPath,
+    to: Annotated[str, typer.Option("--to", metavar="ENV", help="The environment whose lake gets the copy: its overlay.")],
+    version: Version = None,
+    gates: Annotated[bool, typer.Option("--gates", help="Let the target's gates decide, on its own dataset.")] = False,
+    actor: Annotated[str | None, typer.Option("--actor", help="Who copies; by default the user of the system.", show_default=False)] = None,
+    env: Env = None,
+    set_: Set = None,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Copy a model version, by default the champion, with its evidence to the lake of another environment, and verify the copy."""
+    pipeline, target = load_pipeline(spec, env, set_), load_pipeline(spec, to, set_)
+    if pipeline.name != target.name:
+        raise UsageError(f"--to {to}: its overlay names the pipeline {target.name}, expected {pipeline.name}; leave `pipeline:` out of it")
+    chosen = find_version(pipeline.spec, pipeline.lake, version=version)
+    with redirect_stdout(sys.stderr):
+        who = actor or getpass.getuser()
+        result = copy_version(pipeline.lake, chosen, target.spec, target.lazy_spark, actor=who, gates=gates)
+    if json_:
+        print_json(result.to_json())
+    else:
+        write(_format_copy(result))
+    return 0
+
+
+def _format_copy(result: CopyResult) -> str:
+    source = f"model {result.source_version} of {result.pipeline} in {result.source_lake}"
+    target = f"model {result.target_version} in {result.target_lake}"
+    if not result.is_new:
+        return "".join(f"{line}\n" for line in (f"{source} is {target} already, {result.state} there; nothing is copied", *result.notes))
+    lines = [f"{source} is now {target}: {result.state}"]
+    lines += [f"  {result.files} files with digest {result.digest[:16]}, {result.ops_rows} rows of ops tables"]
+    lines += [f"  {result.sample_rows} rows of the stored sample are predicted alike on both sides, by a new process"]
+    return "\n".join([*lines, *(f"  {note}" for note in result.notes)]) + "\n"

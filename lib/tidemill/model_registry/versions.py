@@ -22,6 +22,9 @@ Row = dict[str, object]
 UNFINISHED = "_unfinished"
 """A file in the folder of a version that is being written; a folder that has it and no manifest may be overwritten."""
 
+ORIGIN = "copied_from.json"
+"""A file in the folder of a version that was copied from another lake; the copy registers it."""
+
 STATES = "states.json"
 """The rows of ``ops.deployments`` about a version, in its own folder: a lost table is restored from them."""
 
@@ -111,6 +114,8 @@ def _read_states(lake: Lake, pipeline: str, version: int) -> list[Row]:
 
 
 def _was_registered(lake: Lake, pipeline: str, version: int) -> bool:
+    if ORIGIN in lake.file_sizes(model_folder(pipeline, version)):
+        return False
     rows = lake.ledger.read(StepRow, pipeline=pipeline)
     return not rows or version in [(row.outputs or {}).get(f"models.{pipeline}") for row in rows]
 

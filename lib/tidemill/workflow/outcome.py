@@ -67,7 +67,8 @@ def list_models(ledger: Ledger, pipeline: str) -> list[Row]:
     """Return a row per model version: its state, and its metrics on the test rows; version 0 is the constant baseline."""
     states = Deployments(ledger, pipeline).states()
     metrics = [row for row in ledger.read(MetricRow, pipeline=pipeline, split="test") if row.slice is None]
-    versions = sorted({*states, *(row.model_version for row in metrics if row.model_version is not None)})
+    # A version exists from its first state on; the metrics of a copy come before it.
+    versions = sorted({*states, *(0 for row in metrics if row.model_version == 0)})
     return [
         {
             "model_version": version,

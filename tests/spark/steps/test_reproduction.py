@@ -16,12 +16,19 @@ import pytest
 from deltalake import DeltaTable
 
 from tidemill.cli import main
-from tidemill.errors import TableNotFound, UsageError
+from tidemill.errors import GateRefused, StepError, TableNotFound, UsageError
 from tidemill.lake import Lake
+from tidemill.lake.ops import GateRow, ImportanceRow, MetricRow
+from tidemill.model_registry import Deployments
+from tidemill.model_registry.versions import restore_states, saved_versions
 from tidemill.spec import load_spec
 from tidemill.workflow import LazySpark, Runner
+from tidemill.workflow.outcome import list_models
+from tidemill.workflow.reproduction import copying
+from tidemill.workflow.reproduction.copying import copy_version
 from tidemill.workflow.reproduction.origin import find_version, trace_origin
 from tidemill.workflow.reproduction.replay import replay
+from tidemill.workflow.reproduction.verification import SampleScores, score_samples
 
 SPEC = """\
 pipeline: late
@@ -146,3 +153,103 @@ class TestReplay:
             Path(uri.removeprefix("file://")).unlink()
         with pytest.raises(TableNotFound, match=r"bronze\.rows version 0 .* is gone"):
             replay(place.spec, place.lake, place.spark, 1)
+
+
+@pytest.fixture
+def target(place, tmp_path: Path) -> SimpleNamespace:
+    """Another environment of the copied folder, whose lake is empty, and a way to score samples in this process."""
+    folder = place.file.parent / "env"
+    folder.mkdir()
+    (folder / "production.yml").write_text(f"lake: {tmp_path}/production\n")
+    spec = load_spec(place.file, env="production")
+
+    def score(samples):
+        return score_samples(place.spark.get(), samples)
+
+    return SimpleNamespace(spec=spec, lake=Lake(spec.pipeline.lake), score=score)
+
+
+def rows_of(lake: Lake, row_class, version: int) -> list[dict[str, object]]:
+    """The rows of an ops table about a version, but for their numbers."""
+    rows = [row.cells() for row in lake.ledger.read(row_class, model_version=version)]
+    return [{name: cell for name, cell in row.items() if name not in ("seq", "model_version")} for row in rows]
+
+
+class TestCopy:
+    def test_brings_model_and_evidence_once(self, place, target):
+        copied = copy_version(place.lake, 1, target.spec, place.spark, actor="ann", score_samples=target.score)
+        assert (copied.is_new, copied.target_version, copied.state, copied.sample_rows) == (True, 1, "CHALLENGER", 100)
+        source, new = (Path(lake.root, "models/late/1") for lake in (place.lake, target.lake))
+        files = {path.relative_to(source) for path in source.rglob("*") if path.is_file() and not path.name.startswith(".")}
+        for path in files - {Path("model.json"), Path("states.json")}:
+            assert (new / path).read_bytes() == (source / path).read_bytes(), path
+        for row_class in (MetricRow, GateRow, ImportanceRow):
+            assert rows_of(target.lake, row_class, 1) == rows_of(place.lake, row_class, 1) != [], row_class
+        changes = [(row.to_state, row.actor) for row in Deployments(target.lake.ledger, "late").rows()]
+        assert changes == [("CANDIDATE", "ann"), ("CHALLENGER", "ann")]
+        evidence = json.loads(Deployments(target.lake.ledger, "late").rows()[0].evidence)
+        assert evidence["copied_from"]["version"] == 1
+        assert [change["to_state"] for change in evidence["history"]] == ["CANDIDATE", "CHALLENGER", "CHAMPION"]
+
+        before = {
+            path: path.stat().st_mtime_ns for path in Path(target.lake.root).rglob("*") if ".locks" not in path.parts and path.is_file()
+        }
+        again = copy_version(place.lake, 1, target.spec, place.spark, actor="bob", score_samples=target.score)
+        assert (again.is_new, again.target_version, again.state) == (False, 1, "CHALLENGER")
+        after = {
+            path: path.stat().st_mtime_ns for path in Path(target.lake.root).rglob("*") if ".locks" not in path.parts and path.is_file()
+        }
+        assert after == before, "a second copy writes nothing"
+
+    @pytest.mark.parametrize("last", ["_copy_files", "_compare_samples", "_copy_rows"])
+    def test_a_killed_copy_is_not_visible_and_the_next_one_goes_on(self, place, target, monkeypatch, last):
+        """The process dies right after one of the phases."""
+        whole = getattr(copying, last)
+
+        def die(*arguments):
+            whole(*arguments)
+            raise KeyboardInterrupt
+
+        def score(samples):
+            return [SampleScores(100, None) for _ in samples]
+
+        with monkeypatch.context() as patched:
+            patched.setattr(copying, last, die)
+            with pytest.raises(KeyboardInterrupt):
+                copy_version(place.lake, 1, target.spec, place.spark, actor="ann", score_samples=score)
+        assert Deployments(target.lake.ledger, "late").states() == {}
+        assert list_models(target.lake.ledger, "late") == []
+        restore_states(target.lake, "late")  # as the start of every run does
+        assert Deployments(target.lake.ledger, "late").states() == {}
+        copied = copy_version(place.lake, 1, target.spec, place.spark, actor="ann", score_samples=score)
+        assert (copied.target_version, copied.state) == (1, "CHALLENGER")
+        assert rows_of(target.lake, MetricRow, 1) == rows_of(place.lake, MetricRow, 1)
+
+    def test_another_prediction_on_either_side_leaves_nothing(self, place, target):
+        def score(samples):
+            return [SampleScores(100, None), SampleScores(100, "probability of the row id 3 was 0.2 and is 0.7 now")]
+
+        with pytest.raises(StepError, match=r"model 1 of late in .*production does not predict .* id 3"):
+            copy_version(place.lake, 1, target.spec, place.spark, actor="ann", score_samples=score)
+        assert saved_versions(target.lake, "late") == []
+        assert Deployments(target.lake.ledger, "late").states() == {}
+
+    def test_one_lake_is_not_copied_to_itself(self, place):
+        with pytest.raises(UsageError, match="has the same lake"):
+            copy_version(place.lake, 1, place.spec, place.spark, actor="ann")
+
+    @pytest.mark.slow
+    def test_the_gates_of_the_target_decide(self, place, target):
+        """The target has a dataset of its own; its gates are those of the overlay, and the copy becomes champion at once."""
+        runner = Runner(target.spec, place.spark)
+        assert runner.run(runner.graph.select(end="dataset")).exit_code == 0
+        copied = copy_version(place.lake, 1, target.spec, place.spark, actor="ann", gates=True)
+        assert (copied.state, Deployments(target.lake.ledger, "late").champion()) == ("CHAMPION", 1)
+        strict = load_spec(
+            place.file, env="production", set_values={"lake": f"{target.lake.root}-2", "evaluation.gates": '["areaUnderROC >= 0.9999"]'}
+        )
+        runner = Runner(strict, place.spark)
+        assert runner.run(runner.graph.select(end="dataset")).exit_code == 0
+        with pytest.raises(GateRefused, match=r"areaUnderROC >= 0\.9999"):
+            copy_version(place.lake, 1, strict, place.spark, actor="ann", gates=True, score_samples=target.score)
+        assert Deployments(Lake(strict.pipeline.lake).ledger, "late").states() == {1: "REJECTED"}

@@ -17,7 +17,7 @@ from tidemill.lake import Lake
 from tidemill.lake.ops import ContributionRow, CurveRow, FeatureRow, GateRow, ImportanceRow, MetricRow, OpsRow, TrialRow
 from tidemill.model_registry import Deployments, Manifest, load_manifest
 from tidemill.model_registry.manifest import manifest_file, model_folder, refuse_other_files
-from tidemill.model_registry.versions import STATES, UNFINISHED, next_version, record_states, saved_versions
+from tidemill.model_registry.versions import ORIGIN, STATES, UNFINISHED, next_version, record_states, saved_versions
 from tidemill.redaction import redact
 from tidemill.runtime.locks import find_holder, hold_lock
 from tidemill.runtime.session import LazySpark, child_session
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ORIGIN = "copied_from.json"
-"""The file in the folder of a copied version that says where it comes from."""
 _BY_VERSION = (MetricRow, GateRow, CurveRow, ImportanceRow, ContributionRow)
 _BY_RUN = (TrialRow, FeatureRow)
 ScoreSamples = Callable[[list[tuple[str, str, int]]], list[SampleScores]]
@@ -219,8 +217,8 @@ def _compare_files(source: Source, lake: Lake, version: int) -> tuple[int, str]:
         StepError: a file differs.
     """
     folder = model_folder(source.pipeline, version)
-    sides = [{path: lake_.file_hash(f"{place}/{path}") for path in _list_files(lake_, place)}
-             for lake_, place in ((source.lake, source.folder), (lake, folder))]  # fmt: skip
+    places = ((source.lake, source.folder), (lake, folder))
+    sides = [{path: side.file_hash(f"{place}/{path}") for path in _list_files(side, place)} for side, place in places]
     differing = sorted(path for path in {*sides[0], *sides[1]} if sides[0].get(path) != sides[1].get(path))
     if differing:
         raise StepError(
@@ -255,11 +253,9 @@ def _copy_rows(source: Source, lake: Lake, version: int) -> int:
     name, count = source.pipeline, 0
     for row_class in _BY_VERSION:
         rows: list[Any] = ledger.read(row_class, pipeline=name, model_version=source.version)
-        kept = [
-            dataclasses.replace(row, model_version=version, seq=None)
-            for row in rows
-            if run in (row.run_id, None) or row_class is not MetricRow
-        ]
+        if row_class is MetricRow:
+            rows = [row for row in rows if run in (row.run_id, None)]
+        kept = [dataclasses.replace(row, model_version=version, seq=None) for row in rows]
         count += _put(lake, row_class, kept, {"pipeline": name, "model_version": version})
     for row_class_of_run in _BY_RUN:
         of_run: list[Any] = ledger.read(row_class_of_run, pipeline=name, run_id=source.manifest.run_id)
@@ -317,8 +313,8 @@ def _apply_gates(result: CopyResult, target: Spec, lake: Lake, spark: LazySpark,
         if pipeline.evaluation.approval == "auto":
             notes += run_step("deploy")
         else:
-            notes += ("it waits for approval: tidemill approve SPEC --version "
-                      f"{result.target_version} --reason TEXT",)  # fmt: skip
+            how = f"tidemill approve {target.file} --version {result.target_version} --reason TEXT"
+            notes += (f"the gates pass; it waits for approval: {how}",)
     finally:
         record_states(lake, pipeline.pipeline, result.target_version)
     state = Deployments(lake.ledger, pipeline.pipeline).state(result.target_version)
