@@ -18,6 +18,8 @@ from tidemill.version import VERSION
 
 if TYPE_CHECKING:
     from tidemill.errors import (
+        ApprovalRequired,
+        ChangedMeanwhile,
         ExpectationRefused,
         GateRefused,
         LakeError,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 __all__ = [
+    "ApprovalRequired",
+    "ChangedMeanwhile",
     "CheckResult",
     "ExpectationRefused",
     "GateRefused",
@@ -57,6 +61,8 @@ __getattr__ = export_lazily(
     __name__,
     {
         "errors": (
+            "ApprovalRequired",
+            "ChangedMeanwhile",
             "ExpectationRefused",
             "GateRefused",
             "LakeError",

@@ -9,10 +9,12 @@
      ├── TableNotFound (LookupError)    1: a table or a version of it is not in the lake
      ├── SourceError (ValueError)       1: raw data that cannot be read at all
      ├── StepError (RuntimeError)       1: a step could not do its work
+     │    └── ChangedMeanwhile          another process changed what a decision rests on
      ├── LakeError (RuntimeError)       1: a commit did not happen, or not as expected
      └── RefusedError (ValueError)      3: a rule said no
           ├── ExpectationRefused        a data expectation, a key, or the dataset's contract
           ├── GateRefused               an evaluation gate
+          ├── ApprovalRequired          a person has to approve the model first, or this person may not
           └── DriftRefused              a drift rule with `on_alert: fail`
 """
 
@@ -108,6 +110,10 @@ class StepError(TidemillError, RuntimeError):
     """A step that could not do its work."""
 
 
+class ChangedMeanwhile(StepError):
+    """A change that was not made, since another process has changed what it rests on."""
+
+
 class LakeError(TidemillError, RuntimeError):
     """A commit that did not happen, or not as it was meant."""
 
@@ -124,6 +130,18 @@ class ExpectationRefused(RefusedError):
 
 class GateRefused(RefusedError):
     """A candidate did not pass a gate."""
+
+
+class ApprovalRequired(RefusedError):
+    """A model that may not become champion before somebody who may has approved it.
+
+    ``digest`` names the evidence that was to be approved, empty where the error is about something else.
+    """
+
+    def __init__(self, message: str, digest: str = "") -> None:
+        """Keep the digest."""
+        super().__init__(message)
+        self.digest = digest
 
 
 class DriftRefused(RefusedError):

@@ -38,6 +38,7 @@ class TestExports:
         assert set(tm.__all__) == {
             "__version__", "load", "Pipeline", "CheckResult", "RunOutcome", "RunStatus", "TidemillError", "SpecError", "UsageError",
             "SetupError", "TableNotFound", "SourceError", "StepError", "LakeError", "RefusedError", "ExpectationRefused", "GateRefused",
+            "ApprovalRequired", "ChangedMeanwhile",
         }  # fmt: skip
         assert all(getattr(tm, name) is not None for name in tm.__all__)
 

@@ -7,9 +7,10 @@ import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import EllipsisType
 from typing import TYPE_CHECKING
 
-from tidemill.errors import StepError
+from tidemill.errors import ChangedMeanwhile, StepError
 from tidemill.lake.ops import DeploymentRow
 
 if TYPE_CHECKING:
@@ -63,15 +64,26 @@ class Deployments:
         return next((other for other in reversed(earlier) if other != version), None)
 
     def move(
-        self, version: int, to_state: str, *, run_id: str, reason: str, evidence: Mapping[str, object] | None = None, actor: str = AUTOMATIC
+        self,
+        version: int,
+        to_state: str,
+        *,
+        run_id: str | None,
+        reason: str,
+        evidence: Mapping[str, object] | None = None,
+        actor: str = AUTOMATIC,
+        from_state: str | None = None,
+        champion: int | EllipsisType | None = ...,
     ) -> None:
         """Record a change of state; nothing is recorded if the version is in that state already.
 
         A new champion retires the old one in the same commit, so that there is exactly one. If another process commits a change meanwhile,
-        this one is checked again against the new states.
+        this one is checked again against the new states. A decision that rests on them names them: ``from_state`` is the state that the
+        version must have, ``champion`` the version that must reign, None for none.
 
         Raises:
             StepError: the state may not follow the present one.
+            ChangedMeanwhile: another process has changed the state or the champion that the decision rests on.
         """
         is_moved = False
         template = DeploymentRow(pipeline=self._pipeline, run_id=run_id, actor=actor)
@@ -80,6 +92,7 @@ class Deployments:
             nonlocal is_moved
             states = _latest_states(rows)
             present = states.get(version)
+            self._refuse_other_states(states, version, from_state, champion)
             is_moved = present != to_state
             if not is_moved:
                 return []
@@ -98,6 +111,22 @@ class Deployments:
         self._ledger.extend(DeploymentRow, changes, pipeline=self._pipeline)
         if is_moved:
             logger.info("model %d of %s is %s, by %s: %s", version, self._pipeline, to_state, actor, reason)
+
+    def _refuse_other_states(
+        self, states: Mapping[int, str], version: int, from_state: str | None, expected: int | EllipsisType | None
+    ) -> None:
+        reigning = next((each for each in reversed(list(states)) if states[each] == "CHAMPION"), None)
+        if expected is not ... and reigning != expected:
+            before, now = (f"model {each}" if each else "no model" for each in (expected, reigning))
+            raise ChangedMeanwhile(
+                f"nothing was changed: another process changed the champion of {self._pipeline} meanwhile, from {before} to {now}; "
+                "look at `tidemill deployments`, and decide again"
+            )
+        if from_state is not None and states.get(version) != from_state:
+            raise ChangedMeanwhile(
+                f"nothing was changed: model {version} of {self._pipeline} was {from_state}, and is {states.get(version)} now; "
+                "another process changed it; look at `tidemill deployments`, and decide again"
+            )
 
 
 def _latest_states(rows: Iterable[DeploymentRow]) -> dict[int, str]:

@@ -47,8 +47,8 @@ class Manifest:
     the kind of its task. ``features`` is the block of the spec that the model was trained with (None in models of earlier releases),
     ``code`` the user's Python modules that its stages need, name to source, ``slots`` the names of the slots of its feature vector, in
     order, ``chosen`` the choices of `features: auto`, one row of ``ops.features`` each. ``files`` are the model's files, path to size and
-    SHA-256, ``sample`` the same of the sample file (None in models of earlier releases). The JSON ends with ``digest``, the SHA-256 of all
-    the rest.
+    SHA-256, ``sample`` the same of the sample file (None in models of earlier releases), ``author`` who ran the training. The JSON ends
+    with ``digest``, the SHA-256 of all the rest.
     """
 
     pipeline: str
@@ -73,6 +73,7 @@ class Manifest:
     chosen: Sequence[Mapping[str, object]] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     sample: str | None = None
+    author: str | None = None
 
     @property
     def kind(self) -> TaskKind:
@@ -97,8 +98,10 @@ class Manifest:
         return json.dumps({**values, "digest": _digest(values)}, indent=2, ensure_ascii=False) + "\n"
 
     def is_same_model(self, other: Manifest) -> bool:
-        """Return True if both describe the same model; run, time, version and files are not compared."""
-        own, others = (dataclasses.replace(one, run_id="", created_at="", version=0, files={}, sample=None) for one in (self, other))
+        """Return True if both describe the same model; run, author, time, version and files are not compared."""
+        own, others = (
+            dataclasses.replace(one, run_id="", created_at="", version=0, files={}, sample=None, author=None) for one in (self, other)
+        )
         return own.to_json() == others.to_json()
 
     @classmethod
@@ -113,7 +116,7 @@ class Manifest:
             digest = values.pop("digest", None)
             if digest is not None and digest != _digest(values):
                 raise StepError("model.json was changed after it was written: its digest does not match")
-            later = {"dataset_inputs", "features", "code", "slots", "library", "chosen", "files", "sample"} - set(values)
+            later = {"dataset_inputs", "features", "code", "slots", "library", "chosen", "files", "sample", "author"} - set(values)
             return cls(**{item.name: values[item.name] for item in dataclasses.fields(cls) if item.name not in later})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StepError(f"model.json is not a complete manifest of a model ({error})") from error

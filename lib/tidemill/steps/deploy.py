@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tidemill.errors import GateRefused, StepError
 from tidemill.model_registry import Deployments
-from tidemill.model_registry.sample import refuse_other_predictions
+from tidemill.model_registry.approval import refuse_unapproved
 from tidemill.steps.result import StepContext, StepResult
 
 
@@ -15,6 +15,7 @@ def deploy(context: StepContext) -> StepResult:
 
     Raises:
         GateRefused: the version was rejected by its gates.
+        ApprovalRequired: `evaluation.approval` is manual; the version waits.
         StepError: the version was not evaluated, does not load, or predicts something else for the sample.
     """
     pipeline = context.spec.pipeline
@@ -26,6 +27,9 @@ def deploy(context: StepContext) -> StepResult:
     if state == "REJECTED":
         raise GateRefused(f"model {version} of {context.pipeline} was REJECTED by its gates; train a better one, or change the gates")
     if state == "CHALLENGER":
+        from tidemill.model_registry.sample import refuse_other_predictions  # imports Spark, which a waiting version does not need
+
+        refuse_unapproved(context.lake, context.spec, version)
         rows = refuse_other_predictions(context.spark, context.lake, context.pipeline, version)
         reason = f"loaded from its files, its predictions for {rows} sample rows are those of training time"
         deployments.move(version, "CHAMPION", run_id=context.run_id, reason=reason)

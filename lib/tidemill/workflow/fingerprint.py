@@ -75,12 +75,18 @@ def _spec_part(spec: Spec, node: Node) -> object:
         "prepare": lambda: _dump(pipeline.tables[item]),
         "dataset": lambda: [_dump(pipeline.dataset), training.folds, training.task, _checked_columns(pipeline.features)],
         "train": lambda: [_dump(training), _dump(pipeline.features), _dump(pipeline.dataset)],
-        "evaluate": lambda: [_dump(pipeline.evaluation), training.task, pipeline.selection_metric],
+        "evaluate": lambda: [_without_approval(_dump(pipeline.evaluation)), training.task, pipeline.selection_metric],
         "deploy": lambda: None,
         "score": lambda: [_dump(pipeline.scoring), pipeline.dataset.key, _dump(pipeline.features), training.at],
         "monitor": lambda: [_dump(pipeline.monitoring), pipeline.dataset.key, _dump(pipeline.scoring)],
     }[node.step]()
     return part
+
+
+def _without_approval(evaluation: object) -> object:
+    """Return the block `evaluation` without who approves: that changes no metric and no gate."""
+    assert isinstance(evaluation, dict)
+    return {name: value for name, value in evaluation.items() if name not in ("approval", "approvers", "author_may_approve")}
 
 
 def _checked_columns(features: Features | str) -> object:

@@ -11,6 +11,7 @@ from tidemill.lake import Lake
 from tidemill.lake.ops import OPS_TABLES
 from tidemill.lake.repair import RecordedVersion, find_table_fault, list_outputs
 from tidemill.model_registry.deployments import Deployments
+from tidemill.model_registry.evaluations import record_evaluation
 from tidemill.model_registry.manifest import model_fault
 from tidemill.model_registry.versions import record_states, restore_states
 from tidemill.steps.result import StepResult
@@ -112,10 +113,13 @@ class Recovery:
                 remarks = (*remarks, f"{name} holds {rows[name]:,} rows now, {recorded.rows:,} before it was damaged")
         return dataclasses.replace(result, outputs=outputs, output_rows=rows, notes=(*remarks, *result.notes))
 
-    def record_models(self, node: Node) -> None:
-        """Write the states of the model versions into their folders, after a node that may have changed them."""
-        if node.step in _MODEL_STEPS:
-            record_states(self._lake, self._pipeline)
+    def record_models(self, node: Node, inputs: Mapping[str, int], run_id: str) -> None:
+        """Write states and evaluations of the model versions into their folders, after a node that may have changed them."""
+        if node.step not in _MODEL_STEPS:
+            return
+        if node.step == "evaluate":
+            record_evaluation(self._lake, self._pipeline, inputs[f"models.{self._pipeline}"], run_id)
+        record_states(self._lake, self._pipeline)
 
     def reuse_result(self, node: Node, outputs: Mapping[str, RecordedVersion]) -> StepResult:
         """Return the result of a node that is up to date."""

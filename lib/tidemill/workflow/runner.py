@@ -9,13 +9,14 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from tidemill.errors import SpecError, StepError, TableNotFound, TidemillError, UsageError
+from tidemill.errors import ApprovalRequired, SpecError, StepError, TableNotFound, TidemillError, UsageError
 from tidemill.extensions import search_beside
 from tidemill.lake import Lake
 from tidemill.lake.repair import RecordedVersion, list_outputs
+from tidemill.model_registry.approval import refuse_unapproved
 from tidemill.model_registry.deployments import Deployments
 from tidemill.preflight import refuse_unknown_columns
 from tidemill.redaction import redact_trace
@@ -39,7 +40,7 @@ from tidemill.workflow.mlflow_projection import show_in_mlflow
 from tidemill.workflow.outcome import Outcome, RunOutcome
 from tidemill.workflow.progress import PlainProgress, Progress
 from tidemill.workflow.recovery import Recovery
-from tidemill.workflow.states import BLOCKED, DONE, FAILED, SKIPPED, SUCCEEDED, States
+from tidemill.workflow.states import AWAITING_APPROVAL, BLOCKED, DONE, EVIDENCE, FAILED, SKIPPED, SUCCEEDED, States
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +116,8 @@ class Runner:
                     self._states.end(FAILED, format_error(error))
                 raise
             failed = [outcome for outcome in outcomes if outcome.state == FAILED]
-            state = FAILED if any(outcome.exit_code for outcome in outcomes) else SUCCEEDED
+            waits = any(outcome.state == AWAITING_APPROVAL for outcome in outcomes)
+            state = FAILED if failed else AWAITING_APPROVAL if waits else SUCCEEDED
             # Where the ledger cannot be written, steps have failed already, and their errors are the ones to report.
             with suppress(Exception) if failed else nullcontext():
                 self._states.end(state, "; ".join(f"{outcome.node}: {outcome.error}" for outcome in failed) or None)
@@ -189,11 +191,11 @@ class Runner:
                 return f"{name} is {ended[name].state}"
         for name in node.after:
             if name in ended and ended[name].state not in DONE:
-                refused = any(outcome.is_gate_refusal for outcome in ended.values())
-                if not refused:
+                waits = ended[name].state == AWAITING_APPROVAL
+                if not waits and not any(outcome.is_gate_refusal for outcome in ended.values()):
                     return f"{name} is {ended[name].state}"
                 if self._champion() is None:
-                    return "the candidate was refused and there is no reigning champion"
+                    return f"the candidate {'waits for approval' if waits else 'was refused'} and there is no reigning champion"
         return None
 
     def _block(self, node: Node, obstacle: str, progress: Progress) -> Outcome:
@@ -217,14 +219,18 @@ class Runner:
                 before = self._recovery.versions(node)
                 try:
                     with search_beside(self.spec.folder):
+                        self._refuse_unapproved(node, decision)
                         result = STEP_FUNCTIONS[node.step](self._context(node, decision))
                 finally:
-                    self._recovery.record_models(node)
+                    self._recovery.record_models(node, decision.inputs, self.run_id)
                 result = self._recovery.complete_result(node, result, before, decision.outputs)
                 state = SUCCEEDED
             else:
                 state, result = SKIPPED, self._recovery.reuse_result(node, decision.outputs)
             self._outputs[node.name] = result.outputs
+        except ApprovalRequired as caught:
+            state, error = AWAITING_APPROVAL, caught
+            decision = replace(decision, fingerprint=f"{decision.fingerprint} {EVIDENCE}{caught.digest}")
         except KeyboardInterrupt as caught:
             state, error, interrupt = FAILED, StepError("interrupted"), caught
         except BaseException as caught:  # noqa: BLE001 - any error is the step's failure, recorded and shown
@@ -250,6 +256,11 @@ class Runner:
         outcome = Outcome.of(node.name, state, result, time.monotonic() - began, error, message)
         progress.show_end(outcome)
         return outcome
+
+    def _refuse_unapproved(self, node: Node, decision: Decision) -> None:
+        """Let a challenger wait before Spark starts for it, where a person has to approve it."""
+        if node.step == "deploy":
+            refuse_unapproved(self.lake, self.spec, decision.inputs[self.spec.pipeline.model_name])
 
     def _failure(self, node: Node, caught: BaseException) -> Exception:
         """Return what a step raised as an error with its position in the spec where that is known."""

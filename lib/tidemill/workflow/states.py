@@ -17,6 +17,8 @@ from tidemill.steps.result import StepResult
 PENDING, RUNNING, SUCCEEDED, FAILED = "PENDING", "RUNNING", "SUCCEEDED", "FAILED"
 SKIPPED, BLOCKED, AWAITING_APPROVAL = "SKIPPED", "BLOCKED", "AWAITING_APPROVAL"
 DONE = (SUCCEEDED, SKIPPED)
+EVIDENCE = "evidence="
+"""What the digest of the evidence follows in the fingerprint of a node that awaits approval."""
 SHARED_STEPS = ("ingest", "prepare")
 
 # The end of a state whose process died.

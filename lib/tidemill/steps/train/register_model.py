@@ -12,6 +12,7 @@ from tidemill.features.custom import CustomStage, is_user_code
 from tidemill.lake.ops import ImportanceRow
 from tidemill.learners.custom import EstimatorFamily
 from tidemill.model_registry import Deployments, Manifest, load_manifest, save_model
+from tidemill.model_registry.approval import find_system_user
 from tidemill.model_registry.manifest import model_fault
 from tidemill.model_registry.sample import take_sample, to_parquet
 from tidemill.model_registry.versions import next_version, saved_versions
@@ -71,6 +72,7 @@ def register_model(context: StepContext, trained: TrainedModel) -> int:
         library=trained.library,
         slots=list(slots),
         chosen=[choice.row() for choice in plan.choices],
+        author=find_system_user(),
     )
     version = _same_candidate(context, deployments, manifest)
     if version is None:
@@ -85,6 +87,7 @@ def register_model(context: StepContext, trained: TrainedModel) -> int:
         "family": search_result.best.family,
         "params": search_result.best.params,
         "library": trained.library,
+        "author": manifest.author,
         "trials": len({row.trial for row in search_result.rows}),
     }
     reason = (
