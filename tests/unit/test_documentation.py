@@ -25,7 +25,7 @@ USER_PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 MAX_README_LINES = 200
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 SCHEMA = json_schema()
-VIEWS = {"ops.runs_now", "ops.steps_now"}
+VIEWS = {"ops.runs_now", "ops.steps_now", "ops.champion_at"}
 
 
 def fenced_blocks(page: Path, *languages: str) -> list[str]:

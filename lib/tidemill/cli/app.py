@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.exceptions import TyperException
 
-from tidemill.cli import maintenance, pipeline, profiling, quarantine, queries, reproduce, scaffold
+from tidemill.cli import lifecycle, maintenance, pipeline, profiling, quarantine, queries, reproduce, scaffold
 from tidemill.cli.printing import warn
 from tidemill.errors import SpecError, StepError, TidemillError
 from tidemill.redaction import redact, redact_trace
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (pipeline, queries, profiling, quarantine, maintenance, reproduce, scaffold):
+for module in (pipeline, queries, lifecycle, profiling, quarantine, maintenance, reproduce, scaffold):
     module.add_commands(app)
 
 

@@ -118,13 +118,26 @@ def models(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = Fa
     return 0
 
 
-def deployments(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
-    """Show every change of state of every model version: who, when, why."""
-    rows = load_pipeline(spec, env, set_).deployments(as_="rows")
+def deployments(
+    spec: SpecPath,
+    champions: Annotated[bool, typer.Option("--champions", help="Show who was champion when.")] = False,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="TIME", help="Show who was champion then: 2013-06-01T12:00, in UTC.", show_default=False)
+    ] = None,
+    env: Env = None,
+    set_: Set = None,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Show every change of state of every model version, or who was champion when: from, to, who, why."""
+    pipeline = load_pipeline(spec, env, set_)
+    is_of_champions = champions or at is not None
+    rows = pipeline.champions(at, as_="rows") if is_of_champions else pipeline.deployments(as_="rows")
     if json_:
         print_json(rows)
         return 0
-    print_table(rows, ["recorded_at", "model_version", "from_state", "to_state", "actor", "reason", "run_id"])
+    moments = ["valid_from", "valid_to", "model_version"] if is_of_champions else ["recorded_at", "model_version", "from_state", "to_state"]
+    print_table(rows, [*moments, "actor", "reason", "run_id"])
     return 0
 
 

@@ -20,7 +20,8 @@ from tidemill.runtime.terminal import escape_controls_in_lines
 from tidemill.spec import Spec
 from tidemill.workflow import RunOutcome
 from tidemill.workflow.outcome import build_leaderboard, find_latest_search, sort_key
-from tidemill.workflow.states import DONE
+from tidemill.workflow.progress import STYLES
+from tidemill.workflow.states import AWAITING_APPROVAL, DONE
 
 Row = dict[str, object]
 
@@ -32,7 +33,8 @@ def print_summary(spec: Spec, lake: Lake, outcome: RunOutcome, file: Path) -> No
     """
     states = {step.node: step.state for step in outcome.steps}
     failed = [step for step in outcome.steps if step.state == "FAILED"]
-    if not failed:
+    waiting = [step for step in outcome.steps if step.state == AWAITING_APPROVAL]
+    if not failed and not waiting:
         _print_state(outcome)
     name, has_tables = spec.pipeline.pipeline, False
     if states.get("train") in DONE:
@@ -49,12 +51,16 @@ def print_summary(spec: Spec, lake: Lake, outcome: RunOutcome, file: Path) -> No
         CONSOLE.print(
             Text(escape_controls_in_lines(f"  Fix it, then rerun: tidemill run {file}   (goes on at {failed[0].node})")), soft_wrap=True
         )
+    elif waiting:
+        _print_state(outcome)
+        for step in waiting:
+            CONSOLE.print(Text(escape_controls_in_lines(f"  {step.error}")), soft_wrap=True)
     elif has_tables:
         _print_commands(spec, lake, file, states)
 
 
 def _print_state(outcome: RunOutcome) -> None:
-    style = "bold green" if outcome.state == "SUCCEEDED" else "bold red"
+    style = STYLES[outcome.state] if outcome.state == AWAITING_APPROVAL else "bold green" if outcome.state == "SUCCEEDED" else "bold red"
     CONSOLE.print(Text(f"\nrun {outcome.run_id} {outcome.state}", style=style))
 
 

@@ -16,6 +16,7 @@ from tidemill.lake.repair import refuse_faults
 from tidemill.lake.safety import Reading, find_unsafe_parts, parse_reading
 from tidemill.lake.sql import require_one_statement, table_names
 from tidemill.lake.tables import Lake
+from tidemill.lake.views import find_view, list_views
 from tidemill.quoting import LAYERS, is_local, quote_name
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ def read_batches(frame: DataFrame) -> pa.RecordBatchReader:
     """
     from pyspark.sql import functions as F
     from pyspark.sql.pandas.types import to_arrow_schema
-
-    from tidemill.quoting import quote_name
 
     frame = frame.toDF(*unique_names(frame.columns))
     kinds = {part.name: _plain(part.dataType) for part in frame.schema.fields}
@@ -89,8 +88,6 @@ def _plain(kind: T.DataType) -> T.DataType:
 
 _READING = ("SELECT", "WITH", "FROM", "VALUES", "TABLE")
 _DESCRIBING = ("SHOW", "DESCRIBE", "DESC", "EXPLAIN")
-# The latest row of a run, of a node of a run: the current state.
-_VIEWS = {"ops.runs_now": ("ops.runs", "run_id"), "ops.steps_now": ("ops.steps", "run_id, node")}
 
 
 class Catalog:
@@ -101,6 +98,7 @@ class Catalog:
 
     _owner: ClassVar[Catalog | None] = None
     _names_in_session: ClassVar[set[str]] = set()
+    _views_in_session: ClassVar[set[str]] = set()
 
     def __init__(self, spark: SparkSession, lake: Lake) -> None:
         """Make the layers known as schemas.
@@ -120,9 +118,11 @@ class Catalog:
         if owner is self:
             return
         if owner is not None and owner._lake.root != self._lake.root:
-            for name in sorted(Catalog._names_in_session, key=lambda name: name not in _VIEWS):
-                self._spark.sql(f"DROP {'VIEW' if name in _VIEWS else 'TABLE'} IF EXISTS {name}")
-            Catalog._names_in_session = set()
+            for name in Catalog._views_in_session:
+                self._spark.sql(f"DROP VIEW IF EXISTS {name}")
+            for name in Catalog._names_in_session - Catalog._views_in_session:
+                self._spark.sql(f"DROP TABLE IF EXISTS {name}")
+            Catalog._names_in_session, Catalog._views_in_session = set(), set()
         Catalog._owner, self._registered = self, set()
 
     @staticmethod
@@ -149,7 +149,7 @@ class Catalog:
     def tables(self) -> list[str]:
         """Return the names of all tables and views of the lake."""
         names = list_tables(self._lake)
-        return sorted([*names, *(view for view, (base, _) in _VIEWS.items() if base in names)])
+        return sorted([*names, *list_views(names)])
 
     def query(self, query: str, *, trust: bool = False) -> DataFrame:
         """Return what the statement gives; with ``trust`` it may do whatever Spark can.
@@ -194,13 +194,14 @@ class Catalog:
     def _register(self, table: str) -> None:
         if table in self._registered:
             return
-        if table in _VIEWS:
-            base, key = _VIEWS[table]
-            self._register(base)
-            newest = f"SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY seq DESC) AS _rank FROM {base}"
-            columns = ", ".join(quote_name(name) for name in self._spark.table(base).columns)
-            self._spark.sql(f"CREATE OR REPLACE VIEW {table} AS SELECT {columns} FROM ({newest}) WHERE _rank = 1")
-        elif self._lake.exists(table):
+        is_table = self._lake.exists(table)
+        view = None if is_table else find_view(table)
+        if view is not None and all(map(self._lake.exists, view.reads)):
+            for base in view.reads:
+                self._register(base)
+            self._spark.sql(f"CREATE OR REPLACE VIEW {table} AS {view.query(self._spark.table(view.reads[0]).columns)}")
+            Catalog._views_in_session.add(table)
+        elif is_table:
             refuse_faults(self._lake, [table])
             place = self._lake.path(table).replace("\\", "\\\\").replace("'", "\\'")
             self._spark.sql(f"CREATE TABLE IF NOT EXISTS {table} USING delta LOCATION '{place}'")

@@ -41,11 +41,11 @@ class Evaluation:
 
 def record_evaluation(lake: Lake, pipeline: str, version: int, run_id: str) -> None:
     """Write what a run measured of a version into its folder; nothing where the run did not get so far."""
-    champion = Deployments(lake.ledger, pipeline).champion()
-    evaluation = _read_ledger(lake, pipeline, version, run_id, champion)
-    if any(row.get("model_version") == version for row in evaluation.metrics):
-        text = json.dumps(asdict(evaluation), indent=2, ensure_ascii=False)
-        lake.write_text(f"{model_folder(pipeline, version)}/{EVALUATION}", text + "\n")
+    if not lake.ledger.read(MetricRow, pipeline=pipeline, run_id=run_id, model_version=version):
+        return
+    evaluation = _read_ledger(lake, pipeline, version, run_id, Deployments(lake.ledger, pipeline).champion())
+    text = json.dumps(asdict(evaluation), indent=2, ensure_ascii=False)
+    lake.write_text(f"{model_folder(pipeline, version)}/{EVALUATION}", text + "\n")
 
 
 def read_evaluation(lake: Lake, pipeline: str, version: int) -> Evaluation | None:

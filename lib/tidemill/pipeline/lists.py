@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.extensions import search_beside
 from tidemill.model_registry import Deployments
+from tidemill.model_registry.reigns import list_reigns
 from tidemill.pipeline.opened import OpenedPipeline, TableFormat, to_table
 from tidemill.spec.models import Features
 from tidemill.workflow.outcome import build_leaderboard, list_feature_choices, list_models, sort_key
@@ -56,6 +59,24 @@ class PipelineLists(OpenedPipeline):
         """
         rows = self.lake.ledger.rows("ops.deployments", pipeline=self.name)
         return to_table([{**row, "evidence": json.loads(str(row["evidence"] or "null"))} for row in rows], as_)
+
+    def champions(self, at: str | datetime | None = None, *, as_: TableFormat = "pandas") -> Any:
+        """Return who was champion when, earliest first, or the one champion of a moment; starts no Spark.
+
+        Args:
+            at: a moment, such as ``2013-06-01T12:00``; UTC where it has no zone.
+            as_: the kind of table to return.
+
+        Returns:
+            The columns of the view ``ops.champion_at``, with ``evidence`` as an object; ``valid_to`` is null for the reigning champion.
+
+        Raises:
+            UsageError: ``at`` is no moment.
+        """
+        moment = _parse_moment(at) if isinstance(at, str) else at
+        reigns = list_reigns(Deployments(self.lake.ledger, self.name).rows())
+        of_moment = [reign for reign in reigns if moment is None or reign.includes(moment if moment.tzinfo else moment.replace(tzinfo=UTC))]
+        return to_table([{**asdict(reign), "evidence": json.loads(reign.evidence or "null")} for reign in of_moment], as_)
 
     def features(self, run_id: str | None = None, *, as_: TableFormat = "pandas") -> Any:
         """Return what ``features: auto`` chose for each column, and why, in the latest run or the one that is named; starts no Spark.
@@ -113,3 +134,10 @@ class PipelineLists(OpenedPipeline):
         with as_usage_errors():
             table = read_batches(frame).read_all()
         return table if as_ == "arrow" else table.to_pandas()
+
+
+def _parse_moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is no moment; write one as 2013-06-01 or 2013-06-01T12:00:00, in UTC unless it names a zone") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from tidemill.errors import UsageError
+from tidemill.pipeline.lifecycle import PipelineLifecycle
 from tidemill.pipeline.lists import PipelineLists
 from tidemill.pipeline.opened import TableFormat, to_table
 from tidemill.spec import load_spec
@@ -51,7 +52,7 @@ def load(
     return Pipeline(load_spec(Path(spec), env=env, set_values=values), spark)
 
 
-class Pipeline(PipelineLists):
+class Pipeline(PipelineLists, PipelineLifecycle):
     """One pipeline and the lake that it writes.
 
     Methods that list something return a pandas frame, or a list of dicts with ``as_="rows"``.

@@ -202,7 +202,6 @@ def test_schema_files(write: Callable[..., Path], faults: Callable, changed: Cal
         ("lake: ./lake", "lake: catalog:main.flights", "lake"),
         ("    key: [flight_id]\n    exp", "    load: incremental\n    exp", "tables.flights.load"),
         ("monitoring:", "evaluation: {slices: [carrier]}\nmonitoring:", "evaluation.slices"),
-        ("monitoring:", "evaluation: {approval: manual}\nmonitoring:", "evaluation.approval"),
         ("monitoring:", "scoring: {load: incremental}\nmonitoring:", "scoring.load"),
         ("monitoring:", "scoring: {shadow: true}\nmonitoring:", "scoring.shadow"),
         ("{warn: 0.1}", "{method: ks}", "monitoring.drift.method"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.tiers import parametrize_first
+from tests.unit.workflow.whole_lake import WholeLake
 
 from tidemill.errors import ExpectationRefused, GateRefused, SpecError, UsageError
 from tidemill.lake import ledger as ledger_module
@@ -19,20 +20,8 @@ from tidemill.steps.result import StepContext, StepResult
 from tidemill.workflow import LazySpark, Runner
 from tidemill.workflow import runner as runner_module
 from tidemill.workflow import states as states_module
-from tidemill.workflow.recovery import Recovery
 from tidemill.workflow.states import select_latest
 
-SPEC = """\
-pipeline: {name}
-lake: {lake}
-sources:
-  planes: {{format: csv, path: {folder}/planes.csv, schema: "tail STRING, late INT"}}
-  spare: {{format: csv, path: {folder}/spare.csv, schema: "a INT"}}
-tables:
-  planes: {{sql: "SELECT * FROM bronze.planes", key: [tail]}}
-dataset: {{from: silver.planes, key: [tail], label: late}}
-training: {{task: binary}}
-"""
 ALL = ["ingest.planes", "ingest.spare", "prepare.planes", "dataset", "train", "evaluate", "deploy", "score", "monitor"]
 
 
@@ -72,25 +61,6 @@ class Steps:
         return StepResult(_outputs(context, self.version), rows_in=5, rows_out=4, rows_quarantined=1)
 
 
-class _WholeLake(Recovery):
-    """A lake whose tables the stand-ins do not write, and of which nothing is amiss."""
-
-    def faults(self, node, inputs, outputs):
-        return []
-
-    def refuse_faults(self, node, inputs):
-        return None
-
-    def versions(self, node):
-        return {}
-
-    def complete_result(self, node, result, before, last):
-        return result
-
-    def _retire_lost_champion(self, run_id):
-        return []
-
-
 def _outputs(context: StepContext, version: int) -> dict[str, int]:
     step, _, item = context.node.partition(".")
     layer = {"ingest": "bronze", "prepare": "silver"}.get(step)
@@ -106,25 +76,8 @@ def steps(monkeypatch):
         "_context",
         lambda self, node, decision: StepContext(None, self.spec, self.lake, decision.inputs, self.run_id, node.name),  # type: ignore[arg-type]
     )
-    monkeypatch.setattr(runner_module, "Recovery", _WholeLake)
+    monkeypatch.setattr(runner_module, "Recovery", WholeLake)
     return fake
-
-
-@pytest.fixture
-def write_spec(tmp_path):
-    (tmp_path / "planes.csv").write_text("tail,late\nN1,1\n")
-    (tmp_path / "spare.csv").write_text("a\n1\n")
-
-    def write(name: str = "p", **changes: str) -> Path:
-        text = SPEC.format(name=name, lake=tmp_path / "lake", folder=tmp_path)
-        for old, new in changes.values():
-            assert old in text
-            text = text.replace(old, new)
-        path = tmp_path / f"{name}.yml"
-        path.write_text(text)
-        return path
-
-    return write
 
 
 def _start_no_jvm():

@@ -57,7 +57,10 @@ class Evaluation(Block):
         return list(dict.fromkeys([*sliced, *(self.fairness.by if self.fairness else ())]))
 
     def problems(self) -> Iterator[Problem]:
-        """Yield edges of bins that do not increase."""
+        """Yield edges of bins that do not increase, and approvers without a name."""
+        for place, approver in enumerate(self.approvers):
+            if not approver.removeprefix("group:").strip():
+                yield ("approvers", place), f"expected the name of a user, or group:NAME, found {approver!r}"
         for place, declared in enumerate(self.slices):
             edges = next(iter(declared.values())) if isinstance(declared, dict) else []
             if any(high <= low for low, high in pairwise(edges)):
