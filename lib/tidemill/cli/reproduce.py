@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import getpass
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
 
 from tidemill.cli.options import AsJson, Debug, Env, Set, SpecPath, load_pipeline
-from tidemill.cli.printing import print_json, write
+from tidemill.cli.printing import print_json, print_table, write
 from tidemill.errors import UsageError
+from tidemill.workflow.reproduction.comparison import Change, MetricChange, VersionComparison, compare_versions, find_side, show_value
 from tidemill.workflow.reproduction.copying import CopyResult, copy_version
 from tidemill.workflow.reproduction.origin import find_version
 from tidemill.workflow.reproduction.replay import ReplayResult
@@ -22,7 +24,7 @@ Version = Annotated[int | None, typer.Option("--version", min=1, help="The model
 
 def add_commands(app: typer.Typer) -> None:
     """Add this module's commands."""
-    for command in (replay, copy):
+    for command in (replay, copy, compare):
         app.command()(command)
 
 
@@ -91,3 +93,62 @@ def _format_copy(result: CopyResult) -> str:
     lines += [f"  {result.files} files with digest {result.digest[:16]}, {result.ops_rows} rows of ops tables"]
     lines += [f"  {result.sample_rows} rows of the stored sample are predicted alike on both sides, by a new process"]
     return "\n".join([*lines, *(f"  {note}" for note in result.notes)]) + "\n"
+
+
+def compare(
+    spec: SpecPath,
+    a: Annotated[str, typer.Argument(metavar="A", help="A model version, a run, or `champion`.", show_default=False)],
+    b: Annotated[str, typer.Argument(metavar="B", help="The other one; differences are B - A.", show_default=False)],
+    offline: Annotated[bool, typer.Option("--offline", help="Only what the ledger holds; start no Spark.")] = False,
+    env: Env = None,
+    set_: Set = None,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Compare two model versions or runs: spec, data, parameters, metrics with paired intervals, slices, importances, predictions."""
+    pipeline = load_pipeline(spec, env, set_)
+    sides = [find_side(pipeline.spec, pipeline.lake, name) for name in (a, b)]
+    result = compare_versions(pipeline.spec, pipeline.lake, *sides)
+    if not offline:
+        from tidemill.workflow.reproduction.paired import add_common_rows
+
+        with redirect_stdout(sys.stderr):
+            result = add_common_rows(result, pipeline.spec, pipeline.lake, pipeline.spark)
+    if json_:
+        print_json(result.to_json())
+    else:
+        _print_comparison(result)
+    return 0
+
+
+def _print_comparison(result: VersionComparison) -> None:
+    sides = [{"side": name, **vars(side)} for name, side in (("A", result.a), ("B", result.b))]
+    print_table(sides, ["side", "model_version", "state", "family", "metric", "cv_value", "library", "run_id"])
+    where = "of each evaluation" if result.rows is None else f"on {result.rows:,} common test rows"
+    for title, changes in (("spec", result.spec), ("data", result.data), ("parameters", result.params)):
+        _print_changes(f"{title}: {'what differs' if changes else 'the same'}", changes)
+    for title, metrics in ((f"metrics {where}", result.metrics), (f"slices {where}", result.slices)):
+        _print_metrics(title, metrics)
+    _print_changes("importances", result.importances)
+    if result.predictions is not None:
+        found = result.predictions
+        sample = f", such as {'; '.join(found.sample)}" if found.sample else ""
+        write(f"\npredictions: {found.changed_side:,} of {found.rows:,} rows changed side, {found.differing:,} differ{sample}\n")
+    write("".join(f"note: {note}\n" for note in result.notes))
+
+
+def _print_changes(title: str, changes: Sequence[Change]) -> None:
+    if changes or not title.startswith("importances"):
+        write(f"\n{title}\n")
+    if changes:
+        print_table([{"name": each.name, "A": show_value(each.a), "B": show_value(each.b)} for each in changes], ["name", "A", "B"])
+
+
+def _print_metrics(title: str, metrics: Sequence[MetricChange]) -> None:
+    if not metrics:
+        return
+    write(f"\n{title}\n")
+    names = {"A": "a", "B": "b", "B - A": "difference", "lower": "lower", "upper": "upper"}
+    texts = [{title: show_value(getattr(each, name)) for title, name in names.items()} for each in metrics]
+    rows = [{"slice": each.slice or "", "metric": each.metric, **text} for each, text in zip(metrics, texts, strict=True)]
+    print_table(rows, [*(["slice"] if metrics[0].slice else []), "metric", *names])
