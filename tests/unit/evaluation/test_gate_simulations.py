@@ -1,18 +1,28 @@
-"""How often the default gate against the champion is wrong, over simulated pairs of models on fresh rows."""
+"""How often the default gate against the champion is wrong, over simulated pairs of models on fresh rows.
+
+The first tier draws with a plain Poisson bootstrap of rows; the slow one with the estimates of the step evaluate, which take longer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pytest
 
 from tidemill.evaluation.estimates import Estimate, Measurement
 from tidemill.evaluation.gates import Measured, default_gates, parse_gate
+from tidemill.evaluation.measurement import Pass, estimate_arrays
+from tidemill.evaluation.row_kinds import ScoredRows
+from tidemill.tasks import TaskKind
 
 ROWS = 600
 DRAWS = 200
 METRICS = ("areaUnderROC", "brier")
+WORSE = {"areaUnderROC": 4.5, "brier": 2.05}
+"""The noise of a candidate that is worse by five paired standard errors of the metric."""
+Estimator: TypeAlias = Callable[[np.random.Generator, float], dict[str, Measurement]]
 
 
 def simulate_rows(rng: np.random.Generator, noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -41,14 +51,27 @@ def estimate(label: np.ndarray, p: np.ndarray, weights: np.ndarray) -> Measureme
     return Measurement(ROWS, {name: Estimate(float(point[name][0]), draws[name]) for name in METRICS})
 
 
-def count_accepted(pairs: int, noise: float, seed: int) -> dict[str, int]:
+def estimate_pair(rng: np.random.Generator, noise: float) -> dict[str, Measurement]:
+    label, champion, candidate = simulate_rows(rng, noise)
+    weights = rng.poisson(1.0, (DRAWS, ROWS)).astype(float)
+    return {"champion": estimate(label, champion, weights), "candidate": estimate(label, candidate, weights)}
+
+
+def estimate_pair_as_evaluate_does(rng: np.random.Generator, noise: float) -> dict[str, Measurement]:
+    label, *probabilities = simulate_rows(rng, noise)
+    units, plan = rng.integers(0, 2**40, ROWS), Pass(TaskKind.BINARY, ScoredRows(), 2, DRAWS)
+    champion, candidate = (
+        estimate_arrays(label.astype(float), (p > 0.5).astype(float), np.column_stack([1 - p, p]), plan, units=units) for p in probabilities
+    )
+    return {"champion": Measurement(ROWS, champion), "candidate": Measurement(ROWS, candidate)}
+
+
+def count_accepted(pairs: int, noise: float, seed: int, metrics: Sequence[str] = METRICS, by: Estimator = estimate_pair) -> dict[str, int]:
     """Return for each metric how many candidates the gate accepts."""
-    accepted = dict.fromkeys(METRICS, 0)
-    gates = {name: parse_gate(default_gates(name, has_intervals=True)[1]) for name in METRICS}
+    accepted = dict.fromkeys(metrics, 0)
+    gates = {name: parse_gate(default_gates(name, has_intervals=True)[1]) for name in metrics}
     for rng in _generators(pairs, seed):
-        label, champion, candidate = simulate_rows(rng, noise)
-        weights = rng.poisson(1.0, (DRAWS, ROWS)).astype(float)
-        models = {"champion": estimate(label, champion, weights), "candidate": estimate(label, candidate, weights)}
+        models = by(rng, noise)
         for name, gate in gates.items():
             accepted[name] += gate.evaluate(Measured(models)).passed
     return accepted
@@ -73,10 +96,33 @@ def test_equally_good_candidates_are_seldom_refused() -> None:
     assert all(200 - each <= 10 for each in accepted.values()), accepted
 
 
-@pytest.mark.parametrize(("metric", "noise"), [("areaUnderROC", 4.5), ("brier", 2.05)])
+@pytest.mark.parametrize(("metric", "noise"), WORSE.items())
 def test_candidates_worse_by_five_standard_errors_are_hardly_ever_accepted(metric: str, noise: float) -> None:
     assert measure_distance(metric, noise) == pytest.approx(5, abs=0.4)
     assert count_accepted(200, noise, seed=2)[metric] <= 2
+
+
+def test_the_step_evaluate_draws_the_same_rows_for_both_models() -> None:
+    """The spread of the paired difference is that of a plain bootstrap of rows, and 0 for a model and itself."""
+    pairs = [by(np.random.default_rng(5), 2.0) for by in (estimate_pair, estimate_pair_as_evaluate_does)]
+    for metric in METRICS:
+        differences = [pair["candidate"].estimates[metric] - pair["champion"].estimates[metric] for pair in pairs]
+        assert differences[1].value == pytest.approx(differences[0].value)
+        assert np.std(differences[1].draws) == pytest.approx(np.std(differences[0].draws), rel=0.2)
+    again = estimate_pair_as_evaluate_does(np.random.default_rng(5), 2.0)
+    for metric, each in again["candidate"].estimates.items():
+        same = each - pairs[1]["candidate"].estimates[metric]
+        assert same.draws is not None
+        assert not np.nanmax(np.abs(same.draws)), metric
+
+
+@pytest.mark.slow
+def test_the_gate_with_the_draws_of_the_step_evaluate() -> None:
+    metrics = ("areaUnderPR", "areaUnderROC", "averagePrecision", "accuracy", "f1", "mcc", "logLoss", "brier")
+    accepted = count_accepted(200, 1.0, 1, metrics, estimate_pair_as_evaluate_does)
+    assert all(200 - each <= 10 for each in accepted.values()), accepted
+    for metric, noise in WORSE.items():
+        assert count_accepted(200, noise, 2, [metric], estimate_pair_as_evaluate_does)[metric] <= 2
 
 
 @pytest.mark.slow
