@@ -154,6 +154,25 @@ def test_rows_that_have_just_arrived_are_scored_in_place(whole_run, tmp_path):
         assert row["model_version"] == 1
 
 
+@pytest.mark.long("loads a model, and explains what it predicts")
+def test_new_rows_are_explained(whole_run, tmp_path):
+    place, _ = whole_run
+    arrived, explained = tmp_path / "new.csv", tmp_path / "explained.json"
+    place.table("gold.flight_delays_dataset").head(3).drop(columns=["is_late", "split", "fold"]).to_csv(arrived, index=False)
+    place.tidemill(
+        "score", str(SPEC), "--env", "sample", "--input", str(arrived), "--at", "dataset", "--explain", "--output", str(explained)
+    )
+    rows = json.loads(explained.read_text())
+    assert len(rows) == 3
+    for row in rows:
+        struct = row["contributions"]
+        total = struct["base"] + sum(struct["columns"].values())
+        p = row["probability"]
+        assert total == pytest.approx({"log-odds": np.log(p / (1 - p)), "probability": p}[struct["scale"]], abs=1e-6)
+        assert {"carrier", "distance", "temp"} < set(struct["columns"])
+    assert place.table("ops.contributions")["row_key"].nunique() == 100
+
+
 def test_a_wrong_spec_ends_with_2_and_writes_nothing(whole_run, tmp_path):
     place, _ = whole_run
     wrong = tmp_path / "pipeline.yml"

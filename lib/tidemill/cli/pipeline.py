@@ -154,22 +154,20 @@ def score(
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Rows that a table shows.")] = 100,
     safe_csv: SafeCsv = False,
-    explain_: Annotated[bool, typer.Option("--explain", help="Not built yet.", hidden=True)] = False,
+    explain_: Annotated[bool, typer.Option("--explain", help="Add how much each column moved the prediction.")] = False,
     env: Env = None,
     set_: Set = None,
     json_: AsJson = False,
     debug: Debug = False,
 ) -> int:
     """Score new rows with the champion, without a run; nothing is written to the lake."""
-    if explain_:
-        raise UsageError("score --explain: not built yet; score without it")
     if output is not None and output.suffix not in FORMATS:
         raise UsageError(f"--output {output}: expected a name that ends in .csv, .json or .parquet")
     if safe_csv and (output is None or output.suffix != ".csv"):
         raise UsageError("--safe-csv is for --output FILE.csv")
     pipeline = load_pipeline(spec, env, set_)
     format_ = FORMATS[output.suffix] if output is not None else "json" if json_ else "table"
-    with pipeline.score_input_rows(input_, source=source, at=at) as scored:
+    with pipeline.score_input_rows(input_, source=source, at=at, explains=explain_) as scored:
         for note in scored.notes:
             warn(f"{note}\n")
         write_frame(scored.frame, format_, output, limit=limit, safe_csv=safe_csv)

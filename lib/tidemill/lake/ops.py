@@ -216,14 +216,14 @@ class TrialRow(OpsRow, table="ops.trials"):
 
 @dataclass(frozen=True, kw_only=True)
 class ImportanceRow(OpsRow, table="ops.importances", retention="model"):
-    """Model version and slot of the feature vector."""
+    """Model version and slot of the feature vector, or raw column."""
 
     pipeline: str | None = column(_PIPELINE)
     run_id: str | None = column(_RUN)
     model_version: Int32 | None = column(_MODEL)
-    slot: str | None = column("name of the slot")
-    column_name: str | None = column("the column it was made of")
-    kind: str | None = column("how the importance was computed")
+    slot: str | None = column("name of the slot; null for the kind permutation, which is of raw columns")
+    column_name: str | None = column("the raw column; null for a slot of several")
+    kind: str | None = column("how the importance was computed: gain, coefficient or permutation")
     importance: float | None = column("the importance")
     rank: Int32 | None = column("rank of the slot, from 1")
     lower: float | None = column("lower end of the 95 % interval; null where the kind has none")
@@ -242,7 +242,9 @@ class ContributionRow(OpsRow, table="ops.contributions", retention="model"):
     column_value: str | None = column("the value of the column in this row, as text")
     contribution: float | None = column("the contribution; the contributions of a row add up to its prediction")
     class_index: Int32 | None = column("the class, of more than two; null otherwise")
-    scale: str | None = column("what the contributions add up to: probability, log-odds or value")
+    scale: str | None = column(
+        "what the contributions add up to: value, probability, log-odds, or margin, a class's score before the softmax"
+    )
     kind: str | None = column("how it was computed: tree, linear or sampled")
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from tidemill.learners.base import Layout, Rows, Setting, SingleFitLearner, dump_skops, expand_classes, load_skops, within_float32
+from tidemill.learners.tree_shap import Tree, TreeEnsemble
 
 _NAMES = frozenset({"numTrees", "maxDepth", "minInstancesPerNode", "subsamplingRate", "featureSubsetStrategy", "impurity"})
 _FEATURE_SUBSETS: Mapping[str, Any] = {"all": None, "sqrt": "sqrt", "log2": "log2", "onethird": 1 / 3}
@@ -70,6 +72,43 @@ class ForestScorer:
     def gains(self) -> np.ndarray:
         """Return the total gain of each slot over all splits."""
         return np.asarray(self.model.feature_importances_)
+
+    @property
+    def scale(self) -> str:
+        """What the contributions add up to: trees average values or probabilities."""
+        return "probability" if self.n_classes else "value"
+
+    def contributions(self, features: np.ndarray) -> np.ndarray:
+        """Return the contributions of the slots, and last the mean prediction: (rows, outputs, slots + 1)."""
+        every = self._trees.contributions(within_float32(features).astype(np.float32))
+        if not self.n_classes:
+            return every
+        expanded = np.zeros((len(every), self.n_classes, every.shape[2]))
+        expanded[:, self.model.classes_.astype(int)] = every
+        return expanded[:, 1:] if self.n_classes == 2 else expanded
+
+    @cached_property
+    def _trees(self) -> TreeEnsemble:
+        trees = [_convert_tree(estimator.tree_, is_value=not self.n_classes) for estimator in self.model.estimators_]
+        return TreeEnsemble(trees, [1 / len(trees)] * len(trees), np.zeros(trees[0].values.shape[1]), self.model.n_features_in_)
+
+
+def _convert_tree(tree: Any, *, is_value: bool) -> Tree:
+    values = tree.value[:, 0, :]
+    is_split, slots, to_left = tree.children_left >= 0, np.maximum(tree.feature, 0), tree.missing_go_to_left.astype(bool)
+
+    def goes_left(vectors: np.ndarray) -> np.ndarray:
+        seen = vectors[:, slots]
+        return np.where(np.isnan(seen), to_left, seen <= tree.threshold)
+
+    return Tree(
+        np.where(is_split, tree.feature, -1),
+        tree.children_left,
+        tree.children_right,
+        tree.weighted_n_node_samples,
+        values if is_value else values / values.sum(axis=1, keepdims=True),
+        goes_left,
+    )
 
 
 def _max_features(strategy: str, is_regression: bool) -> Any:

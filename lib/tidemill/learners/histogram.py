@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from tidemill.learners.base import Rows, Setting, dump_skops, expand_classes, load_skops
 from tidemill.learners.boosting import Boosting, categorical_slots
+from tidemill.learners.tree_shap import Tree, TreeEnsemble
 from tidemill.tasks import TaskKind
 
 
@@ -95,12 +97,63 @@ class HistogramScorer:
                 np.add.at(gains, slots[splits["feature_idx"]], splits["gain"])
         return gains
 
+    @property
+    def scale(self) -> str:
+        """What the contributions add up to."""
+        return {"binary": "log-odds", "multiclass": "margin"}.get(self.task, "value")
+
+    def contributions(self, features: np.ndarray) -> np.ndarray:
+        """Return the contributions of the slots, and last the mean prediction: (rows, outputs, slots + 1)."""
+        every = self._trees.contributions(np.asarray(self.model._preprocess_X(features, reset=False)))
+        every[:, :, :-1] = every[:, :, np.argsort(self._slots_of_trees())]
+        if not TaskKind(self.task).has_many_classes:
+            return every
+        if every.shape[1] == 1:  # two of the classes have training rows
+            every = np.concatenate([np.zeros_like(every), every], axis=1)
+        expanded = np.zeros((len(every), self.n_classes, every.shape[2]))
+        expanded[:, self.model.classes_.astype(int)] = every
+        return expanded
+
+    @cached_property
+    def _trees(self) -> TreeEnsemble:
+        model, bias = self.model, np.ravel(self.model._baseline_prediction).astype(float)
+        known, places = model._bin_mapper.make_known_categories_bitsets()
+        trees = [_convert_tree(tree, output, len(bias), known[places]) for each in model._predictors for output, tree in enumerate(each)]
+        return TreeEnsemble(trees, [1.0] * len(trees), bias, model.n_features_in_)
+
     def _slots_of_trees(self) -> np.ndarray:
         """Return the slot of each feature index of the trees: scikit-learn moves categorical slots to the front before fitting."""
         is_categorical = self.model.is_categorical_
         if is_categorical is None:
             return np.arange(self.model.n_features_in_)
         return np.r_[np.flatnonzero(is_categorical), np.flatnonzero(~is_categorical)]
+
+
+def _convert_tree(tree: Any, output: int, n_outputs: int, known: np.ndarray) -> Tree:
+    """Convert a tree that adds to one of the outputs; ``known`` has the bits of the known categories of each slot."""
+    nodes = tree.nodes
+    is_split, to_left = nodes["is_leaf"] == 0, nodes["missing_go_to_left"].astype(bool)
+    slots = np.where(is_split, nodes["feature_idx"].astype(np.int64), 0)
+    values = np.zeros((len(nodes), n_outputs))
+    values[:, output] = nodes["value"]
+    categorical = np.flatnonzero(is_split & (nodes["is_categorical"] == 1))
+
+    def goes_left(vectors: np.ndarray) -> np.ndarray:
+        seen = vectors[:, slots]
+        left = np.where(np.isnan(seen), to_left, seen <= nodes["num_threshold"])
+        for node in categorical:
+            value = seen[:, node]
+            category = np.where(np.isnan(value) | (value < 0) | (value > 255), 0, value).astype(np.int64)
+            is_known = ~np.isnan(value) & _has_bit(known[slots[node]], category)
+            left[:, node] = np.where(is_known, _has_bit(tree.raw_left_cat_bitsets[nodes["bitset_idx"][node]], category), to_left[node])
+        return left
+
+    left, right = (np.where(is_split, nodes[side].astype(np.int64), -1) for side in ("left", "right"))
+    return Tree(np.where(is_split, slots, -1), left, right, nodes["count"].astype(float), values, goes_left)
+
+
+def _has_bit(words: np.ndarray, places: np.ndarray) -> np.ndarray:
+    return (words[places >> 5] >> (places & 31).astype(np.uint32)) & 1 == 1
 
 
 BOOSTED_TREES = Histogram(

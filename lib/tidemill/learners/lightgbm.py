@@ -87,5 +87,15 @@ class LightGBMScorer:
         """Return the total gain of each slot over all splits."""
         return np.asarray(self.model.feature_importance("gain"), dtype=np.float64)
 
+    @property
+    def scale(self) -> str:
+        """What the contributions add up to."""
+        return {"binary": "log-odds", "multiclass": "margin"}.get(self.task, "value")
+
+    def contributions(self, features: np.ndarray) -> np.ndarray:
+        """Return the contributions of the slots, and last the mean prediction: (rows, outputs, slots + 1)."""
+        every = np.asarray(self.model.predict(features, pred_contrib=True, num_threads=1))
+        return every.reshape(len(features), -1, self.model.num_feature() + 1)
+
 
 LIGHTGBM = LightGBM("lightgbm", "lightgbm", "LGBMClassifier", "n_estimators")

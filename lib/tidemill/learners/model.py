@@ -22,6 +22,8 @@ from tidemill.runtime.caching import WORKER_CACHE, limit_to_one_thread
 from tidemill.tasks import TaskKind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyspark.sql import DataFrame
 
 
@@ -46,12 +48,11 @@ class LearnedModel(Model, MLReadable["LearnedModel"], MLWritable):
             self._set(family=family, task=task, featuresCol=features)
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        family, task, dumped = self.getOrDefault(self.family), self.getOrDefault(self.task), self.dumped
-        loader = _find_loader(family, task)  # on the driver, since workers may lack a user-defined family
-        key = f"model/{hashlib.sha256(dumped).hexdigest()}"
+        task, load_scorer = self.getOrDefault(self.task), self.loader()
+        key = f"model/{hashlib.sha256(self.dumped).hexdigest()}"
 
         def scores(vectors: pa.Array) -> pa.Array:
-            scorer = WORKER_CACHE.get(key, lambda: loader.load(dumped, task))
+            scorer = WORKER_CACHE.get(key, load_scorer)
             with limit_to_one_thread():
                 return _score_vectors(scorer, vectors)
 
@@ -70,7 +71,13 @@ class LearnedModel(Model, MLReadable["LearnedModel"], MLWritable):
 
     def scorer(self) -> Scorer:
         """Return the model that predicts arrays."""
-        return load(self.getOrDefault(self.family), self.getOrDefault(self.task), self.dumped)
+        return self.loader()()
+
+    def loader(self) -> Callable[[], Scorer]:
+        """Return a function that loads the model, in a worker too."""
+        family, task, dumped = self.getOrDefault(self.family), self.getOrDefault(self.task), self.dumped
+        loader = _find_loader(family, task)  # on the driver, since workers may lack a user-defined family
+        return lambda: loader.load(dumped, task)
 
     def write(self) -> MLWriter:
         """Return the writer of the model: its parameters, and a Parquet file of one row with the dump."""

@@ -90,6 +90,18 @@ class XGBoostScorer:
         """Return the total gain of each slot over all splits."""
         return booster_gains(self.model)
 
+    @property
+    def scale(self) -> str:
+        """What the contributions add up to."""
+        return {"binary": "log-odds", "multiclass": "margin"}.get(self.task, "value")
+
+    def contributions(self, features: np.ndarray) -> np.ndarray:
+        """Return the contributions of the slots, and last the mean prediction: (rows, outputs, slots + 1)."""
+        import xgboost
+
+        matrix = xgboost.DMatrix(within_float32(features), feature_types=self.model.feature_types, enable_categorical=True, nthread=1)
+        return np.asarray(self.model.predict(matrix, pred_contribs=True, strict_shape=True), dtype=np.float64)
+
 
 def booster_gains(booster: Any) -> np.ndarray:
     """Return the total gain of each slot over all splits; XGBoost names slots ``f0``, ``f1`` and so on."""

@@ -25,8 +25,10 @@ _CAST_ERROR = "_tidemill_cast_error"
 OUTPUTS = ("prediction", "probability", "score_error")
 
 
-def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFrame:
+def predict(model: PipelineModel, manifest: Manifest, df: DataFrame, also: Sequence[str] = ()) -> DataFrame:
     """Add ``prediction``, ``probability`` and ``score_error`` to the rows of ``df``; every row stays, and every column.
+
+    ``also`` are further columns to add that the model's stages make; they are null where the row was not scored.
 
     - ``prediction`` has the label's own type for classification and anomalies, INT for clusters, DOUBLE for regression and recommendation.
     - ``probability`` is a DOUBLE, that of the positive class (binary), an ARRAY<DOUBLE> in the order of the classes (multiclass), or
@@ -54,12 +56,15 @@ def predict(model: PipelineModel, manifest: Manifest, df: DataFrame) -> DataFram
         F.when(value.isNull(), F.concat(F.lit("the model returned an unknown class: "), index.cast("string"))),
     )
     shown = _probability_output(manifest, probability)
-    outputs = scored.select(*places.values(), value.alias("prediction"), shown.alias("probability"), score_error.alias("score_error"))
+    outputs = scored.select(
+        *places.values(), value.alias("prediction"), shown.alias("probability"), score_error.alias("score_error"), *also
+    )
     return outputs.select(
         *[F.col(place).alias(name) for name, place in places.items()],
         F.when(F.col("score_error").isNull(), F.col("prediction")).alias("prediction"),
         F.when(F.col("score_error").isNull(), F.col("probability")).alias("probability"),
         F.col("score_error"),
+        *[F.when(F.col("score_error").isNull(), F.col(name)).alias(name) for name in also],
     )
 
 

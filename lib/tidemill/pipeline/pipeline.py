@@ -146,6 +146,7 @@ class Pipeline(PipelineLists, PipelineLifecycle):
         *,
         source: str | None = None,
         at: str | None = None,
+        explain: bool = False,
         as_: Literal["pandas", "arrow"] = "pandas",
     ) -> pd.DataFrame | pa.Table:
         """Score rows with the champion, without a run; nothing is written to the lake. Starts Spark.
@@ -155,6 +156,7 @@ class Pipeline(PipelineLists, PipelineLifecycle):
             source: the source whose records a file holds, where several have the same columns.
             at: where the rows enter: ``bronze``, ``silver.TABLE`` or ``dataset``. A frame enters at ``dataset`` by default: it has the
                 columns of the dataset that the model reads.
+            explain: add ``contributions``, how much each column of the features moved the prediction.
             as_: the kind of table to return; it is held in memory, so score large inputs in a run.
 
         Returns:
@@ -166,13 +168,13 @@ class Pipeline(PipelineLists, PipelineLifecycle):
         """
         from tidemill.lake.catalog import read_batches
 
-        with self.score_input_rows(rows, source=source, at=at) as scored:
+        with self.score_input_rows(rows, source=source, at=at, explains=explain) as scored:
             table = read_batches(scored.frame).read_all()
         return table if as_ == "arrow" else table.to_pandas()
 
     @contextmanager
     def score_input_rows(
-        self, rows: DataFrame | pd.DataFrame | str | Path, *, source: str | None = None, at: str | None = None
+        self, rows: DataFrame | pd.DataFrame | str | Path, *, source: str | None = None, at: str | None = None, explains: bool = False
     ) -> Iterator[ScoredRows]:
         """Give the predictions of `score` as a Spark frame of any size, for the length of a ``with`` block, with remarks for people."""
         from tidemill.steps.score.entry import find_entry
@@ -180,7 +182,7 @@ class Pipeline(PipelineLists, PipelineLifecycle):
 
         with name_input(self.lake, rows, self.lazy_spark.get) as (name, is_frame):
             entry = find_entry(self.spec, self.lake, name, source=source, at="dataset" if is_frame and at is None else at)
-            with score_input_rows(self.spark, self.spec, self.lake, entry) as scored:
+            with score_input_rows(self.spark, self.spec, self.lake, entry, explains=explains) as scored:
                 yield scored
 
     # --- looking -----------------------------------------------------------------------------------------------------------------------

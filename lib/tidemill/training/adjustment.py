@@ -40,6 +40,11 @@ class AdjustedProbabilities(Transformer, DefaultParamsReadable, DefaultParamsWri
         if threshold is not None:
             self._set(threshold=threshold)
 
+    @property
+    def keeps_probabilities(self) -> bool:
+        """True where only the predicted class depends on this stage."""
+        return not json.loads(self.getOrDefault(self.factors_json)) and not load_calibrations(self.getOrDefault(self.calibrations_json))
+
     def _transform(self, dataset: DataFrame) -> DataFrame:
         factors = json.loads(self.getOrDefault(self.factors_json))
         calibrations = load_calibrations(self.getOrDefault(self.calibrations_json))

@@ -49,7 +49,7 @@ def list_importances(model: PipelineModel, slots: Sequence[str], columns: Sequen
         values = np.mean([gains for other, gains in figures if other == kind], axis=0)
     order = np.argsort(-np.abs(values), kind="stable")[:MAX_IMPORTANCES]
     return [
-        Importance(slots[place], _raw_column(slots[place], columns), kind, float(values[place]), rank)
+        Importance(slots[place], find_raw_column(slots[place], columns), kind, float(values[place]), rank)
         for rank, place in enumerate(order, start=1)
     ]
 
@@ -77,7 +77,7 @@ def _reads_predictions(stage: Transformer) -> bool:
     return read == "probability" or read.startswith("_tidemill_")
 
 
-def _raw_column(slot: str, columns: Sequence[str]) -> str | None:
+def find_raw_column(slot: str, columns: Sequence[str]) -> str | None:
     """Return the raw column of a slot: its name up to ``=``, ``.`` or ``[``; None where a stage combines several."""
     candidates = [name for name in columns if slot == name or slot.startswith((f"{name}=", f"{name}.", f"{name}["))]
     return max(candidates, key=len, default=None)

@@ -1,5 +1,7 @@
 """What a model looks at: permutation importance in ops.importances."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,14 +9,14 @@ from sklearn.metrics import roc_auc_score
 from tests.spark.tables import write_table
 
 from tidemill.evaluation.importance import Permutations
-from tidemill.lake.ops import ImportanceRow
+from tidemill.lake.ops import ContributionRow, ImportanceRow
 from tidemill.model_registry import load_model
 from tidemill.model_registry.predict import predict
 from tidemill.steps.evaluate.importance import explain_candidate
 from tidemill.steps.evaluate.step import evaluate
 
 ROWS = 120
-EVALUATION = {"gates": ["logLoss < 100"], "importance": {"rows": 100, "repeats": 2, "contributions": 0}, "bootstrap": 40}
+EVALUATION = {"gates": ["logLoss < 100"], "importance": {"rows": 100, "repeats": 2, "contributions": 4}, "bootstrap": 40}
 
 
 def _rows() -> pd.DataFrame:
@@ -67,6 +69,22 @@ def _expect(trained, version, column):
     return np.mean(losses)
 
 
+def _check_contributions(trained, version):
+    """Each of four test rows has a row per column, and one of the mean prediction; they add up to its probability."""
+    rows = trained.lake.ledger.read(ContributionRow, pipeline="late", run_id="r1")
+    assert {(row.model_version, row.scale, row.kind, row.class_index) for row in rows} == {(version, "probability", "sampled", None)}
+    keys = {json.loads(row.row_key)["id"] for row in rows}
+    assert (len(keys), len(rows)) == (4, 4 * 3)
+    test = trained.lake.read(trained.spark, "gold.late_dataset").where("split = 'test'")
+    scored = predict(*load_model(trained.lake, "late", version), test).toPandas().set_index("id")
+    for key in keys:
+        cells = {row.column_name: row for row in rows if json.loads(row.row_key) == {"id": key}}
+        assert set(cells) == {None, "x", "carrier"}
+        assert sum(row.contribution for row in cells.values()) == pytest.approx(scored.loc[key, "probability"])
+        assert cells["carrier"].column_value == scored.loc[key, "carrier"]
+        assert float(cells["x"].column_value) == scored.loc[key, "x"]
+
+
 @pytest.mark.long("evaluates a model twice")
 def test_each_raw_column_has_an_importance_that_does_not_depend_on_partitions(trained):
     trained.spec["training"] = {"task": "binary", "metric": "areaUnderROC"}
@@ -81,6 +99,7 @@ def test_each_raw_column_has_an_importance_that_does_not_depend_on_partitions(tr
     assert first["carrier"].importance == pytest.approx(_expect(trained, version, "carrier"))
     assert 0 < first["x"].lower < first["x"].importance < first["x"].upper
     assert first["carrier"].lower < 0.02
+    _check_contributions(trained, version)
 
     _write(trained, 3)
     context = trained.context("evaluate", version, run_id="r2")
@@ -94,7 +113,8 @@ def test_each_raw_column_has_an_importance_that_does_not_depend_on_partitions(tr
     assert len(trained.lake.ledger.read(ImportanceRow, pipeline="late", run_id="r2")) == 2
 
 
-def test_few_test_rows_have_no_importance(trained):
+def test_few_test_rows_have_neither_importance_nor_contributions(trained):
     trained.spec["evaluation"] = {"gates": ["logLoss < 100"]}
     evaluate(trained.context("evaluate", trained.train("good")))
     assert _permutation_rows(trained, "r1") == {}
+    assert trained.lake.ledger.read(ContributionRow, pipeline="late") == []

@@ -1,10 +1,10 @@
-"""What a model looks at: the permutation importance of raw columns on a sample of the test rows."""
+"""What a model looks at: the permutation importance of raw columns, and their contributions to single predictions, on test rows."""
 
 from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,13 +23,15 @@ from tidemill.evaluation.importance import (
     estimate_importances,
     measure_blocks,
 )
-from tidemill.lake.ops import ImportanceRow
+from tidemill.lake.ops import ContributionRow, ImportanceRow
 from tidemill.model_registry.predict import encode_label, model_outputs
+from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.session import task_slots
+from tidemill.steps.contributions import CONTRIBUTIONS, can_explain, explain_predictions
 from tidemill.tasks import METRICS, is_minimised
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pyspark.ml import PipelineModel
     from pyspark.sql import DataFrame
@@ -49,7 +51,12 @@ _LABEL, _WEIGHT, _UNIT = "_tidemill_label", "_tidemill_weight", "_tidemill_unit"
 
 
 def explain_candidate(context: StepContext, model: PipelineModel, manifest: Manifest, dataset: DataFrame) -> None:
-    """Write what the candidate looks at to ``ops.importances`` (kind ``permutation``); safe to repeat."""
+    """Write what the candidate looks at: ``ops.importances`` (kind ``permutation``) and ``ops.contributions``; safe to repeat."""
+    _record_importances(context, model, manifest, dataset)
+    _record_contributions(context, model, manifest, dataset)
+
+
+def _record_importances(context: StepContext, model: PipelineModel, manifest: Manifest, dataset: DataFrame) -> None:
     importances = measure_importances(context, model, manifest, dataset)
     run = context.run_columns
     rows = []
@@ -69,6 +76,41 @@ def explain_candidate(context: StepContext, model: PipelineModel, manifest: Mani
             )
         )
     context.lake.ledger.put(ImportanceRow, rows, where={**run, "kind": KIND})
+
+
+def _record_contributions(context: StepContext, model: PipelineModel, manifest: Manifest, dataset: DataFrame) -> None:
+    """Write one row per sampled test row and column, and one for the mean prediction."""
+    count, key = context.spec.pipeline.evaluation.importance.contributions, context.spec.pipeline.dataset.key
+    run = {**context.run_columns, "model_version": manifest.version}
+    rows: list[ContributionRow] = []
+    if count and can_explain(manifest):
+        order = hash_columns(key, _SEED, stream="contributions")
+        names = dict.fromkeys((*key, *manifest.feature_columns))
+        test = (
+            dataset.where(F.col("split") == "test")
+            .orderBy(order, *map(column, key))
+            .limit(max(count, MIN_ROWS))
+            .select(*map(column, names))
+        )
+        with cache_frame(test) as sample:
+            if sample.count() >= MIN_ROWS:
+                rows = [ContributionRow(**run, **cells) for cells in list_contributions(context, model, manifest, sample.limit(count))]
+    context.lake.ledger.put(ContributionRow, rows, where=context.run_columns)
+
+
+def list_contributions(context: StepContext, model: PipelineModel, manifest: Manifest, sample: DataFrame) -> Iterator[dict[str, Any]]:
+    """Yield the columns of ``ops.contributions`` about the rows of a sample; rows that were not scored are left out."""
+    features = list(manifest.feature_columns)
+    row_key = F.to_json(F.struct(*map(column, context.spec.pipeline.dataset.key))).alias("row_key")
+    values = F.array(*[column(name).cast("string") for name in features]).alias("values")
+    with explain_predictions(model, manifest, context.lake, sample) as explained:
+        scored = explained.where(F.col(CONTRIBUTIONS).isNotNull()).select(row_key, values, CONTRIBUTIONS).collect()
+    for row in scored:
+        struct = row[CONTRIBUTIONS]
+        common = {"row_key": row["row_key"], **{name: struct[name] for name in ("class_index", "scale", "kind")}}
+        yield {**common, "contribution": struct["base"]}
+        for name, value in zip(features, row["values"], strict=True):
+            yield {**common, "column_name": name, "column_value": value, "contribution": struct["columns"][name]}
 
 
 def measure_importances(context: StepContext, model: PipelineModel, manifest: Manifest, dataset: DataFrame) -> Mapping[str, Estimate]:

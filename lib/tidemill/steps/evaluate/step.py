@@ -22,6 +22,7 @@ from tidemill.steps.evaluate.gating import (
     parse_declared_gates,
 )
 from tidemill.steps.evaluate.importance import explain_candidate
+from tidemill.steps.evaluate.learning_curve import draw_learning_curve
 from tidemill.steps.evaluate.unsupervised import describe_clusters
 from tidemill.steps.result import StepContext, StepResult
 
@@ -57,11 +58,14 @@ def evaluate(context: StepContext) -> StepResult:
     measurements |= {against.version: against.champion} if against else {}
     _record(context, measurements, version, slices)
     explain_candidate(context, model, manifest, dataset)
+    explained = draw_learning_curve(context, model, manifest, evaluator, candidate.metrics)
     test = dataset.where(F.col("split") == "test")
     results = evaluate_gates(context, gates, candidate, against, rows, test)
     remarks = evaluator.compare(candidate.metrics.values, against.champion.values) if against else ()
     notes = decide(context, version, results, build_evidence(results, candidate, against), remarks)
-    return StepResult(outputs={pipeline.model_name: version}, rows_in=rows, rows_out=rows, notes=(*notes, *describe_clusters(slices)))
+    return StepResult(
+        outputs={pipeline.model_name: version}, rows_in=rows, rows_out=rows, notes=(*notes, *explained, *describe_clusters(slices))
+    )
 
 
 def _record(

@@ -23,6 +23,7 @@ from tidemill.quality.expectations.rules import errors_count_as_violations
 from tidemill.runtime.locks import scratch
 from tidemill.runtime.session import child_session
 from tidemill.runtime.spark_errors import raise_step_error
+from tidemill.steps.contributions import CONTRIBUTIONS, explain_predictions
 from tidemill.steps.dataset.history import add_history, point_in_time_join
 from tidemill.steps.result import StepContext
 from tidemill.steps.score.entry import Entry
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from tidemill.spec import Spec
 
 
+EXPLANATION = "contributions"
 _OWN = (CARRIER, WHY, RECORD)
 _MAX_TEXT_LENGTH = 200
 
@@ -77,8 +79,10 @@ def name_input(lake: Lake, rows: DataFrame | pd.DataFrame | str | Path, start: C
 
 
 @contextmanager
-def score_input_rows(spark: SparkSession, spec: Spec, lake: Lake, entry: Entry) -> Iterator[ScoredRows]:
+def score_input_rows(spark: SparkSession, spec: Spec, lake: Lake, entry: Entry, *, explains: bool = False) -> Iterator[ScoredRows]:
     """Yield the champion's predictions for the rows of an input, for the duration of the block.
+
+    With ``explains``, they have the column ``contributions`` (a struct, see `explain_predictions`), null where the row was not scored.
 
     The rows are read by the reader of their source and pass the same SQL, functions, expectations, lookups and aggregates as in a run;
     other tables are read at their current versions. `find_entry` resolves where they enter.
@@ -100,7 +104,8 @@ def score_input_rows(spark: SparkSession, spec: Spec, lake: Lake, entry: Entry) 
         notes = _note_missing_columns(spec, entry, input_rows, manifest, known_later)
         unknown = [name for name in known_later if input_rows.missing and name not in input_rows.given]
         path = _ScoringPath(stack, context, entry, input_rows, unknown)
-        scored = predict(model, manifest, path.rows_for_model(manifest))
+        rows = path.rows_for_model(manifest)
+        scored = stack.enter_context(explain_predictions(model, manifest, lake, rows)) if explains else predict(model, manifest, rows)
         yield ScoredRows(path.add_lost_rows(scored), notes)
 
 
@@ -135,10 +140,11 @@ class _ScoringPath:
     def add_lost_rows(self, scored: DataFrame) -> DataFrame:
         """Add a row to the predictions for each lost record, in the order of the input."""
         key = list(self.context.spec.pipeline.dataset.key)
-        names = [name for name in scored.columns if name not in (*OUTPUTS, "model_version", CARRIER)]
+        explained = [name for name in (CONTRIBUTIONS,) if name in scored.columns]
+        names = [name for name in scored.columns if name not in (*OUTPUTS, *explained, "model_version", CARRIER)]
         key_columns = key if set(key) <= set(names) else names
         version = F.lit(self.entry.version).cast("int").alias("model_version")
-        predictions = scored.select(*map(column, key_columns), "prediction", "probability", version, "score_error", CARRIER)
+        predictions = scored.select(*map(column, key_columns), "prediction", "probability", version, "score_error", *explained, CARRIER)
         reasons = reduce(DataFrame.unionByName, self.lost).groupBy(CARRIER).agg(F.array_sort(F.collect_set(WHY)).alias(WHY))
         records = self.input_rows.frame.drop(WHY)
         refused = records.join(reasons, CARRIER).select(
@@ -146,9 +152,12 @@ class _ScoringPath:
             *[F.lit(None).cast(predictions.schema[name].dataType).alias(name) for name in ("prediction", "probability")],
             version,
             self._build_error(records, key_columns).alias("score_error"),
+            *[F.lit(None).cast(predictions.schema[name].dataType).alias(name) for name in explained],
             CARRIER,
         )
-        return predictions.unionByName(refused).orderBy(CARRIER).drop(CARRIER)
+        if explained and EXPLANATION in key_columns:
+            raise UsageError(f"--explain adds a column {EXPLANATION!r}, which the rows have already; rename theirs")
+        return predictions.unionByName(refused).orderBy(CARRIER).drop(CARRIER).withColumnsRenamed({CONTRIBUTIONS: EXPLANATION})
 
     def _keep_passing(self, rows: DataFrame) -> DataFrame:
         """Record the rejected rows, and return the others."""

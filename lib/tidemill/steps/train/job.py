@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pyspark.sql import functions as F
 
+from tidemill.columns import column
+from tidemill.dataset.splits import hash_columns
 from tidemill.errors import StepError
 from tidemill.families import Family, find_family
 from tidemill.features import FeaturePlan, plan_features, reserved_columns
@@ -36,12 +38,15 @@ from tidemill.training.rows import check_folds, select_training_rows
 from tidemill.training.tuning.search import Search
 from tidemill.training.tuning.staged_boosting import describe_rounds
 from tidemill.training.tuning.tune import TuningResult
+from tidemill.training.tuning.tuner import Trial
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
     from pyspark.sql import DataFrame
 
 logger = logging.getLogger(__name__)
+
+_SHARE, _SHARES = "share of the training rows", 1_000_000
 
 
 @dataclass(frozen=True)
@@ -90,10 +95,8 @@ class TrainingJob:
         rows = filter_labelled(dataset.where(F.col("split") == "train"), declared, pipeline.task_kind)
         labels = _read_labels(context, dataset, rows)
         plan = _plan(context, rows, labels, pipeline.features)
-        # The rows of a group share a part, as they share a fold.
-        parted_by = ([rule.group] if rule.group else declared.key) if plan.needs_parts or may_need_parts(pipeline.training) else ()
         with (
-            cache_frame(select_training_rows(rows, declared.key, labels, plan.columns, parted_by, declared.weight)) as frame,
+            cache_frame(_select_columns(context, rows, labels, plan)) as frame,
             scratch(context.lake.engine_root) as folder,
         ):
             folds, notes = check_folds(frame, labels, pipeline.selection_metric, rule)
@@ -107,9 +110,7 @@ class TrainingJob:
         past = PastTrials(self.context, self.plan.columns, self.problem)
         search = Search(
             self.frame,
-            FeatureVariants(
-                self.context.spec.pipeline.features, self.plan, lambda features: _plan(self.context, self.rows, self.labels, features)
-            ),
+            self._plan_variants(),
             self.spaces,
             self.problem,
             engines=self._choose_engines(),
@@ -119,6 +120,32 @@ class TrainingJob:
             limit=seconds(training.tuner.trial_timeout),
         )
         return search, past
+
+    def refit_share(self, trial: Trial, share: float) -> tuple[PipelineModel, int]:
+        """Fit a trial on about a share of the training rows; return also their number.
+
+        They are the first by a hash of the key, or of the group where the split is by group, whose rows stay together: the rows of a
+        smaller share are among those of a greater one, and of all periods.
+
+        Raises:
+            StepError: the fit failed, such as for want of rows of a class.
+        """
+        declared = self.context.spec.pipeline.dataset
+        rule, by_key = declared.split_rule(), hash_columns(declared.key, 0, stream=_SHARE)
+        order = (
+            F.coalesce(F.when(column(rule.group).isNotNull(), hash_columns([rule.group], 0, stream=_SHARE)), by_key)
+            if rule.group
+            else by_key
+        )
+        some = self.rows.where(F.pmod(order, F.lit(_SHARES)) < round(share * _SHARES))
+        plan = self._plan_variants()(trial.variant)
+        limit = seconds(self.context.spec.pipeline.training.tuner.trial_timeout)
+        with cache_frame(_select_columns(self.context, some, self.labels, plan)) as frame:
+            return refit(frame, plan, trial, self.problem, self._choose_engines(), limit=limit), frame.count()
+
+    def _plan_variants(self) -> FeatureVariants:
+        features = self.context.spec.pipeline.features
+        return FeatureVariants(features, self.plan, lambda changed: _plan(self.context, self.rows, self.labels, changed))
 
     def _choose_engines(self) -> Engines:
         engines = choose_engines(
@@ -209,6 +236,15 @@ class TrainingJob:
             notes.append(f"variants of the features share their statistics: {computed}")
         rounds = describe_rounds(ensemble_result.candidate_trials, ensemble_result.result.rows)
         return (*notes, *describe_failures(tuning), *ensemble_result.notes, *rounds)
+
+
+def _select_columns(context: StepContext, rows: DataFrame, labels: LabelEncoding, plan: FeaturePlan) -> DataFrame:
+    """Return the training rows as the search reads them."""
+    pipeline = context.spec.pipeline
+    declared, group = pipeline.dataset, pipeline.dataset.split_rule().group
+    # The rows of a group share a part, as they share a fold.
+    parted_by = ([group] if group else declared.key) if plan.needs_parts or may_need_parts(pipeline.training) else ()
+    return select_training_rows(rows, declared.key, labels, plan.columns, parted_by, declared.weight)
 
 
 def _read_labels(context: StepContext, dataset: DataFrame, rows: DataFrame) -> LabelEncoding:
