@@ -129,7 +129,6 @@ RESERVED_OPTIONS = (
     ReservedOption("evaluation.slices", _is_set, "leave it out"),
     ReservedOption("evaluation.metrics", _is_set, "leave it out"),
     ReservedOption("evaluation.fairness", _is_set, "leave it out"),
-    ReservedOption("evaluation.learning_curve", _is_set, "leave it out"),
     ReservedOption("scoring.load", _is_one_of("incremental"), "leave `full`: the predictions are merged by key"),
     ReservedOption("scoring.shadow", _is_set, "leave it out"),
     ReservedOption("monitoring.drift.method", _is_one_of(*RESERVED_METHODS), "write `method: psi`"),
