@@ -23,7 +23,7 @@ training: {{task: binary, folds: 2}}
 NODES = ("ingest.planes", "dataset", "train", "evaluate", "deploy", "score", "monitor")
 METHODS = {
     "run", "check", "explain", "status", "trials", "models", "champion", "deployments", "score", "sql", "quarantine", "features",
-    "approve", "promote", "rollback", "champions",
+    "approve", "promote", "rollback", "champions", "card",
 }  # fmt: skip
 
 

@@ -17,6 +17,8 @@ from tidemill.cli.printing import Format, print_json, print_table, warn, write, 
 from tidemill.errors import UsageError
 from tidemill.lake import Lake
 from tidemill.lake.sql import split_statements
+from tidemill.model_registry.card_text import render_card
+from tidemill.model_registry.model_card import to_json
 from tidemill.workflow.error_messages import format_error
 from tidemill.workflow.states import run_status
 
@@ -107,9 +109,24 @@ def trials(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = Fa
     return 0
 
 
-def models(spec: SpecPath, env: Env = None, set_: Set = None, json_: AsJson = False, debug: Debug = False) -> int:
-    """Show each model version: its state and its test metrics; version 0 is the constant baseline."""
-    rows = load_pipeline(spec, env, set_).models(as_="rows")
+def models(
+    spec: SpecPath,
+    version: Annotated[int | None, typer.Option("--version", min=1, metavar="V", help="Only this version.", show_default=False)] = None,
+    card: Annotated[bool, typer.Option("--card", help="Print the model card in Markdown: of --version, else of the champion.")] = False,
+    env: Env = None,
+    set_: Set = None,
+    json_: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Show each model version: its state and its test metrics; version 0 is the constant baseline. Or one version's card."""
+    pipeline = load_pipeline(spec, env, set_)
+    rows = [row for row in pipeline.models(as_="rows") if version in (None, row["model_version"])]
+    if version is not None and not rows:
+        raise UsageError(f"--version {version}: {pipeline.name} has no such version; `tidemill models {spec}` lists them")
+    if card:
+        described = pipeline.card(version)
+        write(to_json(described) if json_ else render_card(described))
+        return 0
     if json_:
         print_json(rows)
         return 0

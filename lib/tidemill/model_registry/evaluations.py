@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tidemill.errors import StepError
 from tidemill.lake.ops import GateRow, MetricRow, OpsRow
@@ -17,7 +17,7 @@ from tidemill.model_registry.manifest import manifest_file, model_folder
 if TYPE_CHECKING:
     from tidemill.lake import Lake
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 EVALUATION = "evidence/evaluation.json"
 _OF_THE_COMMIT = ("seq", "recorded_at", "run_id")

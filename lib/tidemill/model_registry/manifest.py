@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tidemill.errors import StepError
 from tidemill.tasks import TaskKind
@@ -22,6 +22,8 @@ FILES = "spark"
 """The folder of a version that holds the model's files."""
 SAMPLE = "sample.parquet"
 """The file of a version that holds rows of its dataset with their predictions; see `tidemill.model_registry.sample`."""
+EVIDENCE = "evidence"
+"""The folder of a version that holds what it was made of, as JSON; see `tidemill.steps.train.evidence`."""
 
 _REMEDY = "restore it from a backup, or run the pipeline: `tidemill run SPEC` trains a new version"
 
@@ -47,8 +49,8 @@ class Manifest:
     the kind of its task. ``features`` is the block of the spec that the model was trained with (None in models of earlier releases),
     ``code`` the user's Python modules that its stages need, name to source, ``slots`` the names of the slots of its feature vector, in
     order, ``chosen`` the choices of `features: auto`, one row of ``ops.features`` each. ``files`` are the model's files, path to size and
-    SHA-256, ``sample`` the same of the sample file (None in models of earlier releases), ``author`` who ran the training. The JSON ends
-    with ``digest``, the SHA-256 of all the rest.
+    SHA-256, ``sample`` the same of the sample file (None in models of earlier releases), ``author`` who ran the training,
+    ``evidence`` the files of the folder ``evidence`` that training wrote. The JSON ends with ``digest``, the SHA-256 of all the rest.
     """
 
     pipeline: str
@@ -74,6 +76,7 @@ class Manifest:
     files: Mapping[str, str] = field(default_factory=dict)
     sample: str | None = None
     author: str | None = None
+    evidence: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> TaskKind:
@@ -88,7 +91,7 @@ class Manifest:
     def to_json(self) -> str:
         """Return the manifest as an indented JSON object."""
         values = {name: getattr(self, name) for name in (item.name for item in dataclasses.fields(self))}
-        for name in ("params", "feature_columns", "dataset_inputs", "code", "files"):
+        for name in ("params", "feature_columns", "dataset_inputs", "code", "files", "evidence"):
             values[name] = dict(values[name])
         values["slots"], values["chosen"] = list(self.slots), [dict(row) for row in self.chosen]
         values["classes"] = None if self.classes is None else [_to_json_value(value) for value in self.classes]
@@ -116,7 +119,9 @@ class Manifest:
             digest = values.pop("digest", None)
             if digest is not None and digest != _digest(values):
                 raise StepError("model.json was changed after it was written: its digest does not match")
-            later = {"dataset_inputs", "features", "code", "slots", "library", "chosen", "files", "sample", "author"} - set(values)
+            later = {"dataset_inputs", "features", "code", "slots", "library", "chosen", "files", "sample", "author", "evidence"} - set(
+                values
+            )
             return cls(**{item.name: values[item.name] for item in dataclasses.fields(cls) if item.name not in later})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StepError(f"model.json is not a complete manifest of a model ({error})") from error
@@ -176,16 +181,34 @@ def read_sample_file(lake: Lake, manifest: Manifest) -> bytes:
     Raises:
         StepError: the version has none, or the file is missing or not the one that was written.
     """
-    what = f"model {manifest.version} of {manifest.pipeline}"
     if manifest.sample is None:
-        raise StepError(f"{what} has no stored sample of predictions: an earlier release of tidemill trained it; train a new version")
-    file = f"{model_folder(manifest.pipeline, manifest.version)}/{SAMPLE}"
+        raise StepError(
+            f"model {manifest.version} of {manifest.pipeline} has no stored sample of predictions: "
+            "an earlier release of tidemill trained it; train a new version"
+        )
+    return _read_written(lake, manifest, SAMPLE, manifest.sample)
+
+
+def read_evidence(lake: Lake, manifest: Manifest) -> dict[str, Any]:
+    """Return what the version's training left as evidence, file name to content; empty for models of earlier releases.
+
+    Raises:
+        StepError: a file is missing or not the one that was written.
+    """
+    return {
+        name: json.loads(_read_written(lake, manifest, f"{EVIDENCE}/{name}", described)) for name, described in manifest.evidence.items()
+    }
+
+
+def _read_written(lake: Lake, manifest: Manifest, name: str, described: str) -> bytes:
+    file = f"{model_folder(manifest.pipeline, manifest.version)}/{name}"
+    what = f"model {manifest.version} of {manifest.pipeline}: {lake.root}/{file}"
     try:
         content = lake.read_bytes(file)
     except OSError as error:
-        raise StepError(f"{what}: {lake.root}/{file} cannot be read; {_REMEDY}") from error
-    if describe_content(content) != manifest.sample:
-        raise StepError(f"{what}: {lake.root}/{file} is not the file that was written with the model; {_REMEDY}")
+        raise StepError(f"{what} cannot be read; {_REMEDY}") from error
+    if describe_content(content) != described:
+        raise StepError(f"{what} is not the file that was written with the model; {_REMEDY}")
     return content
 
 

@@ -18,6 +18,7 @@ from pyspark.sql.utils import is_remote
 
 from tidemill.errors import StepError
 from tidemill.model_registry.manifest import (
+    EVIDENCE,
     FILES,
     SAMPLE,
     Manifest,
@@ -81,8 +82,12 @@ def _new_module(name: str, code: Mapping[str, str]) -> ModuleType:
     return module
 
 
-def save_model(lake: Lake, model: PipelineModel, manifest: Manifest, sample: bytes | None = None) -> None:
-    """Write the model's files and its sample, then its manifest, which creates the version; files of a killed attempt are overwritten.
+def save_model(
+    lake: Lake, model: PipelineModel, manifest: Manifest, sample: bytes | None = None, evidence: Mapping[str, str] | None = None
+) -> None:
+    """Write the model's files, its sample and its evidence, then its manifest, which creates the version.
+
+    Files of a killed attempt are overwritten. ``evidence`` are the files of that folder, name to text.
 
     Raises:
         StepError: the folder contains a model already.
@@ -93,10 +98,16 @@ def save_model(lake: Lake, model: PipelineModel, manifest: Manifest, sample: byt
         raise StepError(f"model {version} of {pipeline} is not written: {lake.root}/{folder} holds files already, which stay as they are")
     lake.write_text(f"{folder}/{UNFINISHED}", manifest.run_id)
     model.write().overwrite().save(f"{lake.engine_root}/{folder}/{FILES}")
+    for name, text in (evidence or {}).items():
+        lake.write_text(f"{folder}/{EVIDENCE}/{name}", text)
     if sample is not None:
         lake.write_bytes(f"{folder}/{SAMPLE}", sample)
-    described = None if sample is None else describe_content(sample)
-    whole = dataclasses.replace(manifest, files=list_model_files(lake, pipeline, version), sample=described)
+    whole = dataclasses.replace(
+        manifest,
+        files=list_model_files(lake, pipeline, version),
+        sample=None if sample is None else describe_content(sample),
+        evidence={name: describe_content(text.encode()) for name, text in (evidence or {}).items()},
+    )
     lake.write_text(manifest_file(pipeline, version), whole.to_json())
     lake.delete_file(f"{folder}/{UNFINISHED}")
 

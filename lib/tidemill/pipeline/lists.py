@@ -10,6 +10,7 @@ from typing import Any, Literal
 from tidemill.errors import UsageError, did_you_mean
 from tidemill.extensions import search_beside
 from tidemill.model_registry import Deployments
+from tidemill.model_registry.model_card import build_card
 from tidemill.model_registry.reigns import list_reigns
 from tidemill.pipeline.opened import OpenedPipeline, TableFormat, to_table
 from tidemill.spec.models import Features
@@ -46,6 +47,18 @@ class PipelineLists(OpenedPipeline):
             Columns: ``model_version``, ``state``, and one per metric.
         """
         return to_table(list_models(self.lake.ledger, self.name), as_)
+
+    def card(self, version: int | None = None) -> dict[str, Any]:
+        """Return the model card of a version, by default of the champion, as plain values; starts no Spark.
+
+        Raises:
+            UsageError: there is no champion.
+            StepError: there is no such version, or its files were damaged.
+        """
+        chosen = self.champion() if version is None else version
+        if chosen is None:
+            raise UsageError(f"{self.name} has no champion; name a version")
+        return build_card(self.lake, self.name, chosen)
 
     def champion(self) -> int | None:
         """Return the version of the reigning champion, None where there is none; starts no Spark."""

@@ -148,6 +148,12 @@ def child_session(spark: SparkSession) -> SparkSession:
     return _apply_settings(child, _EVERYWHERE | {"spark.sql.shuffle.partitions": spark.conf.get("spark.sql.shuffle.partitions") or "200"})
 
 
+def java_version(spark: SparkSession) -> str | None:
+    """Return the version of Spark's Java; None through Spark Connect, whose server is on another machine."""
+    jvm: Any = getattr(spark, "_jvm", None)
+    return None if jvm is None else str(jvm.java.lang.System.getProperty("java.version"))
+
+
 def opens_all_names(spark: SparkSession) -> bool:
     """Return True where Spark's Java can open files whatever letters their names have: where it was started in a UTF-8 locale.
 

@@ -11,6 +11,7 @@ from tidemill.model_registry import Deployments
 from tidemill.model_registry.approval import find_system_user, name_actor, refuse_actor, require_reason
 from tidemill.model_registry.evaluations import digest_evidence
 from tidemill.model_registry.manifest import read_manifest, read_sample_file, refuse_other_files
+from tidemill.model_registry.model_card import list_changed_versions, write_cards
 from tidemill.model_registry.versions import record_states
 from tidemill.workflow.mlflow_projection import show_in_mlflow
 from tidemill.workflow.waiting import Waiting, accept_refused_evaluation, complete_waiting, find_waiting, void_waiting
@@ -106,6 +107,7 @@ class _Decision:
                 champion=self.champion,
             )
             record_states(self.lake, self.pipeline)
+            write_cards(self.lake, self.pipeline, list_changed_versions(self.lake, self.pipeline))
             remark = show_in_mlflow(self.spec, self.lake, has_news=False)
             notes = (remark,) if remark else ()
         champion = self.version if to_state == "CHAMPION" else self.champion

@@ -13,6 +13,7 @@ from tidemill.lake.repair import RecordedVersion, find_table_fault, list_outputs
 from tidemill.model_registry.deployments import Deployments
 from tidemill.model_registry.evaluations import record_evaluation
 from tidemill.model_registry.manifest import model_fault
+from tidemill.model_registry.model_card import list_changed_versions, repair_cards, write_cards
 from tidemill.model_registry.versions import record_states, restore_states
 from tidemill.steps.result import StepResult
 from tidemill.workflow.graph import Graph, Node
@@ -46,6 +47,7 @@ class Recovery:
         self._states.refresh()
         self._floors = self._states.history.greatest_versions
         remarks += restore_states(self._lake, self._pipeline)
+        repair_cards(self._lake, self._pipeline)
         if any(node.step == "train" for node in nodes):
             remarks += self._retire_lost_champion(run_id)
         for node in nodes:
@@ -114,12 +116,15 @@ class Recovery:
         return dataclasses.replace(result, outputs=outputs, output_rows=rows, notes=(*remarks, *result.notes))
 
     def record_models(self, node: Node, inputs: Mapping[str, int], run_id: str) -> None:
-        """Write states and evaluations of the model versions into their folders, after a node that may have changed them."""
+        """Write states, evaluations and cards of the model versions into their folders, after a node that may have changed them."""
         if node.step not in _MODEL_STEPS:
             return
-        if node.step == "evaluate":
-            record_evaluation(self._lake, self._pipeline, inputs[f"models.{self._pipeline}"], run_id)
+        version = inputs.get(f"models.{self._pipeline}")
+        if node.step == "evaluate" and version is not None:
+            record_evaluation(self._lake, self._pipeline, version, run_id)
         record_states(self._lake, self._pipeline)
+        changed = {*list_changed_versions(self._lake, self._pipeline), *([version] if version is not None else [])}
+        write_cards(self._lake, self._pipeline, sorted(changed))
 
     def reuse_result(self, node: Node, outputs: Mapping[str, RecordedVersion]) -> StepResult:
         """Return the result of a node that is up to date."""

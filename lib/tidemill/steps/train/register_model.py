@@ -18,6 +18,7 @@ from tidemill.model_registry.sample import take_sample, to_parquet
 from tidemill.model_registry.versions import next_version, saved_versions
 from tidemill.spec.models import DeclaredGroup
 from tidemill.steps.result import StepContext
+from tidemill.steps.train.evidence import collect_evidence
 from tidemill.steps.train.feature_spec import declared_features, record_choices
 from tidemill.training.importances import list_importances
 from tidemill.training.labels import LabelEncoding
@@ -77,7 +78,7 @@ def register_model(context: StepContext, trained: TrainedModel) -> int:
     version = _same_candidate(context, deployments, manifest)
     if version is None:
         version = manifest.version
-        save_model(context.lake, trained.model, manifest, _take_sample(context, trained.model, manifest))
+        _save(context, trained.model, manifest)
     manifest = dataclasses.replace(manifest, version=version)
     record_choices(context, plan)
     _record_importances(context, trained.model, manifest, plan)
@@ -112,11 +113,12 @@ def _code(context: StepContext, parts: Sequence[DeclaredGroup | CustomStage | Us
     return imported | {str(part.kind.__module__): context.spec.source_code(part.python) for part in own}
 
 
-def _take_sample(context: StepContext, model: PipelineModel, manifest: Manifest) -> bytes:
-    """Return the sample of rows and predictions that is kept with the model, as the content of its file."""
+def _save(context: StepContext, model: PipelineModel, manifest: Manifest) -> None:
+    """Save the model with a sample of rows and predictions, and with the evidence of the training."""
     declared, table = context.spec.pipeline.dataset, context.spec.pipeline.dataset_table
     dataset = context.lake.read(context.spark, table, context.inputs[table])
-    return to_parquet(take_sample(model, manifest, dataset, declared.key, declared.label))
+    sample = take_sample(model, manifest, dataset, declared.key, declared.label)
+    save_model(context.lake, model, manifest, to_parquet(sample), collect_evidence(context, manifest, dataset, sample))
 
 
 def _dataset_inputs(context: StepContext) -> dict[str, int]:
