@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import auc, log_loss, precision_recall_curve, roc_auc_score
+from tests.e2e.mlflow_models import compare_predictions
 from tests.e2e.place import SPEC
 
 pytestmark = pytest.mark.e2e
@@ -171,6 +172,12 @@ def test_new_rows_are_explained(whole_run, tmp_path):
         assert total == pytest.approx({"log-odds": np.log(p / (1 - p)), "probability": p}[struct["scale"]], abs=1e-6)
         assert {"carrier", "distance", "temp"} < set(struct["columns"])
     assert place.table("ops.contributions")["row_key"].nunique() == 100
+
+
+@pytest.mark.long("loads a model twice and scores with both")
+def test_mlflow_loads_the_champion_which_predicts_what_the_lake_holds(whole_run):
+    place, _ = whole_run
+    compare_predictions(place, f"sqlite:///{place.lake}/mlflow.db")
 
 
 def test_a_wrong_spec_ends_with_2_and_writes_nothing(whole_run, tmp_path):
