@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 from tidemill.runtime.lazy_exports import export_lazily
 
 if TYPE_CHECKING:
-    from tidemill.evaluation.baseline import baseline_metrics, constant_predictions
+    from tidemill.evaluation.baseline import Constant, fit_constant
     from tidemill.evaluation.estimates import Estimate, Measurement, SliceMeasurement
     from tidemill.evaluation.gates import Gate, GateResult, default_gates, parse_gate
     from tidemill.evaluation.metrics import compute_metrics, is_better
 
 
 __all__ = [
+    "Constant",
     "Estimate",
     "Gate",
     "GateResult",
     "Measurement",
     "SliceMeasurement",
-    "baseline_metrics",
     "compute_metrics",
-    "constant_predictions",
     "default_gates",
+    "fit_constant",
     "is_better",
     "parse_gate",
 ]
@@ -30,7 +30,7 @@ __all__ = [
 __getattr__ = export_lazily(
     __name__,
     {
-        "baseline": ("baseline_metrics", "constant_predictions"),
+        "baseline": ("Constant", "fit_constant"),
         "estimates": ("Estimate", "Measurement", "SliceMeasurement"),
         "gates": ("Gate", "GateResult", "default_gates", "parse_gate"),
         "metrics": ("compute_metrics", "is_better"),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from tidemill.evaluation.counts import divide
 from tidemill.evaluation.curves import CALIBRATION_BINS, place_scores
-from tidemill.evaluation.estimates import Estimate
+from tidemill.evaluation.estimates import CurvePoint, Estimate
 from tidemill.evaluation.resampling import Resampler
 from tidemill.evaluation.row_counts import Arrays
 
@@ -18,18 +17,6 @@ MAX_POINTS = 200
 CONFUSION = "confusion"
 """The name under which cells of the confusion matrix are given: x is the class of the label, y the predicted one, threshold the weight."""
 _RESIDUAL_BINS = 50
-
-
-class CurvePoint(NamedTuple):
-    """A point of a curve; see ``ops.curves``."""
-
-    curve: str
-    x: float
-    y: float
-    threshold: float | None = None
-    rows: int | None = None
-    lower: float | None = None
-    upper: float | None = None
 
 
 def describe_scores(rows: Arrays, resampler: Resampler) -> Iterator[CurvePoint]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -15,6 +15,18 @@ COVERAGE = 0.95
 _MOST_UNDEFINED = 0.05
 
 Interval: TypeAlias = tuple[float, float]
+
+
+class CurvePoint(NamedTuple):
+    """A point of a curve; see ``ops.curves``."""
+
+    curve: str
+    x: float
+    y: float
+    threshold: float | None = None
+    rows: int | None = None
+    lower: float | None = None
+    upper: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,20 +97,32 @@ Estimates: TypeAlias = Mapping[str, Estimate]
 
 @dataclass(frozen=True)
 class SliceMeasurement:
-    """The metrics of the rows of one slice; ``columns`` are those that it is a slice of, one or a pair."""
+    """The metrics of the rows of one slice.
+
+    ``columns`` are those that it is a slice of, one or a pair; none for a comparison of slices. ``bounds`` say how far a metric may be off;
+    what is not named is exact.
+    """
 
     rows: int
     estimates: Estimates
     columns: tuple[str, ...] = ()
+    bounds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """The metrics of a model on one set of rows: of all rows, and of each slice by its name, such as ``carrier=UA``."""
+    """The metrics of a model on one set of rows: of all rows, and of each slice by its name, such as ``carrier=UA``.
+
+    ``points`` are those of curves, and ``confusion`` the weight of the rows of each label and prediction. ``notes`` are for people.
+    """
 
     rows: int
     estimates: Estimates
     slices: Mapping[str, SliceMeasurement] = field(default_factory=dict)
+    points: Sequence[CurvePoint] = ()
+    confusion: Mapping[tuple[object, object], float] = field(default_factory=dict)
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def values(self) -> dict[str, float]:

@@ -15,9 +15,9 @@ from pyspark.sql import functions as F
 from tidemill.errors import StepError
 from tidemill.evaluation.arrays import compute_terms
 from tidemill.evaluation.counts import Sums, measure_counts, measure_draws
-from tidemill.evaluation.curve_points import CurvePoint, is_point
+from tidemill.evaluation.curve_points import is_point
 from tidemill.evaluation.curves import CALIBRATION_BINS
-from tidemill.evaluation.estimates import Estimate
+from tidemill.evaluation.estimates import CurvePoint, Estimate
 from tidemill.evaluation.metrics import check_predictions
 from tidemill.evaluation.resampling import UNITS, Resampler
 from tidemill.evaluation.row_counts import BOOTSTRAP_BINS, Arrays
@@ -36,6 +36,7 @@ SLICE_UNITS = 128
 ALL_ROWS = ""
 """The name of the slice of all rows."""
 TERM = "term "
+OF_CLASS = " of class "
 _BIASED = frozenset({"expectedCalibrationError"})
 """Metrics that noise makes greater, and in the draws once more: their draws are reflected at the value (the basic bootstrap)."""
 
@@ -263,7 +264,9 @@ def _measure_function(plan: Pass) -> Callable[[pa.Table], pa.Table]:
         if weight > 0 and not bad:
             columns, resampler = _make_resampler(name, arrays, plan)
             try:
-                metrics, bounds = _measure_arrays(columns, resampler, _read_matrix(table), table["own_names"][0].as_py(), plan)
+                metrics, bounds = _measure_arrays(
+                    columns, resampler, _read_matrix(table), table["own_names"][0].as_py(), plan, name == ALL_ROWS
+                )
             except StepError as caught:
                 error = str(caught)
             points = [point for point in plan.kind.describe(columns, resampler) if is_point(point)] if name == ALL_ROWS else []
@@ -299,29 +302,31 @@ def _make_resampler(name: str, arrays: Arrays, plan: Pass) -> tuple[Arrays, Resa
 
 
 def _measure_arrays(
-    arrays: Arrays, resampler: Resampler, terms: np.ndarray, own_names: str | None, plan: Pass
+    arrays: Arrays, resampler: Resampler, terms: np.ndarray, own_names: str | None, plan: Pass, is_all: bool
 ) -> tuple[dict[str, tuple[float, np.ndarray]], Mapping[str, float]]:
     """Return each metric and each sum of an SQL term with its draws, and how far metrics may be off."""
     totals, of_draws = resampler.sum(terms) if terms.shape[1] else (np.empty(0), np.empty((plan.draws, 0)))
     sums = [_name_sums(each.T[plan.n_terms :], own_names) for each in (totals, of_draws)]
-    measured, bounds = measure_columns(arrays, resampler, plan, sums)
+    measured, bounds = measure_columns(arrays, resampler, plan, sums, with_details=is_all)
     measured |= {f"{TERM}{place}": (float(totals[place]), of_draws[:, place]) for place in range(plan.n_terms)}
     return measured, bounds
 
 
 def measure_columns(
-    arrays: Arrays, resampler: Resampler, plan: Pass, own_sums: Sequence[Sums] = ({}, {})
+    arrays: Arrays, resampler: Resampler, plan: Pass, own_sums: Sequence[Sums] = ({}, {}), *, with_details: bool = False
 ) -> tuple[dict[str, tuple[float, np.ndarray]], Mapping[str, float]]:
     """Return each metric with its draws, and how far metrics may be off, from the columns of the row kind.
 
-    ``own_sums`` are the sums of the terms of custom metrics: of all rows, and of each draw.
+    ``own_sums`` are the sums of the terms of custom metrics: of all rows, and of each draw. ``with_details`` adds metrics of classes.
     """
     counted = plan.kind.count(arrays, resampler)
     metrics = measure_counts(counted.point, plan.task, plan.own, own_sums[0])
     of_draws = {} if counted.draws is None else measure_draws(counted.draws, plan.draws, plan.task, plan.own, own_sums[1])
     for name in _BIASED & of_draws.keys():
         of_draws[name] = np.maximum(2 * metrics[name] - of_draws[name], 0.0)
-    return {name: (value, of_draws.get(name, np.empty(0))) for name, value in metrics.items()}, counted.bounds
+    measured = {name: (value, of_draws.get(name, np.empty(0))) for name, value in metrics.items()}
+    details = plan.kind.list_details(counted) if with_details else {}
+    return {**measured, **{f"{metric}{OF_CLASS}{place}": both for (metric, place), both in details.items()}}, counted.bounds
 
 
 def estimate_arrays(

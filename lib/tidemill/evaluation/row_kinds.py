@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from tidemill.evaluation.curve_points import CurvePoint, describe_classes, describe_residuals, describe_scores
+from tidemill.evaluation.curve_points import describe_classes, describe_residuals, describe_scores
 from tidemill.evaluation.curves import EPSILON, SMALLEST_LABEL
+from tidemill.evaluation.estimates import CurvePoint
 from tidemill.evaluation.resampling import Resampler
 from tidemill.evaluation.row_counts import TOP_K, Arrays, CountedRows, count_classified, count_errors, count_scored
 
@@ -44,6 +45,10 @@ class RowKind(ABC):
     @abstractmethod
     def count(self, rows: Arrays, resampler: Resampler) -> CountedRows:
         """Count rows or cells; see `tidemill.evaluation.row_counts`."""
+
+    def list_details(self, counted: CountedRows) -> dict[tuple[str, int], tuple[float, np.ndarray]]:
+        """Return metrics of single classes, with their draws: metric and class index → value and draws."""
+        return {}
 
     def describe(self, rows: Arrays, resampler: Resampler) -> Iterator[CurvePoint]:
         """Yield the curves and the confusion matrix; see `tidemill.evaluation.curve_points`."""
@@ -138,6 +143,15 @@ class ClassifiedRows(RowKind):
     def count(self, rows: Arrays, resampler: Resampler) -> CountedRows:
         """Count rows or cells."""
         return count_classified(rows, resampler, self.n_classes)
+
+    def list_details(self, counted: CountedRows) -> dict[tuple[str, int], tuple[float, np.ndarray]]:
+        """Return precision, recall and F1 of each class."""
+        details: dict[tuple[str, int], tuple[float, np.ndarray]] = {}
+        for metric in ("precision", "recall", "f1"):
+            values = getattr(counted.point, f"{metric}_by_class")
+            draws = np.empty((0, len(values))) if counted.draws is None else getattr(counted.draws, f"{metric}_by_class")
+            details |= {(metric, place): (float(values[place]), draws[:, place]) for place in range(min(self.n_classes, len(values)))}
+        return details
 
     def describe(self, rows: Arrays, resampler: Resampler) -> Iterator[CurvePoint]:
         """Yield the confusion matrix."""

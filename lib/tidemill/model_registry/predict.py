@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
-from pyspark.ml.functions import vector_to_array
+from pyspark.ml.functions import array_to_vector, vector_to_array
 from pyspark.sql import functions as F
 
 from tidemill.column_names import INTERNAL
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tidemill.model_registry.manifest import Manifest
 
 
+_OUTPUT = f"{INTERNAL}output_"
 _CAST_ERROR = "_tidemill_cast_error"
 OUTPUTS = ("prediction", "probability", "score_error")
 
@@ -77,6 +79,62 @@ def labelled_predictions(model: PipelineModel, manifest: Manifest, df: DataFrame
     columns = [F.col(name) for name in (["prediction"] if manifest.kind.predicts_number else ["prediction", "probability"])]
     columns += [F.col(places[weight]).cast("double").alias("weight")] if weight else []
     return scored.select(encode_label(manifest, F.col(places[label])).alias("label"), *columns)
+
+
+@dataclass(frozen=True)
+class EvaluationColumns:
+    """The columns of `evaluation_rows`: the label and the weight of the dataset, and further ones.
+
+    ``carried`` are kept as they are; ``terms`` are numbers of a row in SQL over ``label``, ``prediction`` and ``probability`` as
+    predictions have them, ``weight``, and the columns of the rows.
+    """
+
+    label: str
+    weight: str | None = None
+    carried: Sequence[str] = ()
+    terms: Sequence[str] = ()
+
+
+class EvaluationRows(NamedTuple):
+    """Rows to evaluate: what metrics are computed from, and the same rows with the names that SQL uses."""
+
+    rows: DataFrame
+    named: DataFrame
+
+
+def evaluation_rows(model: PipelineModel, manifest: Manifest, df: DataFrame, columns: EvaluationColumns) -> EvaluationRows:
+    """Return the labelled rows with their predictions: the columns of `labelled_predictions`, ``weight``, ``carried``, and ``terms``."""
+    scored, places = _transform(model, manifest, df)
+    return _select_evaluation(manifest, scored, places, columns)
+
+
+def constant_evaluation_rows(
+    prediction: float, probability: Sequence[float] | None, manifest: Manifest, df: DataFrame, columns: EvaluationColumns
+) -> EvaluationRows:
+    """Return what `evaluation_rows` does for a model that predicts the same for every row; ``prediction`` is an index or a value."""
+    places = {name: f"_tidemill_{place}" for place, name in enumerate(df.columns)}
+    constant = [F.lit(prediction).alias("prediction")]
+    if probability is not None:
+        constant.append(array_to_vector(F.array(*[F.lit(float(share)) for share in probability])).alias("probability"))
+    return _select_evaluation(
+        manifest, df.select(*[column(name).alias(place) for name, place in places.items()], *constant), places, columns
+    )
+
+
+def _select_evaluation(manifest: Manifest, scored: DataFrame, places: Mapping[str, str], columns: EvaluationColumns) -> EvaluationRows:
+    label, index = F.col(places[columns.label]), F.col("prediction").cast("double")
+    weight = F.col(places[columns.weight]).cast("double") if columns.weight else F.lit(1.0)
+    has_probability = not manifest.kind.predicts_number
+    probability = _probability_output(manifest, _probability_array(manifest, has_any="probability" in scored.columns))
+    named = {"label": label, "prediction": _decode_prediction(manifest, index), "probability": probability, "weight": weight}
+    own = [F.col(place).alias(name) for name, place in places.items() if name.lower() not in named]
+    inner = [encode_label(manifest, label).alias(f"{_OUTPUT}label"), index.alias(f"{_OUTPUT}prediction")]
+    inner += [F.col("probability").alias(f"{_OUTPUT}probability")] if has_probability else []
+    frame = scored.select(*own, *[value.alias(name) for name, value in named.items()], *inner)
+    frame = frame.where(F.col(f"{_OUTPUT}label").isNotNull())
+    terms = F.array(*[F.expr(term).cast("double") for term in columns.terms]).cast("array<double>").alias("terms")
+    outputs = [F.col(f"{_OUTPUT}{name}").alias(name) for name in ("label", "prediction", *(["probability"] if has_probability else []))]
+    return EvaluationRows(frame.select(*outputs, "weight", *[column(name) for name in columns.carried], terms), frame)
 
 
 def model_outputs(model: PipelineModel, manifest: Manifest, df: DataFrame, columns: Sequence[str], outputs: Sequence[str]) -> DataFrame:

@@ -104,7 +104,7 @@ class Task:
     classes: tuple[int, int] | None = None
     keys: frozenset[str] = frozenset()
     trainer: str = "tidemill.steps.train.step:train_on_features"
-    evaluator: str = "tidemill.steps.evaluate.evaluator:LabelEvaluator"
+    evaluator: str = "tidemill.steps.evaluate.labels:LabelEvaluator"
     query: str = "SELECT prediction, count(*) FROM {predictions} GROUP BY prediction"
 
     def derive(self, name: str, **changes: Any) -> Task:

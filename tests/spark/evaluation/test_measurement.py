@@ -42,8 +42,8 @@ def binary() -> pd.DataFrame:
 
 def test_every_metric_of_every_slice_is_that_of_scikit_learn(spark, binary):
     measured = measure_slices(_frame(spark, binary), BINARY)
-    assert set(measured) == {ALL_ROWS, "part=a", "part=b", "part=c", "part=null"}
-    for name, rows in ((ALL_ROWS, binary), ("part=b", binary[binary.part == "b"]), ("part=null", binary[binary.part.isna()])):
+    assert set(measured) == {ALL_ROWS, "0:part=a", "0:part=b", "0:part=c", "0:part=null"}
+    for name, rows in ((ALL_ROWS, binary), ("0:part=b", binary[binary.part == "b"]), ("0:part=null", binary[binary.part.isna()])):
         y, yhat, w, p = rows.label, rows.prediction, rows.weight, np.array([each[1] for each in rows.probability])
         expected = {
             "areaUnderROC": sk.roc_auc_score(y, p, sample_weight=w),
@@ -85,7 +85,7 @@ def test_rows_that_are_added_up_in_cells_give_the_same_within_the_stated_bound(s
             width = estimate.upper - estimate.lower
             assert other.upper - other.lower == pytest.approx(width, rel=0.45), (name, metric)
     assert in_cells[ALL_ROWS].bounds == {}  # the areas of all rows are exact
-    assert 0 < in_cells["part=a"].bounds["areaUnderROC"] < 0.01
+    assert 0 < in_cells["0:part=a"].bounds["areaUnderROC"] < 0.01
 
 
 def test_terms_are_summed_and_resampled(spark, binary):
@@ -93,7 +93,7 @@ def test_terms_are_summed_and_resampled(spark, binary):
     plan = Pass(TaskKind.BINARY, ScoredRows(), 2, draws=400, n_terms=1)
     frame = _frame(spark, binary.assign(term=amount))
     for limit in (10, 10**6):
-        term = measure_slices(frame, plan, max_single_rows=limit)["part=a"].terms[0]
+        term = measure_slices(frame, plan, max_single_rows=limit)["0:part=a"].terms[0]
         of_slice = np.where(binary.part == "a", amount, 0.0)
         assert term.value == pytest.approx(of_slice.sum())
         assert term.draws.std() == pytest.approx(np.sqrt(N) * of_slice.std(), rel=0.2)
@@ -129,7 +129,7 @@ def test_classes(spark):
             "top2Accuracy": sk.top_k_accuracy_score(y_b, p_b, k=2, sample_weight=w_b),
             "top3Accuracy": sk.top_k_accuracy_score(y_b, p_b, k=3, sample_weight=w_b),
         }
-        actual = measured["part=b"].estimates
+        actual = measured["0:part=b"].estimates
         assert {name: actual[name].value for name in expected} == pytest.approx(expected)
         matrix = np.zeros((4, 4))
         for point in measured[ALL_ROWS].points:
@@ -155,7 +155,7 @@ def test_errors(spark):
         "medianAbsoluteError": sk.median_absolute_error(**given),
     }
     for limit in (10, 10**6):
-        measured = measure_slices(frame, plan, max_single_rows=limit)["part=a"]
+        measured = measure_slices(frame, plan, max_single_rows=limit)["0:part=a"]
         for metric, value in expected.items():
             assert measured.estimates[metric].value == pytest.approx(value, abs=measured.bounds.get(metric, 0) + 1e-7), metric
             assert measured.estimates[metric].lower < value < measured.estimates[metric].upper, metric
