@@ -11,6 +11,8 @@ from sqlglot.errors import SqlglotError
 
 from tidemill.errors import UsageError
 
+METRIC_COLUMNS = ("label", "prediction", "probability", "weight")
+"""The columns that custom metrics read besides those of the rows."""
 _DIALECT = "databricks"
 _ADDITIVE = (exp.Sum, exp.Avg, exp.Count, exp.CountIf)
 _FORM = "write an aggregate over rows, such as sum(CASE WHEN prediction AND label THEN 5 ELSE -1 END)"

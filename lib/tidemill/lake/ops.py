@@ -298,6 +298,19 @@ class CurveRow(OpsRow, table="ops.curves", retention="model"):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConfusionRow(OpsRow, table="ops.confusion", retention="model"):
+    """Model version, split, label and prediction."""
+
+    pipeline: str | None = column(_PIPELINE)
+    run_id: str | None = column(_RUN)
+    model_version: Int32 | None = column(_MODEL)
+    split: str | None = column("train or test")
+    label: str | None = column("the class; null for one that the model does not know")
+    prediction: str | None = column("the predicted class")
+    rows: float | None = column("rows, each with its weight")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeploymentRow(OpsRow, table="ops.deployments", stamps_after="actor", retention="forever"):
     """Change of state of a model version."""
 

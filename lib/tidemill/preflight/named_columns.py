@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tidemill.errors import Fault, SpecError
 from tidemill.lake import Lake
+from tidemill.lake.aggregate_sql import METRIC_COLUMNS, parse_aggregate
 from tidemill.preflight.queries import Columns, resolve_condition
 from tidemill.preflight.tables import TableColumns, nearest_or_all
 from tidemill.preflight.type_checks import type_faults
@@ -169,6 +170,10 @@ def _feature_columns(tables: TableColumns) -> Iterator[NamedColumns]:
 def _other_columns(tables: TableColumns) -> Iterator[NamedColumns]:
     pipeline = tables.spec.pipeline
     yield NamedColumns(("evaluation", "slices"), pipeline.evaluation.slice_columns, "the dataset", tables.dataset())
+    for name, metric in pipeline.evaluation.metrics.items():
+        if isinstance(metric, str):
+            names = [each for each in parse_aggregate(metric).columns if each.lower() not in METRIC_COLUMNS]
+            yield NamedColumns(("evaluation", "metrics", name), names, "the dataset", tables.dataset())
     scored = tables.scoring()
     what = "the rows to score"
     yield NamedColumns(("scoring", "keep"), pipeline.scoring.keep, what, scored)

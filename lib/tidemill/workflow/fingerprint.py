@@ -124,12 +124,13 @@ def _kinds(spec: Spec, expectations: Mapping[str, Expectation]) -> list[str]:
 
 
 def _gate_code(spec: Spec) -> list[str]:
-    """Return the code of the metrics and functions that gates name and that are not built in."""
+    """Return the code of the metrics and functions of `evaluation` that are not built in."""
     pipeline = spec.pipeline
     with search_beside(spec.folder):
         gates = [parse_gate(gate, pipeline.task, pipeline.evaluation.metrics) for gate in pipeline.evaluation.gates or ()]
     functions = spec.extension_code(GATE_FUNCTIONS, *(name for gate in gates for name in gate.functions))
-    return spec.extension_code(METRICS, *(name for gate in gates for name in gate.metrics)) + functions
+    declared = [metric.python for metric in pipeline.evaluation.metrics.values() if not isinstance(metric, str)]
+    return spec.extension_code(METRICS, *declared, *(name for gate in gates for name in gate.metrics)) + functions
 
 
 def refuse_shared_names(spec: Spec, nodes: Sequence[Node], states: States) -> None:

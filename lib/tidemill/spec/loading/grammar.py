@@ -126,9 +126,6 @@ def _is_catalog(node: Node) -> bool:
 RESERVED_OPTIONS = (
     ReservedOption("lake", _is_catalog, "give a path, such as ./lake"),
     ReservedOption("tables.*.load", _is_one_of("incremental"), "leave `full`"),
-    ReservedOption("evaluation.slices", _is_set, "leave it out"),
-    ReservedOption("evaluation.metrics", _is_set, "leave it out"),
-    ReservedOption("evaluation.fairness", _is_set, "leave it out"),
     ReservedOption("scoring.load", _is_one_of("incremental"), "leave `full`: the predictions are merged by key"),
     ReservedOption("scoring.shadow", _is_set, "leave it out"),
     ReservedOption("monitoring.drift.method", _is_one_of(*RESERVED_METHODS), "write `method: psi`"),

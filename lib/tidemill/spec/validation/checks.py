@@ -13,6 +13,7 @@ from tidemill.spec.loading.document import Key, Node, dotted_key
 from tidemill.spec.models import SOURCE_KINDS
 from tidemill.spec.models.source_kinds import DeclaredSource, Faults
 from tidemill.spec.validation.dataset import dataset_problems
+from tidemill.spec.validation.evaluation import evaluation_problems
 from tidemill.spec.validation.features import feature_problems
 from tidemill.spec.validation.gates import gate_problems
 from tidemill.spec.validation.task import declared_task, recommendation_problems, task_problems
@@ -30,6 +31,7 @@ def check_faults(root: Node, folder: Path) -> list[Fault]:
     rules: tuple[Callable[[Node], Problems], ...] = (
         lambda node: _check_sources(node, folder), _check_secrets, _check_whole_numbers, _check_names, dataset_problems, feature_problems,
         task_problems, _check_training, training_problems, _check_spaces, recommendation_problems, gate_problems,
+        evaluation_problems,
     )  # fmt: skip
     faults = []
     for rule in rules:

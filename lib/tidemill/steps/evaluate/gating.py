@@ -80,7 +80,13 @@ def choose_default_gates(pipeline: Pipeline, metrics: Measurement) -> list[Gate]
 def list_own_metrics(pipeline: Pipeline, gates: Sequence[Gate]) -> list[Metric]:
     """Return the metrics that are computed besides the built-in ones: those of the spec, and those of gates with a dotted path."""
     gate_metrics = [METRICS.get(name) for gate in gates for name in gate.metrics]
-    return list({metric.name: metric for metric in (*gate_metrics, *pipeline.own_metrics) if not metric.is_built_in}.values())
+    declared = [
+        dataclasses.replace(METRICS.get(metric.python), name=name, is_built_in=False)
+        for name, metric in pipeline.evaluation.metrics.items()
+        if not isinstance(metric, str)
+    ]
+    named = (*gate_metrics, *declared, *pipeline.own_metrics)
+    return list({metric.name: metric for metric in named if not metric.is_built_in}.values())
 
 
 def compare_with_champion(

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
-from tidemill.evaluation import Measurement, SliceMeasurement
-from tidemill.lake.ops import MetricRow
 from tidemill.model_registry import load_model
 from tidemill.steps.evaluate.gating import (
     Candidate,
@@ -23,20 +19,19 @@ from tidemill.steps.evaluate.gating import (
 )
 from tidemill.steps.evaluate.importance import explain_candidate
 from tidemill.steps.evaluate.learning_curve import draw_learning_curve
+from tidemill.steps.evaluate.recording import BASELINE_VERSION, record_measurements
 from tidemill.steps.evaluate.unsupervised import describe_clusters
 from tidemill.steps.result import StepContext, StepResult
 
 if TYPE_CHECKING:
     from tidemill.steps.evaluate.evaluator import Evaluator
 
-BASELINE_VERSION = 0
-
 
 def evaluate(context: StepContext) -> StepResult:
     """Measure the candidate on the labelled test rows and let the gates decide: CHALLENGER, or REJECTED.
 
     Writes ``ops.metrics``: the candidate, the constant baseline (of a recommendation, the popular items) as version 0 and, where a gate
-    needs it, the champion; and ``ops.gates``. Safe to repeat.
+    needs it, the champion; ``ops.curves`` and ``ops.confusion`` of the candidate; and ``ops.gates``. Safe to repeat.
 
     Raises:
         GateRefused: a gate is not passed; all such gates are named.
@@ -56,7 +51,7 @@ def evaluate(context: StepContext) -> StepResult:
     against = compare_with_champion(context, evaluator, candidate, rows, gates)
     measurements = {version: candidate.metrics, BASELINE_VERSION: candidate.baseline}
     measurements |= {against.version: against.champion} if against else {}
-    _record(context, measurements, version, slices)
+    record_measurements(context, measurements, version, slices)
     explain_candidate(context, model, manifest, dataset)
     explained = draw_learning_curve(context, model, manifest, evaluator, candidate.metrics)
     test = dataset.where(F.col("split") == "test")
@@ -64,35 +59,8 @@ def evaluate(context: StepContext) -> StepResult:
     remarks = evaluator.compare(candidate.metrics.values, against.champion.values) if against else ()
     notes = decide(context, version, results, build_evidence(results, candidate, against), remarks)
     return StepResult(
-        outputs={pipeline.model_name: version}, rows_in=rows, rows_out=rows, notes=(*notes, *explained, *describe_clusters(slices))
+        outputs={pipeline.model_name: version},
+        rows_in=rows,
+        rows_out=rows,
+        notes=(*notes, *explained, *candidate.metrics.notes, *describe_clusters(slices)),
     )
-
-
-def _record(
-    context: StepContext, measurements: Mapping[int, Measurement], candidate: int, further_rows: Sequence[Mapping[str, Any]]
-) -> None:
-    run = context.run_columns
-    rows = [row for version, measured in measurements.items() for row in _list_metric_rows(context, version, measured)]
-    rows += [MetricRow(**run, model_version=candidate, **row) for row in further_rows]
-    context.lake.ledger.put(MetricRow, rows, where=run)
-
-
-def _list_metric_rows(context: StepContext, version: int, measured: Measurement) -> Iterator[MetricRow]:
-    """Yield the metrics of all rows and of the slices."""
-    least = context.spec.pipeline.evaluation.min_slice_rows
-    whole = SliceMeasurement(measured.rows, measured.estimates)
-    for name, part in ((None, whole), *measured.slices.items()):
-        for metric, estimate in part.estimates.items():
-            lower, upper = estimate.interval or (None, None)
-            yield MetricRow(
-                **context.run_columns,
-                split="test",
-                model_version=version,
-                slice=name,
-                metric=metric,
-                value=estimate.value if math.isfinite(estimate.value) else None,
-                lower=lower,
-                upper=upper,
-                rows=part.rows or None,
-                is_small=None if name is None else part.rows < least,
-            )
