@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from sklearn import metrics as sk
 
 from tidemill.errors import StepError
-from tidemill.evaluation import baseline_metrics, compute_metrics, is_better, scores
+from tidemill.evaluation import compute_metrics, fit_constant, is_better, scores
 from tidemill.evaluation.arrays import compute_array_metrics as of_arrays
 from tidemill.tasks import METRICS
 
@@ -153,10 +153,18 @@ def test_regression_agrees_with_scikit_learn(spark):
     assert actual["r2"] == pytest.approx(sk.r2_score(y, z), rel=1e-9)
 
 
+def _baseline_metrics(train, test, task, **options):
+    constant = fit_constant(train, task, **options)
+    rows = test.withColumn("prediction", F.lit(constant.prediction))
+    if constant.probability:
+        rows = rows.withColumn("probability", array_to_vector(F.array(*map(F.lit, constant.probability))))
+    return compute_metrics(rows, task, **options)
+
+
 def test_constant_baseline_predicts_the_training_shares_and_mean(spark):
     train = spark.createDataFrame([(1.0,), (0.0,), (0.0,), (0.0,)], "label double")
     test = spark.createDataFrame([(1.0,), (0.0,)], "label double")
-    actual = baseline_metrics(train, test, "binary")
+    actual = _baseline_metrics(train, test, "binary")
     # Every row gets p = 1/4 and class 0: half of the test rows are right, and one score cannot rank.
     expected = {"areaUnderROC": 0.5, "areaUnderPR": 0.5, "averagePrecision": 0.5, "accuracy": 0.5, "balancedAccuracy": 0.5, "f1": 0.0}
     expected |= {
@@ -170,7 +178,7 @@ def test_constant_baseline_predicts_the_training_shares_and_mean(spark):
     }
     expected |= {"logLoss": -(math.log(0.25) + math.log(0.75)) / 2, "brier": (0.75**2 + 0.25**2) / 2}
     assert actual == pytest.approx(expected, nan_ok=True)
-    actual = baseline_metrics(train, test, "regression")
+    actual = _baseline_metrics(train, test, "regression")
     # Constant 1/4; residuals 3/4 and -1/4; the test labels' own variance is 1/4.
     expected = {"rmse": math.sqrt((9 / 16 + 1 / 16) / 2), "mae": 0.5, "r2": 1 - (5 / 16) / (1 / 4)}
     # The label 0 counts as the smallest number that scikit-learn divides by.
@@ -257,12 +265,12 @@ def test_weighted_metrics_agree_with_scikit_learn_and_with_those_of_tasks(spark,
 def test_the_constant_baseline_is_weighted_and_of_a_quantile_loss_a_quantile(spark):
     train = spark.createDataFrame([(1.0, 3.0), (0.0, 1.0), (5.0, 0.0)], "label double, w double")
     test = spark.createDataFrame([(1.0, 1.0), (0.0, 2.0)], "label double, w double")
-    assert baseline_metrics(train, test, "regression", weight="w")["mae"] == pytest.approx((0.25 * 1 + 0.75 * 2) / 3)
-    actual = baseline_metrics(train, test, "regression", weight="w", quantile=0.2)
+    assert _baseline_metrics(train, test, "regression", weight="w")["mae"] == pytest.approx((0.25 * 1 + 0.75 * 2) / 3)
+    actual = _baseline_metrics(train, test, "regression", weight="w", quantile=0.2)
     assert actual["quantileLoss"] == pytest.approx(0.2 * 1 / 3)  # the constant is 0
-    assert baseline_metrics(train, test, "regression", weight="w", quantile=0.9)["mae"] == pytest.approx(2 / 3)  # and here 1
+    assert _baseline_metrics(train, test, "regression", weight="w", quantile=0.9)["mae"] == pytest.approx(2 / 3)  # and here 1
     classes = train.where("label < 2")
-    assert baseline_metrics(classes, test, "binary", weight="w")["logLoss"] == pytest.approx(-(math.log(0.75) + 2 * math.log(0.25)) / 3)
+    assert _baseline_metrics(classes, test, "binary", weight="w")["logLoss"] == pytest.approx(-(math.log(0.75) + 2 * math.log(0.25)) / 3)
 
 
 class MeanCost:

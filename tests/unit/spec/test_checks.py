@@ -67,7 +67,7 @@ def test_the_good_spec_is_good(write: Callable[..., Path], changed: Callable[...
          "`group` needs `group: <column>` in the split"),
         ("metric: areaUnderPR", "metric: rmse", 26, "training.metric",
          "'rmse' does not fit `task: binary`; known: areaUnderPR, areaUnderROC, averagePrecision, accuracy, balancedAccuracy, f1, "
-         "precision, recall, specificity, mcc, logLoss, brier, expectedCalibrationError"),
+         "precision, recall, specificity, mcc, logLoss, brier, expectedCalibrationError, selectionRate, falsePositiveRate"),
         ("random_forest: {", "linear_regression: {", 28, "training.models.linear_regression",
          "unknown model family for `task: binary`; did you mean 'logistic_regression'?; "
          "known: logistic_regression, linear_svm, naive_bayes, multilayer_perceptron, factorization_machines, "
@@ -201,7 +201,6 @@ def test_schema_files(write: Callable[..., Path], faults: Callable, changed: Cal
     [
         ("lake: ./lake", "lake: catalog:main.flights", "lake"),
         ("    key: [flight_id]\n    exp", "    load: incremental\n    exp", "tables.flights.load"),
-        ("monitoring:", "evaluation: {slices: [carrier]}\nmonitoring:", "evaluation.slices"),
         ("monitoring:", "scoring: {load: incremental}\nmonitoring:", "scoring.load"),
         ("monitoring:", "scoring: {shadow: true}\nmonitoring:", "scoring.shadow"),
         ("{warn: 0.1}", "{method: ks}", "monitoring.drift.method"),

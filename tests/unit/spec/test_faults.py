@@ -59,7 +59,7 @@ def test_all_faults_at_once_in_the_order_of_the_file(faults: Callable) -> None:
             "training.metric",
             "'areaUnderRP' does not fit `task: binary`; did you mean 'areaUnderPR'?; "
             "known: areaUnderPR, areaUnderROC, averagePrecision, accuracy, balancedAccuracy, f1, precision, recall, specificity, "
-            "mcc, logLoss, brier, expectedCalibrationError",
+            "mcc, logLoss, brier, expectedCalibrationError, selectionRate, falsePositiveRate",
         ),
         (16, "training.folds", "expected a whole number, found 'three'"),
         (17, "training.trials", "unknown key here; it belongs under `training.tuner:`"),
