@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -10,9 +9,11 @@ from typing import Annotated
 
 import typer
 
+from tidemill.cli.lifecycle import Actor
 from tidemill.cli.options import AsJson, Debug, Env, Set, SpecPath, load_pipeline
 from tidemill.cli.printing import print_json, print_table, write
 from tidemill.errors import UsageError
+from tidemill.model_registry.approval import name_actor
 from tidemill.workflow.reproduction.comparison import Change, MetricChange, VersionComparison, compare_versions, find_side, show_value
 from tidemill.workflow.reproduction.copying import CopyResult, copy_version
 from tidemill.workflow.reproduction.origin import find_version
@@ -63,7 +64,7 @@ def copy(
     to: Annotated[str, typer.Option("--to", metavar="ENV", help="The environment whose lake gets the copy: its overlay.")],
     version: Version = None,
     gates: Annotated[bool, typer.Option("--gates", help="Let the target's gates decide, on its own dataset.")] = False,
-    actor: Annotated[str | None, typer.Option("--actor", help="Who copies; by default the user of the system.", show_default=False)] = None,
+    actor: Actor = None,
     env: Env = None,
     set_: Set = None,
     json_: AsJson = False,
@@ -75,13 +76,12 @@ def copy(
         raise UsageError(f"--to {to}: its overlay names the pipeline {target.name}, expected {pipeline.name}; leave `pipeline:` out of it")
     chosen = find_version(pipeline.spec, pipeline.lake, version=version)
     with redirect_stdout(sys.stderr):
-        who = actor or getpass.getuser()
-        result = copy_version(pipeline.lake, chosen, target.spec, target.lazy_spark, actor=who, gates=gates)
+        result = copy_version(pipeline.lake, chosen, target.spec, target.lazy_spark, actor=name_actor(actor), gates=gates)
     if json_:
         print_json(result.to_json())
     else:
         write(_format_copy(result))
-    return 0
+    return result.exit_code
 
 
 def _format_copy(result: CopyResult) -> str:

@@ -148,6 +148,10 @@ class TrainingJob:
         return FeatureVariants(features, self.plan, lambda changed: _plan(self.context, self.rows, self.labels, changed))
 
     def _choose_engines(self) -> Engines:
+        """Return the engine of each family: the recorded one of a search that is made again, else as the spec says."""
+        recorded = {str(row.family): str(row.engine) for row in self.context.recorded_trials if row.family in self.spaces}
+        if recorded:
+            return Engines(recorded, self.folder, max_copy_bytes(self.context.spark), is_free=True)
         engines = choose_engines(
             self.context.spec.pipeline.training.engine_definition,
             self.spaces,

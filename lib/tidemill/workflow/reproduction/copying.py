@@ -16,6 +16,7 @@ from tidemill.extensions import search_beside
 from tidemill.lake import Lake
 from tidemill.lake.ops import ContributionRow, CurveRow, FeatureRow, GateRow, ImportanceRow, MetricRow, OpsRow, TrialRow
 from tidemill.model_registry import Deployments, Manifest, load_manifest
+from tidemill.model_registry.evaluations import EVALUATION, record_evaluation
 from tidemill.model_registry.manifest import manifest_file, model_folder, refuse_other_files
 from tidemill.model_registry.versions import ORIGIN, STATES, UNFINISHED, next_version, record_states, saved_versions
 from tidemill.redaction import redact
@@ -24,6 +25,7 @@ from tidemill.runtime.session import LazySpark, child_session
 from tidemill.spec import Spec
 from tidemill.steps import STEP_FUNCTIONS
 from tidemill.steps.result import StepContext
+from tidemill.workflow.mlflow_projection import show_in_mlflow
 from tidemill.workflow.reproduction.verification import SampleScores, score_samples_in_new_process
 
 if TYPE_CHECKING:
@@ -68,6 +70,12 @@ class CopyResult:
     ops_rows: int
     state: str
     notes: tuple[str, ...] = ()
+    waits: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the command: 3 where a person has to approve the version, whose gates were applied and passed."""
+        return 3 if self.waits else 0
 
     def to_json(self) -> dict[str, object]:
         """Return what ``copy --json`` prints."""
@@ -116,8 +124,10 @@ def copy_version(
         number = _find_copy(lake, source)
         state = None if number is None else Deployments(lake.ledger, pipeline).state(number)
         if number is not None and state is not None:
-            files, digest_of_all = _compare_files(source, lake, number)
-            result = CopyResult(pipeline, source_lake.root, version, lake.root, number, False, files, digest_of_all, 0, 0, state)
+            refuse_other_files(lake, load_manifest(lake, pipeline, number), by_content=True)
+            recorded = _read_digest(lake, pipeline, number)
+            files = len(manifest.files)
+            result = CopyResult(pipeline, source_lake.root, version, lake.root, number, False, files, recorded, 0, 0, state)
         else:
             result = _write_copy(source, lake, number, actor, score_samples)
         if gates and result.state in ("CANDIDATE", "CHALLENGER"):
@@ -159,6 +169,12 @@ def _find_copy(lake: Lake, source: Source) -> int | None:
     return None
 
 
+def _read_digest(lake: Lake, pipeline: str, version: int) -> str:
+    """Return the digest over all files of a copied version, as its first row in ``ops.deployments`` has it."""
+    first = next(row for row in Deployments(lake.ledger, pipeline).rows() if row.model_version == version)
+    return str(json.loads(first.evidence or "{}").get("copied_from", {}).get("files", ""))
+
+
 def _write_copy(source: Source, lake: Lake, number: int | None, actor: str, score_samples: ScoreSamples) -> CopyResult:
     """Write files and rows, check both sides, and record the version as CANDIDATE."""
     version = next_version(lake, source.pipeline) if number is None else number
@@ -171,6 +187,7 @@ def _write_copy(source: Source, lake: Lake, number: int | None, actor: str, scor
         _remove_files(lake, model_folder(source.pipeline, version))
         raise
     ops_rows = _copy_rows(source, lake, version)
+    record_evaluation(lake, source.pipeline, version, _evaluating_run(source) or source.manifest.run_id)
     origin = {"lake": redact(source.lake.root), "version": source.version, "manifest": source.digest, "files": digest}
     history = [
         _describe_change(row) for row in Deployments(source.lake.ledger, source.pipeline).rows() if row.model_version == source.version
@@ -206,8 +223,8 @@ def _remove_files(lake: Lake, folder: str) -> None:
 
 
 def _list_files(lake: Lake, folder: str) -> list[str]:
-    """Return the files of a version that are the same wherever it lies: all but its number and its states."""
-    return [path for path in lake.file_sizes(folder) if path not in ("model.json", STATES, UNFINISHED, ORIGIN)]
+    """Return the files of a version that are the same wherever it lies: not its number, its states, and its evaluation in a lake."""
+    return [path for path in lake.file_sizes(folder) if path not in ("model.json", STATES, UNFINISHED, ORIGIN, EVALUATION)]
 
 
 def _compare_files(source: Source, lake: Lake, version: int) -> tuple[int, str]:
@@ -310,12 +327,14 @@ def _apply_gates(result: CopyResult, target: Spec, lake: Lake, spark: LazySpark,
 
     try:
         notes = run_step("evaluate")
+        record_evaluation(lake, pipeline.pipeline, result.target_version, run_id)
         if pipeline.evaluation.approval == "auto":
             notes += run_step("deploy")
+            notes += tuple(filter(None, (show_in_mlflow(target, lake, has_news=True),)))
         else:
-            how = f"tidemill approve {target.file} --version {result.target_version} --reason TEXT"
-            notes += (f"the gates pass; it waits for approval: {how}",)
+            how = f"tidemill promote {target.file} --env ENV --version {result.target_version} --reason TEXT"
+            notes += (f"its gates are passed, and `evaluation.approval` is manual: an approver has to make it champion: {how}",)
     finally:
         record_states(lake, pipeline.pipeline, result.target_version)
     state = Deployments(lake.ledger, pipeline.pipeline).state(result.target_version)
-    return dataclasses.replace(result, state=str(state), notes=notes)
+    return dataclasses.replace(result, state=str(state), notes=notes, waits=state == "CHALLENGER")
