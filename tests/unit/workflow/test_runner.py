@@ -13,6 +13,7 @@ from tests.unit.workflow.whole_lake import WholeLake
 
 from tidemill.errors import ExpectationRefused, GateRefused, SpecError, UsageError
 from tidemill.lake import ledger as ledger_module
+from tidemill.lake.ops import RunRow
 from tidemill.model_registry.deployments import Deployments
 from tidemill.model_registry.versions import next_version
 from tidemill.spec import load_spec
@@ -333,3 +334,18 @@ def test_two_pipelines_may_share_a_table_only_if_they_define_it_alike(steps, wri
     with pytest.raises(SpecError, match=r"tables\.planes: pipeline p defines silver\.planes"):
         _run(write_spec("q", sql=("SELECT * FROM", "SELECT tail, late FROM")), end="prepare")
     assert _run(write_spec("p", sql=("SELECT * FROM", "SELECT tail, late FROM")), end="prepare", force=True).exit_code == 0
+
+
+def test_mlflow_is_repaired_at_the_start_shown_at_the_end_and_told_once(steps, write_spec, monkeypatch, capsys):
+    path, calls = write_spec(), []
+
+    def show(spec, lake, *, has_news=True):
+        calls.append((has_news, lake.ledger.read_latest(RunRow, ("run_id",))[-1].state, len(steps.calls)))
+        return "MLflow does not answer"
+
+    monkeypatch.setattr("tidemill.workflow.runner.show_in_mlflow", show)
+    _run(path)
+    assert calls == [(False, "RUNNING", 0), (True, "SUCCEEDED", len(ALL))]
+    assert capsys.readouterr().err.count("MLflow does not answer") == 1
+    _run(path)
+    assert calls[2:] == [(False, "RUNNING", len(ALL)), (False, "SUCCEEDED", len(ALL))]

@@ -137,7 +137,8 @@ def copy_version(
             Deployments(lake.ledger, pipeline).move(result.target_version, "CHALLENGER", run_id=_run_id(source), reason=reason, actor=actor)
             result = dataclasses.replace(result, state="CHALLENGER")
         record_states(lake, pipeline, result.target_version)
-    return result
+    remark = show_in_mlflow(target, lake, has_news=False)
+    return dataclasses.replace(result, notes=(*result.notes, remark)) if remark else result
 
 
 @contextmanager
