@@ -85,9 +85,11 @@ class _Decision:
     def pipeline(self) -> str:
         return self.spec.pipeline.pipeline
 
-    def refuse_actor(self) -> None:
-        manifest = read_manifest(self.lake, self.pipeline, self.version)
-        refuse_actor(self.spec.pipeline.evaluation, manifest, self.actor)
+    def refuse_actor(self) -> dict[str, object]:
+        """Check that this person may make the change; return the rule and the author, for the evidence."""
+        manifest, evaluation = read_manifest(self.lake, self.pipeline, self.version), self.spec.pipeline.evaluation
+        refuse_actor(evaluation, manifest, self.actor)
+        return {"author": manifest.author, "approvers": evaluation.approvers, "author_may_approve": evaluation.author_may_approve}
 
     def commit(
         self, to_state: str, evidence: Mapping[str, object], *, digest: str | None, rows: int | None = None, run_id: str | None = None
@@ -130,14 +132,14 @@ def approve(spec: Spec, lake: Lake, wish: Wish) -> Change:
         decision = _decide(spec, lake, wish, version, "CHALLENGER", "approve")
         raise UsageError(f"no run has asked for the approval of model {version} of {decision.pipeline}: tidemill run {spec.file}")
     decision = _decide(spec, lake, wish, waiting.version, "CHALLENGER", "approve")
-    decision.refuse_actor()
+    rule = decision.refuse_actor()
     try:
         _refuse_other_evidence(lake, decision.pipeline, waiting)
     except StepError as error:
         if not wish.is_dry_run:
             void_waiting(lake, waiting, str(error))
         raise ApprovalRequired(f"model {waiting.version} is not approved, and the request for it is void: {error}") from error
-    change = decision.commit("CHAMPION", {}, digest=waiting.digest, run_id=waiting.row.run_id)
+    change = decision.commit("CHAMPION", rule, digest=waiting.digest, run_id=waiting.row.run_id)
     if not wish.is_dry_run:
         complete_waiting(lake, waiting)
     return change
@@ -156,7 +158,7 @@ def promote(spec: Spec, lake: Lake, spark: LazySpark, wish: Wish) -> Change:
     name = spec.pipeline.pipeline
     is_rejected = Deployments(lake.ledger, name).state(version) == "REJECTED"
     decision = _decide(spec, lake, wish, version, "REJECTED" if is_rejected else "CHALLENGER", "promote")
-    decision.refuse_actor()
+    rule = decision.refuse_actor()
     digest = _find_digest(lake, name, version)
     if digest is None and not is_rejected and spec.pipeline.evaluation.approval == "manual":
         try:
@@ -164,7 +166,8 @@ def promote(spec: Spec, lake: Lake, spark: LazySpark, wish: Wish) -> Change:
         except StepError as error:
             raise ApprovalRequired(f"model {version} is not promoted: {error}") from error
     rows = _reproduce_sample(spark, lake, name, version)
-    change = decision.commit("CHALLENGER" if is_rejected else "CHAMPION", _describe_sample(rows), digest=digest, rows=rows)
+    to_state = "CHALLENGER" if is_rejected else "CHAMPION"
+    change = decision.commit(to_state, {**rule, **_describe_sample(rows)}, digest=digest, rows=rows)
     if not wish.is_dry_run:
         if is_rejected:
             accept_refused_evaluation(lake, name, version)
