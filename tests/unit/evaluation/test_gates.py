@@ -12,7 +12,7 @@ from tidemill.errors import UsageError
 from tidemill.evaluation.estimates import Estimate, Measurement, SliceMeasurement
 from tidemill.evaluation.gates import Measured, default_gates, parse_gate
 from tidemill.extensions import search_beside
-from tidemill.tasks.built_in import BINARY
+from tidemill.tasks.built_in import BINARY, MULTICLASS
 from tidemill.workflow.outcome import sort_key
 
 CANDIDATE = Measurement.of_values({"areaUnderPR": 0.40, "areaUnderROC": 0.70, "logLoss": 0.30})
@@ -162,6 +162,16 @@ class TestSlices:
         assert (result.passed, result.value) == (False, None)
         assert "no slice is left to gate" in result.sentence
         assert why in result.sentence
+
+    def test_classes_of_a_label_have_metrics_of_their_own(self):
+        gate = parse_gate("min(slices.topic.recall) >= 0.5", MULTICLASS)
+        classes = {
+            f"topic={name}": SliceMeasurement(200, {"recall": Estimate(value)}, ("topic",)) for name, value in (("a", 0.7), ("b", 0.4))
+        }
+        result = gate.evaluate(Measured({"candidate": Measurement(400, {}, classes)}))
+        assert (result.passed, result.value) == (False, 0.4)
+        with pytest.raises(UsageError, match="unknown metric 'recall' of a multiclass task"):
+            parse_gate("recall >= 0.5", MULTICLASS)
 
     def test_references_are_written_as_in_a_gate(self):
         text = "min(slices[a, 'b c'].f1) >= max(champion.slices.a.f1)"

@@ -50,6 +50,13 @@ def test_who_selects_by_what_a_constant_reaches_must_declare_gates(
     assert load_spec(write(changed(*selected, *gate(f"{metric} > 0.3"))), environ={}).pipeline.selection_metric == metric
 
 
+def test_classes_of_the_label_and_groups_of_fairness_are_slices_too(faults: Callable, changed: Callable[..., str]) -> None:
+    text = changed(*gate("min(slices.is_late.recall) > 0.1", fairness="{by: [sex]}")).replace(
+        "    - areaUnderROC >= 0.5\n", "    - min(slices.sex.recall) > 0.1\n    - min(slices.age.recall) > 0.1\n"
+    )
+    assert [key for _, key, _ in faults(text) if key.startswith("evaluation.gates")] == ["evaluation.gates.1"]
+
+
 def test_values_need_no_draws(write: Callable[..., Path], changed: Callable[..., str]) -> None:
     spec = load_spec(write(changed(*gate("areaUnderPR >= champion.areaUnderPR", bootstrap="0"))), environ={})
     assert len(spec.pipeline.evaluation.gates or ()) == 2

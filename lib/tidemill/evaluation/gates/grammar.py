@@ -37,6 +37,8 @@ _SIGNS: dict[type[ast.cmpop] | type[ast.operator], str] = {
     ast.Div: "/",
 }
 _MODELS = ("champion", "baseline")
+_OF_CLASSES = ("precision", "recall", "f1")
+"""Metrics of the slices of the label, which are its classes, in any task with classes."""
 _FORM = "write a comparison such as `areaUnderPR >= champion.areaUnderPR - 0.005`"
 _SLICE_FORM = "slices.<column>.<metric>"
 
@@ -183,7 +185,7 @@ class _Parser:
         if "." in name:
             self._refuse_unknown_path(name)
             return MetricReference(owner, name, columns)
-        known = self.task.metric_names() if self.task else METRICS.names
+        known = (*(self.task.metric_names() if self.task else METRICS.names), *(_OF_CLASSES if columns else ()))
         if name not in known:
             of = f" of a {self.task.name} task" if self.task else ""
             names = [*known, *self.declared]

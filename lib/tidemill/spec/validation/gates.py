@@ -42,22 +42,22 @@ def gate_problems(root: Node) -> Problems:
 def _list_gate_faults(root: Node, gate: Gate, task: Task | None) -> Iterator[str]:
     if QUANTILE_LOSS in gate.metrics and root.at("training", "loss", "quantile") is None:
         yield f"{QUANTILE_LOSS} is measured at a quantile; declare it: `training.loss: {{quantile: 0.9}}`"
-    has_label = root.string_at("dataset", "label") is not None
+    slicings, label = _list_slicings(root), root.string_at("dataset", "label")
     by_label = [name for name in gate.metrics if METRICS.get(name).needs_label]
-    if task and task.kind.label_judges and not has_label and by_label:
+    if task and task.kind.label_judges and label is None and by_label:
         yield f"{by_label[0]} needs `dataset.label`, which marks the anomalies; gate massVolume"
-    slicings = _list_slicings(root)
     for columns in gate.slicings:
-        if slicings is not None and frozenset(columns) not in map(frozenset, slicings):
+        is_class = columns == (label,) and task is not None and task.classes is not None
+        if slicings is not None and not is_class and frozenset(columns) not in map(frozenset, slicings):
             yield _describe_missing_slices(columns, slicings)
     if gate.needs_draws:
         yield from _check_draws(root, gate, task)
 
 
 def _list_slicings(root: Node) -> list[tuple[str, ...]] | None:
-    """Return the columns of each declared kind of slice; None where a variable hides some."""
-    node = root.at("evaluation", "slices")
-    slicings: list[tuple[str, ...]] = []
+    """Return the columns of each kind of slice that is measured; None where a variable hides some."""
+    node, by = root.at("evaluation", "slices"), root.at("evaluation", "fairness", "by")
+    slicings: list[tuple[str, ...]] = [(name,) for name in (by.strings if by else [])]
     for item in node.items if node else []:
         columns = [item.string] if item.string is not None else item.strings or list(item.mapping)
         if not columns:
