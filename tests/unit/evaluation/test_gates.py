@@ -131,6 +131,7 @@ class TestSlices:
         result = parse_gate("min(slices.carrier.areaUnderROC) >= 0.65", BINARY).evaluate(self.measured())
         assert (result.passed, result.value) == (False, pytest.approx(0.62))
         assert "at carrier=UA, of 2 slices" in result.sentence
+        assert "; not gated: carrier=OO (5 rows, fewer than 100), carrier=HA (areaUnderROC is undefined)" in result.sentence
         assert result.left_out == ("carrier=OO (5 rows, fewer than 100)", "carrier=HA (areaUnderROC is undefined)")
         assert parse_gate("max(slices.carrier.areaUnderROC) < 0.71").evaluate(self.measured()).value == pytest.approx(0.70)
 
@@ -156,7 +157,7 @@ class TestSlices:
         for pair in ("carrier, origin", "origin, carrier", "'carrier', origin"):
             assert parse_gate(f"min(slices[{pair}].areaUnderROC) >= 0.5").evaluate(self.measured()).value == 0.55
 
-    @pytest.mark.parametrize(("column", "why"), [("origin", "there is none"), ("carrier", "carrier=OO (5 rows, fewer than 501)")])
+    @pytest.mark.parametrize(("column", "why"), [("origin", "no slice is left"), ("carrier", "carrier=OO (5 rows, fewer than 501)")])
     def test_without_a_slice_left_it_is_refused(self, column, why):
         result = parse_gate(f"min(slices.{column}.areaUnderROC) >= 0").evaluate(self.measured(least=501))
         assert (result.passed, result.value) == (False, None)

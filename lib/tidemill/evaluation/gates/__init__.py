@@ -7,7 +7,7 @@ functions of `GATE_FUNCTIONS`, such as ``lower(areaUnderPR - champion.areaUnderP
 
 from tidemill.evaluation.gates.expressions import MetricReference
 from tidemill.evaluation.gates.functions import GATE_FUNCTIONS, GateFunction
-from tidemill.evaluation.gates.gate import Gate, GateResult, Measured, default_gates
+from tidemill.evaluation.gates.gate import Gate, GateResult, Measured, default_gates, list_few
 from tidemill.evaluation.gates.grammar import COSTS, parse_gate
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "Measured",
     "MetricReference",
     "default_gates",
+    "list_few",
     "parse_gate",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from tidemill.evaluation.estimates import Estimate, Measurement
 
     Values: TypeAlias = Estimate | dict[str, Estimate]
+
+
+_FEW = 10
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,9 @@ class Gate:
         if about.interval:
             evaluation.remarks.append(f"95 % interval {format_number(about.lower)} to {format_number(about.upper)}")
         left_out = tuple(f"{name} ({reason})" for name, reason in evaluation.left_out.items())
-        sentence = "; ".join((f"{self.text}: {verdict}", *dict.fromkeys(evaluation.remarks), *([measured.rows] if measured.rows else [])))
+        not_gated = [f"not gated: {list_few(left_out)}"] if left_out else []
+        remarks = (*dict.fromkeys(evaluation.remarks), *not_gated, *([measured.rows] if measured.rows else []))
+        sentence = "; ".join((f"{self.text}: {verdict}", *remarks))
         return GateResult(self.text, passed, _finite(left.value), _finite(right.value), lower, upper, left_out, sentence)
 
 
@@ -239,7 +244,7 @@ class _Evaluation:
         what = f"the interval of {names}" if needs_draws(call.argument) else names
         self.left_out |= {name: f"{what} is undefined" for name in slices if name not in defined}
         if not defined:
-            self.remarks.append("no slice is left to gate" + (f": {_list(self.left_out)}" if self.left_out else ", there is none"))
+            self.remarks.append("no slice is left to gate")
             return _to_estimate(math.nan)
         result = _to_estimate(call.function.apply(defined))
         places = [name for name, estimate in defined.items() if estimate.value == result.value]
@@ -248,8 +253,10 @@ class _Evaluation:
         return result
 
 
-def _list(left_out: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} ({reason})" for name, reason in left_out.items())
+def list_few(names: Sequence[str]) -> str:
+    """Return the first names as words, with the number of the others."""
+    others = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    return ", ".join(names[:_FEW]) + others
 
 
 def _map(values: Values, function: Callable[[Estimate], Estimate]) -> Values:

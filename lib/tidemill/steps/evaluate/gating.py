@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tidemill.errors import GateRefused, StepError, TidemillError
 from tidemill.evaluation import Measurement
-from tidemill.evaluation.gates import Gate, GateResult, Measured, default_gates, parse_gate
+from tidemill.evaluation.gates import Gate, GateResult, Measured, default_gates, list_few, parse_gate
 from tidemill.lake.ops import GateRow
 from tidemill.model_registry import Deployments, load_model
 from tidemill.model_registry.sample import check_sample
@@ -214,4 +214,4 @@ def decide(
 
 def _list_slices_left_out(results: Sequence[GateResult]) -> tuple[str, ...]:
     """Return a note on the slices that gates left out, for each gate that has some."""
-    return tuple(f"{result.gate}: not gated: {', '.join(result.left_out)}" for result in results if result.left_out)
+    return tuple(f"{result.gate}: not gated: {list_few(result.left_out)}" for result in results if result.left_out)
