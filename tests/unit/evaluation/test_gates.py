@@ -78,6 +78,8 @@ def test_an_interval_of_a_difference_is_paired():
     assert "95 % interval 0.07 to 0.45" in result.sentence
     # Ends are numbers: arithmetic goes on with them, and a bare metric has its own interval.
     assert parse_gate("upper(areaUnderPR) - lower(areaUnderPR) <= 0.2").evaluate(measured).value == pytest.approx(0.19)
+    gate = parse_gate("upper(areaUnderPR - champion.areaUnderPR) > 0 * accuracy")
+    assert [str(reference) for reference in gate.with_draws] == ["areaUnderPR", "champion.areaUnderPR"]
     assert parse_gate("areaUnderPR > 0.2").evaluate(measured).upper == pytest.approx(0.505)
 
 
@@ -205,6 +207,7 @@ def test_metrics_of_the_spec_and_functions_beside_it(tmp_path: Path):
     with search_beside(tmp_path):
         gate = parse_gate("own_gates.Second(slices.carrier.areaUnderROC) >= 0.7", BINARY)
         assert gate.functions == ("own_gates.Second",)
+        assert not gate.with_draws
         assert gate.evaluate(TestSlices().measured()).value == pytest.approx(0.70)
         with pytest.raises(UsageError, match=r"own_gates.*Third"):
             parse_gate("own_gates.Third(f1) > 0", BINARY)

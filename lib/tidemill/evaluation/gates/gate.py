@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,6 +19,7 @@ from tidemill.evaluation.gates.expressions import (
     format_number,
     needs_draws,
     references,
+    walk,
 )
 from tidemill.tasks import is_minimised
 
@@ -97,9 +98,10 @@ class Gate:
         return any(reference.owner == "baseline" for reference in self.references)
 
     @property
-    def needs_draws(self) -> bool:
-        """True if the gate names an end of an interval."""
-        return needs_draws(self.left) or needs_draws(self.right)
+    def with_draws(self) -> tuple[MetricReference, ...]:
+        """The metrics of which the gate needs bootstrap draws: those whose interval it names an end of."""
+        calls = [part for part in self._parts() if isinstance(part, FunctionCall) and part.function.needs_draws]
+        return tuple(dict.fromkeys(reference for call in calls for reference in references(call.argument)))
 
     @property
     def slicings(self) -> tuple[tuple[str, ...], ...]:
@@ -114,10 +116,11 @@ class Gate:
     @property
     def functions(self) -> tuple[str, ...]:
         """The names of the functions that the gate calls."""
-        from tidemill.evaluation.gates.expressions import walk
+        return tuple(dict.fromkeys(part.function.name for part in self._parts() if isinstance(part, FunctionCall)))
 
-        parts = (*walk(self.left), *walk(self.right))
-        return tuple(dict.fromkeys(part.function.name for part in parts if isinstance(part, FunctionCall)))
+    def _parts(self) -> Iterator[Expression]:
+        yield from walk(self.left)
+        yield from walk(self.right)
 
     def evaluate(self, measured: Measured) -> GateResult:
         """Compare the two sides; a gate that names the champion passes if there is none, and says so.

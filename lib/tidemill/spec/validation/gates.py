@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tidemill.errors import UsageError, did_you_mean
+from tidemill.lake.aggregate_sql import parse_aggregate
 from tidemill.spec.loading.document import Key, Node
 from tidemill.spec.models.evaluation import Evaluation
 from tidemill.spec.validation.task import declared_task
@@ -50,7 +51,7 @@ def _list_gate_faults(root: Node, gate: Gate, task: Task | None) -> Iterator[str
         is_class = columns == (label,) and task is not None and task.classes is not None
         if slicings is not None and not is_class and frozenset(columns) not in map(frozenset, slicings):
             yield _describe_missing_slices(columns, slicings)
-    if gate.needs_draws:
+    if gate.with_draws:
         yield from _check_draws(root, gate, task)
 
 
@@ -81,9 +82,23 @@ def _check_draws(root: Node, gate: Gate, task: Task | None) -> Iterator[str]:
         default = Evaluation.model_fields["bootstrap"].default
         yield f"lower() and upper() need bootstrap draws, and `bootstrap: 0` makes none; write `bootstrap: {default}`, or compare values"
         return
-    without = [name for name in gate.metrics if METRICS.get(name).value is None or (task and task.kind.recommends)]
-    if without:
-        yield f"{without[0]} has no interval; leave lower() and upper() out, and compare the values"
+    for name in dict.fromkeys(reference.metric for reference in gate.with_draws):
+        if reason := _explain_missing_interval(root, name, task):
+            yield f"{name} has no interval{reason}; leave lower() and upper() out, and compare the values"
+
+
+def _explain_missing_interval(root: Node, name: str, task: Task | None) -> str | None:
+    """Return why a metric never has an interval, None if it has one; the reason is empty for metrics that are no formula of counts."""
+    declared = root.at("evaluation", "metrics", name)
+    if declared is None:
+        has_no_draws = task is not None and (task.kind.recommends or not task.kind.learns_label)
+        return "" if has_no_draws or METRICS.get(name).value is None else None
+    if declared.string is None:
+        return None
+    try:
+        return None if parse_aggregate(declared.string).is_additive else ", as it is more than a formula of sum(), avg() and count()"
+    except UsageError:
+        return None  # a fault of its own
 
 
 def _check_default_gates(root: Node, task: Task | None) -> Problems:
