@@ -6,15 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pyspark.sql import functions as F
 from sklearn import metrics as sk
 from tests.spark.tables import write_table
 
 from tidemill.errors import GateRefused, StepError
 from tidemill.model_registry import load_manifest
 from tidemill.model_registry.predict import predict
-from tidemill.steps.evaluate.evaluator import LabelEvaluator
 from tidemill.steps.evaluate.step import evaluate
 from tidemill.tasks import TASKS
+
+DEFAULT_GATES = ["lower(areaUnderPR - baseline.areaUnderPR) > 0", "upper(areaUnderPR - champion.areaUnderPR) >= 0"]
 
 
 def _metrics(lake, version, run_id="r1"):
@@ -56,13 +58,15 @@ def test_a_good_candidate_becomes_challenger_and_a_repeat_changes_nothing(traine
     assert baseline["areaUnderPR"] == pytest.approx(sum(y) / len(y))
     assert trained.states() == {1: "CHALLENGER"}
     evidence = json.loads(trained.deployments.rows()[-1].evidence)
-    assert [gate["gate"] for gate in evidence["gates"]] == ["areaUnderPR > baseline.areaUnderPR", "areaUnderPR >= champion.areaUnderPR"]
-    assert [(gate["passed"], gate["value"]) for gate in evidence["gates"]] == [(True, found["areaUnderPR"]), (True, None)]
+    assert [gate["gate"] for gate in evidence["gates"]] == DEFAULT_GATES
+    first, second = evidence["gates"]
+    assert (first["passed"], second["passed"], second["value"], second["bound"]) == (True, True, None, None)
+    assert 0 < first["value"] == first["lower"] < found["areaUnderPR"] - baseline["areaUnderPR"] < first["upper"]
     assert evidence["metrics"]["areaUnderROC"] == found["areaUnderROC"]
     rows = trained.lake.ledger.rows("ops.gates", pipeline="late", run_id="r1", model_version=version)
     assert [(row["gate"], row["value"], row["bound"], row["passed"]) for row in rows] == [
-        ("areaUnderPR > baseline.areaUnderPR", found["areaUnderPR"], baseline["areaUnderPR"], True),
-        ("areaUnderPR >= champion.areaUnderPR", None, None, True),
+        (DEFAULT_GATES[0], first["value"], 0.0, True),
+        (DEFAULT_GATES[1], None, None, True),
     ]
     assert "model 1 and the constant baseline on 18 test rows" in rows[0]["compared"]
 
@@ -114,31 +118,35 @@ def test_a_champion_that_is_evaluated_again_is_held_against_the_one_before_it(tr
 
 
 @pytest.mark.long("measures two models on all rows and on fresh ones")
-def test_gates_on_the_champion_compare_on_rows_that_it_was_not_trained_on(trained, monkeypatch):
+def test_gates_on_the_champion_compare_on_rows_that_it_was_not_trained_on(trained):
+    now, dataset = trained.dataset_version, trained.lake.read(trained.spark, "gold.late_dataset")
+    earlier = dataset.withColumn("split", F.when(F.col("id") < 48, "train").otherwise(F.col("split")))
+    trained.dataset_version = write_table(trained.lake, earlier, "gold.late_dataset")
     trained.train("good", "CHALLENGER", "CHAMPION")
+    dataset = trained.lake.read(trained.spark, "gold.late_dataset", now)
+    trained.dataset_version = write_table(trained.lake, dataset, "gold.late_dataset")
     candidate = trained.train("bad")
-    later = trained.lake.read(trained.spark, "gold.late_dataset").where("split = 'train' OR id >= 48")
-
-    def fresh_rows(evaluator, champion):
-        assert champion.version == 1
-        return LabelEvaluator(trained.context("evaluate", candidate), later, [])
-
-    monkeypatch.setattr(LabelEvaluator, "without_training_rows", fresh_rows)
     gates = ["areaUnderROC - champion.areaUnderROC >= 0.5", "areaUnderROC >= 0.5", "logLoss - baseline.logLoss < 0 * champion.logLoss"]
-    trained.spec["evaluation"] = {"gates": gates}
+    gates.append("min(slices.carrier.areaUnderROC) >= 0")
+    trained.spec["evaluation"] = {"gates": gates, "slices": ["carrier"], "min_slice_rows": 7}
     with pytest.raises(GateRefused, match="model 2 and champion 1 on 10 test rows that the champion was not trained on"):
         evaluate(trained.context("evaluate", candidate))
-    fresh = later.where("split = 'test' AND is_late IS NOT NULL").orderBy("id")
+    fresh = dataset.where("id >= 48 AND is_late IS NOT NULL").orderBy("id")
     y = [row["is_late"] for row in fresh.collect()]
     p = {version: [row["probability"] for row in _predict(trained, version, fresh)] for version in (1, 2)}
     rows = trained.lake.ledger.rows("ops.gates")
     assert rows[0]["value"] == pytest.approx(sk.roc_auc_score(y, p[2]) - sk.roc_auc_score(y, p[1]))
     all_y, all_p = _test_rows(trained, candidate)
     assert rows[1]["value"] == pytest.approx(sk.roc_auc_score(all_y, all_p))
-    assert rows[1]["value"] == _metrics(trained.lake, candidate)["areaUnderROC"]
     train = trained.lake.read(trained.spark, "gold.late_dataset").where("split = 'train' AND is_late IS NOT NULL").toPandas()
     constant = [train["is_late"].astype(float).mean()] * len(y)
     assert rows[2]["value"] == pytest.approx(sk.log_loss(y, p[2]) - sk.log_loss(y, constant))
+    scored = _predict(trained, candidate, dataset.where("split = 'test' AND is_late IS NOT NULL"))
+    united = [row for row in scored if row["carrier"] == "UA"]
+    assert len(scored) - len(united) == 6
+    assert rows[3]["value"] == pytest.approx(sk.roc_auc_score([row["is_late"] for row in united], [row["probability"] for row in united]))
+    assert "at carrier=UA, of 1 slice" in rows[3]["compared"]
+    assert "not gated: carrier=AA (6 rows, fewer than 7)" in rows[3]["compared"]
     champion = json.loads(trained.deployments.rows()[-1].evidence)["champion"]
     assert (champion["version"], champion["rows"]) == (1, 10)
     assert champion["candidate_metrics"]["areaUnderROC"] == pytest.approx(sk.roc_auc_score(y, p[2]))

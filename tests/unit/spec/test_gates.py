@@ -28,6 +28,10 @@ SLICES = "[carrier, [carrier, origin], {distance: [0, 500]}]"
         (gate("max(slices.origin.f1) > 0.3"), "slices of origin are not in `evaluation.slices`; it is empty; add `origin` there"),
         (gate("areaUnderPr > 0.3"), "did you mean 'areaUnderPR'?"),
         (gate("profit > 0.3"), "unknown metric 'profit' of a binary task"),
+        (
+            gate("lower(spread) > 1", metrics="{spread: stddev(probability)}"),
+            "spread has no interval, as it is more than a formula of sum()",
+        ),
         (gate("quantileLoss > 0.3"), "unknown metric 'quantileLoss' of a binary task"),
     ],
 )
@@ -58,6 +62,8 @@ def test_classes_of_the_label_and_groups_of_fairness_are_slices_too(faults: Call
 
 
 def test_values_need_no_draws(write: Callable[..., Path], changed: Callable[..., str]) -> None:
+    own = gate("lower(share) > max(slices[origin, carrier].f1) - spread", slices=SLICES, metrics="{share: avg(label), spread: max(label)}")
+    assert load_spec(write(changed(*own)), environ={}).pipeline.evaluation.bootstrap == 200
     spec = load_spec(write(changed(*gate("areaUnderPR >= champion.areaUnderPR", bootstrap="0"))), environ={})
     assert len(spec.pipeline.evaluation.gates or ()) == 2
 

@@ -252,7 +252,7 @@ class _Evaluation:
         result = _to_estimate(call.function.apply(defined))
         places = [name for name, estimate in defined.items() if estimate.value == result.value]
         self.about = self.about or (self._about_slices.get(places[0]) if places else None)
-        self.remarks.append(f"{f'at {places[0]}, ' if places else ''}of {len(defined)} slices")
+        self.remarks.append(f"{f'at {places[0]}, ' if places else ''}of {len(defined)} {'slice' if len(defined) == 1 else 'slices'}")
         return result
 
 

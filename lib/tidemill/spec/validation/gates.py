@@ -83,7 +83,8 @@ def _check_draws(root: Node, gate: Gate, task: Task | None) -> Iterator[str]:
         yield f"lower() and upper() need bootstrap draws, and `bootstrap: 0` makes none; write `bootstrap: {default}`, or compare values"
         return
     for name in dict.fromkeys(reference.metric for reference in gate.with_draws):
-        if reason := _explain_missing_interval(root, name, task):
+        reason = _explain_missing_interval(root, name, task)
+        if reason is not None:
             yield f"{name} has no interval{reason}; leave lower() and upper() out, and compare the values"
 
 
