@@ -12,6 +12,7 @@ from tests.spark.steps.conftest import examples
 from tidemill.errors import UsageError
 from tidemill.lake.ops import ImportanceRow, MetricRow, StepRow
 from tidemill.model_registry import load_manifest
+from tidemill.model_registry.manifest import describe_content
 from tidemill.workflow.reproduction.comparison import Change, compare_versions, find_side
 from tidemill.workflow.reproduction.paired import add_common_rows
 
@@ -62,10 +63,20 @@ def test_kept_specs_are_compared_key_by_key(pair):
     kept = {"training": {"folds": 3, "models": {"xgboost": {}}}, "description": "x"}
     for version, folds in ((1, 3), (2, 5)):
         spec = {**kept, "training": {**kept["training"], "folds": folds}}
-        pair.lake.write_text(f"models/late/{version}/evidence/spec.json", json.dumps(spec))
+        files = {
+            "spec.json": {"spec": spec},
+            "code.json": {"tables.rows.sql": {"sha256": f"{folds}"}},
+            "environment.json": {"packages": {}},
+        }
+        contents = {name: json.dumps(content).encode() for name, content in files.items()}
+        for name, content in contents.items():
+            pair.lake.write_bytes(f"models/late/{version}/evidence/{name}", content)
+        known = {name: describe_content(content) for name, content in contents.items()}
+        manifest = dataclasses.replace(load_manifest(pair.lake, "late", version), evidence=known)
+        pair.lake.write_text(f"models/late/{version}/model.json", manifest.to_json())
     found = compare_versions(pair.context("evaluate", 1).spec, pair.lake, 1, 2)
     assert found.spec == (Change("training.folds", 3, 5),)
-    assert found.notes == ()
+    assert found.notes == ("code differs: tables.rows.sql",)
 
 
 def test_a_side_is_a_version_a_run_or_the_champion(pair):
@@ -75,6 +86,7 @@ def test_a_side_is_a_version_a_run_or_the_champion(pair):
         find_side(spec, pair.lake, "9")
 
 
+@pytest.mark.long("measures two models with bootstrap intervals")
 def test_both_are_measured_on_the_same_test_rows(pair, spark, fitted):
     spec = pair.context("evaluate", 1).spec
     found = add_common_rows(compare_versions(spec, pair.lake, 1, 2), spec, pair.lake, spark)
@@ -91,8 +103,7 @@ def test_both_are_measured_on_the_same_test_rows(pair, spark, fitted):
     assert found.rows == is_known.sum() == 18
     # The second model is fitted on the opposite labels, so that its probabilities are the complements.
     assert (roc.a, roc.b, roc.difference) == (pytest.approx(area), pytest.approx(1 - area), pytest.approx(1 - 2 * area))
-    if roc.lower is not None:
-        assert roc.lower <= roc.difference <= roc.upper < 0, "worse beyond chance"
+    assert roc.lower <= roc.difference <= roc.upper < 0, "worse beyond chance"
     assert (found.predictions.rows, found.predictions.changed_side, found.predictions.differing) == (20, 20, 20)
     assert found.predictions.greatest == pytest.approx(max(abs(2 * score - 1) for score in scores), abs=1e-6)
     assert len(found.predictions.sample) == 5

@@ -120,6 +120,8 @@ class TestReplay:
     @pytest.mark.slow
     def test_is_equal_on_the_pinned_versions_though_a_table_went_on(self, place, capsys, monkeypatch):
         DeltaTable(place.lake.path("bronze.rows")).update(predicate="id = 3", updates={"x": "99.0"})
+        changed = place.file.read_text().replace("folds: 2", "folds: 3").replace("SELECT id, x,", "SELECT id, 2 * x AS x,")
+        place.file.write_text(changed)
         monkeypatch.setattr("tidemill.pipeline.Pipeline._start_spark", lambda _: place.spark.get())
         assert main(["replay", str(place.file), "--json"]) == 0
         result = json.loads(capsys.readouterr().out)
@@ -130,7 +132,10 @@ class TestReplay:
         predictions = result["compared"]["predictions"]
         assert (predictions["rows"], predictions["differing"]) == (300, 0)
         assert predictions["greatest"] <= 1e-12
-        assert result["notes"] == ["bronze.rows has changed since: the run read version 0, the latest is 1"]
+        spec, table = result["notes"]
+        assert spec.startswith("the spec has changed since, and is used as it was: ")
+        assert {"tables.rows.sql", "training.folds"} <= set(spec.partition(": ")[2].split(", "))
+        assert table == "bronze.rows has changed since: the run read version 0, the latest is 1"
         assert not list(Path(place.lake.root, ".scratch").iterdir()), "the scratch lake is gone"
         assert place.lake.version("gold.late_dataset") == 0, "nothing is written to the lake itself"
 

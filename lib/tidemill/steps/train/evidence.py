@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tidemill.lake import Lake
     from tidemill.model_registry import Manifest
+    from tidemill.spec import Spec
 
 _EXAMPLE_ROWS = 5
 _OUTPUTS = ("prediction", "probability", "score_error")
@@ -42,7 +43,7 @@ def collect_evidence(context: StepContext, manifest: Manifest, dataset: DataFram
     - ``signature.json``: the columns that the model reads and returns, with their types; its feature slots; some rows with predictions.
     """
     spec = context.spec.pipeline.model_dump(mode="json", by_alias=True)
-    code = {name: {"sha256": hashlib.sha256(text.encode()).hexdigest(), "text": text} for name, text in _list_code(context)}
+    code = {name: {"sha256": hashlib.sha256(text.encode()).hexdigest(), "text": text} for name, text in list_code(context.spec)}
     files: dict[str, object] = {
         "spec.json": {"file": str(context.spec.file), "spec": spec},
         "code.json": code,
@@ -54,8 +55,9 @@ def collect_evidence(context: StepContext, manifest: Manifest, dataset: DataFram
     return {name: redact(json.dumps(content, indent=2, ensure_ascii=False, default=str)) + "\n" for name, content in files.items()}
 
 
-def _list_code(context: StepContext) -> Iterator[tuple[str, str]]:
-    spec, pipeline = context.spec, context.spec.pipeline
+def list_code(spec: Spec) -> Iterator[tuple[str, str]]:
+    """Yield the text of each SQL and Python of the spec, with what it is for."""
+    pipeline = spec.pipeline
     for name, table in pipeline.tables.items():
         if table.sql is not None:
             yield f"tables.{name}.sql", spec.sql_text(table.sql)

@@ -7,21 +7,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from tidemill.errors import StepError
 from tidemill.lake import Lake
 from tidemill.lake.ops import ImportanceRow, MetricRow
 from tidemill.model_registry import Deployments, Manifest, load_manifest
-from tidemill.model_registry.manifest import model_folder
+from tidemill.model_registry.manifest import read_evidence
 from tidemill.spec import Spec
 from tidemill.workflow.reproduction.explanation import find_recorded_rows
+from tidemill.workflow.reproduction.kept_spec import list_key_changes
 from tidemill.workflow.reproduction.origin import Origin, find_version, trace_origin
 
 if TYPE_CHECKING:
     from tidemill.workflow.reproduction.models import PredictionComparison
 
-_SPEC_FILES = ("evidence/spec.json", "evidence/spec.yml")
 _MOST_COLUMNS = 20
 
 
@@ -106,8 +104,7 @@ def compare_versions(spec: Spec, lake: Lake, a: int, b: int) -> VersionCompariso
     name = spec.pipeline.pipeline
     first, second = load_manifest(lake, name, a), load_manifest(lake, name, b)
     origins = [_trace(spec, lake, version) for version in (a, b)]
-    kept = [read_spec(lake, name, version) for version in (a, b)]
-    changes, notes = _compare_specs(first, second, kept, origins)
+    changes, notes = _compare_specs(first, second, [read_evidence(lake, each) for each in (first, second)], origins)
     states = Deployments(lake.ledger, name).states()
     return VersionComparison(
         name,
@@ -121,18 +118,6 @@ def compare_versions(spec: Spec, lake: Lake, a: int, b: int) -> VersionCompariso
         tuple(_compare_importances(lake, first, second)),
         notes=tuple(notes),
     )
-
-
-def read_spec(lake: Lake, pipeline: str, version: int) -> Mapping[str, Any] | None:
-    """Return the resolved spec that is kept with a version, None where it has none."""
-    for file in _SPEC_FILES:
-        try:
-            kept = yaml.safe_load(lake.read_text(f"{model_folder(pipeline, version)}/{file}"))
-        except (OSError, yaml.YAMLError):
-            continue
-        if isinstance(kept, dict):
-            return kept
-    return None
 
 
 def _trace(spec: Spec, lake: Lake, version: int) -> Origin | None:
@@ -154,15 +139,20 @@ def _changes(a: Mapping[str, object], b: Mapping[str, object]) -> Iterator[Chang
 
 
 def _compare_specs(
-    first: Manifest, second: Manifest, kept: list[Mapping[str, Any] | None], origins: list[Origin | None]
+    first: Manifest, second: Manifest, evidence: list[dict[str, Any]], origins: list[Origin | None]
 ) -> tuple[list[Change], list[str]]:
     """Compare the kept specs key by key; without them the features and the fingerprints of the steps, and say so."""
-    if kept[0] is not None and kept[1] is not None:
-        return list(_changes(_flatten(kept[0]), _flatten(kept[1]))), _list_code_changes(origins, ("code",))
-    sides = [_flatten({"training": {"task": each.task, "metric": each.metric}, "features": each.features}) for each in (first, second)]
-    without = [str(each.version) for each, spec in zip((first, second), kept, strict=True) if spec is None]
-    notes = [f"the spec of model {' and of model '.join(dict.fromkeys(without))} is not kept; the keys of its features are compared"]
-    return list(_changes(*sides)), [*notes, *_list_code_changes(origins, ("spec", "code"))]
+    specs = [each.get("spec.json", {}).get("spec") for each in evidence]
+    if all(specs):
+        texts = [{name: entry["sha256"] for name, entry in each.get("code.json", {}).items()} for each in evidence]
+        packages = [each.get("environment.json", {}).get("packages", {}) for each in evidence]
+        notes = [f"code differs: {change.name}" for change in _changes(*texts)]
+        notes += [f"package {change.name}: {change.a or 'absent'} and {change.b or 'absent'}" for change in _changes(*packages)]
+        return [Change(*change) for change in list_key_changes(*specs)], notes
+    sides = [{"training": {"task": each.task, "metric": each.metric}, "features": each.features} for each in (first, second)]
+    without = dict.fromkeys(str(each.version) for each, spec in zip((first, second), specs, strict=True) if not spec)
+    notes = [f"the spec of model {' and of model '.join(without)} is not kept; the keys of its features are compared"]
+    return [Change(*change) for change in list_key_changes(*sides)], [*notes, *_list_code_changes(origins, ("spec", "code"))]
 
 
 def _list_code_changes(origins: list[Origin | None], parts: tuple[str, ...]) -> list[str]:
@@ -179,13 +169,6 @@ def _list_code_changes(origins: list[Origin | None], parts: tuple[str, ...]) -> 
         for part in parts
         if prints[0][node].get(part) != prints[1][node].get(part)
     ]
-
-
-def _flatten(value: object, path: str = "") -> dict[str, object]:
-    """Return the leaves of nested mappings by dotted path; lists are leaves."""
-    if isinstance(value, Mapping):
-        return {key: leaf for name, part in value.items() for key, leaf in _flatten(part, f"{path}.{name}" if path else str(name)).items()}
-    return {path: value}
 
 
 def _compare_data(lake: Lake, first: Manifest, second: Manifest, origins: list[Origin | None]) -> Iterator[Change]:

@@ -22,6 +22,7 @@ from tidemill.runtime.session import LazySpark, child_session
 from tidemill.spec import Spec
 from tidemill.steps import STEP_FUNCTIONS
 from tidemill.steps.result import StepContext
+from tidemill.steps.train.evidence import digest_splits
 from tidemill.workflow.error_messages import format_error
 from tidemill.workflow.reproduction.explanation import (
     Cause,
@@ -32,12 +33,13 @@ from tidemill.workflow.reproduction.explanation import (
     find_library_changes,
     find_recorded_rows,
 )
+from tidemill.workflow.reproduction.kept_spec import KeptSpec, read_kept_spec
 from tidemill.workflow.reproduction.models import compare_predictions, compare_trials, describe_params, tolerance_of
 from tidemill.workflow.reproduction.origin import MadeStep, Origin, trace_origin
 from tidemill.workflow.reproduction.tables import compare_rows
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 logger = logging.getLogger(__name__)
 
@@ -88,13 +90,14 @@ def replay(spec: Spec, lake: Lake, spark: LazySpark, version: int) -> ReplayResu
         TableNotFound: a pinned version is gone; it is named.
         StepError: the version cannot be traced, or its model cannot be loaded.
     """
-    origin = trace_origin(spec, lake, version)
-    load_manifest(lake, origin.pipeline, version)
-    recorded = tuple(lake.ledger.read(TrialRow, pipeline=origin.pipeline, run_id=origin.run_id))
+    manifest = load_manifest(lake, spec.pipeline.pipeline, version)
+    kept = read_kept_spec(spec, lake, manifest)
+    origin = trace_origin(kept.spec, lake, version)
+    recorded = tuple(lake.ledger.read(TrialRow, pipeline=origin.pipeline, run_id=origin.run_id)) or kept.trials
     if not recorded:
         raise StepError(f"ops.trials of {lake.root} has no trials of run {origin.run_id}, which made model {version}: they were removed")
     with _scratch_folder(lake) as folder:
-        return _Replay(spec, lake, spark.get(), origin, recorded, folder).run()
+        return _Replay(kept, lake, spark.get(), origin, recorded, folder).run()
 
 
 @contextmanager
@@ -116,7 +119,7 @@ def _scratch_folder(lake: Lake) -> Iterator[str]:
 class _Replay:
     """One replay: what it was given, and what it has found so far."""
 
-    spec: Spec
+    kept: KeptSpec
     lake: Lake
     spark: SparkSession
     origin: Origin
@@ -129,11 +132,17 @@ class _Replay:
     versions: dict[str, int] = field(default_factory=dict)
     readable: dict[str, tuple[Lake, int]] = field(default_factory=dict)
 
+    @property
+    def spec(self) -> Spec:
+        """The spec that is run again."""
+        return self.kept.spec
+
     def run(self) -> ReplayResult:
         """Check the inputs, make each step again, and compare."""
         origin = self.origin
         self._open_tables()
-        self.causes += find_definition_changes(self.spec, origin)
+        self.causes += self.kept.causes if self.kept.is_kept else find_definition_changes(self.spec, origin)
+        self.notes += self.kept.notes
         holders = {table: self.readable[table][0] for table in origin.pinned}
         self.versions = {table: self.readable[table][1] for table in origin.pinned}
         work: Lake = PinnedLake(f"{self.folder}/lake", holders)
@@ -204,9 +213,11 @@ class _Replay:
         return True
 
     def _compare_table(self, step: MadeStep, work: Lake, table: str) -> None:
-        if table not in self.readable:
-            return
         declared = self.spec.pipeline
+        if table not in self.readable:
+            if step.node.step == "dataset" and self.kept.splits:
+                self._compare_split_digests(work.read(self.spark, table, self.versions[table]))
+            return
         key = declared.dataset.key if step.node.step == "dataset" else declared.tables[step.node.item].key
         lake, version = self.readable[table]
         before, now = lake.read(self.spark, table, version), work.read(self.spark, table, self.versions[table])
@@ -220,6 +231,16 @@ class _Replay:
             self.compared["splits"] = "equal" if splits is None else str(splits)
             if splits is not None:
                 self.differences.append(Difference("splits", str(splits)))
+
+    def _compare_split_digests(self, now: DataFrame) -> None:
+        """Compare the splits with their recorded digests, where the dataset itself is gone."""
+        digests = digest_splits(now, self.spec.pipeline.dataset.key)
+        names = ("split", "fold", "rows", "digest")
+        was, is_ = ({tuple(each[name] for name in names) for each in side} for side in (self.kept.splits, digests))
+        self.compared["splits"] = "equal" if was == is_ else "other digests"
+        if was != is_:
+            folds = sorted({f"{split} fold {fold}" if fold is not None else str(split) for split, fold, _, _ in was ^ is_})
+            self.differences.append(Difference("splits", f"other keys in {', '.join(folds)}, by the digests of the version"))
 
     def _suspect_inputs(self, step: MadeStep) -> None:
         """Name the inputs of a step whose table differs where nothing else explains it."""
