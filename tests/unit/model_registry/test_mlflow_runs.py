@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,9 +20,10 @@ from mlflow import MlflowClient
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_score, recall_score
 
 from tidemill.lake import Lake
-from tidemill.lake.ops import CurveRow, GateRow, MetricRow, RunRow, StepRow, TrialRow
+from tidemill.lake.ops import ConfusionRow, CurveRow, GateRow, MetricRow, RunRow, StepRow, TrialRow
 from tidemill.model_registry import is_projected, lacks_mlflow, project
 from tidemill.model_registry.mlflow import target as target_module
+from tidemill.model_registry.mlflow.charts import build_matrix
 from tidemill.model_registry.mlflow.target import store_uri
 from tidemill.spec.models.pipeline import Registry
 from tidemill.workflow.mlflow_projection import show_in_mlflow
@@ -61,6 +63,14 @@ def record_run(lake, run_id="r1", state="FAILED", seed=0):
     metrics.append(MetricRow(**names, model_version=0, split="test", metric="accuracy", value=0.7, recorded_at=at))
     lake.ledger.append(metrics)
     lake.ledger.append([GateRow(**names, model_version=1, gate="accuracy >= 0.9", value=measured["accuracy"], bound=0.9, passed=False)])
+    pairs = [(label, prediction) for label in (False, True) for prediction in (False, True)]
+    lake.ledger.append([
+        ConfusionRow(
+            **names, model_version=1, split="test", label=str(label).lower(), prediction=str(prediction).lower(),
+            rows=float(np.sum((label == LABELS) & (prediction == PREDICTIONS))),
+        )
+        for label, prediction in pairs
+    ])  # fmt: skip
     curve = [CurveRow(**names, model_version=1, split="test", curve="roc", x=x / 10, y=(x / 10) ** 0.5) for x in range(11)]
     lake.ledger.append(curve)
     dataset = {"gold.late_dataset": 4}
@@ -123,7 +133,8 @@ def test_a_run_its_trials_and_its_evaluation_are_shown_once_and_again_after_a_lo
     folder = Path(client.download_artifacts(parent.info.run_id, "evaluation"))
     with (folder / "metrics.csv").open() as stream:
         assert {(row["slice"], row["metric"]) for row in csv.DictReader(stream)} >= {("", "recall"), ("carrier=OO", "recall")}
-    assert json.loads((folder / "confusion_matrix.json").read_text())["matrix"] == confusion_matrix(LABELS, PREDICTIONS).tolist()
+    matrix = json.loads((folder / "confusion_matrix.json").read_text())
+    assert (matrix["labels"], matrix["matrix"]) == (["false", "true"], confusion_matrix(LABELS, PREDICTIONS).tolist())
     assert len((folder / "curves" / "roc.csv").read_text().splitlines()) == 12
     for image in ("confusion_matrix.png", "curves/roc.png"):
         assert len(np.unique(imread(folder / image))) > 10, image
@@ -149,6 +160,17 @@ def test_a_run_its_trials_and_its_evaluation_are_shown_once_and_again_after_a_lo
         ("r2", measured["accuracy"]),
     ]
     assert {name: len(rows) for name, rows in dump(lake).items()} == {name: len(rows) for name, rows in after.items()}
+
+
+def test_a_matrix_of_many_classes_is_in_their_order():
+    truth, called = [2, 10, 10, 2, 1, 10], [2, 10, 2, 1, 1, 10]
+    rows = [
+        ConfusionRow(label=str(label), prediction=str(prediction), rows=float(count))
+        for (label, prediction), count in Counter(zip(truth, called, strict=True)).items()
+    ]
+    matrix = build_matrix(rows)
+    assert (matrix.labels, matrix.cells) == (["1", "2", "10"], confusion_matrix(truth, called, labels=[1, 2, 10]).tolist())
+    assert build_matrix([]) is None and build_matrix([*rows, ConfusionRow(label=None, prediction="1", rows=1.0)]).labels[-1] == "unknown"
 
 
 @pytest.fixture

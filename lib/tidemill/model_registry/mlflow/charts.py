@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidemill.lake.ops import CurveRow, OpsRow
+from tidemill.lake.ops import ConfusionRow, CurveRow, OpsRow
 from tidemill.model_registry.mlflow.history import RecordedRun
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 _NOT_SHOWN = frozenset({"pipeline", "seq", "recorded_at"})
-_TOLERANCE = 1e-6
+_MOST_WRITTEN = 12  # classes: the cells of more have no figures
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ _AXES = {
     "recall": Axis("by threshold", "threshold", "recall"),
     "share_flagged": Axis("by threshold", "threshold", "share of rows flagged"),
     "residuals": Axis("residuals", "prediction", "residual", "zero"),
+    "residual_quantiles": Axis("quantiles of the residuals", "quantile", "residual", "zero"),
     "learning": Axis("learning curve", "training rows", "metric"),
 }
 _THRESHOLDS = ("precision", "recall", "share_flagged")
@@ -58,39 +59,37 @@ def write_evaluation(folder: Path, run: RecordedRun) -> bool:
     _write_rows(folder / "gates.csv", run.gates)
     for name, points in run.curves.items():
         _write_rows(folder / "curves" / f"{name}.csv", points)
-    matrix = confusion_matrix(run)
+    matrix = build_matrix(run.confusion)
     if matrix is not None:
-        labels = ["negative", "positive"]
-        text = json.dumps({"labels": labels, "rows are the label, columns the prediction": True, "matrix": matrix}, indent=2)
+        text = json.dumps({"labels": matrix.labels, "matrix": matrix.cells, "rows": "label", "columns": "prediction"}, indent=2)
         (folder / "confusion_matrix.json").write_text(text + "\n", encoding="utf-8")
     if importlib.util.find_spec("matplotlib") is not None:
         _draw(folder, run.curves, matrix)
     return True
 
 
-def confusion_matrix(run: RecordedRun) -> list[list[int]] | None:
-    """Return the test rows of two classes by label and prediction at the threshold; None where the metrics do not tell them.
+@dataclass(frozen=True)
+class ConfusionMatrix:
+    """Weights of the test rows by label (rows) and prediction (columns); ``labels`` are the classes as text, in their order."""
 
-    It follows from accuracy, recall and specificity, which are exact, and the number of rows; precision has to agree, as it does not where
-    rows are weighted.
-    """
-    test = [row for row in run.metrics if row.slice is None and row.split == "test" and row.model_version]
-    values = {str(row.metric): row.value for row in test}
-    step = run.steps.get("evaluate")
-    rows = next((row.rows for row in test if row.rows is not None), step.rows_in if step else None)
-    accuracy, recall, specificity, precision = (values.get(name) for name in ("accuracy", "recall", "specificity", "precision"))
-    if accuracy is None or recall is None or specificity is None or precision is None or not rows or recall == specificity:
-        return None
-    positives = round(rows * (accuracy - specificity) / (recall - specificity))
-    hits, rejections = round(positives * recall), round((rows - positives) * specificity)
-    alarms = rows - positives - rejections
-    flagged = hits + alarms
-    is_consistent = (
-        0 <= positives <= rows
-        and abs((hits + rejections) / rows - accuracy) < _TOLERANCE
-        and abs((hits / flagged if flagged else 0.0) - precision) < _TOLERANCE
-    )
-    return [[rejections, alarms], [positives - hits, hits]] if is_consistent else None
+    labels: Sequence[str]
+    cells: Sequence[Sequence[float]]
+
+
+def build_matrix(rows: Sequence[ConfusionRow]) -> ConfusionMatrix | None:
+    """Return the matrix of the rows of ``ops.confusion``; None without any. A label that the model does not know is called unknown."""
+    weights = {(row.label or "unknown", row.prediction or "unknown"): row.rows or 0.0 for row in rows}
+    labels = sorted({name for cell in weights for name in cell}, key=_sort_key)
+    cells = [[weights.get((label, prediction), 0.0) for prediction in labels] for label in labels]
+    return ConfusionMatrix(labels, cells) if labels else None
+
+
+def _sort_key(label: str) -> tuple[bool, float, str]:
+    """Return what sorts numbers as numbers, other labels as texts, and the unknown one last."""
+    try:
+        return False, float(label), ""
+    except ValueError:
+        return label == "unknown", 0.0, label
 
 
 def _write_rows(file: Path, rows: Sequence[OpsRow]) -> None:
@@ -104,7 +103,7 @@ def _write_rows(file: Path, rows: Sequence[OpsRow]) -> None:
         writer.writerows(cells)
 
 
-def _draw(folder: Path, curves: Mapping[str, Sequence[CurveRow]], matrix: list[list[int]] | None) -> None:
+def _draw(folder: Path, curves: Mapping[str, Sequence[CurveRow]], matrix: ConfusionMatrix | None) -> None:
     """Draw each curve, those over the threshold in one image, and the confusion matrix."""
     single = {name: points for name, points in curves.items() if name not in _THRESHOLDS}
     for name, points in single.items():
@@ -137,18 +136,22 @@ def _draw_curves(file: Path, curves: Mapping[str, Sequence[CurveRow]]) -> None:
     figure.savefig(file)
 
 
-def _draw_matrix(file: Path, matrix: list[list[int]]) -> None:
+def _draw_matrix(file: Path, matrix: ConfusionMatrix) -> None:
+    """Draw the matrix; a colour is the share of the label's rows."""
     figure, plot = _figure()
-    shares = [[cell / max(sum(row), 1) for cell in row] for row in matrix]
+    shares = [[cell / (sum(row) or 1.0) for cell in row] for row in matrix.cells]
     plot.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for y, row in enumerate(matrix):
-        for x, cell in enumerate(row):
-            text = f"{cell:,}\n{shares[y][x]:.1%}"
-            plot.text(x, y, text, ha="center", va="center", color="white" if shares[y][x] > 0.5 else "black")
-    names = ["negative", "positive"]
-    plot.set(
-        title="confusion matrix", xlabel="prediction", ylabel="label", xticks=[0, 1], yticks=[0, 1], xticklabels=names, yticklabels=names
-    )
+    names = [label if len(label) <= 20 else f"{label[:19]}…" for label in matrix.labels]
+    places = list(range(len(names)))
+    if len(names) <= _MOST_WRITTEN:
+        size = 10 if len(names) < 6 else 6
+        for y, x in ((y, x) for y in places for x in places):
+            text = f"{matrix.cells[y][x]:,.10g}" + (f"\n{shares[y][x]:.1%}" if len(names) < 6 else "")
+            plot.text(x, y, text, ha="center", va="center", size=size, color="white" if shares[y][x] > 0.5 else "black")
+    plot.set(title="confusion matrix", xlabel="prediction", ylabel="label")
+    size = 10 if len(names) <= _MOST_WRITTEN else 5
+    plot.set_xticks(places, names, rotation=0 if len(names) < 4 else 90, size=size)
+    plot.set_yticks(places, names, size=size)
     figure.savefig(file)
 
 

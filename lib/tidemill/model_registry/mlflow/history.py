@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tidemill.lake.ledger import condition
-from tidemill.lake.ops import CurveRow, DeploymentRow, GateRow, MetricRow, RunRow, StepRow, TrialRow
+from tidemill.lake.ops import ConfusionRow, CurveRow, DeploymentRow, GateRow, MetricRow, RunRow, StepRow, TrialRow
 
 if TYPE_CHECKING:
     from tidemill.lake import Lake
@@ -113,6 +113,11 @@ class RecordedRun:
     def gates(self) -> list[GateRow]:
         """The gates that the run asked."""
         return self.lake.ledger.read(GateRow, pipeline=self.pipeline, run_id=self.run_id)
+
+    @cached_property
+    def confusion(self) -> list[ConfusionRow]:
+        """The confusion matrix of the test rows, a row for each label and prediction; empty where nothing is classified."""
+        return self.lake.ledger.read(ConfusionRow, pipeline=self.pipeline, run_id=self.run_id, split="test")
 
     @cached_property
     def curves(self) -> dict[str, list[CurveRow]]:
