@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 import shutil
+from contextlib import chdir
 from pathlib import Path
+from unittest.mock import patch
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -31,13 +34,25 @@ def place(whole_run, tmp_path_factory) -> Place:
     return Place(trained.data, lake)
 
 
+def _read_sections() -> str:
+    """Return the page's sections from approval on, without replay and what follows."""
+    text = PAGE.read_text(encoding="utf-8")
+    return text[text.index("## Approval") : text.index("## Replay")]
+
+
 def _examples() -> list[tuple[list[str], int]]:
     """Return the commands of the page's sections on approval and rollback, with their exit codes."""
-    text = PAGE.read_text(encoding="utf-8")
-    section = text[text.index("## Approval") : text.index("## Replay")]
+    section = _read_sections()
     lines = [line for block in re.findall(r"^```bash\n(.*?)^```", section, re.MULTILINE | re.DOTALL) for line in block.splitlines()]
     exits = [re.search(r"# exit (\d)$", line) for line in lines]
     return [(shlex.split(line, comments=True)[1:], int(found[1]) if found else 0) for line, found in zip(lines, exits, strict=True)]
+
+
+def _run_python_example(place: Place) -> None:
+    """Run the page's example of the Python interface."""
+    [example] = re.findall(r"^```python\n(.*?)^```", _read_sections(), re.MULTILINE | re.DOTALL)
+    with patch.dict(os.environ, place.environ()), chdir(ROOT):
+        exec(compile(example, str(PAGE), "exec"), {})
 
 
 def _sql(place: Place, query: str) -> list[dict]:
@@ -92,6 +107,7 @@ def test_the_whole_life_as_the_page_tells_it(place):
         (1, "CHAMPION"), (2, "RETIRED"),
     ]  # fmt: skip
     assert (rows[5]["actor"], rows[5]["reason"]) == ("ada", "checked by hand")
+    _run_python_example(place)
     versions = _sql(place, "SELECT DISTINCT model_version FROM gold.flight_delays_predictions_latest")
     assert versions == [{"model_version": 1}]
     assert set(place.table("gold.flight_delays_predictions")["model_version"]) == {1, 2}

@@ -78,7 +78,7 @@ def digest_evidence(lake: Lake, pipeline: str, version: int) -> str:
         if is_changed
     ]
     if not changed and now.digest != evaluation.digest:
-        changed = [manifest_file(pipeline, version)]
+        changed = [f"{manifest_file(pipeline, version)} or {EVALUATION} beside it"]
     if changed:
         raise StepError(
             f"the evidence for model {version} of {pipeline} has changed since it was evaluated: {'; '.join(changed)}; {remedy}"

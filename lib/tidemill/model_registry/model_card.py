@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from tidemill.errors import StepError
 from tidemill.lake.ops import ImportanceRow
 from tidemill.model_registry.card_text import render_card
 from tidemill.model_registry.deployments import Deployments
@@ -15,6 +15,8 @@ from tidemill.model_registry.manifest import Manifest, model_folder, read_eviden
 
 if TYPE_CHECKING:
     from tidemill.lake import Lake
+
+logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 
@@ -75,15 +77,15 @@ def build_card(lake: Lake, pipeline: str, version: int) -> Row:
 def write_cards(lake: Lake, pipeline: str, versions: Iterable[int]) -> None:
     """Write ``model_card.json`` and ``model_card.md`` of versions into their folders.
 
-    A version whose files are damaged keeps the card that it has.
+    Cards follow from the lake: where one cannot be written, such as that of a damaged version, it stays as it is, and nothing is raised.
     """
     for version in versions:
         try:
             card = build_card(lake, pipeline, version)
-        except StepError:
-            continue
-        for name, text in ((f"{CARD}.json", to_json(card)), (f"{CARD}.md", render_card(card))):
-            lake.write_text(f"{model_folder(pipeline, version)}/{name}", text)
+            for name, text in ((f"{CARD}.json", to_json(card)), (f"{CARD}.md", render_card(card))):
+                lake.write_text(f"{model_folder(pipeline, version)}/{name}", text)
+        except Exception as error:  # noqa: BLE001 - no card is worth a failed step
+            logger.info("the card of model %d of %s is not written: %s", version, pipeline, error)
 
 
 def list_changed_versions(lake: Lake, pipeline: str) -> list[int]:

@@ -10,7 +10,7 @@ from tidemill.errors import ApprovalRequired, StepError, UsageError
 from tidemill.model_registry import Deployments
 from tidemill.model_registry.approval import find_system_user, name_actor, refuse_actor, require_reason
 from tidemill.model_registry.evaluations import digest_evidence
-from tidemill.model_registry.manifest import read_manifest, read_sample_file, refuse_other_files
+from tidemill.model_registry.manifest import read_evidence, read_manifest, read_sample_file, refuse_other_files
 from tidemill.model_registry.model_card import list_changed_versions, write_cards
 from tidemill.model_registry.versions import record_states
 from tidemill.workflow.mlflow_projection import show_in_mlflow
@@ -234,6 +234,7 @@ def _refuse_other_evidence(lake: Lake, pipeline: str, waiting: Waiting) -> None:
     manifest = read_manifest(lake, pipeline, waiting.version)
     refuse_other_files(lake, manifest, by_content=True)
     read_sample_file(lake, manifest)
+    read_evidence(lake, manifest)
     digest = digest_evidence(lake, pipeline, waiting.version)
     if digest != waiting.digest:
         raise StepError(

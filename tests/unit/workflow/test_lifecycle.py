@@ -67,7 +67,9 @@ def _save(lake, version: int, run_id: str, author: str | None = "ada") -> None:
     lake.write_text(f"{folder}/spark/part-0", f"model {version}")
     lake.write_bytes(f"{folder}/sample.parquet", b"rows")
     manifest = Manifest("p", version, "binary", "lr", {}, "f1", 0.5, [False, True], "boolean", True, {"x": "int"}, run_id, 3)
-    whole = {"files": list_model_files(lake, "p", version), "sample": describe_content(b"rows"), "author": author}
+    lake.write_text(f"{folder}/evidence/spec.json", "{}")
+    kept = {"sample": describe_content(b"rows"), "evidence": {"spec.json": describe_content(b"{}")}}
+    whole = {"files": list_model_files(lake, "p", version), "author": author, **kept}
     lake.write_text(f"{folder}/model.json", replace(manifest, **whole).to_json())
 
 
@@ -195,6 +197,10 @@ def _forge_model(lake):
     Path(lake.root, "models/p/1/spark/part-0").write_text("model 2")
 
 
+def _forge_evidence(lake):
+    lake.write_text("models/p/1/evidence/spec.json", '{"spec": {"description": "another"}}')
+
+
 def _forge_both(lake):
     """Files and manifest fit each other, as those of another model would."""
     _forge_model(lake)
@@ -208,6 +214,7 @@ def _forge_both(lake):
         (_forge_metric, "changed since it was evaluated: ops.metrics"),
         (_forge_model, "is not the file that was written with the model"),
         (_forge_both, r"changed since it was evaluated: models/p/1/model\.json"),
+        (_forge_evidence, r"evidence/spec\.json is not the file that was written"),
     ],
 )
 def test_changed_evidence_voids_the_request(life, forge, says):
