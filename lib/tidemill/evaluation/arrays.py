@@ -62,6 +62,7 @@ def compute_array_metrics(
     weights: np.ndarray | None = None,
     quantile: float | None = None,
     own: Sequence[Metric] = (),
+    is_called: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Return the metrics of a kind of task from arrays, equal to what `compute_metrics` returns for a frame.
 
@@ -73,6 +74,7 @@ def compute_array_metrics(
         weights: the sample weights; None: 1 each.
         quantile: the quantile of ``quantileLoss``; None: not computed.
         own: custom metrics.
+        is_called: which rows of two classes are called positive; None: those whose probability is above 0.5.
 
     Raises:
         ValueError: there is no row, all weights are 0, or a prediction is not a number.
@@ -91,6 +93,7 @@ def compute_array_metrics(
     if kind.finds_anomalies:
         is_judged = ~np.isnan(labels)
         labels, predicted, weights = labels[is_judged], predicted[is_judged], weights[is_judged]
+        is_called = None if is_called is None else is_called[is_judged]
     counts: MetricCounts
     if kind.predicts_number:
         counts = _count_errors(labels, predicted, weights, quantile)
@@ -99,8 +102,9 @@ def compute_array_metrics(
         counts = _count_classes(labels.astype(np.int64), predicted, weights)
         rows = PredictedRows(labels, predicted.argmax(axis=1).astype(float), predicted)
     else:
-        counts = _count_binary(labels, predicted[:, 1], weights)
-        rows = PredictedRows(labels, (predicted[:, 1] > 0.5).astype(float), predicted)
+        is_called = predicted[:, 1] > 0.5 if is_called is None else is_called
+        counts = _count_binary(labels, predicted[:, 1], weights, is_called)
+        rows = PredictedRows(labels, is_called.astype(float), predicted)
     return measure_counts(counts, kind, own, sum_terms(own, rows, weights))
 
 
@@ -108,8 +112,8 @@ def _log_losses(of_label: np.ndarray, weights: np.ndarray) -> float:
     return float(np.dot(-np.log(np.clip(of_label, EPSILON, 1 - EPSILON)), weights))
 
 
-def _count_binary(labels: np.ndarray, p: np.ndarray, weights: np.ndarray) -> BinaryCounts:
-    is_positive, is_called = labels == 1, p > 0.5
+def _count_binary(labels: np.ndarray, p: np.ndarray, weights: np.ndarray, is_called: np.ndarray) -> BinaryCounts:
+    is_positive = labels == 1
     positive, within = np.where(is_positive, weights, 0.0), np.clip(p, 0.0, 1.0)
     curve = count_by_score(p, positive, weights)
     roc, pr = areas_under_curves(*curve)

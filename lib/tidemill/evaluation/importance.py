@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 BLOCK, PLACE, SCORES = "_tidemill_block", "_tidemill_place", "_tidemill_scores"
-"""The number of a copy of the sample, the place of a row in the sample, and the outputs of the model: ARRAY<DOUBLE>."""
+"""The number of a copy of the sample, the place of a row in the sample, and the outputs of the model: ARRAY<DOUBLE>, the
+prediction and, for classes, their probabilities."""
 _SEED = 29
 _BATCH_ROWS = 10_000
 
@@ -106,15 +107,20 @@ class Judge:
     own: Sequence[Metric] = field(default=())
 
     def measure(self, scores: np.ndarray) -> Estimate:
-        """Return the metric of model outputs (n, outputs), NaN where it is undefined, and its draws; the draws of all calls are paired."""
+        """Return the metric, NaN where it is undefined, and its draws; the draws of all calls are paired.
+
+        Args:
+            scores: the prediction of each row and, for classes, their probabilities: (n, 1 or more).
+        """
         drawn = np.random.default_rng(_SEED).poisson(1.0, (self.draws, int(self.units.max(initial=-1)) + 1))
         values = [self._value(scores, self.weights * row[self.units]) for row in drawn]
         return Estimate(self._value(scores, self.weights), np.array(values) if self.draws else None)
 
     def _value(self, scores: np.ndarray, weights: np.ndarray) -> float:
-        predicted = scores[:, 0] if scores.shape[1] == 1 else scores
+        prediction, probability = scores[:, 0], scores[:, 1:]
+        predicted = probability if probability.shape[1] else prediction
         try:
-            values = compute_array_metrics(self.labels, predicted, self.kind, weights, self.quantile, self.own)
+            values = compute_array_metrics(self.labels, predicted, self.kind, weights, self.quantile, self.own, prediction == 1)
         except ValueError:  # all weights are 0, or a permuted row has no prediction
             return np.nan
         return values.get(self.metric, np.nan)

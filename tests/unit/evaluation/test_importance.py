@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import make_classification
 from sklearn.inspection import permutation_importance
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
 from tidemill.evaluation.importance import Judge, Permutations, estimate_importances
 
@@ -19,7 +19,7 @@ def fitted():
     return LogisticRegression().fit(x, y), x, y.astype(float)
 
 
-def _importances(fitted, metric, *, is_minimised, repeats=5, draws=60, units=None):
+def _importances(fitted, metric, *, is_minimised, repeats=5, draws=60, units=None, threshold=0.5):
     model, x, y = fitted
     plan = Permutations(COLUMNS, repeats, len(x))
     judge = Judge(metric, "binary", y, np.ones(len(y)), np.arange(len(y)) if units is None else units, draws)
@@ -29,7 +29,8 @@ def _importances(fitted, metric, *, is_minimised, repeats=5, draws=60, units=Non
         if name is not None:
             place = COLUMNS.index(name)
             rows[:, place] = x[plan.places(block), place]
-        blocks[block] = judge.measure(model.predict_proba(rows))
+        p = model.predict_proba(rows)
+        blocks[block] = judge.measure(np.column_stack([p[:, 1] >= threshold, p]))
     return estimate_importances(blocks, plan, is_minimised=is_minimised), plan
 
 
@@ -61,10 +62,15 @@ def test_a_column_that_a_model_needs_is_above_0_where_less_is_better(fitted):
     assert found["a"].lower < found["a"].value < found["a"].upper
 
 
+def test_metrics_of_the_called_class_are_those_at_the_threshold_of_the_model(fitted):
+    found, plan = _importances(fitted, "f1", is_minimised=False, draws=0, threshold=0.2)
+    assert found["a"].value == pytest.approx(_expect(fitted, plan, "a", lambda y, p: f1_score(y, p >= 0.2)))
+
+
 def test_intervals_hold_what_many_permutations_of_scikit_learn_give(fitted):
     model, x, y = fitted
-    found, _ = _importances(fitted, "areaUnderROC", is_minimised=False, draws=200)
-    expected = permutation_importance(model, x, y, scoring="roc_auc", n_repeats=50, random_state=0)
+    found, _ = _importances(fitted, "areaUnderROC", is_minimised=False, draws=50)
+    expected = permutation_importance(model, x, y, scoring="roc_auc", n_repeats=30, random_state=0)
     for name, value in zip(COLUMNS, expected.importances_mean, strict=True):
         assert found[name].lower <= value <= found[name].upper
     # The width is that of the rows: about 2 × 1.96 standard errors of a bootstrap of scikit-learn's own scores.
@@ -80,12 +86,12 @@ def test_intervals_hold_what_many_permutations_of_scikit_learn_give(fitted):
 
 
 def test_rows_of_a_unit_are_drawn_together(fitted):
-    alone, _ = _importances(fitted, "areaUnderROC", is_minimised=False, draws=100)
+    alone, _ = _importances(fitted, "areaUnderROC", is_minimised=False, draws=50)
     x, y = fitted[1], fitted[2]
     doubled = fitted[0], np.vstack([x, x]), np.concatenate([y, y])
     units = np.tile(np.arange(len(y)), 2)
-    together, _ = _importances(doubled, "areaUnderROC", is_minimised=False, draws=100, units=units)
-    apart, _ = _importances(doubled, "areaUnderROC", is_minimised=False, draws=100)
+    together, _ = _importances(doubled, "areaUnderROC", is_minimised=False, draws=50, units=units)
+    apart, _ = _importances(doubled, "areaUnderROC", is_minimised=False, draws=50)
 
     def width(found):
         return found["a"].upper - found["a"].lower

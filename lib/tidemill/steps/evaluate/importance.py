@@ -132,9 +132,9 @@ def measure_importances(context: StepContext, model: PipelineModel, manifest: Ma
     schema = type(sampled.schema)([sampled.schema[name] for name in features])
     partitions = min(plan.n_blocks, 4 * task_slots(context.spark))
     permuted = build_permuted_rows(context.spark, table.select(features), schema, plan, partitions)
-    number = manifest.kind.predicts_number
-    scored = model_outputs(model, manifest, permuted, [BLOCK, PLACE], ["prediction" if number else "probability"])
-    outputs = F.array("prediction") if number else vector_to_array(F.col("probability"))
+    names = ["prediction"] if manifest.kind.predicts_number else ["prediction", "probability"]
+    scored = model_outputs(model, manifest, permuted, [BLOCK, PLACE], names)
+    outputs = F.concat(F.array("prediction"), *[vector_to_array(F.col(name)) for name in names[1:]])
     judge = Judge(
         metric.name,
         manifest.task,
