@@ -117,13 +117,15 @@ def build_hybrids(rows: DataFrame, background: pa.Table, design: ShapleyDesign) 
             places, hybrids = np.repeat(np.arange(len(batch)), n_hybrids), np.tile(np.arange(n_hybrids), len(batch))
             columns = [batch.column(ROW).take(pa.array(places)), pa.array(hybrids.astype(np.int32))]
             for number, name in enumerate(names):
-                own = batch.column(name)
+                own = batch.column(1 + number)
                 both = pa.concat_arrays([own, others.column(name).combine_chunks().cast(own.type)])
                 columns.append(both.take(pa.array(np.where(design.own[hybrids, number], places, len(batch) + design.background[hybrids]))))
             yield pa.RecordBatch.from_arrays(columns, names=[ROW, HYBRID, *names])
 
     fields = [schema[ROW], T.StructField(HYBRID, T.IntegerType()), *(schema[name] for name in names)]
-    return rows.select(ROW, *map(column, names)).mapInArrow(mix, T.StructType(fields))
+    # PySpark cannot pass columns whose names have dots.
+    numbered = [column(name).alias(f"c{number}") for number, name in enumerate(names)]
+    return rows.select(ROW, *numbered).mapInArrow(mix, T.StructType(fields))
 
 
 def weigh_hybrids(scored: DataFrame, design: ShapleyDesign, name: str) -> DataFrame:
