@@ -130,7 +130,10 @@ def test_a_whole_run_knows_columns_by_their_exact_names(spark, tmp_path, seed):
     assert {"id.no", "sepal.length", "w`t"} < set(predictions.columns)
     watched = {row["column_name"] for row in lake.ledger.rows("ops.drift")}
     assert {*columns, "car.rier"} <= watched
-    importances = sorted(lake.ledger.rows("ops.importances"), key=lambda row: -row["importance"])
+    rows = lake.ledger.rows("ops.importances")
+    assert {row["column_name"] for row in rows if row["kind"] == "permutation"} == {*columns, "car.rier", "known.n", "at.time", "n_2d", "s_2d"}
+    assert {row["kind"] for row in lake.ledger.rows("ops.contributions")} == {"tree"}
+    importances = sorted((row for row in rows if row["kind"] != "permutation"), key=lambda row: -row["importance"])
     assert importances[0]["column_name"] == "sepal.length"
     assert importances[1]["column_name"] in ("car.rier", "known.n")  # the lookup has a number for each
     again = Runner(load_spec(tmp_path / "pipeline.yml"), LazySpark(lambda: spark))
