@@ -139,10 +139,28 @@ def test_a_run_its_trials_and_its_evaluation_are_shown_once_and_again_after_a_lo
     for image in ("confusion_matrix.png", "curves/roc.png"):
         assert len(np.unique(imread(folder / image))) > 10, image
 
+
+def test_it_is_shown_once_follows_the_run_and_comes_back_after_a_loss(lake):
+    measured = record_run(lake)
+    project(lake, "late", description="Late or not?")
+    client = MlflowClient(store_uri(lake), store_uri(lake))
     before = dump(lake)
     assert is_projected(lake, "late")
     project(lake, "late", description="Late or not?")
     assert dump(lake) == before
+
+    names = {"pipeline": "late", "run_id": "r1"}
+    lake.ledger.append([RunRow(**names, state="RUNNING", started_at=T0)])
+    assert is_projected(lake, "late"), "a later step of the run begins"
+    lake.ledger.append([StepRow(**names, node="score", state="SUCCEEDED"), StepRow(**names, node="monitor", state="SUCCEEDED")])
+    lake.ledger.append([RunRow(**names, state="SUCCEEDED", started_at=T0, ended_at=T0 + timedelta(seconds=120))])
+    assert not is_projected(lake, "late")
+    project(lake, "late", description="Late or not?")
+    [parent] = runs_of(client, "run")
+    assert (parent.info.status, parent.info.end_time, parent.data.tags["step.score"]) == (
+        "FINISHED", (T0.timestamp() + 120) * 1000, "SUCCEEDED",
+    )  # fmt: skip
+    before = dump(lake)
 
     record_run(lake, "r2", "SUCCEEDED", seed=5)
     assert not is_projected(lake, "late")

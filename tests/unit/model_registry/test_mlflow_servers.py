@@ -20,6 +20,8 @@ from tidemill.model_registry import is_projected, project
 from tidemill.model_registry.manifest import Manifest
 from tidemill.model_registry.mlflow import target as target_module
 from tidemill.model_registry.mlflow import versions as versions_module
+from tidemill.model_registry.mlflow.history import read_ledger_state
+from tidemill.model_registry.mlflow.projection import _identify
 from tidemill.model_registry.mlflow.target import call_server, find_target, open_client
 from tidemill.model_registry.mlflow.versions import VersionProjection
 from tidemill.spec.models.pipeline import Registry
@@ -250,9 +252,7 @@ def test_the_check_at_the_start_asks_the_server_once(trained, server):
     registry = Registry(uri=server.uri)
     assert not is_projected(trained, "late", registry) and server.headers == []
     target = find_target(trained, "late", registry)
-    from tidemill.model_registry.mlflow.projection import _identify
-
-    mark = {"target": _identify(target), "state": "1 1 None", "champion": "3"}
+    mark = {"target": _identify(target), "state": read_ledger_state(trained, "late"), "champion": "3"}
     trained.write_text("mlflow/late.json", json.dumps(mark))
     alias = "/api/2.0/mlflow/registered-models/alias"
     for answer, is_current in ((None, False), ({"model_version": {"version": "3"}}, True), ({"model_version": {"version": "2"}}, False)):

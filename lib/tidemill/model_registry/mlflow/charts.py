@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-_NOT_SHOWN = frozenset({"pipeline", "seq", "recorded_at"})
+_NOT_SHOWN = frozenset({"pipeline", "run_id", "seq", "recorded_at"})
 _MOST_WRITTEN = 12  # classes: the cells of more have no figures
 
 
@@ -122,9 +123,9 @@ def _draw_curves(file: Path, curves: Mapping[str, Sequence[CurveRow]]) -> None:
     for name, points in curves.items():
         x = [float(point.x or 0.0) for point in points]
         plot.plot(x, [float(point.y or 0.0) for point in points], label=name, marker="o" if len(points) <= 20 else None, markersize=3)
-        bounds = [(point.lower, point.upper) for point in points if point.lower is not None and point.upper is not None]
-        if len(bounds) == len(points):
-            plot.fill_between(x, [low for low, _ in bounds], [high for _, high in bounds], alpha=0.2)
+        ends = [[math.nan if end is None else end for end in (point.lower, point.upper)] for point in points]
+        if not all(math.isnan(end) for pair in ends for end in pair):
+            plot.fill_between(x, [lower for lower, _ in ends], [upper for _, upper in ends], alpha=0.2)
     if axis.reference == "diagonal":
         plot.plot([0, 1], [0, 1], linestyle="--", linewidth=1, color="grey")
     elif axis.reference is not None:

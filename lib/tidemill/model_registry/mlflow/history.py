@@ -149,8 +149,12 @@ def read_runs(lake: Lake, pipeline: str, deployments: Iterable[DeploymentRow]) -
 def read_ledger_state(lake: Lake, pipeline: str) -> str | None:
     """Return a text that changes when the projection has something new to show; None where there is nothing at all."""
     active = f"{condition({'pipeline': pipeline, 'node': SHOWN_STEPS})} AND NOT {condition({'state': _IDLE})}"
-    [steps] = lake.ledger.query(StepRow.TABLE, f"SELECT max(seq) AS latest FROM rows WHERE {active}") or [{"latest": None}]
-    changes = f"SELECT max(seq) AS latest FROM rows WHERE {condition({'pipeline': pipeline})}"
-    [deployments] = lake.ledger.query(DeploymentRow.TABLE, changes) or [{"latest": None}]
-    latest = [steps["latest"], deployments["latest"]]
-    return None if latest == [None, None] else f"{LAYOUT} {latest[0]} {latest[1]}"
+    steps = lake.ledger.query(StepRow.TABLE, f"SELECT seq, run_id FROM rows WHERE {active} ORDER BY seq DESC LIMIT 1")
+    changes = f"SELECT max(seq) AS seq FROM rows WHERE {condition({'pipeline': pipeline})}"
+    latest = [row["seq"] for row in (*steps, *lake.ledger.query(DeploymentRow.TABLE, changes)) if row["seq"] is not None]
+    if not latest:
+        return None
+    # Later steps of the same run, in processes of their own, change how it ended.
+    of_run = condition({"pipeline": pipeline, "run_id": steps[0]["run_id"]}) if steps else "FALSE"
+    ended = lake.ledger.query(RunRow.TABLE, f"SELECT max(seq) AS seq FROM rows WHERE {of_run} AND NOT {condition({'state': 'RUNNING'})}")
+    return " ".join(str(number) for number in (LAYOUT, *latest, *(row["seq"] for row in ended)))

@@ -28,6 +28,7 @@ KIND, RUN, TRIAL = "kind", "run", "trial"
 FINGERPRINT = "mlflow.tidemill.fingerprint"  # the prefix keeps it out of sight
 PARENT = "mlflow.parentRunId"
 EVALUATION = "evaluation"
+_OWN_TAGS = ("error", "gates", "step.", "table.")
 _STATUS = {"FAILED": "FAILED", "CANCELLED": "KILLED", "RUNNING": "RUNNING"}
 _METRICS, _OTHERS = 800, 100  # of a batch: at most 1000 together
 _LONGEST_TAG, _LONGEST_PARAM = 4000, 5000
@@ -74,7 +75,11 @@ class RunProjection:
             return False
         inputs = dataset_inputs(run)
         self._client.log_inputs(shown, datasets=inputs) if inputs else None
-        self._log(shown, _run_metrics(run, own, model_ids), _run_params(run, own), _run_tags(run, own))
+        tags = _run_tags(run, own)
+        self._log(shown, _run_metrics(run, own, model_ids), _run_params(run, own), tags)
+        for name in self._known[run.run_id].data.tags:
+            if name.startswith(_OWN_TAGS) and name not in tags:
+                self._client.delete_tag(shown, name)
         with tempfile.TemporaryDirectory(prefix="tidemill-") as folder:
             if write_evaluation(Path(folder), run):
                 self._client.log_artifacts(shown, folder, EVALUATION)
@@ -212,7 +217,8 @@ def _measured(row: MetricRow, model_id: str | None) -> Iterator[Metric]:
     name = f"{row.split}_{row.metric}" if row.model_version else f"baseline_{row.metric}"
     if not row.model_version and row.split != "test":
         return
-    for suffix, value in (("", row.value), ("_lower", row.lower), ("_upper", row.upper)):
+    ends = (("_lower", row.lower), ("_upper", row.upper)) if row.model_version else ()
+    for suffix, value in (("", row.value), *ends):
         if _is_number(value):
             yield Metric(_key(f"{name}{suffix}"), value, milliseconds(row.recorded_at) or 0, int(row.seq or 0), model_id=model_id)
 
