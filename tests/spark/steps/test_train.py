@@ -1,6 +1,7 @@
 """train: what it registers, what it records, and what it refuses."""
 
 import dataclasses
+import getpass
 import json
 import sys
 
@@ -104,7 +105,7 @@ def test_the_best_parameters_of_all_training_rows_become_a_candidate(spark, lake
     evidence = json.loads(deployments.rows()[-1].evidence)
     assert evidence == {
         "metric": "areaUnderROC", "cv_value": manifest.cv_value, "family": manifest.family, "params": manifest.params, "trials": 2,
-        "library": manifest.library,
+        "library": manifest.library, "author": getpass.getuser(),
     }  # fmt: skip
     assert manifest.library.split()[0] == "tidemill", "so few slots are fitted by its own steps"
     assert {(row["engine"], row["library"]) for row in trials} == {("tasks", manifest.library)}

@@ -180,6 +180,7 @@ def test_version_whose_folder_records_no_states_becomes_candidate(lake):
 
 def test_same_model_is_one_whichever_run_made_it(lake):
     one = read_manifest(lake, "p", 1)
-    assert one.is_same_model(dataclasses.replace(one, version=2, run_id="r9", created_at="later", files={}))
+    kept = {"files": {}, "sample": "9 aa", "author": "ada", "evidence": {"spec.json": "2 bb"}}
+    assert one.is_same_model(dataclasses.replace(one, version=2, run_id="r9", created_at="later", **kept))
     assert not one.is_same_model(dataclasses.replace(one, cv_value=0.6))
     assert not one.is_same_model(dataclasses.replace(one, dataset_version=1))
