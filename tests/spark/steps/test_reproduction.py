@@ -197,6 +197,9 @@ class TestCopy:
 
         assert digest_evidence(target.lake, "late", 1), "an approval can bind to the evidence that the copy brings"
 
+        with pytest.raises(StepError, match=r"was copied into .*; replay it in the lake it comes from"):
+            replay(target.spec, target.lake, place.spark, 1)
+
         before = {
             path: path.stat().st_mtime_ns for path in Path(target.lake.root).rglob("*") if ".locks" not in path.parts and path.is_file()
         }

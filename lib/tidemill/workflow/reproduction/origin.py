@@ -9,7 +9,8 @@ from tidemill.errors import StepError, UsageError, did_you_mean
 from tidemill.lake import Lake
 from tidemill.lake.ops import StepRow
 from tidemill.model_registry import Deployments
-from tidemill.model_registry.versions import saved_versions
+from tidemill.model_registry.manifest import model_folder
+from tidemill.model_registry.versions import ORIGIN, saved_versions
 from tidemill.spec import Spec
 from tidemill.workflow.graph import Node, build_graph
 from tidemill.workflow.states import DONE, SUCCEEDED
@@ -90,9 +91,12 @@ def trace_origin(spec: Spec, lake: Lake, version: int) -> Origin:
     writers = _find_writers(lake.ledger.read(StepRow))
     trained = writers.get((model, version))
     if trained is None:
-        raise StepError(
-            f"ops.steps of {lake.root} does not say which run made model {version} of {spec.pipeline.pipeline}; it cannot be traced"
-        )
+        name = f"model {version} of {spec.pipeline.pipeline}"
+        if ORIGIN in lake.file_sizes(model_folder(spec.pipeline.pipeline, version)):
+            raise StepError(
+                f"{name} was copied into {lake.root}, which lacks the tables it was made of; replay it in the lake it comes from"
+            )
+        raise StepError(f"ops.steps of {lake.root} does not say which run made {name}; it cannot be traced")
     steps: dict[str, MadeStep] = {}
     pinned: dict[str, int] = {}
     waiting = [(model, version)]
