@@ -54,7 +54,7 @@ def test_a_changed_flight_is_found_and_its_table_named(place):
     [path, *_] = [Path(uri.removeprefix("file://")) for uri in DeltaTable(str(place.lake / "bronze/flights")).file_uris()]
     rows = pq.read_table(path, partitioning=None)
     is_first = pa.array([number == 0 for number in range(rows.num_rows)])
-    changed = pc.if_else(is_first, pc.add(rows["distance"], 1000), rows["distance"])
+    changed = pc.if_else(is_first, pc.add(rows["distance"], pa.scalar(1000, rows["distance"].type)), rows["distance"])
     pq.write_table(rows.set_column(rows.schema.get_field_index("distance"), "distance", changed), path)
     result = json.loads(place.tidemill("replay", str(SPEC), "--env", "sample", "--json", exit_code=3).stdout)
     assert [cause["name"] for cause in result["causes"] if cause["kind"] == "table"] == ["bronze.flights"]
