@@ -31,7 +31,7 @@ class Importance(Block):
     """Permutation importance on raw columns, and contributions of columns to single predictions."""
 
     rows: int = Field(default=1000, ge=0, le=100_000, description="test rows that are permuted, sampled by their key; 0: none")
-    repeats: int = Field(default=2, ge=1, le=100, description="permutations of each column")
+    repeats: int = Field(default=1, ge=1, le=100, description="permutations of each column")
     contributions: int = Field(default=100, ge=0, le=10_000, description="test rows whose contributions are stored; 0: none")
 
 
