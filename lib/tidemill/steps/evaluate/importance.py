@@ -131,10 +131,6 @@ def measure_importances(context: StepContext, model: PipelineModel, manifest: Ma
     plan = Permutations(tuple(features), settings.repeats, table.num_rows)
     schema = type(sampled.schema)([sampled.schema[name] for name in features])
     partitions = min(plan.n_blocks, 4 * task_slots(context.spark))
-    permuted = build_permuted_rows(context.spark, table.select(features), schema, plan, partitions)
-    names = ["prediction"] if manifest.kind.predicts_number else ["prediction", "probability"]
-    scored = model_outputs(model, manifest, permuted, [BLOCK, PLACE], names)
-    outputs = F.concat(F.array("prediction"), *[vector_to_array(F.col(name)) for name in names[1:]])
     judge = Judge(
         metric.name,
         manifest.task,
@@ -143,7 +139,12 @@ def measure_importances(context: StepContext, model: PipelineModel, manifest: Ma
         quantile=pipeline.training.quantile,
         own=() if metric.is_built_in else (metric,),
     )
-    blocks = measure_blocks(scored.select(BLOCK, PLACE, outputs.alias(SCORES)), judge)
+    names = ["prediction"] if manifest.kind.predicts_number else ["prediction", "probability"]
+    outputs = F.concat(F.array("prediction"), *[vector_to_array(F.col(name)) for name in names[1:]]).alias(SCORES)
+    with cache_frame(build_permuted_rows(context.spark, table.select(features), schema, plan, partitions)) as permuted:
+        permuted.count()  # now: a Spark task that copies and scores at once would need two Python workers, the second without the model
+        scored = model_outputs(model, manifest, permuted, [BLOCK, PLACE], names).select(BLOCK, PLACE, outputs)
+        blocks = measure_blocks(scored, judge)
     return estimate_importances(blocks, plan, is_minimised=is_minimised(metric.name))
 
 
