@@ -8,9 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from tidemill.evaluation.counts import divide
-from tidemill.evaluation.curves import CALIBRATION_BINS, place_scores
 from tidemill.evaluation.estimates import CurvePoint, Estimate
-from tidemill.evaluation.resampling import Resampler
+from tidemill.evaluation.resampling import UNITS, count_by_unit
 from tidemill.evaluation.row_counts import Arrays
 
 MAX_POINTS = 200
@@ -19,21 +18,18 @@ CONFUSION = "confusion"
 _RESIDUAL_BINS = 50
 
 
-def describe_scores(rows: Arrays, resampler: Resampler) -> Iterator[CurvePoint]:
+def describe_scores(collected: Arrays, draws: np.ndarray) -> Iterator[CurvePoint]:
     """Yield ROC, precision-recall, gain and lift, the metrics by threshold, calibration and the confusion matrix of two classes."""
-    weight, positive = rows["weight"], np.where(rows["is_positive"], rows["weight"], 0.0)
-    _, place = np.unique(rows.get("bin", rows["p"]), return_inverse=True)
-    totals = [np.bincount(place, values)[::-1] for values in (weight, positive, np.ones(len(place)), rows["p"])]
-    is_counted = totals[0] > 0
-    whole, ones, elements, scores = (values[is_counted] for values in totals)
-    called, hits = np.cumsum(whole), np.cumsum(ones)
+    whole, ones = (values[::-1] for values in collected["bins"].T)
+    is_counted = whole > 0
+    called, hits = np.cumsum(whole[is_counted]), np.cumsum(ones[is_counted])
     if len(called) and 0 < hits[-1] < called[-1]:
-        yield from _describe_ranking(called, hits, scores / elements)
-    yield from _describe_calibration(rows, positive, resampler)
-    for label in (False, True):
-        for prediction in (False, True):
-            cell = weight[(rows["is_positive"].astype(bool) == label) & (rows["is_called"].astype(bool) == prediction)]
-            yield CurvePoint(CONFUSION, float(label), float(prediction), float(cell.sum()))
+        yield from _describe_ranking(called, hits, collected["score_lowest"][::-1][is_counted])
+    yield from _describe_calibration(collected, draws)
+    n, positive, n_called, hit = (float(total) for total in collected["sums"].sum(axis=0)[:4])
+    cells = {(0, 0): n - positive - n_called + hit, (0, 1): n_called - hit, (1, 0): positive - hit, (1, 1): hit}
+    for (label, prediction), weight in cells.items():
+        yield CurvePoint(CONFUSION, float(label), float(prediction), weight)
 
 
 def _describe_ranking(called: np.ndarray, hits: np.ndarray, thresholds: np.ndarray) -> Iterator[CurvePoint]:
@@ -61,39 +57,37 @@ def _choose_points(mass: np.ndarray) -> np.ndarray:
     return np.unique(np.clip(places, 0, len(mass) - 1))
 
 
-def _describe_calibration(rows: Arrays, positive: np.ndarray, resampler: Resampler) -> Iterator[CurvePoint]:
-    places = place_scores(rows["p"])
-    (n, n_of_draws), (ones, ones_of_draws), (score, _) = (
-        resampler.count(places, CALIBRATION_BINS, values) for values in (rows["weight"], positive, rows["score"])
-    )
-    counts = np.bincount(places, rows["rows"], minlength=CALIBRATION_BINS)
+def _describe_calibration(collected: Arrays, draws: np.ndarray) -> Iterator[CurvePoint]:
+    n, ones, score = collected["calibration"].sum(axis=0).T
+    of_draws = np.tensordot(draws, collected["calibration"], axes=1)
+    shares = np.asarray(divide(of_draws[:, :, 1], of_draws[:, :, 0]))
     for place in np.flatnonzero(n > 0):
-        lower, upper = _interval(ones[place] / n[place], np.asarray(divide(ones_of_draws[:, place], n_of_draws[:, place])))
-        yield CurvePoint("calibration", score[place] / n[place], ones[place] / n[place], None, int(counts[place]), lower, upper)
+        lower, upper = _interval(ones[place] / n[place], shares[:, place])
+        rows = int(collected["slot_rows"][place])
+        yield CurvePoint("calibration", float(score[place] / n[place]), float(ones[place] / n[place]), None, rows, lower, upper)
 
 
 def _interval(value: float, draws: np.ndarray) -> tuple[float | None, float | None]:
     return Estimate(float(value), draws if len(draws) else None).interval or (None, None)
 
 
-def describe_classes(rows: Arrays) -> Iterator[CurvePoint]:
+def describe_classes(cells: np.ndarray) -> Iterator[CurvePoint]:
     """Yield the confusion matrix of several classes, without empty cells."""
-    label, called = rows["label"].astype(np.int64), rows["prediction"].astype(np.int64)
-    size = int(max(label.max(initial=0), called.max(initial=0))) + 1
-    cells = np.bincount(label * size + called, rows["weight"], minlength=size * size)
-    for place in np.flatnonzero(cells > 0):
-        yield CurvePoint(CONFUSION, float(place // size), float(place % size), float(cells[place]))
+    for label, prediction in zip(*np.nonzero(cells), strict=True):
+        yield CurvePoint(CONFUSION, float(label), float(prediction), float(cells[label, prediction]))
 
 
-def describe_residuals(rows: Arrays, resampler: Resampler) -> Iterator[CurvePoint]:
+def describe_residuals(rows: Arrays, draws: np.ndarray) -> Iterator[CurvePoint]:
     """Yield the mean residual by predicted value, in bins of about equal share, and the quantiles of the residuals."""
-    prediction, residual, weight = rows["prediction"], rows["residual"], rows["weight"]
+    prediction, residual, weight, units = rows["prediction"], rows["residual"], rows["weight"], rows["unit"]
     if not weight.sum() > 0:
         return
     shares = np.linspace(0, 1, _RESIDUAL_BINS + 1)[1:-1]
     places = np.searchsorted(np.unique(np.quantile(prediction, shares, method="inverted_cdf")), prediction)
     size = int(places.max()) + 1
-    (n, n_of_draws), (sums, sums_of_draws) = (resampler.count(places, size, values) for values in (weight, residual * weight))
+    by_unit = [count_by_unit(units, UNITS, places, size, values) for values in (weight, residual * weight)]
+    n, sums = (each.sum(axis=0) for each in by_unit)
+    n_of_draws, sums_of_draws = (draws @ each for each in by_unit)
     predicted, counts = np.bincount(places, prediction * weight, minlength=size), np.bincount(places, minlength=size)
     for place in np.flatnonzero(n > 0):
         mean = float(sums[place] / n[place])

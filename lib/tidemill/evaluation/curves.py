@@ -106,16 +106,15 @@ def areas_by_draw(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndar
 def bound_area_errors(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, float, float]:
     """Return how far both areas and the average precision may be off where the scores of each bin were counted together.
 
-    Within a bin the rows may be in any order: all positive ones first, or last.
+    Within a bin the rows may be in any order: all positive ones first, or last; the precision lies between those of the two.
     """
     hits, alarms = np.cumsum(positives), np.cumsum(negatives)
     roc = ratio(float(positives @ negatives) / 2, float(hits[-1] * alarms[-1]))
     called_before = hits - positives + alarms - negatives
     best = np.divide(hits, called_before + positives, out=np.ones_like(hits), where=called_before + positives > 0)
     worst_called = called_before + negatives
-    worst = np.divide(hits - positives, worst_called, out=np.zeros_like(hits), where=worst_called > 0)
-    is_spread = (positives > 0) & (negatives > 0)
-    pr = ratio(float(np.where(is_spread, (best - worst) * positives, 0.0).sum()), float(hits[-1]))
+    worst = np.divide(hits - positives, worst_called, out=best.copy(), where=worst_called > 0)
+    pr = ratio(float(((best - worst) * positives).sum()), float(hits[-1]))
     return roc, pr, pr
 
 

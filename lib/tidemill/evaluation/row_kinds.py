@@ -1,67 +1,82 @@
-"""What is read of each prediction, by task kind: columns of rows, the cells in which many rows are added up, and their counts."""
+"""What is read of each prediction, by task kind, and what is counted, measured and drawn of it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+from pyspark.ml.functions import vector_to_array
+from pyspark.sql import functions as F
 
 from tidemill.evaluation.curve_points import describe_classes, describe_residuals, describe_scores
-from tidemill.evaluation.curves import EPSILON, SMALLEST_LABEL
+from tidemill.evaluation.curves import CALIBRATION_BINS, EPSILON, SMALLEST_LABEL
 from tidemill.evaluation.estimates import CurvePoint
-from tidemill.evaluation.resampling import Resampler
-from tidemill.evaluation.row_counts import TOP_K, Arrays, CountedRows, count_classified, count_errors, count_scored
+from tidemill.evaluation.row_counts import (
+    TOP_K,
+    Arrays,
+    CountedRows,
+    Places,
+    bin_by_mass,
+    collect_classes,
+    collect_errors,
+    collect_scores,
+    count_classes,
+    count_errors,
+    count_scores,
+    measure_areas,
+    weighted_quantiles,
+)
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column
 
 
 class RowKind(ABC):
-    """The rows of a task kind.
+    """The rows of a task kind, of which batches have ``label``, ``prediction``, ``weight`` and what `select` adds."""
 
-    Class attributes, names of DOUBLE columns: ``places`` say in which cell a row is counted; ``sums``, multiplied by the weight, are added
-    up in a cell; of ``means`` the mean is kept, and of ``ranges`` the smallest and the greatest value, as ``<name>_lowest`` and
-    ``<name>_highest``.
-    """
-
-    places: tuple[str, ...]
-    sums: tuple[str, ...]
-    means: tuple[str, ...] = ()
-    ranges: tuple[str, ...] = ()
-    further: tuple[str, ...] = ()
-    """Columns that only single rows have."""
-    has_areas: bool = False
+    has_bins = False
+    """True where rows are counted in bins, of the `values`."""
+    has_areas = False
     """True where areas under curves are measured, which bins of scores do not give exactly."""
-    is_additive: bool = False
-    """True where the sums of a cell hardly vary within it, so that its rows can be resampled without units."""
+    fixed_edges: np.ndarray = np.empty(0)
+    """Edges of bins besides those of equal shares."""
+
+    def select(self) -> list[Column]:
+        """Return further Spark columns that `read` needs, from ``probability`` VECTOR."""
+        return []
 
     @abstractmethod
     def read(self, batch: pa.RecordBatch) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Return the columns of a batch, and which rows have no usable prediction.
+        """Return the columns of a batch, one element per row, and which rows have no usable prediction."""
 
-        The batch has ``label``, ``prediction``, ``probability`` (ARRAY<DOUBLE>, for classification) and ``weight``.
-        """
+    def values(self, columns: Arrays) -> np.ndarray | None:
+        """Return what is counted in bins, None for nothing."""
+        return None
+
+    def find_bins(self, columns: Arrays) -> tuple[np.ndarray, int]:
+        """Return the bin of each row and the number of bins, from the rows themselves."""
+        values = self.values(columns)
+        return (np.zeros(len(columns["weight"]), dtype=np.int64), 1) if values is None else bin_by_mass(values, columns["weight"])
 
     @abstractmethod
-    def count(self, rows: Arrays, resampler: Resampler) -> CountedRows:
-        """Count rows or cells; see `tidemill.evaluation.row_counts`."""
+    def collect(self, columns: Arrays, places: Places) -> dict[str, np.ndarray]:
+        """Return counts that add up over batches of rows."""
+
+    @abstractmethod
+    def count(self, collected: Arrays, draws: np.ndarray, columns: Arrays | None) -> CountedRows:
+        """Return the counts of metrics; exact ones where the ``columns`` of all rows are given."""
+
+    @abstractmethod
+    def describe(self, collected: Arrays, draws: np.ndarray, columns: Arrays | None) -> Iterator[CurvePoint]:
+        """Yield curves and the confusion matrix."""
 
     def list_details(self, counted: CountedRows) -> dict[tuple[str, int], tuple[float, np.ndarray]]:
-        """Return metrics of single classes, with their draws: metric and class index → value and draws."""
+        """Return metrics of single classes: metric and class index → value and draws."""
         return {}
-
-    def describe(self, rows: Arrays, resampler: Resampler) -> Iterator[CurvePoint]:
-        """Yield the curves and the confusion matrix; see `tidemill.evaluation.curve_points`."""
-        yield from ()
-
-    def place(self, columns: Mapping[str, np.ndarray], edges: np.ndarray) -> np.ndarray:
-        """Return the bin of each row between ``edges``, for rows that are to be added up; 0 where the kind needs none."""
-        return np.zeros(len(columns["weight"]))
-
-    @property
-    def edge_column(self) -> str | None:
-        """The column whose values are put in bins, None where there is none."""
-        return None
 
 
 def read_column(batch: pa.RecordBatch, name: str) -> np.ndarray:
@@ -83,16 +98,17 @@ def read_probabilities(batch: pa.RecordBatch, n_classes: int) -> np.ndarray:
 class ScoredRows(RowKind):
     """Rows of two classes."""
 
-    places = ("bin", "is_positive", "is_called")
-    sums = ("loss", "square", "score")
-    means = ("p",)
+    has_bins = True
     has_areas = True
-    is_additive = True
+    fixed_edges = np.arange(1, CALIBRATION_BINS) / CALIBRATION_BINS
+
+    def select(self) -> list[Column]:
+        """Return the probability of class 1."""
+        return [vector_to_array(F.col("probability"))[1].alias("p")]
 
     def read(self, batch: pa.RecordBatch) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return the columns of a batch, and which rows have no usable prediction."""
-        p, weight = read_probabilities(batch, 2)[:, 1], read_column(batch, "weight")
-        prediction = read_column(batch, "prediction")
+        p, weight, prediction = (read_column(batch, name) for name in ("p", "weight", "prediction"))
         is_bad = np.isnan(p) | np.isnan(prediction)
         p = np.where(is_bad, 0.5, p)
         is_positive, within = read_column(batch, "label") == 1, np.clip(p, 0.0, 1.0)
@@ -100,22 +116,28 @@ class ScoredRows(RowKind):
         columns = {"p": p, "is_positive": is_positive, "is_called": prediction == 1, "loss": -np.log(of_label) * weight}
         return columns | {"square": (is_positive - within) ** 2 * weight, "score": within * weight, "weight": weight}, is_bad
 
-    def count(self, rows: Arrays, resampler: Resampler) -> CountedRows:
-        """Count rows or cells."""
-        return count_scored(rows, resampler)
+    def values(self, columns: Arrays) -> np.ndarray:
+        """Return the scores."""
+        return columns["p"]
 
-    def describe(self, rows: Arrays, resampler: Resampler) -> Iterator[CurvePoint]:
-        """Yield the curves and the confusion matrix."""
-        yield from describe_scores(rows, resampler)
+    def find_bins(self, columns: Arrays) -> tuple[np.ndarray, int]:
+        """Return the bin of each row and the number of bins."""
+        return bin_by_mass(columns["p"], columns["weight"], np.where(columns["is_positive"], columns["weight"], 0.0))
 
-    def place(self, columns: Mapping[str, np.ndarray], edges: np.ndarray) -> np.ndarray:
-        """Return the bin of each score."""
-        return np.searchsorted(edges, columns["p"]).astype(np.float64)
+    def collect(self, columns: Arrays, places: Places) -> dict[str, np.ndarray]:
+        """Return counts that add up over batches of rows."""
+        return collect_scores(columns, places)
 
-    @property
-    def edge_column(self) -> str | None:
-        """The score."""
-        return "p"
+    def count(self, collected: Arrays, draws: np.ndarray, columns: Arrays | None) -> CountedRows:
+        """Return the counts of metrics."""
+        areas = None
+        if columns is not None:
+            areas = measure_areas(columns["p"], np.where(columns["is_positive"], columns["weight"], 0.0), columns["weight"])
+        return count_scores(collected, draws, areas)
+
+    def describe(self, collected: Arrays, draws: np.ndarray, columns: Arrays | None) -> Iterator[CurvePoint]:
+        """Yield curves and the confusion matrix."""
+        return describe_scores(collected, draws)
 
 
 @dataclass(frozen=True)
@@ -123,8 +145,10 @@ class ClassifiedRows(RowKind):
     """Rows of several classes."""
 
     n_classes: int
-    places = ("label", "prediction")
-    sums = ("loss", *(f"within_{k}" for k in TOP_K))
+
+    def select(self) -> list[Column]:
+        """Return the probabilities."""
+        return [vector_to_array(F.col("probability")).alias("probability")]
 
     def read(self, batch: pa.RecordBatch) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return the columns of a batch, and which rows have no usable prediction."""
@@ -140,9 +164,17 @@ class ClassifiedRows(RowKind):
         columns["loss"] = -np.log(np.clip(of_label, EPSILON, 1 - EPSILON)) * weight
         return columns | {f"within_{k}": np.where(rank < k, weight, 0.0) for k in TOP_K}, is_bad
 
-    def count(self, rows: Arrays, resampler: Resampler) -> CountedRows:
-        """Count rows or cells."""
-        return count_classified(rows, resampler, self.n_classes)
+    def collect(self, columns: Arrays, places: Places) -> dict[str, np.ndarray]:
+        """Return counts that add up over batches of rows."""
+        return collect_classes(columns, places, self.n_classes)
+
+    def count(self, collected: Arrays, draws: np.ndarray, columns: Arrays | None) -> CountedRows:
+        """Return the counts of metrics."""
+        return count_classes(collected, draws, self.n_classes)
+
+    def describe(self, collected: Arrays, draws: np.ndarray, columns: Arrays | None) -> Iterator[CurvePoint]:
+        """Yield the confusion matrix."""
+        return describe_classes(collected["confusion"])
 
     def list_details(self, counted: CountedRows) -> dict[tuple[str, int], tuple[float, np.ndarray]]:
         """Return precision, recall and F1 of each class."""
@@ -150,12 +182,8 @@ class ClassifiedRows(RowKind):
         for metric in ("precision", "recall", "f1"):
             values = getattr(counted.point, f"{metric}_by_class")
             draws = np.empty((0, len(values))) if counted.draws is None else getattr(counted.draws, f"{metric}_by_class")
-            details |= {(metric, place): (float(values[place]), draws[:, place]) for place in range(min(self.n_classes, len(values)))}
+            details |= {(metric, place): (float(values[place]), draws[:, place]) for place in range(self.n_classes)}
         return details
-
-    def describe(self, rows: Arrays, resampler: Resampler) -> Iterator[CurvePoint]:
-        """Yield the confusion matrix."""
-        yield from describe_classes(rows)
 
 
 @dataclass(frozen=True)
@@ -164,11 +192,7 @@ class RegressionRows(RowKind):
 
     quantile: float | None
     center: float
-    places = ("bin",)
-    sums = ("square", "absolutes", "percentage", "quantile_loss", "label_sum", "label_square")
-    means = ("absolute",)
-    ranges = ("absolute", "label")
-    further = ("prediction", "residual")
+    has_bins = True
 
     def read(self, batch: pa.RecordBatch) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Return the columns of a batch, and which rows have no usable prediction."""
@@ -183,26 +207,20 @@ class RegressionRows(RowKind):
         columns["quantile_loss"] = np.maximum(level * residual, (level - 1) * residual) * weight
         return columns | {"label_sum": distance * weight, "label_square": distance**2 * weight}, is_bad
 
-    def count(self, rows: Arrays, resampler: Resampler) -> CountedRows:
-        """Count rows or cells."""
-        own = {f"{name}_{end}": rows[name] for name in self.ranges if name in rows for end in ("lowest", "highest")}
-        return count_errors({**own, **rows}, resampler, self.quantile)
+    def values(self, columns: Arrays) -> np.ndarray:
+        """Return the absolute errors."""
+        return columns["absolute"]
 
-    def describe(self, rows: Arrays, resampler: Resampler) -> Iterator[CurvePoint]:
-        """Yield the curves of the residuals, which cells do not have."""
-        if "residual" in rows:
-            yield from describe_residuals(rows, resampler)
+    def collect(self, columns: Arrays, places: Places) -> dict[str, np.ndarray]:
+        """Return counts that add up over batches of rows."""
+        return collect_errors(columns, places)
 
-    def place(self, columns: Mapping[str, np.ndarray], edges: np.ndarray) -> np.ndarray:
-        """Return the bin of each absolute error."""
-        return np.searchsorted(edges, columns["absolute"]).astype(np.float64)
+    def count(self, collected: Arrays, draws: np.ndarray, columns: Arrays | None) -> CountedRows:
+        """Return the counts of metrics."""
+        exact: Mapping[str, float] | None = None if columns is None else weighted_quantiles(columns["absolute"], columns["weight"])
+        return count_errors(collected, draws, self.quantile, exact)
 
-    @property
-    def edge_column(self) -> str | None:
-        """The absolute error."""
-        return "absolute"
-
-
-def column_names(kind: RowKind) -> Sequence[str]:
-    """Return the columns that `RowKind.read` gives for each row."""
-    return [name for name in dict.fromkeys([*kind.places, *kind.sums, *kind.means, *kind.ranges, *kind.further, "weight"]) if name != "bin"]
+    def describe(self, collected: Arrays, draws: np.ndarray, columns: Arrays | None) -> Iterator[CurvePoint]:
+        """Yield the curves of the residuals, for which all rows are needed."""
+        if columns is not None:
+            yield from describe_residuals(columns, draws)

@@ -101,7 +101,7 @@ def test_terms_are_summed_and_resampled(spark, binary):
 
 def test_groups_are_resampled_as_a_whole(spark, binary):
     group = np.arange(N) // 50
-    plan = Pass(TaskKind.BINARY, ScoredRows(), 2, draws=400, is_grouped=True)
+    plan = Pass(TaskKind.BINARY, ScoredRows(), 2, draws=400)
     same = np.repeat(np.random.default_rng(2).random(N // 50) < 0.5, 50)  # all rows of a group are right, or none
     rows = binary.assign(id=group, weight=1.0, prediction=np.where(same, binary.label, 1 - binary.label))
     for limit in (10, 10**6):

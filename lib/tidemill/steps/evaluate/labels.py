@@ -133,7 +133,6 @@ class LabelEvaluator(Evaluator):
                 self._pipeline.evaluation.bootstrap,
                 self._own,
                 len(self._sql.terms),
-                is_grouped=self._pipeline.dataset.split_rule().group is not None,
             )
             measured = measure_slices(limited, plan)
         try:
