@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 from tests.e2e.place import SPEC, Place
 
 pytestmark = [pytest.mark.e2e, pytest.mark.one_of("example"), pytest.mark.usefixtures("spark")]
@@ -39,6 +40,23 @@ def test_a_gate_that_says_no_ends_with_3_and_scores_nothing(whole_run, sample_da
     states = {step["node"]: step["state"] for step in told["steps"]}
     assert states["evaluate"] == "FAILED"
     assert "areaUnderPR >= 0.99" in next(step["error"] for step in told["steps"] if step["node"] == "evaluate")
+
+    # The same gates over slices: carriers with few flights on these days are named, not gated.
+    gates = "[min(slices.carrier.areaUnderROC) >= 0.99, max(slices[carrier, origin].brier) < 1]"
+    sets = ("--set", f"evaluation.gates={gates}", "--set", "evaluation.slices=[carrier, [carrier, origin]]")
+    told = other.run(*sets, exit_code=3)
+    least, greatest = other.table("ops.gates").sort_values("seq").to_dict("records")[-2:]
+    scored = other.table(PREDICTIONS).merge(other.table("gold.flight_delays_dataset")[["flight_id", "split", "is_late"]], on="flight_id")
+    test = scored.query("split == 'test' and is_late == is_late").astype({"is_late": bool})
+    counts = test["carrier"].value_counts()
+    areas = {name: roc_auc_score(rows["is_late"], rows["probability"]) for name, rows in test.groupby("carrier") if len(rows) >= 100}
+    assert least["value"] == pytest.approx(min(areas.values()))
+    assert f"at carrier={min(areas, key=areas.get)}, of {len(areas)} slices" in least["compared"]
+    few = counts[counts < 100]
+    assert len(few) and all(f"carrier={name} ({rows} rows, fewer than 100)" in least["compared"] for name, rows in few.items())
+    errors = (test["probability"] - test["is_late"]) ** 2
+    by_pair = errors.groupby([test["carrier"], test["origin"]]).agg(["mean", "size"]).query("size >= 100")
+    assert (greatest["passed"], greatest["value"]) == (True, pytest.approx(by_pair["mean"].max()))
 
 
 def test_every_step_by_spark_submit_gives_what_one_run_gives(whole_run, sample_data, tmp_path):

@@ -105,7 +105,7 @@ _MINIMISED = frozenset(
     }
 )
 _WITHOUT_LABEL = frozenset({"silhouette", "massVolume"})
-_BEST_BY_CONSTANT = frozenset({"recall", "specificity", "expectedCalibrationError"})
+_BEST_BY_CONSTANT = frozenset({"recall", "specificity", "falsePositiveRate", "selectionRate", "expectedCalibrationError"})
 
 
 _WITH_COUNTS = (*_CLASSES, "regression", "anomaly")

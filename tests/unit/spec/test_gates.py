@@ -42,7 +42,7 @@ def test_a_gate_that_cannot_be_evaluated_is_named_with_its_line(faults: Callable
     assert text.splitlines()[line - 1] == f"    - {change[1].splitlines()[-2].partition('- ')[2]}"
 
 
-@pytest.mark.parametrize("metric", ["recall", "specificity", "expectedCalibrationError"])
+@pytest.mark.parametrize("metric", ["recall", "specificity", "falsePositiveRate", "expectedCalibrationError"])
 def test_who_selects_by_what_a_constant_reaches_must_declare_gates(
     write: Callable[..., Path], faults: Callable, changed: Callable, metric: str
 ) -> None:
