@@ -42,7 +42,7 @@ def test_a_gate_that_says_no_ends_with_3_and_scores_nothing(whole_run, sample_da
     assert "areaUnderPR >= 0.99" in next(step["error"] for step in told["steps"] if step["node"] == "evaluate")
 
     # The same gates over slices: carriers with few flights on these days are named, not gated.
-    gates = "[min(slices.carrier.areaUnderROC) >= 0.99, max(slices[carrier, origin].brier) < 1]"
+    gates = "[min(slices.carrier.areaUnderROC) >= 0.99, 'max(slices[carrier, origin].brier) < 1']"
     sets = ("--set", f"evaluation.gates={gates}", "--set", "evaluation.slices=[carrier, [carrier, origin]]")
     told = other.run(*sets, exit_code=3)
     least, greatest = other.table("ops.gates").sort_values("seq").to_dict("records")[-2:]
