@@ -129,3 +129,15 @@ def test_own_trees_give_what_lightgbm_gives_for_the_same_trees():
         trees.append(Tree(slots, left, right, cover.astype(float), values[:, None], goes_left))
     own = TreeEnsemble(trees, [1.0] * len(trees), np.zeros(1), 3).contributions(plain.features)
     assert own[:, 0] == pytest.approx(scorer.model.predict(plain.features, pred_contrib=True), abs=1e-9)
+
+
+@pytest.mark.parametrize("slot", [1, 3])
+@pytest.mark.parametrize("family", LEARNERS)
+def test_contributions_are_of_the_slot_that_matters(family, slot):
+    rows = _rows("regression")
+    labels = 3.0 * (rows.features[:, 3] == 2) if slot == 3 else rows.features[:, 1]
+    learner, params = LEARNERS[family]
+    scorer = learner.fit(Rows(rows.features, labels, NOMINAL), Setting(params, "regression", 0, 7))
+    sizes = np.abs(scorer.contributions(rows.features[:60])[:, 0, :-1]).mean(axis=0)
+    assert sizes.argmax() == slot
+    assert sizes[slot] > 2 * np.delete(sizes, slot).max()
