@@ -6,18 +6,29 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pyspark.ml.functions import array_to_vector
 from pyspark.sql import functions as F
 
 from tidemill.columns import column
 from tidemill.dataset.splits import hash_columns
 from tidemill.errors import StepError
-from tidemill.evaluation import Measurement, compute_metrics
+from tidemill.evaluation import Estimate, Measurement, compute_metrics
+from tidemill.evaluation.curve_points import CONFUSION
 from tidemill.evaluation.mass_volume import MAX_ROWS, mass_volume
+from tidemill.evaluation.measurement import ALL_ROWS, Pass, measure_slices
+from tidemill.evaluation.resampling import SEED
+from tidemill.evaluation.row_kinds import ScoredRows
 from tidemill.evaluation.unsupervised import SingleClusterError, cluster_sizes
 from tidemill.features.text.arrow import dense_rows
 from tidemill.learners.model import LearnedModel
-from tidemill.model_registry.predict import encode_label, labelled_predictions, model_outputs
+from tidemill.model_registry.predict import (
+    EvaluationColumns,
+    EvaluationRows,
+    constant_evaluation_rows,
+    encode_label,
+    evaluation_rows,
+    model_outputs,
+)
+from tidemill.runtime.caching import cache_frame
 from tidemill.steps.evaluate.evaluator import Evaluator
 
 if TYPE_CHECKING:
@@ -32,6 +43,7 @@ if TYPE_CHECKING:
 _SEED = 7
 _PARTS = 1_000_000
 _ORDER = "_tidemill_order"
+_UNIT = "_tidemill_unit"
 
 
 class ClusterEvaluator(Evaluator):
@@ -72,42 +84,53 @@ class AnomalyEvaluator(Evaluator):
 
     def __init__(self, context: StepContext, dataset: DataFrame, own_metrics: Sequence[Metric]) -> None:
         """Select the rows; nothing is computed yet."""
-        self._test, self._declared, self._own = dataset.where(F.col("split") == "test"), context.spec.pipeline.dataset, own_metrics
+        self._test, self._own, self._pipeline = dataset.where(F.col("split") == "test"), own_metrics, context.spec.pipeline
 
     def count_rows(self, manifest: Manifest) -> int:
         """Return the number of test rows."""
         return self._test.count()
 
     def measure(self, model: PipelineModel, manifest: Manifest) -> Measurement:
-        """Return the metrics of a model."""
-        volume = {"massVolume": _compute_mass_volume(model, manifest, self._test, self._declared.key)}
-        labelled = _select_labelled(manifest, self._test, self._declared.label)
-        if labelled is None or labelled.isEmpty():
-            return Measurement.of_values(volume)
-        predictions = labelled_predictions(model, manifest, labelled, str(self._declared.label))
-        return Measurement.of_values({**compute_metrics(predictions, manifest.task, own=self._own), **volume})
+        """Return the metrics of a model; those of the label have intervals."""
+        volume = _compute_mass_volume(model, manifest, self._test, self._pipeline.dataset.key)
+        labelled = self._select_labelled(manifest)
+        if labelled is None:
+            return Measurement.of_values({"massVolume": volume})
+        return self._measure(evaluation_rows(model, manifest, labelled, self._columns), manifest, volume)
 
     def baseline(self, manifest: Manifest) -> Measurement:
         """Return the metrics of a model with the same score for all rows, which calls none an anomaly."""
-        labelled = _select_labelled(manifest, self._test, self._declared.label)
-        if labelled is None or labelled.isEmpty():
+        labelled = self._select_labelled(manifest)
+        if labelled is None:
             return Measurement.of_values({"massVolume": 1.0})
-        label = encode_label(manifest, column(str(self._declared.label))).alias("label")
-        constant = labelled.select(
-            label, F.lit(0.0).alias("prediction"), array_to_vector(F.array(F.lit(0.5), F.lit(0.5))).alias("probability")
-        )
-        return Measurement.of_values({**compute_metrics(constant, manifest.task, own=self._own), "massVolume": 1.0})
+        return self._measure(constant_evaluation_rows(0.0, (0.5, 0.5), manifest, labelled, self._columns), manifest, 1.0)
+
+    @property
+    def _columns(self) -> EvaluationColumns:
+        return EvaluationColumns(str(self._pipeline.dataset.label), carried=(_UNIT,))
+
+    def _select_labelled(self, manifest: Manifest) -> DataFrame | None:
+        """Select the labelled rows, with their resampling unit; None where there is none."""
+        declared = self._pipeline.dataset
+        if declared.label is None:
+            return None
+        unit = hash_columns(declared.key, SEED, stream="bootstrap").alias(_UNIT)
+        labelled = self._test.where(encode_label(manifest, column(declared.label)) < manifest.n_classes).select("*", unit)
+        return None if labelled.isEmpty() else labelled
+
+    def _measure(self, evaluated: EvaluationRows, manifest: Manifest, volume: float) -> Measurement:
+        nothing = F.array().cast("array<string>").alias("slices")
+        plan = Pass(manifest.kind, ScoredRows(), manifest.n_classes, self._pipeline.evaluation.bootstrap, self._own)
+        with cache_frame(evaluated.rows.withColumnRenamed(_UNIT, "unit").select("*", nothing)) as rows:
+            measured = measure_slices(rows, plan)[ALL_ROWS]
+        points = [point for point in measured.points if point.curve != CONFUSION]
+        return Measurement(measured.rows, {**measured.estimates, "massVolume": Estimate(volume)}, points=points)
 
 
 def describe_clusters(slices: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
     """Return a note on the clusters and their training rows."""
     training_clusters = [f"{str(row['slice']).partition('=')[2]} ({row['value']:,.0f} rows)" for row in slices if row["split"] == "train"]
     return (f"clusters of the training rows: {', '.join(training_clusters)}",) if training_clusters else ()
-
-
-def _select_labelled(manifest: Manifest, test: DataFrame, label: str | None) -> DataFrame | None:
-    """Select the labelled rows; None where no label is declared."""
-    return None if label is None else test.where(encode_label(manifest, column(label)) < manifest.n_classes)
 
 
 def _find_vector_column(model: PipelineModel) -> str:
