@@ -220,9 +220,13 @@ def _compare_importances(lake: Lake, first: Manifest, second: Manifest) -> Itera
 
 
 def _importances(lake: Lake, manifest: Manifest) -> dict[tuple[str, str], float]:
-    """Return kind and raw column → importance, added up over the slots of the column."""
+    """Return kind and raw column → importance in the latest run that has the kind, added up over the slots of the column."""
+    rows = lake.ledger.read(ImportanceRow, pipeline=manifest.pipeline, model_version=manifest.version)
+    latest_run = {row.kind: row.run_id for row in rows}  # oldest first
     totals: dict[tuple[str, str], float] = {}
-    for row in lake.ledger.read(ImportanceRow, pipeline=manifest.pipeline, model_version=manifest.version):
+    for row in rows:
+        if row.run_id != latest_run[row.kind]:
+            continue
         place = str(row.kind), str(row.column_name or row.slot)
         totals[place] = totals.get(place, 0.0) + (row.importance or 0.0)
     return totals
