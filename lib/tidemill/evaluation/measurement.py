@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ALL_ROWS", "OF_CLASS", "MeasuredSlice", "Pass", "estimate_arrays", "measure_slices"]
 
-MAX_SINGLE_ROWS = 4_000_000
+MAX_SINGLE_ROWS = 1_000_000
 """Up to so many rows, counted once for each slice that they are in, a slice is measured from its rows; above, from counts in bins."""
 
 

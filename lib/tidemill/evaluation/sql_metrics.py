@@ -62,16 +62,16 @@ class SqlMetrics:
                 before += len(expression.terms)
         return formulas
 
-    def aggregate_others(self, named: DataFrame) -> dict[str, dict[str, Estimate]]:
+    def aggregate_others(self, named: DataFrame, slices: str) -> dict[str, dict[str, Estimate]]:
         """Return slice → metric → estimate without draws, of the metrics that are no formula of sums.
 
-        ``named`` has the names that SQL uses, and ``slices``.
+        ``named`` has the names that SQL uses; its column ``slices`` holds the names of the slices of a row.
         """
         others = {name: expression.text for name, expression in self.expressions.items() if not expression.is_additive}
         if not others:
             return {}
-        slices = F.explode(F.concat(F.array(F.lit(ALL_ROWS)), F.col("slices"))).alias(_SLICE)
-        rows = named.select("*", slices).groupBy(_SLICE).agg(*[F.expr(sql).cast("double").alias(name) for name, sql in others.items()])
+        each = F.explode(F.concat(F.array(F.lit(ALL_ROWS)), F.col(slices))).alias(_SLICE)
+        rows = named.select("*", each).groupBy(_SLICE).agg(*[F.expr(sql).cast("double").alias(name) for name, sql in others.items()])
         cells = rows.toArrow().to_pylist()
         return {row[_SLICE]: {name: Estimate(np.nan if row[name] is None else row[name]) for name in others} for row in cells}
 

@@ -137,7 +137,7 @@ class LabelEvaluator(Evaluator):
             measured = measure_slices(limited, plan)
         try:
             by_sql = self._sql.evaluate(self._context.spark, measured)
-            others = self._sql.aggregate_others(evaluated.named.withColumnRenamed(_SLICES, "slices"))
+            others = self._sql.aggregate_others(evaluated.named, _SLICES)
         except Exception as error:
             raise StepError(f"evaluation.metrics: {format_spark_error(error)}") from error
         own = {name: {**estimates, **others.get(name, {})} for name, estimates in by_sql.items()}
