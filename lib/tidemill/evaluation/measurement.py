@@ -77,7 +77,21 @@ def measure_slices(rows: DataFrame, plan: Pass, *, max_single_rows: int = MAX_SI
     selected = _select(rows, plan).drop("slices")
     edges = find_edges(selected.withColumn("unit", F.col("hash")), plan, n_rows, n_positive)
     measured = _measure_partitions(_select(rows, plan), n_slices, plan, edges)
-    return {**measured, ALL_ROWS: _with_exact_areas(measured[ALL_ROWS], rows, plan, edges)}
+    whole = _with_exact_areas(measured[ALL_ROWS], rows, plan, edges)
+    if not whole.points:
+        whole = replace(whole, points=_describe_sample(rows, n_rows, plan))
+    return {**measured, ALL_ROWS: whole}
+
+
+_DESCRIBED_ROWS = 200_000
+
+
+def _describe_sample(rows: DataFrame, n_rows: int, plan: Pass) -> Sequence[CurvePoint]:
+    """Return the curves that need the rows themselves, of a sample by the hash of the units."""
+    one_in = max(1, n_rows // _DESCRIBED_ROWS)
+    sample = rows.where(F.pmod(F.floor(F.col("unit") / UNITS), F.lit(one_in)) == 0)
+    described = _measure_rows(_select(sample.withColumn("slices", F.array().cast("array<string>")), plan), plan)
+    return described[ALL_ROWS].points if ALL_ROWS in described else ()
 
 
 def _count_units(rows: DataFrame) -> tuple[np.ndarray, int]:

@@ -155,7 +155,9 @@ def test_errors(spark):
         "medianAbsoluteError": sk.median_absolute_error(**given),
     }
     for limit in (10, 10**6):
-        measured = measure_slices(frame, plan, max_single_rows=limit)["0:part=a"]
+        whole = measure_slices(frame, plan, max_single_rows=limit)
+        assert {point.curve for point in whole[ALL_ROWS].points} == {"residuals", "residual_quantiles"}
+        measured = whole["0:part=a"]
         for metric, value in expected.items():
             assert measured.estimates[metric].value == pytest.approx(value, abs=measured.bounds.get(metric, 0) + 1e-7), metric
             assert measured.estimates[metric].lower < value < measured.estimates[metric].upper, metric
