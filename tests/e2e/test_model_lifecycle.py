@@ -59,6 +59,7 @@ def _sql(place: Place, query: str) -> list[dict]:
     return json.loads(place.tidemill("sql", query, "--format", "json").stdout)
 
 
+@pytest.mark.slow
 def test_evidence_and_card_of_a_trained_version(place):
     folder = Path(place.lake) / "models" / "flight_delays" / "1"
     manifest = json.loads((folder / "model.json").read_text())

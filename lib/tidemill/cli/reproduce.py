@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,11 +15,11 @@ from tidemill.cli.options import AsJson, Debug, Env, Set, SpecPath, load_pipelin
 from tidemill.cli.printing import print_json, print_table, write
 from tidemill.errors import UsageError
 from tidemill.model_registry.approval import name_actor
-from tidemill.workflow.reproduction.comparison import Change, MetricChange, VersionComparison, compare_versions, find_side, show_value
-from tidemill.workflow.reproduction.copying import CopyResult, copy_version
-from tidemill.workflow.reproduction.origin import find_version
-from tidemill.workflow.reproduction.replay import ReplayResult
-from tidemill.workflow.reproduction.replay import replay as replay_version
+
+if TYPE_CHECKING:
+    from tidemill.workflow.reproduction.comparison import Change, MetricChange, VersionComparison
+    from tidemill.workflow.reproduction.copying import CopyResult
+    from tidemill.workflow.reproduction.replay import ReplayResult
 
 Version = Annotated[int | None, typer.Option("--version", min=1, help="The model version; by default the champion.", show_default=False)]
 
@@ -39,6 +40,9 @@ def replay(
     debug: Debug = False,
 ) -> int:
     """Make a model again from bronze on at pinned table versions, and compare: it is equal (exit 0), or what differs and why (3)."""
+    from tidemill.workflow.reproduction.origin import find_version
+    from tidemill.workflow.reproduction.replay import replay as replay_version
+
     pipeline = load_pipeline(spec, env, set_)
     chosen = find_version(pipeline.spec, pipeline.lake, run_id=run, version=version)
     with redirect_stdout(sys.stderr):  # output of user code would come before the result
@@ -74,6 +78,9 @@ def copy(
     pipeline, target = load_pipeline(spec, env, set_), load_pipeline(spec, to, set_)
     if pipeline.name != target.name:
         raise UsageError(f"--to {to}: its overlay names the pipeline {target.name}, expected {pipeline.name}; leave `pipeline:` out of it")
+    from tidemill.workflow.reproduction.copying import copy_version
+    from tidemill.workflow.reproduction.origin import find_version
+
     chosen = find_version(pipeline.spec, pipeline.lake, version=version)
     with redirect_stdout(sys.stderr):
         result = copy_version(pipeline.lake, chosen, target.spec, target.lazy_spark, actor=name_actor(actor), gates=gates)
@@ -107,6 +114,8 @@ def compare(
 ) -> int:
     """Compare two model versions or runs: spec, data, parameters, metrics with paired intervals, slices, importances, predictions."""
     pipeline = load_pipeline(spec, env, set_)
+    from tidemill.workflow.reproduction.comparison import compare_versions, find_side
+
     sides = [find_side(pipeline.spec, pipeline.lake, name) for name in (a, b)]
     result = compare_versions(pipeline.spec, pipeline.lake, *sides)
     if not offline:
@@ -141,7 +150,7 @@ def _print_changes(title: str, changes: Sequence[Change]) -> None:
     if changes or not title.startswith("importances"):
         write(f"\n{title}\n")
     if changes:
-        print_table([{"name": each.name, "A": show_value(each.a), "B": show_value(each.b)} for each in changes], ["name", "A", "B"])
+        print_table([{"name": each.name, "A": _show_value(each.a), "B": _show_value(each.b)} for each in changes], ["name", "A", "B"])
 
 
 def _print_metrics(title: str, metrics: Sequence[MetricChange]) -> None:
@@ -149,6 +158,15 @@ def _print_metrics(title: str, metrics: Sequence[MetricChange]) -> None:
         return
     write(f"\n{title}\n")
     names = {"A": "a", "B": "b", "B - A": "difference", "lower": "lower", "upper": "upper"}
-    texts = [{title: show_value(getattr(each, name)) for title, name in names.items()} for each in metrics]
+    texts = [{title: _show_value(getattr(each, name)) for title, name in names.items()} for each in metrics]
     rows = [{"slice": each.slice or "", "metric": each.metric, **text} for each, text in zip(metrics, texts, strict=True)]
     print_table(rows, [*(["slice"] if metrics[0].slice else []), "metric", *names])
+
+
+def _show_value(value: object) -> str:
+    """Return a value as a table of the terminal shows it."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, default=str)

@@ -31,7 +31,7 @@ def _rows() -> pd.DataFrame:
     return pd.DataFrame({"id": np.arange(600), "town": rng.integers(0, 80, 600).astype(str), "x": x, "z": z, "y": y})
 
 
-@pytest.mark.long("runs a pipeline")
+@pytest.mark.slow
 def test_each_point_is_the_trial_trained_on_a_part_of_the_groups(spark, whole_pipeline, tmp_path):
     run = whole_pipeline(tmp_path, SPEC, _rows())
     assert run.outcome.exit_code == 0

@@ -139,7 +139,7 @@ class TestReplay:
         assert not list(Path(place.lake.root, ".scratch").iterdir()), "the scratch lake is gone"
         assert place.lake.version("gold.late_dataset") == 0, "nothing is written to the lake itself"
 
-    @pytest.mark.long("prepares, builds the dataset and trains again")
+    @pytest.mark.slow
     def test_names_the_table_whose_rows_were_changed(self, place):
         rewrite_value(place.lake, "bronze.places", "height", -1.0, 3.0)
         result = replay(place.spec, place.lake, place.spark, 1)

@@ -83,17 +83,17 @@ def server():
 
 
 def test_credentials_are_sent_and_left_nowhere(trained, server, monkeypatch):
-    monkeypatch.setenv("TIDEMILL_SECRET_MLFLOW_USER", "ada")
+    monkeypatch.setenv("TIDEMILL_SECRET_MLFLOW_USER", "mlflow-reader")
     monkeypatch.setenv("TIDEMILL_SECRET_MLFLOW_PASSWORD", CANARY)
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "another's")
     registry = Registry(uri=server.uri, user="${secret:mlflow/user}", password="${secret:mlflow/password}")
     target = find_target(trained, "late", registry)
     call_server(target, "/health")
-    assert server.headers == ["Basic " + base64.b64encode(f"ada:{CANARY}".encode()).decode()]
+    assert server.headers == ["Basic " + base64.b64encode(f"mlflow-reader:{CANARY}".encode()).decode()]
     with open_client(target) as client:
         assert client.tracking_uri == server.uri
         inside = {name: os.environ.get(f"MLFLOW_TRACKING_{name}") for name in ("USERNAME", "PASSWORD", "TOKEN")}
-        assert inside == {"USERNAME": "ada", "PASSWORD": CANARY, "TOKEN": None}
+        assert inside == {"USERNAME": "mlflow-reader", "PASSWORD": CANARY, "TOKEN": None}
         assert int(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]) <= 10 and int(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]) <= 1
     assert "MLFLOW_TRACKING_PASSWORD" not in os.environ and os.environ["MLFLOW_TRACKING_TOKEN"] == "another's"
     assert "MLFLOW_HTTP_REQUEST_TIMEOUT" not in os.environ

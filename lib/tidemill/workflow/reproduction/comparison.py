@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tidemill.errors import StepError
 from tidemill.lake import Lake
 from tidemill.lake.ops import ImportanceRow, MetricRow
-from tidemill.model_registry import Deployments, Manifest, load_manifest
-from tidemill.model_registry.manifest import read_evidence
+from tidemill.model_registry import Deployments, Manifest
+from tidemill.model_registry.manifest import read_evidence, read_manifest
 from tidemill.spec import Spec
 from tidemill.workflow.reproduction.explanation import find_recorded_rows
 from tidemill.workflow.reproduction.kept_spec import list_key_changes
@@ -102,7 +101,7 @@ def compare_versions(spec: Spec, lake: Lake, a: int, b: int) -> VersionCompariso
         StepError: a version has no manifest, or a damaged one.
     """
     name = spec.pipeline.pipeline
-    first, second = load_manifest(lake, name, a), load_manifest(lake, name, b)
+    first, second = read_manifest(lake, name, a), read_manifest(lake, name, b)
     origins = [_trace(spec, lake, version) for version in (a, b)]
     changes, notes = _compare_specs(first, second, [read_evidence(lake, each) for each in (first, second)], origins)
     states = Deployments(lake.ledger, name).states()
@@ -230,12 +229,3 @@ def _importances(lake: Lake, manifest: Manifest) -> dict[tuple[str, str], float]
         place = str(row.kind), str(row.column_name or row.slot)
         totals[place] = totals.get(place, 0.0) + (row.importance or 0.0)
     return totals
-
-
-def show_value(value: object) -> str:
-    """Return a value as a table of the terminal shows it."""
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return value if isinstance(value, str) else json.dumps(value, default=str)
