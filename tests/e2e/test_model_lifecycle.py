@@ -60,6 +60,7 @@ def _sql(place: Place, query: str) -> list[dict]:
 
 
 @pytest.mark.slow
+@pytest.mark.one_of("example")
 def test_evidence_and_card_of_a_trained_version(place):
     folder = Path(place.lake) / "models" / "flight_delays" / "1"
     manifest = json.loads((folder / "model.json").read_text())
@@ -96,6 +97,7 @@ def test_evidence_and_card_of_a_trained_version(place):
 
 
 @pytest.mark.slow
+@pytest.mark.one_of("example")
 def test_the_whole_life_as_the_page_tells_it(place):
     for words, exit_code in _examples():
         settings = (*QUICK, *PASSED) if words[0] == "run" else ()

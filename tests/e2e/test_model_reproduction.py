@@ -15,7 +15,7 @@ import pytest
 from deltalake import DeltaTable
 from tests.e2e.place import ROOT, SPEC, Place
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.one_of("example")]
 PAGE = ROOT / "docs" / "model-lifecycle.md"
 
 

@@ -118,6 +118,7 @@ class TestOrigin:
 
 class TestReplay:
     @pytest.mark.slow
+    @pytest.mark.one_of("reproduction")
     def test_is_equal_on_the_pinned_versions_though_a_table_went_on(self, place, capsys, monkeypatch):
         DeltaTable(place.lake.path("bronze.rows")).update(predicate="id = 3", updates={"x": "99.0"})
         changed = place.file.read_text().replace("folds: 2", "folds: 3").replace("SELECT id, x,", "SELECT id, 2 * x AS x,")
@@ -140,6 +141,7 @@ class TestReplay:
         assert place.lake.version("gold.late_dataset") == 0, "nothing is written to the lake itself"
 
     @pytest.mark.slow
+    @pytest.mark.one_of("reproduction")
     def test_names_the_table_whose_rows_were_changed(self, place):
         rewrite_value(place.lake, "bronze.places", "height", -1.0, 3.0)
         result = replay(place.spec, place.lake, place.spark, 1)
@@ -248,6 +250,7 @@ class TestCopy:
             copy_version(place.lake, 1, place.spec, place.spark, actor="ann")
 
     @pytest.mark.slow
+    @pytest.mark.one_of("reproduction")
     def test_the_gates_of_the_target_decide(self, place, target):
         """The target has a dataset of its own; its gates are those of the overlay, and the copy becomes champion at once."""
         runner = Runner(target.spec, place.spark)
