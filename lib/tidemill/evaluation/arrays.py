@@ -11,13 +11,11 @@ from tidemill.evaluation.counts import BinaryCounts, ClassCounts, ErrorCounts, M
 from tidemill.evaluation.curves import (
     EPSILON,
     SMALLEST_LABEL,
-    areas_under_curves,
     bin_scores,
     count_by_score,
-    partial_precision,
-    ratio,
+    measure_areas,
 )
-from tidemill.evaluation.row_counts import TOP_K, weighted_quantiles
+from tidemill.evaluation.row_counts import TOP_K, rank_labels, weighted_quantiles
 from tidemill.tasks import Metric, PredictedRows, TaskKind
 
 
@@ -115,8 +113,7 @@ def _log_losses(of_label: np.ndarray, weights: np.ndarray) -> float:
 def _count_binary(labels: np.ndarray, p: np.ndarray, weights: np.ndarray, is_called: np.ndarray) -> BinaryCounts:
     is_positive = labels == 1
     positive, within = np.where(is_positive, weights, 0.0), np.clip(p, 0.0, 1.0)
-    curve = count_by_score(p, positive, weights)
-    roc, pr = areas_under_curves(*curve)
+    roc, pr, precision = measure_areas(*count_by_score(p, positive, weights))
     return BinaryCounts(
         n=float(weights.sum()),
         positive=float(weights[is_positive].sum()),
@@ -127,17 +124,14 @@ def _count_binary(labels: np.ndarray, p: np.ndarray, weights: np.ndarray, is_cal
         bins=bin_scores(within, weights, positive),
         area_under_roc=roc,
         area_under_pr=pr,
-        average_precision=ratio(partial_precision(*curve), float(positive.sum())),
+        average_precision=precision,
     )
 
 
 def _count_classes(labels: np.ndarray, p: np.ndarray, weights: np.ndarray) -> ClassCounts:
     called = p.argmax(axis=1)
     size = max(p.shape[1], int(labels.max()) + 1)
-    is_hit, is_known = called == labels, labels < p.shape[1]
-    of_label = np.where(is_known, p[np.arange(len(p)), np.where(is_known, labels, 0)], 0.0)
-    higher, same = p > of_label[:, None], p == of_label[:, None]
-    rank = np.where(is_known, (higher | (same & (np.arange(p.shape[1]) > labels[:, None]))).sum(axis=1), size)
+    is_hit, (of_label, rank) = called == labels, rank_labels(p, labels)
     return ClassCounts(
         actual=np.bincount(labels, weights, minlength=size),
         called=np.bincount(called, weights, minlength=size),

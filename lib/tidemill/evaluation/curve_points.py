@@ -68,7 +68,7 @@ def _describe_calibration(collected: Arrays, draws: np.ndarray) -> Iterator[Curv
 
 
 def _interval(value: float, draws: np.ndarray) -> tuple[float | None, float | None]:
-    return Estimate(float(value), draws if len(draws) else None).interval or (None, None)
+    return Estimate(float(value), draws if len(draws) else None).ends
 
 
 def describe_classes(cells: np.ndarray) -> Iterator[CurvePoint]:

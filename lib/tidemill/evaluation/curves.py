@@ -49,6 +49,12 @@ def areas_under_curves(positives: np.ndarray, negatives: np.ndarray) -> tuple[fl
     return whole_areas(*partial_areas(positives, negatives), float(positives.sum()), float(negatives.sum()))
 
 
+def measure_areas(positives: np.ndarray, negatives: np.ndarray) -> tuple[float, float, float]:
+    """Return both areas and the average precision from counts by descending score."""
+    precision = ratio(partial_precision(positives, negatives), float(positives.sum()))
+    return *areas_under_curves(positives, negatives), precision
+
+
 def partial_areas(positives: np.ndarray, negatives: np.ndarray, tp: float = 0.0, fp: float = 0.0) -> tuple[float, float]:
     """Return what a range of scores adds to both areas, in rows, where ``tp`` and ``fp`` are the counts of all higher scores.
 

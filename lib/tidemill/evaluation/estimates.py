@@ -53,6 +53,16 @@ class Estimate:
         return float(lower), float(upper)
 
     @property
+    def ends(self) -> tuple[float | None, float | None]:
+        """The ends of the interval as tables have them: null without one."""
+        return self.interval or (None, None)
+
+    @property
+    def number(self) -> float | None:
+        """The value as tables have it: null where it is undefined."""
+        return self.value if math.isfinite(self.value) else None
+
+    @property
     def lower(self) -> float:
         """The lower end of the interval, NaN without one."""
         return self.interval[0] if self.interval else math.nan

@@ -13,12 +13,9 @@ from tidemill.evaluation.counts import BinaryCounts, ClassCounts, ErrorCounts, M
 from tidemill.evaluation.curves import (
     CALIBRATION_BINS,
     areas_by_draw,
-    areas_under_curves,
     bound_area_errors,
-    count_by_score,
-    partial_precision,
+    measure_areas,
     place_scores,
-    ratio,
 )
 from tidemill.evaluation.resampling import count_by_unit, sum_by_unit
 
@@ -135,12 +132,6 @@ def collect_scores(rows: Arrays, places: Places) -> dict[str, np.ndarray]:
     }
 
 
-def measure_areas(p: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> tuple[float, float, float]:
-    """Return both areas and the average precision of single rows."""
-    curve = count_by_score(p, positive, weight)
-    return (*areas_under_curves(*curve), ratio(partial_precision(*curve), float(curve[0].sum())))
-
-
 def count_scores(collected: Arrays, draws: np.ndarray, areas: tuple[float, float, float] | None) -> CountedRows:
     """Return the counts of what `collect_scores` gave; ``areas`` are the exact ones, else they are those of the bins.
 
@@ -150,8 +141,7 @@ def count_scores(collected: Arrays, draws: np.ndarray, areas: tuple[float, float
     falling = ones[::-1], (whole - ones)[::-1]
     bounds: dict[str, float] = {}
     if areas is None:
-        roc, pr = areas_under_curves(*falling)
-        areas = roc, pr, ratio(partial_precision(*falling), float(ones.sum()))
+        areas = measure_areas(*falling)
         bounds = dict(zip(AREAS, bound_area_errors(*falling), strict=True))
     point = _binary_counts(collected["sums"].sum(axis=0), collected["calibration"].sum(axis=0), areas)
     if not len(draws):
@@ -174,6 +164,18 @@ def _binary_counts(sums: np.ndarray, bins: np.ndarray, areas: Any) -> BinaryCoun
 
 
 # --- several classes -----------------------------------------------------------------------------------------------------------------
+
+
+def rank_labels(p: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probability of each row's label, 0 for an unknown class, and how many classes come before it, all for an unknown one.
+
+    Of equally probable classes the last comes first (as in scikit-learn). ``p`` are the probabilities, (n, classes).
+    """
+    n_classes = p.shape[1]
+    is_known = (labels >= 0) & (labels < n_classes)
+    of_label = np.where(is_known, p[np.arange(len(p)), np.where(is_known, labels, 0).astype(np.int64)], 0.0)
+    same = (p == of_label[:, None]) & (np.arange(n_classes) > labels[:, None])
+    return of_label, np.where(is_known, ((p > of_label[:, None]) | same).sum(axis=1), n_classes)
 
 
 def collect_classes(rows: Arrays, places: Places, n_classes: int) -> dict[str, np.ndarray]:

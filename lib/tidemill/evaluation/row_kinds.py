@@ -13,7 +13,7 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.sql import functions as F
 
 from tidemill.evaluation.curve_points import describe_classes, describe_residuals, describe_scores
-from tidemill.evaluation.curves import CALIBRATION_BINS, EPSILON, SMALLEST_LABEL
+from tidemill.evaluation.curves import CALIBRATION_BINS, EPSILON, SMALLEST_LABEL, count_by_score, measure_areas
 from tidemill.evaluation.estimates import CurvePoint
 from tidemill.evaluation.row_counts import (
     TOP_K,
@@ -27,7 +27,7 @@ from tidemill.evaluation.row_counts import (
     count_classes,
     count_errors,
     count_scores,
-    measure_areas,
+    rank_labels,
     weighted_quantiles,
 )
 
@@ -132,7 +132,8 @@ class ScoredRows(RowKind):
         """Return the counts of metrics."""
         areas = None
         if columns is not None:
-            areas = measure_areas(columns["p"], np.where(columns["is_positive"], columns["weight"], 0.0), columns["weight"])
+            positive = np.where(columns["is_positive"], columns["weight"], 0.0)
+            areas = measure_areas(*count_by_score(columns["p"], positive, columns["weight"]))
         return count_scores(collected, draws, areas)
 
     def describe(self, collected: Arrays, draws: np.ndarray, columns: Arrays | None) -> Iterator[CurvePoint]:
@@ -155,11 +156,8 @@ class ClassifiedRows(RowKind):
         p, weight = read_probabilities(batch, self.n_classes), read_column(batch, "weight")
         label, prediction = read_column(batch, "label"), read_column(batch, "prediction")
         is_bad = np.isnan(p).any(axis=1) | np.isnan(prediction)
-        is_known = (label >= 0) & (label < self.n_classes)
-        of_label = np.where(is_known, p[np.arange(len(p)), np.where(is_known, label, 0).astype(np.int64)], 0.0)
+        of_label, rank = rank_labels(p, label)
         of_label = np.where(is_bad, 1.0, of_label)
-        same = (p == of_label[:, None]) & (np.arange(self.n_classes) > label[:, None])
-        rank = np.where(is_known, ((p > of_label[:, None]) | same).sum(axis=1), self.n_classes)
         columns = {"label": label, "prediction": np.where(is_bad, 0.0, prediction), "weight": weight}
         columns["loss"] = -np.log(np.clip(of_label, EPSILON, 1 - EPSILON)) * weight
         return columns | {f"within_{k}": np.where(rank < k, weight, 0.0) for k in TOP_K}, is_bad

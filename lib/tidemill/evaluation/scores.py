@@ -14,9 +14,9 @@ from tidemill.evaluation.counts import BinaryCounts
 from tidemill.evaluation.curves import (
     CALIBRATION_BINS,
     EPSILON,
-    areas_under_curves,
     bin_scores,
     count_by_score,
+    measure_areas,
     partial_areas,
     partial_precision,
     ratio,
@@ -70,8 +70,7 @@ def measure_scores(groups: DataFrame) -> tuple[int, int, BinaryCounts]:
             known = table.filter(table["p"].is_valid())
             p, positive, n = (known[name].to_numpy() for name in ("p", "positive", "n"))
             curve = count_by_score(p, positive, n)
-            precision = ratio(partial_precision(*curve), float(curve[0].sum()))
-            return _counts_of(_sum_groups([table]), (*areas_under_curves(*curve), precision))
+            return _counts_of(_sum_groups([table]), measure_areas(*curve))
         sums = counted.mapInArrow(_sum_partition, "sums ARRAY<DOUBLE>, groups DOUBLE").toArrow()  # one row per partition
         parts = math.ceil(float(np.sum(sums["groups"].to_numpy())) / SCORES_PER_TASK)
         totals = sums["sums"].combine_chunks().flatten().to_numpy().reshape(sums.num_rows, -1).sum(axis=0)

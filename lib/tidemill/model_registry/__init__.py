@@ -12,9 +12,9 @@ from tidemill.runtime.lazy_exports import export_lazily
 
 if TYPE_CHECKING:
     from tidemill.model_registry.deployments import Deployments
-    from tidemill.model_registry.manifest import Manifest
+    from tidemill.model_registry.manifest import Manifest, read_manifest
     from tidemill.model_registry.mlflow.projection import is_projected, lacks_mlflow, project
-    from tidemill.model_registry.store import load_manifest, load_model, save_model
+    from tidemill.model_registry.store import load_model, save_model
 
 
 __all__ = [
@@ -22,9 +22,9 @@ __all__ = [
     "Manifest",
     "is_projected",
     "lacks_mlflow",
-    "load_manifest",
     "load_model",
     "project",
+    "read_manifest",
     "save_model",
 ]
 
@@ -32,8 +32,8 @@ __getattr__ = export_lazily(
     __name__,
     {
         "deployments": ("Deployments",),
-        "manifest": ("Manifest",),
+        "manifest": ("Manifest", "read_manifest"),
         "mlflow.projection": ("is_projected", "lacks_mlflow", "project"),
-        "store": ("load_manifest", "load_model", "save_model"),
+        "store": ("load_model", "save_model"),
     },
 )

@@ -70,17 +70,6 @@ def predict(model: PipelineModel, manifest: Manifest, df: DataFrame, also: Seque
     )
 
 
-def labelled_predictions(model: PipelineModel, manifest: Manifest, df: DataFrame, label: str, weight: str | None = None) -> DataFrame:
-    """Return the input of metrics: ``label`` DOUBLE, ``prediction`` DOUBLE and, for classification, ``probability`` VECTOR.
-
-    With ``weight``, that column as ``weight`` DOUBLE.
-    """
-    scored, places = _transform(model, manifest, df)
-    columns = [F.col(name) for name in (["prediction"] if manifest.kind.predicts_number else ["prediction", "probability"])]
-    columns += [F.col(places[weight]).cast("double").alias("weight")] if weight else []
-    return scored.select(encode_label(manifest, F.col(places[label])).alias("label"), *columns)
-
-
 @dataclass(frozen=True)
 class EvaluationColumns:
     """The columns of `evaluation_rows`: the label and the weight of the dataset, and further ones.
@@ -103,7 +92,12 @@ class EvaluationRows(NamedTuple):
 
 
 def evaluation_rows(model: PipelineModel, manifest: Manifest, df: DataFrame, columns: EvaluationColumns) -> EvaluationRows:
-    """Return the labelled rows with their predictions: the columns of `labelled_predictions`, ``weight``, ``carried``, and ``terms``."""
+    """Return the labelled rows with their predictions.
+
+    Returns:
+        The input of metrics: ``label`` and ``prediction`` DOUBLE, for classification ``probability`` VECTOR, ``weight`` DOUBLE, the carried
+        columns, and ``terms`` ARRAY<DOUBLE>; and the same rows with the names that SQL uses.
+    """
     scored, places = _transform(model, manifest, df)
     return _select_evaluation(manifest, scored, places, columns)
 

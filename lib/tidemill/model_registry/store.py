@@ -112,15 +112,6 @@ def save_model(
     lake.delete_file(f"{folder}/{UNFINISHED}")
 
 
-def load_manifest(lake: Lake, pipeline: str, version: int) -> Manifest:
-    """Read the manifest of a version; starts no JVM.
-
-    Raises:
-        StepError: there is no such version, or its manifest is damaged or another one's.
-    """
-    return read_manifest(lake, pipeline, version)
-
-
 def load_model(lake: Lake, pipeline: str, version: int, *, session: SparkSession | None = None) -> tuple[PipelineModel, Manifest]:
     """Load a version from its files.
 

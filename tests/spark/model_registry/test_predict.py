@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression as Reference
 from tidemill.errors import StepError, UsageError
 from tidemill.lake import Lake
 from tidemill.model_registry import Manifest, load_model, save_model
-from tidemill.model_registry.predict import encode_label, labelled_predictions, predict
+from tidemill.model_registry.predict import EvaluationColumns, encode_label, evaluation_rows, predict
 
 X = [-2.0, -1.5, -1.0, -0.2, 0.3, 1.0, 1.4, 2.2]
 Y = ["no", "no", "yes", "no", "yes", "no", "yes", "yes"]
@@ -113,13 +113,14 @@ def test_missing_feature_columns_are_named_with_the_nearest(spark, binary):
 def test_labels_become_indices(spark, binary):
     model, manifest = binary
     frame = spark.createDataFrame([("no", 0.0), ("yes", 0.0), ("perhaps", 0.0), (None, 0.0)], "answer string, x double")
-    actual = [row["label"] for row in labelled_predictions(model, manifest, frame, "answer").collect()]
-    assert actual == [0.0, 1.0, 2.0, None]
+    actual = [row["label"] for row in evaluation_rows(model, manifest, frame, EvaluationColumns("answer")).rows.collect()]
+    assert actual == [0.0, 1.0, 2.0], "a row without a label is not evaluated"
+    assert [row[0] for row in frame.select(encode_label(manifest, F.col("answer"))).collect()] == [0.0, 1.0, 2.0, None]
     numbered = _manifest("binary", classes=[0, 1], label_type="int", positive=1)
     actual = frame.unionAll(spark.createDataFrame([("1", 0.0)], frame.schema)).select(encode_label(numbered, F.col("answer"))).collect()
     assert [row[0] for row in actual] == [2.0, 2.0, 2.0, None, 1.0], "what is no number is of no class that training knew"
     named = spark.createDataFrame([("yes", 0.0)], "probability string, x double")
-    assert labelled_predictions(model, manifest, named, "probability").first()["label"] == 1.0
+    assert evaluation_rows(model, manifest, named, EvaluationColumns("probability")).rows.first()["label"] == 1.0
     flags = _manifest("binary", classes=[True, False], label_type="boolean", positive=False)
     frame = spark.createDataFrame([(True,), (False,)], "flag boolean")
     assert [row[0] for row in frame.select(encode_label(flags, frame["flag"])).collect()] == [0.0, 1.0]

@@ -17,7 +17,7 @@ import pytest
 from tests.spark.tables import write_table
 
 from tidemill.lake import Lake
-from tidemill.model_registry import Deployments, Manifest, load_manifest, save_model
+from tidemill.model_registry import Deployments, Manifest, read_manifest, save_model
 from tidemill.model_registry.sample import take_sample, to_parquet
 from tidemill.model_registry.versions import next_version
 from tidemill.spec import load_spec
@@ -163,7 +163,7 @@ class Trained:
         # The same folder for all tests, so that a model is loaded once.
         (folder / "spark").symlink_to(Path(self.template.root) / "models" / "late" / str(original) / "spark")
         shutil.copy(Path(self.template.root) / "models" / "late" / str(original) / "sample.parquet", folder)
-        first = load_manifest(self.template, "late", original)
+        first = read_manifest(self.template, "late", original)
         whole = replace(manifest(name, version, self.dataset_version), files=first.files, sample=first.sample)
         self.lake.write_text(f"models/late/{version}/model.json", whole.to_json())
         for state in ("CANDIDATE", *states):

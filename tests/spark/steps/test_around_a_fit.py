@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import mean_pinball_loss, r2_score
 
 from tidemill.errors import ExpectationRefused, SpecError
-from tidemill.model_registry import Deployments, load_manifest, load_model
+from tidemill.model_registry import Deployments, load_model, read_manifest
 from tidemill.model_registry.predict import predict
 from tidemill.steps.dataset.step import dataset
 from tidemill.steps.evaluate.step import evaluate
@@ -61,7 +61,7 @@ def test_all_of_it_together(spark, lake, prices, make_context):
     made = dataset(prices())
     trained = train(make_context(spec(), "train", dict(made.outputs)))
     evaluate(make_context(spec(), "evaluate", {**made.outputs, **trained.outputs}))
-    manifest = load_manifest(lake, "prices", 1)
+    manifest = read_manifest(lake, "prices", 1)
     assert (manifest.metric, sorted(manifest.feature_columns)) == ("quantileLoss", ["size", "x"])
     rows = lake.read(spark, "gold.prices_dataset")
     test = predict(*load_model(lake, "prices", 1), rows.where("split = 'test'")).toPandas()

@@ -11,7 +11,7 @@ from tests.spark.steps.conftest import examples
 
 from tidemill.errors import UsageError
 from tidemill.lake.ops import ImportanceRow, MetricRow, StepRow
-from tidemill.model_registry import load_manifest
+from tidemill.model_registry import read_manifest
 from tidemill.model_registry.manifest import describe_content
 from tidemill.workflow.reproduction.comparison import Change, compare_versions, find_side
 from tidemill.workflow.reproduction.paired import add_common_rows
@@ -23,7 +23,7 @@ def pair(trained):
     trained.train("good", "CHALLENGER", "CHAMPION")
     trained.train("bad")
     second = dataclasses.replace(
-        load_manifest(trained.lake, "late", 2), run_id="r1", params={"regParam": 0.1}, features={"numeric": {"columns": ["x"]}}
+        read_manifest(trained.lake, "late", 2), run_id="r1", params={"regParam": 0.1}, features={"numeric": {"columns": ["x"]}}
     )
     trained.lake.write_text("models/late/2/model.json", second.to_json())
     for version, value, importance in ((1, 0.9, 0.3), (2, 0.2, -0.1)):
@@ -72,7 +72,7 @@ def test_kept_specs_are_compared_key_by_key(pair):
         for name, content in contents.items():
             pair.lake.write_bytes(f"models/late/{version}/evidence/{name}", content)
         known = {name: describe_content(content) for name, content in contents.items()}
-        manifest = dataclasses.replace(load_manifest(pair.lake, "late", version), evidence=known)
+        manifest = dataclasses.replace(read_manifest(pair.lake, "late", version), evidence=known)
         pair.lake.write_text(f"models/late/{version}/model.json", manifest.to_json())
     found = compare_versions(pair.context("evaluate", 1).spec, pair.lake, 1, 2)
     assert found.spec == (Change("training.folds", 3, 5),)

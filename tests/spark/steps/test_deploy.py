@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tidemill.errors import GateRefused, StepError
-from tidemill.model_registry import load_manifest
+from tidemill.model_registry import read_manifest
 from tidemill.steps.deploy import deploy
 
 
@@ -31,13 +31,13 @@ def test_a_model_that_does_not_load_or_score_does_not_become_champion(trained):
     shutil.copytree(whole, files, ignore=shutil.ignore_patterns("stages"))
     with pytest.raises(StepError, match=r"model 2 of late: .*/spark/stages/.* is missing; restore it from a backup"):
         deploy(trained.context("deploy", torn))
-    manifest = load_manifest(trained.lake, "late", torn)
+    manifest = read_manifest(trained.lake, "late", torn)
     # Manifests of earlier releases name no files.
     trained.lake.write_text(f"models/late/{torn}/model.json", dataclasses.replace(manifest, files={}).to_json())
     with pytest.raises(StepError, match=r"model 2 of late: its files at .* do not load"):
         deploy(trained.context("deploy", torn))
     lame = trained.train("good", "CHALLENGER")
-    manifest = load_manifest(trained.lake, "late", lame)
+    manifest = read_manifest(trained.lake, "late", lame)
     columns = {**manifest.feature_columns, "carrier": "double"}
     trained.lake.write_text(f"models/late/{lame}/model.json", dataclasses.replace(manifest, feature_columns=columns).to_json())
     with pytest.raises(StepError, match=r"prediction of the row id .* was .* at training time and is null now"):

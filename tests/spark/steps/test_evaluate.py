@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 from tests.spark.tables import write_table
 
 from tidemill.errors import GateRefused, StepError
-from tidemill.model_registry import load_manifest
+from tidemill.model_registry import read_manifest
 from tidemill.model_registry.predict import predict
 from tidemill.steps.evaluate.step import evaluate
 from tidemill.tasks import TASKS
@@ -167,7 +167,7 @@ def test_costs_are_measured_and_a_candidate_must_reproduce_its_stored_sample(tra
     sample = Path(trained.template.root) / "models" / "late" / "2" / "sample.parquet"
     folder = Path(trained.lake.root) / "models" / "late" / str(version)
     shutil.copy(sample, folder / "sample.parquet")
-    whole = replace(load_manifest(trained.lake, "late", version), sample=load_manifest(trained.template, "late", 2).sample)
+    whole = replace(read_manifest(trained.lake, "late", version), sample=read_manifest(trained.template, "late", 2).sample)
     trained.lake.write_text(f"models/late/{version}/model.json", whole.to_json())
     trained.spec["evaluation"] = {"gates": ["areaUnderROC > 0"]}
     with pytest.raises(GateRefused, match="stored sample: refused, loaded from its files the model does not predict what it did"):

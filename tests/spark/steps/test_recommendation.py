@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from tidemill.evaluation.recommendations import popularity_scores, ranking_metrics, recommend_popular, top_unseen_items
 from tidemill.lake import Lake
-from tidemill.model_registry import Deployments, load_manifest, load_model
+from tidemill.model_registry import Deployments, load_model, read_manifest
 from tidemill.runtime.caching import cache_frame
 from tidemill.spec import Spec
 from tidemill.spec.models import Pipeline
@@ -131,7 +131,7 @@ def films(spark, tmp_path_factory):
 
 
 def test_the_search_finds_the_better_penalty_and_says_who_takes_no_part(films):
-    manifest = load_manifest(films.lake, "films", 1)
+    manifest = read_manifest(films.lake, "films", 1)
     trials = films.lake.ledger.rows("ops.trials", pipeline="films")
     assert {(row["trial"], row["fold"], row["state"]) for row in trials} == {(n, fold, "SUCCEEDED") for n in (0, 1) for fold in (0, 1)}
     assert {(row["metric"], row["library"], row["engine"]) for row in trials} == {("rmse", manifest.library, "spark")}

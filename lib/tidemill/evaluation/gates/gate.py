@@ -136,7 +136,7 @@ class Gate:
         comparison = f"{format_number(left.value)} {self.sign} {format_number(right.value)}"
         verdict = f"passed, {comparison}" if passed else f"refused, {comparison} does not hold"
         about = evaluation.about or (right if isinstance(self.left, Number) else left)
-        lower, upper = about.interval or (None, None)
+        lower, upper = about.ends
         if about.interval:
             evaluation.remarks.append(f"95 % interval {format_number(about.lower)} to {format_number(about.upper)}")
         left_out = tuple(f"{name} ({reason})" for name, reason in evaluation.left_out.items())

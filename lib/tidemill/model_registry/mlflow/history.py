@@ -41,20 +41,20 @@ class RecordedTrial:
         return int(self.rows[0].trial or 0)
 
     @property
-    def unfinished(self) -> TrialRow | None:
+    def unfinished_fold(self) -> TrialRow | None:
         """The first fold that failed or was stopped; None where all succeeded."""
         return next((row for row in self.rows if row.state != "SUCCEEDED"), None)
 
     @property
     def state(self) -> str:
         """SUCCEEDED, or the state of the first fold that did not succeed."""
-        return str((self.unfinished or self.rows[0]).state)
+        return str((self.unfinished_fold or self.rows[0]).state)
 
     @property
     def mean(self) -> float | None:
         """The mean of the metric over the folds; None where a fold has no value."""
         values = [row.value for row in self.rows]
-        return None if self.unfinished or None in values else sum(value or 0.0 for value in values) / len(values)
+        return None if self.unfinished_fold or None in values else sum(value or 0.0 for value in values) / len(values)
 
 
 @dataclass(frozen=True)

@@ -224,7 +224,7 @@ def _measured(row: MetricRow, model_id: str | None) -> Iterator[Metric]:
 
 
 def _trial_tags(run: RecordedRun, trial: RecordedTrial) -> dict[str, object]:
-    first, unfinished = trial.rows[0], trial.unfinished
+    first, unfinished = trial.rows[0], trial.unfinished_fold
     tags: dict[str, object] = {"state": trial.state, "family": first.family, "library": first.library, "engine": first.engine}
     if unfinished is not None and unfinished.error:
         tags["error"] = redact(unfinished.error)

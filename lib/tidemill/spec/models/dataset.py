@@ -206,6 +206,12 @@ class Dataset(Block):
         return self.split or Split(by="time" if self.event_time else "hash")
 
     @property
+    def unit_columns(self) -> list[str]:
+        """The columns of which rows with the same values belong together: the group of the split where it has one, else the key."""
+        group = self.split_rule().group
+        return [group] if group else list(self.key)
+
+    @property
     def aggregate_blocks(self) -> dict[str, Aggregate]:
         """The aggregates by name; one block without a name has the empty one."""
         return {"": self.aggregates} if isinstance(self.aggregates, Aggregate) else dict(self.aggregates)

@@ -6,14 +6,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tidemill.dataset.splits import hash_columns
+from tidemill.evaluation.resampling import SEED
+
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
     from tidemill.evaluation import Measurement
     from tidemill.model_registry import Manifest
+    from tidemill.spec.models import Dataset
     from tidemill.steps.result import StepContext
     from tidemill.tasks import Metric
+
+
+UNIT = "_tidemill_unit"
+"""The column of `hash_units` beside those of a dataset."""
+
+
+def hash_units(dataset: Dataset) -> Column:
+    """Return the BIGINT hash of what the bootstrap resamples as a whole: a group, else a row."""
+    return hash_columns(dataset.unit_columns, SEED, stream="bootstrap")
 
 
 class Evaluator(ABC):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,15 +60,14 @@ def _record_importances(context: StepContext, model: PipelineModel, manifest: Ma
     run = context.run_columns
     rows = []
     for rank, (name, estimate) in enumerate(importances.items(), start=1):
-        lower, upper = estimate.interval or (None, None)
-        value = estimate.value if math.isfinite(estimate.value) else None
+        lower, upper = estimate.ends
         rows.append(
             ImportanceRow(
                 **run,
                 model_version=manifest.version,
                 column_name=name,
                 kind=KIND,
-                importance=value,
+                importance=estimate.number,
                 rank=rank,
                 lower=lower,
                 upper=upper,
@@ -151,10 +149,9 @@ def measure_importances(context: StepContext, model: PipelineModel, manifest: Ma
 def _sample_test_rows(context: StepContext, manifest: Manifest, test: DataFrame, rows: int) -> DataFrame:
     """Return the first labelled rows by a hash of the key: the features, the label, the weight, and a hash of the resampling unit."""
     declared = context.spec.pipeline.dataset
-    rule = declared.split_rule()
     label = encode_label(manifest, column(str(declared.label)))
     weight = column(declared.weight).cast("double") if declared.weight else F.lit(1.0)
-    unit = hash_columns([rule.group] if rule.by == "group" and rule.group else declared.key, _SEED)
+    unit = hash_columns(declared.unit_columns, _SEED)
     order = hash_columns(declared.key, _SEED, stream="importance")
     labelled = test.where(label.isNotNull()).orderBy(order, *map(column, declared.key)).limit(rows)
     features = [column(name) for name in manifest.feature_columns]

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from tidemill.columns import column
-from tidemill.dataset.splits import hash_columns
 from tidemill.errors import StepError
 from tidemill.evaluation import Measurement, SliceMeasurement, fit_constant
 from tidemill.evaluation.curve_points import CONFUSION
 from tidemill.evaluation.fairness import compare_groups
 from tidemill.evaluation.measurement import ALL_ROWS, OF_CLASS, MeasuredSlice, Pass, measure_slices
-from tidemill.evaluation.resampling import SEED
 from tidemill.evaluation.row_kinds import ClassifiedRows, RegressionRows, RowKind, ScoredRows
 from tidemill.evaluation.slices import limit_slices, name_slices, slice_titles, split_name
 from tidemill.evaluation.sql_metrics import SqlMetrics
@@ -26,7 +24,7 @@ from tidemill.lake.aggregate_sql import parse_aggregate
 from tidemill.model_registry.predict import EvaluationColumns, EvaluationRows, constant_evaluation_rows, encode_label, evaluation_rows
 from tidemill.runtime.caching import cache_frame
 from tidemill.runtime.spark_errors import format_spark_error
-from tidemill.steps.evaluate.evaluator import Evaluator
+from tidemill.steps.evaluate.evaluator import UNIT, Evaluator, hash_units
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     from tidemill.steps.result import StepContext
     from tidemill.tasks import Metric
 
-_UNIT, _SLICES = "_tidemill_unit", "_tidemill_slices"
+_SLICES = "_tidemill_slices"
 
 
 class LabelEvaluator(Evaluator):
@@ -76,14 +74,14 @@ class LabelEvaluator(Evaluator):
 
     def measure(self, model: PipelineModel, manifest: Manifest) -> Measurement:
         """Return the metrics of a model, of all rows and of each slice."""
-        return self._measure(evaluation_rows(model, manifest, self._prepared, self._columns), manifest)
+        return self._measure(evaluation_rows(model, manifest, self._rows_with_units, self._columns), manifest)
 
     def baseline(self, manifest: Manifest) -> Measurement:
         """Return the metrics of the best constant prediction by the training rows."""
         train = self._select_labels(self._train, manifest)
         weight = "weight" if self._weight else None
         constant = fit_constant(train, manifest.task, manifest.n_classes, weight=weight, quantile=self._quantile)
-        rows = constant_evaluation_rows(constant.prediction, constant.probability, manifest, self._prepared, self._columns)
+        rows = constant_evaluation_rows(constant.prediction, constant.probability, manifest, self._rows_with_units, self._columns)
         return self._measure(rows, manifest)
 
     def without_training_rows(self, champion: Manifest) -> Evaluator:
@@ -107,23 +105,21 @@ class LabelEvaluator(Evaluator):
                 f"version {champion.dataset_version} of {table}, which it was trained on, cannot be compared: {format_spark_error(error)}"
             ) from error
         fresh = copy(self)
-        fresh.__dict__.pop("_prepared", None)
+        fresh.__dict__.pop("_rows_with_units", None)
         fresh._test = self._test.join(keys, on=is_same, how="left_anti")
         return fresh
 
     @cached_property
-    def _prepared(self) -> DataFrame:
+    def _rows_with_units(self) -> DataFrame:
         """The test rows with their resampling unit and the names of their slices."""
-        rule = self._pipeline.dataset.split_rule()
-        unit = hash_columns([rule.group] if rule.group else self._pipeline.dataset.key, SEED, stream="bootstrap")
-        return self._test.select("*", unit.alias(_UNIT), name_slices(self._slices).alias(_SLICES))
+        return self._test.select("*", hash_units(self._pipeline.dataset).alias(UNIT), name_slices(self._slices).alias(_SLICES))
 
     @property
     def _columns(self) -> EvaluationColumns:
-        return EvaluationColumns(self._label, self._weight, carried=(_UNIT, _SLICES), terms=self._sql.terms)
+        return EvaluationColumns(self._label, self._weight, carried=(UNIT, _SLICES), terms=self._sql.terms)
 
     def _measure(self, evaluated: EvaluationRows, manifest: Manifest) -> Measurement:
-        rows = evaluated.rows.withColumnsRenamed({_UNIT: "unit", _SLICES: "slices"})
+        rows = evaluated.rows.withColumnsRenamed({UNIT: "unit", _SLICES: "slices"})
         with cache_frame(rows) as cached:
             limited, notes = limit_slices(cached, self._slices) if self._slices else (cached, ())
             plan = Pass(

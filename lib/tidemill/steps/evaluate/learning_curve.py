@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import TYPE_CHECKING
 
 from pyspark.ml import PipelineModel
@@ -78,14 +77,14 @@ def _measure_shares(
 
 def _list_rows(context: StepContext, manifest: Manifest, points: list[tuple[int, Estimate]]) -> Iterator[CurveRow]:
     for rows, estimate in points:
-        lower, upper = estimate.interval or (None, None)
+        lower, upper = estimate.ends
         yield CurveRow(
             **context.run_columns,
             model_version=manifest.version,
             split="test",
             curve=CURVE,
             x=float(rows),
-            y=estimate.value if math.isfinite(estimate.value) else None,
+            y=estimate.number,
             lower=lower,
             upper=upper,
         )

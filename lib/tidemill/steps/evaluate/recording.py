@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -47,14 +46,14 @@ def _list_metric_rows(context: StepContext, version: int, measured: Measurement)
     whole = SliceMeasurement(measured.rows, measured.estimates, bounds=measured.bounds)
     for name, part in ((None, whole), *measured.slices.items()):
         for metric, estimate in part.estimates.items():
-            lower, upper = estimate.interval or (None, None)
+            lower, upper = estimate.ends
             yield MetricRow(
                 **context.run_columns,
                 split="test",
                 model_version=version,
                 slice=name,
                 metric=metric,
-                value=estimate.value if math.isfinite(estimate.value) else None,
+                value=estimate.number,
                 lower=lower,
                 upper=upper,
                 rows=part.rows or None,

@@ -15,7 +15,6 @@ from tidemill.evaluation import Estimate, Measurement, compute_metrics
 from tidemill.evaluation.curve_points import CONFUSION
 from tidemill.evaluation.mass_volume import MAX_ROWS, mass_volume
 from tidemill.evaluation.measurement import ALL_ROWS, Pass, measure_slices
-from tidemill.evaluation.resampling import SEED
 from tidemill.evaluation.row_kinds import ScoredRows
 from tidemill.evaluation.unsupervised import SingleClusterError, cluster_sizes
 from tidemill.features.text.arrow import dense_rows
@@ -29,7 +28,7 @@ from tidemill.model_registry.predict import (
     model_outputs,
 )
 from tidemill.runtime.caching import cache_frame
-from tidemill.steps.evaluate.evaluator import Evaluator
+from tidemill.steps.evaluate.evaluator import UNIT, Evaluator, hash_units
 
 if TYPE_CHECKING:
     from pyspark.ml import PipelineModel
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 _SEED = 7
 _PARTS = 1_000_000
 _ORDER = "_tidemill_order"
-_UNIT = "_tidemill_unit"
 
 
 class ClusterEvaluator(Evaluator):
@@ -107,21 +105,21 @@ class AnomalyEvaluator(Evaluator):
 
     @property
     def _columns(self) -> EvaluationColumns:
-        return EvaluationColumns(str(self._pipeline.dataset.label), carried=(_UNIT,))
+        return EvaluationColumns(str(self._pipeline.dataset.label), carried=(UNIT,))
 
     def _select_labelled(self, manifest: Manifest) -> DataFrame | None:
         """Select the labelled rows, with their resampling unit; None where there is none."""
         declared = self._pipeline.dataset
         if declared.label is None:
             return None
-        unit = hash_columns(declared.key, SEED, stream="bootstrap").alias(_UNIT)
+        unit = hash_units(declared).alias(UNIT)
         labelled = self._test.where(encode_label(manifest, column(declared.label)) < manifest.n_classes).select("*", unit)
         return None if labelled.isEmpty() else labelled
 
     def _measure(self, evaluated: EvaluationRows, manifest: Manifest, volume: float) -> Measurement:
         nothing = F.array().cast("array<string>").alias("slices")
         plan = Pass(manifest.kind, ScoredRows(), manifest.n_classes, self._pipeline.evaluation.bootstrap, self._own)
-        with cache_frame(evaluated.rows.withColumnRenamed(_UNIT, "unit").select("*", nothing)) as rows:
+        with cache_frame(evaluated.rows.withColumnRenamed(UNIT, "unit").select("*", nothing)) as rows:
             measured = measure_slices(rows, plan)[ALL_ROWS]
         points = [point for point in measured.points if point.curve != CONFUSION]
         return Measurement(measured.rows, {**measured.estimates, "massVolume": Estimate(volume)}, points=points)

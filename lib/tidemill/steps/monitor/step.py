@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from tidemill.errors import DriftRefused
 from tidemill.lake.ops import DriftRow, StepRow
-from tidemill.model_registry import Manifest, load_manifest
+from tidemill.model_registry import Manifest, read_manifest
 from tidemill.monitoring.drift import ColumnDrift, level, measure_drift
 from tidemill.monitoring.methods import DriftMethod
 from tidemill.quoting import quote_name
@@ -134,7 +134,7 @@ def monitor(context: StepContext) -> StepResult:
     """
     pipeline = context.spec.pipeline
     version = context.inputs[pipeline.model_name]
-    manifest = load_manifest(context.lake, context.pipeline, version)
+    manifest = read_manifest(context.lake, context.pipeline, version)
     # Texts are rarely equal, so their frequencies mean nothing.
     ignored = {*pipeline.dataset.key, pipeline.dataset.label, pipeline.dataset.event_time, *pipeline.texts}
     if manifest.kind.recommends:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from tidemill.errors import StepError
 from tidemill.lake import Lake
 from tidemill.lake.ops import FeatureRow
-from tidemill.model_registry import Deployments, Manifest, load_manifest
+from tidemill.model_registry import Deployments, Manifest, read_manifest
 from tidemill.model_registry.manifest import model_fault
 from tidemill.spec.models import Features
 
@@ -58,7 +58,7 @@ def check_same_features(lake: Lake, pipeline: str, features: Literal["auto"] | F
         return
     latest = max(Deployments(lake.ledger, pipeline).states(), default=manifest.version)
     is_later = latest != manifest.version and model_fault(lake, pipeline, latest) is None
-    if is_later and _with_current_keys(load_manifest(lake, pipeline, latest).features) == declared:
+    if is_later and _with_current_keys(read_manifest(lake, pipeline, latest).features) == declared:
         return
     differences = list(_differences("features", trained, declared))
     raise StepError(

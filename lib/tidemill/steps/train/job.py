@@ -245,9 +245,9 @@ class TrainingJob:
 def _select_columns(context: StepContext, rows: DataFrame, labels: LabelEncoding, plan: FeaturePlan) -> DataFrame:
     """Return the training rows as the search reads them."""
     pipeline = context.spec.pipeline
-    declared, group = pipeline.dataset, pipeline.dataset.split_rule().group
+    declared = pipeline.dataset
     # The rows of a group share a part, as they share a fold.
-    parted_by = ([group] if group else declared.key) if plan.needs_parts or may_need_parts(pipeline.training) else ()
+    parted_by = declared.unit_columns if plan.needs_parts or may_need_parts(pipeline.training) else ()
     return select_training_rows(rows, declared.key, labels, plan.columns, parted_by, declared.weight)
 
 

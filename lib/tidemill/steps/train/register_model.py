@@ -11,7 +11,7 @@ from tidemill.features import FeaturePlan, slot_names
 from tidemill.features.custom import CustomStage, is_user_code
 from tidemill.lake.ops import ImportanceRow
 from tidemill.learners.custom import EstimatorFamily
-from tidemill.model_registry import Deployments, Manifest, load_manifest, save_model
+from tidemill.model_registry import Deployments, Manifest, read_manifest, save_model
 from tidemill.model_registry.approval import find_system_user
 from tidemill.model_registry.manifest import model_fault
 from tidemill.model_registry.sample import take_sample, to_parquet
@@ -147,6 +147,6 @@ def _same_candidate(context: StepContext, deployments: Deployments, manifest: Ma
     for version in reversed(saved_versions(lake, context.pipeline)):
         if states.get(version, "CANDIDATE") != "CANDIDATE" or model_fault(lake, context.pipeline, version):
             continue
-        if load_manifest(lake, context.pipeline, version).is_same_model(manifest):
+        if read_manifest(lake, context.pipeline, version).is_same_model(manifest):
             return version
     return None

@@ -60,7 +60,7 @@ class PastTrials:
                 fits[fit.family, fit.params, fit.fold] = fit
         return fits
 
-    def recorded(self) -> list[TrialFold]:
+    def list_recorded_folds(self) -> list[TrialFold]:
         """Return the rows of a recorded search that is to be made again; none for a new search."""
         rows = self._context.recorded_trials
         return [TrialFold(trial=int(row.trial or 0), **{column: getattr(row, column) for column in _COLUMNS}) for row in rows]
@@ -99,7 +99,7 @@ def cross_validate_and_select(
         NoTrialSucceeded: no trial succeeded; the failures are written too.
     """
     try:
-        recorded = [row for row in past.recorded() if row.family in spaces]
+        recorded = [row for row in past.list_recorded_folds() if row.family in spaces]
         tuned = rerun(search, recorded, folds) if recorded else tune(search, spaces, training.tuner, folds, total, is_last=is_last)
         selected = select_trial(tuned.rows, tuned.trials, search.problem.metric, folds=folds, rule=training.select)
     except NoTrialSucceeded as error:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from tidemill.errors import StepError
 from tidemill.lake import Lake
 from tidemill.lake.ops import ImportanceRow, MetricRow
-from tidemill.model_registry import Deployments, Manifest
-from tidemill.model_registry.manifest import read_evidence, read_manifest
+from tidemill.model_registry import Deployments, Manifest, read_manifest
+from tidemill.model_registry.manifest import read_evidence
 from tidemill.spec import Spec
 from tidemill.workflow.reproduction.explanation import find_recorded_rows
 from tidemill.workflow.reproduction.kept_spec import list_key_changes
@@ -175,7 +175,7 @@ def _compare_data(lake: Lake, first: Manifest, second: Manifest, origins: list[O
     rows = find_recorded_rows(lake)
     sides = []
     for manifest, origin in zip((first, second), origins, strict=True):
-        versions = dict(manifest.dataset_inputs) if origin is None else {**origin.pinned, **origin.written}
+        versions = dict(manifest.dataset_inputs) if origin is None else {**origin.pinned, **origin.written_versions}
         sides.append(versions | {f"gold.{manifest.pipeline}_dataset": manifest.dataset_version})
     for table in sorted({*sides[0], *sides[1]}):
         described = [_describe_table(table, side.get(table), rows) for side in sides]

@@ -15,7 +15,7 @@ from tidemill.errors import StepError, UsageError
 from tidemill.extensions import search_beside
 from tidemill.lake import Lake
 from tidemill.lake.ops import ContributionRow, CurveRow, FeatureRow, GateRow, ImportanceRow, MetricRow, OpsRow, TrialRow
-from tidemill.model_registry import Deployments, Manifest, load_manifest
+from tidemill.model_registry import Deployments, Manifest, read_manifest
 from tidemill.model_registry.evaluations import EVALUATION, record_evaluation
 from tidemill.model_registry.manifest import manifest_file, model_folder, refuse_other_files
 from tidemill.model_registry.versions import ORIGIN, STATES, UNFINISHED, next_version, record_states, saved_versions
@@ -116,7 +116,7 @@ def copy_version(
     pipeline, lake = target.pipeline.pipeline, Lake(target.pipeline.lake)
     if lake.root == source_lake.root:
         raise UsageError(f"--to: the other environment has the same lake, {lake.root}; give it one of its own with `lake:` in its overlay")
-    manifest = load_manifest(source_lake, pipeline, version)
+    manifest = read_manifest(source_lake, pipeline, version)
     refuse_other_files(source_lake, manifest, by_content=True)
     digest = source_lake.file_hash(manifest_file(pipeline, version))
     source = Source(source_lake, pipeline, version, manifest, digest)
@@ -124,7 +124,7 @@ def copy_version(
         number = _find_copy(lake, source)
         state = None if number is None else Deployments(lake.ledger, pipeline).state(number)
         if number is not None and state is not None:
-            refuse_other_files(lake, load_manifest(lake, pipeline, number), by_content=True)
+            refuse_other_files(lake, read_manifest(lake, pipeline, number), by_content=True)
             recorded = _read_digest(lake, pipeline, number)
             files = len(manifest.files)
             result = CopyResult(pipeline, source_lake.root, version, lake.root, number, False, files, recorded, 0, 0, state)
@@ -243,7 +243,7 @@ def _compare_files(source: Source, lake: Lake, version: int) -> tuple[int, str]:
             f"model {version} in {lake.root} is not a copy of model {source.version} in {source.lake.root}: {', '.join(differing[:3])} "
             f"differ{'s' if len(differing) == 1 else ''}; copy again"
         )
-    if not dataclasses.replace(load_manifest(lake, source.pipeline, version), version=source.version) == source.manifest:
+    if not dataclasses.replace(read_manifest(lake, source.pipeline, version), version=source.version) == source.manifest:
         raise StepError(f"{lake.root}/{folder}/model.json is not that of model {source.version} in {source.lake.root}")
     digest = hashlib.sha256("".join(f"{path} {value}\n" for path, value in sorted(sides[0].items())).encode())
     return len(sides[0]), digest.hexdigest()

@@ -99,16 +99,16 @@ def list_package_changes(environment: Mapping[str, Any]) -> list[Cause]:
 def _with_sql(declared: Mapping[str, Any], code: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Return the block with the kept text of each SQL in place of the name of its file."""
 
-    def kept(name: str) -> str | None:
+    def find_kept_sql(name: str) -> str | None:
         entry = code.get(name)
         is_whole = entry is not None and hashlib.sha256(entry["text"].encode()).hexdigest() == entry["sha256"]
         return entry["text"] if entry is not None and is_whole and any(map(str.isspace, entry["text"].strip())) else None
 
     tables = {
-        name: {**table, "sql": kept(f"tables.{name}.sql")} if kept(f"tables.{name}.sql") else table
+        name: {**table, "sql": find_kept_sql(f"tables.{name}.sql")} if find_kept_sql(f"tables.{name}.sql") else table
         for name, table in declared.get("tables", {}).items()
     }
-    sql = kept("dataset.sql")
+    sql = find_kept_sql("dataset.sql")
     dataset = {**declared["dataset"], "sql": sql} if sql else declared["dataset"]
     return {**declared, "tables": tables, "dataset": dataset}
 

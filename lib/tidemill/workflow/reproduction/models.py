@@ -50,7 +50,7 @@ def compare_trials(before: Sequence[TrialRow], now: Sequence[TrialRow]) -> Trial
         if other is None:
             differences.append(f"{what}: not fitted again")
         elif (row.value is None) != (other.value is None) or row.state != other.state:
-            differences.append(f"{what}: {row.state} with {_shown(row.value)} then, {other.state} with {_shown(other.value)} now")
+            differences.append(f"{what}: {row.state} with {_show(row.value)} then, {other.state} with {_show(other.value)} now")
         elif row.value is not None and other.value is not None:
             distance = abs(row.value - other.value)
             greatest = max(greatest, distance)
@@ -59,7 +59,7 @@ def compare_trials(before: Sequence[TrialRow], now: Sequence[TrialRow]) -> Trial
     return TrialComparison(len(before), greatest, tuple(differences))
 
 
-def _shown(value: float | None) -> str:
+def _show(value: float | None) -> str:
     return "no value" if value is None else f"{value:.12g}"
 
 

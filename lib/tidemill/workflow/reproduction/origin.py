@@ -44,7 +44,7 @@ class Origin:
     pinned: Mapping[str, int]
 
     @property
-    def written(self) -> dict[str, int]:
+    def written_versions(self) -> dict[str, int]:
         """The version of each table that the steps wrote."""
         return {name: version for step in self.steps for name, version in step.outputs.items() if not name.startswith("models.")}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -84,8 +83,8 @@ def _pair(part: str | None, a: Estimates, b: Estimates) -> Iterator[MetricChange
     """Yield each metric that both have, with the paired difference and its interval where there are draws."""
     for metric in (name for name in a if name in b):
         difference = b[metric] - a[metric]
-        lower, upper = difference.interval or (None, None)
-        values = [_finite(each.value) for each in (a[metric], b[metric], difference)]
+        lower, upper = difference.ends
+        values = [each.number for each in (a[metric], b[metric], difference)]
         yield MetricChange(metric, part, values[0], values[1], values[2], lower, upper)
 
 
@@ -94,7 +93,3 @@ def _pair_slices(a: Measurement, b: Measurement, metric: str) -> Iterator[Metric
         sides = [{metric: each.slices[name].estimates[metric]} for each in (a, b) if metric in each.slices[name].estimates]
         if len(sides) == 2:
             yield from _pair(name, *sides)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -14,7 +14,7 @@ from tidemill.extensions import search_beside
 from tidemill.lake import Lake, PinnedLake
 from tidemill.lake.ops import TrialRow
 from tidemill.lake.pinned import clone_with_links
-from tidemill.model_registry import load_manifest, load_model
+from tidemill.model_registry import load_model, read_manifest
 from tidemill.model_registry.versions import saved_versions
 from tidemill.quoting import is_local
 from tidemill.runtime.locks import SCRATCH, scratch
@@ -90,7 +90,7 @@ def replay(spec: Spec, lake: Lake, spark: LazySpark, version: int) -> ReplayResu
         TableNotFound: a pinned version is gone; it is named.
         StepError: the version cannot be traced, or its model cannot be loaded.
     """
-    manifest = load_manifest(lake, spec.pipeline.pipeline, version)
+    manifest = read_manifest(lake, spec.pipeline.pipeline, version)
     kept = read_kept_spec(spec, lake, manifest)
     origin = trace_origin(kept.spec, lake, version)
     recorded = tuple(lake.ledger.read(TrialRow, pipeline=origin.pipeline, run_id=origin.run_id)) or kept.trials
@@ -173,7 +173,7 @@ class _Replay:
         """Find the lake and version at which each table of the origin can be read; files that were rewritten are read by links to them."""
         recorded = find_recorded_rows(self.lake)
         clones = Lake(f"{self.folder}/pinned")
-        for table, version in {**self.origin.written, **self.origin.pinned}.items():
+        for table, version in {**self.origin.written_versions, **self.origin.pinned}.items():
             try:
                 changed, causes = check_table(self.lake, table, version, recorded.get((table, version)))
             except TableNotFound as error:
@@ -275,9 +275,11 @@ class _Replay:
         lake, version = self.readable.get(pipeline.dataset_table, (work, self.versions[pipeline.dataset_table]))
         tolerance = tolerance_of([row for row in self.recorded if row.family == first[1].family] or self.recorded)
         rows = lake.read(self.spark, pipeline.dataset_table, version)
-        found = compare_predictions(rows, pipeline.dataset.key, first, second, tolerance)
-        self.compared["predictions"] = {**asdict(found), "tolerance": tolerance}
-        if found.differing:
-            sides = f", {found.changed_side:,} of them of another class" if found.changed_side else ""
-            detail = f"{found.differing:,} of {found.rows:,} rows differ by more than {tolerance:g}{sides}, by up to {found.greatest:.3g}"
-            self.differences.append(Difference("predictions", f"{detail}, such as {'; '.join(found.sample)}"))
+        result = compare_predictions(rows, pipeline.dataset.key, first, second, tolerance)
+        self.compared["predictions"] = {**asdict(result), "tolerance": tolerance}
+        if result.differing:
+            sides = f", {result.changed_side:,} of them of another class" if result.changed_side else ""
+            detail = (
+                f"{result.differing:,} of {result.rows:,} rows differ by more than {tolerance:g}{sides}, by up to {result.greatest:.3g}"
+            )
+            self.differences.append(Difference("predictions", f"{detail}, such as {'; '.join(result.sample)}"))
